@@ -1,0 +1,72 @@
+"""CBAM: Convolutional Block Attention Module (arXiv:1807.06521).
+
+Shape letters: B batch, C channels, H rows, W columns.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ema_lab.attention.check import hidden_channels
+from ema_lab.attention.spatial_gate import SpatialGate
+
+
+def channel_gate(x_BCHW: Tensor, squeeze: nn.Module, excite: nn.Module) -> Tensor:
+    """Gate each channel by a shared two-layer map of its mean and of its maximum, summed."""
+    mean_BC = x_BCHW.mean((2, 3))
+    max_BC = x_BCHW.flatten(2).max(dim=2).values
+    gate_BC: Tensor = (excite(squeeze(mean_BC).relu()) + excite(squeeze(max_BC).relu())).sigmoid()
+    return gate_BC.unsqueeze(2).unsqueeze(3)
+
+
+class CBAM(nn.Module):
+    """Channel gate, then spatial gate on its result (arXiv:1807.06521).
+
+    y = x * sigmoid(M(mean(x)) + M(max(x))), then y * sigmoid(BN(conv([max_c(y); mean_c(y)]))), where M
+    is Linear-ReLU-Linear with biases.
+
+    Parameters: 2 C h + h + C with h = C // reduction; the spatial gate adds 2 k^2 + 2.
+
+    This follows the authors' code (Jongchan/attention-module), which differs from the paper in two
+    ways: a batch normalisation (momentum 0.01) after the spatial convolution, and the order
+    (maximum, mean) of its two input channels, where the paper writes (mean, maximum). Well-known
+    copies deviate: the one in EMA's YOLOv5 branch has no normalisation, the order (mean, maximum) and
+    no bias in the channel gate. The authors' ResNet starts the weight of that normalisation at 0, so
+    that the spatial gate starts at 0.5; that belongs to their backbone and is not done here.
+
+    Args:
+        channels: Channels of the input.
+        reduction: C // reduction is the width of the channel gate's bottleneck.
+        spatial: Whether the spatial gate follows; off leaves the channel gate alone.
+        kernel_size: Odd width k of the spatial convolution; None means 7, and with `spatial` off
+            there is nothing to set.
+
+    Raises:
+        ValueError: If the bottleneck would have no channel, the kernel is even, or `kernel_size` is
+            given without the spatial gate.
+    """
+
+    reference_keys: ClassVar[Mapping[str, str]] = {
+        "ChannelGate.mlp.1": "squeeze",
+        "ChannelGate.mlp.3": "excite",
+        "SpatialGate.spatial.conv": "spatial_gate.conv",
+        "SpatialGate.spatial.bn": "spatial_gate.norm",
+    }
+
+    def __init__(
+        self, channels: int, *, reduction: int = 16, spatial: bool = True, kernel_size: int | None = None
+    ) -> None:
+        super().__init__()
+        if kernel_size is not None and not spatial:
+            raise ValueError(f"CBAM needs spatial=True to use kernel_size, got {spatial=}, {kernel_size=}.")
+        hidden = hidden_channels("CBAM", channels, reduction)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+        self.spatial_gate: SpatialGate | None = None
+        if spatial:
+            self.spatial_gate = SpatialGate(7 if kernel_size is None else kernel_size, owner="CBAM")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * channel_gate(x, self.squeeze, self.excite)
+        return x if self.spatial_gate is None else x * self.spatial_gate(x)

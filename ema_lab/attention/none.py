@@ -1,0 +1,16 @@
+"""No attention: the baseline of an ablation."""
+
+from torch import Tensor, nn
+
+
+class NoAttention(nn.Module):
+    """Return the input unchanged. Placing `none` in a backbone inserts nothing at all.
+
+    Parameters: 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -1,0 +1,33 @@
+"""What ema-lab ships, by name. Adding a module is one file and one line here."""
+
+from ema_lab.registry import Entry, Registry
+
+ATTENTIONS = Registry(
+    "attention",
+    {
+        "ca": "ema_lab.attention.ca:CA",
+        "cbam": "ema_lab.attention.cbam:CBAM",
+        "ema": "ema_lab.attention.ema:EMA",
+        "none": "ema_lab.attention.none:NoAttention",
+        "se": "ema_lab.attention.se:SE",
+    },
+)
+
+_CIFAR_RESNET = "ema_lab.models.cifar_resnet:cifar_resnet"
+_RESNET = "ema_lab.models.resnet:resnet"
+BACKBONES = Registry(
+    "backbone",
+    {f"resnet{depth}": Entry(_CIFAR_RESNET, {"depth": depth}) for depth in (20, 32, 44, 56, 110)}
+    | {f"resnet{depth}": Entry(_RESNET, {"depth": depth}) for depth in (18, 34, 50, 101, 152)},
+)
+
+DATASETS = Registry(
+    "data set",
+    {
+        "cifar10": "ema_lab.data.cifar:cifar10",
+        "cifar100": "ema_lab.data.cifar:cifar100",
+        "digits": "ema_lab.data.digits:digits",
+        "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
+        "synthetic": "ema_lab.data.synthetic:synthetic",
+    },
+)

@@ -1,0 +1,43 @@
+"""Errors that a user can cause; the command line prints them as one line each and exits with 2."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class EmaLabError(Exception):
+    """What went wrong is in the request or its surroundings, not in this package."""
+
+
+class SpecError(EmaLabError, ValueError):
+    """A definition, an option or an argument is wrong."""
+
+
+class UnknownNameError(SpecError):
+    """A name that stands for nothing; the message lists what exists."""
+
+
+class StoreError(EmaLabError):
+    """The run store cannot be used as asked."""
+
+
+class DataError(EmaLabError):
+    """A data set is absent or damaged."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one place of a file."""
+
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class DefinitionError(SpecError):
+    """All problems of one definition file, one line each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, problems)))

@@ -1,0 +1,91 @@
+"""An ablation, loaded from its file and expanded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ema_lab.errors import DefinitionError, SpecError
+from ema_lab.experiments.grid import AxisValues, Cell, SkippedCell, expand, matches
+from ema_lab.specs.ablation import AblationSpec
+from ema_lab.specs.definition import find_definition
+from ema_lab.specs.document import read_document
+from ema_lab.specs.report import require_file_name
+from ema_lab.specs.run import RunSpec
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A named set of cells and the row that the others are compared with."""
+
+    name: str
+    description: str
+    path: Path
+    baseline: str | None
+    cells: tuple[Cell, ...]
+    skipped: tuple[SkippedCell, ...] = ()
+
+    def runs(self) -> list[RunSpec]:
+        """Return the distinct run specs, in the order of the cells; cells may share a run."""
+        return list({cell.run_id: cell.spec for cell in self.cells}.values())
+
+    def rows(self) -> dict[str, list[Cell]]:
+        """Return the cells by table row, in the order of the file."""
+        rows: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            rows.setdefault(cell.row, []).append(cell)
+        return rows
+
+    def baseline_of(self, cell: Cell) -> Cell | None:
+        """Return the baseline variant's cell with the same values on all axes and the same seed."""
+        return self._baselines.get((_key(cell.axes), cell.seed))
+
+    @cached_property
+    def _baselines(self) -> dict[tuple[str, int], Cell]:
+        return {(_key(cell.axes), cell.seed): cell for cell in self.cells if cell.variant == self.baseline}
+
+    def only(self, conditions: Mapping[str, Sequence[Any]]) -> "Ablation":
+        """Return the cells that meet every condition: a key and its allowed values.
+
+        Raises:
+            SpecError: If none does.
+        """
+        cells = tuple(c for c in self.cells if all(matches(c, k, list(v)) for k, v in conditions.items()))
+        if not cells:
+            asked = ", ".join(f"{key}={' or '.join(map(str, v))}" for key, v in conditions.items())
+            rows = ", ".join(dict.fromkeys(cell.variant for cell in self.cells))
+            raise SpecError(f"no cell of {self.name} has {asked}; variants: {rows}")
+        return replace(self, cells=cells)
+
+    def first_seeds(self, count: int) -> "Ablation":
+        """Return the cells of the first `count` seeds of the file."""
+        seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
+        if not 1 <= count <= len(seeds):
+            raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.seed in seeds[:count]))
+
+
+def _key(axes: AxisValues) -> str:
+    return repr(axes)
+
+
+def load_ablation(name: str | Path) -> Ablation:
+    """Load an ablation by path or name, check all of it and expand it; torch is not needed.
+
+    Raises:
+        UnknownNameError: If there is no such file.
+        DefinitionError: With every problem of the file and its line.
+    """
+    document = read_document(find_definition("ablations", str(name)))
+    try:
+        spec = AblationSpec.model_validate(document.value)
+    except ValidationError as error:
+        raise DefinitionError(document.problems(error)) from None
+    require_file_name(document, spec.name)
+    cells, skipped = expand(document, spec)
+    return Ablation(
+        spec.name, spec.description, document.path, spec.baseline_name, tuple(cells), tuple(skipped)
+    )

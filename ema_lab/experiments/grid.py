@@ -1,0 +1,278 @@
+"""Expansion of an ablation into cells: pure data, no file is written and no torch is loaded."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from ema_lab.errors import DefinitionError, Problem, SpecError
+from ema_lab.specs.ablation import AblationSpec
+from ema_lab.specs.change import Change, Tree, apply_change, dotted, nested_problem, with_recipe
+from ema_lab.specs.document import Document, Place, error_messages
+from ema_lab.specs.recipe import RecipeSpec
+from ema_lab.specs.run import DataSpec, ModelSpec, RunSpec
+
+MAX_PROBLEMS = 20
+AxisValues = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an ablation: its row, its values on the axes and its seed.
+
+    `axes` are the values on the axes that cross every variant, `own_axes` those of the variant.
+    """
+
+    variant: str
+    axes: AxisValues
+    own_axes: AxisValues
+    seed: int
+    spec: RunSpec
+
+    @property
+    def row(self) -> str:
+        """The table row: the variant and what its axes add, without the seed."""
+        values = [f"{key.rpartition('.')[2]}={shown(value)}" for key, value in self.own_axes + self.axes]
+        return f"{self.variant} [{', '.join(values)}]" if values else self.variant
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id
+
+
+@dataclass(frozen=True)
+class SkippedCell:
+    """A cell that the file leaves out, and why."""
+
+    row: str
+    variant: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    changes: tuple[Change, ...]
+    axes: tuple["_Axis", ...] = ()
+
+
+@dataclass(frozen=True)
+class _Axis:
+    name: str
+    values: tuple[tuple[Any, tuple[Change, ...]], ...]
+
+
+def shown(value: Any) -> str:
+    """Return a value as a row shows it."""
+    if isinstance(value, Mapping):
+        options = [f"{key}={shown(item)}" for key, item in value.items() if key != "name"]
+        return " ".join([str(value.get("name", "")), *options]).strip()
+    if isinstance(value, list):
+        return "+".join(map(shown, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def expand(document: Document, spec: AblationSpec) -> tuple[list[Cell], list[SkippedCell]]:
+    """Return the cells of an ablation, rows in the order of the file, and those that it skips.
+
+    Raises:
+        DefinitionError: With every problem and its line.
+    """
+    expansion = _Expansion(document, spec)
+    cells = list(expansion.cells())
+    if expansion.problems:
+        raise DefinitionError(list(dict.fromkeys(expansion.problems)))
+    if spec.vary is not None:
+        cells = _without_equal_rows(cells)
+    return _apply_skips(document, spec, cells)
+
+
+class _Expansion:
+    """Builds and checks the run spec of every combination; equal parts are checked once."""
+
+    def __init__(self, document: Document, spec: AblationSpec) -> None:
+        self.document = document
+        self.spec = spec
+        self.problems: list[Problem] = []
+        self._parts: dict[tuple[str, str], Any] = {}
+        try:
+            self.base = with_recipe(spec.base)
+        except SpecError as error:
+            raise DefinitionError(nested_problem(document.where(("base", "recipe", "use")), error)) from None
+        if "seed" in spec.base:
+            place = document.where(("base", "seed"))
+            raise DefinitionError([Problem(place, "base.seed: seeds are listed under 'seeds'")])
+
+    def cells(self) -> Iterator[Cell]:
+        shared = _axes(self.spec.axes, ("axes",))
+        for row in _rows(self.spec):
+            for combination in itertools.product(*(axis.values for axis in (*row.axes, *shared))):
+                changes = (*row.changes, *itertools.chain.from_iterable(item[1] for item in combination))
+                parts = self._checked(changes)
+                if len(self.problems) >= MAX_PROBLEMS:
+                    return
+                if parts is None:
+                    continue
+                values = tuple(
+                    (axis.name, item[0]) for axis, item in zip((*row.axes, *shared), combination, strict=True)
+                )
+                own, common = values[: len(row.axes)], values[len(row.axes) :]
+                for seed in self.spec.seeds:
+                    run = RunSpec.model_validate({**parts, "seed": seed})
+                    yield Cell(row.name, common, own, seed, run)
+
+    def _checked(self, changes: Sequence[Change]) -> dict[str, Any] | None:
+        """Return the run spec's checked parts, or None after noting what is wrong with them."""
+        tree: Tree = self.base
+        for change in changes:
+            try:
+                tree = with_recipe(apply_change(tree, change.keys, change.value))
+            except SpecError as error:
+                self.problems += nested_problem(self.document.where(change.place), error)
+                return None
+        try:
+            parts = {key: self._part(key, value) for key, value in tree.items()}
+            return dict(RunSpec.model_validate({**parts, "seed": 0}))
+        except ValidationError as error:
+            part = () if error.title == RunSpec.__name__ else (str(error.title),)
+            for loc, message in error_messages(error, part):
+                where = self._where(_existing((*part, *loc), tree), changes)
+                self.problems.append(Problem(where, message))
+            return None
+
+    def _part(self, key: str, value: Any) -> Any:
+        kind = {"model": ModelSpec, "data": DataSpec, "recipe": RecipeSpec}.get(key)
+        if kind is None:
+            return value
+        text = json.dumps(value, sort_keys=True, default=str)
+        if (key, text) not in self._parts:
+            try:
+                self._parts[key, text] = kind.model_validate(value)
+            except ValidationError as error:
+                details: Any = error.errors(include_url=False)
+                for item in details:
+                    item["ctx"] = item.get("ctx", {})
+                raise _retitled(error, key) from None
+        return self._parts[key, text]
+
+    def _where(self, place: Place, changes: Sequence[Change]) -> str:
+        """Return the line that set the value at `place`: the last change at, above or below it."""
+        for change in reversed(changes):
+            if place[: len(change.keys)] == change.keys:
+                return self.document.where((*change.place, *place[len(change.keys) :]))
+        for change in reversed(changes):
+            if change.keys[: len(place)] == place:
+                return self.document.where(change.place)
+        return self.document.where(("base", *place))
+
+
+def _retitled(error: ValidationError, title: str) -> ValidationError:
+    from ema_lab.specs.strict import merged
+
+    return merged(title, error.errors(include_url=False))
+
+
+def _existing(loc: Place, tree: Tree) -> Place:
+    """Return `loc` without the union tags that pydantic adds, and at most one key that is not there."""
+    place: Place = ()
+    value: Any = tree
+    for part in loc:
+        if isinstance(value, Mapping) and part in value:
+            value, place = value[part], (*place, part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value, place = value[part], (*place, part)
+    return place
+
+
+def _axes(axes: Mapping[str, Any], place: Place) -> tuple[_Axis, ...]:
+    found = []
+    for name, values in axes.items():
+        here = (*place, name)
+        if isinstance(values, Mapping):
+            points = [
+                (label, tuple(dotted(k, v, (*here, label, k)) for k, v in changes.items()))
+                for label, changes in values.items()
+            ]
+        else:
+            points = [(value, (dotted(name, value, (*here, i)),)) for i, value in enumerate(values)]
+        found.append(_Axis(name, tuple(points)))
+    return tuple(found)
+
+
+def _rows(spec: AblationSpec) -> list[_Row]:
+    if spec.variants is not None:
+        return [_variant_row(name, changes) for name, changes in spec.variants.items()]
+    if spec.without is not None:
+        rows = [_Row("full", ())]
+        for label, changes in spec.without.items():
+            place = ("without", label)
+            rows.append(_Row(label, tuple(dotted(k, v, (*place, k)) for k, v in changes.items())))
+        return rows
+    rows = [_Row("base", ())]
+    short = [key.rpartition(".")[2] for key in spec.vary or {}]
+    for key, values in (spec.vary or {}).items():
+        name = key.rpartition(".")[2]
+        name = name if short.count(name) == 1 else key
+        rows += [
+            _Row(f"{name}={shown(value)}", (dotted(key, value, ("vary", key, i)),))
+            for i, value in enumerate(values)
+        ]
+    return rows
+
+
+def _variant_row(name: str, changes: Mapping[str, Any]) -> _Row:
+    place: Place = ("variants", name)
+    own = _axes(changes.get("axes", {}), (*place, "axes"))
+    return _Row(name, tuple(dotted(k, v, (*place, k)) for k, v in changes.items() if k != "axes"), own)
+
+
+def _without_equal_rows(cells: list[Cell]) -> list[Cell]:
+    """A value equal to the base's is the base: its row is left out."""
+    base = {cell.run_id for cell in cells if cell.variant == "base"}
+    return [cell for cell in cells if cell.variant == "base" or cell.run_id not in base]
+
+
+def matches(cell: Cell, key: str, wanted: Any) -> bool:
+    """Whether a cell's variant, row, seed, axis or spec value is `wanted` or one of its items."""
+    value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
+    if value is None:
+        values = dict(cell.own_axes + cell.axes)
+        value = values[key] if key in values else _lookup(cell.spec.resolved(), key)
+    allowed = wanted if isinstance(wanted, list) else [wanted]
+    name = value.get("name") if isinstance(value, Mapping) else None
+    return any(type(value) is type(item) and value == item or item == name is not None for item in allowed)
+
+
+def _lookup(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(tree, Mapping) or part not in tree:
+            return None
+        tree = tree[part]
+    return tree
+
+
+def _apply_skips(
+    document: Document, spec: AblationSpec, cells: list[Cell]
+) -> tuple[list[Cell], list[SkippedCell]]:
+    problems, reasons = [], {}
+    for number, skip in enumerate(spec.skip):
+        hit = [cell for cell in cells if all(matches(cell, k, v) for k, v in skip.when.items())]
+        if not hit:
+            place = document.where(("skip", number))
+            problems.append(Problem(place, f"skip.{number}.when: matches no cell, got {dict(skip.when)}"))
+        reasons |= {id(cell): skip.reason for cell in hit}
+    if problems:
+        raise DefinitionError(problems)
+    kept = [cell for cell in cells if id(cell) not in reasons]
+    if not kept:
+        raise DefinitionError([Problem(document.where(("skip",)), "skip: every cell is skipped")])
+    skipped = [
+        SkippedCell(cell.row, cell.variant, cell.seed, reasons[id(cell)])
+        for cell in cells
+        if id(cell) in reasons
+    ]
+    return kept, skipped

@@ -1,0 +1,45 @@
+"""Attention inside an unmodified backbone: a child module and a hook at each site.
+
+The child is registered below the submodule whose output it changes, so the backbone's own keys stay
+as they are, and copies, pickles and `torch.compile` see ordinary modules.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from ema_lab.errors import SpecError
+
+
+def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
+    """Apply `attention` to the output of the submodule named `site`; return the child's name.
+
+    Raises:
+        SpecError: If the submodule cannot carry a child of that name.
+    """
+    target = module.get_submodule(site)
+    child = next_child_name(target)
+    target.add_module(child, attention)
+    if child == CHILD:
+        target.register_forward_hook(apply_inserted)
+    return f"{site}.{child}"
+
+
+CHILD = "attention"
+
+
+def next_child_name(target: nn.Module) -> str:
+    """Return `attention`, or `attention_2`, ... where a submodule carries several."""
+    number = sum(name.partition("_")[0] == CHILD for name, _ in target.named_children())
+    name = CHILD if number == 0 else f"{CHILD}_{number + 1}"
+    if hasattr(target, name):
+        raise SpecError(f"a {type(target).__name__} has something named {name!r} already")
+    return name
+
+
+def apply_inserted(module: nn.Module, _inputs: Any, output: Any) -> Any:
+    """Forward hook: pass the output through every inserted child, in the order of insertion."""
+    for name, child in module.named_children():
+        if name.partition("_")[0] == CHILD:
+            output = child(output)
+    return output

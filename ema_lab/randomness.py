@@ -1,0 +1,77 @@
+"""Counter-based randomness: a number from (seed, purpose, epoch, index ...), with no state to save.
+
+Every value is an integer hash of what it is for, the same on every device and in every process.
+So no part of a run can shift another part's stream, and resuming needs no generator state.
+The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+def hash_counters(*parts: int | str) -> int:
+    """Return 64 bits that depend on every part and on their order."""
+    state = _GOLDEN
+    for part in parts:
+        if isinstance(part, str):
+            part = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "little")
+        state = _mix(((state ^ _mix((part + _GOLDEN) & _MASK)) + _GOLDEN) & _MASK)
+    return state
+
+
+def hash_indices(key: int, indices: Tensor) -> Tensor:
+    """Return, for each int64 index, the 64 bits of `hash_counters(..., index)` as an int64 tensor.
+
+    `key` is `hash_counters(...)` of the parts before the index.
+    """
+    return _mix_tensor((_mix_tensor(indices + _signed(_GOLDEN)) ^ _signed(key)) + _signed(_GOLDEN))
+
+
+def integers_below(bits: Tensor, limit: int) -> Tensor:
+    """Map 64 random bits to integers in [0, limit); `limit` is below 2^31."""
+    return (((bits >> 33) & 0x7FFFFFFF) * limit) >> 31
+
+
+def permutation(count: int, *parts: int | str) -> Tensor:
+    """Return a random order of `range(count)` that depends on the parts alone."""
+    return torch.argsort(hash_indices(hash_counters(*parts), torch.arange(count)), stable=True)
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Run a block with torch's CPU generator seeded by the parts; put the generator back after it."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(hash_counters(*parts))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _mix(value: int) -> int:
+    for shift, factor in _MIX:
+        value = ((value ^ (value >> shift)) * factor) & _MASK
+    return value ^ (value >> 31)
+
+
+def _mix_tensor(value: Tensor) -> Tensor:
+    for shift, factor in _MIX:
+        value = (value ^ _shift_right(value, shift)) * _signed(factor)
+    return value ^ _shift_right(value, 31)
+
+
+def _shift_right(value: Tensor, shift: int) -> Tensor:
+    """Shift int64 as if it were unsigned: torch's own shift copies the sign bit."""
+    return (value >> shift) & ((1 << (64 - shift)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value

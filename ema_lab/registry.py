@@ -1,0 +1,100 @@
+"""Named things that a spec can ask for, looked up, checked and explained without importing them."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.signature import REQUIRED, Option, Signature, read_signature, source_file, split_target
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the code behind a name is, and the arguments that the name already fixes."""
+
+    target: str
+    fixed: Mapping[str, object] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """Import and return the class or function."""
+        module, attribute = split_target(self.target)
+        source_file(module)  # says in one line what is missing
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # a user's own module lies beside their ablations
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry(Mapping[str, Entry]):
+    """A fixed table of names; "package.module:Name" is understood too and needs no line in it."""
+
+    def __init__(self, kind: str, table: Mapping[str, str | Entry]) -> None:
+        self.kind = kind
+        entries = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
+        self._table = dict(sorted(entries.items()))
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in self._table:
+            return self._table[name]
+        if ":" in name:
+            return Entry(name)
+        raise UnknownNameError(unknown_name(self.kind, name, self))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def signature(self, name: str) -> Signature:
+        """Return what the code behind `name` takes and says about itself."""
+        return read_signature(self[name].target)
+
+    def options(self, name: str) -> dict[str, Option]:
+        """Return the options that a spec may set: keyword-only parameters that the name leaves open."""
+        entry = self[name]
+        return {k: v for k, v in self.signature(name).options.items() if k not in entry.fixed}
+
+    def check(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
+        """Return `options` with strict types, those at their default left out.
+
+        Raises:
+            pydantic.ValidationError: With one error per wrong option.
+        """
+        checked = _options_model(self[name].target, tuple(self.options(name).items())).model_validate(options)
+        return checked.model_dump(exclude_defaults=True)
+
+    def build(self, name: str, *arguments: object, **options: object) -> Any:
+        """Call the code behind `name`.
+
+        Raises:
+            SpecError: If there is no such option.
+        """
+        known = self.options(name)
+        if unknown := [option for option in options if option not in known]:
+            raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
+        entry = self[name]
+        return entry.load()(*arguments, **entry.fixed, **options)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that stands for nothing: what is wrong, the nearest, what exists."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names) or 'none'}"
+
+
+@cache
+def _options_model(target: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        name: (option.type, ... if option.default is REQUIRED else option.default) for name, option in options
+    }
+    settings = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    return create_model(target.partition(":")[2], __config__=settings, **fields)

@@ -1,0 +1,155 @@
+"""Options of a callable, read from its source without importing it.
+
+A constructor's keyword-only parameters are its option list: they are declared once, there, and the
+command line can check and explain them without the seconds that importing torch takes.
+"""
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ema_lab.errors import SpecError
+
+_ANNOTATION_NAMES: Mapping[str, Any] = {
+    "bool": bool, "dict": dict, "float": float, "int": int, "list": list, "object": object,
+    "str": str, "tuple": tuple, "Literal": Literal, "Any": Any, "Mapping": Mapping,
+}  # fmt: skip
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only parameter: its type, its default (`REQUIRED` without one) and its meaning."""
+
+    name: str
+    type: Any
+    type_text: str
+    default: object
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a definition takes and says about itself."""
+
+    path: Path
+    doc: str
+    module_doc: str
+    options: Mapping[str, Option]
+
+
+def source_file(module: str) -> Path:
+    """Return the file of a dotted module name, importing nothing, not even parent packages.
+
+    Raises:
+        SpecError: If there is no such module, or it is not a Python file.
+    """
+    root, *rest = module.split(".")
+    if "" not in sys.path and "." not in sys.path:
+        importlib.invalidate_caches()
+    try:
+        spec = importlib.util.find_spec(root)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        local = Path.cwd().joinpath(*module.split("."))
+        folders = [local.parent]
+        rest = [local.name]
+    else:
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        if not rest and spec.origin and spec.origin.endswith(".py"):
+            return Path(spec.origin)
+    for folder in folders:
+        base = folder.joinpath(*rest)
+        for file in (base.with_name(base.name + ".py"), base / "__init__.py"):
+            if file.is_file():
+                return file
+    raise SpecError(f"no Python module {module!r} can be found from here")
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Split "package.module:attribute"."""
+    module, _, attribute = target.partition(":")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", target):
+        raise SpecError(f"{target!r} must have the form package.module:Name")
+    return module, attribute
+
+
+def read_signature(target: str) -> Signature:
+    """Read the signature of a class or function "package.module:Name" from its source."""
+    module, attribute = split_target(target)
+    path = source_file(module)
+    return _read(path, attribute, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, attribute: str, _modified: int) -> Signature:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise SpecError(f"{path}:{error.lineno}: {error.msg}") from None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            return _signature(path, tree, node)
+    raise SpecError(f"{path} defines no class or function {attribute!r}")
+
+
+def _signature(path: Path, tree: ast.Module, node: ast.ClassDef | ast.FunctionDef) -> Signature:
+    function: ast.FunctionDef | None = node if isinstance(node, ast.FunctionDef) else None
+    if isinstance(node, ast.ClassDef):
+        methods = (item for item in node.body if isinstance(item, ast.FunctionDef))
+        function = next((item for item in methods if item.name == "__init__"), None)
+    doc = ast.get_docstring(node) or ""
+    options = {} if function is None else _options(function, _argument_meanings(doc), path)
+    return Signature(path, doc, ast.get_docstring(tree) or "", options)
+
+
+def _options(function: ast.FunctionDef, meanings: Mapping[str, str], path: Path) -> dict[str, Option]:
+    if function.args.kwarg is not None:
+        raise SpecError(
+            f"{path}:{function.lineno}: **{function.args.kwarg.arg} would accept options and ignore them"
+        )
+    options = {}
+    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+        try:
+            value = REQUIRED if default is None else ast.literal_eval(default)
+        except ValueError:
+            raise SpecError(
+                f"{path}:{argument.lineno}: the default of {argument.arg!r} must be a literal"
+            ) from None
+        text = "object" if argument.annotation is None else ast.unparse(argument.annotation)
+        meaning = meanings.get(argument.arg, "")
+        options[argument.arg] = Option(argument.arg, _type(text, path, argument), text, value, meaning)
+    return options
+
+
+def _type(text: str, path: Path, argument: ast.arg) -> Any:
+    names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)))
+    if unknown := names - _ANNOTATION_NAMES.keys() - {"None", "True", "False"}:
+        raise SpecError(
+            f"{path}:{argument.lineno}: option {argument.arg!r} has the type {text}, "
+            f"but only {', '.join(sorted(_ANNOTATION_NAMES))} can be checked (unknown: {', '.join(unknown)})"
+        )
+    return eval(text, {"__builtins__": {}}, dict(_ANNOTATION_NAMES))  # names were checked above
+
+
+def _argument_meanings(doc: str) -> dict[str, str]:
+    """Return the texts of a docstring's `Args:` section by argument name."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    if section is None:
+        return {}
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in section.group(1).splitlines():
+        if entry := re.match(r"^ {4}(\w+): (.*)$", line):
+            name = entry.group(1)
+            meanings[name] = entry.group(2).strip()
+        elif name and line.strip():
+            meanings[name] += " " + line.strip()
+    return meanings

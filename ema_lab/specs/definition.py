@@ -1,0 +1,43 @@
+"""Where definitions are found: as a path, below the current folder, or bundled with the package."""
+
+from pathlib import Path
+
+from ema_lab.errors import UnknownNameError
+from ema_lab.registry import unknown_name
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# A wheel carries the definitions inside the package; an editable install finds them beside it.
+BUNDLED = _PACKAGE / "bundled" if (_PACKAGE / "bundled").is_dir() else _PACKAGE.parent
+
+
+def find_definition(kind: str, name: str) -> Path:
+    """Return the file of a definition: NAME as a path, ./KIND/NAME.yaml, or a bundled one.
+
+    Args:
+        kind: The folder: "ablations", "ablations/recipes", "reports" or "sweeps".
+
+    Raises:
+        UnknownNameError: If there is none; the message lists what there is.
+    """
+    direct = Path(name)
+    if direct.suffix in {".yaml", ".yml"} or direct.is_file():
+        if direct.is_file():
+            return direct
+        folder = direct.parent if direct.parent.is_dir() else Path(kind)
+        raise UnknownNameError(f"{name}: no such file; {unknown_name('file', direct.name, _names(folder))}")
+    for folder in (Path(kind), BUNDLED / kind):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise UnknownNameError(unknown_name(kind.rpartition("/")[2].removesuffix("s"), name, definitions(kind)))
+
+
+def definitions(kind: str) -> dict[str, Path]:
+    """Return every definition of a kind by name; one below the current folder hides a bundled one."""
+    found: dict[str, Path] = {}
+    for folder in (BUNDLED / kind, Path(kind)):
+        found |= {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return dict(sorted(found.items()))
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("*.yaml"))

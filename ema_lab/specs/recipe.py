@@ -1,0 +1,126 @@
+"""How a model is trained. What a recipe does not say has a default, and a default never changes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Strict, model_validator
+
+from ema_lab.specs.dataset import DatasetFacts, dataset_facts
+from ema_lab.specs.strict import Spec, invalid
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Protocol = Literal["last", "best-val", "best-test"]
+
+
+class SgdSpec(Spec):
+    """Stochastic gradient descent; weight decay applies to every parameter."""
+
+    name: Literal["sgd"]
+    lr: Positive
+    momentum: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "SgdSpec":
+        if self.nesterov and not self.momentum:
+            raise invalid("sgd", "nesterov needs a momentum above 0", "nesterov")
+        return self
+
+
+class AdamWSpec(Spec):
+    """AdamW (arXiv:1711.05101)."""
+
+    name: Literal["adamw"]
+    lr: Positive
+    weight_decay: NonNegative = 0.01
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+
+
+class ConstantSpec(Spec):
+    """The learning rate stays, after an optional linear warm-up."""
+
+    name: Literal["constant"]
+    warmup_epochs: Natural = 0
+
+
+class MultistepSpec(Spec):
+    """The learning rate is multiplied by `gamma` at the start of each milestone epoch."""
+
+    name: Literal["multistep"]
+    milestones: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
+    gamma: Positive = 0.1
+    warmup_epochs: Natural = 0
+
+
+class CosineSpec(Spec):
+    """The learning rate falls along half a cosine to `min_lr`, after an optional linear warm-up."""
+
+    name: Literal["cosine"]
+    min_lr: NonNegative = 0.0
+    warmup_epochs: Natural = 0
+
+
+class AugmentSpec(Spec):
+    """Random changes of training images: a crop from a zero-padded border, a left-right flip."""
+
+    crop_padding: Natural = 0
+    flip: bool = False
+
+
+class ChannelStatistics(Spec):
+    """Mean and standard deviation per channel, of pixels scaled to [0, 1]."""
+
+    mean: Annotated[tuple[float, ...], Strict(False)]
+    std: Annotated[tuple[Positive, ...], Strict(False)]
+
+
+Optimizer = Annotated[SgdSpec | AdamWSpec, Field(discriminator="name")]
+Schedule = Annotated[ConstantSpec | MultistepSpec | CosineSpec, Field(discriminator="name")]
+
+
+class RecipeSpec(Spec):
+    """How a model is trained and which epoch's weights are reported.
+
+    `protocol`: `last` reports the last epoch; `best-val` the epoch that is best on the validation
+    split; `best-test` the best test epoch, as many papers do: it lets test data choose, and says so.
+    """
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    optimizer: Optimizer
+    schedule: Schedule = ConstantSpec(name="constant")
+    label_smoothing: Fraction = 0.0
+    augment: AugmentSpec = AugmentSpec()
+    normalise: Literal["dataset", "cifar10"] | ChannelStatistics = "dataset"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    protocol: Protocol = "last"
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "RecipeSpec":
+        if self.schedule.warmup_epochs >= self.epochs and self.epochs > 1:
+            message = f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
+            raise invalid("recipe", message, "schedule", "warmup_epochs")
+        return self
+
+    def statistics(self, facts: DatasetFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the mean and standard deviation per channel that images are normalised with."""
+        if isinstance(self.normalise, ChannelStatistics):
+            return self.normalise.mean, self.normalise.std
+        chosen = facts if self.normalise == "dataset" else dataset_facts(self.normalise, {})
+        return chosen.mean, chosen.std
+
+
+def resolved(spec: Spec) -> dict[str, Any]:
+    """Return the keys that are not at their default; a union's tag `name` is always kept."""
+    values: dict[str, Any] = {}
+    for key, field in type(spec).model_fields.items():
+        value = getattr(spec, key)
+        if value == field.default and key != "name":
+            continue
+        values[key] = resolved(value) if isinstance(value, Spec) else value
+    return values

@@ -1,0 +1,213 @@
+"""The run spec: everything that decides a result, and nothing else."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.errors import SpecError
+from ema_lab.registry import Registry
+from ema_lab.specs.dataset import DatasetFacts, dataset_facts
+from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, resolved
+from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, with_suggestions
+
+RUN_ID_LENGTH = 16
+
+
+class NamedSpec(Spec):
+    """A registered name and the options that are not at their default."""
+
+    name: str
+    options: Mapping[str, Any] = {}
+
+    def resolved(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options}
+
+
+def named(registry: Registry, value: object) -> NamedSpec:
+    """Read `name` or `{name: ..., option: ...}`, with the options checked against the signature."""
+    if isinstance(value, NamedSpec):
+        return value
+    if value is None:
+        raise invalid(registry.kind, f"must name one of {', '.join(registry)}; null is not a {registry.kind}")
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise invalid(registry.kind, "must be a name or a mapping with a name", value=value)
+    name = value["name"]
+    options = {key: item for key, item in value.items() if key != "name"}
+    return NamedSpec(name=name, options=checked_options(registry, name, options, "name"))
+
+
+def checked_options(
+    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str
+) -> dict[str, Any]:
+    """Return the options that differ from their defaults; the errors are located below the spec."""
+    try:
+        return registry.check(name, options)
+    except SpecError as error:
+        raise invalid(registry.kind, str(error), *name_key, value=name) from None
+    except ValidationError as error:
+        raise with_suggestions(error, registry.options(name)) from None
+
+
+AttentionSpec = Annotated[NamedSpec, PlainValidator(lambda value: named(ATTENTIONS, value))]
+
+
+class PlacementSpec(Spec):
+    """Where attention goes: after which submodules, in which stages, at which widths."""
+
+    after: str | Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = "block_end"
+    stages: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)] | None = None
+    min_channels: PositiveInt | None = None
+    max_channels: PositiveInt | None = None
+
+
+class InsertionSpec(Spec):
+    """One attention module and its placement."""
+
+    attention: AttentionSpec
+    placement: PlacementSpec = PlacementSpec()
+
+    def resolved(self) -> dict[str, Any]:
+        placement = resolved(self.placement)
+        return {"attention": self.attention.resolved()} | ({"placement": placement} if placement else {})
+
+
+class ModelSpec(Spec):
+    """A backbone and the attention inserted into it. With `none` the placement is dropped."""
+
+    backbone: str
+    options: Mapping[str, Any] = {}
+    attention: AttentionSpec = NamedSpec(name="none")
+    placement: PlacementSpec = PlacementSpec()
+    also: Annotated[tuple[InsertionSpec, ...], Strict(False)] = ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _split_backbone_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keys that are not the spec's own are options of the backbone."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("backbone"), str):
+            return handler(value)
+        own = cls.model_fields.keys() - {"options"}
+        given = {key: item for key, item in value.items() if key not in own}
+        details: list[ErrorDetails] = []
+        options: dict[str, Any] = {}
+        try:
+            options = checked_options(BACKBONES, value["backbone"], given, "backbone")
+        except ValidationError as error:
+            details += error.errors(include_url=False)
+        try:
+            spec = handler({key: item for key, item in value.items() if key in own} | {"options": options})
+        except ValidationError as error:
+            details += error.errors(include_url=False)
+        if details:
+            raise merged(cls.__name__, details)
+        return spec
+
+    @model_validator(mode="after")
+    def _drop_the_placement_of_nothing(self) -> Self:
+        if self.attention.name == "none" and self.placement != PlacementSpec():
+            return self.model_copy(update={"placement": PlacementSpec()})
+        return self
+
+    @property
+    def insertions(self) -> tuple[InsertionSpec, ...]:
+        first = InsertionSpec(attention=self.attention, placement=self.placement)
+        return tuple(item for item in (first, *self.also) if item.attention.name != "none")
+
+    def resolved(self) -> dict[str, Any]:
+        first = InsertionSpec(attention=self.attention, placement=self.placement).resolved()
+        if self.attention.name == "none":
+            first = {}
+        also = {"also": [item.resolved() for item in self.also]} if self.also else {}
+        return {"backbone": self.backbone, **self.options, **first, **also}
+
+
+class DataSpec(Spec):
+    """A data set and its validation split, taken from the training images."""
+
+    name: str
+    options: Mapping[str, Any] = {}
+    val_images: Natural = 0
+    split_seed: Natural = 0
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _split_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            return handler(value)
+        own = cls.model_fields.keys() - {"options"}
+        given = {key: item for key, item in value.items() if key not in own}
+        options = checked_options(DATASETS, value["name"], given, "name")
+        return handler({key: item for key, item in value.items() if key in own} | {"options": options})
+
+    @model_validator(mode="after")
+    def _check_the_split(self) -> Self:
+        if self.val_images >= self.facts.train_images:
+            rule = f"must leave training images, got {self.val_images} of {self.facts.train_images}"
+            raise invalid("data", rule, "val_images")
+        if self.split_seed and not self.val_images:
+            raise invalid("data", "changes nothing without val_images", "split_seed")
+        return self
+
+    @cached_property
+    def facts(self) -> DatasetFacts:
+        defaults = {key: option.default for key, option in DATASETS.options(self.name).items()}
+        return dataset_facts(self.name, {**defaults, **self.options})  # type: ignore[dict-item]
+
+    def resolved(self) -> dict[str, Any]:
+        own = {key: getattr(self, key) for key in ("val_images", "split_seed") if getattr(self, key)}
+        return {"name": self.name, **self.options, **own}
+
+
+class RunSpec(Spec):
+    """One cell of an experiment: model, data, recipe and seed decide the result together."""
+
+    model: ModelSpec
+    data: DataSpec
+    recipe: RecipeSpec
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.recipe.protocol == "best-val" and not self.data.val_images:
+            rule = "best-val needs a validation split: set data.val_images"
+            raise invalid("run", rule, "recipe", "protocol")
+        channels = {len(values) for values in self.recipe.statistics(self.data.facts)}
+        if channels != {self.data.facts.channels}:
+            rule = f"needs one value per channel: {self.data.name} has {self.data.facts.channels}"
+            raise invalid("run", rule, "recipe", "normalise")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data, keys at their default left out."""
+        return {
+            "model": self.model.resolved(),
+            "data": self.data.resolved(),
+            "recipe": resolved(self.recipe),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def run_id(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the canonical resolved spec."""
+        return hashlib.sha256(canonical_json(self.resolved()).encode()).hexdigest()[:RUN_ID_LENGTH]
+
+    @cached_property
+    def model_key(self) -> str:
+        """Equal for runs whose built models are equal but for their weights' values."""
+        data = [self.data.facts.classes, self.data.facts.channels, self.data.facts.image_size]
+        text = canonical_json({"model": self.model.resolved(), "data": data})
+        return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]

@@ -1,0 +1,103 @@
+"""What happens after every epoch: the curve grows, the best epoch is kept, the run can be resumed."""
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ema_lab.data.module import ImageData
+from ema_lab.specs.metric import METRICS
+from ema_lab.training.classifier import Classifier
+from ema_lab.training.evaluation import predict
+
+Row = dict[str, float]
+
+
+class EpochEnd(Callback):
+    """Writes `curve.csv`, `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+
+    Args:
+        folder: The run's folder.
+        data: The run's data.
+        report: Told of each epoch's row.
+    """
+
+    def __init__(self, folder: Path, data: ImageData, report: Callable[[Row], None]) -> None:
+        self.folder = folder
+        self.data = data
+        self.report = report
+        self.rows: list[Row] = []
+        self.train_seconds = 0.0
+        self.best: tuple[float, int] | None = None
+        self.watched = data.watched()
+        self._chooses = data.spec.recipe.protocol != "last"
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        row: Row = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row |= pl_module.epoch_summary()
+        self.train_seconds += time.perf_counter() - self._started
+        row["train_seconds"] = round(self.train_seconds, 3)
+        if self.watched is not None:
+            split, loader = self.watched
+            metrics = predict(pl_module.model, self.data, loader, pl_module.device).metrics()
+            row |= {f"{split}_{name}": value for name, value in metrics.items()}
+            if self._chooses:
+                self._keep_if_best(pl_module, metrics["top1"], trainer.current_epoch + 1)
+        self.rows.append(row)
+        write_text(self.folder / "curve.csv", render_curve(self.rows))
+        partial = self.folder / "last.ckpt.partial"
+        trainer.save_checkpoint(partial)
+        partial.replace(self.folder / "last.ckpt")
+        self.report(row)
+
+    def _keep_if_best(self, module: Classifier, top1: float, epoch: int) -> None:
+        """Keep the weights of the first epoch with the best top-1."""
+        if self.best is not None and METRICS["top1"].sign * (top1 - self.best[0]) <= 0:
+            return
+        self.best = (top1, epoch)
+        save_weights(module.model, self.folder / "best.ckpt", epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "train_seconds": self.train_seconds, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+        self.train_seconds = state_dict["train_seconds"]
+        self.best = state_dict["best"]
+
+
+def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:
+    """Write a model's state dict and its epoch, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    torch.save({"state_dict": model.state_dict(), "epoch": epoch}, partial)
+    partial.replace(path)
+
+
+def render_curve(rows: list[Row]) -> str:
+    """Return CSV with one line per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,92 @@
+"""Train one run: model, data, recipe and seed in, metrics out."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ema_lab.data.module import ImageData
+from ema_lab.job import RunJob, RunOutcome
+from ema_lab.models.build import build_model
+from ema_lab.specs.run import RunSpec
+from ema_lab.training.callbacks import EpochEnd, Row
+from ema_lab.training.classifier import Classifier
+from ema_lab.training.environment import environment
+from ema_lab.training.evaluation import Predictions, predict
+from ema_lab.training.trainer import build_trainer, choose_device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run is executed; nothing of it is part of the run spec.
+
+    Attributes:
+        data_root: Folder of the data sets.
+        device: `auto`, `cpu` or `cuda`.
+        num_threads: Threads of torch; None leaves torch's own number.
+        loader_workers: Processes that prepare batches.
+    """
+
+    data_root: Path = field(default_factory=lambda: Path("data"))
+    device: str = "auto"
+    num_threads: int | None = None
+    loader_workers: int = 0
+
+
+def train(
+    spec: RunSpec,
+    job: RunJob,
+    machine: Machine,
+    report: Callable[[Row], None] = lambda row: None,
+) -> RunOutcome:
+    """Train a run to its end, from its last finished epoch if it was interrupted before.
+
+    Writes `curve.csv`, `last.ckpt`, `best.ckpt` and `predictions.npz` into the run's folder.
+    The test split is evaluated once, with the weights that the protocol chooses.
+    """
+    started = time.perf_counter()
+    if machine.num_threads is not None:
+        torch.set_num_threads(machine.num_threads)
+    device = choose_device(machine.device)
+    data = ImageData(spec, machine.data_root, machine.loader_workers)
+    model = build_model(spec)
+    epoch_end = EpochEnd(job.folder, data, report)
+    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end])
+    checkpoint = job.folder / "last.ckpt"
+    trainer.fit(
+        Classifier(spec, model),
+        datamodule=data,
+        ckpt_path=checkpoint if checkpoint.is_file() else None,
+        weights_only=True,
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
+    if epoch_end.best is not None:
+        load_weights(model, job.folder / "best.ckpt")
+    predictions = evaluate(model, data, "test", device)
+    predictions.write(job.folder / "predictions.npz", "test")
+    return RunOutcome(
+        metrics=predictions.metrics(),
+        chosen_epoch=chosen_epoch,
+        wall_seconds=round(time.perf_counter() - started, 3),
+        throughput=len(data.train_indices) * spec.recipe.epochs / epoch_end.train_seconds,
+        environment=environment(device, spec.recipe),
+        data_sha256=data.splits.sha256,
+    )
+
+
+def evaluate(model: nn.Module, data: ImageData, split: str, device: torch.device) -> Predictions:
+    """Return a model's predictions on `train`, `val` or `test`."""
+    return predict(model.to(device), data, data.split(split), device)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load `best.ckpt`, or the model's part of `last.ckpt`."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "model."
+    inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    model.load_state_dict(inner if path.name == "last.ckpt" else state)

@@ -1,0 +1,56 @@
+"""The one place that builds a Lightning Trainer."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from ema_lab.errors import SpecError
+from ema_lab.specs.recipe import RecipeSpec
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for here.
+
+    Raises:
+        SpecError: If there is no such device.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise SpecError(f"the device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SpecError("the device cuda was asked for, but torch finds no CUDA device here; use cpu or auto")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def build_trainer(
+    recipe: RecipeSpec, device: torch.device, folder: Path, callbacks: Sequence[Callback]
+) -> Trainer:
+    """Build a Trainer that trains and nothing else: no logger, bar, sanity check or checkpoint of its own."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Batches are made by vectorised code in the process itself; loader workers would slow it down.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1 if device.type == "cpu" else [device.index],
+        max_epochs=recipe.epochs,
+        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        deterministic="warn",
+        benchmark=False,
+        callbacks=list(callbacks),
+        default_root_dir=folder,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
