@@ -5,11 +5,22 @@ from ema_lab.registry import Entry, Registry
 ATTENTIONS = Registry(
     "attention",
     {
+        "bam": "ema_lab.attention.bam:BAM",
         "ca": "ema_lab.attention.ca:CA",
         "cbam": "ema_lab.attention.cbam:CBAM",
+        "eca": "ema_lab.attention.eca:ECA",
         "ema": "ema_lab.attention.ema:EMA",
+        "gam": "ema_lab.attention.gam:GAM",
+        "gc": "ema_lab.attention.gc:GC",
+        "ge": "ema_lab.attention.ge:GE",
+        "identity": "ema_lab.attention.identity:Identity",
+        "nam": "ema_lab.attention.nam:NAM",
         "none": "ema_lab.attention.none:NoAttention",
+        "random_gate": "ema_lab.attention.random_gate:RandomGate",
+        "sa": "ema_lab.attention.sa:SA",
         "se": "ema_lab.attention.se:SE",
+        "simam": "ema_lab.attention.simam:SimAM",
+        "triplet": "ema_lab.attention.triplet:Triplet",
     },
 )
 

@@ -20,7 +20,7 @@ Row = dict[str, float]
 
 
 class EpochEnd(Callback):
-    """Writes `curve.csv`, `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+    """Writes `curve.csv` (learning rate: that of the epoch's first step), `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
 
     Args:
         folder: The run's folder.
@@ -38,13 +38,15 @@ class EpochEnd(Callback):
         self.watched = data.watched()
         self._chooses = data.spec.recipe.protocol != "last"
         self._started = 0.0
+        self._first_lr = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
+        self._first_lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        row: Row = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        row: Row = {"epoch": trainer.current_epoch + 1, "lr": self._first_lr}
         row |= pl_module.epoch_summary()
         self.train_seconds += time.perf_counter() - self._started
         row["train_seconds"] = round(self.train_seconds, 3)

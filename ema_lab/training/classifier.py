@@ -23,10 +23,11 @@ class Classifier(LightningModule):
     a resume and no variant's draws shift another's.
     """
 
-    def __init__(self, spec: RunSpec, model: nn.Module) -> None:
+    def __init__(self, spec: RunSpec, model: nn.Module, steps_per_epoch: int) -> None:
         super().__init__()
         self.spec = spec
         self.model = model
+        self.steps_per_epoch = steps_per_epoch
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_hits = torch.zeros((), dtype=torch.float64)
         self.epoch_images = 0
@@ -62,6 +63,5 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         recipe = self.spec.recipe
         optimizer = build_optimizer(recipe.optimizer, self.model.parameters())
-        steps_per_epoch = int(self.trainer.num_training_batches)
-        schedule = build_schedule(recipe, optimizer, steps_per_epoch)
+        schedule = build_schedule(recipe, optimizer, self.steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -57,7 +57,7 @@ def train(
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end])
     checkpoint = job.folder / "last.ckpt"
     trainer.fit(
-        Classifier(spec, model),
+        Classifier(spec, model, len(data.train_dataloader())),
         datamodule=data,
         ckpt_path=checkpoint if checkpoint.is_file() else None,
         weights_only=True,

@@ -1,0 +1,72 @@
+"""GC: the global context block of GCNet (arXiv:1904.11492).
+
+Shape letters: B batch, C channels, H rows, W columns, L = H x W.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ema_lab.attention.check import check_choice, hidden_channels
+
+
+def global_context(x_BCHW: Tensor, score: nn.Module) -> Tensor:
+    """Return the mean of all positions, weighted by the softmax of their scores, as (B, C, 1, 1)."""
+    weight_B1L = score(x_BCHW).flatten(2).softmax(dim=2)
+    context_BC1: Tensor = x_BCHW.flatten(2) @ weight_B1L.transpose(1, 2)
+    return context_BC1.unsqueeze(3)
+
+
+class GC(nn.Module):
+    """Attention-pooled context, transformed and fused: x + W2 relu(LN(W1 context(x))).
+
+    context(x) = sum over positions of x weighted by softmax over positions of w . x + b
+    (arXiv:1904.11492). W1 and W2 are 1x1 convolutions with bias.
+
+    Parameters: 2 C h + 2 C + 3 h + 1 with h = C // reduction. The softmax cancels the one bias b of the
+    scores, as in the authors' code: it never gets a gradient other than 0.
+
+    As in the authors' code, W2 starts at zero, so the module starts as the identity with
+    fusion="add" and as a constant gate of 1/2 with fusion="multiply", which is x * sigmoid(W2 ...).
+    The scores' weights have torch's default start here, theirs a Kaiming one.
+
+    Args:
+        channels: Channels of the input.
+        reduction: C // reduction is the width of the transform's bottleneck.
+        fusion: "add" adds the transformed context to each position; "multiply" gates channels by it.
+
+    Raises:
+        ValueError: If the bottleneck would have no channel, or there is no such fusion.
+    """
+
+    def __init__(
+        self, channels: int, *, reduction: int = 16, fusion: Literal["add", "multiply"] = "add"
+    ) -> None:
+        super().__init__()
+        hidden = hidden_channels("GC", channels, reduction)
+        check_choice("GC", "fusion", fusion, ("add", "multiply"))
+        self.fusion = fusion
+        self.score = nn.Conv2d(channels, 1, kernel_size=1)
+        self.squeeze = nn.Conv2d(channels, hidden, kernel_size=1)
+        self.norm = nn.LayerNorm([hidden, 1, 1])
+        self.excite = nn.Conv2d(hidden, channels, kernel_size=1)
+        nn.init.zeros_(self.excite.weight)
+        if self.excite.bias is not None:
+            nn.init.zeros_(self.excite.bias)
+
+    @property
+    def reference_keys(self) -> Mapping[str, str]:
+        """The authors name the transform by its fusion."""
+        transform = "channel_add_conv" if self.fusion == "add" else "channel_mul_conv"
+        return {
+            "conv_mask": "score",
+            f"{transform}.0": "squeeze",
+            f"{transform}.1": "norm",
+            f"{transform}.3": "excite",
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        context_BC11 = self.squeeze(global_context(x, self.score))
+        change_BC11: Tensor = self.excite(self.norm(context_BC11).relu())
+        return x + change_BC11 if self.fusion == "add" else x * change_BC11.sigmoid()

@@ -1,0 +1,76 @@
+"""SA: Shuffle Attention (arXiv:2102.00240).
+
+Shape letters: B batch x groups, C channels of half a group, H rows, W columns.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ema_lab.attention.check import normalise
+
+
+def affine_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return sigmoid(weight * x + bias), in the type of `x`."""
+    return (weight * x + bias).sigmoid().to(x.dtype)
+
+
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Interleave the channels of `groups` runs: the first of each run, then the second of each, ..."""
+    batch, channels, height, width = x.shape
+    runs = x.reshape(batch, groups, channels // groups, height, width)
+    return runs.transpose(1, 2).reshape(x.shape)
+
+
+class SA(nn.Module):
+    """Channel gate on one half of each group, spatial gate on the other, then a shuffle.
+
+    With X1, X2 the halves of a group's channels (arXiv:2102.00240): X1 * sigmoid(w1 mean(X1) + b1) and
+    X2 * sigmoid(w2 GN(X2) + b2), joined again over all groups; the first and the second half of all
+    channels are then interleaved. GN has one channel per group. All weights are per channel of a half
+    and shared by the groups; w starts at 0, b at 1, so both gates start at sigmoid(1).
+
+    Parameters: 3 C / groups.
+
+    The authors' code (wofmanaf/SA-Net) has groups=64; the copy in EMA's YOLOv5 branch has 32. The four
+    affine weights are direct parameters, which some counters of parameters leave out.
+
+    Args:
+        channels: Channels of the input, a multiple of 2 x `groups`.
+        groups: Number of channel groups.
+
+    Raises:
+        ValueError: If `channels` is not a multiple of 2 x `groups`.
+    """
+
+    reference_keys: ClassVar[Mapping[str, str]] = {
+        "cweight": "channel_weight",
+        "cbias": "channel_bias",
+        "sweight": "spatial_weight",
+        "sbias": "spatial_bias",
+        "gn": "norm",
+    }
+
+    def __init__(self, channels: int, *, groups: int = 64) -> None:
+        super().__init__()
+        if groups < 1 or channels < 1 or channels % (2 * groups):
+            raise ValueError(f"SA needs channels % (2 * groups) == 0, got {channels=}, {groups=}.")
+        width = channels // (2 * groups)
+        self.groups = groups
+        self.channel_weight = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.channel_bias = nn.Parameter(torch.ones(1, width, 1, 1))
+        self.spatial_weight = nn.Parameter(torch.zeros(1, width, 1, 1))
+        self.spatial_bias = nn.Parameter(torch.ones(1, width, 1, 1))
+        self.norm = nn.GroupNorm(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(x.shape[0] * self.groups, x.shape[1] // self.groups, *x.shape[2:])
+        first_BCHW, second_BCHW = grouped.chunk(2, dim=1)
+        mean_BC11 = first_BCHW.mean((2, 3), keepdim=True)
+        first_BCHW = first_BCHW * affine_gate(mean_BC11, self.channel_weight, self.channel_bias)
+        normal_BCHW = normalise(self.norm, second_BCHW).to(x.dtype)
+        second_BCHW = second_BCHW * affine_gate(normal_BCHW, self.spatial_weight, self.spatial_bias)
+        joined = torch.cat([first_BCHW, second_BCHW], dim=1).reshape(x.shape)
+        return channel_shuffle(joined, 2)

@@ -1,0 +1,51 @@
+"""The facts of a run's outcome and of each try at it."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ema_lab.specs.strict import Spec
+
+FORMAT = 1
+
+
+class ErrorRecord(Spec):
+    """Why a run failed: the exception's class, its message and its traceback."""
+
+    kind: str
+    message: str
+    traceback: str
+
+
+class RunRecord(Spec):
+    """The outcome of a run; written once, renamed into place."""
+
+    format: Literal[1] = FORMAT
+    run_id: str
+    status: Literal["done", "failed"]
+    attempt: int
+    metrics: Mapping[str, float] = {}
+    chosen_epoch: int = 0
+    cost: Mapping[str, Any] = {}
+    wall_seconds: float = 0.0
+    throughput: float = 0.0
+    environment: Mapping[str, Any] = {}
+    data_sha256: str = ""
+    source: Mapping[str, str] = {}
+    error: ErrorRecord | None = None
+
+
+class Attempt(Spec):
+    """One try at a run, begun under its lock. Without an outcome it is running, or was killed."""
+
+    number: int
+    host: str
+    pid: int
+    device: str = ""
+    started: str
+    ended: str | None = None
+    outcome: Literal["done", "failed", "interrupted"] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the attempt counts towards the limit: one that the user stopped does not."""
+        return self.outcome != "interrupted"

@@ -1,0 +1,83 @@
+"""Hashes of the source that a result depends on, per part, blind to comments and docstrings."""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry import Registry
+from ema_lab.signature import source_file, split_target
+from ema_lab.specs.run import RunSpec
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SHARED = {  # files of a part besides the one that the spec names
+    "module": (),
+    "backbone": ("models/build.py", "models/initialisation.py", "models/insertion.py", "models/placement.py"),
+    "data": ("data/augmentation.py", "data/images.py", "data/loading.py", "data/module.py"),
+    "training": (
+        "randomness.py",
+        "training/callbacks.py",
+        "training/classifier.py",
+        "training/evaluation.py",
+        "training/metrics.py",
+        "training/optimisation.py",
+        "training/run.py",
+        "training/trainer.py",
+    ),
+}
+
+
+def source_hashes(spec: RunSpec) -> dict[str, str]:
+    """Return a hash for each part that the run's result depends on."""
+    modules = [item.attention.name for item in spec.model.insertions]
+    named = {
+        "module": [_file(ATTENTIONS, name) for name in modules],
+        "backbone": [_file(BACKBONES, spec.model.backbone)],
+        "data": [_file(DATASETS, spec.data.name)],
+        "training": [],
+    }
+    return {
+        part: _combined([*files, *(_PACKAGE / name for name in _SHARED[part])])
+        for part, files in named.items()
+    }
+
+
+def _file(registry: Registry, name: str) -> Path:
+    return source_file(split_target(registry[name].target)[0])
+
+
+def _combined(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(set(files)):
+        digest.update(_file_hash(file, file.stat().st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _file_hash(file: Path, _modified: int) -> str:
+    return syntax_hash(file.read_text(encoding="utf-8"))
+
+
+def syntax_hash(source: str) -> str:
+    """Return a hash of what the code does: formatting, comments and docstrings do not count."""
+    return hashlib.sha256(repr(_canonical(ast.parse(source))).encode()).hexdigest()
+
+
+def _canonical(node: object) -> object:
+    """Return a syntax tree as nested tuples, empty fields left out: equal on every Python version."""
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in {"ctx", "kind"}]
+        if _has_docstring(node):
+            fields = [(name, value[1:] if name == "body" else value) for name, value in fields]
+        kept = [(name, _canonical(value)) for name, value in fields if value not in (None, [])]
+        return (type(node).__name__, *kept)
+    if isinstance(node, list):
+        return tuple(map(_canonical, node))
+    return node
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None

@@ -1,0 +1,204 @@
+"""The folder of run folders: records, attempts and locks, safe for any number of processes.
+
+Layout of `runs/<run id>/`: spec.json, record.json, curve.csv, predictions.npz, attempts/N.json,
+last.ckpt, best.ckpt, log.txt. Locks lie in `runs/.locks/` and are never renamed or removed: the
+kernel frees one when its process dies.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from ema_lab.errors import StoreError
+from ema_lab.experiments.record import Attempt, RunRecord
+from ema_lab.registry import unknown_name
+from ema_lab.specs.run import RunSpec
+
+State = Literal["done", "failed", "running", "pending"]
+MAX_ATTEMPTS = 3
+
+
+class RunStore:
+    """Runs by id below one folder; the folder is made with the first run.
+
+    Raises:
+        StoreError: If the path is something else than a folder.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"the store must be a folder, but {self.root} is a file")
+
+    def folder(self, run_id: str) -> Path:
+        return self.root / run_id
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs that have a spec."""
+        return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
+
+    def find(self, prefix: str) -> str:
+        """Return the one run whose id starts with `prefix`.
+
+        Raises:
+            StoreError: If there is none, or more than one.
+        """
+        ids = self.run_ids()
+        found = [run_id for run_id in ids if run_id.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise StoreError(f"{prefix!r} begins {len(found)} run ids: {', '.join(found[:5])}")
+        raise StoreError(f"{unknown_name('run', prefix, ids[:8])} (store {self.root})")
+
+    def spec(self, run_id: str) -> RunSpec:
+        """Return a run's spec."""
+        path = self.folder(run_id) / "spec.json"
+        try:
+            spec = RunSpec.model_validate(_read_json(path))
+        except ValidationError as error:
+            raise StoreError(f"{path} is not a run spec of this version: {_first(error)}") from None
+        if spec.run_id != run_id:
+            raise StoreError(f"{path} was changed: its run id is {spec.run_id}, not {run_id}")
+        return spec
+
+    def record(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, or None before it has one.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
+        path = self.folder(run_id) / "record.json"
+        if not path.exists():
+            return None
+        try:
+            return RunRecord.model_validate(_read_json(path))
+        except ValidationError as error:
+            raise StoreError(f"{path} is not a record of this version: {_first(error)}") from None
+
+    def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:
+        """Return the records that exist, by run id."""
+        found = ((run_id, self.record(run_id)) for run_id in run_ids)
+        return {run_id: record for run_id, record in found if record is not None}
+
+    def attempts(self, run_id: str) -> list[Attempt]:
+        """Return all tries at a run, the first one first."""
+        files = sorted(self.folder(run_id).glob("attempts/*.json"), key=lambda path: int(path.stem))
+        try:
+            return [Attempt.model_validate(_read_json(path)) for path in files]
+        except ValidationError as error:
+            raise StoreError(f"{self.folder(run_id)}/attempts cannot be read: {_first(error)}") from None
+
+    def state(self, run_id: str, max_attempts: int = MAX_ATTEMPTS) -> State:
+        """Return where a run stands; `pending` will be trained by the next `run`."""
+        record = self.record(run_id)
+        if record is not None and record.status == "done":
+            return "done"
+        attempts = self.attempts(run_id)
+        if attempts and attempts[-1].outcome is None and self.is_locked(run_id):
+            return "running"
+        if sum(attempt.counts for attempt in attempts) >= max_attempts:
+            return "failed"
+        return "pending"
+
+    def is_locked(self, run_id: str) -> bool:
+        """Whether some process works on the run right now."""
+        path = self.root / ".locks" / f"{run_id}.lock"
+        if not path.exists():
+            return False
+        lock = FileLock(path, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[bool]:
+        """Hold a run's lock for a block; yield False, at once, if another process holds it."""
+        folder = self.root / ".locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be written: {error.strerror}") from None
+        lock = FileLock(folder / f"{run_id}.lock", fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def begin(self, spec: RunSpec, device: str = "") -> Attempt:
+        """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock."""
+        folder = self.folder(spec.run_id)
+        (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        if not (folder / "spec.json").exists():
+            write_json(folder / "spec.json", spec.resolved())
+        number = max((attempt.number for attempt in self.attempts(spec.run_id)), default=0) + 1
+        attempt = Attempt(
+            number=number, host=socket.gethostname(), pid=os.getpid(), device=device, started=_now()
+        )
+        self._write_attempt(spec.run_id, attempt)
+        return attempt
+
+    def end(
+        self, run_id: str, attempt: Attempt, outcome: Literal["done", "failed", "interrupted"]
+    ) -> None:
+        """Note how an attempt ended."""
+        changes = {"outcome": outcome, "ended": _now()}
+        self._write_attempt(run_id, attempt.model_copy(update=changes))
+
+    def write(self, record: RunRecord) -> None:
+        """Write a record, whole or not at all."""
+        write_json(self.folder(record.run_id) / "record.json", record.model_dump(mode="json"))
+
+    def _write_attempt(self, run_id: str, attempt: Attempt) -> None:
+        path = self.folder(run_id) / "attempts" / f"{attempt.number}.json"
+        write_json(path, attempt.model_dump(mode="json"))
+
+    def load_model(self, run_id: str) -> Any:
+        """Return a finished run's model (an `nn.Module` in eval mode) with the reported weights."""
+        from ema_lab.pipeline import load_model  # needs torch
+
+        return load_model(self.spec(run_id), self.folder(run_id))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside `path` and rename it into place, so that no reader sees half a file."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"{path} cannot be read: {reason}") from None
+
+
+def _first(error: ValidationError) -> str:
+    item = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,103 @@
+"""Trackers mirror a run while it trains. A tracker's failure is logged and never fails the run."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ema_lab.errors import SpecError
+from ema_lab.job import RunJob, RunOutcome
+from ema_lab.specs.run import RunSpec
+
+TRACKERS = ("wandb",)
+_log = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Told of each epoch and of the end; `finish(None)` is a run that did not end well."""
+
+    def log_epoch(self, row: Mapping[str, float]) -> None: ...
+
+    def finish(self, outcome: RunOutcome | None) -> None: ...
+
+
+def check_tracker(name: str | None) -> None:
+    """Refuse a tracker that does not exist or is not installed.
+
+    Raises:
+        SpecError: With what would be right.
+    """
+    if name is None:
+        return
+    if name not in TRACKERS:
+        raise SpecError(f"no tracker is named {name!r}; known: {', '.join(TRACKERS)}")
+    if importlib.util.find_spec(name) is None:
+        raise SpecError(f"the tracker {name} is not installed; pip install 'ema-lab[{name}]'")
+
+
+def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
+    """Start the named tracker, or one that does nothing."""
+    tracker: Tracker = NoTracker()
+    if name == "wandb":
+        tracker = Guarded(lambda: WandbTracker(spec, job))
+    return tracker
+
+
+class NoTracker:
+    """Tracks nothing."""
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Ignore the row."""
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        """Ignore the outcome."""
+
+
+class Guarded:
+    """Passes calls on until the first failure, which it logs; then it stays silent."""
+
+    def __init__(self, start: Any) -> None:
+        self._inner: Tracker = NoTracker()
+        self._call(lambda: setattr(self, "_inner", start()))
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        self._call(lambda: self._inner.log_epoch(row))
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        self._call(lambda: self._inner.finish(outcome))
+
+    def _call(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever the tracker raises, the run goes on
+            _log.warning("tracking stopped: %s: %s", type(error).__name__, error)
+            self._inner = NoTracker()
+
+
+class WandbTracker:
+    """Weights & Biases: group = ablation, job type = variant, the spec as config."""
+
+    def __init__(self, spec: RunSpec, job: RunJob) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "ema-lab"),
+            id=spec.run_id,
+            resume="allow",
+            name=f"{job.variant or spec.model.attention.name}-s{spec.seed}",
+            group=job.ablation or None,
+            job_type=job.variant or None,
+            config={"run_id": spec.run_id, **spec.resolved()},
+            dir=job.folder,
+            settings=wandb.Settings(console="off", silent=True),
+        )
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        self._run.log(dict(row), step=int(row["epoch"]))
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        if outcome is not None:
+            cost = {key: outcome.cost[key] for key in ("parameters", "macs") if key in outcome.cost}
+            self._run.summary.update({**outcome.metrics, **cost, "chosen_epoch": outcome.chosen_epoch})
+        self._run.finish(exit_code=0 if outcome is not None else 1)
