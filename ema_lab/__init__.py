@@ -1,0 +1,52 @@
+"""ema-lab: ablations and experiment tracking for visual attention modules.
+
+The public surface; each name is imported when it is first used, so that `import ema_lab` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ema_lab.attention import attentions, build_attention, load_reference_state
+    from ema_lab.cost.measure import measure_cost
+    from ema_lab.experiments.ablation import load_ablation
+    from ema_lab.experiments.execution import execute
+    from ema_lab.experiments.store import RunStore
+    from ema_lab.models.build import build_model
+    from ema_lab.pipeline import train_run
+    from ema_lab.specs.run import RunSpec
+
+_WHERE = {
+    "RunSpec": "ema_lab.specs.run",
+    "RunStore": "ema_lab.experiments.store",
+    "attentions": "ema_lab.attention",
+    "build_attention": "ema_lab.attention",
+    "build_model": "ema_lab.models.build",
+    "execute": "ema_lab.experiments.execution",
+    "load_ablation": "ema_lab.experiments.ablation",
+    "load_reference_state": "ema_lab.attention",
+    "measure_cost": "ema_lab.cost.measure",
+    "train_run": "ema_lab.pipeline",
+}
+__all__ = [
+    "RunSpec",
+    "RunStore",
+    "attentions",
+    "build_attention",
+    "build_model",
+    "execute",
+    "load_ablation",
+    "load_reference_state",
+    "measure_cost",
+    "train_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'ema_lab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,7 +18,7 @@ class BAM(nn.Module):
     two dilated 3x3 ones, each with BN and ReLU, and a 1x1 one to one map (arXiv:1807.06514). All have
     biases.
 
-    Parameters: 3 C K + 18 K^2 + 12 K + C + 1 with K = C // reduction.
+    Parameters: 3 C K + 18 K^2 + 13 K + C + 1 with K = C // reduction.
 
     The paper adds the two branches before the sigmoid; the authors' code (Jongchan/attention-module),
     followed here, multiplies them. The authors place BAM once after each of the first three stages.

@@ -38,7 +38,9 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         by_operator = {name: int(count) for name, count in analysis.by_operator().items()}
         uncounted = dict(sorted(analysis.unsupported_ops().items()))
-    norm = sum(p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False))
+    norm = sum(
+        p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "parameters": parameters,

@@ -188,7 +188,9 @@ def _run_in_pool(
             finished, waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
             for future in finished:
                 _note(progress, futures[future], _result(future))
-            progress.running = [futures[future] for future in futures if future in waiting and future.running()]
+            progress.running = [
+                futures[future] for future in futures if future in waiting and future.running()
+            ]
             watch(progress)
         pool.close()
         pool.join()

@@ -154,9 +154,7 @@ class RunStore:
         self._write_attempt(spec.run_id, attempt)
         return attempt
 
-    def end(
-        self, run_id: str, attempt: Attempt, outcome: Literal["done", "failed", "interrupted"]
-    ) -> None:
+    def end(self, run_id: str, attempt: Attempt, outcome: Literal["done", "failed", "interrupted"]) -> None:
         """Note how an attempt ended."""
         changes = {"outcome": outcome, "ended": _now()}
         self._write_attempt(run_id, attempt.model_copy(update=changes))

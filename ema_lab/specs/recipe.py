@@ -103,7 +103,9 @@ class RecipeSpec(Spec):
     @model_validator(mode="after")
     def _warmup_ends(self) -> "RecipeSpec":
         if self.schedule.warmup_epochs >= self.epochs and self.epochs > 1:
-            message = f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
+            message = (
+                f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
+            )
             raise invalid("recipe", message, "schedule", "warmup_epochs")
         return self
 

@@ -62,7 +62,10 @@ def checked_options(
         raise with_suggestions(error, registry.options(name)) from None
 
 
-AttentionSpec = Annotated[NamedSpec, PlainValidator(lambda value: named(ATTENTIONS, value))]
+AttentionSpec = Annotated[
+    NamedSpec,
+    PlainValidator(lambda value: named(ATTENTIONS, value), json_schema_input_type=str | dict[str, Any]),
+]
 
 
 class PlacementSpec(Spec):

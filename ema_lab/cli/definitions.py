@@ -1,0 +1,265 @@
+"""Commands about what exists: list, show, new, schema."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
+from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.registry import Registry, unknown_name
+from ema_lab.signature import REQUIRED
+from ema_lab.specs.definition import definitions, find_definition
+
+REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
+FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
+KINDS = (*REGISTRIES, *FOLDERS, "run")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("list")(list_)
+    app.command()(show)
+    app.command()(new)
+    app.command()(schema)
+
+
+def _kind(word: str) -> str:
+    kind = word.removesuffix("s")
+    if kind not in KINDS:
+        raise UnknownNameError(unknown_name("kind", word, KINDS))
+    return kind
+
+
+def list_(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all by default.")] = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """List what can be named: modules, backbones, data sets, definitions, runs.
+
+    Example: ema-lab list attentions
+    """
+    rows: list[dict[str, Any]] = []
+    for one in [_kind(kind)] if kind else [*REGISTRIES, *FOLDERS]:
+        if one in REGISTRIES:
+            rows += [{"kind": one, "name": name, "about": _about(one, name)} for name in REGISTRIES[one]]
+        elif one in FOLDERS:
+            found = definitions(FOLDERS[one]).items()
+            rows += [{"kind": one, "name": name, "about": _description(path)} for name, path in found]
+        else:
+            rows += _runs(store)
+    print_rows(rows, as_json=as_json)
+
+
+def _about(kind: str, name: str) -> str:
+    signature = REGISTRIES[kind].signature(name)
+    text = signature.module_doc if kind == "attention" else signature.doc
+    return text.splitlines()[0].rstrip(".") if text else ""
+
+
+def _description(path: Path) -> str:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return "cannot be read"
+    text = value.get("description") or value.get("title") or "" if isinstance(value, dict) else ""
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _runs(store: Path) -> list[dict[str, Any]]:
+    from ema_lab.experiments.store import RunStore
+
+    runs = RunStore(store)
+    return [
+        {"kind": "run", "name": run_id, "about": f"{runs.state(run_id)}: {_run_words(runs.spec(run_id))}"}
+        for run_id in runs.run_ids()
+    ]
+
+
+def _run_words(spec: Any) -> str:
+    return f"{spec.model.attention.name} in {spec.model.backbone} on {spec.data.name}, seed {spec.seed}"
+
+
+def show(
+    kind_or_name: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="What to show.")],
+    name: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Show one thing: a module's formula and options, a definition's text, a run's spec and record.
+
+    Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show run 3f2a
+    """
+    if name is not None:
+        print(_text(_kind(kind_or_name), name, store), end="")
+        return
+    name = kind_or_name
+    for kind in (*REGISTRIES, *FOLDERS):
+        if name in (REGISTRIES[kind] if kind in REGISTRIES else definitions(FOLDERS[kind])):
+            print(_text(kind, name, store), end="")
+            return
+    if Path(name).is_file():
+        print(Path(name).read_text(encoding="utf-8"), end="")
+    elif ":" in name:
+        print(_signature_text(ATTENTIONS, name), end="")
+    elif re.fullmatch(r"[0-9a-f]{4,16}", name):
+        print(_text("run", name, store), end="")
+    else:
+        every = [one for kind in REGISTRIES for one in REGISTRIES[kind]]
+        every += [one for kind in FOLDERS for one in definitions(FOLDERS[kind])]
+        raise UnknownNameError(unknown_name("thing", name, every))
+
+
+def _text(kind: str, name: str, store: Path) -> str:
+    if kind in REGISTRIES:
+        return _signature_text(REGISTRIES[kind], name)
+    if kind in FOLDERS:
+        return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
+    from ema_lab.experiments.store import RunStore
+
+    runs = RunStore(store)
+    run_id = runs.find(name)
+    record = runs.record(run_id)
+    shown = {
+        "run_id": run_id,
+        "state": runs.state(run_id),
+        "folder": str(runs.folder(run_id)),
+        "spec": runs.spec(run_id).resolved(),
+        "attempts": [attempt.model_dump(mode="json") for attempt in runs.attempts(run_id)],
+        "record": record.model_dump(mode="json") if record else None,
+    }
+    return json.dumps(shown, indent=1) + "\n"
+
+
+def _signature_text(registry: Registry, name: str) -> str:
+    signature = registry.signature(name)
+    doc = re.sub(r"\n\s*Args:\n.*", "", signature.doc, flags=re.DOTALL).strip()
+    lines = [f"{registry.kind} {name}", ""]
+    if registry.kind == "attention" and signature.module_doc:
+        lines += [signature.module_doc, ""]
+    lines += [doc, ""] if doc else []
+    if registry.kind == "data set" and (facts := _facts(name)):
+        lines += [facts, ""]
+    options = registry.options(name)
+    lines.append("Options:" if options else "No options.")
+    for option in options.values():
+        default = "required" if option.default is REQUIRED else f"default {option.default!r}"
+        lines.append(f"  {option.name}: {option.type_text} ({default})")
+        lines += [f"      {option.meaning}"] if option.meaning else []
+    return "\n".join(lines) + "\n"
+
+
+def _facts(name: str) -> str:
+    from ema_lab.specs.run import DataSpec
+
+    facts = DataSpec.model_validate({"name": name}).facts
+    return (
+        f"{facts.classes} classes, {facts.train_images:,} training and {facts.test_images:,} test images, "
+        f"{facts.channels} x {facts.image_size} x {facts.image_size}; mean {facts.mean}, std {facts.std}"
+    )
+
+
+ABLATION_TEMPLATE = """\
+# yaml-language-server: $schema=../schemas/ablation.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+description: What the table is to show.
+base:
+  model: {{backbone: resnet20, placement: {{after: block_end}}}}
+  data: {{name: digits}}
+  recipe: {{use: digits-quick}}
+seeds: [0, 1, 2]
+baseline: none
+variants:            # rows by name; dotted keys change the base
+  none: {{model.attention: none}}
+  se: {{model.attention: {{name: se, reduction: 16}}}}
+  ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
+"""
+
+ATTENTION_TEMPLATE = '''\
+"""{title}: one line that says what it does (reference).
+
+Shape letters: B batch, C channels, H rows, W columns.
+"""
+
+from torch import Tensor, nn
+
+
+def channel_gate(x_BCHW: Tensor, mix: nn.Module) -> Tensor:
+    """Return a gate in (0, 1) for every channel, from the channel means."""
+    gate_BC: Tensor = mix(x_BCHW.mean((2, 3))).sigmoid()
+    return gate_BC[:, :, None, None]
+
+
+class {title}(nn.Module):
+    """Gates channels. Input and output: (batch, channels, H, W).
+
+    Args:
+        channels: Channels of the input.
+        bias: Whether the linear layer has a bias.
+    """
+
+    def __init__(self, channels: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.mix = nn.Linear(channels, channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * channel_gate(x, self.mix)
+'''
+
+
+def new(
+    kind: Annotated[str, typer.Argument(help="ablation or attention.")],
+    name: Annotated[str, typer.Argument(help="Its name: letters, digits, - and _.")],
+) -> None:
+    """Write a file to start from: ablations/NAME.yaml, or NAME.py with an attention module.
+
+    Example: ema-lab new ablation my-study
+    """
+    if kind not in {"ablation", "attention"}:
+        raise UnknownNameError(unknown_name("kind of file", kind, ["ablation", "attention"]))
+    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if kind == "ablation" else r"[a-z_][a-z0-9_]*"
+    if not re.fullmatch(pattern, name):
+        example = "my-study" if kind == "ablation" else "my_gate"
+        raise SpecError(f"{name!r} is no name for an {kind} file; something like {example!r} is")
+    path = Path("ablations") / f"{name}.yaml" if kind == "ablation" else Path(f"{name}.py")
+    if path.exists():
+        raise SpecError(f"{path} exists already; nothing was written")
+    title = "".join(part.capitalize() for part in name.split("_"))
+    text = (
+        ABLATION_TEMPLATE.format(name=name) if kind == "ablation" else ATTENTION_TEMPLATE.format(title=title)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(path)
+    use = f"ema-lab plan {path}" if kind == "ablation" else f"model.attention: {{name: '{name}:{title}'}}"
+    say(f"next: {use}")
+
+
+def schema(
+    kind: Annotated[
+        str | None, typer.Argument(help="ablation, recipe, report or run; all by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
+) -> None:
+    """Print the JSON Schema of definition files, or write them for an editor.
+
+    Example: ema-lab schema --out schemas
+    """
+    from ema_lab.specs.schema import KINDS as schemas
+    from ema_lab.specs.schema import json_schema
+
+    if kind is not None and kind not in schemas:
+        raise UnknownNameError(unknown_name("schema", kind, schemas))
+    chosen = {one: json_schema(one) for one in ([kind] if kind else schemas)}
+    if out is None:
+        print(json.dumps(chosen[kind] if kind else chosen, indent=1))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for one, value in chosen.items():
+        path = out / f"{one}.schema.json"
+        path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        print(path)

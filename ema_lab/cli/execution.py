@@ -1,0 +1,331 @@
+"""Commands that plan, train and watch: plan, run, status."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from ema_lab.cli.output import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    AblationName,
+    Data,
+    Device,
+    Json,
+    Store,
+    print_rows,
+    say,
+)
+from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import Ablation, load_ablation
+from ema_lab.experiments.execution import Progress, Task, execute
+from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+
+MAX_DEFAULT_WORKERS = 8
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value; may be repeated."),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only the first N seeds of the file.")]
+Attempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Tries before a run is left alone.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(plan)
+    app.command()(run)
+    app.command()(status)
+
+
+def selected(name: str, only: Sequence[str] | None, seeds: int | None) -> Ablation:
+    """Load an ablation and keep the cells that the options ask for."""
+    ablation = load_ablation(name)
+    if seeds is not None:
+        ablation = ablation.first_seeds(seeds)
+    return ablation.only(conditions(only)) if only else ablation
+
+
+def conditions(only: Sequence[str]) -> dict[str, list[Any]]:
+    """Read KEY=VALUE options; a repeated key allows each of its values."""
+    found: dict[str, list[Any]] = {}
+    for item in only:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise SpecError(f"--only takes KEY=VALUE, such as variant=ema or seed=0, got {item!r}")
+        found.setdefault(key, []).append(yaml.safe_load(value))
+    return found
+
+
+def plan(
+    ablation: AblationName,
+    only: Only = None,
+    seeds: Seeds = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Build every distinct model (without weights) too.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="For the estimated time.")] = None,
+    max_attempts: Attempts = MAX_ATTEMPTS,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Show what `run` would do: cells done, failed, pending and skipped, and the hours left.
+
+    Example: ema-lab plan quickstart --check
+    """
+    chosen = selected(ablation, only, seeds)
+    runs = RunStore(store)
+    if check:
+        check_models(chosen)
+    states = {spec.run_id: runs.state(spec.run_id, max_attempts) for spec in chosen.runs()}
+    if as_json:
+        cells = [
+            {"run_id": c.run_id, "variant": c.row, "seed": c.seed, "status": states[c.run_id]}
+            for c in chosen.cells
+        ]
+        skipped = [
+            {"run_id": None, "variant": s.row, "seed": s.seed, "status": "skipped", "reason": s.reason}
+            for s in chosen.skipped
+        ]
+        print_rows([*cells, *skipped], as_json=True)
+        return
+    rows = []
+    skipped_rows = Counter(cell.row for cell in chosen.skipped)
+    names = {**chosen.rows(), **{name: [] for name in skipped_rows if name not in chosen.rows()}}
+    for row, row_cells in names.items():
+        counts = Counter(states[cell.run_id] for cell in row_cells)
+        rows.append(
+            {"variant": row, "cells": len(row_cells)}
+            | {state: counts[state] for state in ("done", "running", "failed", "pending")}
+            | {"skipped": skipped_rows[row]}
+        )
+    print_rows(rows, as_json=False)
+    for reason, count in Counter(cell.reason for cell in chosen.skipped).items():
+        say(f"{count} skipped: {reason}")
+    say(_plan_summary(chosen, runs, states, workers or default_workers(len(states), "auto")))
+
+
+def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str], workers: int) -> str:
+    counts = Counter(states.values())
+    parts = [
+        f"{counts[state]} {state}" for state in ("done", "running", "failed", "pending") if counts[state]
+    ]
+    words = f"{ablation.name}: {len(ablation.cells)} cells, {len(states)} distinct runs: {', '.join(parts)}"
+    if not counts["pending"]:
+        return words
+    done = store.records(run_id for run_id, state in states.items() if state == "done")
+    if not done:
+        return f"{words}; no run has finished here yet, so no time is estimated"
+    seconds: dict[str, list[float]] = {}
+    for cell in ablation.cells:
+        if cell.run_id in done:
+            seconds.setdefault(cell.row, []).append(done[cell.run_id].wall_seconds)
+    overall = statistics.fmean(value for values in seconds.values() for value in values)
+    left = {cell.run_id: cell.row for cell in ablation.cells if states[cell.run_id] == "pending"}
+    total = sum(statistics.fmean(seconds[row]) if row in seconds else overall for row in left.values())
+    hours = total / 3600 / workers
+    return f"{words}; about {hours:.2f} h left with {workers} workers (from {len(done)} finished runs)"
+
+
+def default_workers(pending: int, device: str) -> int:
+    """Return the number of workers: one per CUDA device, else one per core, at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*")):
+        return 1
+    return max(1, min(pending, cores, MAX_DEFAULT_WORKERS))
+
+
+def check_models(ablation: Ablation) -> None:
+    """Build every distinct model on the meta device, so that what does not fit is found now.
+
+    Raises:
+        SpecError: With one line for each variant that does not fit.
+    """
+    from ema_lab.models.build import check_model
+
+    problems: dict[str, str] = {}
+    for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
+        try:
+            check_model(cell.spec)
+        except SpecError as error:
+            problems[cell.row] = str(error)
+    if problems:
+        raise SpecError("\n".join(f"{ablation.path}: {row}: {text}" for row, text in problems.items()))
+
+
+def run(
+    ablation: AblationName,
+    only: Only = None,
+    seeds: Seeds = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or 1 (GPU)."),
+    ] = None,
+    device: Device = "auto",
+    track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="Two steps of every row on made-up images, in a temporary store."),
+    ] = False,
+    max_attempts: Attempts = MAX_ATTEMPTS,
+    store: Store = DEFAULT_STORE,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> int:
+    """Train every cell that is not done yet; finished runs are kept, failed ones tried again.
+
+    Ctrl-C loses nothing that was finished. Exit code 1 if a run failed.
+
+    Example: ema-lab run quickstart --workers 2
+    """
+    chosen = selected(ablation, only, seeds)
+    if smoke:
+        with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
+            return _run(_smoke(chosen), RunStore(folder), workers, device, track, max_attempts, data, as_json)
+    return _run(chosen, RunStore(store), workers, device, track, max_attempts, data, as_json)
+
+
+def _smoke(ablation: Ablation) -> Ablation:
+    from ema_lab.experiments.smoke import smoke_spec
+
+    first = [cells[0] for cells in ablation.rows().values()]
+    return replace(ablation, cells=tuple(replace(cell, spec=smoke_spec(cell.spec)) for cell in first))
+
+
+def _run(
+    ablation: Ablation,
+    store: RunStore,
+    workers: int | None,
+    device: str,
+    track: str | None,
+    max_attempts: int,
+    data: Path,
+    as_json: bool,
+) -> int:
+    rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
+    tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
+    states = {task.spec.run_id: store.state(task.spec.run_id, max_attempts) for task in tasks}
+    pending = [task for task in tasks if states[task.spec.run_id] in {"pending", "running"}]
+    finished_before = sum(state == "done" for state in states.values())
+    progress = Progress(0)
+    if pending:
+        progress = _train(ablation, pending, store, workers, device, track, max_attempts, data)
+    given_up = [task for task in tasks if states[task.spec.run_id] == "failed"]
+    failed = [task for task in tasks if task.spec.run_id in progress.failed] + given_up
+    say(
+        f"{ablation.name}: {len(progress.done)} trained, {finished_before} done before, {len(failed)} failed"
+        f" (store {store.root})"
+    )
+    for task in failed:
+        say(_failure_line(store, task, given_up=task in given_up, max_attempts=max_attempts))
+    if as_json:
+        print_rows(status_rows(ablation, store, max_attempts), as_json=True)
+    return 1 if failed else 0
+
+
+def _train(
+    ablation: Ablation,
+    pending: Sequence[Task],
+    store: RunStore,
+    workers: int | None,
+    device: str,
+    track: str | None,
+    max_attempts: int,
+    data: Path,
+) -> Progress:
+    from ema_lab.cli.progress import RunDisplay
+
+    workers = min(workers or default_workers(len(pending), device), len(pending))
+    words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
+    say(f"{ablation.name}: {words} to train with {workers} worker{'s' * (workers > 1)}; checking them first")
+    from ema_lab.data.load import load_splits
+    from ema_lab.pipeline import Machine, train_run
+    from ema_lab.training.tracker import check_tracker
+    from ema_lab.training.trainer import choose_device
+
+    check_tracker(track)
+    on_cpu = choose_device(device).type == "cpu"
+    check_models(replace(ablation, cells=tuple(c for c in ablation.cells if _among(c.run_id, pending))))
+    for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
+        load_splits(spec, data)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    machine = Machine(data, device, max(1, cores // workers) if on_cpu else None)
+    train = partial(train_run, machine=machine, track=track)
+    with RunDisplay(list(pending), store) as display:
+        return execute(
+            pending, train=train, store=store, workers=workers, max_attempts=max_attempts, watch=display.watch
+        )
+
+
+def _among(run_id: str, tasks: Sequence[Task]) -> bool:
+    return any(task.spec.run_id == run_id for task in tasks)
+
+
+def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: int) -> str:
+    run_id = task.spec.run_id
+    record = store.record(run_id)
+    reason = "its process was killed"
+    if record is not None and record.error is not None:
+        reason = f"{record.error.kind}: {record.error.message}"
+    tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
+    return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"
+
+
+def status(
+    ablation: AblationName,
+    only: Only = None,
+    seeds: Seeds = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing is pending.")] = False,
+    max_attempts: Attempts = MAX_ATTEMPTS,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Show every cell: its state, attempts, result, and who works on it.
+
+    Example: ema-lab status quickstart --watch
+    """
+    chosen = selected(ablation, only, seeds)
+    runs = RunStore(store)
+    while True:
+        rows = status_rows(chosen, runs, max_attempts)
+        print_rows(rows, as_json=as_json)
+        counts = Counter(row["status"] for row in rows)
+        say(f"{chosen.name}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+        if not watch or not counts["pending"] + counts["running"]:
+            return
+        time.sleep(2)
+        typer.clear()
+
+
+def status_rows(ablation: Ablation, store: RunStore, max_attempts: int) -> list[dict[str, Any]]:
+    """Return one flat object per cell."""
+    return [
+        {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed}
+        | _status(store, cell.run_id, max_attempts)
+        for cell in ablation.cells
+    ]
+
+
+def _status(store: RunStore, run_id: str, max_attempts: int) -> dict[str, Any]:
+    state = store.state(run_id, max_attempts)
+    attempts = store.attempts(run_id)
+    record = store.record(run_id)
+    last = attempts[-1] if attempts else None
+    by = f"{last.host}:{last.pid} since {last.started}" if last and state == "running" else None
+    error = record.error if record and state != "done" else None
+    return {
+        "status": state,
+        "attempts": len(attempts),
+        "top1": record.metrics.get("top1") if record else None,
+        "wall_seconds": record.wall_seconds if record and state == "done" else None,
+        "by": by,
+        "error": f"{error.kind}: {error.message}" if error else None,
+    }

@@ -1,0 +1,51 @@
+"""Printing: data on standard output, words on standard error."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
+Store = Annotated[
+    Path, typer.Option("--store", envvar="EMA_LAB_STORE", help="Folder of the runs.", show_default=True)
+]
+Data = Annotated[
+    Path, typer.Option("--data", envvar="EMA_LAB_DATA", help="Folder of the data sets.", show_default=True)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+AblationName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list ablations` prints it.")]
+DEFAULT_STORE = Path("runs")
+DEFAULT_DATA = Path("data")
+
+
+def say(*lines: str) -> None:
+    """Print words for a person, on standard error."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print flat objects: as a JSON array, or as an aligned table with their keys as its header."""
+    if as_json:
+        print(json.dumps(list(rows), indent=1, allow_nan=False))
+        return
+    if not rows:
+        return
+    header = list(rows[0])
+    lines = [header, *([_shown(row[key]) for key in header] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,169 @@
+"""Commands about results: report, cost, diff, eval."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ema_lab.cli.execution import Only, selected
+from ema_lab.cli.output import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    AblationName,
+    Data,
+    Device,
+    Json,
+    Store,
+    print_rows,
+    say,
+)
+from ema_lab.errors import SpecError, StoreError
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.store import RunStore
+from ema_lab.specs.definition import find_definition
+
+RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(report)
+    app.command()(cost)
+    app.command()(diff)
+    app.command("eval")(evaluate)
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for table.md, table.tex and table.csv.")
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Print the table of a report from the records, and write it as Markdown, LaTeX and CSV.
+
+    Example: ema-lab report quickstart --out out/quickstart
+    """
+    from ema_lab.reports import render
+    from ema_lab.reports.selection import select_rows
+    from ema_lab.reports.table import build_table, table_records
+    from ema_lab.specs.report import load_report
+
+    spec = load_report(find_definition("reports", name))
+    ablation = load_ablation(spec.ablation)
+    rows = select_rows(ablation, RunStore(store))
+    table = build_table(spec, ablation, rows)
+    records = table_records(spec, ablation, rows)
+    if as_json:
+        print(json.dumps(records, indent=1, allow_nan=False))
+    else:
+        print(render.render_text(table), end="")
+    if out is None:
+        return
+    if out.exists() and not out.is_dir():
+        raise SpecError(f"--out must be a folder, but {out} is a file")
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": render.render_markdown(table),
+        "table.tex": render.render_latex(table),
+        "table.csv": render.render_csv(records),
+    }
+    for file, text in texts.items():
+        (out / file).write_text(text, encoding="utf-8")
+        print(out / file, file=sys.stderr if as_json else sys.stdout)
+
+
+def cost(ablation: AblationName, only: Only = None, as_json: Json = False) -> None:
+    """Count parameters and MACs of every row, and what each adds to the baseline.
+
+    MACs are multiply-adds for one image, counted by fvcore.
+
+    Example: ema-lab cost quickstart
+    """
+    from ema_lab.pipeline import run_cost
+
+    chosen = selected(ablation, only, None)
+    say("counting on the CPU, one image per model")
+    rows: list[dict[str, Any]] = []
+    for row, cells in chosen.rows().items():
+        counted = run_cost(cells[0].spec)
+        base = chosen.baseline_of(cells[0])
+        before = run_cost(base.spec) if base else None
+        values: dict[str, Any] = {"variant": row}
+        for key in ("parameters", "macs"):
+            values[key] = counted[key]
+            values[f"delta_{key}"] = counted[key] - before[key] if before else None
+        rows.append(values)
+    print_rows(rows, as_json=as_json)
+
+
+def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
+    """Show what differs between two runs: spec, environment, source, metrics.
+
+    Example: ema-lab diff 3f2a 91bc
+    """
+    runs = RunStore(store)
+    sides = [_facts_of(runs, runs.find(run_id)) for run_id in (first, second)]
+    keys = list(dict.fromkeys([*sides[0], *sides[1]]))
+    rows = [
+        {"key": key, "first": sides[0].get(key), "second": sides[1].get(key)}
+        for key in keys
+        if sides[0].get(key) != sides[1].get(key)
+    ]
+    print_rows(rows, as_json=as_json)
+    say(f"{len(rows)} of {len(keys)} keys differ")
+
+
+def _facts_of(store: RunStore, run_id: str) -> dict[str, Any]:
+    record = store.record(run_id)
+    facts = flattened(store.spec(run_id).resolved())
+    facts["status"] = store.state(run_id)
+    if record is not None:
+        kept = ("metrics", "chosen_epoch", "cost", "environment", "data_sha256", "source")
+        facts |= flattened({key: record.model_dump(mode="json")[key] for key in kept})
+    return facts
+
+
+def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested data as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def evaluate(
+    run_id: RunId,
+    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
+    device: Device = "auto",
+    store: Store = DEFAULT_STORE,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a finished run's model again, from its checkpoint.
+
+    Example: ema-lab eval 3f2a --split test
+    """
+    runs = RunStore(store)
+    found = runs.find(run_id)
+    if runs.state(found) != "done":
+        raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
+    from ema_lab.data.module import ImageData
+    from ema_lab.training.run import evaluate as predictions_of
+    from ema_lab.training.trainer import choose_device
+
+    spec = runs.spec(found)
+    model = runs.load_model(found)
+    predictions = predictions_of(model, ImageData(spec, data), split, choose_device(device))
+    metrics = predictions.metrics()
+    row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions.labels), **metrics}
+    print_rows([row], as_json=as_json)
+    record = runs.record(found)
+    if split == "test" and record is not None and record.metrics["top1"] != metrics["top1"]:
+        say(f"the record says top1 {record.metrics['top1']}: device, threads or versions differ")

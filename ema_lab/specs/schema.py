@@ -1,0 +1,39 @@
+"""JSON Schema of the definition files, for editors that complete and check YAML."""
+
+from typing import Any
+
+from ema_lab.specs.ablation import AblationSpec
+from ema_lab.specs.change import RecipeFile
+from ema_lab.specs.report import ReportSpec
+from ema_lab.specs.run import RunSpec
+from ema_lab.specs.strict import Spec
+
+KINDS: dict[str, type[Spec]] = {
+    "ablation": AblationSpec,
+    "recipe": RecipeFile,
+    "report": ReportSpec,
+    "run": RunSpec,
+}
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """Return the schema of one kind of file; `base` of an ablation is a run spec that may be partial."""
+    schema = KINDS[kind].model_json_schema()
+    if kind == "ablation":
+        run = RunSpec.model_json_schema()
+        schema.setdefault("$defs", {}).update(run.pop("$defs"))
+        partial = {key: {} if key == "recipe" else value for key, value in run["properties"].items()}
+        partial.pop("seed")
+        schema["properties"]["base"] = {
+            "type": "object",
+            "properties": partial,
+            "additionalProperties": False,
+        }
+        schema["$defs"]["ModelSpec"].pop("required", None)
+    if "ModelSpec" in schema.get("$defs", {}):
+        schema["$defs"]["ModelSpec"]["additionalProperties"] = True  # options of the backbone
+        schema["$defs"]["ModelSpec"]["properties"].pop("options", None)
+    if "DataSpec" in schema.get("$defs", {}):
+        schema["$defs"]["DataSpec"]["additionalProperties"] = True  # options of the data set
+        schema["$defs"]["DataSpec"]["properties"].pop("options", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
