@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import nn
 
@@ -93,7 +93,14 @@ def logging_to(path: Path) -> Iterator[None]:
     root.addHandler(handler)
     show = warnings.showwarning
 
-    def keep(message: Any, category: Any, filename: str, lineno: int, *_: Any) -> None:
+    def keep(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         root.warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
 
     warnings.showwarning = keep

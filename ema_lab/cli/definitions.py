@@ -249,12 +249,11 @@ def schema(
 
     Example: ema-lab schema --out schemas
     """
-    from ema_lab.specs.schema import KINDS as schemas
-    from ema_lab.specs.schema import json_schema
+    from ema_lab.specs.schema import SCHEMAS, json_schema
 
-    if kind is not None and kind not in schemas:
-        raise UnknownNameError(unknown_name("schema", kind, schemas))
-    chosen = {one: json_schema(one) for one in ([kind] if kind else schemas)}
+    if kind is not None and kind not in SCHEMAS:
+        raise UnknownNameError(unknown_name("schema", kind, SCHEMAS))
+    chosen = {one: json_schema(one) for one in ([kind] if kind else SCHEMAS)}
     if out is None:
         print(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return

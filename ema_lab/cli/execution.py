@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 import yaml
 
@@ -302,7 +303,7 @@ def status(
         if not watch or not counts["pending"] + counts["running"]:
             return
         time.sleep(2)
-        typer.clear()
+        click.clear()
 
 
 def status_rows(ablation: Ablation, store: RunStore, max_attempts: int) -> list[dict[str, Any]]:

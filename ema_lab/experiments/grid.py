@@ -14,8 +14,10 @@ from ema_lab.specs.change import Change, Tree, apply_change, dotted, nested_prob
 from ema_lab.specs.document import Document, Place, error_messages
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, ModelSpec, RunSpec
+from ema_lab.specs.strict import Spec, merged
 
 MAX_PROBLEMS = 20
+PARTS: Mapping[str, type[Spec]] = {"model": ModelSpec, "data": DataSpec, "recipe": RecipeSpec}
 AxisValues = tuple[tuple[str, Any], ...]
 
 
@@ -145,7 +147,7 @@ class _Expansion:
             return None
 
     def _part(self, key: str, value: Any) -> Any:
-        kind = {"model": ModelSpec, "data": DataSpec, "recipe": RecipeSpec}.get(key)
+        kind = PARTS.get(key)
         if kind is None:
             return value
         text = json.dumps(value, sort_keys=True, default=str)
@@ -153,10 +155,7 @@ class _Expansion:
             try:
                 self._parts[key, text] = kind.model_validate(value)
             except ValidationError as error:
-                details: Any = error.errors(include_url=False)
-                for item in details:
-                    item["ctx"] = item.get("ctx", {})
-                raise _retitled(error, key) from None
+                raise merged(key, error.errors(include_url=False)) from None
         return self._parts[key, text]
 
     def _where(self, place: Place, changes: Sequence[Change]) -> str:
@@ -170,20 +169,12 @@ class _Expansion:
         return self.document.where(("base", *place))
 
 
-def _retitled(error: ValidationError, title: str) -> ValidationError:
-    from ema_lab.specs.strict import merged
-
-    return merged(title, error.errors(include_url=False))
-
-
 def _existing(loc: Place, tree: Tree) -> Place:
     """Return `loc` without the union tags that pydantic adds, and at most one key that is not there."""
     place: Place = ()
     value: Any = tree
     for part in loc:
-        if isinstance(value, Mapping) and part in value:
-            value, place = value[part], (*place, part)
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
             value, place = value[part], (*place, part)
     return place
 
@@ -244,7 +235,7 @@ def matches(cell: Cell, key: str, wanted: Any) -> bool:
         value = values[key] if key in values else _lookup(cell.spec.resolved(), key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
     name = value.get("name") if isinstance(value, Mapping) else None
-    return any(type(value) is type(item) and value == item or item == name is not None for item in allowed)
+    return any((type(value) is type(item) and value == item) or item == name is not None for item in allowed)
 
 
 def _lookup(tree: Any, key: str) -> Any:
@@ -258,7 +249,8 @@ def _lookup(tree: Any, key: str) -> Any:
 def _apply_skips(
     document: Document, spec: AblationSpec, cells: list[Cell]
 ) -> tuple[list[Cell], list[SkippedCell]]:
-    problems, reasons = [], {}
+    problems: list[Problem] = []
+    reasons: dict[int, str] = {}
     for number, skip in enumerate(spec.skip):
         hit = [cell for cell in cells if all(matches(cell, k, v) for k, v in skip.when.items())]
         if not hit:

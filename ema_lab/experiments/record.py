@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from ema_lab.specs.strict import Spec
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class ErrorRecord(Spec):

@@ -30,8 +30,9 @@ class BasicBlock(nn.Module):
         self.added_channels = width - channels
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(inner + self.shortcut(x))
+        inner: Tensor = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu2(inner + self.shortcut(x))
+        return out
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Return the input, thinned and padded with zero channels to the block's output shape."""

@@ -40,7 +40,7 @@ class _Draws(TorchDispatchMode):
     """Seeds each random operation by the name it is for, and remembers the tensors they fill."""
 
     def __init__(self, seed: int, prefix: str, owners: Mapping[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.filled: list[Tensor] = []  # kept alive, so that no storage is used again
         self._key = (seed, "initial weights")
         self._prefix = prefix

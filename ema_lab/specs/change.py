@@ -27,6 +27,7 @@ class Change:
 
 
 def dotted(key: str, value: Any, place: Place) -> Change:
+    """Return the change that a line `a.b.c: value` asks for."""
     return Change(tuple(key.split(".")), value, place)
 
 

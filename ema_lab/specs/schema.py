@@ -8,7 +8,7 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import Spec
 
-KINDS: dict[str, type[Spec]] = {
+SCHEMAS: dict[str, type[Spec]] = {
     "ablation": AblationSpec,
     "recipe": RecipeFile,
     "report": ReportSpec,
@@ -18,7 +18,7 @@ KINDS: dict[str, type[Spec]] = {
 
 def json_schema(kind: str) -> dict[str, Any]:
     """Return the schema of one kind of file; `base` of an ablation is a run spec that may be partial."""
-    schema = KINDS[kind].model_json_schema()
+    schema = SCHEMAS[kind].model_json_schema()
     if kind == "ablation":
         run = RunSpec.model_json_schema()
         schema.setdefault("$defs", {}).update(run.pop("$defs"))

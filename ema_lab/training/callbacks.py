@@ -20,7 +20,9 @@ Row = dict[str, float]
 
 
 class EpochEnd(Callback):
-    """Writes `curve.csv` (learning rate: that of the epoch's first step), `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+    """Writes `curve.csv`, `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+
+    The curve's learning rate is that of an epoch's first step.
 
     Args:
         folder: The run's folder.

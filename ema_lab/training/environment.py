@@ -51,6 +51,7 @@ def _processor() -> str:
 
 @cache
 def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version(), "ema-lab": importlib.metadata.version("ema-lab")}
     return found | {package: importlib.metadata.version(package) for package in PACKAGES}
 

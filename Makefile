@@ -1,0 +1,64 @@
+# The two commands of a fresh machine: `make quickstart` and `make test`. Both may be repeated.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUN_STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-test
+LINT_STAMP := $(VENV)/.installed-lint
+
+.PHONY: help quickstart test test-slow test-system lint format clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+quickstart: $(RUN_STAMP)  ## install, train the quickstart ablation, print and write its table
+	@echo "== training what is not trained yet (runs/)" >&2
+	@$(BIN)/ema-lab run ablations/quickstart.yaml
+	@echo "== the table (also below out/quickstart)" >&2
+	@$(BIN)/ema-lab report reports/quickstart.yaml --out out/quickstart
+
+test: $(TEST_STAMP)  ## install the test group and run the suite
+	@echo "== the test suite" >&2
+	@$(BIN)/python -m pytest
+
+test-slow: $(TEST_STAMP)  ## the long tests
+	@$(BIN)/python -m pytest -m slow
+
+test-system: $(TEST_STAMP)  ## tests that need Debian packages (installs them; needs root)
+	apt-get install -y --no-install-recommends texlive-latex-base texlive-latex-recommended
+	@$(BIN)/python -m pytest -m system
+
+lint: $(LINT_STAMP)  ## format check, lint, strict types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(LINT_STAMP)  ## put the code into shape
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:  ## remove what was installed and built; runs/ and out/ stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ema-lab needs Python 3.11 or newer; try: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "== making a virtual environment in $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	@echo "== installing ema-lab (PyTorch is large: minutes the first time)" >&2
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+$(TEST_STAMP): $(RUN_STAMP)
+	@echo "== installing what the tests need" >&2
+	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@$(PIP) install --quiet --group test
+	@touch $@
+
+$(LINT_STAMP): $(TEST_STAMP)
+	@echo "== installing the linters" >&2
+	@$(PIP) install --quiet --group lint
+	@touch $@
