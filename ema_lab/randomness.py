@@ -6,8 +6,6 @@ The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSL
 """
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -43,17 +41,6 @@ def integers_below(bits: Tensor, limit: int) -> Tensor:
 def permutation(count: int, *parts: int | str) -> Tensor:
     """Return a random order of `range(count)` that depends on the parts alone."""
     return torch.argsort(hash_indices(hash_counters(*parts), torch.arange(count)), stable=True)
-
-
-@contextmanager
-def seeded(*parts: int | str) -> Iterator[None]:
-    """Run a block with torch's CPU generator seeded by the parts; put the generator back after it."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(hash_counters(*parts))
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def _mix(value: int) -> int:

@@ -36,7 +36,7 @@ class CA(nn.Module):
         min_width: The least width of the bottleneck.
 
     Raises:
-        ValueError: If the bottleneck would have no channel.
+        ValueError: If `reduction` or `min_width` is below 1.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {

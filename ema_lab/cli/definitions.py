@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry import Registry, unknown_name
 from ema_lab.signature import REQUIRED
@@ -99,7 +99,7 @@ def show(
         return
     name = kind_or_name
     for kind in (*REGISTRIES, *FOLDERS):
-        if name in (REGISTRIES[kind] if kind in REGISTRIES else definitions(FOLDERS[kind])):
+        if name in list(REGISTRIES[kind] if kind in REGISTRIES else definitions(FOLDERS[kind])):
             print(_text(kind, name, store), end="")
             return
     if Path(name).is_file():
@@ -257,7 +257,7 @@ def schema(
     if out is None:
         print(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for one, value in chosen.items():
         path = out / f"{one}.schema.json"
         path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 import yaml
+from rich.console import Console
 
 from ema_lab.cli.output import (
     DEFAULT_DATA,
@@ -62,7 +62,10 @@ def conditions(only: Sequence[str]) -> dict[str, list[Any]]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise SpecError(f"--only takes KEY=VALUE, such as variant=ema or seed=0, got {item!r}")
-        found.setdefault(key, []).append(yaml.safe_load(value))
+        try:
+            found.setdefault(key, []).append(yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise SpecError(f"--only takes KEY=VALUE with a value as YAML has it, got {item!r}") from None
     return found
 
 
@@ -303,7 +306,7 @@ def status(
         if not watch or not counts["pending"] + counts["running"]:
             return
         time.sleep(2)
-        click.clear()
+        Console().clear()
 
 
 def status_rows(ablation: Ablation, store: RunStore, max_attempts: int) -> list[dict[str, Any]]:

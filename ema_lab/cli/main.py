@@ -4,18 +4,35 @@ Exit codes: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted.
 """
 
 import sys
+from typing import Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from ema_lab.cli import definitions, execution, results
-from ema_lab.errors import EmaLabError
+from ema_lab.errors import EmaLabError, UnknownNameError
+from ema_lab.registry import unknown_name
+
+INTERRUPTED = 130
+# typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class Commands(TyperGroup):
+    """The commands; an unknown one is answered with those that exist."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and not ctx.resilient_parsing:
+            raise UnknownNameError(unknown_name("command", cmd_name, self.list_commands(ctx)))
+        return found
+
 
 app = typer.Typer(
+    cls=Commands,
     name="ema-lab",
     help="Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.\n\n"
     "Start with:  ema-lab run quickstart  &&  ema-lab report quickstart --out out/quickstart",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,19 +49,27 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
+    asked = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(asked or ["--help"], prog_name="ema-lab", standalone_mode=False)
+        if code == INTERRUPTED:  # how typer returns from Ctrl-C
+            raise KeyboardInterrupt
     except EmaLabError as error:
         for line in str(error).splitlines():
             print(f"ema-lab: {line}", file=sys.stderr)
         return 2
-    except click.ClickException as error:
-        print(f"ema-lab: {error.format_message()}", file=sys.stderr)
+    except UsageError as error:
+        print(f"ema-lab: {_usage_words(error)}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("ema-lab: interrupted; what was finished is kept, the rest is pending", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0
     return code if isinstance(code, int) else 0
+
+
+def _usage_words(error: Any) -> str:
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return f"{text}; see {error.ctx.command_path} --help" if error.ctx else text

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ema_lab.errors import SpecError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
 Store = Annotated[
     Path, typer.Option("--store", envvar="EMA_LAB_STORE", help="Folder of the runs.", show_default=True)
@@ -25,6 +27,19 @@ def say(*lines: str) -> None:
     """Print words for a person, on standard error."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that `--out` names.
+
+    Raises:
+        SpecError: If that cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "is a file" if path.is_file() else f"cannot be made: {error.strerror}"
+        raise SpecError(f"--out must be a folder, but {path} {reason}") from None
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

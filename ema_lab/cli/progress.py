@@ -19,13 +19,13 @@ PLAIN_SECONDS = 30.0
 class RunDisplay:
     """Shows cells done, running and failed, and the time left; progress is counted in epochs."""
 
-    def __init__(self, tasks: list[Task], store: RunStore) -> None:
+    def __init__(self, tasks: list[Task], store: RunStore, console: Console | None = None) -> None:
         self._tasks: Mapping[str, Task] = {task.spec.run_id: task for task in tasks}
         self._store = store
         self._total = sum(task.spec.recipe.epochs for task in tasks)
         self._told: set[str] = set()
         self._last_line = time.monotonic()
-        console = Console(stderr=True)
+        console = console or Console(stderr=True)
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -53,7 +53,7 @@ class RunDisplay:
             if run_id not in self._told:
                 self._told.add(run_id)
                 state = "done" if run_id in counts.done else "FAILED"
-                self._print(f"[{len(ended)}/{counts.total}] {state}: {self._name(run_id)} ({run_id})")
+                self._print(f"[{len(self._told)}/{counts.total}] {state}: {self._name(run_id)} ({run_id})")
         if time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._print(f"[{len(ended)}/{counts.total}] {self._words(counts)}")
 

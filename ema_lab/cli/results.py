@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import Only, selected
+from ema_lab.cli.execution import Only, check_models, selected
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -16,10 +16,11 @@ from ema_lab.cli.output import (
     Device,
     Json,
     Store,
+    make_folder,
     print_rows,
     say,
 )
-from ema_lab.errors import SpecError, StoreError
+from ema_lab.errors import StoreError
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
@@ -57,15 +58,14 @@ def report(
     rows = select_rows(ablation, RunStore(store))
     table = build_table(spec, ablation, rows)
     records = table_records(spec, ablation, rows)
+    if out is not None:
+        make_folder(out)
     if as_json:
         print(json.dumps(records, indent=1, allow_nan=False))
     else:
         print(render.render_text(table), end="")
     if out is None:
         return
-    if out.exists() and not out.is_dir():
-        raise SpecError(f"--out must be a folder, but {out} is a file")
-    out.mkdir(parents=True, exist_ok=True)
     texts = {
         "table.md": render.render_markdown(table),
         "table.tex": render.render_latex(table),
@@ -86,11 +86,13 @@ def cost(ablation: AblationName, only: Only = None, as_json: Json = False) -> No
     from ema_lab.pipeline import run_cost
 
     chosen = selected(ablation, only, None)
+    whole = load_ablation(ablation)  # --only may have left the baseline out
+    check_models(chosen)
     say("counting on the CPU, one image per model")
     rows: list[dict[str, Any]] = []
     for row, cells in chosen.rows().items():
         counted = run_cost(cells[0].spec)
-        base = chosen.baseline_of(cells[0])
+        base = whole.baseline_of(cells[0])
         before = run_cost(base.spec) if base else None
         values: dict[str, Any] = {"variant": row}
         for key in ("parameters", "macs"):

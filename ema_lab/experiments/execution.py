@@ -3,6 +3,7 @@
 One failing run is recorded and stops none of the others; an interrupted one is simply pending again.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -107,17 +108,20 @@ class _Claim:
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
             record = _done(task.spec, attempt.number, self.train(task.spec, job))
+            self.store.write(record)
         except (KeyboardInterrupt, SystemExit):
             self.store.end(run_id, attempt, "interrupted")
             raise
         except Exception as error:  # training may raise anything; the record keeps all of it
             record = _failed(run_id, attempt.number, error)
-        self.store.write(record)
+            self.store.write(record)
         self.store.end(run_id, attempt, record.status)
         return record.status
 
 
 def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
+    if wrong := {name: value for name, value in outcome.metrics.items() if not math.isfinite(value)}:
+        raise FloatingPointError(f"a metric must be a finite number, got {wrong}")
     return RunRecord(
         run_id=spec.run_id,
         status="done",

@@ -17,6 +17,7 @@ from ema_lab.specs.run import DataSpec, ModelSpec, RunSpec
 from ema_lab.specs.strict import Spec, merged
 
 MAX_PROBLEMS = 20
+USE = ("recipe", "use")
 PARTS: Mapping[str, type[Spec]] = {"model": ModelSpec, "data": DataSpec, "recipe": RecipeSpec}
 AxisValues = tuple[tuple[str, Any], ...]
 
@@ -129,22 +130,45 @@ class _Expansion:
 
     def _checked(self, changes: Sequence[Change]) -> dict[str, Any] | None:
         """Return the run spec's checked parts, or None after noting what is wrong with them."""
-        tree: Tree = self.base
-        for change in changes:
+        tree = self._changed(changes)
+        if tree is None:
+            return None
+        parts: dict[str, Any] = {}
+        messages: list[tuple[Place, str]] = []
+        for key, value in tree.items():
             try:
+                parts[key] = self._part(key, value)
+            except ValidationError as error:
+                messages += [((key, *loc), message) for loc, message in error_messages(error, (key,))]
+        wrong = {place[0] for place, _ in messages}
+        try:
+            run = RunSpec.model_validate({**parts, "seed": 0})
+        except ValidationError as error:
+            messages += [item for item in error_messages(error) if item[0][0] not in wrong]
+        for place, message in messages:
+            self.problems.append(Problem(self._where(_existing(place, tree), changes), message))
+        return None if messages else dict(run)
+
+    def _changed(self, changes: Sequence[Change]) -> Tree | None:
+        """Return the base with all changes, or None after noting one that cannot have its effect."""
+        chosen = [change for change in changes if change.keys == USE]
+        tree: Tree = self.spec.base if chosen else self.base  # a recipe is chosen before it is changed
+        ordered = (*chosen, *(change for change in changes if change.keys != USE))
+        if found := _replaced(ordered):
+            lost, later = found
+            where = self.document.where(later.place)
+            message = f"{'.'.join(lost.keys)}: is replaced by {'.'.join(later.keys)} ({where})"
+            self.problems.append(Problem(self.document.where(lost.place), message))
+            return None
+        for change in ordered:
+            try:
+                if change.keys[0] == "seed":
+                    raise SpecError("seed: seeds are listed under 'seeds'")
                 tree = with_recipe(apply_change(tree, change.keys, change.value))
             except SpecError as error:
                 self.problems += nested_problem(self.document.where(change.place), error)
                 return None
-        try:
-            parts = {key: self._part(key, value) for key, value in tree.items()}
-            return dict(RunSpec.model_validate({**parts, "seed": 0}))
-        except ValidationError as error:
-            part = () if error.title == RunSpec.__name__ else (str(error.title),)
-            for loc, message in error_messages(error, part):
-                where = self._where(_existing((*part, *loc), tree), changes)
-                self.problems.append(Problem(where, message))
-            return None
+        return tree
 
     def _part(self, key: str, value: Any) -> Any:
         kind = PARTS.get(key)
@@ -169,12 +193,21 @@ class _Expansion:
         return self.document.where(("base", *place))
 
 
+def _replaced(changes: Sequence[Change]) -> tuple[Change, Change] | None:
+    """Return the first change that a later one makes vain, and that later one."""
+    for change, later in itertools.combinations(changes, 2):
+        if change.keys[: len(later.keys)] == later.keys:
+            return change, later
+    return None
+
+
 def _existing(loc: Place, tree: Tree) -> Place:
-    """Return `loc` without the union tags that pydantic adds, and at most one key that is not there."""
+    """Return the part of `loc` that is in the tree: pydantic adds the tags of unions to it."""
     place: Place = ()
     value: Any = tree
     for part in loc:
-        if (isinstance(value, Mapping) and part in value) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+        is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_item or (isinstance(value, Mapping) and part in value):
             value, place = value[part], (*place, part)
     return place
 

@@ -39,13 +39,40 @@ def source_hashes(spec: RunSpec) -> dict[str, str]:
         "training": [],
     }
     return {
-        part: _combined([*files, *(_PACKAGE / name for name in _SHARED[part])])
+        part: _combined([*_with_imports(files), *(_PACKAGE / name for name in _SHARED[part])])
         for part, files in named.items()
     }
 
 
 def _file(registry: Registry, name: str) -> Path:
     return source_file(split_target(registry[name].target)[0])
+
+
+def _with_imports(files: Iterable[Path]) -> set[Path]:
+    """Return the files and those of their own folder that they import, directly or not."""
+    found: set[Path] = set()
+    waiting = list(files)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _neighbours(file, file.stat().st_mtime_ns)
+    return found
+
+
+@cache
+def _neighbours(file: Path, _modified: int) -> tuple[Path, ...]:
+    """Return the files beside `file` that it imports."""
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules += [node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)]
+    folder = file.parent.name
+    parts = [module.split(".") for module in modules]
+    names = {path[-1] for path in parts if len(path) == 1 or path[-2] in {"", folder}}
+    return tuple(path for name in sorted(names) if (path := file.with_name(f"{name}.py")).is_file())
 
 
 def _combined(files: Iterable[Path]) -> str:

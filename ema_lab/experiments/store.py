@@ -177,9 +177,9 @@ class RunStore:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside `path` and rename it into place, so that no reader sees half a file."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
-        file.write("\n")
+        file.write(f"{text}\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -45,6 +45,10 @@ class Row:
     def records(self) -> list[RunRecord]:
         return [item.record for item in self.cells if item.record is not None]
 
+    def cost(self, key: str) -> int | None:
+        """Return a cost of the row's model, which no seed changes; None before a run has finished."""
+        return next((record.cost[key] for record in self.records if key in record.cost), None)
+
     def values(self, metric: str) -> list[float]:
         """Return a metric over the finished seeds."""
         return [record.metrics[metric] for record in self.records if metric in record.metrics]

@@ -1,11 +1,14 @@
 """A table in four pure steps: numbers, summary, cells, text. This file makes the cells."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
+from ema_lab.registry import unknown_name
 from ema_lab.reports.selection import Row
 from ema_lab.reports.statistics import PairedDifference, Summary, paired_difference, summarise
 from ema_lab.specs.metric import METRICS
@@ -37,21 +40,39 @@ def format_summary(summary: Summary, expected: int, digits: int) -> str:
     return f"{summary.mean:.{digits}f} ± {summary.std:.{digits}f} ({count})"
 
 
-def format_difference(difference: PairedDifference, digits: int) -> str:
-    """Return `+0.28 [-0.54, +1.10]`, or without an interval where there is one pair only."""
+def format_difference(difference: PairedDifference, expected: int, digits: int) -> str:
+    """Return `+0.28 [-0.54, +1.10]`; a single pair has no interval, missing pairs are named."""
+    missing = f"n={difference.count}" + (f" of {expected}" if difference.count < expected else "")
     if math.isnan(difference.low):
-        return f"{difference.mean:+.{digits}f} (n={difference.count})"
-    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
+        return f"{difference.mean:+.{digits}f} ({missing})"
+    interval = f"[{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
+    count = f" ({missing})" if difference.count < expected else ""
+    return f"{difference.mean:+.{digits}f} {interval}{count}"
 
 
 def build_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> Table:
-    """Turn rows of runs into cells of text, with a caption that says what each ± and Δ is."""
+    """Turn rows of runs into cells of text, with a caption that says what each ± and Δ is.
+
+    Raises:
+        SpecError: If the report asks for what the ablation does not have.
+    """
+    _check(spec, ablation)
     header = ("Variant", *(_header(column, spec, ablation) for column in spec.columns))
     cells = tuple(
         (spec.names.get(row.name, row.name), *(_cell(column, spec, row) for column in spec.columns))
         for row in rows
     )
     return Table(spec.title or ablation.name, header, cells, tuple(_notes(spec, ablation, rows)))
+
+
+def _check(spec: ReportSpec, ablation: Ablation) -> None:
+    if "delta" in spec.columns and ablation.baseline is None:
+        rule = f"the column 'delta' needs a baseline, and the ablation {ablation.name} names none"
+        raise SpecError(f"report {spec.name}: {rule}")
+    known = list(dict.fromkeys([*ablation.rows(), *(cell.row for cell in ablation.skipped)]))
+    for name in spec.names:
+        if name not in known:
+            raise SpecError(f"report {spec.name}: names: {unknown_name('row', name, known)}")
 
 
 def _header(column: Column, spec: ReportSpec, ablation: Ablation) -> str:
@@ -70,13 +91,13 @@ def _cell(column: Column, spec: ReportSpec, row: Row) -> str | None:
         if not differences:
             return None
         flag = "" if all(item.clean_pair for item in row.cells) else f" {FLAG}"
-        return format_difference(paired_difference(differences), spec.digits) + flag
+        return format_difference(paired_difference(differences), len(row.cells), spec.digits) + flag
     if column in METRICS:
         values = row.values(column)
         return format_summary(summarise(values), len(row.cells), spec.digits) if values else None
-    if not row.records:
+    count = row.cost(column)
+    if count is None:
         return None
-    count = row.records[0].cost[column]
     return f"{count:,}" if column == "parameters" else f"{count / 1e6:,.2f}"
 
 
@@ -89,11 +110,13 @@ def _notes(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> list[st
         "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, matrix "
         "products, normalisations); one multiply-add is one.": lambda: "macs" in spec.columns,
         f"{FLAG}: not a clean pair: device, precision, threads or versions differ from the baseline's.": (
-            lambda: any(not item.clean_pair for row in rows for item in row.cells)
+            lambda: "delta" in spec.columns and any(not c.clean_pair for row in rows for c in row.cells)
         ),
     }
     notes = [note for note, applies in shown.items() if applies()]
     notes += _protocol_notes(rows)
+    reasons = Counter(cell.reason for cell in ablation.skipped)
+    notes += [f"{count} cells are left out: {reason}." for reason, count in reasons.items()]
     missing = [item for row in rows for item in row.cells if item.record is None]
     if missing:
         total = sum(len(row.cells) for row in rows)
@@ -137,5 +160,5 @@ def _flat(spec: ReportSpec, row: Row) -> dict[str, Any]:
             values["delta_high"] = paired.high if paired and has_interval else None
             values["delta_n"] = paired.count if paired else 0
         else:
-            values[column] = row.records[0].cost[column] if row.records else None
+            values[column] = row.cost(column)
     return values | {"run_ids": " ".join(row.run_ids)}

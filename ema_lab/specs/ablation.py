@@ -3,13 +3,35 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
 from ema_lab.specs.recipe import Natural
-from ema_lab.specs.strict import Spec, invalid
+from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
 
-Changes = Mapping[str, Any]
-Axes = Mapping[str, list[Any] | dict[str, dict[str, Any]]]
+
+def _check_values(values: Any) -> Any:
+    if not values:
+        raise problem("an axis needs at least one value")
+    if isinstance(values, list) and len(set(map(canonical_json, values))) < len(values):
+        raise problem(f"a value stands twice, got {values}")
+    return values
+
+
+AxisForm = Annotated[list[Any] | dict[str, dict[str, Any]], AfterValidator(_check_values)]
+
+
+class AxesSpec(Spec):
+    """Axes by dotted key, or by a name of their own with labelled changes."""
+
+    axes: Mapping[str, AxisForm] = {}
+
+
+def _check_own_axes(changes: dict[str, Any]) -> dict[str, Any]:
+    AxesSpec.model_validate({key: value for key, value in changes.items() if key == "axes"})
+    return changes
+
+
+Variant = Annotated[dict[str, Any], AfterValidator(_check_own_axes)]
 
 
 class SkipSpec(Spec):
@@ -19,7 +41,7 @@ class SkipSpec(Spec):
     reason: Annotated[str, Field(min_length=1)]
 
 
-class AblationSpec(Spec):
+class AblationSpec(AxesSpec):
     """A named set of runs. Exactly one of `variants`, `vary` and `without` gives its rows.
 
     `variants`: rows by name, each a mapping of dotted keys that change the base, with its own `axes`.
@@ -32,10 +54,9 @@ class AblationSpec(Spec):
     base: Mapping[str, Any]
     seeds: Annotated[tuple[Natural, ...], Strict(False), Field(min_length=1)]
     baseline: str | None = None
-    variants: Mapping[str, dict[str, Any]] | None = None
-    vary: Mapping[str, list[Any]] | None = None
+    variants: Mapping[str, Variant] | None = None
+    vary: Mapping[str, Annotated[list[Any], AfterValidator(_check_values)]] | None = None
     without: Mapping[str, dict[str, Any]] | None = None
-    axes: Axes = {}
     skip: Annotated[tuple[SkipSpec, ...], Strict(False)] = ()
 
     @model_validator(mode="after")
@@ -49,9 +70,6 @@ class AblationSpec(Spec):
             raise invalid("ablation", "must have at least one entry", given[0])
         if len(set(self.seeds)) < len(self.seeds):
             raise invalid("ablation", f"a seed stands twice, got {list(self.seeds)}", "seeds")
-        for name, values in self.axes.items():
-            if not values:
-                raise invalid("ablation", "an axis needs at least one value", "axes", name)
         self._check_baseline()
         return self
 

@@ -27,6 +27,7 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 
@@ -86,6 +87,8 @@ def read_document(path: Path) -> Document:
         raise DefinitionError([Problem(f"{path}:{line}", f"is not YAML: {error.problem}")]) from None
     except yaml.YAMLError as error:
         raise DefinitionError([Problem(str(path), f"is not YAML: {_reason(error)}")]) from None
+    except RecursionError:
+        raise DefinitionError([Problem(str(path), "is nested too deeply")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise DefinitionError([Problem(f"{path}:1", "must be a mapping of keys to values")])
     lines: dict[Place, int] = {}
@@ -93,6 +96,8 @@ def read_document(path: Path) -> Document:
     loader = _Loader("")
     try:
         value = _build(loader, node, (), lines, problems, path)
+    except RecursionError:
+        raise DefinitionError([Problem(str(path), "contains itself, by an alias")]) from None
     finally:
         loader.dispose()
     if problems:
@@ -113,6 +118,10 @@ def _build(
     path: Path,
 ) -> Any:
     lines.setdefault(place, node.start_mark.line + 1)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+        where = f"{path}:{node.start_mark.line + 1}"
+        problems.append(Problem(where, f"the tag {node.tag!r} is not understood"))
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, x, (*place, i), lines, problems, path) for i, x in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
@@ -130,7 +139,7 @@ def _build(
         return built
     try:
         return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        what = getattr(error, "problem", None) or str(error)
-        problems.append(Problem(f"{path}:{node.start_mark.line + 1}", str(what)))
+    except (yaml.YAMLError, ValueError, KeyError) as error:
+        what = getattr(error, "problem", None) or f"{node.value!r} is not of the type {node.tag!r}"
+        problems.append(Problem(f"{path}:{node.start_mark.line + 1}", what))
         return None

@@ -1,7 +1,7 @@
 """The run spec: everything that decides a result, and nothing else."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -51,15 +51,19 @@ def named(registry: Registry, value: object) -> NamedSpec:
 
 
 def checked_options(
-    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str
+    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str, beside: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return the options that differ from their defaults; the errors are located below the spec."""
+    """Return the options that differ from their defaults; the errors are located below the spec.
+
+    Args:
+        beside: Keys that may stand beside the options, to suggest them for an unknown one.
+    """
     try:
         return registry.check(name, options)
     except SpecError as error:
         raise invalid(registry.kind, str(error), *name_key, value=name) from None
     except ValidationError as error:
-        raise with_suggestions(error, registry.options(name)) from None
+        raise with_suggestions(error, [*registry.options(name), *beside]) from None
 
 
 AttentionSpec = Annotated[
@@ -103,12 +107,12 @@ class ModelSpec(Spec):
         """Keys that are not the spec's own are options of the backbone."""
         if not isinstance(value, Mapping) or not isinstance(value.get("backbone"), str):
             return handler(value)
-        own = cls.model_fields.keys() - {"options"}
+        own = [key for key in cls.model_fields if key != "options"]
         given = {key: item for key, item in value.items() if key not in own}
         details: list[ErrorDetails] = []
         options: dict[str, Any] = {}
         try:
-            options = checked_options(BACKBONES, value["backbone"], given, "backbone")
+            options = checked_options(BACKBONES, value["backbone"], given, "backbone", beside=own)
         except ValidationError as error:
             details += error.errors(include_url=False)
         try:
@@ -151,9 +155,9 @@ class DataSpec(Spec):
     def _split_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             return handler(value)
-        own = cls.model_fields.keys() - {"options"}
+        own = [key for key in cls.model_fields if key != "options"]
         given = {key: item for key, item in value.items() if key not in own}
-        options = checked_options(DATASETS, value["name"], given, "name")
+        options = checked_options(DATASETS, value["name"], given, "name", beside=own)
         return handler({key: item for key, item in value.items() if key in own} | {"options": options})
 
     @model_validator(mode="after")

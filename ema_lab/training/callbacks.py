@@ -79,6 +79,7 @@ class EpochEnd(Callback):
         self.rows = state_dict["rows"]
         self.train_seconds = state_dict["train_seconds"]
         self.best = state_dict["best"]
+        self.data.first_epoch = len(self.rows)
 
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:

@@ -81,5 +81,17 @@ def test_values_gradients_and_statistics_agree(case: Mapping[str, Any]) -> None:
     assert errors[worst] < TOLERANCE
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['file'].removesuffix('.npz')} normalises")
+def test_normalisations_have_the_authors_eps_momentum_and_groups(case: Mapping[str, Any]) -> None:
+    module = BUILD[case["module"]](case["hyperparameters"])
+    for theirs, facts in case["norms"].items():
+        name = max((key for key in module.reference_keys if theirs.startswith(key)), key=len)
+        norm = module.get_submodule(module.reference_keys[name])
+        assert type(norm).__name__ == facts["type"]
+        assert norm.eps == facts["eps"]
+        assert getattr(norm, "momentum", None) == facts["momentum"]
+        assert getattr(norm, "num_groups", None) == facts["num_groups"]
+
+
 def test_every_golden_file_is_listed() -> None:
     assert {case["file"] for case in CASES} == {path.name for path in GOLDEN.glob("*.npz")}

@@ -42,7 +42,12 @@ REFUSED: list[tuple[str, int, Options, str]] = [
     ("bam", 8, {}, "BAM needs 1 <= reduction <= channels, got channels=8, reduction=16."),
     ("bam", 64, {"dilation": 0}, "BAM needs dilation >= 1, got dilation=0."),
     ("ca", 64, {"reduction": 0}, "CA needs reduction >= 1 and min_width >= 1, got reduction=0, min_width=8."),
-    ("ca", 64, {"min_width": 0}, "CA needs reduction >= 1 and min_width >= 1, got reduction=32, min_width=0."),
+    (
+        "ca",
+        64,
+        {"min_width": 0},
+        "CA needs reduction >= 1 and min_width >= 1, got reduction=32, min_width=0.",
+    ),
     ("cbam", 8, {}, "CBAM needs 1 <= reduction <= channels, got channels=8, reduction=16."),
     ("cbam", 64, {"kernel_size": 4}, "CBAM needs an odd, positive kernel_size, got kernel_size=4."),
     (
@@ -185,7 +190,7 @@ def test_values_at_the_edge_of_a_rule_are_taken(name: str, channels: int, option
 
 
 def test_an_unknown_option_or_name_lists_what_exists() -> None:
-    with pytest.raises(SpecError, match="no option of attention 'se' is named 'ratio'; .*reduction, bias"):
+    with pytest.raises(SpecError, match=r"no option of attention 'se' is named 'ratio'; .*reduction, bias"):
         build_attention("se", 64, ratio=4)
     with pytest.raises(UnknownNameError, match="no attention is named 'emma'; did you mean 'ema'"):
         build_attention("emma", 64)

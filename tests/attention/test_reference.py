@@ -27,7 +27,11 @@ def test_convolutions_of_one_pixel_and_linear_maps_stand_for_each_other() -> Non
 def test_missing_unexpected_and_misshapen_keys_are_all_listed_and_nothing_is_loaded() -> None:
     se = build_attention("se", 64)
     before = se.squeeze.weight.clone()
-    state = {"fc.0.weight": torch.ones(8, 64), "fc.4.bias": torch.ones(1), "squeeze.weight": torch.ones(4, 64)}
+    state = {
+        "fc.0.weight": torch.ones(8, 64),
+        "fc.4.bias": torch.ones(1),
+        "squeeze.weight": torch.ones(4, 64),
+    }
     with pytest.raises(SpecError) as caught:
         load_reference_state(se, state)
     assert str(caught.value) == (
@@ -80,7 +84,9 @@ def test_a_module_without_known_names_says_so() -> None:
         load_reference_state(nn.Linear(2, 2), {})
 
 
-@pytest.mark.parametrize("name", ["bam", "ca", "cbam", "eca", "ema", "gam", "gc", "nam", "sa", "se", "triplet"])
+@pytest.mark.parametrize(
+    "name", ["bam", "ca", "cbam", "eca", "ema", "gam", "gc", "nam", "sa", "se", "triplet"]
+)
 def test_every_parameter_has_a_name_in_the_authors_code(name: str) -> None:
     module = build_attention(name, 128)
     prefixes = tuple(module.reference_keys.values())

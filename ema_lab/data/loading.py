@@ -1,0 +1,80 @@
+"""From images in memory to batches whose content depends on (seed, epoch, index) alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from ema_lab.data.augmentation import augmented
+from ema_lab.data.images import LabelledImages
+from ema_lab.randomness import permutation
+from ema_lab.specs.recipe import AugmentSpec
+
+Key = tuple[int, int]  # epoch, index: a loader worker needs to know nothing else
+Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, C, H, W), labels (B,), indices (B,)
+
+
+class ShuffledBatches(Sampler[list[Key]]):
+    """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
+
+    The last batch may be smaller; one of a single image is left out, because batch normalisation
+    has no variance for it.
+    """
+
+    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
+        self._indices = indices
+        self._batch_size = batch_size
+        self._seed = seed
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> "ShuffledBatches":
+        """Lightning looks for `set_epoch` on a batch sampler's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self._indices), self._batch_size)
+        return whole + (rest > 1 or whole == 0)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = self._indices[permutation(len(self._indices), self._seed, "order", self.epoch)].tolist()
+        for number in range(len(self)):
+            chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
+            yield [(self.epoch, index) for index in chosen]
+
+
+class OrderedBatches(Sampler[list[Key]]):
+    """All indices in order, for evaluation."""
+
+    def __init__(self, indices: Tensor, batch_size: int) -> None:
+        self._batches = indices.split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return ([(0, index) for index in batch.tolist()] for batch in self._batches)
+
+
+@dataclass(frozen=True)
+class Images(Dataset[Batch]):
+    """Serves whole batches; `augment` is None for evaluation."""
+
+    source: LabelledImages
+    augment: AugmentSpec | None = None
+    seed: int = 0
+
+    def __getitem__(self, key: Key) -> Batch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        indices = torch.tensor([index for _, index in keys])
+        images = self.source.images[indices]
+        if self.augment is not None:
+            images = augmented(images, indices, self.augment, self.seed, keys[0][0])
+        return images, self.source.labels[indices], indices

@@ -1,0 +1,101 @@
+"""The data of a run, as a LightningDataModule."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ema_lab.data.images import LabelledImages, stratified_choice
+from ema_lab.data.load import load_splits
+from ema_lab.data.loading import Batch, Images, OrderedBatches, ShuffledBatches
+from ema_lab.errors import SpecError
+from ema_lab.specs.run import RunSpec
+
+EVALUATION_BATCH = 256
+
+class ImageData(LightningDataModule):
+    """Training, validation and test batches of a run; images are normalised on the device.
+
+    Args:
+        spec: The run.
+        root: Folder of the data sets.
+        num_workers: Loader processes; the batches are the same for any number.
+
+    `first_epoch` is where a resumed run goes on: loader workers fetch its first batches before
+    Lightning tells the sampler the epoch.
+    """
+
+    def __init__(self, spec: RunSpec, root: Path, num_workers: int = 0) -> None:
+        super().__init__()
+        self.spec = spec
+        self.splits = load_splits(spec.data, root)
+        self.num_workers = num_workers
+        self.first_epoch = 0
+        mean, std = spec.recipe.statistics(spec.data.facts)
+        self._mean = 255 * torch.tensor(mean).reshape(1, -1, 1, 1)
+        self._std = 255 * torch.tensor(std).reshape(1, -1, 1, 1)
+        every = torch.arange(len(self.splits.train))
+        held_out = stratified_choice(
+            self.splits.train.labels, spec.data.val_images, spec.data.split_seed, "validation split"
+        )
+        self.train_indices, self.val_indices = every[~held_out], every[held_out]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        images = Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
+        batches = ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
+        batches.set_epoch(self.first_epoch)
+        return self._loader(images, batches)
+
+    def watched(self) -> tuple[str, DataLoader[Batch]] | None:
+        """Return the split that is evaluated after every epoch: `test` if the protocol looks there,
+        else `val` if there is a validation split."""
+        if self.spec.recipe.protocol == "best-test":
+            return "test", self.test_dataloader()
+        if len(self.val_indices):
+            return "val", self._evaluation(self.splits.train, self.val_indices)
+        return None
+
+    def split(self, name: str) -> DataLoader[Batch]:
+        """Return the evaluation loader of `train`, `val` or `test`, images in order, unchanged.
+
+        Raises:
+            SpecError: If the run has no such split.
+        """
+        if name == "test":
+            return self.test_dataloader()
+        indices = {"train": self.train_indices, "val": self.val_indices}.get(name)
+        if indices is None or not len(indices):
+            has = "train, val, test" if len(self.val_indices) else "train, test"
+            raise SpecError(f"the run has no split {name!r}; it has {has}")
+        return self._evaluation(self.splits.train, indices)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation(self.splits.test, torch.arange(len(self.splits.test)))
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        images, labels, indices = batch
+        return self.normalised(images), labels, indices
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return uint8 images as float32 with the recipe's mean and deviation taken out."""
+        return (images - self._mean.to(images.device)) / self._std.to(images.device)
+
+    def _evaluation(self, source: LabelledImages, indices: Tensor) -> DataLoader[Batch]:
+        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH))
+
+    def _loader(self, images: Dataset[Batch], batches: Sampler[list[tuple[int, int]]]) -> DataLoader[Batch]:
+        return DataLoader(
+            images,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,  # `Images` returns whole batches
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+

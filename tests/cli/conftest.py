@@ -1,0 +1,134 @@
+"""A working folder with one small ablation, and the command line called as a user would."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from ema_lab.cli.main import run
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.execution import execute
+from ema_lab.experiments.store import RunStore
+from ema_lab.job import RunJob, RunOutcome
+from ema_lab.specs.run import RunSpec
+
+TINY = """\
+name: tiny
+description: Two rows, two seeds, made-up images.
+base:
+  model: {backbone: resnet20, placement: {after: block_end}}
+  data: {name: synthetic, train_images: 32, test_images: 16, image_size: 8}
+  recipe: {epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {model.attention: none}
+  se: {model.attention: {name: se, reduction: 4}}
+"""
+TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
+
+
+class Answer(NamedTuple):
+    """What a command returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: `ablations/tiny.yaml`, `reports/tiny.yaml` and nothing else."""
+    here = tmp_path / "work"
+    for kind, text in (("ablations", TINY), ("reports", TINY_REPORT)):
+        (here / kind).mkdir(parents=True)
+        (here / kind / "tiny.yaml").write_text(text)
+    monkeypatch.chdir(here)
+    for name in ("EMA_LAB_STORE", "EMA_LAB_DATA", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return here
+
+
+@pytest.fixture
+def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that calls `ema-lab` with its arguments, in this process and that folder."""
+
+    def call(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run(list(arguments))
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture
+def tree(folder: Path) -> Callable[[], dict[str, bytes | None]]:
+    """Return a function that reads everything below the current folder; folders are None."""
+
+    def read() -> dict[str, bytes | None]:
+        paths = sorted(folder.rglob("*"))
+        return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Put back torch's number of threads, which a run sets for its process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def fake_outcome(spec: RunSpec) -> RunOutcome:
+    """Numbers that tell the runs apart: 90 for `none`, 92 for others, plus the seed."""
+    top1 = (90.0 if spec.model.attention.name == "none" else 92.0) + spec.seed
+    cost = {"parameters": 1000, "macs": 2_000_000}
+    environment = {"device": "cpu", "precision": "fp32", "num_threads": 1, "versions": {"torch": "0"}}
+    return RunOutcome({"top1": top1, "loss": 0.5}, 1, cost, 3600.0, 10.0, environment, "0" * 64)
+
+
+@pytest.fixture
+def trained(folder: Path) -> Callable[..., list[str]]:
+    """Return a function that fills `runs` with outcomes of a made-up training; it returns the run ids."""
+
+    def train_all(
+        name: str = "tiny",
+        *,
+        train: Callable[[RunSpec, RunJob], RunOutcome] = lambda spec, job: fake_outcome(spec),
+        keep: Callable[[RunSpec], bool] = lambda spec: True,
+    ) -> list[str]:
+        specs = [spec for spec in load_ablation(name).runs() if keep(spec)]
+        execute(specs, train=train, store=RunStore("runs"))
+        return [spec.run_id for spec in specs]
+
+    return train_all
+
+
+@pytest.fixture
+def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return a function that puts a made-up training in the place of the real one.
+
+    It returns a list that grows by the run id of each run that is trained.
+    """
+
+    def replace(outcome: Callable[[RunSpec], RunOutcome] = fake_outcome) -> list[str]:
+        seen: list[str] = []
+
+        def train_run(spec: RunSpec, job: RunJob, **_machine: Any) -> RunOutcome:
+            seen.append(spec.run_id)
+            return outcome(spec)
+
+        monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+        return seen
+
+    return replace

@@ -1,0 +1,253 @@
+"""A wrong request ends with exit code 2, a line per problem that says what would be right, and no trace."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TINY, TINY_REPORT
+
+ABLATION = Path("ablations/tiny.yaml")
+REPORT = Path("reports/tiny.yaml")
+
+
+def edited(path: Path, text: str, old: str, new: str) -> None:
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def assert_refused(answer, fragments, *, before, after, problems=1):
+    """The contract of every wrong request."""
+    said = [line for line in answer.err.splitlines() if not line.startswith("tiny: ")]
+    assert answer.code == 2
+    assert answer.out == ""
+    assert len(said) == problems
+    assert all(line.startswith("ema-lab: ") for line in said)
+    assert "Traceback" not in answer.err
+    for fragment in fragments:
+        assert fragment in answer.err
+    assert after == before
+
+
+DEFINITIONS = {
+    "unknown attention": ("name: se,", "name: sea,", ["tiny.yaml:11", "'sea'", "did you mean 'se'?"]),
+    "unknown option": ("reduction: 4", "reductio: 4", ["'reductio'", "did you mean 'reduction'?"]),
+    "option of a wrong type": ("reduction: 4", "reduction: four", ["tiny.yaml:11", "valid integer"]),
+    "unknown backbone": ("resnet20", "resnet21", ["tiny.yaml:4", "known: resnet101"]),
+    "unknown data set": ("synthetic", "synthetik", ["tiny.yaml:5", "did you mean 'synthetic'?"]),
+    "unknown key": ("baseline", "basline", ["tiny.yaml:8", "did you mean 'baseline'?"]),
+    "unknown key of a recipe": ("epochs: 1", "epoch: 1, epochs: 1", ["recipe.epoch", "'epochs'"]),
+    "missing key": ("epochs: 1, ", "", ["recipe.epochs: is missing"]),
+    "unknown recipe": ("{epochs: 1, ", "{use: digits-quik, epochs: 1, ", ["'digits-quick'"]),
+    "unknown optimizer": ("{name: sgd", "{name: sdg", ["tiny.yaml:6", "'sgd', 'adamw'"]),
+    "wrong type": ("epochs: 1", "epochs: two", ["tiny.yaml:6", "recipe.epochs", "integer", "'two'"]),
+    "true for a number": ("epochs: 1", "epochs: true", ["recipe.epochs", "integer"]),
+    "null attention": ("model.attention: none", "model.attention: null", ["tiny.yaml:10", "must name one of"]),
+    "YAML syntax": ("[0, 1]", "[0, 1", ["tiny.yaml:8", "is not YAML"]),
+    "no mapping": (TINY, "- a\n- b\n", ["tiny.yaml:1", "must be a mapping"]),
+    "empty file": (TINY, "", ["tiny.yaml:1", "must be a mapping"]),
+    "duplicate key": ("seeds:", "name: tiny\nseeds:", ["tiny.yaml:7", "'name' stands twice"]),
+    "a seed twice": ("[0, 1]", "[0, 0]", ["tiny.yaml:7", "a seed stands twice", "[0, 0]"]),
+    "two forms at once": (
+        "seeds:",
+        "vary: {recipe.epochs: [2]}\nseeds:",
+        ["exactly one of variants, vary, without", "got variants and vary"],
+    ),
+    "unknown baseline": ("baseline: none", "baseline: base", ["must be one of the variants none, se"]),
+    "skip that matches nothing": (
+        "seeds:",
+        "skip: [{when: {variant: sea}, reason: slow}]\nseeds:",
+        ["tiny.yaml:7", "matches no cell", "sea"],
+    ),
+    "name that is not the file's": ("name: tiny", "name: teeny", ["tiny.yaml:1", "must equal", "'tiny'"]),
+    "best-val without a split": (
+        "epochs: 1,",
+        "epochs: 1, protocol: best-val,",
+        ["set data.val_images"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEFINITIONS)
+@pytest.mark.parametrize("name", ["plan", "run", "status", "cost"])
+def test_a_wrong_ablation_is_refused_with_its_line(command, tree, case, name):
+    old, new, fragments = DEFINITIONS[case]
+    edited(ABLATION, TINY, old, new)
+    before = tree()
+    assert_refused(command(name, "tiny"), fragments, before=before, after=tree())
+
+
+def test_every_problem_of_a_file_is_told_at_once(command, tree):
+    edited(ABLATION, TINY, "epochs: 1, batch_size: 16", "epochs: 0, batch_size: 0")
+    before = tree()
+    fragments = ["recipe.epochs", "recipe.batch_size"]
+    assert_refused(command("plan", "tiny"), fragments, before=before, after=tree(), problems=2)
+
+
+MODELS = {
+    "groups that do not divide": (
+        "{name: se, reduction: 4}",
+        "{name: ema, groups: 7}",
+        ["se: ema after layer1.0.bn2 (16 channels)", "groups=7"],
+    ),
+    "a pattern that matches nothing": (
+        "block_end",
+        "blok_end",
+        ["'blok_end' matches no submodule", "shortcuts: block_end", "layer1"],
+    ),
+    "a stage that is not there": (
+        "after: block_end",
+        "after: block_end, stages: [4]",
+        ["no match in stage [4]", "stages there: [1, 2, 3]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize("words", [("plan", "--check"), ("run",), ("run", "--smoke"), ("cost",)])
+def test_a_model_that_does_not_fit_is_refused_before_the_first_epoch(command, tree, case, words):
+    old, new, fragments = MODELS[case]
+    edited(ABLATION, TINY, old, new)
+    before = tree()
+    answer = command(words[0], "tiny", *words[1:])
+    assert_refused(answer, ["ablations/tiny.yaml", *fragments], before=before, after=tree())
+
+
+REPORTS = {
+    "unknown column": ("ablation: tiny", "ablation: tiny\ncolumns: [top2]", ["reports/tiny.yaml:4", "'top1'"]),
+    "unknown key": ("title", "titel", ["reports/tiny.yaml:2", "did you mean 'title'?"]),
+    "unknown ablation": ("ablation: tiny", "ablation: teeny", ["'teeny'", "did you mean 'tiny'?"]),
+    "a name for no row": ("title", "names: {sea: SE}\ntitle", ["names", "'sea'", "did you mean 'se'?"]),
+    "name that is not the file's": ("name: tiny", "name: teeny", ["must equal", "'tiny'"]),
+}
+
+
+@pytest.mark.parametrize("case", REPORTS)
+def test_a_wrong_report_is_refused(command, tree, case):
+    old, new, fragments = REPORTS[case]
+    edited(REPORT, TINY_REPORT, old, new)
+    before = tree()
+    answer = command("report", "tiny", "--out", "out")
+    assert_refused(answer, fragments, before=before, after=tree())
+
+
+def test_a_difference_without_a_baseline_is_refused(command, tree):
+    edited(ABLATION, TINY, "baseline: none\n", "")
+    before = tree()
+    fragments = ["the column 'delta' needs a baseline", "the ablation tiny names none"]
+    assert_refused(command("report", "tiny", "--out", "out"), fragments, before=before, after=tree())
+
+
+ARGUMENTS = {
+    "frobnicate": ["no command is named 'frobnicate'", "known: list, show"],
+    "lst": ["did you mean 'list'?"],
+    "--frob": ["No such option: --frob", "see ema-lab --help"],
+    "plan": ["Missing argument", "see ema-lab plan --help"],
+    "plan tiny extra": ["extra", "see ema-lab plan --help"],
+    "plan tiny --frob": ["No such option: --frob", "see ema-lab plan --help"],
+    "plan tiny --store": ["'--store' requires an argument"],
+    "plan tiny --seeds 9": ["tiny has 2 seeds", "9"],
+    "plan tiny --seeds 0": ["'--seeds'", "greater than or equal to 1"],
+    "plan tiny --seeds x": ["'--seeds'", "valid integer"],
+    "plan tiny --only variant=sea": ["no cell of tiny has variant=sea", "variants: none, se"],
+    "plan tiny --only variant": ["--only takes KEY=VALUE, such as variant=ema"],
+    "plan tiny --only seed=[": ["--only takes KEY=VALUE", "'seed=['"],
+    "plan teeny": ["no ablation is named 'teeny'", "did you mean 'tiny'?", "quickstart"],
+    "plan ablations/teeny.yaml": ["no such file", "tiny.yaml"],
+    "report teeny": ["no report is named 'teeny'", "did you mean 'tiny'?"],
+    "report tiny --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
+    "schema --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
+    "schema sweep": ["no schema is named 'sweep'", "ablation, recipe, report, run"],
+    "list modules": ["no kind is named 'modules'", "known: attention"],
+    "show modules se": ["no kind is named 'modules'", "known: attention"],
+    "show attention sea": ["no attention is named 'sea'", "did you mean 'se'?"],
+    "show backbone resnet21": ["no backbone is named 'resnet21'", "did you mean"],
+    "show dataset cifar11": ["no data set is named 'cifar11'", "did you mean 'cifar1"],
+    "show recipe digits": ["no recipe is named 'digits'", "digits-quick"],
+    "show quickstat": ["no thing is named 'quickstat'", "did you mean 'quickstart'?"],
+    "show no_such_module:Gate": ["no Python module 'no_such_module'"],
+    "show run abcd": ["no run is named 'abcd'", "store runs"],
+    "diff abcd abce": ["no run is named 'abcd'", "store runs"],
+    "eval abcd": ["no run is named 'abcd'", "store runs"],
+    "new sweep x": ["no kind of file is named 'sweep'", "ablation, attention"],
+    "new ablation tiny": ["ablations/tiny.yaml exists already", "nothing was written"],
+    "new ablation ../x": ["is no name for an ablation file", "'my-study' is"],
+    "new attention my-gate": ["is no name for an attention file", "'my_gate' is"],
+    "run tiny --workers 0": ["'--workers'", "greater than or equal to 1"],
+    "run tiny --device tpu": ["must be auto, cpu or cuda", "'tpu'"],
+    "run tiny --track mlflow": ["no tracker is named 'mlflow'", "known: wandb"],
+    "plan tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
+    "status tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
+    "run tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
+    "report tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
+}
+
+
+@pytest.mark.parametrize("words", ARGUMENTS)
+def test_a_wrong_argument_is_refused(command, tree, words):
+    before = tree()
+    assert_refused(command(*words.split()), ARGUMENTS[words], before=before, after=tree())
+
+
+def test_cuda_without_a_device_is_refused(command, tree, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = tree()
+    answer = command("run", "tiny", "--device", "cuda")
+    assert_refused(answer, ["no CUDA device", "use cpu or auto"], before=before, after=tree())
+
+
+def test_a_data_set_that_cannot_be_had_is_refused(command, tree, folder, monkeypatch):
+    def offline(*_args: object, **_kwargs: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    data = "{name: synthetic, train_images: 32, test_images: 16, image_size: 8}"
+    edited(ABLATION, TINY, data, "{name: cifar100}")
+    before = tree()
+    answer = command("run", "tiny", "--data", "images")
+    left = {name for name in tree() if name.startswith("images")}
+    after = {name: value for name, value in tree().items() if name not in left}
+    fragments = ["cifar100 is not in images", "no network", "copy cifar-100-python.tar.gz"]
+    assert_refused(answer, fragments, before=before, after=after)
+    assert left <= {"images", "images/.cifar100.lock"}  # no half of a file
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}', ""])
+@pytest.mark.parametrize("words", ["plan tiny", "status tiny", "run tiny", "report tiny --out out"])
+def test_an_unreadable_record_is_named(command, trained, tree, text, words):
+    run_id = trained()[0]
+    Path("runs", run_id, "record.json").write_text(text)
+    before = tree()
+    assert_refused(command(*words.split()), [f"runs/{run_id}/record.json"], before=before, after=tree())
+
+
+def test_a_changed_spec_is_named(command, trained, tree):
+    run_id = trained()[0]
+    spec = Path("runs", run_id, "spec.json")
+    edited(spec, spec.read_text(), '"seed": 0', '"seed": 5')
+    before = tree()
+    assert_refused(command("show", "run", run_id), ["spec.json was changed"], before=before, after=tree())
+
+
+def test_a_run_that_is_not_done_cannot_be_evaluated(command, trained, tree):
+    def fail(spec: object, job: object) -> None:
+        raise RuntimeError("no")
+
+    run_id = trained(train=fail)[0]
+    before = tree()
+    fragments = [f"the run {run_id} is pending", "no model to evaluate"]
+    assert_refused(command("eval", run_id), fragments, before=before, after=tree())
+
+
+def test_a_checkpoint_that_is_gone_is_named(command, trained, tree):
+    run_id = trained()[0]
+    before = tree()
+    assert_refused(command("eval", run_id), [f"{run_id}/last.ckpt is not there"], before=before, after=tree())
+
+
+def test_an_ambiguous_run_id_lists_the_runs(command, trained, tree):
+    run_ids = trained()
+    before = tree()
+    assert_refused(command("show", "run", ""), run_ids, before=before, after=tree())

@@ -1,0 +1,42 @@
+"""What several test files need."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small: more threads would only wait for each other
+
+import pytest
+
+from ema_lab.specs.run import RunSpec
+
+TINY_DATA = {"name": "synthetic", "image_size": 16, "train_images": 40, "test_images": 20}
+TINY_RECIPE = {
+    "epochs": 2,
+    "batch_size": 8,
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+    "augment": {"crop_padding": 2, "flip": True},
+}
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., RunSpec]:
+    """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images."""
+
+    def make(
+        attention: Any = "none",
+        *,
+        model: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+        recipe: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> RunSpec:
+        tree = {
+            "model": {"backbone": "resnet20", "attention": attention, **(model or {})},
+            "data": {**TINY_DATA, **(data or {})} if (data or {}).get("name") in (None, "synthetic") else data,
+            "recipe": {**TINY_RECIPE, **(recipe or {})},
+            "seed": seed,
+        }
+        return RunSpec.model_validate(tree)
+
+    return make

@@ -1,0 +1,129 @@
+import hashlib
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ema_lab.data.augmentation import augmented, crops
+from ema_lab.data.images import LabelledImages, stratified_choice
+from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
+from ema_lab.data.module import ImageData
+from ema_lab.errors import SpecError
+from ema_lab.specs.recipe import AugmentSpec
+
+VARIANTS = ["none", "se", "cbam", "ca", {"name": "ema", "groups": 4}]
+
+
+def epoch_hash(data: ImageData, epoch: int) -> str:
+    """A hash over the indices and pixels of an epoch's batches."""
+    loader = data.train_dataloader()
+    loader.batch_sampler.set_epoch(epoch)
+    digest = hashlib.sha256()
+    for images, labels, indices in loader:
+        for tensor in (images, labels, indices):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def test_every_variant_sees_the_same_pixels_in_the_same_order(make_spec, tmp_path):
+    hashes = {
+        tuple(epoch_hash(ImageData(make_spec(variant), tmp_path), epoch) for epoch in (0, 1, 5))
+        for variant in VARIANTS
+    }
+    assert len(hashes) == 1
+    assert len(set(hashes.pop())) == 3  # and every epoch is another one
+
+
+def test_loader_workers_change_no_batch(make_spec, tmp_path):
+    alone, helped = (ImageData(make_spec(), tmp_path, workers) for workers in (0, 2))
+    assert [epoch_hash(alone, epoch) for epoch in (0, 3)] == [epoch_hash(helped, epoch) for epoch in (0, 3)]
+
+
+def test_another_seed_sees_another_order(make_spec, tmp_path):
+    assert len({epoch_hash(ImageData(make_spec(seed=seed), tmp_path), 0) for seed in (0, 1, 2)}) == 3
+
+
+def test_an_image_is_augmented_alike_whatever_batch_it_is_in(make_spec, tmp_path):
+    first = ImageData(make_spec(recipe={"batch_size": 8}), tmp_path).splits.train
+    images = Images(first, AugmentSpec(crop_padding=2, flip=True), seed=3)
+    together = images.__getitems__([(4, index) for index in range(10)])[0]
+    alone = torch.cat([images[4, index][0] for index in range(10)])
+    assert torch.equal(together, alone)
+
+
+@given(st.integers(2, 60), st.integers(1, 20))
+def test_shuffled_batches_hold_every_image_once(count, batch_size):
+    batches = ShuffledBatches(torch.arange(100, 100 + count), batch_size, seed=0)
+    found = [index for batch in batches for _, index in batch]
+    alone = count % batch_size == 1 and count > 1
+    assert len(found) == len(set(found)) == count - alone
+    assert len(list(batches)) == len(batches)
+
+
+def test_ordered_batches_keep_the_order():
+    keys = [key for batch in OrderedBatches(torch.tensor([5, 3, 9]), 2) for key in batch]
+    assert keys == [(0, 5), (0, 3), (0, 9)]
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 4), st.integers(0, 2**31))
+def test_crops_and_flips_agree_with_a_plain_loop(padding, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (3, 2, 6, 5), dtype=torch.uint8, generator=generator)
+    rows = torch.randint(0, 2 * padding + 1, (3,), generator=generator)
+    columns = torch.randint(0, 2 * padding + 1, (3,), generator=generator)
+    padded = torch.zeros(3, 2, 6 + 2 * padding, 5 + 2 * padding, dtype=torch.uint8)
+    padded[:, :, padding:-padding, padding:-padding] = images
+    expected = torch.stack([p[:, r : r + 6, c : c + 5] for p, r, c in zip(padded, rows, columns, strict=True)])
+    assert torch.equal(crops(images, padding, rows, columns), expected)
+
+
+def test_a_flip_mirrors_about_half_of_the_images():
+    images = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4).expand(2000, 1, 1, 4)
+    out = augmented(images, torch.arange(2000), AugmentSpec(flip=True), seed=0, epoch=0)
+    mirrored = (out[:, 0, 0, 0] == 3).sum().item()
+    assert 900 < mirrored < 1100
+    assert torch.equal(out.sort(dim=3).values, images)
+
+
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=80), st.data())
+def test_a_stratified_choice_gives_every_class_its_share(labels, data):
+    count = data.draw(st.integers(0, len(labels)))
+    labels = torch.tensor(labels)
+    chosen = stratified_choice(labels, count, "test", 1)
+    assert chosen.sum().item() == count
+    for label in labels.unique():
+        share = (labels == label).sum().item() * count / len(labels)
+        assert abs((chosen & (labels == label)).sum().item() - share) < 1
+
+
+def test_the_validation_split_leaves_train_and_follows_its_own_seed(make_spec, tmp_path):
+    def split(seed, split_seed):
+        spec = make_spec(data={"val_images": 10, "split_seed": split_seed}, seed=seed)
+        return ImageData(spec, tmp_path)
+
+    one, other_run, other_split = split(0, 0), split(1, 0), split(0, 1)
+    assert len(one.val_indices) == 10
+    assert not set(one.val_indices.tolist()) & set(one.train_indices.tolist())
+    assert torch.equal(one.val_indices, other_run.val_indices)
+    assert not torch.equal(one.val_indices, other_split.val_indices)
+    assert len(ImageData(make_spec(), tmp_path).val_indices) == 0
+
+
+def test_a_split_that_a_run_lacks_is_refused(make_spec, tmp_path):
+    with pytest.raises(SpecError, match="no split 'val'; it has train, test"):
+        ImageData(make_spec(), tmp_path).split("val")
+
+
+def test_images_are_normalised_by_the_recipes_statistics(make_spec, tmp_path):
+    spec = make_spec(recipe={"normalise": {"mean": [0.5, 0.25, 0.0], "std": [0.5, 0.25, 1.0]}})
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    out = ImageData(spec, tmp_path).normalised(images)[0, :, 0, 0]
+    assert out.tolist() == pytest.approx([1.0, 3.0, 1.0])
+
+
+def test_one_image_alone_makes_no_batch():
+    images = LabelledImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    batches = ShuffledBatches(torch.arange(3), 2, seed=0)
+    assert [len(Images(images).__getitems__(batch)[1]) for batch in batches] == [2]

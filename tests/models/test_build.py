@@ -1,0 +1,186 @@
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from ema_lab.errors import SpecError
+from ema_lab.models.build import build_model, check_model, sites_of
+
+CIFAR100 = {"name": "cifar100"}
+EMA = {"name": "ema", "groups": 4}
+VARIANTS = [
+    "none",
+    "se",
+    "cbam",
+    "ca",
+    EMA,
+    {"name": "ema", "groups": 8},
+    {**EMA, "local_branch": False},
+    {**EMA, "pointwise_branch": False},
+]
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("depth", "attention", "parameters"),
+    [
+        (50, "none", 23_705_252),
+        (50, "se", 26_220_196),
+        (50, "cbam", 26_237_844),
+        (50, "ca", 25_623_084),
+        (50, "ema", 23_903_620),
+        (101, "none", 42_697_380),
+        (101, "ca", 46_322_828),
+        (101, "ema", 43_072_004),
+    ],
+)
+def test_parameter_counts_are_those_of_the_authors_models(make_spec, depth, attention, parameters):
+    spec = make_spec(attention, model={"backbone": f"resnet{depth}", "stem": "cifar"}, data=CIFAR100)
+    assert count(build_model(spec, device="meta")) == parameters
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
+def test_the_small_family_has_the_parameters_of_its_paper(make_spec, depth, parameters):
+    assert count(build_model(make_spec(model={"backbone": f"resnet{depth}"}), device="meta")) == parameters
+
+
+@pytest.mark.parametrize("depth", [18, 34, 152])
+def test_torchvision_resnets_build_with_their_own_stem(make_spec, depth):
+    spec = make_spec(model={"backbone": f"resnet{depth}"}, data={"image_size": 64})
+    assert build_model(spec)(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
+
+
+def test_shared_weights_start_bit_equal_in_every_variant(make_spec):
+    states = [build_model(make_spec(variant)).state_dict() for variant in VARIANTS]
+    for one in states:
+        for other in states:
+            shared = [k for k in one.keys() & other.keys() if one[k].shape == other[k].shape]
+            assert len(shared) >= len(states[0])
+            assert all(torch.equal(one[key], other[key]) for key in shared)
+
+
+def test_another_seed_starts_elsewhere(make_spec):
+    first, second = (build_model(make_spec(EMA, seed=seed)).state_dict() for seed in (0, 1))
+    differs = {key for key in first if not torch.equal(first[key], second[key])}
+    assert "layer1.0.bn2.attention.local.weight" in differs
+    assert {"conv1.weight", "fc.weight", "fc.bias"} <= differs
+
+
+def test_building_neither_reads_nor_moves_the_global_generator(make_spec):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_model(make_spec("se")).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = build_model(make_spec("se")).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_backbones_own_distributions_are_kept(make_spec):
+    weight = build_model(make_spec(model={"backbone": "resnet50"}, data={"image_size": 32})).layer3[0].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)  # normal, fan out
+    assert weight.mean().item() == pytest.approx(0, abs=1e-4)
+
+
+def test_two_parameters_of_one_model_never_share_their_draws(make_spec):
+    state = build_model(make_spec(EMA)).state_dict()
+    assert not torch.equal(state["layer1.0.conv1.weight"], state["layer1.0.conv2.weight"])
+    first, second = (state[f"layer1.{i}.bn2.attention.local.weight"] for i in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_insertion_keeps_the_backbones_own_keys(make_spec):
+    plain, with_ema = (build_model(make_spec(variant)).state_dict() for variant in ("none", EMA))
+    assert plain.keys() <= with_ema.keys()
+    assert all(".attention." in key for key in with_ema.keys() - plain.keys())
+
+
+@pytest.mark.parametrize("attention", ["cbam", EMA], ids=str)
+def test_copies_pickles_and_compiled_models_compute_the_same(make_spec, attention):
+    model = build_model(make_spec(attention)).eval()
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = model(images)
+    assert not torch.equal(expected, build_model(make_spec("none")).eval()(images))
+    assert torch.equal(copy.deepcopy(model)(images), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(images), expected)
+    saved = io.BytesIO()
+    torch.save(model.state_dict(), saved)
+    again = build_model(make_spec(attention, seed=7)).eval()
+    again.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
+    assert torch.equal(again(images), expected)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), expected)
+
+
+def test_a_copys_attention_is_its_own(make_spec):
+    model = build_model(make_spec(EMA)).eval()
+    images = torch.randn(1, 3, 16, 16)
+    expected = model(images)
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(model(images), expected)
+
+
+def test_block_end_is_after_the_last_norm_before_the_addition(make_spec):
+    spec = make_spec("se", model={"backbone": "resnet50"}, data={"image_size": 32})
+    sites = [site for _, site in sites_of(spec)]
+    assert [site.name for site in sites][:4] == [f"layer1.{i}.bn3" for i in range(3)] + ["layer2.0.bn3"]
+    assert [site.channels for site in sites] == [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3
+
+
+def test_stages_widths_and_lists_of_patterns_narrow_a_placement(make_spec):
+    def names(**placement):
+        return [site.name for _, site in sites_of(make_spec("se", model={"placement": placement}))]
+
+    assert names(stages=[2]) == [f"layer2.{i}.bn2" for i in range(3)]
+    assert names(min_channels=32, max_channels=32) == names(stages=[2])
+    assert names(after=["layer1.0.bn1", "layer3.?.conv2"]) == ["layer1.0.bn1"] + [
+        f"layer3.{i}.conv2" for i in range(3)
+    ]
+    assert names(after="layer?") == ["layer1", "layer2", "layer3"]
+    assert len(names(after="**.bn2")) == 9
+
+
+def test_a_placement_of_nothing_inserts_nothing(make_spec):
+    spec = make_spec("none", model={"placement": {"after": "no.such.place"}})
+    assert count(build_model(spec)) == 269_722
+
+
+def test_two_modules_at_one_place_apply_in_order(make_spec):
+    also = [{"attention": "se", "placement": {"stages": [3]}}]
+    model = build_model(make_spec("ca", model={"also": also}))
+    norm = model.get_submodule("layer3.0.bn2")
+    assert [name for name, _ in norm.named_children()] == ["attention", "attention_2"]
+    seen = []
+    for name, child in norm.named_children():
+        child.register_forward_hook(lambda *_, name=name: seen.append(name))
+    model(torch.zeros(2, 3, 16, 16))
+    assert seen == ["attention", "attention_2"]
+
+
+@pytest.mark.parametrize(
+    ("attention", "placement", "message"),
+    [
+        ({"name": "ema", "groups": 32}, {}, r"ema after layer1\.0\.bn2 \(16 channels\).*groups"),
+        ("se", {"after": "layer9.*"}, r"'layer9\.\*' matches no submodule; shortcuts: block_end; submodules: "),
+        ("se", {"after": "fc"}, r"the output of 'fc' is not \(B, C, H, W\), got \(2, 10\)"),
+        ("se", {"stages": [4]}, r"no match in stage \[4\]; stages there: \[1, 2, 3\]"),
+        ("se", {"min_channels": 65}, r"widths there: \[16, 32, 64\]"),
+    ],
+)
+def test_what_does_not_fit_is_named(make_spec, attention, placement, message):
+    with pytest.raises(SpecError, match=message):
+        check_model(make_spec(attention, model={"placement": placement}))
+
+
+def test_a_module_called_twice_cannot_carry_attention(make_spec):
+    placement = {"after": "layer1.0.relu"}
+    spec = make_spec("se", model={"backbone": "resnet18", "placement": placement}, data={"image_size": 64})
+    with pytest.raises(SpecError, match=r"'layer1\.0\.relu' is called 2 times"):
+        check_model(spec)

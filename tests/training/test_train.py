@@ -1,0 +1,198 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+import ema_lab.training.run as run_module
+from ema_lab.experiments.store import RunStore
+from ema_lab.job import RunJob
+from ema_lab.pipeline import train_run
+from ema_lab.training.classifier import DivergedError
+from ema_lab.training.metrics import classification_metrics, topk_accuracy
+from ema_lab.training.run import Machine, load_weights, train
+
+EMA = {"name": "ema", "groups": 4}
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(data_root=tmp_path / "data", device="cpu", num_threads=1)
+
+
+def folder(path: Path) -> RunJob:
+    path.mkdir(parents=True)
+    return RunJob(path)
+
+
+def final_weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def curve(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((path / "curve.csv").read_text().splitlines()))
+
+
+def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
+    spec = make_spec(EMA, recipe={"epochs": 4}, data={"train_images": 200, "classes": 4})
+    outcome = train(spec, folder(tmp_path / "run"), machine)
+    assert outcome.metrics["top1"] > 60  # four classes: 25 by chance
+    assert outcome.chosen_epoch == 4
+    assert outcome.throughput > 0
+    rows = curve(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        metrics = classification_metrics(torch.as_tensor(saved["logits"]), torch.as_tensor(saved["labels"]))
+        assert str(saved["split"]) == "test"
+    assert metrics == outcome.metrics
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curve.csv", "last.ckpt", "predictions.npz"]
+
+
+def test_the_environment_says_what_the_result_depends_on(make_spec, tmp_path, machine):
+    environment = train(make_spec(), folder(tmp_path / "run"), machine).environment
+    assert environment["num_threads"] == 1
+    assert environment["precision"] == "fp32"
+    assert environment["tf32"] is False
+    assert environment["device"].startswith("cpu: ")
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+class StopAfter(Callback):
+    """Raises at the start of an epoch, as a killed process would stop there."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("stopped")
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes the next training stop at the start of an epoch."""
+    build = run_module.build_trainer
+
+    def stop(epoch: int | None) -> None:
+        def with_stop(recipe, device, path, callbacks):
+            extra = [] if epoch is None else [StopAfter(epoch)]
+            return build(recipe, device, path, [*callbacks, *extra])
+
+        monkeypatch.setattr(run_module, "build_trainer", with_stop)
+
+    return stop
+
+
+@pytest.mark.parametrize("loader_workers", [0, 2])
+@pytest.mark.parametrize("protocol", ["last", "best-val"])
+def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
+    make_spec, tmp_path, machine, stop_after, loader_workers, protocol
+):
+    spec = make_spec(
+        EMA,
+        recipe={"epochs": 3, "protocol": protocol, "schedule": {"name": "cosine", "warmup_epochs": 1}},
+        data={"val_images": 10},
+    )
+    machine = replace(machine, loader_workers=loader_workers)
+    whole = train(spec, folder(tmp_path / "whole"), machine)
+    job = folder(tmp_path / "resumed")
+    for epoch in (1, 2):
+        stop_after(epoch)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(spec, job, machine)
+        assert len(curve(job.folder)) == epoch
+    stop_after(None)
+    resumed = train(spec, job, machine)
+    without_workers = train(spec, folder(tmp_path / "alone"), replace(machine, loader_workers=0))
+    assert whole.metrics == without_workers.metrics
+    assert resumed.metrics == whole.metrics
+    assert resumed.chosen_epoch == whole.chosen_epoch
+    expected = final_weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[key]) for key, value in final_weights(job.folder).items())
+    without_time = [{k: v for k, v in row.items() if k != "train_seconds"} for row in curve(job.folder)]
+    assert without_time == [
+        {k: v for k, v in row.items() if k != "train_seconds"} for row in curve(tmp_path / "whole")
+    ]
+
+
+def test_the_same_spec_gives_the_same_bits_twice(make_spec, tmp_path, machine):
+    first, second = (train(make_spec("se"), folder(tmp_path / name), machine) for name in ("a", "b"))
+    assert first.metrics == second.metrics
+    one, two = final_weights(tmp_path / "a"), final_weights(tmp_path / "b")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(("protocol", "split"), [("best-val", "val"), ("best-test", "test")])
+def test_a_protocol_that_chooses_reports_its_best_epoch(make_spec, tmp_path, machine, protocol, split):
+    spec = make_spec(recipe={"epochs": 4, "protocol": protocol}, data={"val_images": 10})
+    outcome = train(spec, folder(tmp_path / "run"), machine)
+    watched = [float(row[f"{split}_top1"]) for row in curve(tmp_path / "run")]
+    assert outcome.chosen_epoch == 1 + watched.index(max(watched))
+    saved = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
+    assert saved["epoch"] == outcome.chosen_epoch
+    if protocol == "best-test":
+        assert outcome.metrics["top1"] == pytest.approx(max(watched))
+
+
+def test_the_last_protocol_never_looks_at_the_test_split_before_the_end(make_spec, tmp_path, machine):
+    train(make_spec(data={"val_images": 10}), folder(tmp_path / "run"), machine)
+    assert not [key for key in curve(tmp_path / "run")[0] if key.startswith("test_")]
+
+
+def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, machine):
+    spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})
+    with pytest.raises(DivergedError, match="epoch 1"):
+        train(spec, folder(tmp_path / "run"), machine)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"precision": "bf16"},
+        {"optimizer": {"name": "adamw", "lr": 1e-3}, "label_smoothing": 0.1},
+        {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True}},
+        {"schedule": {"name": "multistep", "milestones": [1]}},
+    ],
+    ids=["bf16", "adamw", "nesterov", "multistep"],
+)
+def test_every_recipe_changes_the_outcome(make_spec, tmp_path, machine, recipe):
+    plain = train(make_spec(), folder(tmp_path / "plain"), machine)
+    changed = train(make_spec(recipe=recipe), folder(tmp_path / "changed"), machine)
+    assert changed.metrics["loss"] != plain.metrics["loss"]
+
+
+def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine):
+    store = RunStore(tmp_path / "runs")
+    spec = make_spec(EMA, recipe={"protocol": "best-val"}, data={"val_images": 10})
+    store.begin(spec)
+    outcome = train_run(spec, RunJob(store.folder(spec.run_id)), machine=machine)
+    model = store.load_model(spec.run_id)
+    assert not model.training
+    assert outcome.cost["parameters"] == sum(p.numel() for p in model.parameters())
+    with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
+        data = run_module.ImageData(spec, machine.data_root)
+        again = run_module.evaluate(model, data, "test", torch.device("cpu"))
+        assert np.array_equal(again.logits.numpy(), saved["logits"])
+
+
+def test_last_weights_load_without_lightnings_prefix(make_spec, tmp_path, machine):
+    train(make_spec(), folder(tmp_path / "run"), machine)
+    model = run_module.build_model(make_spec(seed=5))
+    load_weights(model, tmp_path / "run" / "last.ckpt")
+    saved = final_weights(tmp_path / "run")
+    assert all(torch.equal(value, saved[f"model.{key}"]) for key, value in model.state_dict().items())
+
+
+def test_metrics_are_percentages_of_the_images():
+    logits = torch.eye(8)[[0, 1, 2, 3]]
+    labels = torch.tensor([0, 1, 2, 7])
+    assert topk_accuracy(logits, labels, 1) == 75
+    assert classification_metrics(logits, labels)["loss"] == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, labels).item()
+    )
+    assert "top5" in classification_metrics(logits, labels)
+    assert "top5" not in classification_metrics(logits[:, :5], torch.tensor([0, 1, 2, 3]))
