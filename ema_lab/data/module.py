@@ -47,7 +47,7 @@ class ImageData(LightningDataModule):
         images = Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
         batches = ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
         batches.set_epoch(self.first_epoch)
-        return self._loader(images, batches)
+        return self._loader(images, batches, self.num_workers)
 
     def watched(self) -> tuple[str, DataLoader[Batch]] | None:
         """Return the split that is evaluated after every epoch: `test` if the protocol looks there,
@@ -84,17 +84,21 @@ class ImageData(LightningDataModule):
         return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
     def _evaluation(self, source: LabelledImages, indices: Tensor) -> DataLoader[Batch]:
-        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH))
+        """Return a loader without worker processes: unchanged images are slices of memory."""
+        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH), num_workers=0)
 
-    def _loader(self, images: Dataset[Batch], batches: Sampler[list[tuple[int, int]]]) -> DataLoader[Batch]:
+    def _loader(
+        self, images: Dataset[Batch], batches: Sampler[list[tuple[int, int]]], num_workers: int
+    ) -> DataLoader[Batch]:
         return DataLoader(
             images,
             batch_sampler=batches,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             collate_fn=_as_it_is,  # `Images` returns whole batches
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
 
 def _as_it_is(batch: Any) -> Any:
     return batch

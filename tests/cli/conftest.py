@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.cli.main import run
 from ema_lab.experiments.ablation import load_ablation
@@ -14,21 +15,6 @@ from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
-
-TINY = """\
-name: tiny
-description: Two rows, two seeds, made-up images.
-base:
-  model: {backbone: resnet20, placement: {after: block_end}}
-  data: {name: synthetic, train_images: 32, test_images: 16, image_size: 8}
-  recipe: {epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}
-seeds: [0, 1]
-baseline: none
-variants:
-  none: {model.attention: none}
-  se: {model.attention: {name: se, reduction: 4}}
-"""
-TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
 
 
 class Answer(NamedTuple):
@@ -76,7 +62,9 @@ def tree(folder: Path) -> Callable[[], dict[str, bytes | None]]:
 
     def read() -> dict[str, bytes | None]:
         paths = sorted(folder.rglob("*"))
-        return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+        return {
+            str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths
+        }
 
     return read
 
@@ -87,14 +75,6 @@ def _threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def fake_outcome(spec: RunSpec) -> RunOutcome:
-    """Numbers that tell the runs apart: 90 for `none`, 92 for others, plus the seed."""
-    top1 = (90.0 if spec.model.attention.name == "none" else 92.0) + spec.seed
-    cost = {"parameters": 1000, "macs": 2_000_000}
-    environment = {"device": "cpu", "precision": "fp32", "num_threads": 1, "versions": {"torch": "0"}}
-    return RunOutcome({"top1": top1, "loss": 0.5}, 1, cost, 3600.0, 10.0, environment, "0" * 64)
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from conftest import TINY, TINY_REPORT
+from tiny import TINY, TINY_REPORT
 
 ABLATION = Path("ablations/tiny.yaml")
 REPORT = Path("reports/tiny.yaml")
@@ -44,7 +43,11 @@ DEFINITIONS = {
     "unknown optimizer": ("{name: sgd", "{name: sdg", ["tiny.yaml:6", "'sgd', 'adamw'"]),
     "wrong type": ("epochs: 1", "epochs: two", ["tiny.yaml:6", "recipe.epochs", "integer", "'two'"]),
     "true for a number": ("epochs: 1", "epochs: true", ["recipe.epochs", "integer"]),
-    "null attention": ("model.attention: none", "model.attention: null", ["tiny.yaml:10", "must name one of"]),
+    "null attention": (
+        "model.attention: none",
+        "model.attention: null",
+        ["tiny.yaml:10", "must name one of"],
+    ),
     "YAML syntax": ("[0, 1]", "[0, 1", ["tiny.yaml:8", "is not YAML"]),
     "no mapping": (TINY, "- a\n- b\n", ["tiny.yaml:1", "must be a mapping"]),
     "empty file": (TINY, "", ["tiny.yaml:1", "must be a mapping"]),
@@ -116,7 +119,11 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_epoch(command, tr
 
 
 REPORTS = {
-    "unknown column": ("ablation: tiny", "ablation: tiny\ncolumns: [top2]", ["reports/tiny.yaml:4", "'top1'"]),
+    "unknown column": (
+        "ablation: tiny",
+        "ablation: tiny\ncolumns: [top1, top2]",
+        ["reports/tiny.yaml:4", "'top1'"],
+    ),
     "unknown key": ("title", "titel", ["reports/tiny.yaml:2", "did you mean 'title'?"]),
     "unknown ablation": ("ablation: tiny", "ablation: teeny", ["'teeny'", "did you mean 'tiny'?"]),
     "a name for no row": ("title", "names: {sea: SE}\ntitle", ["names", "'sea'", "did you mean 'se'?"]),

@@ -1,0 +1,180 @@
+"""What can be named can be listed, shown and written: list, show, new, schema, and every --help."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from tiny import TINY
+
+from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.cli.main import app
+from ema_lab.specs.document import read_document
+
+COMMANDS = sorted(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_a_command_does_with_an_example(command, name):
+    answer = command(name, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"Usage: ema-lab {name}" in answer.out
+    assert "Example" in answer.out
+    assert f"ema-lab {name} " in answer.out.partition("Example")[2]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_without_a_command_the_commands_are_shown(command, words):
+    answer = command(*words)
+    assert (answer.code, answer.err) == (0, "")
+    assert all(f"  {name} " in answer.out for name in COMMANDS)
+    assert "ema-lab run quickstart" in answer.out
+
+
+def test_listing_planning_and_reporting_load_no_torch(folder):
+    program = (
+        "import sys\n"
+        "from ema_lab.cli.main import run\n"
+        "for words in (['--help'], ['list'], ['plan', 'quickstart'], ['status', 'tiny'],\n"
+        "              ['report', 'quickstart'], ['show', 'ema'], ['schema'], ['list', 'runs']):\n"
+        "    assert run(words) == 0, words\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_command_exits_with_the_code(folder):
+    ema_lab = Path(sys.executable).with_name("ema-lab")
+    done = subprocess.run([ema_lab, "frobnicate"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ema-lab: no command is named 'frobnicate'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("attentions", list(ATTENTIONS)),
+        ("backbone", list(BACKBONES)),
+        ("datasets", list(DATASETS)),
+        ("ablations", ["quickstart", "tiny"]),
+        ("recipes", ["cifar-200", "digits-quick"]),
+        ("report", ["quickstart", "tiny"]),
+    ],
+)
+def test_every_kind_can_be_listed_with_what_each_is(command, kind, names):
+    answer = command("list", kind, "--json")
+    rows = json.loads(answer.out)
+    assert (answer.code, answer.err) == (0, "")
+    assert set(names) <= {row["name"] for row in rows}
+    assert {row["kind"] for row in rows} == {kind.removesuffix("s")}
+    assert all(row["about"] for row in rows)
+
+
+def test_everything_is_listed_by_default(command):
+    lines = command("list").out.splitlines()
+    assert lines[0].split() == ["kind", "name", "about"]
+    assert {line.split()[0] for line in lines[1:]} == {
+        "attention",
+        "backbone",
+        "dataset",
+        "ablation",
+        "recipe",
+        "report",
+    }
+
+
+def test_a_definition_that_cannot_be_read_is_listed_as_such(command):
+    Path("ablations/broken.yaml").write_text("[")
+    rows = json.loads(command("list", "ablations", "--json").out)
+    assert {row["name"]: row["about"] for row in rows}["broken"] == "cannot be read"
+
+
+def test_runs_are_listed_with_their_state(command, trained):
+    run_ids = trained()
+    rows = json.loads(command("list", "runs", "--json").out)
+    assert sorted(row["name"] for row in rows) == sorted(run_ids)
+    assert {row["about"] for row in rows} == {
+        f"done: {name} in resnet20 on synthetic, seed {seed}" for name in ("none", "se") for seed in (0, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "fragments"),
+    [
+        ("attention ema", ["arXiv:2305.13563", "Options:", "groups: int (default 32)"]),
+        ("ema", ["arXiv:2305.13563"]),
+        ("attention none", ["No options."]),
+        ("backbone resnet20", ["arXiv:1512.03385"]),
+        ("backbone resnet50", ["stem:", "'imagenet'"]),
+        ("dataset digits", ["10 classes, 1,437 training and 360 test images, 1 x 8 x 8"]),
+        ("dataset synthetic", ["image_size: int (default 32)"]),
+        ("ablation tiny", ["reduction: 4"]),
+        ("tiny", ["reduction: 4"]),
+        ("ablations/tiny.yaml", ["reduction: 4"]),
+        ("recipe cifar-200", ["milestones: [60, 120, 160]"]),
+        ("cifar-200", ["milestones: [60, 120, 160]"]),
+        ("report quickstart", ["ablation: quickstart"]),
+        ("report tiny", ["title: Tiny table"]),
+    ],
+)
+def test_each_kind_of_thing_can_be_shown(command, words, fragments):
+    answer = command("show", *words.split())
+    assert (answer.code, answer.err) == (0, "")
+    assert [fragment for fragment in fragments if fragment not in answer.out] == []
+
+
+@pytest.mark.parametrize("kind", [("run",), ()])
+def test_a_run_is_shown_by_the_beginning_of_its_id(command, trained, kind):
+    run_id = trained()[0]
+    shown = json.loads(command("show", *kind, run_id[:8]).out)
+    assert shown["run_id"] == run_id
+    assert shown["state"] == "done"
+    assert shown["folder"] == f"runs/{run_id}"
+    assert shown["spec"]["model"]["backbone"] == "resnet20"
+    assert [attempt["outcome"] for attempt in shown["attempts"]] == ["done"]
+    assert shown["record"]["metrics"] == {"top1": 90.0, "loss": 0.5}
+
+
+def test_a_new_ablation_can_be_planned_as_it_is(command):
+    written = command("new", "ablation", "my-study")
+    assert (written.code, written.out) == (0, "ablations/my-study.yaml\n")
+    assert "ema-lab plan ablations/my-study.yaml" in written.err
+    planned = command("plan", "my-study", "--check")
+    assert planned.code == 0
+    assert "my-study: 12 cells, 12 distinct runs: 12 pending" in planned.err
+
+
+def test_a_new_attention_can_be_named_in_an_ablation_at_once(command):
+    written = command("new", "attention", "my_gate")
+    assert (written.code, written.out) == (0, "my_gate.py\n")
+    assert "{name: 'my_gate:MyGate'}" in written.err
+    path = Path("ablations/tiny.yaml")
+    path.write_text(TINY.replace("{name: se, reduction: 4}", "{name: 'my_gate:MyGate', bias: false}"))
+    assert "bias: bool (default True)" in command("show", "my_gate:MyGate").out
+    answer = command("run", "tiny", "--smoke", "--only", "variant=se", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert "1 trained, 0 done before, 0 failed" in answer.err
+
+
+def test_schemas_are_printed_or_written(command):
+    printed = json.loads(command("schema").out)
+    assert set(printed) == {"ablation", "recipe", "report", "run"}
+    assert json.loads(command("schema", "run").out) == printed["run"]
+    answer = command("schema", "--out", "schemas")
+    assert answer.out.splitlines() == [f"schemas/{kind}.schema.json" for kind in printed]
+    for kind, value in printed.items():
+        assert json.loads(Path(f"schemas/{kind}.schema.json").read_text()) == value
+    assert set(read_document(Path("ablations/tiny.yaml")).value) <= set(printed["ablation"]["properties"])
+
+
+def test_ctrl_c_ends_with_130_and_says_what_is_kept(command, monkeypatch):
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ema_lab.cli.execution.load_ablation", interrupt)
+    answer = command("plan", "tiny")
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err == "ema-lab: interrupted; what was finished is kept, the rest is pending\n"

@@ -1,0 +1,27 @@
+"""A small ablation, its report, and made-up outcomes of its runs."""
+
+from ema_lab.job import RunOutcome
+from ema_lab.specs.run import RunSpec
+
+TINY = """\
+name: tiny
+description: Two rows, two seeds, made-up images.
+base:
+  model: {backbone: resnet20, placement: {after: block_end}}
+  data: {name: synthetic, train_images: 32, test_images: 16, image_size: 8}
+  recipe: {epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {model.attention: none}
+  se: {model.attention: {name: se, reduction: 4}}
+"""
+TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
+
+
+def fake_outcome(spec: RunSpec) -> RunOutcome:
+    """Numbers that tell the runs apart: 90 for `none`, 92 for others, plus the seed."""
+    top1 = (90.0 if spec.model.attention.name == "none" else 92.0) + spec.seed
+    cost = {"parameters": 1000, "macs": 2_000_000}
+    environment = {"device": "cpu", "precision": "fp32", "num_threads": 1, "versions": {"torch": "0"}}
+    return RunOutcome({"top1": top1, "loss": 0.5}, 1, cost, 3600.0, 10.0, environment, "0" * 64)

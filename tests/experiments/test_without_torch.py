@@ -1,0 +1,49 @@
+"""Planning and reporting load no torch: it takes seconds, and a login node may not have it."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PROGRAMS = {
+    "import ema_lab": "import ema_lab",
+    "expanding an ablation": """
+        import ema_lab
+        from ema_lab.experiments import execution, smoke, source, store
+        ablation = ema_lab.load_ablation("quickstart")
+        assert len(ablation.runs()) == 21
+        assert len(source.source_hashes(ablation.runs()[0])) == 4
+        assert smoke.smoke_spec(ablation.runs()[0]).run_id
+    """,
+    "every module of specs, experiments and reports": """
+        import importlib, pathlib, ema_lab
+        root = pathlib.Path(ema_lab.__file__).parent
+        for layer in ("specs", "experiments", "reports"):
+            for file in sorted((root / layer).glob("*.py")):
+                importlib.import_module(f"ema_lab.{layer}.{file.stem}")
+    """,
+    "ema-lab plan": """
+        from ema_lab.cli.main import run
+        assert run(["plan", "quickstart"]) == 0
+    """,
+    "ema-lab report": """
+        from ema_lab.cli.main import run
+        assert run(["report", "quickstart", "--out", "out"]) in (0, 1)
+    """,
+    "ema-lab list and schema": """
+        from ema_lab.cli.main import run
+        assert run(["list", "attentions"]) == 0
+        assert run(["schema"]) in (0, 2)
+    """,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_torch_stays_out(program, tmp_path):
+    check = "import sys; loaded = {'torch', 'lightning', 'torchvision'} & sys.modules.keys(); assert not loaded, loaded"
+    text = f"{textwrap.dedent(program)}\n{check}\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("Error")) == (0, 0), done.stderr

@@ -1,0 +1,133 @@
+"""A table as text, Markdown, LaTeX and CSV: read with one's own eyes, parsed, and compiled."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from ema_lab.reports.render import render_csv, render_latex, render_markdown, render_text
+from ema_lab.reports.table import Table
+
+TABLE = Table(
+    "A study",
+    ("Variant", "Top-1 (%)", "Δ Top-1 vs none"),
+    (
+        ("none", "91.00 ± 1.00 (n=3)", "baseline"),
+        ("se", "93.00 (n=1 of 3)", "+2.00 [-0.48, +4.48] †"),
+        ("ca", None, None),
+    ),
+    ("First note.", "Second note."),
+)
+ODD = r"a_b & 50% #1 {x} $y ~z ^w \cmd a|b <c> [d] ±×Δ†"
+ODD_TABLE = Table(
+    ODD, ("Variant", ODD), ((ODD, "1.00 ± 0.10"), ("[first in a row]", None), ("plain", "2")), (ODD,)
+)
+
+
+def test_text_is_aligned():
+    assert render_text(TABLE) == (
+        "A study\n"
+        "\n"
+        "Variant           Top-1 (%)         Δ Top-1 vs none\n"
+        "---------------------------------------------------\n"
+        "none     91.00 ± 1.00 (n=3)                baseline\n"
+        "se         93.00 (n=1 of 3)  +2.00 [-0.48, +4.48] †\n"
+        "ca                      n/a                     n/a\n"
+        "\n"
+        "First note.\n"
+        "Second note.\n"
+    )
+
+
+def test_markdown_is_a_table_with_numbers_to_the_right():
+    assert render_markdown(TABLE) == (
+        "**A study**\n"
+        "\n"
+        "| Variant | Top-1 (%) | Δ Top-1 vs none |\n"
+        "| --- | ---: | ---: |\n"
+        "| none | 91.00 ± 1.00 (n=3) | baseline |\n"
+        "| se | 93.00 (n=1 of 3) | +2.00 [-0.48, +4.48] † |\n"
+        "| ca | n/a | n/a |\n"
+        "\n"
+        "First note.  \n"
+        "Second note.  \n"
+    )
+
+
+def test_a_pipe_does_not_end_a_cell_in_markdown():
+    row = render_markdown(ODD_TABLE).splitlines()[4]
+    assert r"a\|b" in row
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+def test_latex_is_a_booktabs_table():
+    assert render_latex(TABLE) == (
+        "% needs \\usepackage{booktabs}\n"
+        "\\begin{table}\n"
+        "\\centering\n"
+        "\\caption{A study. First note. Second note.}\n"
+        "\\begin{tabular}{lrr}\n"
+        "\\toprule\n"
+        "Variant & Top-1 (\\%) & $\\Delta$ Top-1 vs none \\\\\n"
+        "\\midrule\n"
+        "none & 91.00 $\\pm$ 1.00 (n=3) & baseline \\\\\n"
+        "se & 93.00 (n=1 of 3) & +2.00 {[}-0.48, +4.48{]} $\\dagger$ \\\\\n"
+        "ca & n/a & n/a \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n"
+        "\\end{table}\n"
+    )
+
+
+def test_every_sign_that_latex_reads_is_escaped():
+    text = render_latex(Table("t", (ODD,), (("x",),), ()))
+    header = text.splitlines()[6].removesuffix(r" \\")
+    assert header == (
+        r"a\_b \& 50\% \#1 \{x\} \$y \textasciitilde{}z \textasciicircum{}w \textbackslash{}cmd a\textbar{}b "
+        r"\textless{}c\textgreater{} {[}d{]} $\pm$$\times$$\Delta$$\dagger$"
+    )
+    assert header.isascii()
+
+
+def test_every_row_of_latex_has_as_many_cells_as_columns():
+    lines = render_latex(ODD_TABLE).splitlines()
+    rows = [line for line in lines if line.endswith(r" \\")]
+    assert len(rows) == 4
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {1}
+
+
+def test_csv_parses_back_to_the_same_values(study):
+    records = study({"none": [90.0, 91.0, 92.1], "se": [91.0, None, 95.3]}).records()
+    rows = list(csv.DictReader(io.StringIO(render_csv(records))))
+    assert len(rows) == 2
+    for row, record in zip(rows, records, strict=True):
+        assert list(row) == list(record)
+        for key, value in record.items():
+            if value is None:
+                assert row[key] == ""
+            else:
+                assert type(value)(row[key]) == value  # unrounded: repr gives each float back
+
+
+def test_csv_quotes_what_has_a_comma():
+    text = render_csv([{"variant": 'ema [groups=4, size="a"]', "top1": 1.5}])
+    assert list(csv.reader(io.StringIO(text)))[1] == ['ema [groups=4, size="a"]', "1.5"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("table", [TABLE, ODD_TABLE], ids=["plain", "odd"])
+def test_pdflatex_compiles_the_table(tmp_path, table):
+    assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
+    (tmp_path / "table.tex").write_text(render_latex(table), encoding="utf-8")
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+    (tmp_path / "main.tex").write_text(document)
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "main.pdf").stat().st_size > 1000
+    log = (tmp_path / "main.log").read_text(errors="replace")
+    assert "Missing character" not in log
+    assert "Undefined control sequence" not in log

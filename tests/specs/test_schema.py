@@ -1,0 +1,67 @@
+"""JSON Schemas for editors: each is built, points only at what it holds, and knows the keys in use."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from ema_lab.specs.definition import definitions
+from ema_lab.specs.schema import SCHEMAS, json_schema
+
+FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
+FILES = [(kind, name) for kind, folder in FOLDERS.items() for name in definitions(folder)]
+
+
+def references(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("$ref"), str):
+            yield schema["$ref"]
+        for item in schema.values():
+            yield from references(item)
+    elif isinstance(schema, list):
+        for item in schema:
+            yield from references(item)
+
+
+@pytest.fixture(params=SCHEMAS)
+def kind(request):
+    return request.param
+
+
+class TestEverySchema:
+    def test_is_json_that_refuses_unknown_keys(self, kind):
+        schema = json.loads(json.dumps(json_schema(kind)))
+        assert schema["$schema"].startswith("https://json-schema.org/")
+        assert schema["type"] == "object"
+        assert schema["additionalProperties"] is False
+
+    def test_points_only_at_what_it_holds(self, kind):
+        schema = json_schema(kind)
+        assert {reference.rpartition("/")[2] for reference in references(schema)} <= schema.get(
+            "$defs", {}
+        ).keys()
+
+    def test_knows_every_key_of_its_form(self, kind):
+        assert json_schema(kind)["properties"].keys() == SCHEMAS[kind].model_fields.keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), FILES, ids=lambda value: value)
+def test_a_bundled_file_has_the_keys_of_its_schema(kind, name):
+    file = yaml.safe_load(definitions(FOLDERS[kind])[name].read_text(encoding="utf-8"))
+    schema = json_schema(kind)
+    assert file.keys() <= schema["properties"].keys()
+    assert set(schema.get("required", [])) <= file.keys()
+
+
+def test_the_base_of_an_ablation_may_be_partial_but_has_no_seed():
+    base = json_schema("ablation")["properties"]["base"]
+    assert base["properties"].keys() == {"model", "data", "recipe"}
+    assert "required" not in base
+
+
+def test_options_of_a_backbone_stand_beside_its_name():
+    model = json_schema("run")["$defs"]["ModelSpec"]
+    assert model["additionalProperties"] is True
+    assert "options" not in model["properties"]

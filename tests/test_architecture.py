@@ -1,0 +1,176 @@
+"""Who may import whom, and what keeps the code base as it is meant to be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ema_lab
+
+PACKAGE = Path(ema_lab.__file__).parent
+TESTS = Path(__file__).parent
+ALLOWED = {  # the whole architecture in one table; modules at the root may import and be imported freely
+    "specs": set(),
+    "attention": set(),
+    "models": {"attention", "specs"},
+    "data": {"specs"},
+    "training": {"models", "data", "specs"},
+    "cost": {"models", "specs"},
+    "experiments": {"specs"},
+    "reports": {"experiments", "specs"},
+    "cli": {"specs", "attention", "models", "data", "training", "cost", "experiments", "reports"},
+}
+MAX_LINES = 400
+
+
+def imported_modules(source: str, package: str) -> Iterator[str]:
+    """Yield each imported name in full; `package` is what a relative import counts from."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def layer_breaches(package: Path) -> list[str]:
+    """Return 'file imports layer' for each import in `package` that the table does not allow."""
+    breaches = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).parts
+        if len(parts) == 1:
+            continue
+        for module in imported_modules(
+            path.read_text(encoding="utf-8"), ".".join([package.name, *parts[:-1]])
+        ):
+            root, _, rest = module.partition(".")
+            target = rest.partition(".")[0]
+            if root == package.name and target in ALLOWED.keys() - ALLOWED[parts[0]] - {parts[0]}:
+                breaches.append(f"{'/'.join(parts)} imports {target}")
+    return breaches
+
+
+def test_imports_point_down():
+    assert layer_breaches(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import ema_lab.models.resnet",
+        "from ema_lab import models",
+        "from ema_lab.models import resnet",
+        "from ema_lab.models.resnet import resnet",
+        "from .. import models",
+        "from ..models import resnet",
+        "def f():\n    from ema_lab.models import resnet",
+    ],
+)
+def test_an_import_that_points_up_is_found(tmp_path, line):
+    folder = tmp_path / "ema_lab" / "attention"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text(line)
+    assert layer_breaches(tmp_path / "ema_lab") == ["attention/a.py imports models"]
+
+
+@pytest.mark.parametrize("line", ["import ema_lab.errors", "from ema_lab.models import x", "from . import x"])
+def test_an_import_that_points_down_is_none(tmp_path, line):
+    folder = tmp_path / "ema_lab" / "training"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text(line)
+    assert layer_breaches(tmp_path / "ema_lab") == []
+
+
+def test_every_folder_of_the_package_is_a_layer_of_the_table():
+    folders = {path.parent.relative_to(PACKAGE).parts[0] for path in PACKAGE.glob("*/**/*.py")}
+    assert folders == ALLOWED.keys()
+
+
+def test_only_the_command_line_prints_and_exits():
+    calls = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "cli"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.exit", "exit", "input"}
+    ]
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_a_file_fits_in_the_head(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("name", ema_lab.__all__)
+def test_a_public_name_is_there(name):
+    assert callable(getattr(ema_lab, name))
+    assert name in dir(ema_lab)
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'build_atention'"):
+        _ = ema_lab.build_atention
+
+
+def test_the_public_names_are_listed_once():
+    assert sorted(set(ema_lab.__all__)) == list(ema_lab.__all__) == sorted(ema_lab._WHERE)
+
+
+def test_importing_the_package_imports_no_torch():
+    program = "import sys, ema_lab; sys.exit(bool({'torch', 'numpy', 'lightning'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def unconditional_skips(source: str) -> list[int]:
+    """Return the lines that skip a test, or expect it to fail, whatever the circumstances."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            marks = [item.func if isinstance(item, ast.Call) else item for item in node.decorator_list]
+            lines += [
+                mark.lineno
+                for mark in marks
+                if ast.unparse(mark) in {"pytest.mark.skip", "pytest.mark.xfail"}
+            ]
+        if isinstance(node, ast.Assign) and "pytest.mark.skip" in ast.unparse(node).replace("skipif", ""):
+            lines.append(node.lineno)
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(node, ast.FunctionDef | ast.Module) and body else None
+        if isinstance(first, ast.Expr) and ast.unparse(first).startswith("pytest.skip("):
+            lines.append(first.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("@pytest.mark.skip\ndef test_a(): ...", [1]),
+        ("@pytest.mark.skip(reason='later')\nclass TestA: ...", [1]),
+        ("@pytest.mark.xfail\ndef test_a(): ...", [1]),
+        ("pytestmark = pytest.mark.skip", [1]),
+        ("def test_a():\n    pytest.skip('later')", [2]),
+        ("@pytest.mark.skipif(True, reason='x')\ndef test_a(): ...", []),
+        ("def test_a():\n    if x:\n        pytest.skip('no x')", []),
+    ],
+)
+def test_an_unconditional_skip_is_found(source, expected):
+    assert unconditional_skips(source) == expected
+
+
+@pytest.mark.parametrize(
+    "path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: str(path.relative_to(TESTS))
+)
+def test_a_test_file_skips_nothing_unconditionally(path):
+    assert unconditional_skips(path.read_text(encoding="utf-8")) == []
+
+
+def test_tests_lie_in_folders_named_as_the_layers():
+    folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")}
+    assert folders <= ALLOWED.keys()
