@@ -33,7 +33,9 @@ def make_spec() -> Callable[..., RunSpec]:
     ) -> RunSpec:
         tree = {
             "model": {"backbone": "resnet20", "attention": attention, **(model or {})},
-            "data": {**TINY_DATA, **(data or {})} if (data or {}).get("name") in (None, "synthetic") else data,
+            "data": {**TINY_DATA, **(data or {})}
+            if (data or {}).get("name") in (None, "synthetic")
+            else data,
             "recipe": {**TINY_RECIPE, **(recipe or {})},
             "seed": seed,
         }

@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from ema_lab.randomness import hash_counters, hash_indices, integers_below, permutation
 
 
-@given(st.lists(st.integers(0, 2**63 - 1) | st.text(max_size=5), min_size=1, max_size=4), st.integers(0, 2**62))
+@given(
+    st.lists(st.integers(0, 2**63 - 1) | st.text(max_size=5), min_size=1, max_size=4), st.integers(0, 2**62)
+)
 def test_tensors_and_integers_are_hashed_alike(parts, index):
     expected = hash_counters(*parts, index)
     found = hash_indices(hash_counters(*parts), torch.tensor([index])).item()
@@ -24,7 +26,10 @@ def test_a_permutation_holds_every_index_once(count, seed, epoch):
 
 
 def test_epochs_seeds_and_purposes_give_other_orders():
-    orders = [tuple(permutation(50, *parts).tolist()) for parts in ((0, "a", 0), (0, "a", 1), (1, "a", 0), (0, "b", 0))]
+    orders = [
+        tuple(permutation(50, *parts).tolist())
+        for parts in ((0, "a", 0), (0, "a", 1), (1, "a", 0), (0, "b", 0))
+    ]
     assert len(set(orders)) == 4
 
 

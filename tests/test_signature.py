@@ -30,7 +30,9 @@ class Gate:
         ValueError: Never.
     """
 
-    def __init__(self, channels: int, *, groups: int = 32, mode: Literal["a", "b"] = "a", scale: float) -> None:
+    def __init__(
+        self, channels: int, *, groups: int = 32, mode: Literal["a", "b"] = "a", scale: float
+    ) -> None:
         pass
 
 

@@ -20,4 +20,6 @@ def digits(root: Path) -> ImageSplits:
     images = (grey * 255 / 16).round().to(torch.uint8).unsqueeze(1)
     labels = torch.as_tensor(bunch.target, dtype=torch.int64)
     test = stratified_choice(labels, TEST_IMAGES, "digits test split")
-    return ImageSplits(LabelledImages(images[~test], labels[~test]), LabelledImages(images[test], labels[test]))
+    return ImageSplits(
+        LabelledImages(images[~test], labels[~test]), LabelledImages(images[test], labels[test])
+    )

@@ -16,6 +16,7 @@ from ema_lab.specs.run import RunSpec
 
 EVALUATION_BATCH = 256
 
+
 class ImageData(LightningDataModule):
     """Training, validation and test batches of a run; images are normalised on the device.
 
@@ -102,4 +103,3 @@ class ImageData(LightningDataModule):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-

@@ -12,8 +12,8 @@ from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.change import Change, Tree, apply_change, dotted, nested_problem, with_recipe
 from ema_lab.specs.document import Document, Place, error_messages
-from ema_lab.specs.recipe import RecipeSpec
-from ema_lab.specs.run import DataSpec, ModelSpec, RunSpec
+from ema_lab.specs.recipe import RecipeSpec, resolved
+from ema_lab.specs.run import DataSpec, ModelSpec, NamedSpec, RunSpec
 from ema_lab.specs.strict import Spec, merged
 
 MAX_PROBLEMS = 20
@@ -265,18 +265,24 @@ def matches(cell: Cell, key: str, wanted: Any) -> bool:
     value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
     if value is None:
         values = dict(cell.own_axes + cell.axes)
-        value = values[key] if key in values else _lookup(cell.spec.resolved(), key)
+        value = values[key] if key in values else _lookup(cell.spec, key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
     name = value.get("name") if isinstance(value, Mapping) else None
     return any((type(value) is type(item) and value == item) or item == name is not None for item in allowed)
 
 
-def _lookup(tree: Any, key: str) -> Any:
+def _lookup(spec: RunSpec, key: str) -> Any:
+    """Return the value at a dotted key, given or default; None where there is no such key."""
+    value: Any = spec
     for part in key.split("."):
-        if not isinstance(tree, Mapping) or part not in tree:
-            return None
-        tree = tree[part]
-    return tree
+        if isinstance(value, Spec) and part in type(value).model_fields and part != "options":
+            value = getattr(value, part)
+        else:
+            below = getattr(value, "options", value)
+            value = below.get(part) if isinstance(below, Mapping) else None
+    if isinstance(value, NamedSpec):
+        return value.resolved()
+    return resolved(value) if isinstance(value, Spec) else value
 
 
 def _apply_skips(

@@ -49,7 +49,9 @@ def test_synthetic_images_can_be_learnt_and_never_change(tmp_path):
     centres = torch.stack([splits.train.images[splits.train.labels == i].double().mean(0) for i in range(3)])
     distances = (splits.test.images.double()[:, None] - centres).square().sum((2, 3, 4))
     assert (distances.argmin(1) == splits.test.labels).double().mean() == 1
-    assert splits.sha256 == synthetic(tmp_path, classes=3, image_size=4, train_images=30, test_images=9).sha256
+    assert (
+        splits.sha256 == synthetic(tmp_path, classes=3, image_size=4, train_images=30, test_images=9).sha256
+    )
 
 
 def write_cifar(root: Path, classes: int) -> np.ndarray:
@@ -89,7 +91,9 @@ def test_cifar_files_are_read_as_torchvision_leaves_them(load, classes, first, t
 def test_a_data_set_of_the_wrong_size_is_refused(tmp_path, monkeypatch):
     write_cifar(tmp_path, 100)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_args: True)
-    with pytest.raises(DataError, match=r"cifar100: expected images of shape \(50000, 3, 32, 32\), found \(10,"):
+    with pytest.raises(
+        DataError, match=r"cifar100: expected images of shape \(50000, 3, 32, 32\), found \(10,"
+    ):
         load_splits(DataSpec(name="cifar100"), tmp_path)
 
 

@@ -75,7 +75,9 @@ def test_crops_and_flips_agree_with_a_plain_loop(padding, seed):
     columns = torch.randint(0, 2 * padding + 1, (3,), generator=generator)
     padded = torch.zeros(3, 2, 6 + 2 * padding, 5 + 2 * padding, dtype=torch.uint8)
     padded[:, :, padding:-padding, padding:-padding] = images
-    expected = torch.stack([p[:, r : r + 6, c : c + 5] for p, r, c in zip(padded, rows, columns, strict=True)])
+    expected = torch.stack(
+        [p[:, r : r + 6, c : c + 5] for p, r, c in zip(padded, rows, columns, strict=True)]
+    )
     assert torch.equal(crops(images, padding, rows, columns), expected)
 
 

@@ -16,7 +16,7 @@ from ema_lab.specs.run import RunSpec
 METRICS = {"top1": 50.0, "loss": 1.0}
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemoryError(RuntimeError):
     pass
 
 
@@ -115,12 +115,12 @@ class TestDone:
 
 class TestFailure:
     def test_it_keeps_its_traceback_and_stops_no_other(self, store, specs, fake):
-        train = fake({1: OutOfMemory("no memory left\nsecond line")})
+        train = fake({1: OutOfMemoryError("no memory left\nsecond line")})
         progress = execute(specs, train=train, store=store)
         assert states(store, specs) == ["done", "pending", "done", "done"]
         assert progress.failed == [specs[1].run_id]
         error = store.record(specs[1].run_id).error
-        assert (error.kind, error.message) == ("OutOfMemory", "no memory left")
+        assert (error.kind, error.message) == ("OutOfMemoryError", "no memory left")
         assert "Traceback (most recent call last)" in error.traceback
         assert "test_execution.py" in error.traceback
         assert outcomes(store, specs[1]) == ["failed"]

@@ -178,6 +178,10 @@ class TestSkip:
             ("{seed: [1]}", [("none", 0), ("ema", 0)]),
             ("{variant: ema, seed: 0}", [("none", 0), ("none", 1), ("ema", 1)]),
             ("{model.attention: ema}", [("none", 0), ("none", 1)]),
+            ("{model.attention: none}", [("ema", 0), ("ema", 1)]),
+            ("{model.attention.name: none, recipe.precision: fp32}", [("ema", 0), ("ema", 1)]),
+            ("{model.backbone: resnet20, recipe.optimizer: sgd, seed: 1}", [("none", 0), ("ema", 0)]),
+            ("{data.name: digits, recipe.optimizer.lr: 0.1, seed: 1}", [("none", 0), ("ema", 0)]),
             ("{model.attention.name: [ema, se]}", [("none", 0), ("none", 1)]),
         ],
     )

@@ -4,7 +4,7 @@ import json
 import multiprocessing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_lab.errors import StoreError
@@ -80,6 +80,7 @@ class TestStore:
             store.end(spec.run_id, store.begin(spec), "interrupted")
         assert [attempt.number for attempt in store.attempts(spec.run_id)] == list(range(1, 12))
 
+    @settings(deadline=None)
     @given(record=RECORDS)
     def test_gives_a_record_back_as_it_was_written(self, tmp_path_factory, record):
         store = RunStore(tmp_path_factory.getbasetemp() / "round-trip")

@@ -44,7 +44,9 @@ def test_parameter_counts_are_those_of_the_authors_models(make_spec, depth, atte
     assert count(build_model(spec, device="meta")) == parameters
 
 
-@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)])
+@pytest.mark.parametrize(
+    ("depth", "parameters"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)]
+)
 def test_the_small_family_has_the_parameters_of_its_paper(make_spec, depth, parameters):
     assert count(build_model(make_spec(model={"backbone": f"resnet{depth}"}), device="meta")) == parameters
 
@@ -82,7 +84,9 @@ def test_building_neither_reads_nor_moves_the_global_generator(make_spec):
 
 
 def test_the_backbones_own_distributions_are_kept(make_spec):
-    weight = build_model(make_spec(model={"backbone": "resnet50"}, data={"image_size": 32})).layer3[0].conv2.weight
+    weight = (
+        build_model(make_spec(model={"backbone": "resnet50"}, data={"image_size": 32})).layer3[0].conv2.weight
+    )
     assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)  # normal, fan out
     assert weight.mean().item() == pytest.approx(0, abs=1e-4)
 
@@ -168,7 +172,11 @@ def test_two_modules_at_one_place_apply_in_order(make_spec):
     ("attention", "placement", "message"),
     [
         ({"name": "ema", "groups": 32}, {}, r"ema after layer1\.0\.bn2 \(16 channels\).*groups"),
-        ("se", {"after": "layer9.*"}, r"'layer9\.\*' matches no submodule; shortcuts: block_end; submodules: "),
+        (
+            "se",
+            {"after": "layer9.*"},
+            r"'layer9\.\*' matches no submodule; shortcuts: block_end; submodules: ",
+        ),
         ("se", {"after": "fc"}, r"the output of 'fc' is not \(B, C, H, W\), got \(2, 10\)"),
         ("se", {"stages": [4]}, r"no match in stage \[4\]; stages there: \[1, 2, 3\]"),
         ("se", {"min_channels": 65}, r"widths there: \[16, 32, 64\]"),

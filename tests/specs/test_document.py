@@ -1,7 +1,7 @@
 """YAML as definitions are read: safe, every key once, every value with its line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_lab.errors import DefinitionError
@@ -47,6 +47,7 @@ def test_a_plain_word_means_what_yaml_1_2_says(read, text, value):
     assert (found, type(found)) == (value, type(value))
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_that_python_prints_is_read_back(tmp_path_factory, number):
     path = tmp_path_factory.getbasetemp() / "float.yaml"

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -92,6 +92,7 @@ def shuffled(tree: Any, draw: Any) -> Any:
     return [shuffled(item, draw) for item in tree] if isinstance(tree, list) else tree
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_order_of_keys_does_not_matter(data):
     tree = shuffled(EVERYTHING, data.draw)
@@ -106,6 +107,7 @@ def test_a_resolved_spec_reads_back_as_the_same_run(tree):
     assert again.resolved() == spec.resolved()
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**63 - 1), attention=st.sampled_from(list(ATTENTIONS)), epochs=st.integers(2, 500)
 )

@@ -38,7 +38,15 @@ def wandb_records(folder: Path) -> list[dict]:
 
 def test_an_offline_wandb_run_holds_group_job_type_config_and_summary(tmp_path):
     (tmp_path / "tracked.yaml").write_text(ABLATION)
-    command = [Path(sys.executable).with_name("ema-lab"), "run", "tracked.yaml", "--track", "wandb", "--device", "cpu"]
+    command = [
+        Path(sys.executable).with_name("ema-lab"),
+        "run",
+        "tracked.yaml",
+        "--track",
+        "wandb",
+        "--device",
+        "cpu",
+    ]
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     records = wandb_records(tmp_path)

@@ -49,7 +49,11 @@ def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
         metrics = classification_metrics(torch.as_tensor(saved["logits"]), torch.as_tensor(saved["labels"]))
         assert str(saved["split"]) == "test"
     assert metrics == outcome.metrics
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curve.csv", "last.ckpt", "predictions.npz"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "curve.csv",
+        "last.ckpt",
+        "predictions.npz",
+    ]
 
 
 def test_the_environment_says_what_the_result_depends_on(make_spec, tmp_path, machine):

@@ -1,0 +1,47 @@
+"""Every definition that is shipped loads, expands, and trains two steps."""
+
+from pathlib import Path
+
+import pytest
+
+from ema_lab.cli.main import run
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.specs.change import named_recipe
+from ema_lab.specs.recipe import RecipeSpec
+from ema_lab.specs.report import load_report
+
+ROOT = Path(__file__).parents[1]
+ABLATIONS = sorted(ROOT.glob("ablations/*.yaml"))
+RECIPES = sorted(ROOT.glob("ablations/recipes/*.yaml"))
+REPORTS = sorted(ROOT.glob("reports/*.yaml"))
+
+
+def stem(path: Path) -> str:
+    return path.stem
+
+
+def test_there_are_definitions_of_every_kind():
+    assert all((ABLATIONS, RECIPES, REPORTS))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=stem)
+def test_an_ablation_expands_and_every_model_in_it_can_be_built(path, capsys):
+    assert run(["plan", str(path), "--check", "--store", "no-such-store"]) == 0
+    assert len(load_ablation(path).cells) > 1
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=stem)
+def test_the_first_cell_of_an_ablation_trains(path, capsys):
+    first = load_ablation(path).cells[0].variant
+    arguments = ["--only", f"variant={first}", "--seeds", "1", "--workers", "1", "--device", "cpu"]
+    assert run(["run", str(path), "--smoke", *arguments]) == 0
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=stem)
+def test_a_recipe_loads(path):
+    assert RecipeSpec.model_validate(named_recipe(path.stem)).epochs > 0
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=stem)
+def test_a_report_names_an_ablation_that_exists(path):
+    assert load_ablation(load_report(path).ablation).baseline

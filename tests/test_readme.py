@@ -1,0 +1,83 @@
+"""The README stays true: its files load, its commands run, its Python runs."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ema_lab.experiments.ablation import load_ablation
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An empty folder in which a user has written the README's ablation and module."""
+    path = tmp_path_factory.mktemp("readme")
+    ema_lab(path, "new", "ablation", "my-study")
+    ema_lab(path, "new", "attention", "my_gate")
+    return path
+
+
+def ema_lab(folder: Path, *arguments: str) -> str:
+    command = [Path(sys.executable).with_name("ema-lab"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_ci_runs_the_two_commands_of_a_fresh_machine():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    targets = [command.split()[1] for command in commands() if command.startswith("make ")]
+    assert targets == ["quickstart", "test"]
+    assert all(f"make --no-print-directory {target}" in script for target in targets)
+
+
+def test_the_readmes_ablation_is_the_one_that_new_writes(folder, tmp_path):
+    text = blocks("yaml")[0]
+    path = tmp_path / "my-study.yaml"
+    path.write_text(text)
+    written = load_ablation(folder / "ablations" / "my-study.yaml")
+    assert [cell.run_id for cell in load_ablation(path).cells] == [cell.run_id for cell in written.cells]
+
+
+def test_the_readmes_own_module_can_be_placed(folder):
+    base = (folder / "ablations" / "my-study.yaml").read_text().partition("baseline:")[0]
+    text = base.replace("name: my-study", "name: mine") + blocks("yaml")[1]
+    (folder / "mine.yaml").write_text(text)
+    ema_lab(folder, "run", "mine.yaml", "--smoke", "--device", "cpu")
+
+
+def test_the_readmes_python_runs(folder):
+    [code] = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["269434", "pending"]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(folder):
+    ours = [command for command in commands() if command.startswith("ema-lab ")]
+    assert len(ours) >= 9
+    for command in ours:
+        ema_lab(folder, *shlex.split(command)[1:])
+    status = json.loads(ema_lab(folder, "status", "my-study", "--json"))
+    assert {row["status"] for row in status} == {"done"}
+    assert min(row["top1"] for row in status) > 90
+    assert (folder / "out" / "quickstart" / "table.md").is_file()
