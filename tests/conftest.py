@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests are small: more threads would only wait for each other
-
 import pytest
 
 from ema_lab.specs.run import RunSpec
@@ -17,6 +15,13 @@ TINY_RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
     "augment": {"crop_padding": 2, "flip": True},
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every test a store of its own, and torch one thread: small tests only wait for more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 
 from ema_lab.cli.output import (
@@ -30,6 +29,7 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.execution import Progress, Task, execute
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.specs.document import read_scalar
 
 MAX_DEFAULT_WORKERS = 8
 Only = Annotated[
@@ -62,10 +62,7 @@ def conditions(only: Sequence[str]) -> dict[str, list[Any]]:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise SpecError(f"--only takes KEY=VALUE, such as variant=ema or seed=0, got {item!r}")
-        try:
-            found.setdefault(key, []).append(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise SpecError(f"--only takes KEY=VALUE with a value as YAML has it, got {item!r}") from None
+        found.setdefault(key, []).append(read_scalar(value))
     return found
 
 

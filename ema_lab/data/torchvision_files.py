@@ -38,9 +38,18 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
         with FileLock(root / f".{name}.lock"), contextlib.redirect_stdout(sys.stderr):
             return _splits(open_part, download=True)
     except (OSError, RuntimeError) as error:
+        _remove_if_empty(root, root / f".{name}.lock")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{name} is not in {root} and cannot be downloaded ({reason}); copy {layout} there"
         raise DataError(message) from None
+
+
+def _remove_if_empty(root: Path, lock: Path) -> None:
+    """Leave nothing behind where nothing came."""
+    with contextlib.suppress(OSError):
+        if list(root.iterdir()) == [lock]:
+            lock.unlink()
+            root.rmdir()
 
 
 def _splits(open_part: Open, *, download: bool) -> ImageSplits:

@@ -201,7 +201,8 @@ def _run_in_pool(
     except BaseException:
         pool.stop()
         pool.join()
-        _mark_interrupted(claim.store, [run_id for future, run_id in futures.items() if not future.done()])
+        ended = {*progress.done, *progress.failed}
+        _mark_interrupted(claim.store, [run_id for run_id in futures.values() if run_id not in ended])
         raise
 
 

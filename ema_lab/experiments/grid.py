@@ -162,6 +162,8 @@ class _Expansion:
             return None
         for change in ordered:
             try:
+                if change in chosen and "use" not in self.spec.base.get("recipe", {"use": None}):
+                    raise SpecError("recipe.use: changes nothing, because base.recipe is written out in full")
                 if change.keys[0] == "seed":
                     raise SpecError("seed: seeds are listed under 'seeds'")
                 tree = with_recipe(apply_change(tree, change.keys, change.value))

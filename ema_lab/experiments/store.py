@@ -91,7 +91,7 @@ class RunStore:
 
     def attempts(self, run_id: str) -> list[Attempt]:
         """Return all tries at a run, the first one first."""
-        files = sorted(self.folder(run_id).glob("attempts/*.json"), key=lambda path: int(path.stem))
+        files = sorted(self.folder(run_id).glob("attempts/[0-9]*.json"), key=lambda path: int(path.stem))
         try:
             return [Attempt.model_validate(_read_json(path)) for path in files]
         except ValidationError as error:

@@ -23,8 +23,8 @@ def find_definition(kind: str, name: str) -> Path:
     if direct.suffix in {".yaml", ".yml"} or direct.is_file():
         if direct.is_file():
             return direct
-        folder = direct.parent if direct.parent.is_dir() else Path(kind)
-        raise UnknownNameError(f"{name}: no such file; {unknown_name('file', direct.name, _names(folder))}")
+        known = sorted(map(str, direct.parent.glob("*.yaml"))) or map(str, definitions(kind).values())
+        raise UnknownNameError(f"{name}: no such file; {unknown_name('file', name, known)}")
     for folder in (Path(kind), BUNDLED / kind):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
@@ -37,7 +37,3 @@ def definitions(kind: str) -> dict[str, Path]:
     for folder in (BUNDLED / kind, Path(kind)):
         found |= {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     return dict(sorted(found.items()))
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.glob("*.yaml"))

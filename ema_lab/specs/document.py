@@ -71,6 +71,16 @@ def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Pla
     return messages
 
 
+def read_scalar(text: str) -> Any:
+    """Return the value that a word has in our YAML: 1e-4 is a number, `no` is a word."""
+    loader = _Loader("")
+    try:
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    finally:
+        loader.dispose()
+
+
 def read_document(path: Path) -> Document:
     """Read one YAML file: safe types only, no key twice.
 

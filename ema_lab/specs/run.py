@@ -40,7 +40,7 @@ def named(registry: Registry, value: object) -> NamedSpec:
     if isinstance(value, NamedSpec):
         return value
     if value is None:
-        raise invalid(registry.kind, f"must name one of {', '.join(registry)}; null is not a {registry.kind}")
+        raise invalid(registry.kind, f"must name one of {', '.join(registry)}, not null")
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):

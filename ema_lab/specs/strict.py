@@ -35,7 +35,12 @@ def with_suggestions(error: ValidationError, known: Iterable[str]) -> Validation
 def merged(title: str, items: Iterable[ErrorDetails], known: Iterable[str] = ()) -> ValidationError:
     """Return one error that holds all `items`, their messages in the form in which they are shown."""
     details = []
+    items = list(items)
+    places = [item["loc"] for item in items]
     for item in items:
+        size = len(item["loc"])
+        if item["type"] == "too_short" and any(p[:size] == item["loc"] and len(p) > size for p in places):
+            continue  # pydantic counts a wrong item as absent: the item's own error says it all
         kind: str | PydanticCustomError = "missing"
         if item["type"] == "problem":
             kind = problem(item["msg"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
+from ema_lab.cli.execution import conditions
 from ema_lab.experiments.store import RunStore
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
@@ -288,3 +289,10 @@ def test_two_workers_give_the_same_numbers_as_one(command):
         assert one.record(run_id).data_sha256 == two.record(run_id).data_sha256
         assert one.record(run_id).cost == two.record(run_id).cost
         assert one.record(run_id).metrics["top1"] == two.record(run_id).metrics["top1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-1", 0.1), ("no", "no"), ("3", 3), ("true", True), ("null", None)]
+)
+def test_only_reads_values_as_a_definition_file_does(text, value):
+    assert conditions([f"key={text}"]) == {"key": [value]}

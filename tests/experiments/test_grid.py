@@ -257,7 +257,7 @@ REFUSED = {
         "variants: {a: {}}\naxes:\n  seed: [1, 2]\n",
         [(9, "seeds are listed under 'seeds'")],
     ),
-    "null as attention": ("vary:\n  model.attention: [se, null]\n", [(8, "null is not a")]),
+    "null as attention": ("vary:\n  model.attention: [se, null]\n", [(8, "not null")]),
     "a key that a later one replaces": (
         "variants:\n  a:\n    model.attention.groups: 8\n    model.attention: ema\n",
         [(9, "model.attention.groups: is replaced by model.attention")],
@@ -390,3 +390,12 @@ class TestEveryBundledAblation:
     def test_compares_with_a_baseline(self, name):
         ablation = load_ablation(name)
         assert any(ablation.baseline_of(cell) is not None for cell in ablation.cells)
+
+
+def test_a_chosen_recipe_over_one_that_is_written_out_is_refused(load):
+    written_out = "recipe: {epochs: 1, batch_size: 8, optimizer: {name: sgd, lr: 0.1}}"
+    load.path.write_text(
+        load.head.replace("recipe: {use: digits-quick}", written_out) + "vary: {recipe.use: [cifar-200]}\n"
+    )
+    with pytest.raises(DefinitionError, match=r"grid\.yaml:7: recipe\.use: changes nothing"):
+        load_ablation(load.path)

@@ -50,7 +50,7 @@ def test_a_misspelt_name_names_the_nearest(tree, words):
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        (changed("model", attention=None), "null is not a"),
+        (changed("model", attention=None), "not null"),
         (changed("model", attention={"groups": 8}), "must be a name or a mapping with a name"),
         (changed("model", attention=3), "must be a name or a mapping with a name"),
         (changed("model", attention={"name": "ema", "groups": 8.0}), "valid integer, got 8.0"),
