@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,12 +136,16 @@ def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str]
     return f"{words}; about {hours:.2f} h left with {workers} workers (from {len(done)} finished runs)"
 
 
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_workers(pending: int, device: str) -> int:
-    """Return the number of workers: one per CUDA device, else one per core, at most eight."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of workers: one where there is a CUDA device, else one per core, at most eight."""
     if device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*")):
         return 1
-    return max(1, min(pending, cores, MAX_DEFAULT_WORKERS))
+    return max(1, min(pending, available_cores(), MAX_DEFAULT_WORKERS))
 
 
 def check_models(ablation: Ablation) -> None:
@@ -188,10 +192,22 @@ def run(
     Example: ema-lab run quickstart --workers 2
     """
     chosen = selected(ablation, only, seeds)
+    how = Execution(workers, device, track, max_attempts, data)
     if smoke:
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
-            return _run(_smoke(chosen), RunStore(folder), workers, device, track, max_attempts, data, as_json)
-    return _run(chosen, RunStore(store), workers, device, track, max_attempts, data, as_json)
+            return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
+    return _run(chosen, RunStore(store), how, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How runs are executed, as the options say; nothing of it is part of a run."""
+
+    workers: int | None
+    device: str
+    track: str | None
+    max_attempts: int
+    data: Path
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -201,73 +217,55 @@ def _smoke(ablation: Ablation) -> Ablation:
     return replace(ablation, cells=tuple(replace(cell, spec=smoke_spec(cell.spec)) for cell in first))
 
 
-def _run(
-    ablation: Ablation,
-    store: RunStore,
-    workers: int | None,
-    device: str,
-    track: str | None,
-    max_attempts: int,
-    data: Path,
-    as_json: bool,
-) -> int:
+def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
-    states = {task.spec.run_id: store.state(task.spec.run_id, max_attempts) for task in tasks}
+    states = {task.spec.run_id: store.state(task.spec.run_id, how.max_attempts) for task in tasks}
     pending = [task for task in tasks if states[task.spec.run_id] in {"pending", "running"}]
     finished_before = sum(state == "done" for state in states.values())
     progress = Progress(0)
     if pending:
-        progress = _train(ablation, pending, store, workers, device, track, max_attempts, data)
+        progress = _train(ablation, pending, store, how)
     given_up = [task for task in tasks if states[task.spec.run_id] == "failed"]
     failed = [task for task in tasks if task.spec.run_id in progress.failed] + given_up
-    say(
-        f"{ablation.name}: {len(progress.done)} trained, {finished_before} done before, {len(failed)} failed"
-        f" (store {store.root})"
-    )
+    counts = f"{len(progress.done)} trained, {finished_before} done before, {len(failed)} failed"
+    counts += f", {len(progress.elsewhere)} trained by another process" if progress.elsewhere else ""
+    say(f"{ablation.name}: {counts} (store {store.root})")
     for task in failed:
-        say(_failure_line(store, task, given_up=task in given_up, max_attempts=max_attempts))
+        say(_failure_line(store, task, given_up=task in given_up, max_attempts=how.max_attempts))
     if as_json:
-        print_rows(status_rows(ablation, store, max_attempts), as_json=True)
+        print_rows(status_rows(ablation, store, how.max_attempts), as_json=True)
     return 1 if failed else 0
 
 
-def _train(
-    ablation: Ablation,
-    pending: Sequence[Task],
-    store: RunStore,
-    workers: int | None,
-    device: str,
-    track: str | None,
-    max_attempts: int,
-    data: Path,
-) -> Progress:
-    from ema_lab.cli.progress import RunDisplay
-
-    workers = min(workers or default_workers(len(pending), device), len(pending))
+def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Execution) -> Progress:
+    workers = min(how.workers or default_workers(len(pending), how.device), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
     say(f"{ablation.name}: {words} to train with {workers} worker{'s' * (workers > 1)}; checking them first")
+    from ema_lab.cli.progress import RunDisplay
     from ema_lab.data.load import load_splits
     from ema_lab.pipeline import Machine, train_run
     from ema_lab.training.tracker import check_tracker
     from ema_lab.training.trainer import choose_device
 
-    check_tracker(track)
-    on_cpu = choose_device(device).type == "cpu"
-    check_models(replace(ablation, cells=tuple(c for c in ablation.cells if _among(c.run_id, pending))))
+    check_tracker(how.track)
+    device = choose_device(how.device)
+    wanted = {task.spec.run_id for task in pending}
+    check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
-        load_splits(spec, data)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine = Machine(data, device, max(1, cores // workers) if on_cpu else None)
-    train = partial(train_run, machine=machine, track=track)
+        load_splits(spec, how.data)  # downloads what is not there, before any worker starts
+    threads = max(1, available_cores() // workers) if device.type == "cpu" else None
+    machine = Machine(how.data, how.device, threads)
     with RunDisplay(list(pending), store) as display:
         return execute(
-            pending, train=train, store=store, workers=workers, max_attempts=max_attempts, watch=display.watch
+            pending,
+            train=partial(train_run, machine=machine, track=how.track),
+            store=store,
+            workers=workers,
+            max_attempts=how.max_attempts,
+            device=str(device),
+            watch=display.watch,
         )
-
-
-def _among(run_id: str, tasks: Sequence[Task]) -> bool:
-    return any(task.spec.run_id == run_id for task in tasks)
 
 
 def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: int) -> str:
@@ -320,7 +318,9 @@ def _status(store: RunStore, run_id: str, max_attempts: int) -> dict[str, Any]:
     attempts = store.attempts(run_id)
     record = store.record(run_id)
     last = attempts[-1] if attempts else None
-    by = f"{last.host}:{last.pid} since {last.started}" if last and state == "running" else None
+    by = None
+    if last is not None and state == "running":
+        by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
     error = record.error if record and state != "done" else None
     return {
         "status": state,

@@ -45,14 +45,14 @@ class RunDisplay:
 
     def watch(self, counts: Counts) -> None:
         """Show the state of the grid."""
-        ended = [*counts.done, *counts.failed]
+        ended = [*counts.done, *counts.elsewhere, *counts.failed]
         if self._bar is not None:
             self._bar.update(self._line, completed=self._epochs(counts), description=self._words(counts))
             return
         for run_id in ended:
             if run_id not in self._told:
                 self._told.add(run_id)
-                state = "done" if run_id in counts.done else "FAILED"
+                state = "FAILED" if run_id in counts.failed else "done"
                 self._print(f"[{len(self._told)}/{counts.total}] {state}: {self._name(run_id)} ({run_id})")
         if time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._print(f"[{len(ended)}/{counts.total}] {self._words(counts)}")
@@ -62,7 +62,9 @@ class RunDisplay:
         print(line, file=sys.stderr, flush=True)
 
     def _words(self, counts: Counts) -> str:
-        words = f"{len(counts.done)}/{counts.total} done, {len(counts.running)} running"
+        words = (
+            f"{len(counts.done) + len(counts.elsewhere)}/{counts.total} done, {len(counts.running)} running"
+        )
         words += f", {len(counts.failed)} failed"
         return words + (f", {len(counts.busy)} elsewhere" if counts.busy else "")
 
@@ -71,7 +73,8 @@ class RunDisplay:
         return f"{task.variant} seed {task.spec.seed}"
 
     def _epochs(self, counts: Counts) -> int:
-        ended = sum(self._tasks[run_id].spec.recipe.epochs for run_id in (*counts.done, *counts.failed))
+        over = (*counts.done, *counts.elsewhere, *counts.failed)
+        ended = sum(self._tasks[run_id].spec.recipe.epochs for run_id in over)
         return ended + sum(finished_epochs(self._store, run_id) for run_id in counts.running)
 
 

@@ -22,7 +22,7 @@ from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.job import RunJob, RunOutcome, Train
 from ema_lab.specs.run import RunSpec
 
-Result = Literal["done", "failed", "busy", "killed"]
+Result = Literal["done", "elsewhere", "failed", "busy", "killed"]
 TICK_SECONDS = 0.25
 
 
@@ -37,10 +37,14 @@ class Task:
 
 @dataclass
 class Progress:
-    """What has happened so far; `running` holds the tasks that a worker of ours has begun."""
+    """Run ids by what has happened so far.
+
+    `running`: begun by a worker of ours; `busy`: held by another process; `elsewhere`: finished there.
+    """
 
     total: int
     done: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
@@ -53,6 +57,7 @@ def execute(
     store: RunStore,
     workers: int = 1,
     max_attempts: int = MAX_ATTEMPTS,
+    device: str = "",
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Train every pending run and record each outcome.
@@ -65,6 +70,7 @@ def execute(
         store: Where runs are claimed and recorded.
         workers: 1 trains in this process, more start that many processes.
         max_attempts: Failed or killed attempts after which a run is left alone.
+        device: What the attempts say they run on; `train` decides what they do run on.
         watch: Told of the progress several times a second, and at the end.
     """
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
@@ -74,7 +80,7 @@ def execute(
     waiting: Sequence[Task] = tasks
     while waiting:
         progress.busy = []
-        run_all(waiting, _Claim(train, store, max_attempts), workers, progress, watch)
+        run_all(waiting, _Claim(train, store, max_attempts, device), workers, progress, watch)
         held = set(progress.busy)
         waiting = [task for task in waiting if task.spec.run_id in held]
         while waiting and all(store.is_locked(task.spec.run_id) for task in waiting):
@@ -91,6 +97,7 @@ class _Claim:
     train: Train
     store: RunStore
     max_attempts: int
+    device: str
 
     def __call__(self, task: Task) -> Result:
         run_id = task.spec.run_id
@@ -98,13 +105,15 @@ class _Claim:
             if not claimed:
                 return "busy"
             state = self.store.state(run_id, self.max_attempts)
-            if state == "done" or state == "failed":
-                return state
+            if state == "done":
+                return "elsewhere"
+            if state == "failed":
+                return "failed"
             return self._attempt(task)
 
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
-        attempt = self.store.begin(task.spec)
+        attempt = self.store.begin(task.spec, self.device)
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
             record = _done(task.spec, attempt.number, self.train(task.spec, job))
@@ -150,6 +159,7 @@ def _failed(run_id: str, attempt: int, error: Exception) -> RunRecord:
 def _note(progress: Progress, run_id: str, result: Result) -> None:
     kinds: Mapping[Result, list[str]] = {
         "done": progress.done,
+        "elsewhere": progress.elsewhere,
         "failed": progress.failed,
         "killed": progress.failed,
         "busy": progress.busy,
@@ -201,7 +211,7 @@ def _run_in_pool(
     except BaseException:
         pool.stop()
         pool.join()
-        ended = {*progress.done, *progress.failed}
+        ended = {*progress.done, *progress.elsewhere, *progress.failed}
         _mark_interrupted(claim.store, [run_id for run_id in futures.values() if run_id not in ended])
         raise
 

@@ -143,9 +143,9 @@ class TestStatus:
         from ema_lab.experiments.ablation import load_ablation
         from ema_lab.experiments.execution import execute
 
-        execute(load_ablation("tiny").runs()[:1], train=look, store=RunStore("runs"))
+        execute(load_ablation("tiny").runs()[:1], train=look, store=RunStore("runs"), device="cpu")
         assert [cell["status"] for cell in seen] == ["running", "pending"]
-        assert re.fullmatch(r".+:\d+ since \d{4}-.+", seen[0]["by"])
+        assert re.fullmatch(r".+:\d+ on cpu since \d{4}-.+", seen[0]["by"])
 
 
 class TestRun:

@@ -209,7 +209,7 @@ def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     for process in processes:
         process.join()
     assert sorted(train.trained) == sorted(run.run_id for run in runs)
-    assert {run_id for part in found for run_id in part} == {run.run_id for run in runs}
+    assert sorted(run_id for part in found for run_id in part) == sorted(run.run_id for run in runs)
     assert {len(store.attempts(run.run_id)) for run in runs} == {1}
 
 
