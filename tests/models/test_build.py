@@ -45,6 +45,26 @@ def test_parameter_counts_are_those_of_the_authors_models(make_spec, depth, atte
 
 
 @pytest.mark.parametrize(
+    ("attention", "placement", "parameters"),
+    [
+        ("sa", {}, 23_705_960),
+        ({"name": "sa", "groups": 32}, {}, 23_706_668),
+        ({"name": "eca", "kernel_size": 3}, {}, 23_705_300),
+        ("eca", {}, 23_705_338),
+        ("nam", {}, 23_735_460),
+        ("triplet", {}, 23_710_052),
+        ("bam", {"after": "layer?", "stages": [1, 2, 3]}, 24_063_319),
+        ("simam", {"after": "**.conv2"}, 23_705_252),
+        ("gam", {}, 526_769_572),
+    ],
+    ids=str,
+)
+def test_every_comparison_row_has_its_authors_parameter_count(make_spec, attention, placement, parameters):
+    model = {"backbone": "resnet50", "stem": "cifar", "placement": placement}
+    assert count(build_model(make_spec(attention, model=model, data=CIFAR100), device="meta")) == parameters
+
+
+@pytest.mark.parametrize(
     ("depth", "parameters"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018)]
 )
 def test_the_small_family_has_the_parameters_of_its_paper(make_spec, depth, parameters):
