@@ -7,7 +7,6 @@ command line can check and explain them without the seconds that importing torch
 import ast
 import importlib.util
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,8 +50,6 @@ def source_file(module: str) -> Path:
         SpecError: If there is no such module, or it is not a Python file.
     """
     root, *rest = module.split(".")
-    if "" not in sys.path and "." not in sys.path:
-        importlib.invalidate_caches()
     try:
         spec = importlib.util.find_spec(root)
     except (ImportError, ValueError):
