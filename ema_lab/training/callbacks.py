@@ -36,6 +36,8 @@ class EpochEnd(Callback):
         self.report = report
         self.rows: list[Row] = []
         self.train_seconds = 0.0
+        self.earlier_seconds = 0.0  # of interrupted attempts, up to their last finished epoch
+        self._began = time.perf_counter()
         self.best: tuple[float, int] | None = None
         self.watched = data.watched()
         self._chooses = data.spec.recipe.protocol != "last"
@@ -73,11 +75,21 @@ class EpochEnd(Callback):
         save_weights(module.model, self.folder / "best.ckpt", epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "train_seconds": self.train_seconds, "best": self.best}
+        return {
+            "rows": self.rows,
+            "train_seconds": self.train_seconds,
+            "wall_seconds": self.wall_seconds(),
+            "best": self.best,
+        }
+
+    def wall_seconds(self) -> float:
+        """Return the time that the run has taken so far, its finished epochs of earlier attempts included."""
+        return self.earlier_seconds + time.perf_counter() - self._began
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
         self.train_seconds = state_dict["train_seconds"]
+        self.earlier_seconds = state_dict["wall_seconds"]
         self.best = state_dict["best"]
         self.data.first_epoch = len(self.rows)
 

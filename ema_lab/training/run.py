@@ -1,6 +1,5 @@
 """Train one run: model, data, recipe and seed in, metrics out."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +46,6 @@ def train(
     Writes `curve.csv`, `last.ckpt`, `best.ckpt` and `predictions.npz` into the run's folder.
     The test split is evaluated once, with the weights that the protocol chooses.
     """
-    started = time.perf_counter()
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
     device = choose_device(machine.device)
@@ -72,7 +70,7 @@ def train(
     return RunOutcome(
         metrics=predictions.metrics(),
         chosen_epoch=chosen_epoch,
-        wall_seconds=round(time.perf_counter() - started, 3),
+        wall_seconds=round(epoch_end.wall_seconds(), 3),
         throughput=len(data.train_indices) * spec.recipe.epochs / epoch_end.train_seconds,
         environment=environment(device, spec.recipe),
         data_sha256=data.splits.sha256,

@@ -115,6 +115,7 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
     assert whole.metrics == without_workers.metrics
     assert resumed.metrics == whole.metrics
     assert resumed.chosen_epoch == whole.chosen_epoch
+    assert resumed.wall_seconds > float(curve(job.folder)[-1]["train_seconds"])
     expected = final_weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[key]) for key, value in final_weights(job.folder).items())
     without_time = [{k: v for k, v in row.items() if k != "train_seconds"} for row in curve(job.folder)]
