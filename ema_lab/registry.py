@@ -96,5 +96,7 @@ def _options_model(target: str, options: tuple[tuple[str, Option], ...]) -> type
     fields: dict[str, Any] = {
         name: (option.type, ... if option.default is REQUIRED else option.default) for name, option in options
     }
-    settings = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    settings = ConfigDict(
+        strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
     return create_model(target.partition(":")[2], __config__=settings, **fields)

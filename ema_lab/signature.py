@@ -127,6 +127,8 @@ def _options(function: ast.FunctionDef, meanings: Mapping[str, str], path: Path)
 
 
 def _type(text: str, path: Path, argument: ast.arg) -> Any:
+    if text[:1] in "'\"":
+        raise SpecError(f"{path}:{argument.lineno}: the type of option {argument.arg!r} must not be quoted")
     names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)))
     if unknown := names - _ANNOTATION_NAMES.keys() - {"None", "True", "False"}:
         raise SpecError(

@@ -132,6 +132,7 @@ def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str]
     overall = statistics.fmean(value for values in seconds.values() for value in values)
     left = {cell.run_id: cell.row for cell in ablation.cells if states[cell.run_id] == "pending"}
     total = sum(statistics.fmean(seconds[row]) if row in seconds else overall for row in left.values())
+    workers = min(workers, len(left))
     hours = total / 3600 / workers
     return f"{words}; about {hours:.2f} h left with {workers} workers (from {len(done)} finished runs)"
 
@@ -254,7 +255,9 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
-    threads = max(1, available_cores() // workers) if device.type == "cpu" else None
+    # What is pending must not change a result: threads follow from what was asked for, not from what is left.
+    wanted_workers = how.workers or default_workers(MAX_DEFAULT_WORKERS, how.device)
+    threads = max(1, available_cores() // wanted_workers) if device.type == "cpu" else None
     machine = Machine(how.data, how.device, threads)
     with RunDisplay(list(pending), store) as display:
         return execute(

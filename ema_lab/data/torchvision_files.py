@@ -33,23 +33,26 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
         return _splits(open_part, download=False)
     except RuntimeError:
         pass  # torchvision's way of saying that the files are absent or damaged
+    new = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"), contextlib.redirect_stdout(sys.stderr):
             return _splits(open_part, download=True)
     except (OSError, RuntimeError) as error:
-        _remove_if_empty(root, root / f".{name}.lock")
+        if new:
+            _remove_empty(root, root / f".{name}.lock")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason.rstrip(": ")
         message = f"{name} is not in {root} and cannot be downloaded ({reason}); copy {layout} there"
         raise DataError(message) from None
 
 
-def _remove_if_empty(root: Path, lock: Path) -> None:
+def _remove_empty(root: Path, lock: Path) -> None:
     """Leave nothing behind where nothing came."""
-    with contextlib.suppress(OSError):
-        if list(root.iterdir()) == [lock]:
-            lock.unlink()
-            root.rmdir()
+    lock.unlink(missing_ok=True)
+    for folder in [*sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True), root]:
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
 
 
 def _splits(open_part: Open, *, download: bool) -> ImageSplits:

@@ -5,13 +5,14 @@ One failing run is recorded and stops none of the others; an interrupted one is 
 
 import math
 import multiprocessing
-import os
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pebble import ProcessExpired, ProcessPool
@@ -118,10 +119,10 @@ class _Claim:
         try:
             record = _done(task.spec, attempt.number, self.train(task.spec, job))
             self.store.write(record)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")
             raise
-        except Exception as error:  # training may raise anything; the record keeps all of it
+        except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
             record = _failed(run_id, attempt.number, error)
             self.store.write(record)
         self.store.end(run_id, attempt, record.status)
@@ -146,7 +147,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
     )
 
 
-def _failed(run_id: str, attempt: int, error: Exception) -> RunRecord:
+def _failed(run_id: str, attempt: int, error: BaseException) -> RunRecord:
     message = str(error).strip().splitlines()
     details = ErrorRecord(
         kind=type(error).__name__,
@@ -193,6 +194,7 @@ def _run_in_pool(
     """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ema_lab.preload"])  # imports are paid once, then forked
+    began = datetime.now(UTC).isoformat(timespec="seconds")
     pool = ProcessPool(max_workers=min(workers, len(tasks)), context=context, initializer=_become_worker)
     futures: dict[Future[Result], str] = {}
     try:
@@ -212,7 +214,7 @@ def _run_in_pool(
         pool.stop()
         pool.join()
         ended = {*progress.done, *progress.elsewhere, *progress.failed}
-        _mark_interrupted(claim.store, [run_id for run_id in futures.values() if run_id not in ended])
+        _mark_interrupted(claim.store, [run_id for run_id in futures.values() if run_id not in ended], began)
         raise
 
 
@@ -223,12 +225,14 @@ def _result(future: Future[Result]) -> Result:
         return "killed"  # its attempt has no outcome: it counts, and the run is pending again
 
 
-def _mark_interrupted(store: RunStore, run_ids: Iterable[str]) -> None:
-    """Note that the user stopped these attempts, so that they do not count as failures."""
+def _mark_interrupted(store: RunStore, run_ids: Iterable[str], began: str) -> None:
+    """Note that the user stopped the attempts begun since `began`, so that they do not count as failures."""
     for run_id in run_ids:
         with store.claim(run_id) as claimed:
             attempts = store.attempts(run_id) if claimed else []
-            if attempts and attempts[-1].outcome is None and attempts[-1].host == os.uname().nodename:
+            if not attempts or attempts[-1].outcome is not None or attempts[-1].started < began:
+                continue  # not begun by us, or ended
+            if attempts[-1].host == socket.gethostname():
                 store.end(run_id, attempts[-1], "interrupted")
 
 

@@ -17,6 +17,7 @@ from ema_lab.specs.run import DataSpec, ModelSpec, NamedSpec, RunSpec
 from ema_lab.specs.strict import Spec, merged
 
 MAX_PROBLEMS = 20
+ABSENT = object()
 USE = ("recipe", "use")
 PARTS: Mapping[str, type[Spec]] = {"model": ModelSpec, "data": DataSpec, "recipe": RecipeSpec}
 AxisValues = tuple[tuple[str, Any], ...]
@@ -270,18 +271,23 @@ def matches(cell: Cell, key: str, wanted: Any) -> bool:
         value = values[key] if key in values else _lookup(cell.spec, key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
     name = value.get("name") if isinstance(value, Mapping) else None
-    return any((type(value) is type(item) and value == item) or item == name is not None for item in allowed)
+    return any(_equal(value, item) or item == name is not None for item in allowed)
+
+
+def _equal(value: Any, item: Any) -> bool:
+    """Whether two values are one in a run id: 1 is 1.0, but true is not 1."""
+    return isinstance(value, bool) is isinstance(item, bool) and bool(value == item)
 
 
 def _lookup(spec: RunSpec, key: str) -> Any:
-    """Return the value at a dotted key, given or default; None where there is no such key."""
+    """Return the value at a dotted key, given or default; `ABSENT` where there is no such key."""
     value: Any = spec
     for part in key.split("."):
         if isinstance(value, Spec) and part in type(value).model_fields and part != "options":
             value = getattr(value, part)
         else:
             below = getattr(value, "options", value)
-            value = below.get(part) if isinstance(below, Mapping) else None
+            value = below.get(part, ABSENT) if isinstance(below, Mapping) else ABSENT
     if isinstance(value, NamedSpec):
         return value.resolved()
     return resolved(value) if isinstance(value, Spec) else value

@@ -144,7 +144,10 @@ class RunStore:
     def begin(self, spec: RunSpec, device: str = "") -> Attempt:
         """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock."""
         folder = self.folder(spec.run_id)
-        (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be made a run folder: {error.strerror}") from None
         if not (folder / "spec.json").exists():
             write_json(folder / "spec.json", spec.resolved())
         number = max((attempt.number for attempt in self.attempts(spec.run_id)), default=0) + 1
@@ -168,7 +171,14 @@ class RunStore:
         write_json(path, attempt.model_dump(mode="json"))
 
     def load_model(self, run_id: str) -> Any:
-        """Return a finished run's model (an `nn.Module` in eval mode) with the reported weights."""
+        """Return a finished run's model (an `nn.Module` in eval mode) with the reported weights.
+
+        Raises:
+            StoreError: If the run is not done.
+        """
+        record = self.record(run_id)
+        if record is None or record.status != "done":
+            raise StoreError(f"the run {run_id} is {self.state(run_id)}, so it has no model to load")
         from ema_lab.pipeline import load_model  # needs torch
 
         return load_model(self.spec(run_id), self.folder(run_id))

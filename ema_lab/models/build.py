@@ -69,6 +69,24 @@ def _insert(model: nn.Module, item: InsertionSpec, site: Site, *, seed: int, dev
     try:
         with torch.device(device):
             attention = build() if device == "meta" else build_named(build, seed, prefix)
-    except ValueError as error:
-        raise SpecError(f"{name} after {site.name} ({site.channels} channels): {error}") from None
+    except Exception as error:  # a user's own module may raise anything
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise SpecError(f"{name} after {site.name} ({site.channels} channels): {kind}{error}") from None
+    if not isinstance(attention, nn.Module):
+        raise SpecError(f"{name} is a {type(attention).__name__}, not an nn.Module")
+    if device == "meta":
+        _check_shape(name, attention, site)
     insert(model, site.name, attention)
+
+
+def _check_shape(name: str, attention: nn.Module, site: Site) -> None:
+    """Refuse a module that changes the shape: an addition after it may hide that by broadcasting."""
+    x = torch.empty(2, site.channels, site.height, site.width, device="meta")
+    try:
+        with torch.no_grad():
+            out = attention(x)
+    except Exception:  # what needs values cannot be checked without them
+        return
+    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+    if shape != tuple(x.shape):
+        raise SpecError(f"{name} after {site.name} must keep (B, C, H, W) = {tuple(x.shape)}, got {shape}")

@@ -4,6 +4,7 @@ The child is registered below the submodule whose output it changes, so the back
 as they are, and copies, pickles and `torch.compile` see ordinary modules.
 """
 
+import re
 from typing import Any
 
 from torch import nn
@@ -20,18 +21,20 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     target = module.get_submodule(site)
     child = next_child_name(target)
     target.add_module(child, attention)
-    if child == CHILD:
+    if apply_inserted not in target._forward_hooks.values():
         target.register_forward_hook(apply_inserted)
     return f"{site}.{child}"
 
 
-CHILD = "attention"
+CHILD = re.compile(r"attention(_\d+)?")
 
 
 def next_child_name(target: nn.Module) -> str:
     """Return `attention`, or `attention_2`, ... where a submodule carries several."""
-    number = sum(name.partition("_")[0] == CHILD for name, _ in target.named_children())
-    name = CHILD if number == 0 else f"{CHILD}_{number + 1}"
+    number = sum(CHILD.fullmatch(name) is not None for name, _ in target.named_children())
+    if number and apply_inserted not in target._forward_hooks.values():
+        raise SpecError(f"a {type(target).__name__} has a child named 'attention' of its own")
+    name = "attention" if number == 0 else f"attention_{number + 1}"
     if hasattr(target, name):
         raise SpecError(f"a {type(target).__name__} has something named {name!r} already")
     return name
@@ -40,6 +43,6 @@ def next_child_name(target: nn.Module) -> str:
 def apply_inserted(module: nn.Module, _inputs: Any, output: Any) -> Any:
     """Forward hook: pass the output through every inserted child, in the order of insertion."""
     for name, child in module.named_children():
-        if name.partition("_")[0] == CHILD:
+        if CHILD.fullmatch(name):
             output = child(output)
     return output

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from ema_lab.specs.recipe import Natural
+from ema_lab.specs.recipe import Seed
 from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
 
 
@@ -52,7 +52,7 @@ class AblationSpec(AxesSpec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     base: Mapping[str, Any]
-    seeds: Annotated[tuple[Natural, ...], Strict(False), Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Strict(False), Field(min_length=1)]
     baseline: str | None = None
     variants: Mapping[str, Variant] | None = None
     vary: Mapping[str, Annotated[list[Any], AfterValidator(_check_values)]] | None = None

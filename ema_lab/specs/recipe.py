@@ -9,8 +9,10 @@ from ema_lab.specs.strict import Spec, invalid
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Protocol = Literal["last", "best-val", "best-test"]
 
@@ -75,7 +77,7 @@ class AugmentSpec(Spec):
 class ChannelStatistics(Spec):
     """Mean and standard deviation per channel, of pixels scaled to [0, 1]."""
 
-    mean: Annotated[tuple[float, ...], Strict(False)]
+    mean: Annotated[tuple[Finite, ...], Strict(False)]
     std: Annotated[tuple[Positive, ...], Strict(False)]
 
 

@@ -19,7 +19,7 @@ from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.errors import SpecError
 from ema_lab.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
-from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, resolved
+from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
 from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, with_suggestions
 
 RUN_ID_LENGTH = 16
@@ -185,7 +185,7 @@ class RunSpec(Spec):
     model: ModelSpec
     data: DataSpec
     recipe: RecipeSpec
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Seed
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

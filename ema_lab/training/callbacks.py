@@ -80,6 +80,7 @@ class EpochEnd(Callback):
             "train_seconds": self.train_seconds,
             "wall_seconds": self.wall_seconds(),
             "best": self.best,
+            "num_threads": torch.get_num_threads(),
         }
 
     def wall_seconds(self) -> float:
@@ -92,6 +93,7 @@ class EpochEnd(Callback):
         self.earlier_seconds = state_dict["wall_seconds"]
         self.best = state_dict["best"]
         self.data.first_epoch = len(self.rows)
+        torch.set_num_threads(state_dict["num_threads"])  # sums depend on it: a run keeps its number
 
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:

@@ -15,7 +15,7 @@ from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.classifier import Classifier
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import Predictions, predict
-from ema_lab.training.trainer import build_trainer, choose_device
+from ema_lab.training.trainer import build_trainer, choose_device, exact_arithmetic
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,17 @@ def train(
     epoch_end = EpochEnd(job.folder, data, report)
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end])
     checkpoint = job.folder / "last.ckpt"
-    trainer.fit(
-        Classifier(spec, model, len(data.train_dataloader())),
-        datamodule=data,
-        ckpt_path=checkpoint if checkpoint.is_file() else None,
-        weights_only=True,
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(
+            Classifier(spec, model, len(data.train_dataloader())),
+            datamodule=data,
+            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            weights_only=True,
+        )
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     if epoch_end.best is not None:
         load_weights(model, job.folder / "best.ckpt")
@@ -79,6 +82,7 @@ def train(
 
 def evaluate(model: nn.Module, data: ImageData, split: str, device: torch.device) -> Predictions:
     """Return a model's predictions on `train`, `val` or `test`."""
+    exact_arithmetic()
     return predict(model.to(device), data, data.split(split), device)
 
 

@@ -2,9 +2,11 @@
 
 import importlib.util
 import logging
+import netrc
 import os
 from collections.abc import Mapping
 from typing import Any, Protocol
+from urllib.parse import urlparse
 
 from ema_lab.errors import SpecError
 from ema_lab.job import RunJob, RunOutcome
@@ -34,6 +36,19 @@ def check_tracker(name: str | None) -> None:
         raise SpecError(f"no tracker is named {name!r}; known: {', '.join(TRACKERS)}")
     if importlib.util.find_spec(name) is None:
         raise SpecError(f"the tracker {name} is not installed; pip install 'ema-lab[{name}]'")
+    if not wandb_can_start():
+        raise SpecError("wandb has no API key here; run `wandb login`, or set WANDB_MODE=offline")
+
+
+def wandb_can_start() -> bool:
+    """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
+    if os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
@@ -88,6 +103,7 @@ class WandbTracker:
             name=f"{job.variant or spec.model.attention.name}-s{spec.seed}",
             group=job.ablation or None,
             job_type=job.variant or None,
+            tags=[spec.data.name, spec.model.backbone, spec.model.attention.name],
             config={"run_id": spec.run_id, **spec.resolved()},
             dir=job.folder,
             settings=wandb.Settings(console="off", silent=True),

@@ -27,6 +27,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def exact_arithmetic() -> None:
+    """Turn TF32 off, so that fp32 is what it says, in training and in evaluation alike."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def build_trainer(
     recipe: RecipeSpec, device: torch.device, folder: Path, callbacks: Sequence[Callback]
 ) -> Trainer:
@@ -35,8 +41,7 @@ def build_trainer(
     # Batches are made by vectorised code in the process itself; loader workers would slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    exact_arithmetic()
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if device.type == "cpu" else [device.index],

@@ -161,11 +161,17 @@ class TestFailure:
         assert list(store.root.rglob("*.partial")) == []
 
 
+def test_code_that_exits_is_a_failure_and_stops_no_other_run(store, specs, fake):
+    progress = execute(specs, train=fake({1: SystemExit(3)}), store=store)
+    assert progress.failed == [specs[1].run_id]
+    assert len(progress.done) == 3
+    assert store.record(specs[1].run_id).error.kind == "SystemExit"
+
+
 class TestInterruption:
-    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-    def test_the_run_is_pending_and_the_attempt_does_not_count(self, store, specs, fake, kind):
-        train = fake({1: kind()})
-        with pytest.raises(kind):
+    def test_the_run_is_pending_and_the_attempt_does_not_count(self, store, specs, fake):
+        train = fake({1: KeyboardInterrupt()})
+        with pytest.raises(KeyboardInterrupt):
             execute(specs, train=train, store=store)
         assert states(store, specs) == ["done", "pending", "pending", "pending"]
         assert store.record(specs[1].run_id) is None

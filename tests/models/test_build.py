@@ -207,6 +207,31 @@ def test_what_does_not_fit_is_named(make_spec, attention, placement, message):
         check_model(make_spec(attention, model={"placement": placement}))
 
 
+def write_module(path, body):
+    path.write_text(
+        "from torch import nn\n\n\nclass Own(nn.Module):\n"
+        "    def __init__(self, channels: int) -> None:\n        super().__init__()\n"
+        f"        {body}\n\n    def forward(self, x):\n        return x.mean((2, 3), keepdim=True)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("pass", r"must keep \(B, C, H, W\) = \(2, 16, 16, 16\), got \(2, 16, 1, 1\)"),
+        ("{}['absent']", r"\(16 channels\): KeyError: 'absent'"),
+    ],
+    ids=["changes the shape", "cannot be built"],
+)
+def test_an_own_module_that_does_not_fit_is_named(make_spec, tmp_path, monkeypatch, body, message):
+    monkeypatch.chdir(tmp_path)
+    name = "own_" + ("shape" if body == "pass" else "broken")
+    write_module(tmp_path / f"{name}.py", body)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SpecError, match=message):
+        check_model(make_spec(f"{name}:Own"))
+
+
 def test_a_module_called_twice_cannot_carry_attention(make_spec):
     placement = {"after": "layer1.0.relu"}
     spec = make_spec("se", model={"backbone": "resnet18", "placement": placement}, data={"image_size": 64})

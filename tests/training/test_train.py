@@ -1,5 +1,6 @@
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from lightning.pytorch import Callback
 
 import ema_lab.training.run as run_module
+from ema_lab.errors import StoreError
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob
 from ema_lab.pipeline import train_run
@@ -124,6 +127,26 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
     ]
 
 
+def test_ctrl_c_while_training_reaches_the_caller(make_spec, tmp_path, machine, stop_after, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StopAfter, "on_train_epoch_start", interrupt)
+    stop_after(0)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_spec(), folder(tmp_path / "run"), machine)
+
+
+def test_a_resumed_run_keeps_its_number_of_threads(make_spec, tmp_path, machine, stop_after):
+    job = folder(tmp_path / "run")
+    stop_after(1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(make_spec(), job, machine)
+    stop_after(None)
+    resumed = train(make_spec(), job, replace(machine, num_threads=2))
+    assert resumed.environment["num_threads"] == 1
+
+
 def test_the_same_spec_gives_the_same_bits_twice(make_spec, tmp_path, machine):
     first, second = (train(make_spec("se"), folder(tmp_path / name), machine) for name in ("a", "b"))
     assert first.metrics == second.metrics
@@ -174,10 +197,12 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
     store = RunStore(tmp_path / "runs")
     spec = make_spec(EMA, recipe={"protocol": "best-val"}, data={"val_images": 10})
     store.begin(spec)
-    outcome = train_run(spec, RunJob(store.folder(spec.run_id)), machine=machine)
+    with pytest.raises(StoreError, match="is pending, so it has no model"):
+        store.load_model(spec.run_id)
+    execute([spec], train=partial(train_run, machine=machine), store=store)
     model = store.load_model(spec.run_id)
     assert not model.training
-    assert outcome.cost["parameters"] == sum(p.numel() for p in model.parameters())
+    assert store.record(spec.run_id).cost["parameters"] == sum(p.numel() for p in model.parameters())
     with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
         data = run_module.ImageData(spec, machine.data_root)
         again = run_module.evaluate(model, data, "test", torch.device("cpu"))
