@@ -1,6 +1,6 @@
 """An ablation, loaded from its file and expanded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ema_lab.errors import DefinitionError, SpecError
+from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.experiments.grid import AxisValues, Cell, SkippedCell, expand, matches
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.document import read_document
+from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.run import RunSpec
 
@@ -83,9 +83,26 @@ def load_ablation(name: str | Path) -> Ablation:
     try:
         spec = AblationSpec.model_validate(document.value)
     except ValidationError as error:
-        raise DefinitionError(document.problems(error)) from None
+        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        problems = [*document.problems(error), *_content_problems(document, wrong)]
+        raise DefinitionError(list(dict.fromkeys(problems))) from None
     require_file_name(document, spec.name)
     cells, skipped = expand(document, spec)
     return Ablation(
         spec.name, spec.description, document.path, spec.baseline_name, tuple(cells), tuple(skipped)
     )
+
+
+def _content_problems(document: Document, wrong: Set[str]) -> list[Problem]:
+    """Return the problems inside the parts of a file whose form is right, so that all come at once."""
+    kept = {key: value for key, value in document.value.items() if key not in wrong}
+    kept = {"name": document.path.stem, "seeds": [0], **kept}
+    if not kept.keys() & {"variants", "vary", "without"}:
+        kept["variants"] = {"base": {}}
+    try:
+        expand(document, AblationSpec.model_validate(kept))
+    except DefinitionError as error:
+        return list(error.problems)
+    except ValidationError:
+        pass  # its form cannot be read: the problems of the form are all there is to say
+    return []

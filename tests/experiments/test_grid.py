@@ -399,3 +399,8 @@ def test_a_chosen_recipe_over_one_that_is_written_out_is_refused(load):
     )
     with pytest.raises(DefinitionError, match=r"grid\.yaml:7: recipe\.use: changes nothing"):
         load_ablation(load.path)
+
+
+def test_problems_of_form_and_content_come_together(load):
+    found = problems(load, "sedes: [1]\nvariants:\n  a: {model.attention: see}\n")
+    assert [line for line, _ in found] == [7, 9]
