@@ -59,7 +59,8 @@ def test_the_readmes_own_module_can_be_placed(folder):
     base = (folder / "ablations" / "my-study.yaml").read_text().partition("baseline:")[0]
     text = base.replace("name: my-study", "name: mine") + blocks("yaml")[1]
     (folder / "mine.yaml").write_text(text)
-    ema_lab(folder, "run", "mine.yaml", "--smoke", "--device", "cpu")
+    rows = json.loads(ema_lab(folder, "run", "mine.yaml", "--smoke", "--device", "cpu", "--json"))
+    assert [(row["variant"], row["status"]) for row in rows] == [("mine", "done")]
 
 
 def test_the_readmes_python_runs(folder):
