@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, create_model
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.signature import REQUIRED, Option, Signature, read_signature, source_file, split_target
 
+SHOWN_NAMES = 24
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -32,19 +34,36 @@ class Entry:
 
 
 class Registry(Mapping[str, Entry]):
-    """A fixed table of names; "package.module:Name" is understood too and needs no line in it."""
+    """A fixed table of names; "package.module:Name" is understood too and needs no line in it.
 
-    def __init__(self, kind: str, table: Mapping[str, str | Entry]) -> None:
+    Args:
+        kind: What the names stand for, in messages.
+        table: The code behind each name.
+        families: The code behind every name that starts with a prefix, and the argument that takes the
+            rest of the name.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, str | Entry],
+        families: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
         self.kind = kind
         entries = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
         self._table = dict(sorted(entries.items()))
+        self._families = families or {}
 
     def __getitem__(self, name: str) -> Entry:
         if name in self._table:
             return self._table[name]
+        for prefix, (target, argument) in self._families.items():
+            if name.startswith(prefix):
+                return Entry(target, {argument: name.removeprefix(prefix)})
         if ":" in name:
             return Entry(name)
-        raise UnknownNameError(unknown_name(self.kind, name, self))
+        known = [*self, *(f"{prefix}..." for prefix in self._families)]
+        raise UnknownNameError(unknown_name(self.kind, name, known))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._table)
@@ -88,7 +107,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
 
 
 @cache

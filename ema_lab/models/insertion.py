@@ -26,6 +26,22 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     return f"{site}.{child}"
 
 
+def clear(module: nn.Module, site: str) -> None:
+    """Put an empty place where a submodule of the backbone is; a place that is empty stays."""
+    if not isinstance(module.get_submodule(site), _Cleared):
+        replace_submodule(module, site, _Cleared())
+
+
+def replace_submodule(module: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` where the submodule `name` is."""
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)
+
+
+class _Cleared(nn.Identity):
+    """Where a submodule of the backbone was taken out."""
+
+
 CHILD = re.compile(r"attention(_\d+)?")
 
 
