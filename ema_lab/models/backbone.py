@@ -9,7 +9,8 @@ A *place* is a name for the point after one submodule of a block:
 - `after_conv1`, `after_conv2`, `after_conv3`: after a convolution, before its norm.
 - `after_depthwise`: after the depthwise convolution with its norm and activation (ConvNeXt: before its
   norm, which works channels-last).
-- `stage_end`: after the last block of each stage, additions and activations included.
+- `stage_end`: after the last block of each stage, additions and activations included. DenseNet: after
+  the norm that takes what the stage has concatenated.
 
 A stage is a run of blocks between two halvings of the resolution, counted from 1; the stem is none.
 """

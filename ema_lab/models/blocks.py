@@ -9,7 +9,6 @@ from ema_lab.models.backbone import Backbone, Block
 
 Places = Mapping[str, str]
 ITSELF = ""
-PARENT = ".."
 
 
 def describe(module: nn.Module) -> Backbone:
@@ -27,18 +26,22 @@ def describe(module: nn.Module) -> Backbone:
             stage, number = stage + 1, 0
         number += 1
         blocks.append(replace(block, stage=stage, number=number))
-    return Backbone(module, tuple(_with_stage_ends(blocks)))
+    ends = {block.stage: block for block in blocks}.values()
+    return Backbone(module, tuple(_with_stage_end(module, b) if b in ends else b for b in blocks))
 
 
-def _with_stage_ends(blocks: list[Block]) -> Iterator[Block]:
-    """Keep the place `stage_end` in the last block of each stage alone."""
-    for number, block in enumerate(blocks, start=1):
-        following = blocks[number] if number < len(blocks) else None
-        places = dict(block.places)
-        end = places.pop("stage_end", block.name)
-        if following is None or following.stage != block.stage:
-            places["stage_end"] = end
-        yield replace(block, places=places)
+def _with_stage_end(module: nn.Module, block: Block) -> Block:
+    """Return the last block of a stage with the place `stage_end`."""
+    end = block.name
+    if _class_name(module.get_submodule(block.name)) in CONCATENATED:
+        modules = list(module.named_modules())
+        last = max(number for number, (name, _) in enumerate(modules) if block.holds(name))
+        end = next(
+            name
+            for name, part in modules[last:]
+            if isinstance(part, nn.BatchNorm2d) and not block.holds(name)
+        )
+    return replace(block, places={**block.places, "stage_end": end})
 
 
 def _blocks(module: nn.Module) -> Iterator[Block]:
@@ -67,8 +70,6 @@ def _plain_blocks(name: str, module: nn.Module) -> Iterator[Block]:
 
 
 def _joined(name: str, below: str) -> str:
-    if below == PARENT:
-        return name.rpartition(".")[0]
     return f"{name}.{below}".strip(".")
 
 
@@ -114,7 +115,7 @@ class _Fixed:
 
 
 def _exists(block: nn.Module, below: str) -> bool:
-    if below in {ITSELF, PARENT}:
+    if below == ITSELF:
         return True
     try:
         part = block.get_submodule(below)
@@ -159,13 +160,12 @@ def _depthwise(after: str, end: str) -> _Fixed:
 
 
 PARALLEL = {"timm.models.hrnet.HighResolutionNet"}
+CONCATENATED = {"torchvision.models.densenet._DenseLayer", "timm.models.densenet.DenseLayer"}
 PLAIN = {"torchvision.models.vgg.VGG", "timm.models.vgg.VGG"}
 KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "ema_lab.models.cifar_resnet.BasicBlock": _convolutions(2, "bn2"),
     "torchvision.models.convnext.CNBlock": _depthwise("block.0", "block"),
-    "torchvision.models.densenet._DenseLayer": _Fixed(
-        {"after_conv1": "conv1", "after_conv2": "conv2", "block_end": ITSELF, "stage_end": PARENT}
-    ),
+    "torchvision.models.densenet._DenseLayer": _convolutions(2, ITSELF),
     "torchvision.models.efficientnet.FusedMBConv": _Sequence("block"),
     "torchvision.models.efficientnet.MBConv": _Sequence("block"),
     "torchvision.models.mnasnet._InvertedResidual": _depthwise("layers.5", "layers.7"),
@@ -187,9 +187,7 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "timm.models.convnext.ConvNeXtBlock": _depthwise("conv_dw", "drop_path"),
     "timm.models.cspnet.BottleneckBlock": _convolutions(3, "conv3", "conv{}.conv"),
     "timm.models.cspnet.DarkBlock": _convolutions(2, "conv2", "conv{}.conv"),
-    "timm.models.densenet.DenseLayer": _Fixed(
-        {"after_conv1": "conv1", "after_conv2": "conv2", "block_end": ITSELF, "stage_end": PARENT}
-    ),
+    "timm.models.densenet.DenseLayer": _convolutions(2, ITSELF),
     "timm.models.dla.DlaBasic": _convolutions(2, "bn2"),
     "timm.models.dla.DlaBottleneck": _convolutions(3, "bn3"),
     "timm.models.ghostnet.GhostBottleneck": _Fixed({"block_end": "ghost2"}),
