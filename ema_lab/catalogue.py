@@ -1,4 +1,10 @@
-"""What ema-lab ships, by name. Adding a module is one file and one line here."""
+"""What ema-lab ships, by name. Adding a module is one file and one line here.
+
+Installed packages add names by entry points, such as these lines of a pyproject.toml:
+
+    [project.entry-points."ema_lab.attention"]
+    my_gate = "my_package.gates:MyGate"
+"""
 
 from ema_lab.registry import Entry, Registry
 
@@ -22,6 +28,7 @@ ATTENTIONS = Registry(
         "simam": "ema_lab.attention.simam:SimAM",
         "triplet": "ema_lab.attention.triplet:Triplet",
     },
+    group="ema_lab.attention",
 )
 
 _CIFAR_RESNET = "ema_lab.models.cifar_resnet:cifar_resnet"
@@ -30,6 +37,7 @@ BACKBONES = Registry(
     "backbone",
     {f"resnet{depth}": Entry(_CIFAR_RESNET, {"depth": depth}) for depth in (20, 32, 44, 56, 110)}
     | {f"resnet{depth}": Entry(_RESNET, {"depth": depth}) for depth in (18, 34, 50, 101, 152)},
+    group="ema_lab.backbones",
 )
 
 DATASETS = Registry(
@@ -41,4 +49,5 @@ DATASETS = Registry(
         "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
         "synthetic": "ema_lab.data.synthetic:synthetic",
     },
+    group="ema_lab.datasets",
 )
