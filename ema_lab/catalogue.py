@@ -1,4 +1,10 @@
-"""What ema-lab ships, by name. Adding a module is one file and one line here."""
+"""What ema-lab ships, by name. Adding a module is one file and one line here.
+
+Installed packages add names by entry points, such as these lines of a pyproject.toml:
+
+    [project.entry-points."ema_lab.attention"]
+    my_gate = "my_package.gates:MyGate"
+"""
 
 from ema_lab.registry import Entry, Registry
 
@@ -24,6 +30,7 @@ ATTENTIONS = Registry(
         "simam": "ema_lab.attention.simam:SimAM",
         "triplet": "ema_lab.attention.triplet:Triplet",
     },
+    group="ema_lab.attention",
 )
 
 _TORCHVISION_RESNETS = (
@@ -57,6 +64,7 @@ BACKBONES = Registry(
         name: Entry(f"{_MODELS}.torchvision_cnn:torchvision_cnn", {"architecture": name})
         for name in _TORCHVISION_CNNS
     },
+    group="ema_lab.backbones",
     families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
 )
 
@@ -69,4 +77,5 @@ DATASETS = Registry(
         "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
         "synthetic": "ema_lab.data.synthetic:synthetic",
     },
+    group="ema_lab.datasets",
 )

@@ -1,7 +1,7 @@
 """Named things that a spec can ask for, looked up, checked and explained without importing them."""
 
 import difflib
-import importlib
+import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +19,14 @@ SHOWN_NAMES = 24
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the code behind a name is, and the arguments that the name already fixes."""
+    """Where the code behind a name is, and the arguments that the name already fixes.
+
+    `distribution` is the installed package that declares the name, empty for our own.
+    """
 
     target: str
     fixed: Mapping[str, object] = field(default_factory=dict)
+    distribution: str = ""
 
     def load(self) -> Any:
         """Import and return the class or function."""
@@ -34,11 +38,14 @@ class Entry:
 
 
 class Registry(Mapping[str, Entry]):
-    """A fixed table of names; "package.module:Name" is understood too and needs no line in it.
+    """A fixed table of names, and those that installed packages add.
+
+    "package.module:Name" is understood too and needs no line anywhere.
 
     Args:
-        kind: What the names stand for, in messages.
-        table: The code behind each name.
+        kind: What the names stand for, for messages.
+        table: Our own names.
+        group: The entry point group in which packages declare further names; None reads none.
         families: The code behind every name that starts with a prefix, and the argument that takes the
             rest of the name.
     """
@@ -47,29 +54,38 @@ class Registry(Mapping[str, Entry]):
         self,
         kind: str,
         table: Mapping[str, str | Entry],
+        group: str | None = None,
         families: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         self.kind = kind
-        entries = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
-        self._table = dict(sorted(entries.items()))
+        self.group = group
+        self._table = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
         self._families = families or {}
 
     def __getitem__(self, name: str) -> Entry:
-        if name in self._table:
-            return self._table[name]
+        if ":" in name:
+            return Entry(name)
         for prefix, (target, argument) in self._families.items():
             if name.startswith(prefix):
                 return Entry(target, {argument: name.removeprefix(prefix)})
-        if ":" in name:
-            return Entry(name)
-        known = [*self, *(f"{prefix}..." for prefix in self._families)]
-        raise UnknownNameError(unknown_name(self.kind, name, known))
+        offers = [*([self._table[name]] if name in self._table else []), *self._declared().get(name, ())]
+        if not offers:
+            known = [*self, *(f"{prefix}..." for prefix in self._families)]
+            raise UnknownNameError(unknown_name(self.kind, name, known))
+        if len(offers) > 1:
+            owners = " and ".join(entry.distribution or "ema-lab itself" for entry in offers)
+            rule = "uninstall one, or name its code as package.module:Name"
+            raise SpecError(f"the {self.kind} {name!r} is declared by {owners}; {rule}")
+        return offers[0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
+        return iter(sorted({*self._table, *self._declared()}))
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len({*self._table, *self._declared()})
+
+    def _declared(self) -> Mapping[str, tuple[Entry, ...]]:
+        return installed(self.group) if self.group else {}
 
     def signature(self, name: str) -> Signature:
         """Return what the code behind `name` takes and says about itself."""
@@ -100,6 +116,16 @@ class Registry(Mapping[str, Entry]):
             raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
         entry = self[name]
         return entry.load()(*arguments, **entry.fixed, **options)
+
+
+@cache
+def installed(group: str) -> Mapping[str, tuple[Entry, ...]]:
+    """Return what installed packages declare in an entry point group, by name; read once per process."""
+    found: dict[str, tuple[Entry, ...]] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        owner = point.dist.name if point.dist else "a package without a name"
+        found[point.name] = (*found.get(point.name, ()), Entry(point.value, distribution=owner))
+    return found
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

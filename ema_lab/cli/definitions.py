@@ -57,9 +57,16 @@ def list_(
 
 
 def _about(kind: str, name: str) -> str:
-    signature = REGISTRIES[kind].signature(name)
+    entry = REGISTRIES[kind][name]
+    try:
+        signature = REGISTRIES[kind].signature(name)
+    except SpecError as error:
+        if not entry.distribution:
+            raise
+        return f"cannot be read: {error} (from {entry.distribution})"  # one bad package hides no other
     text = signature.module_doc if kind == "attention" else signature.doc
-    return text.splitlines()[0].rstrip(".") if text else ""
+    about = text.splitlines()[0].rstrip(".") if text else ""
+    return f"{about} (from {entry.distribution})".strip() if entry.distribution else about
 
 
 def _description(path: Path) -> str:
@@ -138,7 +145,8 @@ def _text(kind: str, name: str, store: Path) -> str:
 def _signature_text(registry: Registry, name: str) -> str:
     signature = registry.signature(name)
     doc = re.sub(r"\n\s*Args:\n.*", "", signature.doc, flags=re.DOTALL).strip()
-    lines = [f"{registry.kind} {name}", ""]
+    distribution = registry[name].distribution
+    lines = [f"{registry.kind} {name}" + (f" (from {distribution})" if distribution else ""), ""]
     if registry.kind == "attention" and signature.module_doc:
         lines += [signature.module_doc, ""]
     lines += [doc, ""] if doc else []

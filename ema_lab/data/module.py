@@ -12,7 +12,7 @@ from ema_lab.data.images import LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Batch, Images, OrderedBatches, ShuffledBatches
 from ema_lab.errors import SpecError
-from ema_lab.specs.run import RunSpec
+from ema_lab.specs.run import DataSpec, RunSpec
 
 EVALUATION_BATCH = 256
 
@@ -38,11 +38,7 @@ class ImageData(LightningDataModule):
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._mean = 255 * torch.tensor(mean).reshape(1, -1, 1, 1)
         self._std = 255 * torch.tensor(std).reshape(1, -1, 1, 1)
-        every = torch.arange(len(self.splits.train))
-        held_out = stratified_choice(
-            self.splits.train.labels, spec.data.val_images, spec.data.split_seed, "validation split"
-        )
-        self.train_indices, self.val_indices = every[~held_out], every[held_out]
+        self.train_indices, self.val_indices = split_indices(self.splits.train.labels, spec.data)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         images = Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
@@ -99,6 +95,20 @@ class ImageData(LightningDataModule):
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """Return the indices, in order, of the training and the validation images among `labels` (N,).
+
+    The subset of the training images is taken from what the validation split leaves, so that with
+    one `split_seed` runs on fewer or more images share their validation split.
+    """
+    every = torch.arange(len(labels))
+    held_out = stratified_choice(labels, spec.val_images, spec.split_seed, "validation split")
+    train, val = every[~held_out], every[held_out]
+    if spec.train_images is not None:
+        train = train[stratified_choice(labels[train], spec.train_images, spec.split_seed, "training subset")]
+    return train, val
 
 
 def _as_it_is(batch: Any) -> Any:

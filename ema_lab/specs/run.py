@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -195,21 +196,32 @@ class ModelSpec(Spec):
 
 
 class DataSpec(Spec):
-    """A data set and its validation split, taken from the training images."""
+    """A data set, its validation split, and how many of the training images are used.
+
+    `val_images` are taken from the training images, then `train_images` from the rest (None takes
+    all); both choices are stratified and depend on `split_seed` alone. Keys that are not the spec's
+    own are options of the data set; where both have a key, as `synthetic` has `train_images`, the
+    option wins.
+    """
 
     name: str
     options: Mapping[str, Any] = {}
     val_images: Natural = 0
     split_seed: Natural = 0
+    train_images: PositiveInt | None = None
 
     @model_validator(mode="wrap")
     @classmethod
     def _split_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             return handler(value)
-        own = [key for key in cls.model_fields if key != "options"]
+        name = value["name"]
+        taken: Iterable[str] = ()
+        with suppress(SpecError):  # checked_options() raises it again, with its place
+            taken = DATASETS.options(name)
+        own = [key for key in cls.model_fields if key == "name" or key not in {"options", *taken}]
         given = {key: item for key, item in value.items() if key not in own}
-        options = checked_options(DATASETS, value["name"], given, "name", beside=own)
+        options = checked_options(DATASETS, name, given, "name", beside=own)
         return handler({key: item for key, item in value.items() if key in own} | {"options": options})
 
     @model_validator(mode="after")
@@ -217,9 +229,17 @@ class DataSpec(Spec):
         if self.val_images >= self.facts.train_images:
             rule = f"must leave training images, got {self.val_images} of {self.facts.train_images}"
             raise invalid("data", rule, "val_images")
-        if self.split_seed and not self.val_images:
-            raise invalid("data", "changes nothing without val_images", "split_seed")
-        return self
+        left = self.facts.train_images - self.val_images
+        if self.train_images is not None and self.train_images > left:
+            after = f" after {self.val_images} validation images" if self.val_images else ""
+            rule = (
+                f"must be at most the {left} training images that there are{after}, got {self.train_images}"
+            )
+            raise invalid("data", rule, "train_images")
+        chosen = None if self.train_images == left else self.train_images  # all of them is no choice
+        if self.split_seed and not self.val_images and chosen is None:
+            raise invalid("data", "changes nothing without val_images or train_images", "split_seed")
+        return self if chosen == self.train_images else self.model_copy(update={"train_images": chosen})
 
     @cached_property
     def facts(self) -> DatasetFacts:
@@ -227,7 +247,8 @@ class DataSpec(Spec):
         return dataset_facts(self.name, {**defaults, **self.options})  # type: ignore[dict-item]
 
     def resolved(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in ("val_images", "split_seed") if getattr(self, key)}
+        keys = ("val_images", "split_seed", "train_images")
+        own = {key: getattr(self, key) for key in keys if getattr(self, key)}
         return {"name": self.name, **self.options, **own}
 
 

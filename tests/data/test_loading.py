@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from ema_lab.data.augmentation import augmented, crops
 from ema_lab.data.images import LabelledImages, stratified_choice
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
-from ema_lab.data.module import ImageData
+from ema_lab.data.module import ImageData, split_indices
 from ema_lab.errors import SpecError
 from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.run import DataSpec
 
 VARIANTS = ["none", "se", "cbam", "ca", {"name": "ema", "groups": 4}]
 
@@ -111,6 +112,29 @@ def test_the_validation_split_leaves_train_and_follows_its_own_seed(make_spec, t
     assert torch.equal(one.val_indices, other_run.val_indices)
     assert not torch.equal(one.val_indices, other_split.val_indices)
     assert len(ImageData(make_spec(), tmp_path).val_indices) == 0
+
+
+def test_a_subset_of_the_training_images_is_stratified_and_follows_the_splits_seed(make_spec, tmp_path):
+    def subset(seed=0, **data):
+        return ImageData(make_spec(data={"name": "digits", **data}, seed=seed), tmp_path)
+
+    one = subset(train_images=100, val_images=200)
+    assert (len(one.train_indices), len(one.val_indices)) == (100, 200)
+    assert one.train_indices.tolist() == sorted(set(one.train_indices.tolist()))
+    assert not set(one.train_indices.tolist()) & set(one.val_indices.tolist())
+    assert set(one.splits.train.labels[one.train_indices].bincount().tolist()) <= {9, 10, 11}
+    assert torch.equal(one.train_indices, subset(1, train_images=100, val_images=200).train_indices)
+    other = subset(train_images=100, val_images=200, split_seed=1)
+    assert not torch.equal(one.train_indices, other.train_indices)
+    assert torch.equal(one.val_indices, subset(val_images=200).val_indices)
+    shown = torch.cat([indices for _, _, indices in one.train_dataloader()])
+    assert torch.equal(shown.sort().values, one.train_indices)
+
+
+def test_a_subset_that_was_once_chosen_stays():
+    labels = torch.arange(40) % 4
+    train, val = split_indices(labels, DataSpec(name="digits", val_images=4, train_images=8))
+    assert (train.tolist(), val.tolist()) == ([12, 15, 17, 24, 27, 30, 34, 37], [10, 11, 25, 36])
 
 
 def test_a_split_that_a_run_lacks_is_refused(make_spec, tmp_path):

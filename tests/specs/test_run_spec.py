@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from ema_lab.specs.document import error_messages
-from ema_lab.specs.run import RunSpec
+from ema_lab.specs.run import DataSpec, RunSpec
 
 TREE: dict[str, Any] = {
     "model": {"backbone": "resnet20"},
@@ -60,7 +60,21 @@ def test_a_misspelt_name_names_the_nearest(tree, words):
         (changed("model", placement={"stages": [0]}), "greater than or equal to 1"),
         (changed("model", placement={"after": []}), "at least 1 item"),
         (changed("data", val_images=1437), "must leave training images, got 1437 of 1437"),
-        (changed("data", split_seed=1), "data.split_seed: changes nothing without val_images"),
+        (
+            changed("data", split_seed=1),
+            "data.split_seed: changes nothing without val_images or train_images",
+        ),
+        (changed("data", split_seed=1, train_images=1437), "data.split_seed: changes nothing"),
+        (changed("data", train_images=0), "data.train_images: input should be greater than or equal to 1"),
+        (
+            changed("data", train_images=1438),
+            "data.train_images: must be at most the 1437 training images that there are, got 1438",
+        ),
+        (
+            changed("data", train_images=1400, val_images=100),
+            "at most the 1337 training images that there are after 100 validation images, got 1400",
+        ),
+        (changed("data", train_image=3), "did you mean 'train_images'?"),
         (changed("recipe", epochs=0), "recipe.epochs: input should be greater than or equal to 1, got 0"),
         (changed("recipe", epochs="2"), "valid integer, got '2'"),
         (changed("recipe", epochs=2.0), "valid integer, got 2.0"),
@@ -121,3 +135,19 @@ def test_attention_that_is_also_inserted_counts_after_the_first():
 def test_the_facts_of_synthetic_data_are_its_options():
     spec = RunSpec.model_validate({**TREE, "data": {"name": "synthetic", "classes": 7, "channels": 1}})
     assert (spec.data.facts.classes, spec.data.facts.channels) == (7, 1)
+
+
+def test_a_subset_of_all_training_images_is_no_subset():
+    for images, val_images in ((1437, 0), (1337, 100)):
+        spec = RunSpec.model_validate(changed("data", train_images=images, val_images=val_images))
+        assert spec.data.train_images is None
+        assert spec.run_id == RunSpec.model_validate(changed("data", val_images=val_images)).run_id
+
+
+def test_an_option_of_the_data_set_wins_over_the_specs_own_key():
+    data = {"name": "synthetic", "train_images": 40, "val_images": 10}
+    spec = RunSpec.model_validate({**TREE, "data": data})
+    assert spec.data.train_images is None
+    assert spec.data.facts.train_images == 40
+    assert spec.data.resolved() == data
+    assert DataSpec(name="synthetic", train_images=40).facts.train_images == 40
