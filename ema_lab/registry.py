@@ -87,6 +87,10 @@ class Registry(Mapping[str, Entry]):
     def _declared(self) -> Mapping[str, tuple[Entry, ...]]:
         return installed(self.group) if self.group else {}
 
+    def knows(self, name: str) -> bool:
+        """Whether a name without a colon stands for something here."""
+        return name in [*self] or name.startswith(tuple(self._families))
+
     def signature(self, name: str) -> Signature:
         """Return what the code behind `name` takes and says about itself."""
         return read_signature(self[name].target)

@@ -15,6 +15,7 @@ A *place* is a name for the point after one submodule of a block:
 A stage is a run of blocks between two halvings of the resolution, counted from 1; the stem is none.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,6 +56,15 @@ class Backbone:
     def places(self) -> tuple[str, ...]:
         """The names of the places that at least one block has."""
         return tuple(dict.fromkeys(place for block in self.blocks for place in block.places))
+
+    def where(self, place: str) -> list[str]:
+        """Return the submodules behind a place, in order."""
+        return [block.places[place] for block in self.blocks if place in block.places]
+
+    @property
+    def stage_sizes(self) -> tuple[int, ...]:
+        """The number of blocks in each stage."""
+        return tuple(Counter(block.stage for block in self.blocks).values())
 
     def block_of(self, name: str) -> Block | None:
         """Return the block that a submodule belongs to."""

@@ -1,6 +1,6 @@
 """From a run spec to a model: backbone, then insertion, paired by construction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,8 +59,25 @@ def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
         SpecError: If it cannot be built.
     """
     facts = spec.data.facts
-    name = spec.model.backbone
-    build = partial(BACKBONES.build, name, facts.classes, facts.channels, **spec.model.options)
+    return named_backbone(
+        spec.model.backbone, facts.classes, facts.channels, options=spec.model.options, device=device
+    )
+
+
+def named_backbone(
+    name: str,
+    classes: int,
+    channels: int,
+    *,
+    options: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> Backbone:
+    """Build a backbone by its name, for a number of classes and of image channels.
+
+    Raises:
+        SpecError: If it cannot be built.
+    """
+    build = partial(BACKBONES.build, name, classes, channels, **(options or {}))
     try:
         built = _on_meta(build) if device == "meta" else build()
     except EmaLabError:

@@ -71,7 +71,7 @@ def _matched_names(backbone: Backbone, placement: PlacementSpec) -> list[str]:
     chosen: dict[str, None] = {}
     for item in [placement.after] if isinstance(placement.after, str) else placement.after:
         if item in backbone.places:
-            found = [block.places[item] for block in backbone.blocks if item in block.places]
+            found = backbone.where(item)
         else:
             found = [name for name in names if glob_matches(item, name)]
         if not found:
