@@ -9,7 +9,7 @@ from ema_lab.models.build import build_model, named_backbone
 from ema_lab.models.dropout import SeededDropout
 
 BACKBONES = [
-    "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "mnasnet0_5", 
+    "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "mnasnet0_5",
     "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf",
     "resnet18", "resnet20", "resnet50", "resnext50_32x4d", "shufflenet_v2_x0_5",
     "vgg11_bn", "wide_resnet50_2",
