@@ -174,6 +174,10 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _check_the_split(self) -> Self:
+        try:
+            _ = self.facts
+        except SpecError as error:
+            raise invalid("data", str(error), "name", value=self.name) from None
         if self.val_images >= self.facts.train_images:
             rule = f"must leave training images, got {self.val_images} of {self.facts.train_images}"
             raise invalid("data", rule, "val_images")
@@ -191,8 +195,7 @@ class DataSpec(Spec):
 
     @cached_property
     def facts(self) -> DatasetFacts:
-        defaults = {key: option.default for key, option in DATASETS.options(self.name).items()}
-        return dataset_facts(self.name, {**defaults, **self.options})  # type: ignore[dict-item]
+        return dataset_facts(self.name, self.options)
 
     def resolved(self) -> dict[str, Any]:
         keys = ("val_images", "split_seed", "train_images")
