@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ema_lab.catalogue import DATASETS
-from ema_lab.data.images import ImageSplits, LabelledImages
+from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
 from ema_lab.errors import DataError, EmaLabError
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.run import DataSpec
@@ -40,12 +40,12 @@ def _load(name: str, options: str, root: Path, facts: DatasetFacts) -> ImageSpli
     return splits
 
 
-def _check(name: str, part: LabelledImages, count: int, facts: DatasetFacts) -> None:
+def _check(name: str, part: ImageSource, count: int, facts: DatasetFacts) -> None:
     """Refuse images that are not what the facts say."""
     size = (count, facts.channels, facts.image_size, facts.image_size)
-    if tuple(part.images.shape) != size:
-        raise DataError(f"{name}: expected images of shape {size}, found {tuple(part.images.shape)}")
-    if part.images.dtype != torch.uint8:
+    if part.shape != size:
+        raise DataError(f"{name}: expected images of shape {size}, found {part.shape}")
+    if isinstance(part, LabelledImages) and part.images.dtype != torch.uint8:
         raise DataError(f"{name}: expected images of type torch.uint8, found {part.images.dtype}")
     if tuple(part.labels.shape) != (count,) or part.labels.dtype != torch.int64:
         found = f"{tuple(part.labels.shape)} of type {part.labels.dtype}"

@@ -35,6 +35,8 @@ _FACTS: Mapping[str, DatasetFacts] = {
     ),
     "digits": DatasetFacts(10, 1, 8, 1_437, 360, (0.30519,), (0.37580,)),
     "fashion_mnist": DatasetFacts(10, 1, 28, 60_000, 10_000, (0.28604059,), (0.35302424,)),
+    # The statistics that ImageNet models are published with; the test split is ImageNet's validation set.
+    "imagenet": DatasetFacts(1000, 3, 224, 1_281_167, 50_000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 

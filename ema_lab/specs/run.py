@@ -188,10 +188,11 @@ class DataSpec(Spec):
                 f"must be at most the {left} training images that there are{after}, got {self.train_images}"
             )
             raise invalid("data", rule, "train_images")
-        chosen = None if self.train_images == left else self.train_images  # all of them is no choice
-        if self.split_seed and not self.val_images and chosen is None:
+        if self.train_images == left:  # all of them is no choice, and the same run
+            object.__setattr__(self, "train_images", None)
+        if self.split_seed and not self.val_images and self.train_images is None:
             raise invalid("data", "changes nothing without val_images or train_images", "split_seed")
-        return self if chosen == self.train_images else self.model_copy(update={"train_images": chosen})
+        return self
 
     @cached_property
     def facts(self) -> DatasetFacts:
