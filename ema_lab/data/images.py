@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ema_lab.data.augmentation import RandomCrop, resized_crops
 from ema_lab.randomness import hash_counters, hash_indices
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """One split of a data set: N labelled images of C x H x W, wherever their pixels come from.
 

@@ -40,8 +40,10 @@ def _load(name: str, options: str, root: Path, facts: DatasetFacts) -> ImageSpli
     return splits
 
 
-def _check(name: str, part: ImageSource, count: int, facts: DatasetFacts) -> None:
+def _check(name: str, part: object, count: int, facts: DatasetFacts) -> None:
     """Refuse images that are not what the facts say."""
+    if not isinstance(part, ImageSource) or not isinstance(part.labels, torch.Tensor):
+        raise DataError(f"{name}: expected splits such as LabelledImages of tensors, found {part!r:.60}")
     size = (count, facts.channels, facts.image_size, facts.image_size)
     if part.shape != size:
         raise DataError(f"{name}: expected images of shape {size}, found {part.shape}")

@@ -91,6 +91,12 @@ class TestImages:
             ("torch.uint8", "torch.float32", "expected images of type torch.uint8, found torch.float32"),
             ("torch.arange(count) % 3", "torch.arange(count)", "expected labels from 0 to 2, found 0 to 5"),
             ("torch.arange(count) % 3", "torch.zeros(count)", "expected labels of shape (6,) of type torch"),
+            (
+                "ImageSplits(part(train_images)",
+                "ImageSplits(train_images",
+                "LabelledImages of tensors, found 6",
+            ),
+            ("torch.arange(count) % 3", "[0] * count", "expected splits such as LabelledImages of tensors"),
             ("ImageSplits(part", "tuple(part", "cannot be loaded: TypeError: tuple expected"),
             (
                 "return ImageSplits(part(train_images), part(3))",
