@@ -75,6 +75,7 @@ DATASETS = Registry(
         "cifar100": "ema_lab.data.cifar:cifar100",
         "digits": "ema_lab.data.digits:digits",
         "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
+        "imagenet": "ema_lab.data.imagenet:imagenet",
         "synthetic": "ema_lab.data.synthetic:synthetic",
     },
     group="ema_lab.datasets",

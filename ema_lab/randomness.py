@@ -44,6 +44,11 @@ def chosen_with(probability: float, bits: Tensor) -> Tensor:
     return ((bits >> 33) & 0x7FFFFFFF) < round(probability * (1 << 31))
 
 
+def uniforms(bits: Tensor) -> Tensor:
+    """Map 64 random bits to float64 numbers in [0, 1), the multiples of 2^-32."""
+    return ((bits >> 32) & 0xFFFFFFFF).double() * 2.0**-32
+
+
 def permutation(count: int, *parts: int | str) -> Tensor:
     """Return a random order of `range(count)` that depends on the parts alone."""
     return torch.argsort(hash_indices(hash_counters(*parts), torch.arange(count)), stable=True)

@@ -85,12 +85,36 @@ def read_signature(target: str) -> Signature:
     return _read(path, attribute, path.stat().st_mtime_ns)
 
 
+def read_literal(module: str, name: str) -> tuple[str, Any]:
+    """Read the value of a module-level `name = literal`, and where it stands ("file:line").
+
+    Raises:
+        SpecError: If there is none, or it is more than a literal.
+    """
+    path = source_file(module)
+    for node in _tree(path, path.stat().st_mtime_ns).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            try:
+                return f"{path}:{node.lineno}", ast.literal_eval(node.value)
+            except ValueError:
+                raise SpecError(f"{path}:{node.lineno}: {name} must be a literal") from None
+    raise SpecError(f"{path} has no module-level {name}")
+
+
 @cache
-def _read(path: Path, attribute: str, _modified: int) -> Signature:
+def _tree(path: Path, _modified: int) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise SpecError(f"{path}:{error.lineno}: {error.msg}") from None
+
+
+@cache
+def _read(path: Path, attribute: str, modified: int) -> Signature:
+    tree = _tree(path, modified)
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             return _signature(path, tree, node)

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_lab.randomness import hash_counters, hash_indices, integers_below, permutation
+from ema_lab.randomness import hash_counters, hash_indices, integers_below, permutation, uniforms
 
 
 @given(
@@ -45,3 +45,12 @@ def test_neighbouring_indices_are_independent():
     bits = (hash_indices(hash_counters(9), torch.arange(20_000)) >> 40).double()
     correlation = torch.corrcoef(torch.stack([bits[:-1], bits[1:]]))[0, 1].abs().item()
     assert correlation < 0.03
+
+
+def test_uniform_numbers_fill_the_unit_interval_evenly():
+    numbers = uniforms(hash_indices(hash_counters(3), torch.arange(50_000)))
+    assert numbers.dtype == torch.float64
+    assert 0 <= numbers.min() < numbers.max() < 1
+    counts = (numbers * 10).long().bincount(minlength=10)
+    assert ((counts - 5000) ** 2 / 5000).sum().item() < 27.9  # 9 degrees of freedom, p = 0.001
+    assert uniforms(torch.tensor([-1])).item() == 1 - 2.0**-32

@@ -1,6 +1,7 @@
 """Commands about what exists: list, show, new, schema."""
 
 import json
+import keyword
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import yaml
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry import Registry, unknown_name
 from ema_lab.signature import REQUIRED
@@ -153,8 +155,8 @@ def _signature_text(registry: Registry, name: str) -> str:
     if registry.kind == "attention" and signature.module_doc:
         lines += [signature.module_doc, ""]
     lines += [doc, ""] if doc else []
-    if registry.kind == "data set" and (facts := _facts(name)):
-        lines += [facts, ""]
+    if registry.kind == "data set":
+        lines += [_facts(name), ""]
     if registry is BACKBONES:
         lines += [*_places(name), ""]
     options = registry.options(name)
@@ -185,89 +187,40 @@ def _places(name: str) -> list[str]:
 
 
 def _facts(name: str) -> str:
-    from ema_lab.specs.run import DataSpec
+    from ema_lab.specs.dataset import dataset_facts
 
-    facts = DataSpec.model_validate({"name": name}).facts
+    facts = dataset_facts(name, {})
     return (
         f"{facts.classes} classes, {facts.train_images:,} training and {facts.test_images:,} test images, "
         f"{facts.channels} x {facts.image_size} x {facts.image_size}; mean {facts.mean}, std {facts.std}"
     )
 
 
-ABLATION_TEMPLATE = """\
-# yaml-language-server: $schema=../schemas/ablation.schema.json  (write it: ema-lab schema --out schemas)
-name: {name}
-description: What the table is to show.
-base:
-  model: {{backbone: resnet20, placement: {{after: block_end}}}}
-  data: {{name: digits}}
-  recipe: {{use: digits-quick}}
-seeds: [0, 1, 2]
-baseline: none
-variants:            # rows by name; dotted keys change the base
-  none: {{model.attention: none}}
-  se: {{model.attention: {{name: se, reduction: 16}}}}
-  ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
-"""
-
-ATTENTION_TEMPLATE = '''\
-"""{title}: one line that says what it does (reference).
-
-Shape letters: B batch, C channels, H rows, W columns.
-"""
-
-from torch import Tensor, nn
-
-
-def channel_gate(x_BCHW: Tensor, mix: nn.Module) -> Tensor:
-    """Return a gate in (0, 1) for every channel, from the channel means."""
-    gate_BC: Tensor = mix(x_BCHW.mean((2, 3))).sigmoid()
-    return gate_BC[:, :, None, None]
-
-
-class {title}(nn.Module):
-    """Gates channels. Input and output: (batch, channels, H, W).
-
-    Args:
-        channels: Channels of the input.
-        bias: Whether the linear layer has a bias.
-    """
-
-    def __init__(self, channels: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.mix = nn.Linear(channels, channels, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * channel_gate(x, self.mix)
-'''
-
-
 def new(
-    kind: Annotated[str, typer.Argument(help="ablation or attention.")],
-    name: Annotated[str, typer.Argument(help="Its name: letters, digits, - and _.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(TEMPLATES)}.")],
+    name: Annotated[str, typer.Argument(help="Its name: letters, digits, _ and, for an ablation, -.")],
 ) -> None:
-    """Write a file to start from: ablations/NAME.yaml, or NAME.py with an attention module.
+    """Write a file to start from: ablations/NAME.yaml, or NAME.py with code that works as it is.
 
     Example: ema-lab new ablation my-study
     """
-    if kind not in {"ablation", "attention"}:
-        raise UnknownNameError(unknown_name("kind of file", kind, ["ablation", "attention"]))
-    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if kind == "ablation" else r"[a-z_][a-z0-9_]*"
-    if not re.fullmatch(pattern, name):
-        example = "my-study" if kind == "ablation" else "my_gate"
-        raise SpecError(f"{name!r} is no name for an {kind} file; something like {example!r} is")
+    if kind not in TEMPLATES:
+        raise UnknownNameError(unknown_name("kind of file", kind, TEMPLATES))
+    template = TEMPLATES[kind]
+    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if kind == "ablation" else r"_*[a-z][a-z0-9_]*"
+    if not re.fullmatch(pattern, name) or (kind != "ablation" and keyword.iskeyword(name)):
+        article = "an" if kind[0] == "a" else "a"
+        raise SpecError(
+            f"{name!r} is no name for {article} {kind} file; something like {template.example!r} is"
+        )
     path = Path("ablations") / f"{name}.yaml" if kind == "ablation" else Path(f"{name}.py")
     if path.exists():
         raise SpecError(f"{path} exists already; nothing was written")
-    title = "".join(part.capitalize() for part in name.split("_"))
-    text = (
-        ABLATION_TEMPLATE.format(name=name) if kind == "ablation" else ATTENTION_TEMPLATE.format(title=title)
-    )
+    words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(template.text.format(**words), encoding="utf-8")
     print(path)
-    use = f"ema-lab plan {path}" if kind == "ablation" else f"model.attention: {{name: '{name}:{title}'}}"
-    say(f"next: {use}")
+    say(f"next: {template.use.format(**words)}")
 
 
 def schema(

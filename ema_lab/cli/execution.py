@@ -176,6 +176,12 @@ def run(
         typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or 1 (GPU)."),
     ] = None,
     device: Device = "auto",
+    loader_workers: Annotated[
+        int,
+        typer.Option(
+            "--loader-workers", min=0, help="Processes per run that decode images from files; 0 uses none."
+        ),
+    ] = 0,
     track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
     smoke: Annotated[
         bool,
@@ -193,7 +199,7 @@ def run(
     Example: ema-lab run quickstart --workers 2
     """
     chosen = selected(ablation, only, seeds)
-    how = Execution(workers, device, track, max_attempts, data)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers)
     if smoke:
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
             return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
@@ -209,6 +215,7 @@ class Execution:
     track: str | None
     max_attempts: int
     data: Path
+    loader_workers: int = 0
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -258,7 +265,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.
     wanted_workers = how.workers or default_workers(MAX_DEFAULT_WORKERS, how.device)
     threads = max(1, available_cores() // wanted_workers) if device.type == "cpu" else None
-    machine = Machine(how.data, how.device, threads)
+    machine = Machine(how.data, how.device, threads, how.loader_workers)
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,

@@ -4,16 +4,27 @@ any device gives every image the same pixels.
 Shape letters: B batch, C channels, H rows, W columns.
 """
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ema_lab.randomness import hash_counters, hash_indices, integers_below
+from ema_lab.randomness import hash_counters, hash_indices, integers_below, uniforms
 from ema_lab.specs.recipe import AugmentSpec
+
+CROP_TRIES = 10
+CROP_ASPECTS = (3 / 4, 4 / 3)
+Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: int, epoch: int) -> Tensor:
-    """Return the images of one epoch: cropped from a zero-padded border, then flipped, as specified."""
+    """Return the images of one epoch: cropped from a zero-padded border, then flipped, as specified.
+
+    The random resized crop comes before, in the source of the images: see `random_crops()`.
+    """
 
     def bits(purpose: str) -> Tensor:
         return hash_indices(hash_counters(seed, "augmentation", purpose, epoch), indices_B)
@@ -37,3 +48,80 @@ def crops(images_BCHW: Tensor, padding: int, rows_B: Tensor, columns_B: Tensor) 
     index_BHW = rows_BH[:, :, None] * padded.shape[3] + columns_BW[:, None, :]
     index_BCL = index_BHW.reshape(batch, 1, -1).expand(-1, channels, -1)
     return padded.flatten(2).gather(2, index_BCL).reshape(batch, channels, height, width)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """One image's random part: a share of its area, an aspect ratio from 3/4 to 4/3, and a place.
+
+    Attributes:
+        area: The least and the greatest share of the image's area.
+        tries: For each try four numbers in [0, 1): for area, aspect ratio, row and column.
+    """
+
+    area: tuple[float, float]
+    tries: Sequence[Sequence[float]]
+
+    def box(self, height: int, width: int) -> Box:
+        """Return the part of an image of this size: the first try that fits, else the middle.
+
+        As torchvision's RandomResizedCrop describes it (Szegedy et al., arXiv:1409.4842): the area is
+        uniform, the aspect ratio uniform in its logarithm; if no try fits, the largest part in the
+        middle whose aspect ratio is allowed. Plain floating-point numbers, one image at a time, so
+        that the same image gets the same box in every batch.
+        """
+        least, greatest = self.area
+        low, high = map(math.log, CROP_ASPECTS)
+        for area, aspect, row, column in self.tries:
+            pixels = height * width * (least + (greatest - least) * area)
+            ratio = math.exp(low + (high - low) * aspect)
+            rows, columns = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
+            if 0 < rows <= height and 0 < columns <= width:
+                return int(row * (height - rows + 1)), int(column * (width - columns + 1)), rows, columns
+        rows = min(height, round(width / CROP_ASPECTS[0]))
+        columns = min(width, round(height * CROP_ASPECTS[1]))
+        return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def random_crops(indices_B: Tensor, area: tuple[float, float], seed: int, epoch: int) -> list[RandomCrop]:
+    """Return each image's random part in an epoch."""
+    purposes = ("area", "aspect", "row", "column")
+    keys = [
+        hash_counters(seed, "augmentation", f"resized crop {purpose}", epoch, number)
+        for number in range(CROP_TRIES)
+        for purpose in purposes
+    ]
+    draws_BTP = torch.stack([uniforms(hash_indices(key, indices_B)) for key in keys], dim=1)
+    tries = draws_BTP.reshape(len(indices_B), CROP_TRIES, len(purposes)).tolist()
+    return [RandomCrop(area, image) for image in tries]
+
+
+def resized_crops(images_BCHW: Tensor, boxes: Sequence[Box]) -> Tensor:
+    """Cut its own box out of each uint8 image and enlarge it to H x W, bilinearly.
+
+    A box is never larger than its image, so that nothing is made smaller and no filter is needed
+    against aliasing.
+    """
+    height, width = images_BCHW.shape[2:]
+    top_B, left_B, rows_B, columns_B = torch.tensor(boxes).unbind(1)
+    pixels = _enlarged(images_BCHW.float(), top_B, rows_B, height, dim=2)
+    return _enlarged(pixels, left_B, columns_B, width, dim=3).round().to(torch.uint8)
+
+
+def _enlarged(images_BCHW: Tensor, start_B: Tensor, length_B: Tensor, size: int, *, dim: int) -> Tensor:
+    """Stretch, along one dimension, each image's part of some length to `size` pixels."""
+    centre_BL = (torch.arange(size) + 0.5) * (length_B[:, None] / size) - 0.5
+    centre_BL = torch.minimum(centre_BL.clamp(min=0), length_B[:, None] - 1)
+    before_BL = centre_BL.floor()
+    after_BL = torch.minimum(before_BL + 1, length_B[:, None] - 1)
+    shape = [len(start_B), 1, 1, 1]
+    shape[dim] = size
+
+    def taken(index_BL: Tensor) -> Tensor:
+        index = (start_B[:, None] + index_BL.long()).reshape(shape)
+        sizes = [*images_BCHW.shape]
+        sizes[dim] = size
+        return images_BCHW.gather(dim, index.expand(sizes))
+
+    share = (centre_BL - before_BL).reshape(shape)
+    return taken(before_BL) * (1 - share) + taken(after_BL) * share

@@ -1,41 +1,83 @@
-"""Labelled images in memory, and how they are split."""
+"""Labelled images, in memory or elsewhere, and how they are split."""
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ema_lab.data.augmentation import RandomCrop, resized_crops
 from ema_lab.randomness import hash_counters, hash_indices
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """One split of a data set: N labelled images of C x H x W, wherever their pixels come from.
+
+    An image's pixels depend on its index alone (and on the given crop): a loader worker that is
+    asked for some of them needs to know nothing else.
+    """
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels, int64 (N,)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+
+    def whole(self, indices_B: Tensor) -> Tensor:
+        """Return images as they are evaluated, uint8 (B, C, H, W)."""
+
+    def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
+        """Return a random part of each image, resized to H x W: uint8 (B, C, H, W)."""
+
+    def content(self) -> Iterator[bytes]:
+        """Yield what identifies the images and labels, for a checksum."""
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images as uint8 (N, C, H, W) and labels as int64 (N,)."""
+    """Images in memory as uint8 (N, C, H, W) and labels as int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape)
+
+    def whole(self, indices_B: Tensor) -> Tensor:
+        return self.images[indices_B]
+
+    def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
+        height, width = self.images.shape[2:]
+        return resized_crops(self.images[indices_B], [crop.box(height, width) for crop in crops])
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the shape, every pixel and every label, in order."""
+        yield str(self.shape).encode()
+        yield self.images.contiguous().numpy().tobytes()
+        yield self.labels.numpy().tobytes()
 
 
 @dataclass(frozen=True)
 class ImageSplits:
     """A data set as it is published: its training and its test images."""
 
-    train: LabelledImages
-    test: LabelledImages
+    train: ImageSource
+    test: ImageSource
 
     @cached_property
     def sha256(self) -> str:
-        """A checksum of every pixel and label, in order."""
+        """A checksum of what both splits say identifies them, in order."""
         digest = hashlib.sha256()
         for part in (self.train, self.test):
-            digest.update(str(tuple(part.images.shape)).encode())
-            digest.update(part.images.contiguous().numpy().tobytes())
-            digest.update(part.labels.numpy().tobytes())
+            for piece in part.content():
+                digest.update(piece)
         return digest.hexdigest()
 
 

@@ -1,12 +1,14 @@
 """Loading a data set by its spec, once per process."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from ema_lab.catalogue import DATASETS
-from ema_lab.data.images import ImageSplits
-from ema_lab.errors import DataError
+from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
+from ema_lab.errors import DataError, EmaLabError
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.run import DataSpec
 
@@ -17,14 +19,39 @@ def load_splits(spec: DataSpec, root: Path) -> ImageSplits:
     Raises:
         DataError: If they cannot be had, or are not what the facts say.
     """
-    return _load(spec.name, tuple(sorted(spec.options.items())), root, spec.facts)
+    return _load(spec.name, json.dumps(dict(spec.options), sort_keys=True), root, spec.facts)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, options: tuple[tuple[str, Any], ...], root: Path, facts: DatasetFacts) -> ImageSplits:
-    splits: ImageSplits = DATASETS.build(name, root, **dict(options))
-    for part, expected in ((splits.train, facts.train_images), (splits.test, facts.test_images)):
-        size = (expected, facts.channels, facts.image_size, facts.image_size)
-        if tuple(part.images.shape) != size:
-            raise DataError(f"{name}: expected images of shape {size}, found {tuple(part.images.shape)}")
+def _load(name: str, options: str, root: Path, facts: DatasetFacts) -> ImageSplits:
+    try:
+        splits = DATASETS.build(name, root, **json.loads(options))
+    except EmaLabError:
+        raise
+    except Exception as error:  # a user's own data set may raise anything
+        if DATASETS[name].target.startswith("ema_lab."):
+            raise
+        raise DataError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(splits, ImageSplits):
+        expected = f"{ImageSplits.__module__}.{ImageSplits.__name__}"
+        raise DataError(f"{name} returned a {type(splits).__name__}, not {expected}")
+    _check(name, splits.train, facts.train_images, facts)
+    _check(name, splits.test, facts.test_images, facts)
     return splits
+
+
+def _check(name: str, part: object, count: int, facts: DatasetFacts) -> None:
+    """Refuse images that are not what the facts say."""
+    if not isinstance(part, ImageSource) or not isinstance(part.labels, torch.Tensor):
+        raise DataError(f"{name}: expected splits such as LabelledImages of tensors, found {part!r:.60}")
+    size = (count, facts.channels, facts.image_size, facts.image_size)
+    if part.shape != size:
+        raise DataError(f"{name}: expected images of shape {size}, found {part.shape}")
+    if isinstance(part, LabelledImages) and part.images.dtype != torch.uint8:
+        raise DataError(f"{name}: expected images of type torch.uint8, found {part.images.dtype}")
+    if tuple(part.labels.shape) != (count,) or part.labels.dtype != torch.int64:
+        found = f"{tuple(part.labels.shape)} of type {part.labels.dtype}"
+        raise DataError(f"{name}: expected labels of shape ({count},) of type torch.int64, found {found}")
+    low, high = int(part.labels.min()), int(part.labels.max())
+    if low < 0 or high >= facts.classes:
+        raise DataError(f"{name}: expected labels from 0 to {facts.classes - 1}, found {low} to {high}")

@@ -1,4 +1,4 @@
-"""From images in memory to batches whose content depends on (seed, epoch, index) alone."""
+"""From images to batches whose content depends on (seed, epoch, index) alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ema_lab.data.augmentation import augmented
-from ema_lab.data.images import LabelledImages
+from ema_lab.data.augmentation import augmented, random_crops
+from ema_lab.data.images import ImageSource
 from ema_lab.randomness import permutation
 from ema_lab.specs.recipe import AugmentSpec
 
@@ -65,7 +65,7 @@ class OrderedBatches(Sampler[list[Key]]):
 class Images(Dataset[Batch]):
     """Serves whole batches; `augment` is None for evaluation."""
 
-    source: LabelledImages
+    source: ImageSource
     augment: AugmentSpec | None = None
     seed: int = 0
 
@@ -74,7 +74,15 @@ class Images(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         indices = torch.tensor([index for _, index in keys])
-        images = self.source.images[indices]
-        if self.augment is not None:
-            images = augmented(images, indices, self.augment, self.seed, keys[0][0])
+        images = self._pixels(indices, keys[0][0])
         return images, self.source.labels[indices], indices
+
+    def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
+        if self.augment is None:
+            return self.source.whole(indices)
+        if self.augment.resized_crop_area is None:
+            images = self.source.whole(indices)
+        else:
+            crops = random_crops(indices, self.augment.resized_crop_area, self.seed, epoch)
+            images = self.source.cropped(indices, crops)
+        return augmented(images, indices, self.augment, self.seed, epoch)

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ema_lab.data.images import LabelledImages, stratified_choice
+from ema_lab.data.images import ImageSource, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Batch, Images, OrderedBatches, ShuffledBatches
 from ema_lab.errors import SpecError
@@ -70,7 +70,7 @@ class ImageData(LightningDataModule):
         return self._evaluation(self.splits.train, indices)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation(self.splits.test, torch.arange(len(self.splits.test)))
+        return self._evaluation(self.splits.test, torch.arange(len(self.splits.test.labels)))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         images, labels, indices = batch
@@ -80,9 +80,10 @@ class ImageData(LightningDataModule):
         """Return uint8 images as float32 with the recipe's mean and deviation taken out."""
         return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
-    def _evaluation(self, source: LabelledImages, indices: Tensor) -> DataLoader[Batch]:
-        """Return a loader without worker processes: unchanged images are slices of memory."""
-        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH), num_workers=0)
+    def _evaluation(self, source: ImageSource, indices: Tensor) -> DataLoader[Batch]:
+        """Return a loader; it has no worker processes where unchanged images are slices of memory."""
+        num_workers = 0 if isinstance(source, LabelledImages) else self.num_workers
+        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH), num_workers)
 
     def _loader(
         self, images: Dataset[Batch], batches: Sampler[list[tuple[int, int]]], num_workers: int

@@ -28,7 +28,8 @@ def synthetic(
         test_images: Number of test images.
     """
     shape = (channels, image_size, image_size)
-    prototypes = _noise("class", classes, shape)
+    shown = min(classes, max(train_images, test_images))  # a thousand large prototypes fill the memory
+    prototypes = _noise("class", shown, shape)
 
     def part(name: str, count: int) -> LabelledImages:
         labels = torch.arange(count) % classes

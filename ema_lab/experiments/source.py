@@ -21,7 +21,13 @@ _SHARED = {  # files of a part besides the one that the spec names
         "models/insertion.py",
         "models/placement.py",
     ),
-    "data": ("data/augmentation.py", "data/images.py", "data/loading.py", "data/module.py"),
+    "data": (
+        "data/augmentation.py",
+        "data/image_folder.py",  # for data sets of one's own that are read with it
+        "data/images.py",
+        "data/loading.py",
+        "data/module.py",
+    ),
     "training": (
         "randomness.py",
         "training/callbacks.py",

@@ -1,7 +1,16 @@
 """What is known of each data set without loading it: classes, channels, size, splits, statistics."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Self
+
+from pydantic import Field, Strict, ValidationError, model_validator
+
+from ema_lab.catalogue import DATASETS
+from ema_lab.errors import SpecError
+from ema_lab.signature import REQUIRED, read_literal, split_target
+from ema_lab.specs.document import error_messages
+from ema_lab.specs.strict import Spec, invalid
 
 
 @dataclass(frozen=True)
@@ -26,20 +35,66 @@ _FACTS: Mapping[str, DatasetFacts] = {
     ),
     "digits": DatasetFacts(10, 1, 8, 1_437, 360, (0.30519,), (0.37580,)),
     "fashion_mnist": DatasetFacts(10, 1, 28, 60_000, 10_000, (0.28604059,), (0.35302424,)),
+    # The statistics that ImageNet models are published with; the test split is ImageNet's validation set.
+    "imagenet": DatasetFacts(1000, 3, 224, 1_281_167, 50_000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
-def dataset_facts(name: str, options: Mapping[str, int]) -> DatasetFacts:
-    """Return the facts of a data set; `options` are all of its options, defaults included."""
+class FactsForm(Spec):
+    """The form of the literal `FACTS` in the file of a data set of one's own."""
+
+    classes: Annotated[int, Field(ge=1)]
+    channels: Annotated[int, Field(ge=1)]
+    image_size: Annotated[int, Field(ge=1)]
+    train_images: Annotated[int, Field(ge=1)]
+    test_images: Annotated[int, Field(ge=1)]
+    mean: Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Strict(False)]
+    std: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Strict(False)]
+
+    @model_validator(mode="after")
+    def _one_value_per_channel(self) -> Self:
+        for key in ("mean", "std"):
+            if len(getattr(self, key)) != self.channels:
+                rule = f"needs one value for each of {self.channels} channels, got {getattr(self, key)}"
+                raise invalid("facts", rule, key)
+        return self
+
+
+_EXPECTED = (
+    'the facts of a data set are a literal such as FACTS = {"classes": 10, "channels": 3, "image_size": 32, '
+    '"train_images": 1000, "test_images": 200, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}'
+)
+
+
+def dataset_facts(name: str, options: Mapping[str, Any]) -> DatasetFacts:
+    """Return the facts of a data set; options of it that are named as a fact replace it.
+
+    Those of a data set that is not shipped are the literal `FACTS` in the file of its function.
+
+    Raises:
+        SpecError: If that literal is absent or malformed.
+    """
     if name in _FACTS:
         return _FACTS[name]
-    channels = options["channels"]
-    return DatasetFacts(
-        options["classes"],
-        channels,
-        options["image_size"],
-        options["train_images"],
-        options["test_images"],
-        (0.5,) * channels,
-        (0.25,) * channels,
-    )
+    keys = {field.name for field in fields(DatasetFacts)}
+    defaults = {key: option.default for key, option in DATASETS.options(name).items()}
+    chosen = {k: v for k, v in {**defaults, **options}.items() if k in keys and v is not REQUIRED}
+    if name == "synthetic":
+        channels = chosen["channels"]
+        return DatasetFacts(**chosen, mean=(0.5,) * channels, std=(0.25,) * channels)
+    return _own_facts(name, chosen)
+
+
+def _own_facts(name: str, chosen: Mapping[str, Any]) -> DatasetFacts:
+    try:
+        where, literal = read_literal(split_target(DATASETS[name].target)[0], "FACTS")
+    except SpecError as error:
+        raise SpecError(f"{error}; {_EXPECTED}") from None
+    if not isinstance(literal, dict):
+        raise SpecError(f"{where}: FACTS must be a dict, got {literal!r}; {_EXPECTED}")
+    try:
+        form = FactsForm.model_validate({**literal, **chosen})
+    except ValidationError as error:
+        problems = "; ".join(message for _, message in error_messages(error))
+        raise SpecError(f"{where}: FACTS: {problems}; {_EXPECTED}") from None
+    return DatasetFacts(**form.model_dump())

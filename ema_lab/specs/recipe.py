@@ -13,6 +13,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+AreaShare = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Protocol = Literal["last", "best-val", "best-test"]
 
@@ -68,10 +69,29 @@ class CosineSpec(Spec):
 
 
 class AugmentSpec(Spec):
-    """Random changes of training images: a crop from a zero-padded border, a left-right flip."""
+    """Random changes of training images: a crop, then a left-right flip.
+
+    `crop_padding` crops from a zero-padded border. `resized_crop_area: [0.08, 1.0]` takes a part with
+    a share of the area in this range and an aspect ratio from 3/4 to 4/3, and resizes it to the image
+    size, as torchvision's RandomResizedCrop does.
+    """
 
     crop_padding: Natural = 0
     flip: bool = False
+    resized_crop_area: Annotated[tuple[AreaShare, AreaShare], Strict(False)] | None = None
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "AugmentSpec":
+        if self.resized_crop_area is None:
+            return self
+        least, greatest = self.resized_crop_area
+        if least > greatest:
+            rule = f"needs the smaller share first, got {[least, greatest]}"
+            raise invalid("augment", rule, "resized_crop_area")
+        if self.crop_padding:
+            rule = "and crop_padding are two ways to crop: set one of them"
+            raise invalid("augment", rule, "resized_crop_area")
+        return self
 
 
 class ChannelStatistics(Spec):

@@ -226,6 +226,10 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _check_the_split(self) -> Self:
+        try:
+            _ = self.facts
+        except SpecError as error:
+            raise invalid("data", str(error), "name", value=self.name) from None
         if self.val_images >= self.facts.train_images:
             rule = f"must leave training images, got {self.val_images} of {self.facts.train_images}"
             raise invalid("data", rule, "val_images")
@@ -236,15 +240,15 @@ class DataSpec(Spec):
                 f"must be at most the {left} training images that there are{after}, got {self.train_images}"
             )
             raise invalid("data", rule, "train_images")
-        chosen = None if self.train_images == left else self.train_images  # all of them is no choice
-        if self.split_seed and not self.val_images and chosen is None:
+        if self.train_images == left:  # all of them is no choice, and the same run
+            object.__setattr__(self, "train_images", None)
+        if self.split_seed and not self.val_images and self.train_images is None:
             raise invalid("data", "changes nothing without val_images or train_images", "split_seed")
-        return self if chosen == self.train_images else self.model_copy(update={"train_images": chosen})
+        return self
 
     @cached_property
     def facts(self) -> DatasetFacts:
-        defaults = {key: option.default for key, option in DATASETS.options(self.name).items()}
-        return dataset_facts(self.name, {**defaults, **self.options})  # type: ignore[dict-item]
+        return dataset_facts(self.name, self.options)
 
     def resolved(self) -> dict[str, Any]:
         keys = ("val_images", "split_seed", "train_images")

@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from tiny import TINY
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.cli.main import app
+from ema_lab.data.load import load_splits
+from ema_lab.specs.dataset import dataset_facts
 from ema_lab.specs.document import read_document
+from ema_lab.specs.run import DataSpec
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
@@ -157,6 +161,74 @@ def test_a_new_attention_can_be_named_in_an_ablation_at_once(command):
     answer = command("run", "tiny", "--smoke", "--only", "variant=se", "--device", "cpu")
     assert answer.code == 0, answer.err
     assert "1 trained, 0 done before, 0 failed" in answer.err
+
+
+def test_a_new_data_set_goes_through_every_command_at_once(command):
+    written = command("new", "dataset", "my_data")
+    assert (written.code, written.out) == (0, "my_data.py\n")
+    assert "data: {name: 'my_data:my_data'}" in written.err
+    shown = command("show", "dataset", "my_data:my_data").out
+    assert "4 classes, 400 training and 100 test images, 1 x 16 x 16" in shown
+    assert "noise: float (default 0.2)" in shown
+    text = TINY.replace(
+        "{name: synthetic, train_images: 32, test_images: 16, image_size: 8}",
+        "{name: 'my_data:my_data', noise: 0.1, train_images: 64}",
+    )
+    Path("ablations/tiny.yaml").write_text(text)
+    for words in ("plan tiny --check", "run tiny --smoke", "run tiny --workers 2", "report tiny --out out"):
+        answer = command(*words.split(), *(["--device", "cpu"] if words.startswith("run") else []))
+        assert answer.code == 0, answer.err
+    assert "my_data:my_data" in Path("out/table.md").read_text()
+    run_id = json.loads(command("list", "runs", "--json").out)[0]["name"]
+    record = json.loads(command("show", "run", run_id).out)["record"]
+    assert record["source"]["data"]
+    assert len(record["data_sha256"]) == 64
+
+
+def test_malformed_facts_of_a_data_set_are_one_line_with_file_and_line(command):
+    command("new", "dataset", "my_facts")
+    path = Path("my_facts.py")
+    path.write_text(path.read_text().replace('"classes": 4', '"classes": "four"'))
+    data = "{name: synthetic, train_images: 32, test_images: 16, image_size: 8}"
+    Path("ablations/tiny.yaml").write_text(TINY.replace(data, "{name: 'my_facts:my_facts'}"))
+    answer = command("plan", "tiny")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "ablations/tiny.yaml:5: data.name: " in answer.err
+    assert "my_facts.py:12: FACTS: classes: input should be a valid integer, got 'four'; " in answer.err
+    shown = command("show", "dataset", "my_facts:my_facts")
+    assert (shown.code, "my_facts.py:12: FACTS: classes" in shown.err) == (2, True)
+
+
+def test_the_statistics_of_a_new_data_set_are_those_of_its_images(command):
+    command("new", "dataset", "my_data")
+    facts = dataset_facts("my_data:my_data", {})
+    pixels = load_splits(DataSpec(name="my_data:my_data"), Path("data")).train.images / 255
+    assert (pixels.mean().item(), pixels.std().item()) == pytest.approx((*facts.mean, *facts.std), abs=0.01)
+
+
+def test_a_new_backbone_classifies_images_and_says_what_it_takes(command, folder, monkeypatch):
+    written = command("new", "backbone", "my_net")
+    assert (written.code, written.out) == (0, "my_net.py\n")
+    assert "{backbone: 'my_net:my_net', placement: {after: 'blocks.*.norm2'}}" in written.err
+    assert "width: int (default 16)" in command("show", "backbone", "my_net:my_net").out
+    net = BACKBONES.build("my_net:my_net", 5, 1, width=8)
+    logits = net(torch.randn(2, 1, 16, 16))
+    assert logits.shape == (2, 5)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert net.blocks[2].norm2.num_features == 32
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("attention", "_"), ("attention", "__1"), ("backbone", "class"), ("dataset", "My"), ("ablation", "-a")],
+)
+def test_a_name_that_would_make_no_code_is_refused(command, tree, kind, name):
+    before = tree()
+    answer = command("new", kind, "--", name)
+    assert (answer.code, answer.out, tree()) == (2, "", before)
+    assert f"'{name}' is no name for a" in answer.err
+    assert f"{kind} file; something like 'my" in answer.err
 
 
 def test_schemas_are_printed_or_written(command):

@@ -296,3 +296,17 @@ def test_two_workers_give_the_same_numbers_as_one(command):
 )
 def test_only_reads_values_as_a_definition_file_does(text, value):
     assert conditions([f"key={text}"]) == {"key": [value]}
+
+
+def test_loader_workers_are_handed_to_every_run(command, monkeypatch):
+    machines = []
+
+    def train_run(spec, job, *, machine, track):
+        machines.append(machine)
+        return fake_outcome(spec)
+
+    monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+    words = ["run", "tiny", "--workers", "1", "--device", "cpu"]
+    assert command(*words, "--seeds", "1").code == 0
+    assert command(*words, "--loader-workers", "3").code == 0
+    assert [machine.loader_workers for machine in machines] == [0, 0, 3, 3]

@@ -54,6 +54,13 @@ def test_synthetic_images_can_be_learnt_and_never_change(tmp_path):
     )
 
 
+def test_synthetic_images_do_not_depend_on_how_many_there_are(tmp_path):
+    few = synthetic(tmp_path, classes=20, image_size=4, train_images=8, test_images=4)
+    many = synthetic(tmp_path, classes=20, image_size=4, train_images=50, test_images=4)
+    assert torch.equal(few.train.images, many.train.images[:8])
+    assert torch.equal(few.test.images, many.test.images)
+
+
 def write_cifar(root: Path, classes: int) -> np.ndarray:
     """Write a small data set in CIFAR's pickle format; return its training pixels (N, 3, 32, 32)."""
     pixels = np.random.default_rng(0).integers(0, 256, (10, 3072), dtype=np.uint8)

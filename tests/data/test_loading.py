@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms import RandomResizedCrop
 
-from ema_lab.data.augmentation import augmented, crops
+from ema_lab.data.augmentation import RandomCrop, augmented, crops, random_crops, resized_crops
 from ema_lab.data.images import LabelledImages, stratified_choice
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData, split_indices
@@ -88,6 +89,73 @@ def test_a_flip_mirrors_about_half_of_the_images():
     mirrored = (out[:, 0, 0, 0] == 3).sum().item()
     assert 900 < mirrored < 1100
     assert torch.equal(out.sort(dim=3).values, images)
+
+
+def drawn(count, area=(0.08, 1.0), seed=0):
+    return random_crops(torch.arange(count), area, seed, epoch=0)
+
+
+@settings(max_examples=50)
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**31)
+)
+def test_a_random_crop_lies_inside_the_image(height, width, one, other, seed):
+    area = (min(one, other), max(one, other))
+    for crop in drawn(20, area, seed):
+        top, left, rows, columns = crop.box(height, width)
+        assert 0 <= top <= top + rows <= height
+        assert 0 <= left <= left + columns <= width
+        assert min(rows, columns) > 0
+
+
+def test_random_crops_have_the_distribution_of_torchvisions():
+    torch.manual_seed(0)
+    image = torch.zeros(3, 300, 400)
+    theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    ours = [crop.box(300, 400) for crop in drawn(4000)]
+    for one, other in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True):
+        one, other = torch.tensor(one).double(), torch.tensor(other).double()
+        deviation = (one.var() / len(one) + other.var() / len(other)).sqrt()
+        assert abs(one.mean() - other.mean()) < 4 * deviation
+        quantiles = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9], dtype=torch.float64)
+        assert (one.quantile(quantiles) - other.quantile(quantiles)).abs().max() < 12
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 200), (200, 20), (7, 100)])
+def test_a_crop_that_never_fits_is_the_middle_that_torchvision_takes(height, width):
+    theirs = RandomResizedCrop.get_params(torch.zeros(3, height, width), [1.0, 1.0], [3 / 4, 4 / 3])
+    assert {crop.box(height, width) for crop in drawn(9, (1.0, 1.0))} == {theirs}
+
+
+def test_the_first_try_that_fits_is_taken():
+    tries = [(1.0, 0.5, 0.0, 0.0), (0.25, 0.5, 0.5, 0.999), (0.5, 0.5, 0.0, 0.0)]
+    assert RandomCrop((0.0, 1.0), tries).box(10, 8) == (3, 4, 4, 4)  # 4.47 squared is a quarter of 80
+    assert RandomCrop((0.0, 1.0), tries[:1]).box(10, 8) == (0, 0, 10, 8)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
+def test_resized_crops_agree_with_torchs_interpolation(seed, height, width, channels):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (5, channels, height, width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    boxes = [crop.box(height, width) for crop in drawn(5, seed=seed)]
+    found = resized_crops(images, boxes)
+    for image, (top, left, rows, columns), shown in zip(images, boxes, found, strict=True):
+        part = image[None, :, top : top + rows, left : left + columns].double()
+        expected = torch.nn.functional.interpolate(part, (height, width), mode="bilinear")
+        assert (shown - expected[0]).abs().max() <= 0.51  # rounded to whole levels
+
+
+def test_a_resized_crop_is_alike_in_every_batch(make_spec, tmp_path):
+    source = ImageData(make_spec(), tmp_path).splits.train
+    images = Images(source, AugmentSpec(resized_crop_area=(0.3, 0.9), flip=True), seed=3)
+    together = images.__getitems__([(4, index) for index in range(40)])[0]
+    alone = torch.cat([images[4, index][0] for index in range(40)])
+    assert torch.equal(together, alone)
+    assert (together.shape, together.dtype) == (source.images.shape, torch.uint8)
+    whole = Images(source, AugmentSpec(resized_crop_area=(1.0, 1.0)), seed=3)[4, 0][0]
+    assert torch.equal(whole[0], source.images[0])
 
 
 @given(st.lists(st.integers(0, 4), min_size=5, max_size=80), st.data())

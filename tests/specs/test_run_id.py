@@ -152,6 +152,7 @@ def test_two_spellings_of_one_value_are_one_run(key, one, other):
         ("recipe.protocol", "last"),
         ("recipe.normalise", "dataset"),
         ("recipe.augment.flip", False),
+        ("recipe.augment.resized_crop_area", None),
         ("recipe.schedule.min_lr", 0.0),
     ],
 )
@@ -204,6 +205,7 @@ def test_what_is_wrong_in_a_wrapped_module_is_located_there(of, loc, message):
         ("recipe.optimizer.lr", 0.2),
         ("recipe.label_smoothing", 0.1),
         ("recipe.augment.flip", True),
+        ("recipe.augment", {"resized_crop_area": [0.08, 1.0]}),
         ("recipe.precision", "bf16"),
         ("recipe.protocol", "best-test"),
     ],

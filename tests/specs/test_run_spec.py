@@ -75,6 +75,17 @@ def test_a_misspelt_name_names_the_nearest(tree, words):
             "at most the 1337 training images that there are after 100 validation images, got 1400",
         ),
         (changed("data", train_image=3), "did you mean 'train_images'?"),
+        (changed("recipe", augment={"resized_crop_area": [0.5]}), "recipe.augment.resized_crop_area"),
+        (changed("recipe", augment={"resized_crop_area": [0.0, 1.0]}), "greater than 0, got 0.0"),
+        (changed("recipe", augment={"resized_crop_area": [0.5, 1.5]}), "less than or equal to 1, got 1.5"),
+        (
+            changed("recipe", augment={"resized_crop_area": [0.5, 0.1]}),
+            "needs the smaller share first, got [0.5, 0.1]",
+        ),
+        (
+            changed("recipe", augment={"resized_crop_area": [0.1, 1], "crop_padding": 1}),
+            "are two ways to crop: set one of them",
+        ),
         (changed("recipe", epochs=0), "recipe.epochs: input should be greater than or equal to 1, got 0"),
         (changed("recipe", epochs="2"), "valid integer, got '2'"),
         (changed("recipe", epochs=2.0), "valid integer, got 2.0"),
@@ -142,6 +153,7 @@ def test_a_subset_of_all_training_images_is_no_subset():
         spec = RunSpec.model_validate(changed("data", train_images=images, val_images=val_images))
         assert spec.data.train_images is None
         assert spec.run_id == RunSpec.model_validate(changed("data", val_images=val_images)).run_id
+    assert DataSpec(name="digits", train_images=1437) == DataSpec(name="digits")
 
 
 def test_an_option_of_the_data_set_wins_over_the_specs_own_key():

@@ -1,0 +1,174 @@
+"""The files that `ema-lab new` writes: each works as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Template:
+    """A file to start from. In `text` and `use`, {name} and {title} (MyGate for my_gate) are filled in."""
+
+    text: str
+    use: str
+    example: str
+
+
+ABLATION_TEMPLATE = """\
+# yaml-language-server: $schema=../schemas/ablation.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+description: What the table is to show.
+base:
+  model: {{backbone: resnet20, placement: {{after: block_end}}}}
+  data: {{name: digits}}
+  recipe: {{use: digits-quick}}
+seeds: [0, 1, 2]
+baseline: none
+variants:            # rows by name; dotted keys change the base
+  none: {{model.attention: none}}
+  se: {{model.attention: {{name: se, reduction: 16}}}}
+  ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
+"""
+
+ATTENTION_TEMPLATE = '''\
+"""{title}: one line that says what it does (reference).
+
+Shape letters: B batch, C channels, H rows, W columns.
+"""
+
+from torch import Tensor, nn
+
+
+def channel_gate(x_BCHW: Tensor, mix: nn.Module) -> Tensor:
+    """Return a gate in (0, 1) for every channel, from the channel means."""
+    gate_BC: Tensor = mix(x_BCHW.mean((2, 3))).sigmoid()
+    return gate_BC[:, :, None, None]
+
+
+class {title}(nn.Module):
+    """Gates channels. Input and output: (batch, channels, H, W).
+
+    Args:
+        channels: Channels of the input.
+        bias: Whether the linear layer has a bias.
+    """
+
+    def __init__(self, channels: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.mix = nn.Linear(channels, channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * channel_gate(x, self.mix)
+'''
+
+BACKBONE_TEMPLATE = '''\
+"""{title}: one line that says what it is (reference).
+
+A place for attention is any submodule that returns (B, C, H, W), by its name: "blocks.*.norm2".
+"""
+
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut. (B, C, H, W) -> (B, width, H/stride, W/stride)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        same = stride == 1 and channels == width
+        self.shortcut = nn.Identity() if same else nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
+        return self.relu2(inner + self.shortcut(x))
+
+
+class {title}(nn.Module):
+    """(B, channels, H, W) -> (B, classes)."""
+
+    def __init__(self, classes: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(
+            ResidualBlock(width, width, 1),
+            ResidualBlock(width, 2 * width, 2),
+            ResidualBlock(2 * width, 4 * width, 2),
+        )
+        self.head = nn.Linear(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def {name}(classes: int, channels: int, *, width: int = 16) -> nn.Module:
+    """A small residual network of three blocks.
+
+    Args:
+        classes: Number of classes.
+        channels: Channels of an image.
+        width: Channels of the first block; the others have two and four times as many.
+    """
+    return {title}(classes, channels, width)
+'''
+
+DATASET_TEMPLATE = '''\
+"""{title}: one line that says what the images are (source, licence)."""
+
+from pathlib import Path
+
+import torch
+
+from ema_lab.data.images import ImageSplits, LabelledImages
+
+# What is known without loading the images; it is read, not run, so it must be a literal. An option of
+# {name}() that is named as a fact replaces it. mean and std, one per channel, are of the training pixels
+# scaled to [0, 1].
+FACTS = {{
+    "classes": 4,
+    "channels": 1,
+    "image_size": 16,
+    "train_images": 400,
+    "test_images": 100,
+    "mean": [0.52],
+    "std": [0.31],
+}}
+
+
+def stripes(count: int, seed: int, noise: float) -> LabelledImages:
+    """Return made-up images of stripes in four directions. Read your own images instead."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    waves = torch.stack([rows, columns, rows + columns, rows - columns]).sin()
+    pixels = 0.5 + 0.4 * waves[labels] + noise * torch.randn(count, 16, 16, generator=generator)
+    images = (255 * pixels.clamp(0, 1)).to(torch.uint8)
+    return LabelledImages(images.unsqueeze(1), labels)
+
+
+def {name}(root: Path, *, noise: float = 0.2) -> ImageSplits:
+    """Stripes in four directions.
+
+    Args:
+        root: Folder of the data sets (--data): read below root / "{name}" there.
+        noise: Standard deviation of the noise.
+
+    Returns the training and the test images as uint8 (N, C, H, W) with labels as int64 (N,).
+    """
+    return ImageSplits(stripes(400, 0, noise), stripes(100, 1, noise))
+'''
+
+TEMPLATES: Mapping[str, Template] = {
+    "ablation": Template(ABLATION_TEMPLATE, "ema-lab plan ablations/{name}.yaml", "my-study"),
+    "attention": Template(ATTENTION_TEMPLATE, "model.attention: {{name: '{name}:{title}'}}", "my_gate"),
+    "backbone": Template(
+        BACKBONE_TEMPLATE,
+        "model: {{backbone: '{name}:{name}', placement: {{after: 'blocks.*.norm2'}}}}",
+        "my_net",
+    ),
+    "dataset": Template(DATASET_TEMPLATE, "data: {{name: '{name}:{name}'}}", "my_data"),
+}

@@ -1,0 +1,135 @@
+"""Images in files, one folder per class: decoded when they are asked for, never all in memory.
+
+The layout is that of torchvision's ImageFolder: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG;
+labels are the classes' places in alphabetical order.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import pil_loader
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from ema_lab.data.augmentation import RandomCrop
+from ema_lab.data.images import ImageSplits
+from ema_lab.errors import DataError
+
+EVALUATION_SCALE = 256 / 224
+Picture = Any  # PIL.Image.Image
+
+
+def image_folder_splits(
+    folder: Path, *, image_size: int, channels: int = 3, train: str = "train", test: str = "val"
+) -> ImageSplits:
+    """Return both splits of a data set in files.
+
+    Args:
+        folder: Holds the folders of the splits.
+        image_size: Height and width in pixels of the images that are served.
+        channels: 3 serves RGB, 1 grey images.
+        train: Name of the training split's folder.
+        test: Name of the test split's folder.
+
+    Raises:
+        DataError: If the folders are not there, are empty, or have different classes.
+    """
+    parts = [ImageFolderImages.read(folder / name, image_size, channels) for name in (train, test)]
+    if parts[0].classes != parts[1].classes:
+        alone = sorted({*parts[0].classes} ^ {*parts[1].classes})
+        raise DataError(
+            f"{folder}: {train} and {test} must hold the same classes, but one lacks {alone[0]!r}"
+        )
+    return ImageSplits(*parts)
+
+
+@dataclass(frozen=True)
+class ImageFolderImages:
+    """Labelled images in files; an `ImageSource`.
+
+    Evaluation takes the middle `image_size` square of the image whose shorter side was resized to
+    `image_size` * 256 / 224 (bilinear, antialiased), and so does training without a random crop.
+
+    Attributes:
+        folder: Holds one folder per class.
+        classes: The names of the classes, in the order of the labels.
+        files: Paths below `folder`, as bytes in one array: loader processes share it without copies.
+        labels: int64 (N,).
+        image_size: Height and width in pixels of the images that are served.
+        channels: 3 serves RGB, 1 grey images.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    files: npt.NDArray[np.bytes_] = field(repr=False)
+    labels: Tensor = field(repr=False)
+    image_size: int
+    channels: int = 3
+
+    @classmethod
+    def read(cls, folder: Path, image_size: int, channels: int = 3) -> "ImageFolderImages":
+        """Find the files below a folder; none is opened.
+
+        Raises:
+            DataError: If there are none.
+            ValueError: If `channels` is neither 1 nor 3.
+        """
+        if channels not in {1, 3}:
+            raise ValueError(f"files are read as 1 or 3 channels, got {channels=}")
+        try:
+            found = ImageFolder(str(folder))
+        except (OSError, RuntimeError) as error:
+            layout = f"{folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder)"
+            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
+            raise DataError(f"no images in {folder}: expected {layout}, not downloaded ({reason})") from None
+        paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples]
+        labels = torch.tensor([label for _, label in found.samples])
+        return cls(folder, tuple(found.classes), np.array(paths), labels, image_size, channels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.files), self.channels, self.image_size, self.image_size
+
+    def whole(self, indices_B: Tensor) -> Tensor:
+        return torch.stack([self._middle(self._picture(index)) for index in indices_B.tolist()])
+
+    def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
+        pairs = zip(indices_B.tolist(), crops, strict=True)
+        return torch.stack([self._part(self._picture(index), crop) for index, crop in pairs])
+
+    def content(self) -> Iterator[bytes]:
+        """Yield the served shape, then path, size in bytes and label of each file, sorted by path.
+
+        Not the pixels: reading a million files would take longer than many a run.
+        """
+        yield str(self.shape).encode()
+        for path, label in sorted(zip(self.files.tolist(), self.labels.tolist(), strict=True)):
+            size = (self.folder / os.fsdecode(path)).stat().st_size
+            yield path + f"\0{size}\0{label}\n".encode()
+
+    def _picture(self, index: int) -> Picture:
+        path = self.folder / os.fsdecode(self.files[index])
+        try:
+            picture = pil_loader(str(path))
+        except (OSError, SyntaxError) as error:  # Pillow raises both for a damaged file
+            raise DataError(f"{path} cannot be decoded: {error}") from None
+        return picture if self.channels == 3 else picture.convert("L")
+
+    def _middle(self, picture: Picture) -> Tensor:
+        resized = F.resize(picture, round(self.image_size * EVALUATION_SCALE), InterpolationMode.BILINEAR)
+        pixels: Tensor = F.pil_to_tensor(F.center_crop(resized, self.image_size))
+        return pixels
+
+    def _part(self, picture: Picture, crop: RandomCrop) -> Tensor:
+        box = crop.box(picture.height, picture.width)
+        size = [self.image_size, self.image_size]
+        pixels: Tensor = F.pil_to_tensor(F.resized_crop(picture, *box, size, InterpolationMode.BILINEAR))
+        return pixels

@@ -1,0 +1,16 @@
+"""ImageNet-1k (ILSVRC 2012; Russakovsky et al., arXiv:1409.0575): 1.3 million colour images in files."""
+
+from pathlib import Path
+
+from ema_lab.data.image_folder import image_folder_splits
+from ema_lab.data.images import ImageSplits
+
+
+def imagenet(root: Path) -> ImageSplits:
+    """ImageNet-1k: 1,000 classes, 1,281,167 training and 50,000 test images, RGB, 224 x 224.
+
+    The test split is ImageNet's validation set: the labels of its own test images are not public.
+    Read from imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG in the data folder; never
+    downloaded.
+    """
+    return image_folder_splits(root / "imagenet", image_size=224)
