@@ -27,7 +27,9 @@ from ema_lab.cli.output import (
 )
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
-from ema_lab.experiments.execution import Progress, Task, execute
+from ema_lab.experiments.claim import Task
+from ema_lab.experiments.engines.engine import Progress
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.specs.document import read_scalar
 

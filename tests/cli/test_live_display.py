@@ -9,7 +9,8 @@ from rich.console import Console
 from ema_lab.cli import progress
 from ema_lab.cli.progress import RunDisplay, finished_epochs
 from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.execution import Progress, Task
+from ema_lab.experiments.claim import Task
+from ema_lab.experiments.engines.engine import Progress
 from ema_lab.experiments.store import RunStore
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.experiments.execution import Task, execute
+from ema_lab.experiments.claim import Task
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec

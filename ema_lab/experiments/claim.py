@@ -1,0 +1,89 @@
+"""One run, from its lock to its record: what every engine calls in its workers."""
+
+import math
+import traceback
+from dataclasses import dataclass
+from typing import Literal
+
+from ema_lab.experiments.record import ErrorRecord, RunRecord
+from ema_lab.experiments.source import source_hashes
+from ema_lab.experiments.store import RunStore
+from ema_lab.job import RunJob, RunOutcome, Train
+from ema_lab.specs.run import RunSpec
+
+Result = Literal["done", "elsewhere", "failed", "busy", "killed"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to claim and train one run."""
+
+    spec: RunSpec
+    ablation: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claims, trains and records one task; runs in a worker."""
+
+    train: Train
+    store: RunStore
+    max_attempts: int
+    device: str
+
+    def __call__(self, task: Task) -> Result:
+        run_id = task.spec.run_id
+        with self.store.claim(run_id) as claimed:
+            if not claimed:
+                return "busy"
+            state = self.store.state(run_id, self.max_attempts)
+            if state == "done":
+                return "elsewhere"
+            if state == "failed":
+                return "failed"
+            return self._attempt(task)
+
+    def _attempt(self, task: Task) -> Result:
+        run_id = task.spec.run_id
+        attempt = self.store.begin(task.spec, self.device)
+        job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
+        try:
+            record = _done(task.spec, attempt.number, self.train(task.spec, job))
+            self.store.write(record)
+        except KeyboardInterrupt:
+            self.store.end(run_id, attempt, "interrupted")
+            raise
+        except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
+            record = _failed(run_id, attempt.number, error)
+            self.store.write(record)
+        self.store.end(run_id, attempt, record.status)
+        return record.status
+
+
+def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
+    if wrong := {name: value for name, value in outcome.metrics.items() if not math.isfinite(value)}:
+        raise FloatingPointError(f"a metric must be a finite number, got {wrong}")
+    return RunRecord(
+        run_id=spec.run_id,
+        status="done",
+        attempt=attempt,
+        metrics=outcome.metrics,
+        chosen_epoch=outcome.chosen_epoch,
+        cost=outcome.cost,
+        wall_seconds=outcome.wall_seconds,
+        throughput=outcome.throughput,
+        environment=outcome.environment,
+        data_sha256=outcome.data_sha256,
+        source=source_hashes(spec),
+    )
+
+
+def _failed(run_id: str, attempt: int, error: BaseException) -> RunRecord:
+    message = str(error).strip().splitlines()
+    details = ErrorRecord(
+        kind=type(error).__name__,
+        message=message[0] if message else "",
+        traceback="".join(traceback.format_exception(error)),
+    )
+    return RunRecord(run_id=run_id, status="failed", attempt=attempt, error=details)
