@@ -25,12 +25,13 @@ def hash_counters(*parts: int | str) -> int:
     return state
 
 
-def hash_indices(key: int, indices: Tensor) -> Tensor:
+def hash_indices(key: int | Tensor, indices: Tensor) -> Tensor:
     """Return, for each int64 index, the 64 bits of `hash_counters(..., index)` as an int64 tensor.
 
-    `key` is `hash_counters(...)` of the parts before the index.
+    `key` is `hash_counters(...)` of the parts before the index, or what this function gave for them.
     """
-    return _mix_tensor((_mix_tensor(indices + _signed(_GOLDEN)) ^ _signed(key)) + _signed(_GOLDEN))
+    before = key if isinstance(key, Tensor) else _signed(key)
+    return _mix_tensor((_mix_tensor(indices + _signed(_GOLDEN)) ^ before) + _signed(_GOLDEN))
 
 
 def integers_below(bits: Tensor, limit: int) -> Tensor:
@@ -41,6 +42,11 @@ def integers_below(bits: Tensor, limit: int) -> Tensor:
 def uniforms(bits: Tensor) -> Tensor:
     """Map 64 random bits to float64 numbers in [0, 1), the multiples of 2^-32."""
     return ((bits >> 32) & 0xFFFFFFFF).double() * 2.0**-32
+
+
+def chosen_with(probability: float, bits: Tensor) -> Tensor:
+    """Map 64 random bits to booleans that are true with a probability."""
+    return ((bits >> 33) & 0x7FFFFFFF) < round(probability * (1 << 31))
 
 
 def permutation(count: int, *parts: int | str) -> Tensor:

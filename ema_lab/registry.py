@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, create_model
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.signature import REQUIRED, Option, Signature, read_signature, source_file, split_target
 
+SHOWN_NAMES = 24
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -44,19 +46,32 @@ class Registry(Mapping[str, Entry]):
         kind: What the names stand for, for messages.
         table: Our own names.
         group: The entry point group in which packages declare further names; None reads none.
+        families: The code behind every name that starts with a prefix, and the argument that takes the
+            rest of the name.
     """
 
-    def __init__(self, kind: str, table: Mapping[str, str | Entry], group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, str | Entry],
+        group: str | None = None,
+        families: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
         self.kind = kind
         self.group = group
         self._table = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
+        self._families = families or {}
 
     def __getitem__(self, name: str) -> Entry:
         if ":" in name:
             return Entry(name)
+        for prefix, (target, argument) in self._families.items():
+            if name.startswith(prefix):
+                return Entry(target, {argument: name.removeprefix(prefix)})
         offers = [*([self._table[name]] if name in self._table else []), *self._declared().get(name, ())]
         if not offers:
-            raise UnknownNameError(unknown_name(self.kind, name, self))
+            known = [*self, *(f"{prefix}..." for prefix in self._families)]
+            raise UnknownNameError(unknown_name(self.kind, name, known))
         if len(offers) > 1:
             owners = " and ".join(entry.distribution or "ema-lab itself" for entry in offers)
             rule = "uninstall one, or name its code as package.module:Name"
@@ -71,6 +86,10 @@ class Registry(Mapping[str, Entry]):
 
     def _declared(self) -> Mapping[str, tuple[Entry, ...]]:
         return installed(self.group) if self.group else {}
+
+    def knows(self, name: str) -> bool:
+        """Whether a name without a colon stands for something here."""
+        return name in [*self] or name.startswith(tuple(self._families))
 
     def signature(self, name: str) -> Signature:
         """Return what the code behind `name` takes and says about itself."""
@@ -118,7 +137,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
 
 
 @cache

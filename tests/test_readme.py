@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import load_ablation
+from ema_lab.models.build import build_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,9 +58,31 @@ def test_the_readmes_ablation_is_the_one_that_new_writes(folder, tmp_path):
     assert [cell.run_id for cell in load_ablation(path).cells] == [cell.run_id for cell in written.cells]
 
 
+PLACEMENTS = [line for line in "\n".join(blocks("yaml")).splitlines() if line.startswith("placement:")]
+
+
+def test_the_readme_shows_placements():
+    assert len(PLACEMENTS) > 4
+
+
+@pytest.mark.parametrize("line", PLACEMENTS)
+def test_the_readmes_placements_name_something(make_spec, line):
+    def fits(backbone):
+        model = {"backbone": backbone, **yaml.safe_load(line)}
+        try:
+            build_model(make_spec("simam", model=model, data={"image_size": 64}), device="meta")
+        except SpecError:
+            return False
+        return True
+
+    assert any(fits(backbone) for backbone in ("resnet50", "mobilenet_v3_large"))
+
+
 def test_the_readmes_own_module_can_be_placed(folder):
     base = (folder / "ablations" / "my-study.yaml").read_text().partition("baseline:")[0]
-    text = base.replace("name: my-study", "name: mine") + blocks("yaml")[1]
+    text = base.replace("name: my-study", "name: mine") + next(
+        block for block in blocks("yaml") if "my_gate" in block
+    )
     (folder / "mine.yaml").write_text(text)
     rows = json.loads(ema_lab(folder, "run", "mine.yaml", "--smoke", "--device", "cpu", "--json"))
     assert [(row["variant"], row["status"]) for row in rows] == [("mine", "done")]

@@ -21,6 +21,8 @@ REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONE
 FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
 KINDS = (*REGISTRIES, *FOLDERS, "run")
 
+MAX_SHAPES = 6
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
@@ -108,7 +110,8 @@ def show(
         return
     name = kind_or_name
     for kind in (*REGISTRIES, *FOLDERS):
-        if name in list(REGISTRIES[kind] if kind in REGISTRIES else definitions(FOLDERS[kind])):
+        known = REGISTRIES[kind].knows if kind in REGISTRIES else definitions(FOLDERS[kind]).__contains__
+        if known(name):
             print(_text(kind, name, store), end="")
             return
     if Path(name).is_file():
@@ -154,6 +157,8 @@ def _signature_text(registry: Registry, name: str) -> str:
     lines += [doc, ""] if doc else []
     if registry.kind == "data set":
         lines += [_facts(name), ""]
+    if registry is BACKBONES:
+        lines += [*_places(name), ""]
     options = registry.options(name)
     lines.append("Options:" if options else "No options.")
     for option in options.values():
@@ -161,6 +166,24 @@ def _signature_text(registry: Registry, name: str) -> str:
         lines.append(f"  {option.name}: {option.type_text} ({default})")
         lines += [f"      {option.meaning}"] if option.meaning else []
     return "\n".join(lines) + "\n"
+
+
+def _places(name: str) -> list[str]:
+    """Return what a placement can name in a backbone: stages, blocks, places."""
+    from ema_lab.models.build import named_backbone
+
+    backbone = named_backbone(name, classes=10, channels=3, device="meta")
+    if not backbone.blocks:
+        return ["Places: none is known of; patterns over submodule names work"]
+    sizes = backbone.stage_sizes
+    lines = [f"Stages: {len(sizes)}, of {', '.join(map(str, sizes))} blocks", "Places:"]
+    width = max(map(len, backbone.places))
+    for place in backbone.places:
+        names = backbone.where(place)
+        shapes = list(dict.fromkeys(re.sub(r"\d+(?=[^.]*\.)", "*", name) for name in names))
+        more = ", ..." if len(shapes) > MAX_SHAPES else ""
+        lines.append(f"  {place:{width}}  {len(names):3} x {', '.join(shapes[:MAX_SHAPES])}{more}")
+    return lines
 
 
 def _facts(name: str) -> str:

@@ -40,14 +40,18 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         by_operator = {k: int(count) for k, count in analysis.by_operator().items() if k != POOLING}
         uncounted = dict(sorted(analysis.unsupported_ops().items()))
-    norm = sum(
-        p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
-    )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
-        "parameters": parameters,
-        "parameters_without_norm": parameters - norm,
+        **count_parameters(model),
         "macs": sum(by_operator.values()),
         "macs_matmul": sum(by_operator.get(name, 0) for name in MATRIX_PRODUCTS),
         "uncounted": uncounted,
     }
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Return `parameters`, trained or not, and `parameters_without_norm`; works on the meta device too."""
+    norm = sum(
+        p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "parameters_without_norm": parameters - norm}

@@ -14,7 +14,13 @@ from ema_lab.specs.run import RunSpec
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SHARED = {  # files of a part besides the one that the spec names
     "module": (),
-    "backbone": ("models/build.py", "models/initialisation.py", "models/insertion.py", "models/placement.py"),
+    "backbone": (
+        "models/build.py",
+        "models/dropout.py",
+        "models/initialisation.py",
+        "models/insertion.py",
+        "models/placement.py",
+    ),
     "data": (
         "data/augmentation.py",
         "data/image_folder.py",  # for data sets of one's own that are read with it
@@ -37,7 +43,7 @@ _SHARED = {  # files of a part besides the one that the spec names
 
 def source_hashes(spec: RunSpec) -> dict[str, str]:
     """Return a hash for each part that the run's result depends on."""
-    modules = [item.attention.name for item in spec.model.insertions]
+    modules = [name for item in spec.model.insertions for name in item.attention.names]
     named = {
         "module": [_file(ATTENTIONS, name) for name in modules],
         "backbone": [_file(BACKBONES, spec.model.backbone)],

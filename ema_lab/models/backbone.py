@@ -1,6 +1,21 @@
-"""What the rest of the package needs to know of a backbone's family besides its module."""
+"""What the rest of the package needs to know of a backbone besides its module: its blocks and places.
 
-import re
+A *place* is a name for the point after one submodule of a block:
+
+- `block_end`: where a block's own computation ends. With an addition: before it, after the last norm of
+  the residual branch. DenseNet: after a dense layer's new channels, before they are concatenated.
+  ShuffleNet: after the block's concatenation and shuffle. VGG, where a block is one convolution: after
+  its activation. ConvNeXt: before layer scale in torchvision's code, after it in timm's.
+- `after_conv1`, `after_conv2`, `after_conv3`: after a convolution, before its norm.
+- `after_depthwise`: after the depthwise convolution with its norm and activation (ConvNeXt: before its
+  norm, which works channels-last).
+- `stage_end`: after the last block of each stage, additions and activations included. DenseNet: after
+  the norm that takes what the stage has concatenated.
+
+A stage is a run of blocks between two halvings of the resolution, counted from 1; the stem is none.
+"""
+
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,20 +23,60 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """An unmodified network and the names of the places in it.
+class Block:
+    """A repeated unit of a backbone.
 
     Attributes:
-        module: Takes (B, C, H, W), returns (B, classes).
-        stage: Pattern whose group is the stage number, counted from 1, in a submodule's name.
-        shortcuts: Glob patterns over submodule names for each named place.
+        name: Its submodule's qualified name.
+        stage: Its stage, from 1.
+        number: Its number within the stage, from 1.
+        places: Qualified name of the submodule behind each place.
+        parts: Qualified names of the submodules that make it up, where it is not one submodule.
     """
 
+    name: str
+    stage: int
+    number: int
+    places: Mapping[str, str]
+    parts: tuple[str, ...] = ()
+
+    def holds(self, name: str) -> bool:
+        """Whether a submodule is the block, one of its parts, or inside of it."""
+        return any(_inside(name, part) for part in self.parts or (self.name,))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An unmodified network, which takes (B, C, H, W) and returns (B, classes), and its blocks in order."""
+
     module: nn.Module
-    stage: re.Pattern[str]
-    shortcuts: Mapping[str, tuple[str, ...]]
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The names of the places that at least one block has."""
+        return tuple(dict.fromkeys(place for block in self.blocks for place in block.places))
+
+    def where(self, place: str) -> list[str]:
+        """Return the submodules behind a place, in order."""
+        return [block.places[place] for block in self.blocks if place in block.places]
+
+    @property
+    def stage_sizes(self) -> tuple[int, ...]:
+        """The number of blocks in each stage."""
+        return tuple(Counter(block.stage for block in self.blocks).values())
+
+    def block_of(self, name: str) -> Block | None:
+        """Return the block that a submodule belongs to."""
+        return next((block for block in self.blocks if block.holds(name)), None)
 
     def stage_of(self, name: str) -> int | None:
-        """Return the stage that a submodule belongs to."""
-        found = self.stage.match(name)
-        return int(found.group(1)) if found else None
+        """Return the stage that a submodule belongs to, or that it consists of."""
+        if block := self.block_of(name):
+            return block.stage
+        inside = {block.stage for block in self.blocks if _inside(block.name, name)}
+        return inside.pop() if len(inside) == 1 else None
+
+
+def _inside(name: str, container: str) -> bool:
+    return name == container or name.startswith(container + ".")

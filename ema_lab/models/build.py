@@ -1,17 +1,23 @@
 """From a run spec to a model: backbone, then insertion, paired by construction."""
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES
-from ema_lab.errors import SpecError
+from ema_lab.errors import EmaLabError, SpecError
 from ema_lab.models.backbone import Backbone
+from ema_lab.models.blocks import describe
+from ema_lab.models.dropout import seed_dropout
 from ema_lab.models.initialisation import build_named
-from ema_lab.models.insertion import insert, next_child_name
+from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
 from ema_lab.specs.run import InsertionSpec, RunSpec
+
+Build = Callable[[], Any]
 
 
 def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
@@ -22,30 +28,23 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
     Raises:
         SpecError: If the backbone cannot take the data, or attention does not fit where it is placed.
     """
-    meta = _backbone(spec, "meta")
-    facts = spec.data.facts
-    image_shape = (facts.channels, facts.image_size, facts.image_size)
-    placed = [(item, find_sites(meta, item.placement, image_shape)) for item in spec.model.insertions]
+    meta = build_backbone(spec, device="meta")
+    placed = _placed(spec, meta)
     if device == "meta":
         model = meta.module
     else:
-        model = build_named(lambda: _backbone(spec, device).module, spec.seed)
+        model = build_named(lambda: build_backbone(spec, device=device).module, spec.seed)
     for item, sites in placed:
-        for site in sites:
-            _insert(model, item, site, seed=spec.seed, device=device)
+        for site, build in zip(sites, _builders(item, sites), strict=True):
+            _insert(model, item.attention.name, site, build, seed=spec.seed, device=device)
+    seed_dropout(model, spec.seed)
     return model
 
 
 def sites_of(spec: RunSpec) -> list[tuple[str, Site]]:
     """Return the name of the attention and the site of every insertion of a run's model."""
-    meta = _backbone(spec, "meta")
-    facts = spec.data.facts
-    image_shape = (facts.channels, facts.image_size, facts.image_size)
-    return [
-        (item.attention.name, site)
-        for item in spec.model.insertions
-        for site in find_sites(meta, item.placement, image_shape)
-    ]
+    placed = _placed(spec, build_backbone(spec, device="meta"))
+    return [(item.attention.name, site) for item, sites in placed for site in sites]
 
 
 def check_model(spec: RunSpec) -> None:
@@ -53,30 +52,104 @@ def check_model(spec: RunSpec) -> None:
     build_model(spec, device="meta")
 
 
-def _backbone(spec: RunSpec, device: str) -> Backbone:
+def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
+    """Build a run's backbone alone, with the blocks that are known of it.
+
+    Raises:
+        SpecError: If it cannot be built.
+    """
     facts = spec.data.facts
-    with torch.device(device):
-        backbone: Backbone = BACKBONES.build(
-            spec.model.backbone, facts.classes, facts.channels, **spec.model.options
-        )
-    return backbone
+    return named_backbone(
+        spec.model.backbone, facts.classes, facts.channels, options=spec.model.options, device=device
+    )
 
 
-def _insert(model: nn.Module, item: InsertionSpec, site: Site, *, seed: int, device: str) -> None:
-    name = item.attention.name
-    build = partial(ATTENTIONS.build, name, site.channels, **item.attention.options)
+def named_backbone(
+    name: str,
+    classes: int,
+    channels: int,
+    *,
+    options: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> Backbone:
+    """Build a backbone by its name, for a number of classes and of image channels.
+
+    Raises:
+        SpecError: If it cannot be built.
+    """
+    build = partial(BACKBONES.build, name, classes, channels, **(options or {}))
+    try:
+        built = _on_meta(build) if device == "meta" else build()
+    except EmaLabError:
+        raise
+    except Exception as error:  # a user's own code may raise anything
+        raise SpecError(f"backbone {name}: {_reason(error)}") from None
+    if isinstance(built, nn.Module):
+        built = describe(built)
+    if not isinstance(built, Backbone):
+        raise SpecError(f"backbone {name} is a {type(built).__name__}, not an nn.Module")
+    return built
+
+
+def _on_meta(build: Build) -> Any:
+    """Build without weights; where the code computes with tensors to do so, build it, then forget them."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):  # "Cannot copy out of meta tensor", `.item()` of one
+        with torch.random.fork_rng(devices=[]):
+            built = build()
+        module = built.module if isinstance(built, Backbone) else built
+        module.to("meta")
+        return built
+
+
+def _placed(spec: RunSpec, backbone: Backbone) -> list[tuple[InsertionSpec, list[Site]]]:
+    facts = spec.data.facts
+    image_shape = (facts.channels, facts.image_size, facts.image_size)
+    placed = [(item, find_sites(backbone, item.placement, image_shape)) for item in spec.model.insertions]
+    names = [site.name for _, sites in placed for site in sites]
+    for cleared in (site.name for _, sites in placed for site in sites if site.replaces):
+        if lost := [name for name in names if name.startswith(f"{cleared}.")]:
+            raise SpecError(f"placement: {lost[0]!r} is inside {cleared!r}, which `replace` takes out")
+    return placed
+
+
+def _builders(item: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
+    """Return what builds the module of each site.
+
+    A module whose sites depend on each other offers `across(sites, **options)`, which returns them.
+    """
+    name, options = item.attention.name, item.attention.options
+    across = getattr(ATTENTIONS[name].load(), "across", None)
+    if across is None:
+        return [partial(ATTENTIONS.build, name, site.channels, **options) for site in sites]
+    try:
+        builders: Sequence[Build] = across(sites, **options)
+    except ValueError as error:
+        raise SpecError(f"{name}: {error}") from None
+    return builders
+
+
+def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
+    if site.replaces:
+        clear(model, site.name)
     prefix = f"{site.name}.{next_child_name(model.get_submodule(site.name))}"
     try:
         with torch.device(device):
             attention = build() if device == "meta" else build_named(build, seed, prefix)
     except Exception as error:  # a user's own module may raise anything
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise SpecError(f"{name} after {site.name} ({site.channels} channels): {kind}{error}") from None
+        raise SpecError(f"{name} after {site.name} ({site.channels} channels): {_reason(error)}") from None
     if not isinstance(attention, nn.Module):
         raise SpecError(f"{name} is a {type(attention).__name__}, not an nn.Module")
     if device == "meta":
         _check_shape(name, attention, site)
     insert(model, site.name, attention)
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{error}"
 
 
 def _check_shape(name: str, attention: nn.Module, site: Site) -> None:

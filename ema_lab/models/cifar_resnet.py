@@ -5,12 +5,11 @@ every second pixel, missing channels zero). For RGB and 10 classes ResNet-20 has
 Weights start as in arXiv:1502.01852 (normal, fan out).
 """
 
-import re
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ema_lab.models.backbone import Backbone
+from ema_lab.models.blocks import describe
 
 WIDTHS = (16, 32, 64)
 
@@ -77,5 +76,4 @@ class CifarResNet(nn.Module):
 
 def cifar_resnet(classes: int, channels: int, depth: int) -> Backbone:
     """Residual network with depth 6n+2 for small images (arXiv:1512.03385)."""
-    shortcuts = {"block_end": ("layer*.*.bn2",)}
-    return Backbone(CifarResNet(classes, channels, depth), re.compile(r"layer(\d+)(?:\.|$)"), shortcuts)
+    return describe(CifarResNet(classes, channels, depth))

@@ -16,14 +16,33 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     """Apply `attention` to the output of the submodule named `site`; return the child's name.
 
     Raises:
-        SpecError: If the submodule cannot carry a child of that name.
+        SpecError: If the submodule cannot carry a child of that name, or would call it itself.
     """
     target = module.get_submodule(site)
     child = next_child_name(target)
+    if isinstance(target, nn.Sequential | nn.ModuleDict | nn.ModuleList) and not _is_plain(target):
+        rule = f"a {type(target).__name__} runs whatever children it has: nothing can be placed after it"
+        raise SpecError(f"placement: {site!r}: {rule}")
     target.add_module(child, attention)
     if apply_inserted not in target._forward_hooks.values():
         target.register_forward_hook(apply_inserted)
     return f"{site}.{child}"
+
+
+def clear(module: nn.Module, site: str) -> None:
+    """Put an empty place where a submodule of the backbone is; a place that is empty stays."""
+    if not isinstance(module.get_submodule(site), _Cleared):
+        replace_submodule(module, site, _Cleared())
+
+
+def replace_submodule(module: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` where the submodule `name` is."""
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)
+
+
+class _Cleared(nn.Identity):
+    """Where a submodule of the backbone was taken out."""
 
 
 CHILD = re.compile(r"attention(_\d+)?")
@@ -40,8 +59,15 @@ def next_child_name(target: nn.Module) -> str:
     return name
 
 
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a sequence that passes its output through its last children by itself."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
 def apply_inserted(module: nn.Module, _inputs: Any, output: Any) -> Any:
     """Forward hook: pass the output through every inserted child, in the order of insertion."""
+    if _is_plain(module):
+        return output
     for name, child in module.named_children():
         if CHILD.fullmatch(name):
             output = child(output)

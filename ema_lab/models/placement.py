@@ -1,27 +1,32 @@
-"""Where attention goes: patterns over submodule names, resolved against a backbone."""
+"""Where attention goes: named places and patterns over submodule names, resolved against a backbone."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ema_lab.errors import SpecError
-from ema_lab.models.backbone import Backbone
+from ema_lab.models.backbone import Backbone, Block
 from ema_lab.specs.run import PlacementSpec
 
 SHOWN_NAMES = 12
+SQUEEZE_EXCITATIONS = {"SqueezeExcitation", "SqueezeExcite", "SEModule"}  # torchvision's, timm's two
 
 
 @dataclass(frozen=True)
 class Site:
-    """A submodule after which attention is inserted, and the shape of what it sees (no batch)."""
+    """A submodule after which attention is inserted, and the shape of what it sees (no batch).
+
+    With `replaces`, the submodule itself gives way to the attention.
+    """
 
     name: str
     channels: int
     height: int
     width: int
+    replaces: bool = False
 
 
 @dataclass
@@ -40,9 +45,11 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     Raises:
         SpecError: If a pattern matches nothing, or a match cannot carry attention.
     """
-    names = _matched_names(backbone, placement)
+    names = _squeeze_excitations(backbone) if placement.replace else _matched_names(backbone, placement)
+    names = _in_blocks(backbone, _in_stages(backbone, names, placement), placement)
     outputs = _trace(backbone.module, names, image_shape)
-    sites = [_site(name, output) for name, output in outputs.items()]
+    _refuse_channels_last(backbone.module, outputs, image_shape)
+    sites = [_site(name, output, replaces=bool(placement.replace)) for name, output in outputs.items()]
     kept = [site for site in sites if _wide_enough(site, placement)]
     if not kept:
         widths = sorted({site.channels for site in sites})
@@ -51,26 +58,65 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     return kept
 
 
+def _squeeze_excitations(backbone: Backbone) -> list[str]:
+    modules = backbone.module.named_modules()
+    names = [name for name, part in modules if type(part).__name__ in SQUEEZE_EXCITATIONS]
+    if not names:
+        raise SpecError("placement: replace: se finds no squeeze-and-excitation in this backbone")
+    return names
+
+
 def _matched_names(backbone: Backbone, placement: PlacementSpec) -> list[str]:
     names = [name for name, _ in backbone.module.named_modules() if name]
     chosen: dict[str, None] = {}
-    for pattern in _patterns(backbone, placement):
-        found = [name for name in names if glob_matches(pattern, name)]
+    for item in [placement.after] if isinstance(placement.after, str) else placement.after:
+        if item in backbone.places:
+            found = backbone.where(item)
+        else:
+            found = [name for name in names if glob_matches(item, name)]
         if not found:
-            raise SpecError(f"placement: {pattern!r} matches no submodule; {_what_exists(backbone, names)}")
+            raise SpecError(f"placement: {item!r} matches no submodule; {_what_exists(backbone, names)}")
         chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def _in_stages(backbone: Backbone, names: Sequence[str], placement: PlacementSpec) -> list[str]:
     if placement.stages is None:
-        return list(chosen)
-    inside = [name for name in chosen if backbone.stage_of(name) in placement.stages]
-    there = sorted({stage for name in chosen if (stage := backbone.stage_of(name)) is not None})
+        return list(names)
+    stages = {name: backbone.stage_of(name) for name in names}
+    there = sorted({stage for stage in stages.values() if stage is not None})
     if absent := set(placement.stages) - set(there):
         raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}")
-    return inside
+    return [name for name in names if stages[name] in placement.stages]
 
 
-def _patterns(backbone: Backbone, placement: PlacementSpec) -> list[str]:
-    given = [placement.after] if isinstance(placement.after, str) else placement.after
-    return [pattern for item in given for pattern in backbone.shortcuts.get(item, (item,))]
+def _in_blocks(backbone: Backbone, names: Sequence[str], placement: PlacementSpec) -> list[str]:
+    if placement.blocks == "all":
+        return list(names)
+    blocks = {name: block for name in names if (block := backbone.block_of(name))}
+    if not blocks:
+        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of")
+    numbers = sorted({block.number for block in blocks.values()})
+    if not isinstance(placement.blocks, str) and (absent := set(placement.blocks) - set(numbers)):
+        raise SpecError(f"placement: no match in block {sorted(absent)} of a stage; blocks there: {numbers}")
+    last = _last_numbers(backbone.blocks)
+    return [name for name, block in blocks.items() if _chosen(block, placement, last[block.stage])]
+
+
+def _last_numbers(blocks: Iterable[Block]) -> dict[int, int]:
+    return {block.stage: block.number for block in blocks}
+
+
+def _chosen(block: Block, placement: PlacementSpec, last: int) -> bool:
+    match placement.blocks:
+        case "first":
+            return block.number == 1
+        case "last":
+            return block.number == last
+        case "even":
+            return block.number % 2 == 0
+        case numbers:
+            return block.number in numbers
 
 
 def glob_matches(pattern: str, name: str) -> bool:
@@ -84,47 +130,71 @@ def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
     shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
     shown = list(shapes)[:SHOWN_NAMES]
     more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
-    return f"shortcuts: {', '.join(backbone.shortcuts)}; submodules: {', '.join(shown)}{more}"
+    return f"places: {', '.join(backbone.places) or 'none'}; submodules: {', '.join(shown)}{more}"
 
 
 def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, _Output]:
     """Run the backbone on the meta device; return what each named submodule puts out, in call order."""
-    outputs: dict[str, _Output] = {}
-
-    def watch(name: str) -> None:
-        def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            seen = outputs.setdefault(name, _Output())
-            seen.calls += 1
-            seen.shape = output.shape if isinstance(output, Tensor) else None
-
-        handles.append(module.get_submodule(name).register_forward_hook(record))
-
-    handles: list[torch.utils.hooks.RemovableHandle] = []
-    for name in names:
-        watch(name)
-    training = module.training
     try:
-        with torch.no_grad():
-            module.eval()(torch.empty(2, *image_shape, device="meta"))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        outputs = _outputs(module, names, image_shape)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SpecError(f"the backbone cannot take images of shape {tuple(image_shape)}: {reason}") from None
-    finally:
-        module.train(training)
-        for handle in handles:
-            handle.remove()
     if unused := [name for name in names if name not in outputs]:
         raise SpecError(f"placement: {unused[0]!r} is never called in a forward pass")
     return outputs
 
 
-def _site(name: str, output: _Output) -> Site:
+def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, _Output]:
+    outputs: dict[str, _Output] = {}
+
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        def record(_module: nn.Module, _inputs: object, output: object) -> None:
+            seen = outputs.setdefault(name, _Output())
+            seen.calls += 1
+            seen.shape = output.shape if isinstance(output, Tensor) else None
+
+        return module.get_submodule(name).register_forward_hook(record)
+
+    handles = [watch(name) for name in names]
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.empty(2, *image_shape, device="meta"))
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_shape: Sequence[int]) -> None:
+    """Refuse (B, H, W, C): its shape alone looks like (B, C, H, W), but it changes with the image.
+
+    A second pass with an image of twice the width tells the two apart. A backbone that takes one
+    image size only is not asked.
+    """
+    channels, height, width = image_shape
+    try:
+        wider = _outputs(module, list(outputs), (channels, height, 2 * width))
+    except (RuntimeError, ValueError, AssertionError):
+        return
+    for name, output in outputs.items():
+        first, second = output.shape, wider[name].shape
+        if first is not None and second is not None and first[:3] != second[:3]:
+            raise SpecError(
+                f"placement: the output of {name!r} is not (B, C, H, W): for an image of twice the width "
+                f"{tuple(first)} becomes {tuple(second)}"
+            )
+
+
+def _site(name: str, output: _Output, *, replaces: bool) -> Site:
     if output.calls > 1:
         raise SpecError(f"placement: {name!r} is called {output.calls} times in a forward pass, not once")
     if output.shape is None or len(output.shape) != 4:
         shape = None if output.shape is None else tuple(output.shape)
         raise SpecError(f"placement: the output of {name!r} is not (B, C, H, W), got {shape}")
-    return Site(name, *output.shape[1:])
+    return Site(name, *output.shape[1:], replaces=replaces)
 
 
 def _wide_enough(site: Site, placement: PlacementSpec) -> bool:

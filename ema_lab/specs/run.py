@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -12,6 +12,8 @@ from pydantic import (
     PlainValidator,
     Strict,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -21,7 +23,7 @@ from ema_lab.errors import SpecError
 from ema_lab.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
-from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, with_suggestions
+from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
 
 RUN_ID_LENGTH = 16
 
@@ -35,6 +37,17 @@ class NamedSpec(Spec):
     def resolved(self) -> dict[str, Any]:
         return {"name": self.name, **self.options}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, and those of what it is made `of`."""
+        inner = self.options.get("of")
+        below = NamedSpec(name=inner["name"], options=_without_name(inner)).names if inner else ()
+        return (self.name, *below)
+
+
+def _without_name(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if key != "name"}
+
 
 def named(registry: Registry, value: object) -> NamedSpec:
     """Read `name` or `{name: ..., option: ...}`, with the options checked against the signature."""
@@ -47,8 +60,19 @@ def named(registry: Registry, value: object) -> NamedSpec:
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise invalid(registry.kind, "must be a name or a mapping with a name", value=value)
     name = value["name"]
-    options = {key: item for key, item in value.items() if key != "name"}
+    options = _without_name(value)
+    if "of" in options:
+        options["of"] = _wrapped(registry, options["of"])
     return NamedSpec(name=name, options=checked_options(registry, name, options, "name"))
+
+
+def _wrapped(registry: Registry, value: object) -> dict[str, Any]:
+    """Read the spec that a wrapper is made `of`."""
+    try:
+        return named(registry, value).resolved()
+    except ValidationError as error:
+        details = [{**item, "loc": ("of", *item["loc"])} for item in error.errors(include_url=False)]
+        raise merged(registry.kind, details) from None  # type: ignore[arg-type]
 
 
 def checked_options(
@@ -73,13 +97,41 @@ AttentionSpec = Annotated[
 ]
 
 
+Numbers = Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
+Blocks = Annotated[
+    Literal["all", "first", "last", "even"] | Numbers,
+    WrapValidator(lambda value, check: _blocks(value, check)),
+]
+
+
+def _blocks(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Say in one line what pydantic would say once per kind of value."""
+    try:
+        return check(value)
+    except ValidationError:
+        rule = "must be all, first, last, even, or a list of numbers within each stage, from 1"
+        raise problem(f"{rule}, got {value!r}") from None
+
+
 class PlacementSpec(Spec):
-    """Where attention goes: after which submodules, in which stages, at which widths."""
+    """Where attention goes: after which submodules, in which stages and blocks, at which widths.
+
+    `blocks` are counted within each stage. `replace: se` puts it in the place of the backbone's own
+    squeeze-and-excitation modules, instead of after something.
+    """
 
     after: str | Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = "block_end"
-    stages: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)] | None = None
+    replace: Literal["se"] | None = None
+    stages: Numbers | None = None
+    blocks: Blocks = "all"
     min_channels: PositiveInt | None = None
     max_channels: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _after_or_replace(self) -> Self:
+        if self.replace and "after" in self.model_fields_set:
+            raise invalid("placement", "stands in for `after`: leave one of them out", "replace")
+        return self
 
 
 class InsertionSpec(Spec):

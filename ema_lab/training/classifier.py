@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ema_lab.models.dropout import set_step
 from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
 from ema_lab.training.optimisation import build_optimizer, build_schedule
@@ -19,8 +20,8 @@ class DivergedError(RuntimeError):
 class Classifier(LightningModule):
     """Trains `model` with cross-entropy as the recipe says.
 
-    Before each step torch's generators are seeded by (seed, step), so that dropout is the same after
-    a resume and no variant's draws shift another's.
+    Before each step the model's dropout layers are told the step, and torch's generators are seeded by
+    (seed, step) for what else draws numbers, so that a resumed run draws the same.
     """
 
     def __init__(self, spec: RunSpec, model: nn.Module, steps_per_epoch: int) -> None:
@@ -39,6 +40,7 @@ class Classifier(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(hash_counters(self.spec.seed, "step", self.global_step))
+        set_step(self.model, self.global_step)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels, _ = batch

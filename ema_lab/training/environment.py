@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 import subprocess
 from functools import cache
@@ -13,6 +14,7 @@ import torch
 from ema_lab.specs.recipe import RecipeSpec
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn")
+OPTIONAL_PACKAGES = ("timm",)
 
 
 def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def _processor() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version(), "ema-lab": importlib.metadata.version("ema-lab")}
-    return found | {package: importlib.metadata.version(package) for package in PACKAGES}
+    installed = [*PACKAGES, *(name for name in OPTIONAL_PACKAGES if importlib.util.find_spec(name))]
+    return found | {package: importlib.metadata.version(package) for package in installed}
 
 
 @cache

@@ -17,7 +17,8 @@ CHANNELS = 128
 SIZES = [(1, 1), (1, 6), (5, 1), (7, 7), (8, 13)]
 Setting = tuple[str, Mapping[str, Any]]
 SETTINGS: list[Setting] = [
-    *((name, {}) for name in attentions()),
+    *((name, {}) for name in attentions() if name not in {"frozen", "matched"}),
+    ("matched", {"of": {"name": "se"}}),
     ("cbam", {"spatial": False}),
     ("ema", {"groups": 128}),
     ("ema", {"norm": "none", "cross_spatial": "none"}),

@@ -13,10 +13,12 @@ FORMULAS: Mapping[str, Callable[[int], int]] = {
     "cbam": lambda c: 2 * c * (c // 16) + c // 16 + c + 2 * 49 + 2,
     "eca": lambda c: {128: 5, 256: 5, 512: 5}[c],
     "ema": lambda c: 10 * (c // 32) ** 2 + 4 * (c // 32),
+    "frozen": lambda c: 2 * c * (c // 16),
     "gam": lambda c: 25 * c**2 + 5 * c,
     "gc": lambda c: 2 * c * (c // 16) + 2 * c + 3 * (c // 16) + 1,
     "ge": lambda c: 0,
     "identity": lambda c: 0,
+    "matched": lambda c: 2 * c * (c // 16),
     "nam": lambda c: 2 * c,
     "none": lambda c: 0,
     "random_gate": lambda c: 0,
@@ -47,7 +49,8 @@ def count_parameters(name: str, channels: int, **options: object) -> int:
 @pytest.mark.parametrize("name", attentions())
 @pytest.mark.parametrize("channels", [128, 256, 512])
 def test_a_module_has_as_many_parameters_as_its_formula(name: str, channels: int) -> None:
-    assert count_parameters(name, channels) == FORMULAS[name](channels)
+    of = {"of": {"name": "se"}} if name in {"frozen", "matched"} else {}
+    assert count_parameters(name, channels, **of) == FORMULAS[name](channels)
 
 
 @pytest.mark.parametrize(

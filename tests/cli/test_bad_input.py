@@ -34,7 +34,7 @@ DEFINITIONS = {
     "unknown attention": ("name: se,", "name: sea,", ["tiny.yaml:11", "'sea'", "did you mean 'se'?"]),
     "unknown option": ("reduction: 4", "reductio: 4", ["'reductio'", "did you mean 'reduction'?"]),
     "option of a wrong type": ("reduction: 4", "reduction: four", ["tiny.yaml:11", "valid integer"]),
-    "unknown backbone": ("resnet20", "resnet21", ["tiny.yaml:4", "known: resnet101"]),
+    "unknown backbone": ("resnet20", "resnet21", ["tiny.yaml:4", "known: convnext_base"]),
     "unknown data set": ("synthetic", "synthetik", ["tiny.yaml:5", "did you mean 'synthetic'?"]),
     "unknown key": ("baseline", "basline", ["tiny.yaml:8", "did you mean 'baseline'?"]),
     "unknown key of a recipe": ("epochs: 1", "epoch: 1, epochs: 1", ["recipe.epoch", "'epochs'"]),
@@ -98,7 +98,7 @@ MODELS = {
     "a pattern that matches nothing": (
         "block_end",
         "blok_end",
-        ["'blok_end' matches no submodule", "shortcuts: block_end", "layer1"],
+        ["'blok_end' matches no submodule", "places: after_conv1, after_conv2, block_end", "layer1"],
     ),
     "a stage that is not there": (
         "after: block_end",

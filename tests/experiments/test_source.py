@@ -119,6 +119,18 @@ def test_what_an_imported_file_imports_counts_too():
     assert {path.name for path in hashed} >= {"triplet.py", "spatial_gate.py", "check.py"}
 
 
+def test_the_source_of_a_wrapped_module_counts(make_spec):
+    plain, wrapped, other = (
+        source_hashes(make_spec(attention))["module"]
+        for attention in (
+            "se",
+            {"name": "frozen", "of": {"name": "se"}},
+            {"name": "frozen", "of": {"name": "ca"}},
+        )
+    )
+    assert len({plain, wrapped, other}) == 3
+
+
 def test_a_changed_file_beside_a_users_module_changes_its_hash(tmp_path):
     (tmp_path / "mine.py").write_text("from helper import scale\n")
     for text, expected in (("scale = 1\n", True), ("scale = 1  # one\n", True), ("scale = 22\n", False)):
@@ -129,12 +141,17 @@ def test_a_changed_file_beside_a_users_module_changes_its_hash(tmp_path):
         assert (digest == sorted(map(syntax_hash, ["from helper import scale\n", "scale = 1\n"]))) is expected
 
 
+TIMM = {"attention": [], "backbone": ["timm/resnet18"], "data set": []}
+
+
 def test_every_file_that_decides_a_result_belongs_to_a_part():
     package = Path(ema_lab.__file__).parent
     only_reports = {"training/environment.py", "training/tracker.py", "data/load.py"}
     shared = {package / name for names in source._SHARED.values() for name in names}
     tables = (source.ATTENTIONS, source.BACKBONES, source.DATASETS)
-    named = source._with_imports(source._file(table, name) for table in tables for name in table)
+    named = source._with_imports(
+        source._file(table, name) for table in tables for name in [*table, *TIMM[table.kind]]
+    )
     present = {path for layer in ("models", "data", "training") for path in (package / layer).rglob("*.py")}
     forgotten = {str(path.relative_to(package)) for path in present - shared - named}
     assert {name for name in forgotten if not name.endswith("__init__.py")} <= only_reports

@@ -63,6 +63,11 @@ def with_value(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     return {**tree, head: with_value(tree.get(head, {}), rest, value) if rest else value}
 
 
+def needed(name: str) -> dict[str, Any]:
+    """Return the shortest spec of an attention module."""
+    return {"name": name} | ({"of": {"name": "se"}} if "of" in ATTENTIONS.options(name) else {})
+
+
 def run_id(tree: dict[str, Any], **changes: Any) -> str:
     """Return the id of a tree with changed values; `__` in a keyword stands for the dot."""
     for key, value in changes.items():
@@ -112,7 +117,7 @@ def test_a_resolved_spec_reads_back_as_the_same_run(tree):
     seed=st.integers(0, 2**63 - 1), attention=st.sampled_from(list(ATTENTIONS)), epochs=st.integers(2, 500)
 )
 def test_whatever_is_chosen_reads_back_as_the_same_run(seed, attention, epochs):
-    tree = with_value(with_value(DIGITS, "model.attention", attention), "recipe.epochs", epochs)
+    tree = with_value(with_value(DIGITS, "model.attention", needed(attention)), "recipe.epochs", epochs)
     spec = RunSpec.model_validate({**tree, "seed": seed})
     assert RunSpec.model_validate(spec.resolved()).run_id == spec.run_id
 
@@ -157,11 +162,35 @@ def test_a_key_at_its_default_is_as_good_as_absent(key, default):
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_options_at_their_defaults_are_left_out(name):
-    defaults = {key: option.default for key, option in ATTENTIONS.options(name).items()}
-    plain = RunSpec.model_validate(with_value(DIGITS, "model.attention", name))
-    spelt = RunSpec.model_validate(with_value(DIGITS, "model.attention", {"name": name, **defaults}))
+    short = needed(name)
+    defaults = {key: option.default for key, option in ATTENTIONS.options(name).items() if key != "of"}
+    plain = RunSpec.model_validate(with_value(DIGITS, "model.attention", short))
+    spelt = RunSpec.model_validate(with_value(DIGITS, "model.attention", {**short, **defaults}))
     assert spelt.run_id == plain.run_id
-    assert spelt.model.attention.resolved() == {"name": name}
+    assert spelt.model.attention.resolved() == short
+
+
+def test_a_wrapped_module_is_resolved_as_any_other():
+    def frozen(of):
+        return run_id(DIGITS, model__attention={"name": "frozen", "of": of})
+
+    assert frozen("ema") == frozen({"name": "ema"}) == frozen({"name": "ema", "groups": 32})
+    assert frozen({"name": "ema", "groups": 8}) != frozen("ema") != frozen("se")
+
+
+@pytest.mark.parametrize(
+    ("of", "loc", "message"),
+    [
+        ("emma", ("of", "name"), "no attention is named 'emma'; did you mean 'ema'"),
+        ({"name": "ema", "group": 8}, ("of", "group"), "no key is named 'group'; did you mean 'groups'"),
+        ({"name": "ema", "groups": "8"}, ("of", "groups"), "valid integer"),
+        (None, ("of",), "must name one of"),
+    ],
+)
+def test_what_is_wrong_in_a_wrapped_module_is_located_there(of, loc, message):
+    with pytest.raises(ValidationError, match=message) as caught:
+        run_id(DIGITS, model__attention={"name": "frozen", "of": of})
+    assert caught.value.errors()[0]["loc"] == ("model", "attention", *loc)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Dropout whose masks depend on (seed, name, step) alone.
+
+Torch's dropout takes the next numbers of one generator: another layer with dropout before it, or
+another device, changes its mask. Here each layer's mask is an integer hash of the seed, the layer's
+qualified name, the step and the position, so it is the same in every variant, after a resume and on
+every device. Dropout that code calls as a function is not reached; it follows torch's generator, which
+is seeded before each step.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ema_lab.models.insertion import replace_submodule
+from ema_lab.randomness import chosen_with, hash_counters, hash_indices
+
+Per = Literal["element", "channel", "image", "batch"]
+
+
+class SeededDropout(nn.Module):
+    """Sets a fraction `p` of the elements (or channels, images, batches) to zero in training.
+
+    The others are divided by 1 - p if `rescale`. `step` is not part of the state dict.
+    """
+
+    step: Tensor
+
+    def __init__(self, p: float, per: Per, key: int, *, rescale: bool = True) -> None:
+        super().__init__()
+        self.p = p
+        self.per = per
+        self.key = key
+        self.rescale = rescale
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = {"element": x.dim(), "channel": 2, "image": 1, "batch": 0}[self.per]
+        shape = x.shape[:kept] + (1,) * (x.dim() - kept)
+        positions = torch.arange(shape.numel(), device=x.device)
+        bits = hash_indices(hash_indices(self.key, self.step.to(x.device)), positions)
+        mask = (~chosen_with(self.p, bits)).to(x.dtype).reshape(shape)
+        return x * (mask / (1 - self.p) if self.rescale and self.p < 1 else mask)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, per={self.per}"
+
+
+def seed_dropout(model: nn.Module, seed: int) -> None:
+    """Replace the dropout layers of a model, those of torchvision and timm included, by seeded ones."""
+    for name, layer in list(model.named_modules()):
+        key = hash_counters(seed, "dropout", name)
+        if (seeded := _seeded(layer, key)) is not None:
+            replace_submodule(model, name, seeded)
+
+
+def set_step(model: nn.Module, step: int) -> None:
+    """Tell every seeded dropout layer the step whose mask it is to use."""
+    for layer in model.modules():
+        if isinstance(layer, SeededDropout):
+            layer.step.fill_(step)
+
+
+def _seeded(layer: nn.Module, key: int) -> SeededDropout | None:
+    match type(layer).__name__, layer:
+        case "Dropout", nn.Dropout():
+            return SeededDropout(layer.p, "element", key)
+        case "Dropout2d", nn.Dropout2d():
+            return SeededDropout(layer.p, "channel", key)
+        case "StochasticDepth", _:  # torchvision
+            per: Per = "image" if layer.mode == "row" else "batch"
+            return SeededDropout(float(layer.p), per, key)  # type: ignore[arg-type]
+        case "DropPath", _:  # timm
+            return SeededDropout(
+                float(layer.drop_prob or 0),  # type: ignore[arg-type]
+                "image",
+                key,
+                rescale=bool(layer.scale_by_keep),
+            )
+    return None

@@ -1,0 +1,109 @@
+"""Parameters of the papers' models, all and without those of norms, as measured on their authors' code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ema_lab.cost.measure import count_parameters
+from ema_lab.models.build import build_model
+
+MEASURED = json.loads((Path(__file__).parent / "data" / "complexity.json").read_text())
+MODULES = {
+    "none": "none",
+    "SE16": {"name": "se", "reduction": 16},
+    "CBAM": {"name": "cbam", "reduction": 16},
+    "CBAM16": {"name": "cbam", "reduction": 16},
+    "BAM": "bam",
+    "SA64": {"name": "sa", "groups": 64},
+    "SA32": {"name": "sa", "groups": 32},
+    "ECA3": {"name": "eca", "kernel_size": 3},
+    "ECAad": "eca",
+    "NAM": "nam",
+    "CA32": {"name": "ca", "reduction": 32},
+    "CA16": {"name": "ca", "reduction": 16},
+    "Triplet": "triplet",
+    "SimAM": "simam",
+    "GAM4": {"name": "gam", "reduction": 4},
+    **{f"EMA{groups}": {"name": "ema", "groups": groups} for groups in (4, 8, 16, 32, 64)},
+}
+AFTER = {  # `relu2` is one module that each block calls three times: its norm has the same channels
+    "bn3": {"after": "block_end"},
+    "relu2": {"after": "**.bn2"},
+    "stage_end": {"after": "stage_end"},
+}
+BLOCKS = {
+    "all": {},
+    "": {},
+    "first": {"blocks": "first"},
+    "last": {"blocks": "last"},
+    "notfirst": {"blocks": list(range(2, 24))},
+}
+AFTER_DEPTHWISE = {"after": "after_depthwise", "min_channels": 33}  # the blocks that expand
+WIDE = {**AFTER_DEPTHWISE, "min_channels": 145}
+MOBILENET = {
+    "baseline d-li14": ("none", {}),
+    "official mbv2_ca (CA repo)": ("ca", AFTER_DEPTHWISE),
+    "SE r16 nobias": ({"name": "se", "reduction": 16}, AFTER_DEPTHWISE),
+    "SE r24 nobias": ({"name": "se", "reduction": 24}, AFTER_DEPTHWISE),
+    "SE r24 bias": ({"name": "se", "reduction": 24, "bias": True}, AFTER_DEPTHWISE),
+    "CBAM r16": ({"name": "cbam", "reduction": 16}, AFTER_DEPTHWISE),
+    "CBAM r24": ({"name": "cbam", "reduction": 24}, AFTER_DEPTHWISE),
+    "EMA f8 dw all": ({"name": "ema", "groups": 8}, AFTER_DEPTHWISE),
+    "EMA f32 dw mid>384": ("ema", {**AFTER_DEPTHWISE, "min_channels": 385}),
+    **{f"EMA f{groups} dw mid>144": ({"name": "ema", "groups": groups}, WIDE) for groups in (8, 16, 32, 64)},
+}
+
+
+def resnet_placement(row):
+    if row["place"] == "NAMrepo":
+        return {"after": "layer?", "stages": [1, 2, 3]} if row["att"] == "BAM" else AFTER["bn3"]
+    placement = {**AFTER[row["place"]], **BLOCKS[row["which"]]}
+    if isinstance(row["stages"], list):
+        placement["stages"] = row["stages"]
+    if placement.get("blocks") and row["depth"] == 50 and isinstance(placement["blocks"], list):
+        placement["blocks"] = list(range(2, 7))
+    return placement
+
+
+def row_name(row):
+    return " ".join(str(row[key]) for key in ("depth", "att", "place", "stages", "which"))
+
+
+@pytest.mark.parametrize("row", MEASURED["resnet_cifar"], ids=row_name)
+def test_every_resnet_has_its_measured_parameters(make_spec, row):
+    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
+    spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
+    parameters = row["params"]
+    assert count_parameters(build_model(spec, device="meta")) == {
+        "parameters": parameters,
+        "parameters_without_norm": parameters - row["norm_params"],
+    }
+
+
+@pytest.mark.parametrize("name", MOBILENET)
+@pytest.mark.parametrize("backbone", ["mobilenet_v2", "timm/mobilenetv2_100"])
+def test_every_mobilenet_has_its_measured_parameters(make_spec, backbone, name):
+    (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
+    attention, placement = MOBILENET[name]
+    model = {"backbone": backbone, "placement": placement}
+    spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
+    assert count_parameters(build_model(spec, device="meta")) == {
+        "parameters": row["params"],
+        "parameters_without_norm": row["params"] - row["norm_params"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("baseline d-li14", 3_504_872),
+        ("SE r24 bias", 3_888_208),
+        ("CBAM r24", 3_889_808),
+        ("official mbv2_ca (CA repo)", 3_950_648),
+        ("EMA f32 dw mid>144", 3_549_272),
+    ],
+)
+def test_the_measured_mobilenets_are_those_of_the_paper(name, parameters):
+    (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
+    assert row["params"] == parameters
