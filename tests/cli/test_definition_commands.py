@@ -206,17 +206,22 @@ def test_the_statistics_of_a_new_data_set_are_those_of_its_images(command):
     assert (pixels.mean().item(), pixels.std().item()) == pytest.approx((*facts.mean, *facts.std), abs=0.01)
 
 
-def test_a_new_backbone_classifies_images_and_says_what_it_takes(command, folder, monkeypatch):
+def test_a_new_backbone_goes_through_every_command_at_once(command):
     written = command("new", "backbone", "my_net")
     assert (written.code, written.out) == (0, "my_net.py\n")
-    assert "{backbone: 'my_net:my_net', placement: {after: 'blocks.*.norm2'}}" in written.err
+    use = "{backbone: 'my_net:my_net', placement: {after: 'blocks.*.norm2'}}"
+    assert use in written.err
     assert "width: int (default 16)" in command("show", "backbone", "my_net:my_net").out
     net = BACKBONES.build("my_net:my_net", 5, 1, width=8)
     logits = net(torch.randn(2, 1, 16, 16))
     assert logits.shape == (2, 5)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
-    assert net.blocks[2].norm2.num_features == 32
+    text = TINY.replace("{backbone: resnet20, placement: {after: block_end}}", use)
+    Path("ablations/tiny.yaml").write_text(text)
+    assert command("plan", "tiny", "--check").code == 0
+    trained = command("run", "tiny", "--smoke", "--device", "cpu")
+    assert trained.code == 0, trained.err
 
 
 @pytest.mark.parametrize(
