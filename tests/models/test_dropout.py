@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torchvision.ops import StochasticDepth
 
 from ema_lab.models.build import build_model
@@ -83,7 +84,7 @@ def test_backbones_lose_their_own_dropout(make_spec, backbone):
 def test_it_compiles_and_takes_a_new_step_without_compiling_again():
     module = seeded().train()
     torch.compiler.reset()
-    compilations = torch._dynamo.testing.CompileCounter()
+    compilations = CompileCounter()
     compiled = torch.compile(module, backend=compilations, fullgraph=True)
     x = torch.randn(4, 8, 3, 3)
     for step in range(3):
