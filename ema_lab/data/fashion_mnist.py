@@ -8,6 +8,7 @@ from torchvision.datasets import FashionMNIST
 
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.torchvision_files import open_splits
+from ema_lab.files import whole
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
@@ -27,7 +28,5 @@ def unpack(source: Path, target: Path) -> None:
     """Decompress the four files to where torchvision looks for them, each whole or not at all."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.glob("*-ubyte.gz")):
-        partial = target / f"{file.stem}.partial"
-        with gzip.open(file) as compressed, partial.open("wb") as plain:
+        with whole(target / file.stem) as partial, gzip.open(file) as compressed, partial.open("wb") as plain:
             shutil.copyfileobj(compressed, plain)
-        partial.replace(target / file.stem)

@@ -1,5 +1,6 @@
 """One run, from its lock to its record: what every engine calls in its workers."""
 
+import logging
 import math
 import traceback
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome, Train
 from ema_lab.specs.run import RunSpec
 
+logger = logging.getLogger(__name__)
 Result = Literal["done", "elsewhere", "failed", "busy", "killed"]
 
 
@@ -42,7 +44,11 @@ class Claim:
                 return "elsewhere"
             if state == "failed":
                 return "failed"
-            return self._attempt(task)
+            try:
+                return self._attempt(task)
+            except OSError as error:  # a full disk, say: the attempt has no outcome, and counts as killed
+                logger.error("%s: the store cannot be written: %s", run_id, error)
+                return "killed"
 
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
@@ -55,7 +61,7 @@ class Claim:
             self.store.end(run_id, attempt, "interrupted")
             raise
         except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
-            record = _failed(run_id, attempt.number, error)
+            record = failed_record(run_id, attempt.number, error)
             self.store.write(record)
         self.store.end(run_id, attempt, record.status)
         return record.status
@@ -79,7 +85,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
     )
 
 
-def _failed(run_id: str, attempt: int, error: BaseException) -> RunRecord:
+def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:
     message = str(error).strip().splitlines()
     details = ErrorRecord(
         kind=type(error).__name__,

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ema_lab.errors import StoreError
 from ema_lab.experiments.record import Attempt, RunRecord
+from ema_lab.files import remove_leftovers, write_text
 from ema_lab.registry import unknown_name
 from ema_lab.specs.run import RunSpec
 
@@ -142,14 +143,18 @@ class RunStore:
             lock.release()
 
     def begin(self, spec: RunSpec, device: str = "") -> Attempt:
-        """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock."""
+        """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock.
+
+        Only records and checkpoints are flushed to the disk: a power cut may cost an attempt's mention.
+        """
         folder = self.folder(spec.run_id)
         try:
             (folder / "attempts").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder} cannot be made a run folder: {error.strerror}") from None
         if not (folder / "spec.json").exists():
-            write_json(folder / "spec.json", spec.resolved())
+            write_json(folder / "spec.json", spec.resolved(), durable=False)
+        remove_leftovers(folder)
         number = max((attempt.number for attempt in self.attempts(spec.run_id)), default=0) + 1
         attempt = Attempt(
             number=number, host=socket.gethostname(), pid=os.getpid(), device=device, started=_now()
@@ -168,7 +173,7 @@ class RunStore:
 
     def _write_attempt(self, run_id: str, attempt: Attempt) -> None:
         path = self.folder(run_id) / "attempts" / f"{attempt.number}.json"
-        write_json(path, attempt.model_dump(mode="json"))
+        write_json(path, attempt.model_dump(mode="json"), durable=False)
 
     def load_model(self, run_id: str) -> Any:
         """Return a finished run's model (an `nn.Module` in eval mode) with the reported weights.
@@ -184,15 +189,10 @@ class RunStore:
         return load_model(self.spec(run_id), self.folder(run_id))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside `path` and rename it into place, so that no reader sees half a file."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write JSON, whole or not at all."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(f"{text}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_text(path, f"{text}\n", durable=durable)
 
 
 def _read_json(path: Path) -> Any:

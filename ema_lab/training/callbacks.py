@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.data.module import ImageData
+from ema_lab.files import whole, write_text
 from ema_lab.specs.metric import METRICS
 from ema_lab.training.classifier import Classifier
 from ema_lab.training.evaluation import predict
@@ -61,10 +61,9 @@ class EpochEnd(Callback):
             if self._chooses:
                 self._keep_if_best(pl_module, metrics["top1"], trainer.current_epoch + 1)
         self.rows.append(row)
-        write_text(self.folder / "curve.csv", render_curve(self.rows))
-        partial = self.folder / "last.ckpt.partial"
-        trainer.save_checkpoint(partial)
-        partial.replace(self.folder / "last.ckpt")
+        write_text(self.folder / "curve.csv", render_curve(self.rows), durable=False)
+        with whole(self.folder / "last.ckpt") as partial:
+            trainer.save_checkpoint(partial)
         self.report(row)
 
     def _keep_if_best(self, module: Classifier, top1: float, epoch: int) -> None:
@@ -98,9 +97,8 @@ class EpochEnd(Callback):
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:
     """Write a model's state dict and its epoch, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"state_dict": model.state_dict(), "epoch": epoch}, partial)
-    partial.replace(path)
+    with whole(path) as partial:
+        torch.save({"state_dict": model.state_dict(), "epoch": epoch}, partial)
 
 
 def render_curve(rows: list[Row]) -> str:
@@ -110,13 +108,3 @@ def render_curve(rows: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -1,6 +1,5 @@
 """Predictions of a model on a split: one code path for validation, the final test and `eval`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ema_lab.data.loading import Batch
 from ema_lab.data.module import ImageData
+from ema_lab.files import whole
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.training.metrics import classification_metrics
 
@@ -28,8 +28,7 @@ class Predictions:
 
     def write(self, path: Path, split: str) -> None:
         """Write a compressed npz file, whole or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 logits=self.logits.numpy(),
@@ -37,9 +36,6 @@ class Predictions:
                 indices=self.indices.numpy(),
                 split=np.array(split),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
 
 def predict(

@@ -1,5 +1,6 @@
 """Train one run: model, data, recipe and seed in, metrics out."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from ema_lab.data.module import ImageData
+from ema_lab.files import set_aside
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
@@ -53,12 +55,11 @@ def train(
     model = build_model(spec)
     epoch_end = EpochEnd(job.folder, data, report)
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end])
-    checkpoint = job.folder / "last.ckpt"
     try:
         trainer.fit(
             Classifier(spec, model, len(data.train_dataloader())),
             datamodule=data,
-            ckpt_path=checkpoint if checkpoint.is_file() else None,
+            ckpt_path=checkpoint_to_resume(job.folder),
             weights_only=True,
         )
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
@@ -78,6 +79,20 @@ def train(
         environment=environment(device, spec.recipe),
         data_sha256=data.splits.sha256,
     )
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Return the checkpoint of the last finished epoch; one that cannot be read is set aside, and said."""
+    path = folder / "last.ckpt"
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # torch raises what its readers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        warnings.warn(f"{set_aside(path)} cannot be read ({reason}): the run starts again", stacklevel=2)
+        return None
+    return path
 
 
 def evaluate(model: nn.Module, data: ImageData, split: str, device: torch.device) -> Predictions:

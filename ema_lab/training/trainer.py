@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 
 from ema_lab.errors import SpecError
@@ -41,6 +42,7 @@ def build_trainer(
     # Batches are made by vectorised code in the process itself; loader workers would slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     exact_arithmetic()
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -50,6 +52,7 @@ def build_trainer(
         deterministic="warn",
         benchmark=False,
         callbacks=list(callbacks),
+        plugins=[LightningEnvironment()],  # one process: a Slurm job around it is the engine's matter
         default_root_dir=folder,
         limit_val_batches=0,
         num_sanity_val_steps=0,

@@ -94,13 +94,23 @@ def stop_after(monkeypatch):
     return stop
 
 
-@pytest.mark.parametrize("loader_workers", [0, 2])
-@pytest.mark.parametrize("protocol", ["last", "best-val"])
+@pytest.mark.parametrize(
+    ("backbone", "loader_workers", "protocol"),
+    [
+        ("resnet20", 0, "last"),
+        ("resnet20", 0, "best-val"),
+        ("resnet20", 2, "last"),  # worker processes stay from epoch to epoch
+        ("resnet20", 2, "best-val"),
+        ("mobilenet_v2", 0, "last"),  # dropout
+        ("efficientnet_b0", 2, "last"),  # dropout and stochastic depth
+    ],
+)
 def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
-    make_spec, tmp_path, machine, stop_after, loader_workers, protocol
+    make_spec, tmp_path, machine, stop_after, backbone, loader_workers, protocol
 ):
     spec = make_spec(
-        EMA,
+        {**EMA, "groups": 1} if backbone != "resnet20" else EMA,
+        model={"backbone": backbone},
         recipe={"epochs": 3, "protocol": protocol, "schedule": {"name": "cosine", "warmup_epochs": 1}},
         data={"val_images": 10},
     )
@@ -125,6 +135,26 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
     assert without_time == [
         {k: v for k, v in row.items() if k != "train_seconds"} for row in curve(tmp_path / "whole")
     ]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty"])
+def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_the_run_starts_again(
+    make_spec, tmp_path, machine, stop_after, damage
+):
+    spec = make_spec(EMA)
+    train(spec, folder(tmp_path / "whole"), machine)
+    job = folder(tmp_path / "damaged")
+    stop_after(1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(spec, job, machine)
+    content = (job.folder / "last.ckpt").read_bytes()
+    (job.folder / "last.ckpt").write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    stop_after(None)
+    with pytest.warns(UserWarning, match=r"last.ckpt.damaged-1 cannot be read \(.*: the run starts again"):
+        train(spec, job, machine)
+    expected = final_weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[key]) for key, value in final_weights(job.folder).items())
+    assert (job.folder / "last.ckpt.damaged-1").is_file()
 
 
 def test_ctrl_c_while_training_reaches_the_caller(make_spec, tmp_path, machine, stop_after, monkeypatch):

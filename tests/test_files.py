@@ -1,0 +1,56 @@
+"""Files are there whole or not at all."""
+
+import os
+
+import pytest
+
+from ema_lab.files import remove_leftovers, set_aside, whole, write_text
+
+
+def test_a_file_appears_whole_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "a.json"
+    with whole(path) as partial:
+        partial.write_text("half")
+        assert not path.exists()
+    assert path.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+
+    def fail():
+        with whole(path) as partial:
+            partial.write_text("new")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_what_must_outlast_a_power_cut_is_flushed(tmp_path, monkeypatch, durable):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    write_text(tmp_path / "a", "text", durable=durable)
+    assert bool(flushed) is durable
+
+
+def test_what_cannot_be_read_is_renamed_and_never_overwritten(tmp_path):
+    names = []
+    for text in ("one", "two"):
+        (tmp_path / "a.ckpt").write_text(text)
+        names.append(set_aside(tmp_path / "a.ckpt").name)
+    assert names == ["a.ckpt.damaged-1", "a.ckpt.damaged-2"]
+    assert (tmp_path / "a.ckpt.damaged-1").read_text() == "one"
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    for name in ("record.json.12.partial", "record.json", "partial"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["partial", "record.json"]
