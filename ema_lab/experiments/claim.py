@@ -13,7 +13,7 @@ from ema_lab.job import RunJob, RunOutcome, Train
 from ema_lab.specs.run import RunSpec
 
 logger = logging.getLogger(__name__)
-Result = Literal["done", "elsewhere", "failed", "busy", "killed"]
+Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
 
 
 def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:
+    """Return the record of an attempt that ended with an error."""
     message = str(error).strip().splitlines()
     details = ErrorRecord(
         kind=type(error).__name__,
