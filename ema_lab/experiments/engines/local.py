@@ -101,7 +101,14 @@ def _context() -> Any:
     context.set_forkserver_preload(["ema_lab.preload"])  # imports are paid once
     with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
         multiprocessing.forkserver.ensure_running()
+    first = context.Process(target=_nothing)
+    first.start()
+    first.join()  # until it has imported: a pool that is stopped before would leave workers half-born
     return context
+
+
+def _nothing() -> None:
+    """Do nothing, in a process that shows that the server is ready."""
 
 
 @contextmanager
