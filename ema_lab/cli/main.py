@@ -1,6 +1,6 @@
 """The command line: the only layer that prints, parses arguments and exits.
 
-Exit codes: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted.
+Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 interrupted.
 """
 
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ema_lab.cli import definitions, execution, results
+from ema_lab.cli import check, definitions, execution, results
 from ema_lab.errors import EmaLabError, UnknownNameError
 from ema_lab.registry import unknown_name
 
@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (definitions, execution, results):
+for commands in (definitions, check, execution, results):
     commands.register(app)
 
 
