@@ -88,7 +88,7 @@ def _kind(target: str, given: str | None) -> str:
     if given is not None and given not in REGISTRIES:
         raise UnknownNameError(unknown_name("kind to check", given, REGISTRIES))
     if ":" not in target:
-        found = [kind for kind, registry in REGISTRIES.items() if target in registry]
+        found = [kind for kind, registry in REGISTRIES.items() if target in list(registry)]
         if given is not None:
             _ = REGISTRIES[given][target]  # says what there is
             return given

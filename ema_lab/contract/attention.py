@@ -174,13 +174,22 @@ def _options_have_an_effect(case: AttentionCase) -> str:
 
 
 def _effect(case: AttentionCase, option: Option) -> str:
-    current = case.options.get(option.name, option.default)
+    """Change one option beside the given ones, and where that does nothing, beside the defaults."""
+    try:
+        return _effect_beside(case, option)
+    except RuleError:
+        if not case.options:
+            raise
+        return f"{_effect_beside(replace(case, options={}), option)} with the others at their default"
+
+
+def _effect_beside(case: AttentionCase, option: Option) -> str:
     base = _traits(case)
 
     def changes(value: object) -> bool:
         return not _same(base, _traits(replace(case, options={**case.options, option.name: value})))
 
-    return effect_of(option, current, changes)
+    return effect_of(option, case.options.get(option.name, option.default), changes)
 
 
 def _traits(case: AttentionCase) -> list[Tensor]:
