@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ema_lab.errors import StoreError
 
+ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
 MOUNTS = Path("/proc/self/mounts")
 # File systems whose locks the kernel keeps on this machine alone, though others may share the files.
 ALWAYS_LOCAL = {"9p", "afs", "ceph-fuse", "fuse.s3fs", "fuse.sshfs", "prl_fs", "vboxsf", "vmhgfs"}

@@ -39,10 +39,16 @@ def test_local_locks_on_shared_files_are_refused(tmp_path, table, kind, options,
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("nfs4", "rw,local_lock=none"), ("nfs", "rw,local_lock=none"), ("lustre", "flock"), ("xfs", "rw")]
-)  # fmt: skip
+    ("kind", "options"),
+    [("nfs4", "rw,local_lock=none"), ("nfs", "rw,local_lock=none"), ("lustre", "flock"), ("xfs", "rw")],
+)
 def test_locks_that_all_machines_see_are_taken(tmp_path, table, kind, options):
     assert require_shared_locks(tmp_path / "shared disk" / "runs", table(kind, options)) is None
+
+
+def test_who_knows_that_no_other_machine_is_there_may_say_so(tmp_path, table, monkeypatch):
+    monkeypatch.setenv("EMA_LAB_ONE_MACHINE", "1")
+    assert require_shared_locks(tmp_path / "shared disk", table("9p")) is None
 
 
 def test_the_innermost_mount_decides(tmp_path, table):
