@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ema_lab.cli.engines import Elsewhere, EngineConfig, EngineName, choose_engine
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -177,6 +178,8 @@ def run(
         int | None,
         typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or 1 (GPU)."),
     ] = None,
+    engine: EngineName = None,
+    engine_config: EngineConfig = None,
     device: Device = "auto",
     loader_workers: Annotated[
         int,
@@ -201,8 +204,11 @@ def run(
     Example: ema-lab run quickstart --workers 2
     """
     chosen = selected(ablation, only, seeds)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    elsewhere = choose_engine(engine, engine_config, workers)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers, elsewhere)
     if smoke:
+        if elsewhere is not None:
+            raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
             return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
     return _run(chosen, RunStore(store), how, as_json=as_json)
@@ -218,6 +224,7 @@ class Execution:
     max_attempts: int
     data: Path
     loader_workers: int = 0
+    elsewhere: Elsewhere | None = None
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -249,9 +256,11 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
 
 
 def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Execution) -> Progress:
+    elsewhere = how.elsewhere
     workers = min(how.workers or default_workers(len(pending), how.device), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
-    say(f"{ablation.name}: {words} to train with {workers} worker{'s' * (workers > 1)}; checking them first")
+    where = f"on {elsewhere.name}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
+    say(f"{ablation.name}: {words} to train {where}; checking them first")
     from ema_lab.cli.progress import RunDisplay
     from ema_lab.data.load import load_splits
     from ema_lab.pipeline import Machine, train_run
@@ -259,23 +268,26 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     from ema_lab.training.trainer import choose_device
 
     check_tracker(how.track)
-    device = choose_device(how.device)
+    device = how.device if elsewhere else str(choose_device(how.device))
     wanted = {task.spec.run_id for task in pending}
     check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.
     wanted_workers = how.workers or default_workers(MAX_DEFAULT_WORKERS, how.device)
-    threads = max(1, available_cores() // wanted_workers) if device.type == "cpu" else None
-    machine = Machine(how.data, how.device, threads, how.loader_workers)
+    threads = max(1, available_cores() // wanted_workers) if device == "cpu" else None
+    if elsewhere is not None:
+        threads = elsewhere.threads
+    machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,
             train=partial(train_run, machine=machine, track=how.track),
             store=store,
             workers=workers,
+            engine=elsewhere.engine if elsewhere else None,
             max_attempts=how.max_attempts,
-            device=str(device),
+            device=device,
             watch=display.watch,
         )
 

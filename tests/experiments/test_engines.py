@@ -154,8 +154,8 @@ class TestEveryEngine:
 
     def test_nothing_is_left_beside_the_runs_but_logs(self, engine, store, specs, fake):
         execute(specs[:1], train=fake(), store=store, engine=engine)
-        left = {path.name.rpartition("_")[2] for path in store.root.glob(".engine/*/*/*")}
-        assert left <= {"submission.sh", "submitted.pkl", "result.pkl", "log.out", "log.err"}
+        left = {path.name.partition("_")[2] for path in store.root.glob(".engine/*/*/*")}
+        assert left <= {"submission.sh", "0_result.pkl", "0_log.out", "0_log.err"}
 
 
 @pytest.mark.parametrize("name", APART, indirect=True)

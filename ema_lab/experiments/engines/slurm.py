@@ -45,7 +45,7 @@ class SlurmEngine:
         Raises:
             EngineError: If submitit or Slurm is not here, or the cluster refuses the jobs.
         """
-        check()
+        check_slurm()
         store = RunStore(claim.store.root.absolute())
         session = Session.open(store, "slurm")
         jobs = [
@@ -60,6 +60,8 @@ class SlurmEngine:
             session.end_interrupted(store, [task.spec.run_id for task in tasks])
             raise
         finally:
+            for path in [*session.folder.glob("*.pkl"), *session.folder.glob(".submission_file_*")]:
+                path.unlink()
             session.close()
 
     def _run_wave(self, wave: Sequence["Job"], session: Session, monitor: Monitor) -> None:
@@ -149,7 +151,7 @@ class _Queue:
         self.on = {job_id for job_id, state in states.items() if state == "RUNNING"}
 
 
-def check() -> None:
+def check_slurm() -> None:
     """Refuse early, with one line, where jobs cannot be submitted."""
     try:
         import submitit  # noqa: F401
