@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 
 from ema_lab.errors import SpecError
@@ -42,6 +42,9 @@ def build_trainer(
     # Batches are made by vectorised code in the process itself; loader workers would slow it down.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+    warnings.filterwarnings(
+        "ignore", message="The `srun` command is available on your system but is not used"
+    )
     exact_arithmetic()
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",

@@ -55,3 +55,11 @@ def hold(root: Path, run_id: str, until: Path) -> None:
         assert claimed
         while not until.exists():
             time.sleep(0.01)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two checkpoints hold bit-equal weights and buffers."""
+    import torch
+
+    first, second = (torch.load(path, weights_only=True)["state_dict"] for path in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)

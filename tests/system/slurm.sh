@@ -16,7 +16,7 @@ write_conf() {
         exit 2
     fi
     name=$(hostname -s)
-    cpus=$(nproc)
+    cpus=$(getconf _NPROCESSORS_ONLN)
     memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.8)}' /proc/meminfo)
     mkdir -p /etc/slurm "$STATE/ctld" "$STATE/d"
     cat >"$CONF" <<END

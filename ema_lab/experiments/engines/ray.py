@@ -1,6 +1,7 @@
 """Tasks on a Ray cluster that runs already, or on one that is started on this machine."""
 
 import logging
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ema_lab.specs.engine import RaySpec
 TICK_SECONDS = 0.25
 MAX_SUBMITTED = 1000  # tasks that Ray holds at one time
 CANCEL_SECONDS = 20.0
+CONNECT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -134,6 +136,7 @@ def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _require_answer(options.address)
     how: dict[str, Any] = {"address": options.address}
     if options.address is None:
         cores = workers and max(1, round(workers * options.num_cpus))
@@ -148,6 +151,17 @@ def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Refuse an address at which nothing listens; Ray itself would try for minutes, then end the process."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def _require_room(ray: Any, options: RaySpec) -> None:

@@ -1,5 +1,7 @@
 """Jobs on a Slurm cluster, submitted as arrays by submitit; the store's folder must be shared with it."""
 
+import contextlib
+import io
 import logging
 import os
 import shutil
@@ -67,7 +69,7 @@ class SlurmEngine:
     def _run_wave(self, wave: Sequence["Job"], session: Session, monitor: Monitor) -> None:
         """Submit one array and follow it until each of its runs has a result or has lost its job."""
         jobs = submit(wave, self.options, session)
-        queue = _Queue(session.folder.name, set(jobs), self.options.poll_seconds)
+        queue = _Queue(_name(session), set(jobs), self.options.poll_seconds)
         left = {run_id: job_id for job_id, job in jobs.items() for run_id in job.run_ids}
         while left:
             queue.ask()
@@ -177,7 +179,7 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
 
     executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts)
     wanted = {
-        "job_name": session.folder.name,
+        "job_name": _name(session),
         "partition": options.partition,
         "time": options.time,
         "gpus_per_task": options.gpus_per_task or None,
@@ -189,11 +191,13 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
         "additional_parameters": dict(options.additional) or None,
     }
     executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
+    words = io.StringIO()
     try:
-        submitted = executor.submit_array(jobs)
+        with contextlib.redirect_stderr(words):  # submitit repeats there what sbatch says
+            submitted = executor.submit_array(jobs)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if "error" in line.lower()]
-        raise EngineError(f"Slurm refuses the jobs: {(lines or [str(error)])[-1]}") from None
+        lines = [line.partition("error: ")[2] for line in words.getvalue().splitlines() if "error: " in line]
+        raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
     return dict(zip((item.job_id for item in submitted), jobs, strict=True))
 
 
@@ -217,7 +221,7 @@ def _is_running(job_id: str) -> bool:
 
 def _cancel(session: Session) -> None:
     """Cancel all jobs of a session and wait until they have ended, so that their locks are free."""
-    name = session.folder.name
+    name = _name(session)
     subprocess.run(["scancel", f"--name={name}"], capture_output=True, check=False, timeout=60)
     give_up = time.monotonic() + CANCEL_SECONDS
     while time.monotonic() < give_up:
@@ -225,6 +229,10 @@ def _cancel(session: Session) -> None:
         if states is not None and set(states.values()) <= OVER:
             return
         time.sleep(TICK_SECONDS)
+
+
+def _name(session: Session) -> str:
+    return f"ema-lab-{session.folder.name}"
 
 
 def _log(session: Session, job_id: str) -> str:
