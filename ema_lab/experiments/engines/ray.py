@@ -1,6 +1,7 @@
 """Tasks on a Ray cluster that runs already, or on one that is started on this machine."""
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -141,6 +142,8 @@ def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
     if options.address is None:
         cores = workers and max(1, round(workers * options.num_cpus))
         how = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    if path := os.environ.get("PYTHONPATH"):  # other nodes' workers find what this process finds
+        how["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
         ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
