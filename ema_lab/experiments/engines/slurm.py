@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from ema_lab.errors import EngineError
 from ema_lab.experiments.claim import Claim, Task
@@ -28,7 +28,6 @@ OVER = {
     *("REVOKED", "TIMEOUT"),
 }
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,44 +47,54 @@ class SlurmEngine:
             EngineError: If submitit or Slurm is not here, or the cluster refuses the jobs.
         """
         check_slurm()
-        store = RunStore(claim.store.root.absolute())
-        session = Session.open(store, "slurm")
-        jobs = [
-            Job(replace(claim, store=store), chunk, session)
-            for chunk in _chunks(tasks, self.options.runs_per_job)
-        ]
+        claim = replace(claim, store=RunStore(claim.store.root.absolute()))
+        session = Session.open(claim.store, "slurm")
+        left = list(tasks)
+        size = self.options.array_size * self.options.runs_per_job
         try:
-            for wave in _chunks(jobs, self.options.array_size):
-                self._run_wave(wave, session, monitor)
+            while left:
+                unbegun = self._run_wave(left[:size], claim, session, monitor)
+                left = [*unbegun, *left[size:]]
         except BaseException:
             _cancel(session)
-            session.end_interrupted(store, [task.spec.run_id for task in tasks])
+            session.end_interrupted(claim.store, [task.spec.run_id for task in tasks])
             raise
         finally:
             for path in [*session.folder.glob("*.pkl"), *session.folder.glob(".submission_file_*")]:
                 path.unlink()
             session.close()
 
-    def _run_wave(self, wave: Sequence["Job"], session: Session, monitor: Monitor) -> None:
-        """Submit one array and follow it until each of its runs has a result or has lost its job."""
-        jobs = submit(wave, self.options, session)
+    def _run_wave(
+        self, tasks: Sequence[Task], claim: Claim, session: Session, monitor: Monitor
+    ) -> list[Task]:
+        """Follow one array to its end; return what jobs that died had not begun, which is submitted again."""
+        size = self.options.runs_per_job
+        chunks = (tasks[start : start + size] for start in range(0, len(tasks), size))
+        jobs = submit([Job(claim, chunk, session) for chunk in chunks], self.options, session)
         queue = _Queue(_name(session), set(jobs), self.options.poll_seconds)
-        left = {run_id: job_id for job_id, job in jobs.items() for run_id in job.run_ids}
+        left = {task.spec.run_id: (task, job_id) for job_id, job in jobs.items() for task in job.chunk}
+        unbegun: list[Task] = []
         while left:
             queue.ask()
             states = session.states()
-            for run_id, job_id in list(left.items()):
+            at_work = {job_id for run_id, (_, job_id) in left.items() if states.get(run_id) == "running"}
+            for run_id, (task, job_id) in list(left.items()):
                 state = states.get(run_id, "running")
-                if state == "running" and job_id in queue.lost:
+                if state == "running" and job_id not in queue.lost:
+                    continue
+                del left[run_id]
+                if run_id not in states and job_id in at_work:  # the job died at another of its runs
+                    unbegun.append(task)
+                    continue
+                if state == "running":  # an attempt without outcome: it counts, and the run is pending again
+                    state = "killed"
                     logger.warning(
                         "Slurm job %s ended before its runs; see %s", job_id, _log(session, job_id)
                     )
-                    state = "killed"  # the attempt has no outcome: it counts, and the run is pending again
-                if state != "running":
-                    del left[run_id]
-                    monitor.ended(run_id, state)
-            monitor.running(r for r, job_id in left.items() if job_id in queue.on and r in states)
+                monitor.ended(run_id, state)
+            monitor.running(r for r, (_, job_id) in left.items() if job_id in queue.on and r in states)
             time.sleep(TICK_SECONDS if left else 0)
+        return unbegun
 
 
 @dataclass
@@ -237,7 +246,3 @@ def _name(session: Session) -> str:
 
 def _log(session: Session, job_id: str) -> str:
     return str(session.folder / f"{job_id}_0_log.err")
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
