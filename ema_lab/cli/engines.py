@@ -11,7 +11,7 @@ from ema_lab.experiments.engines.engine import Engine
 from ema_lab.experiments.engines.ray import RayEngine, import_ray
 from ema_lab.experiments.engines.slurm import SlurmEngine, check_slurm
 from ema_lab.registry import unknown_name
-from ema_lab.specs.engine import ENGINES, RaySpec, SlurmSpec, load_engine
+from ema_lab.specs.engine import ENGINES, EngineSpec, RaySpec, load_engine
 
 EngineName = Annotated[
     str | None, typer.Option("--engine", help="Where runs are trained: local, slurm or ray.")
@@ -25,12 +25,11 @@ EngineConfig = Annotated[
 class Elsewhere:
     """An engine whose workers are not processes of this one.
 
-    `threads`: what a run may use where it is trained; None leaves it to torch.
+    `options` say what a run finds there: its device and its threads.
     """
 
-    name: str
     engine: Engine
-    threads: int | None
+    options: EngineSpec
 
 
 def choose_engine(name: str | None, config: Path | None, workers: int | None) -> Elsewhere | None:
@@ -55,10 +54,8 @@ def choose_engine(name: str | None, config: Path | None, workers: int | None) ->
         raise SpecError(f"--engine is {name}, but {config} holds the options of {options.engine}")
     if isinstance(options, RaySpec):
         import_ray()
-        return Elsewhere("ray", RayEngine(options, workers), options.threads)
+        return Elsewhere(RayEngine(options, workers), options)
     check_slurm()
-    return Elsewhere("slurm", SlurmEngine(_parallel(options, workers)), options.threads)
-
-
-def _parallel(options: SlurmSpec, workers: int | None) -> SlurmSpec:
-    return options.model_copy(update={"array_parallelism": workers}) if workers else options
+    if workers is not None:
+        options = options.model_copy(update={"array_parallelism": workers})
+    return Elsewhere(SlurmEngine(options), options)

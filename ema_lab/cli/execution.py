@@ -259,7 +259,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     elsewhere = how.elsewhere
     workers = min(how.workers or default_workers(len(pending), how.device), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
-    where = f"on {elsewhere.name}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
+    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
     say(f"{ablation.name}: {words} to train {where}; checking them first")
     from ema_lab.cli.progress import RunDisplay
     from ema_lab.data.load import load_splits
@@ -268,7 +268,8 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     from ema_lab.training.trainer import choose_device
 
     check_tracker(how.track)
-    device = how.device if elsewhere else str(choose_device(how.device))
+    asked = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
+    device = asked if elsewhere else str(choose_device(asked))
     wanted = {task.spec.run_id for task in pending}
     check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
@@ -277,8 +278,8 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     wanted_workers = how.workers or default_workers(MAX_DEFAULT_WORKERS, how.device)
     threads = max(1, available_cores() // wanted_workers) if device == "cpu" else None
     if elsewhere is not None:
-        threads = elsewhere.threads
-    machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
+        threads = elsewhere.options.threads
+    machine = Machine(how.data.absolute(), asked, threads, how.loader_workers)
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,

@@ -81,6 +81,11 @@ class SlurmSpec(Spec):
     additional: Annotated[dict[str, str | int | float | bool], AfterValidator(_free_parameters)] = {}
 
     @property
+    def device(self) -> str:
+        """What a run is trained on: a GPU that was asked for is used, one that was not is left alone."""
+        return "cuda" if self.gpus_per_task else "cpu"
+
+    @property
     def threads(self) -> int | None:
         """Threads that a run may use; None leaves them to torch."""
         return None if self.gpus_per_task else self.cpus_per_task
@@ -103,6 +108,11 @@ class RaySpec(Spec):
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     num_gpus: Annotated[float, Field(ge=0), AfterValidator(_share_or_whole)] = 0.0
     max_retries: Annotated[int, Field(ge=0)] = 2
+
+    @property
+    def device(self) -> str:
+        """What a run is trained on: a GPU that was asked for is used, one that was not is left alone."""
+        return "cuda" if self.num_gpus else "cpu"
 
     @property
     def threads(self) -> int | None:

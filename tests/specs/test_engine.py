@@ -25,13 +25,13 @@ def test_a_slurm_file_is_read(load):
     assert isinstance(options, SlurmSpec)
     assert (options.time, options.mem_gb, options.setup) == (271, 32, ("module load cuda",))
     assert options.additional == {"account": "vision", "qos": "low"}
-    assert options.threads is None
+    assert (options.device, options.threads) == ("cuda", None)
 
 
 def test_a_ray_file_is_read(load):
     options = load("engine: ray\naddress: 10.0.0.1:6379\nnum_gpus: 0.25\n")
     assert options == RaySpec(engine="ray", address="10.0.0.1:6379", num_gpus=0.25)
-    assert options.threads is None
+    assert (options.device, options.threads) == ("cuda", None)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_times_are_minutes_rounded_up(load, text, minutes):
 
 
 def test_without_a_gpu_a_run_has_the_threads_of_its_cores(load):
+    assert load("engine: slurm\n").device == load("engine: ray\n").device == "cpu"
     assert load("engine: slurm\ncpus_per_task: 6\n").threads == 6
     assert load("engine: ray\nnum_cpus: 0.5\n").threads == 1
 
