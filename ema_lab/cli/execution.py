@@ -1,4 +1,4 @@
-"""Commands that plan, train and watch: plan, run, status."""
+"""Commands that plan and train: plan, run."""
 
 import os
 import statistics
@@ -34,38 +34,11 @@ from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.specs.document import read_scalar
 
 MAX_DEFAULT_WORKERS = 8
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value; may be repeated."),
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only the first N seeds of the file.")]
-Attempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Tries before a run is left alone.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(plan)
     app.command()(run)
-    app.command()(status)
-
-
-def selected(name: str, only: Sequence[str] | None, seeds: int | None) -> Ablation:
-    """Load an ablation and keep the cells that the options ask for."""
-    ablation = load_ablation(name)
-    if seeds is not None:
-        ablation = ablation.first_seeds(seeds)
-    return ablation.only(conditions(only)) if only else ablation
-
-
-def conditions(only: Sequence[str]) -> dict[str, list[Any]]:
-    """Read KEY=VALUE options; a repeated key allows each of its values."""
-    found: dict[str, list[Any]] = {}
-    for item in only:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise SpecError(f"--only takes KEY=VALUE, such as variant=ema or seed=0, got {item!r}")
-        found.setdefault(key, []).append(read_scalar(value))
-    return found
 
 
 def plan(
@@ -288,57 +261,3 @@ def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: 
         reason = f"{record.error.kind}: {record.error.message}"
     tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"
-
-
-def status(
-    ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing is pending.")] = False,
-    max_attempts: Attempts = MAX_ATTEMPTS,
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Show every cell: its state, attempts, result, and who works on it.
-
-    Example: ema-lab status quickstart --watch
-    """
-    chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
-    while True:
-        rows = status_rows(chosen, runs, max_attempts)
-        print_rows(rows, as_json=as_json)
-        counts = Counter(row["status"] for row in rows)
-        say(f"{chosen.name}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-        if not watch or not counts["pending"] + counts["running"]:
-            return
-        time.sleep(2)
-        Console().clear()
-
-
-def status_rows(ablation: Ablation, store: RunStore, max_attempts: int) -> list[dict[str, Any]]:
-    """Return one flat object per cell."""
-    return [
-        {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed}
-        | _status(store, cell.run_id, max_attempts)
-        for cell in ablation.cells
-    ]
-
-
-def _status(store: RunStore, run_id: str, max_attempts: int) -> dict[str, Any]:
-    state = store.state(run_id, max_attempts)
-    attempts = store.attempts(run_id)
-    record = store.record(run_id)
-    last = attempts[-1] if attempts else None
-    by = None
-    if last is not None and state == "running":
-        by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
-    error = record.error if record and state != "done" else None
-    return {
-        "status": state,
-        "attempts": len(attempts),
-        "top1": record.metrics.get("top1") if record else None,
-        "wall_seconds": record.wall_seconds if record and state == "done" else None,
-        "by": by,
-        "error": f"{error.kind}: {error.message}" if error else None,
-    }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import Only, check_models, selected
+from ema_lab.cli.execution import check_models
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -20,6 +20,7 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
+from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import StoreError
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.store import RunStore
