@@ -45,3 +45,11 @@ class DefinitionError(SpecError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, problems)))
+
+
+class RunTimeoutError(EmaLabError):
+    """A run took longer than it was given."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what Ctrl-C is to a person, to a batch system."""

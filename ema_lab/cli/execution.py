@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ema_lab.cli.duration import read_duration
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -29,6 +30,7 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.claim import Task
 from ema_lab.experiments.engines.engine import Progress
+from ema_lab.experiments.engines.local import LocalEngine
 from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.specs.document import read_scalar
@@ -86,7 +88,7 @@ def plan(
     print_rows(rows, as_json=False)
     for reason, count in Counter(cell.reason for cell in chosen.skipped).items():
         say(f"{count} skipped: {reason}")
-    say(_plan_summary(chosen, runs, states, workers or default_workers(len(states), "auto")))
+    say(_plan_summary(chosen, runs, states, workers or min(len(states), default_workers())))
 
 
 def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str], workers: int) -> str:
@@ -117,11 +119,17 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers(pending: int, device: str) -> int:
-    """Return the number of workers: one where there is a CUDA device, else one per core, at most eight."""
-    if device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*")):
-        return 1
-    return max(1, min(pending, available_cores(), MAX_DEFAULT_WORKERS))
+def default_workers() -> int:
+    """Return the number of workers without a GPU: one per core, at most eight."""
+    return max(1, min(available_cores(), MAX_DEFAULT_WORKERS))
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the CUDA devices that this process may use, found without torch."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(name for name in chosen.split(",") if name)
+    return tuple(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
 
 
 def check_models(ablation: Ablation) -> None:
@@ -162,6 +170,11 @@ def run(
         bool,
         typer.Option("--smoke", help="Two steps of every row on made-up images, in a temporary store."),
     ] = False,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Stop a run that takes longer, as failed: 45m, 2h."),
+    ] = None,
+    gpu_slots: Annotated[int, typer.Option("--gpu-slots", min=1, help="Runs at a time on each GPU.")] = 1,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -174,7 +187,8 @@ def run(
     Example: ema-lab run quickstart --workers 2
     """
     chosen = selected(ablation, only, seeds)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    limit = read_duration("--timeout", timeout)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots)
     if smoke:
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
             return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
@@ -191,6 +205,8 @@ class Execution:
     max_attempts: int
     data: Path
     loader_workers: int = 0
+    timeout: float | None = None
+    gpu_slots: int = 1
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -222,7 +238,9 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
 
 
 def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Execution) -> Progress:
-    workers = min(how.workers or default_workers(len(pending), how.device), len(pending))
+    gpus = visible_gpus() if how.device != "cpu" else ()
+    slots = tuple(gpu for _ in range(how.gpu_slots) for gpu in gpus)
+    workers = min(how.workers or len(slots) or default_workers(), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
     say(f"{ablation.name}: {words} to train with {workers} worker{'s' * (workers > 1)}; checking them first")
     from ema_lab.cli.progress import RunDisplay
@@ -238,7 +256,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.
-    wanted_workers = how.workers or default_workers(MAX_DEFAULT_WORKERS, how.device)
+    wanted_workers = how.workers or default_workers()
     threads = max(1, available_cores() // wanted_workers) if device.type == "cpu" else None
     machine = Machine(how.data, how.device, threads, how.loader_workers)
     with RunDisplay(list(pending), store) as display:
@@ -246,7 +264,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
             pending,
             train=partial(train_run, machine=machine, track=how.track),
             store=store,
-            workers=workers,
+            engine=LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ()),
             max_attempts=how.max_attempts,
             device=str(device),
             watch=display.watch,

@@ -1,19 +1,23 @@
 """The command line: the only layer that prints, parses arguments and exits.
 
-Exit codes: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted.
+Exit codes: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted, 143 terminated.
 """
 
+import signal
 import sys
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from ema_lab.cli import definitions, execution, results
-from ema_lab.errors import EmaLabError, UnknownNameError
+from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
 
 INTERRUPTED = 130
+TERMINATED = 143
+_terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
@@ -43,8 +47,15 @@ for commands in (definitions, execution, results):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code; SIGTERM stops it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows tidies up
+    _terminated.set()  # typer and Lightning make an ordinary interruption of it
+    raise Terminated
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -62,8 +73,9 @@ def run(arguments: list[str] | None = None) -> int:
         print(f"ema-lab: {_usage_words(error)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("ema-lab: interrupted; what was finished is kept, the rest is pending", file=sys.stderr)
-        return INTERRUPTED
+        word = "terminated" if _terminated.is_set() else "interrupted"
+        print(f"ema-lab: {word}; what was finished is kept, the rest is pending", file=sys.stderr)
+        return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0

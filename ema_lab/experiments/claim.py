@@ -18,7 +18,7 @@ from ema_lab.specs.run import RunSpec
 
 logger = logging.getLogger(__name__)
 _LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
-Result = Literal["done", "elsewhere", "failed", "busy", "killed"]
+Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str,
 
 
 def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:
+    """Return the record of an attempt that ended with an error."""
     message = str(error).strip().splitlines()
     details = ErrorRecord(
         kind=type(error).__name__,

@@ -1,5 +1,6 @@
 """Execution with trainings that are faked: exactly once, nothing lost, one failure costs one run."""
 
+import errno
 import multiprocessing
 import os
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ema_lab.experiments.claim import Task
+from ema_lab.experiments.engines.local import LocalEngine
 from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome
@@ -242,6 +244,76 @@ class TestPool:
             execute(specs[:2], train=sleep_for_ever, store=store, workers=2, watch=interrupt)
         assert states(store, specs[:2]) == ["pending", "pending"]
         assert {outcome for spec in specs[:2] for outcome in outcomes(store, spec)} == {"interrupted"}
+
+    def test_a_run_that_takes_too_long_is_recorded_as_failed(self, store, specs):
+        engine = LocalEngine(workers=2, timeout=0.5)
+        progress = execute(specs[:2], train=sleep_at_seed_0, store=store, engine=engine)
+        assert progress.failed == [specs[0].run_id]
+        assert states(store, specs[:2]) == ["pending", "done"]
+        assert outcomes(store, specs[0]) == ["failed"]
+        error = store.record(specs[0].run_id).error
+        assert (error.kind, error.message) == (
+            "RunTimeoutError",
+            "stopped after 0.5 s, the time that --timeout allows",
+        )
+
+    def test_each_worker_has_a_gpu_slot_of_its_own(self, store, specs, tmp_path):
+        engine = LocalEngine(workers=2, gpus=("0", "3"))
+        execute(specs, train=VisibleGpu(tmp_path / "seen"), store=store, engine=engine)
+        seen = dict(line.split() for line in (tmp_path / "seen").read_text().splitlines())
+        assert set(seen.values()) <= {"0", "3"}
+        assert len(seen) == len(set(seen.values())) == 2
+
+    def test_a_worker_takes_the_slot_of_one_that_died(self, store, specs, tmp_path):
+        engine = LocalEngine(workers=1, gpus=("7",))
+        execute(specs, train=VisibleGpu(tmp_path / "seen", dies_at=1), store=store, engine=engine)
+        assert states(store, specs) == ["done", "pending", "done", "done"]
+        assert {line.split()[1] for line in (tmp_path / "seen").read_text().splitlines()} == {"7"}
+
+
+class TestDiskFull:
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_a_record_that_cannot_be_written_stops_no_other_run(self, store, specs, fake, workers):
+        full = FullDisk(store.root, specs[1].run_id)
+        progress = execute(specs, train=fake(), store=full, workers=workers)
+        assert states(store, specs) == ["done", "pending", "done", "done"]
+        assert progress.failed == [specs[1].run_id]
+        assert outcomes(store, specs[1]) == [None]  # it counts
+        assert not list(store.folder(specs[1].run_id).glob("*.partial"))
+        assert execute(specs, train=fake(), store=store).done == [specs[1].run_id]
+
+
+class FullDisk(RunStore):
+    """A store that has no space left for one run's record."""
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        super().__init__(root)
+        self.run_id = run_id
+
+    def write(self, record) -> None:
+        if record.run_id == self.run_id:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(record)
+
+
+@dataclass
+class VisibleGpu:
+    """Notes which GPU each worker sees."""
+
+    log: Path
+    dies_at: int | None = None
+
+    def __call__(self, spec: RunSpec, job: RunJob) -> RunOutcome:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}\n")
+        if spec.seed == self.dies_at:
+            os._exit(3)
+        time.sleep(0.3)
+        return RunOutcome(METRICS)
+
+
+def sleep_at_seed_0(spec: RunSpec, job: RunJob) -> RunOutcome:
+    return RunOutcome(METRICS) if spec.seed else sleep_for_ever(spec, job)
 
 
 def sleep_for_ever(spec: RunSpec, job: RunJob) -> RunOutcome:

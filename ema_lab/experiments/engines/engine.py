@@ -37,6 +37,7 @@ class Monitor:
             "elsewhere": progress.elsewhere,
             "failed": progress.failed,
             "killed": progress.failed,
+            "timeout": progress.failed,
             "busy": progress.busy,
         }
         kinds[result].append(run_id)

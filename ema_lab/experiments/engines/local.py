@@ -1,17 +1,24 @@
 """Workers on this machine: this process itself, or a pool of long-lived ones."""
 
 import multiprocessing
+import multiprocessing.forkserver
+import os
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from ema_lab.experiments.claim import Claim, Result, Task
+from ema_lab.errors import RunTimeoutError
+from ema_lab.experiments.claim import Claim, Result, Task, failed_record
 from ema_lab.experiments.engines.engine import Monitor
 from ema_lab.experiments.store import RunStore
 
@@ -20,16 +27,63 @@ TICK_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """With one worker, runs are trained in this process; with more, each worker is a process."""
+    """With one worker, runs are trained in this process; with more, each worker is a process.
+
+    Attributes:
+        workers: Number of runs at a time.
+        timeout: Seconds after which a run is killed and recorded as failed; None waits for ever.
+            It takes a worker process, also for one worker.
+        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker, by slot; empty leaves it as it is.
+    """
 
     workers: int = 1
+    timeout: float | None = None
+    gpus: tuple[str, ...] = ()
 
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """See `Engine`."""
-        if self.workers == 1:
+        if self.workers == 1 and self.timeout is None and not self.gpus:
             _run_here(tasks, claim, monitor)
         else:
-            _run_in_pool(tasks, claim, monitor, min(self.workers, len(tasks)))
+            with tempfile.TemporaryDirectory(prefix="ema-lab-slots-") as slots:
+                self._run_in_pool(tasks, claim, monitor, Path(slots))
+
+    def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor, slots: Path) -> None:
+        """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        pool = ProcessPool(
+            max_workers=min(self.workers, len(tasks)),
+            context=_context(),
+            initializer=_become_worker,
+            initargs=(slots, self.gpus),
+        )
+        futures: dict[Future[Result], Task] = {}
+        try:
+            futures = {pool.submit(claim, self.timeout, task): task for task in tasks}
+            self._collect(futures, claim, monitor)
+            pool.close()
+            pool.join()
+        except BaseException:
+            pool.stop()
+            pool.join()
+            progress = monitor.progress
+            over = {*progress.done, *progress.elsewhere, *progress.failed}
+            run_ids = [task.spec.run_id for task in futures.values()]
+            _mark_interrupted(claim.store, [run_id for run_id in run_ids if run_id not in over], began)
+            raise
+
+    def _collect(self, futures: dict[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                run_id = futures[future].spec.run_id
+                result = _result(future)
+                if result == "timeout":
+                    _record_timeout(claim.store, run_id, self.timeout)
+                monitor.ended(run_id, result)
+            on = (task for future, task in futures.items() if future in waiting and future.running())
+            monitor.running(task.spec.run_id for task in on)
 
 
 def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
@@ -41,33 +95,51 @@ def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         monitor.running([])
 
 
-def _run_in_pool(tasks: Sequence[Task], claim: Claim, monitor: Monitor, workers: int) -> None:
-    """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
+def _context() -> Any:
+    """Return a context whose workers are forked from a server that has imported what runs need."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.preload"])  # imports are paid once, then forked
-    began = datetime.now(UTC).isoformat(timespec="seconds")
-    pool = ProcessPool(max_workers=workers, context=context, initializer=_become_worker)
-    futures: dict[Future[Result], str] = {}
+    context.set_forkserver_preload(["ema_lab.preload"])  # imports are paid once
+    with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
+        multiprocessing.forkserver.ensure_running()
+    first = context.Process(target=_nothing)
+    first.start()
+    first.join()  # until it has imported: a pool that is stopped before would leave workers half-born
+    return context
+
+
+def _nothing() -> None:
+    """Do nothing, in a process that shows that the server is ready."""
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
-        futures = {pool.submit(claim, None, task): task.spec.run_id for task in tasks}
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in finished:
-                monitor.ended(futures[future], _result(future))
-            monitor.running(run_id for future, run_id in futures.items() if _is_on(future, waiting))
-        pool.close()
-        pool.join()
-    except BaseException:
-        pool.stop()
-        pool.join()
-        over = {*monitor.progress.done, *monitor.progress.elsewhere, *monitor.progress.failed}
-        _mark_interrupted(claim.store, [run_id for run_id in futures.values() if run_id not in over], began)
-        raise
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _is_on(future: Future[Result], waiting: set[Future[Result]]) -> bool:
-    return future in waiting and future.running()
+def _become_worker(slots: Path, gpus: tuple[str, ...]) -> None:
+    """Take a GPU, and leave Ctrl-C to the parent, which stops the workers and notes what they were at."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_take_slot(slots, len(gpus))]
+
+
+_held: list[FileLock] = []  # until this process dies: then the kernel frees the slot for another
+
+
+def _take_slot(folder: Path, count: int) -> int:
+    while True:
+        for number in range(count):
+            lock = FileLock(folder / f"{number}.lock", fallback_to_soft=False)
+            try:
+                lock.acquire(timeout=0.05)
+            except Timeout:
+                continue
+            _held.append(lock)
+            return number
 
 
 def _result(future: Future[Result]) -> Result:
@@ -75,6 +147,17 @@ def _result(future: Future[Result]) -> Result:
         return future.result()
     except ProcessExpired:
         return "killed"  # its attempt has no outcome: it counts, and the run is pending again
+    except TimeoutError:
+        return "timeout"
+
+
+def _record_timeout(store: RunStore, run_id: str, seconds: float | None) -> None:
+    with store.claim(run_id) as claimed:
+        attempts = store.attempts(run_id) if claimed else []
+        if attempts and attempts[-1].outcome is None:
+            error = RunTimeoutError(f"stopped after {seconds:g} s, the time that --timeout allows")
+            store.write(failed_record(run_id, attempts[-1].number, error))
+            store.end(run_id, attempts[-1], "failed")
 
 
 def _mark_interrupted(store: RunStore, run_ids: Iterable[str], began: str) -> None:
@@ -86,8 +169,3 @@ def _mark_interrupted(store: RunStore, run_ids: Iterable[str], began: str) -> No
                 continue  # not begun by us, or ended
             if attempts[-1].host == socket.gethostname():
                 store.end(run_id, attempts[-1], "interrupted")
-
-
-def _become_worker() -> None:
-    """Leave Ctrl-C to the parent, which stops the workers and notes what they were at."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,33 @@
+"""Times as people write them: 90s, 45m, 2h, 1h30m, 3d."""
+
+import re
+
+from ema_lab.errors import SpecError
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def read_duration(option: str, text: str | None) -> float | None:
+    """Return seconds, or None for None.
+
+    Raises:
+        SpecError: If the text is no duration above zero.
+    """
+    if text is None:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if "".join(map("".join, parts)) != text or not parts or not any(float(number) for number, _ in parts):
+        raise SpecError(f"{option} takes a time such as 90s, 45m, 2h or 1h30m, got {text!r}")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)
+
+
+def write_duration(seconds: float) -> str:
+    """Return a time in the two largest units that it has."""
+    seconds = round(seconds) if seconds >= 10 else round(seconds, 1)
+    if seconds < 60:
+        return f"{seconds:g} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"

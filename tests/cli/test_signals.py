@@ -1,0 +1,105 @@
+"""Real processes, really stopped: what is left is pending, and goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ema_lab.cli.main import run
+from ema_lab.experiments.store import RunStore
+
+pytestmark = pytest.mark.slow
+PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
+ABLATION = """
+name: long
+base:
+  model: {backbone: resnet20}
+  data: {name: synthetic, image_size: 16, train_images: 256}
+  recipe: {epochs: 60, batch_size: 32, optimizer: {name: sgd, lr: 0.05}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {model.attention: none}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("long.yaml").write_text(ABLATION)
+    return RunStore(tmp_path / "runs")
+
+
+def start(*options: str) -> subprocess.Popen[str]:
+    arguments = [*PROGRAM, "run", "long.yaml", "--device", "cpu", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(condition, seconds=90.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def epochs(store: RunStore) -> int:
+    curves = store.root.glob("*/curve.csv")
+    return max((len(path.read_text().splitlines()) - 1 for path in curves), default=0)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_grid_is_pending_and_keeps_its_last_epoch(grid, workers, number, code):
+    process = start("--workers", workers)
+    wait_for(lambda: epochs(grid) >= 2)
+    process.send_signal(number)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in words
+    assert "what was finished is kept, the rest is pending" in words
+    for run_id in grid.run_ids():
+        assert grid.state(run_id) == "pending"
+        assert [attempt.outcome for attempt in grid.attempts(run_id)] == ["interrupted"]
+    assert any((grid.folder(run_id) / "last.ckpt").is_file() for run_id in grid.run_ids())
+
+
+def test_ctrl_c_while_the_workers_are_still_starting_prints_no_traceback(grid):
+    process = start("--workers", "2")
+    wait_for(lambda: "checking" in process.stderr.readline())
+    time.sleep(7)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in words
+
+
+def test_a_killed_grid_goes_on_and_counts_the_attempt(grid):
+    process = start("--workers", "1")
+    wait_for(lambda: epochs(grid) >= 2)
+    process.kill()
+    process.communicate(timeout=60)
+    (run_id,) = grid.run_ids()
+    assert grid.state(run_id) == "pending"
+    before = (grid.folder(run_id) / "curve.csv").read_text()
+    process = start("--workers", "1", "--only", "seed=0")
+    wait_for(lambda: epochs(grid) > before.count("\n"))
+    process.terminate()
+    process.communicate(timeout=60)
+    after = (grid.folder(run_id) / "curve.csv").read_text()
+    assert after.startswith(before)
+    assert [attempt.outcome for attempt in grid.attempts(run_id)] == [None, "interrupted"]
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_says_so(grid, capsys):
+    process = start("--workers", "2", "--timeout", "4s", "--max-attempts", "1")
+    _, words = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "RunTimeoutError: stopped after 4 s" in words
+    run(["status", "long.yaml", "--max-attempts", "1", "--json"])
+    assert {row["status"] for row in json.loads(capsys.readouterr().out)} == {"failed"}
