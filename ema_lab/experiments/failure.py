@@ -18,7 +18,7 @@ Cause = Literal[
     "out of memory", "diverged", "data missing", "import error", "disk full", "killed", "timeout", "error"
 ]
 REMEDIES: dict[Cause, str] = {
-    "out of memory": "run fewer workers at once, or choose a smaller recipe.batch_size or recipe.precision: bf16",
+    "out of memory": "run fewer workers at once, or set a smaller recipe.batch_size",
     "diverged": "lower recipe.optimizer.lr or lengthen its warm-up",
     "data missing": "name the folder of the data sets with --data or EMA_LAB_DATA",
     "import error": "install what is named, or start from the folder that your module lies in",

@@ -41,9 +41,7 @@ def _declared() -> Mapping[tuple[str, str], str]:
     return {(item.part, item.old): item.new for item in load_equivalences()}
 
 
-def equivalent(
-    part: str, old: str, new: str, declared: Mapping[tuple[str, str], str] | None = None
-) -> bool:
+def equivalent(part: str, old: str, new: str, declared: Mapping[tuple[str, str], str] | None = None) -> bool:
     """Whether a part's source is the same, or was changed only as is declared to change no result."""
     steps = _declared() if declared is None else declared
     for _ in range(len(steps) + 1):  # a chain is no longer than the list
@@ -57,9 +55,7 @@ def equivalent(
 
 def changed_parts(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """Return the parts whose source is another one now; of what was not recorded nothing is known."""
-    return tuple(
-        part for part in now if part in recorded and not equivalent(part, recorded[part], now[part])
-    )
+    return tuple(part for part in now if part in recorded and not equivalent(part, recorded[part], now[part]))
 
 
 class Staleness:

@@ -66,6 +66,14 @@ class RunStore:
     def folder(self, run_id: str) -> Path:
         return self.root / run_id
 
+    def folder_names(self) -> frozenset[str]:
+        """Return the names of all run folders, whatever is in them."""
+        try:
+            with os.scandir(self.root) as entries:
+                return frozenset(entry.name for entry in entries if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return frozenset()
+
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a spec."""
         return sorted(path.parent.name for path in self.root.glob("*/spec.json"))
