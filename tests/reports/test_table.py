@@ -161,6 +161,7 @@ def test_records_are_flat_and_unrounded_with_every_run_id(study):
         "delta_n": 0,
         "parameters": 12_345,
         "macs": 2_540_160,
+        "stale": None,
         "run_ids": " ".join(run_ids["none"]),
     }
     assert (se["n"], se["delta"], se["delta_n"]) == (2, 1.75, 2)
