@@ -32,7 +32,7 @@ MAX_ATTEMPTS = 3
 class RunFacts:
     """What a run's folder says, each file read once.
 
-    `tries` is the number of attempts; they are read only where they matter, so not of a finished run.
+    `tries` is the number of attempts; a finished run's are not read, its record has the last one's number.
     `damage` has a line for each file that cannot be read: the run is as if it were not there.
     """
 
@@ -111,7 +111,7 @@ class RunStore:
         Raises:
             StoreError: If it cannot be read.
         """
-        path = self.folder(run_id) / "record.json"
+        path = f"{self.root}/{run_id}/record.json"  # as text: thousands of paths take their time
         try:
             value = read_json(path)
         except FileNotFoundError:
@@ -143,14 +143,14 @@ class RunStore:
     def attempt_numbers(self, run_id: str) -> list[int]:
         """Return the numbers of all tries at a run, in order."""
         try:
-            names = os.listdir(self.folder(run_id) / "attempts")
+            names = os.listdir(f"{self.root}/{run_id}/attempts")
         except (FileNotFoundError, NotADirectoryError):
             return []
         stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def _attempt(self, run_id: str, number: int) -> Attempt:
-        path = self.folder(run_id) / "attempts" / f"{number}.json"
+        path = f"{self.root}/{run_id}/attempts/{number}.json"
         try:
             return Attempt.model_validate(read_json(path))
         except ValidationError as error:
@@ -159,11 +159,11 @@ class RunStore:
     def facts(self, run_id: str) -> RunFacts:
         """Return what a run's folder says; what is damaged there is told, and is as if it were not there."""
         record = self._record_or_damage(run_id)
-        numbers = self.attempt_numbers(run_id)
         if isinstance(record, RunRecord) and record.status == "done":
-            return RunFacts(record, (), len(numbers))
+            return RunFacts(record, (), record.attempt)
         damage = [str(record)] if isinstance(record, DamagedFileError) else []
         attempts = []
+        numbers = self.attempt_numbers(run_id)
         for number in numbers:
             try:
                 attempts.append(self._attempt(run_id, number))
@@ -291,7 +291,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     write_text(path, f"{text}\n", durable=durable)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path | str) -> dict[str, Any]:
     """Return a JSON object.
 
     Raises:
@@ -300,7 +300,8 @@ def read_json(path: Path) -> dict[str, Any]:
         StoreError: If the system does not let it be read.
     """
     try:
-        value = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
     except FileNotFoundError:
         raise
     except OSError as error:
