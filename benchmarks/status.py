@@ -35,9 +35,7 @@ axes:
 ENVIRONMENT = {
     "commit": "0" * 40,
     "dirty_sha256": None,
-    "versions": {
-        name: "1.2.3" for name in ("python", "ema-lab", "torch", "torchvision", "lightning", "numpy")
-    },
+    "versions": dict.fromkeys(("python", "ema-lab", "torch", "torchvision", "lightning", "numpy"), "1.2.3"),
     "device": "cpu: some processor",
     "precision": "fp32",
     "tf32": False,
@@ -67,9 +65,8 @@ def main() -> None:
         base = statistics.median(seconds["plan, empty store"])
         for name, values in seconds.items():
             median = statistics.median(values)
-            print(
-                f"{name:<30} {median:.2f} s (median of {ROUNDS})  {median / base:.2f} x, {median - base:+.2f} s"
-            )
+            ratio = f"{median / base:.2f} x the first, {median - base:+.2f} s"
+            print(f"{name:<30} {median:.2f} s (median of {ROUNDS})  {ratio}")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(f"largest process: {peak:.0f} MiB")
 

@@ -12,7 +12,6 @@ from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
 from ema_lab.training.optimisation import build_optimizer, build_schedule
 
-
 CHECK_STEPS = 50  # reading the loss waits for the device, so that it is not done at every step
 
 
