@@ -149,7 +149,7 @@ def _predictions_problem(path: Path, spec: RunSpec, record: RunRecord) -> str | 
     """
     import numpy as np
 
-    with np.load(path) as saved:
+    with path.open("rb") as file, np.load(file) as saved:
         logits, labels = saved["logits"], saved["labels"]
     facts = spec.data.facts
     if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
