@@ -105,7 +105,9 @@ class Registry(Mapping[str, Entry]):
 
         Raises:
             pydantic.ValidationError: With one error per wrong option.
+            SpecError: If a parameter is given that cannot be an option as it is declared.
         """
+        self._refuse_what_is_declared_otherwise(name, options)
         checked = _options_model(self[name].target, tuple(self.options(name).items())).model_validate(options)
         return checked.model_dump(exclude_defaults=True)
 
@@ -115,11 +117,18 @@ class Registry(Mapping[str, Entry]):
         Raises:
             SpecError: If there is no such option.
         """
+        self._refuse_what_is_declared_otherwise(name, options)
         known = self.options(name)
         if unknown := [option for option in options if option not in known]:
             raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
         entry = self[name]
         return entry.load()(*arguments, **entry.fixed, **options)
+
+    def _refuse_what_is_declared_otherwise(self, name: str, options: Iterable[str]) -> None:
+        known, signature = self.options(name), self.signature(name)
+        for option in options:
+            if option not in known and (reason := signature.why_not(option)):
+                raise SpecError(f"{self.kind} {name!r} has no option {option!r}: {reason}")
 
 
 @cache

@@ -35,12 +35,35 @@ class Option:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a definition takes and says about itself."""
+    """What a definition takes and says about itself.
+
+    Attributes:
+        path: The file that it is in.
+        line: Where its own constructor is, or else the definition itself.
+        doc: Its docstring.
+        module_doc: The docstring of its file.
+        options: Its keyword-only parameters.
+        positional: Its other parameters, without `self`.
+        inherits: Whether its constructor is that of another class, so that nothing can be read of it.
+    """
 
     path: Path
+    line: int
     doc: str
     module_doc: str
     options: Mapping[str, Option]
+    positional: tuple[str, ...]
+    inherits: bool
+
+    def why_not(self, option: str) -> str:
+        """Return why something that it may well take is no option, in one line; "" where that is not so."""
+        rule = "options must be keyword-only parameters (after a `*`)"
+        where = f"{self.path}:{self.line}"
+        if self.inherits:
+            return f"{rule} of the class's own __init__, and it has no __init__ of its own ({where})"
+        if option in self.positional:
+            return f"{rule}, but {option!r} is a positional one ({where})"
+        return ""
 
 
 def source_file(module: str) -> Path:
@@ -127,8 +150,19 @@ def _signature(path: Path, tree: ast.Module, node: ast.ClassDef | ast.FunctionDe
         methods = (item for item in node.body if isinstance(item, ast.FunctionDef))
         function = next((item for item in methods if item.name == "__init__"), None)
     doc = ast.get_docstring(node) or ""
-    options = {} if function is None else _options(function, _argument_meanings(doc), path)
-    return Signature(path, doc, ast.get_docstring(tree) or "", options)
+    options, positional = {}, []
+    if function is not None:
+        options = _options(function, _argument_meanings(doc), path)
+        positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+    return Signature(
+        path,
+        (function or node).lineno,
+        doc,
+        ast.get_docstring(tree) or "",
+        options,
+        tuple(positional[1:] if isinstance(node, ast.ClassDef) else positional),
+        inherits=function is None,
+    )
 
 
 def _options(function: ast.FunctionDef, meanings: Mapping[str, str], path: Path) -> dict[str, Option]:

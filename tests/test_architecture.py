@@ -19,9 +19,20 @@ ALLOWED = {  # the whole architecture in one table; modules at the root may impo
     "data": {"specs"},
     "training": {"models", "data", "specs"},
     "cost": {"specs"},
+    "contract": {"attention", "models", "data", "cost", "specs"},
     "experiments": {"specs"},
     "reports": {"experiments", "specs"},
-    "cli": {"specs", "attention", "models", "data", "training", "cost", "experiments", "reports"},
+    "cli": {
+        "specs",
+        "attention",
+        "models",
+        "data",
+        "training",
+        "cost",
+        "contract",
+        "experiments",
+        "reports",
+    },
 }
 MAX_LINES = 400
 

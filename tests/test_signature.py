@@ -1,6 +1,7 @@
 """Options are read from source, without importing it; the registry looks names up and checks them."""
 
 import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -105,6 +106,12 @@ class TestSignature:
         with pytest.raises(SpecError, match="no Python module 'not_there_for_test'"):
             source_file("not_there_for_test")
 
+    def test_lists_the_other_parameters_without_self(self, module):
+        name = module(SOURCE)
+        found = [read_signature(f"{name}:{part}") for part in ("Gate", "function", "Bare")]
+        assert [one.positional for one in found] == [("channels",), (), ()]
+        assert [one.inherits for one in found] == [False, False, True]
+
     def test_runs_nothing_that_an_annotation_says(self, module):
         name = module("def f(*, a: __import__('os') = None): ...\n")
         with pytest.raises(SpecError, match="can be checked"):
@@ -143,6 +150,26 @@ class TestRegistry:
         registry = Registry("thing", {})
         assert registry.check(f"{name}:width", {"times": 3}) == {"times": 3}
         assert registry.build(f"{name}:width", 4, times=3) == 12
+
+    @pytest.mark.parametrize(
+        ("part", "words"),
+        [
+            ("Positional", r"but 'ratio' is a positional one \(.*mine_for_test\.py:2\)"),
+            ("Inherited", r"it has no __init__ of its own \(.*mine_for_test\.py:6\)"),
+        ],
+    )
+    def test_says_why_a_parameter_is_no_option(self, module, part, words):
+        text = "class Positional:\n    def __init__(self, channels, ratio=4):\n        self.ratio = ratio\n"
+        name = module(text + "\n\nclass Inherited(Positional):\n    pass\n")
+        registry = Registry("thing", {})
+        rule = f"thing '{name}:{part}' has no option 'ratio': options must be keyword-only parameters .*"
+        with pytest.raises(SpecError, match=rule + words):
+            registry.check(f"{name}:{part}", {"ratio": 8})
+        with pytest.raises(SpecError, match=rule + words):
+            registry.build(f"{name}:{part}", 64, ratio=8)
+        assert registry.check(f"{name}:{part}", {}) == {}
+        sys.path.append(str(Path.cwd()))
+        assert registry.build(f"{name}:{part}", 64).ratio == 4
 
     def test_hides_what_a_name_already_fixes(self, module):
         name = module(

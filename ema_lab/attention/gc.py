@@ -4,7 +4,7 @@ Shape letters: B batch, C channels, H rows, W columns, L = H x W.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -39,6 +39,8 @@ class GC(nn.Module):
     Raises:
         ValueError: If the bottleneck would have no channel, or there is no such fusion.
     """
+
+    zero_gradients: ClassVar[frozenset[str]] = frozenset({"score.bias"})  # read by the contract
 
     def __init__(
         self, channels: int, *, reduction: int = 16, fusion: Literal["add", "multiply"] = "add"

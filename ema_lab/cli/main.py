@@ -1,6 +1,6 @@
 """The command line: the only layer that prints, parses arguments and exits.
 
-Exit codes: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 interrupted, 143 terminated.
 """
 
 import signal
@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ema_lab.cli import definitions, execution, results, status, store
+from ema_lab.cli import check, definitions, execution, results, status, store
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (definitions, execution, status, results, store):
+for commands in (definitions, check, execution, status, results, store):
     commands.register(app)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ema_lab.experiments.claim import Claim, Task
 from ema_lab.experiments.engines.engine import Engine, Monitor, Progress
 from ema_lab.experiments.engines.local import LocalEngine
+from ema_lab.experiments.file_system import require_shared_locks
 from ema_lab.experiments.killed import note_all_killed
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.job import Train
@@ -42,6 +43,7 @@ def execute(
         device: What the attempts say they run on; `train` decides what they do run on.
         watch: Told of the progress several times a second, and at the end.
     """
+    require_shared_locks(store.root)
     engine = engine or LocalEngine(workers)
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
     tasks = [task for task in tasks if store.state(task.spec.run_id, max_attempts) in {"pending", "running"}]

@@ -1,7 +1,9 @@
 """From a run spec to a model: backbone, then insertion, paired by construction."""
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,8 +150,12 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
 
 
 def _reason(error: Exception) -> str:
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return f"{kind}{error}"
+    """Return the error's words; what is no statement of a rule is located in the code that raised it."""
+    if isinstance(error, ValueError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
 
 
 def _check_shape(name: str, attention: nn.Module, site: Site) -> None:

@@ -72,6 +72,8 @@ def _matched_names(backbone: Backbone, placement: PlacementSpec) -> list[str]:
     for item in [placement.after] if isinstance(placement.after, str) else placement.after:
         if item in backbone.places:
             found = backbone.where(item)
+            if absent := [name for name in found if name not in names]:
+                raise SpecError(f"placement: the place {item!r} names {absent[0]!r}, which is no submodule")
         else:
             found = [name for name in names if glob_matches(item, name)]
         if not found:

@@ -251,6 +251,11 @@ class DataSpec(Spec):
             raise invalid("data", "changes nothing without val_images or train_images", "split_seed")
         return self
 
+    @property
+    def trained_images(self) -> int:
+        """The number of images in an epoch."""
+        return self.train_images or self.facts.train_images - self.val_images
+
     @cached_property
     def facts(self) -> DatasetFacts:
         return dataset_facts(self.name, self.options)

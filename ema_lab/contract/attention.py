@@ -1,0 +1,237 @@
+"""The contract of attention modules: what the other layers rely on.
+
+A module class may name parameters whose gradient is zero by its mathematics (a bias that a softmax
+cancels) in a class attribute `zero_gradients`; every other parameter must get a gradient.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ema_lab.attention import build_attention
+from ema_lab.catalogue import ATTENTIONS
+from ema_lab.contract import module as common
+from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
+from ema_lab.contract.option import effect_of, options_are_explained
+from ema_lab.cost.measure import measure_cost
+from ema_lab.signature import Option, source_file, split_target
+
+SIZES = ((1, 1), (1, 6), (5, 1), (7, 7), (8, 13))
+COST_SIZE = 56
+
+
+@dataclass(frozen=True)
+class AttentionCase:
+    """An attention module: a registered name or "package.module:Name", its width and its options."""
+
+    target: str
+    channels: int = 64
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path:
+        return source_file(split_target(ATTENTIONS[self.target].target)[0])
+
+    def fresh(self, seed: int = 0) -> nn.Module:
+        torch.manual_seed(seed)
+        return build_attention(self.target, self.channels, **self.options)
+
+    def ready(self) -> nn.Module:
+        module = self.fresh().eval()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                fan_in = parameter.numel() / parameter.shape[0] if parameter.dim() else 1
+                parameter.add_(torch.randn_like(parameter), alpha=0.2 / fan_in**0.5)
+        return module
+
+    def images(self, count: int = 3, size: tuple[int, int] = (6, 5)) -> Tensor:
+        return torch.randn(count, self.channels, *size, generator=torch.Generator().manual_seed(1))
+
+    def require_close(self, actual: Tensor, expected: Tensor) -> str:
+        return largest_difference(actual, expected, rtol=1.3e-6, atol=1e-5)
+
+
+def _keeps_shape_and_type(case: AttentionCase) -> str:
+    for training in (True, False):
+        for size in SIZES:
+            x = case.images(2, size)
+            output = case.ready().train(training)(x)
+            where = f"in {'training' if training else 'evaluation'} on {tuple(x.shape)}"
+            require(isinstance(output, Tensor), f"returns a {type(output).__name__} {where}")
+            require(output.shape == x.shape, f"returns {tuple(output.shape)} {where}")
+            require(output.dtype == x.dtype, f"returns {output.dtype} {where} of {x.dtype}")
+            require(output.isfinite().all(), f"returns values that are not finite {where}")
+    return f"{len(SIZES)} sizes from 1x1 to 8x13"
+
+
+def _takes_a_lone_value_or_refuses_it(case: AttentionCase) -> str:
+    """One pixel of one image has no variance: batch normalisation may refuse it, in training, in one line."""
+    module, x = case.ready(), case.images(1, (1, 1))
+    require(module(x).isfinite().all(), "one pixel of one image is not finite in evaluation")
+    try:
+        output = module.train()(x)
+    except ValueError as error:
+        normalises = any(isinstance(part, _BatchNorm) for part in module.modules())
+        require(normalises, f"refuses one pixel of one image, without a batch normalisation: {error}")
+        require("\n" not in str(error), "refuses one pixel of one image in more than one line")
+        return f"refused in training: {error}"
+    require(output.isfinite().all(), "one pixel of one image is not finite in training")
+    return ""
+
+
+def _gives_gradients(case: AttentionCase) -> str:
+    module = case.ready()
+    excused = set(getattr(module, "zero_gradients", ()))
+    found = common.gradients(module, case.images())
+    if zero := sorted(name for name, value in found.items() if not value.any() and name not in excused):
+        raise RuleError(f"the gradient of {common.shown(zero)} is zero everywhere")
+    return common.frozen(module)
+
+
+def _computes_in_float64(case: AttentionCase) -> str:
+    module, x = case.ready(), case.images()
+    single = module(x)
+    double = module.double()(x.double())
+    require(double.dtype == torch.float64, f"returns {double.dtype} for torch.float64")
+    return largest_difference(single, double, rtol=1e-4, atol=1e-5)
+
+
+def _keeps_its_type_under_autocast(case: AttentionCase) -> str:
+    module, x = case.ready(), case.images()
+    exact, found = module(x), ""
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = module(x.to(dtype))
+        require(output.dtype == dtype, f"returns {output.dtype} for {dtype} under bfloat16 autocast")
+        found = largest_difference(output, exact, rtol=0.1, atol=0.1)
+    return found
+
+
+def _trains_under_autocast(case: AttentionCase) -> str:
+    common.gradients(case.ready().train(), case.images().bfloat16(), autocast=True)
+    return ""
+
+
+def _takes_channels_last(case: AttentionCase) -> str:
+    module, x = case.ready(), case.images()
+    expected = module(x)
+    last = module.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    return case.require_close(last, expected)
+
+
+def _compiles_into_one_graph(case: AttentionCase) -> str:
+    module, x = case.ready(), case.images()
+    torch.compiler.reset()
+    try:
+        compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+        return case.require_close(compiled(x), module(x))
+    finally:
+        torch.compiler.reset()
+
+
+def _builds_without_weights(case: AttentionCase) -> str:
+    with torch.device("meta"):
+        module = build_attention(case.target, case.channels, **case.options)
+        shape = (2, case.channels, 4, 4)
+        output = module(torch.empty(shape))
+    require(output.shape == shape, f"returns {tuple(output.shape)} for {shape} on the meta device")
+    real = [name for name, value in module.state_dict().items() if not value.is_meta]
+    require(not real, f"{common.shown(real)} is not on the device that it was built on")
+    return ""
+
+
+def _cost_is_counted(case: AttentionCase) -> str:
+    cost = measure_cost(case.ready(), image_size=COST_SIZE, channels=case.channels)
+    words = f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs at {COST_SIZE}x{COST_SIZE}"
+    uncounted = ", ".join(f"{name.removeprefix('aten::')} {n}" for name, n in cost["uncounted"].items())
+    return f"{words}; not counted: {uncounted}" if uncounted else words
+
+
+def _options_say_what_they_are(case: AttentionCase) -> str:
+    return options_are_explained(ATTENTIONS.options(case.target))
+
+
+def _options_have_an_effect(case: AttentionCase) -> str:
+    """An option changes parameters, output or gradients, or is refused with a ValueError."""
+    options = ATTENTIONS.options(case.target)
+    if not options:
+        raise NotApplicableError("no options")
+    found, unknown = [], []
+    for option in options.values():
+        try:
+            found.append(_effect(case, option))
+        except NotApplicableError:
+            unknown.append(option.name)
+    skipped = f"no other value is known to try: {', '.join(unknown)}" if unknown else ""
+    if not found:
+        raise NotApplicableError(skipped)
+    return "; ".join(filter(None, [*found, skipped]))
+
+
+def _effect(case: AttentionCase, option: Option) -> str:
+    """Change one option beside the given ones, and where that does nothing, beside the defaults."""
+    try:
+        return _effect_beside(case, option)
+    except RuleError:
+        if not case.options:
+            raise
+        return f"{_effect_beside(replace(case, options={}), option)} with the others at their default"
+
+
+def _effect_beside(case: AttentionCase, option: Option) -> str:
+    base = _traits(case)
+
+    def changes(value: object) -> bool:
+        return not _same(base, _traits(replace(case, options={**case.options, option.name: value})))
+
+    return effect_of(option, case.options.get(option.name, option.default), changes)
+
+
+def _traits(case: AttentionCase) -> list[Tensor]:
+    """Return what an option may change: output and gradients of a fixed computation."""
+    module = case.fresh()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    x = case.images(2, (6, 6)).requires_grad_()
+    output = module(x)
+    output.square().sum().backward()
+    values = [output, x.grad, *(parameter.grad for parameter in module.parameters())]
+    return [torch.zeros(0) if value is None else value.detach() for value in values]
+
+
+def _same(first: list[Tensor], second: list[Tensor]) -> bool:
+    if [value.shape for value in first] != [value.shape for value in second]:
+        return False
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(first, second, strict=True))
+
+
+CHECKS: tuple[Check[AttentionCase], ...] = (
+    Check("is built", common.is_built, essential=True),
+    Check("keeps shape and type", _keeps_shape_and_type),
+    Check("takes a lone value or refuses it", _takes_a_lone_value_or_refuses_it),
+    Check("treats images of a batch apart", common.treats_images_apart),
+    Check("gives gradients", _gives_gradients),
+    Check("leaves its input alone", common.leaves_its_input_alone),
+    Check("draws no random numbers", common.draws_no_random_numbers),
+    Check("is repeatable", common.is_repeatable),
+    Check("starts from its seed", common.starts_from_its_seed),
+    Check("survives a deep copy", common.survives_a_deep_copy),
+    Check("survives pickling", common.survives_pickling),
+    Check("survives a state file", common.survives_a_state_file),
+    Check("computes in float64", _computes_in_float64),
+    Check("keeps its type under autocast", _keeps_its_type_under_autocast),
+    Check("trains under autocast", _trains_under_autocast),
+    Check("takes channels_last", _takes_channels_last),
+    Check("compiles into one graph", _compiles_into_one_graph),
+    Check("builds without weights", _builds_without_weights),
+    Check("cost is counted", _cost_is_counted),
+    Check("options are explained", _options_say_what_they_are),
+    Check("options have an effect", _options_have_an_effect),
+)

@@ -1,0 +1,212 @@
+"""The contract of data sets: what loading, splitting and the record of a run rely on."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ema_lab.catalogue import DATASETS
+from ema_lab.contract.check import Check, NotApplicableError, require
+from ema_lab.contract.option import options_are_explained
+from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
+from ema_lab.errors import SpecError
+from ema_lab.signature import source_file, split_target
+from ema_lab.specs.dataset import DatasetFacts, dataset_facts
+
+STATISTICS_TOLERANCE = 0.01
+SAMPLE = 512  # images that are looked at where they are not in memory
+
+
+@dataclass(frozen=True)
+class DatasetCase:
+    """A data set: a registered name or "package.module:function", the data folder, its options."""
+
+    target: str
+    root: Path = Path("data")
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path:
+        return source_file(split_target(DATASETS[self.target].target)[0])
+
+    def load(self) -> ImageSplits:
+        splits: ImageSplits = DATASETS.build(self.target, self.root, **self.options)
+        return splits
+
+    @cached_property
+    def splits(self) -> ImageSplits:
+        return self.load()
+
+    @cached_property
+    def facts(self) -> DatasetFacts | None:
+        """What is known of it without loading it; None for a data set that nothing is known of."""
+        try:
+            return dataset_facts(self.target, self.options)
+        except SpecError:
+            return None
+
+    @property
+    def known(self) -> DatasetFacts:
+        """The facts.
+
+        Raises:
+            NotApplicableError: If there are none.
+        """
+        if self.facts is None:
+            raise NotApplicableError("its file has no FACTS that can be read")
+        return self.facts
+
+    def parts(self) -> Iterator[tuple[str, ImageSource]]:
+        """Yield the name and the images of the training and of the test split."""
+        yield "train", self.splits.train
+        yield "test", self.splits.test
+
+
+def _is_loaded(case: DatasetCase) -> str:
+    for name in ("train", "test"):
+        labels = getattr(getattr(case.splits, name, None), "labels", None)
+        require(isinstance(labels, Tensor), f"what it returns has no tensor `{name}.labels`")
+    train, test = len(case.splits.train.labels), len(case.splits.test.labels)
+    return f"{train:,} training and {test:,} test images"
+
+
+def _images_are_bytes(case: DatasetCase) -> str:
+    for name, part in case.parts():
+        images = _sample(part)
+        require(images.dtype == torch.uint8, f"{name} images are {images.dtype}, not torch.uint8")
+        require(images.dim() == 4, f"{name} images are {tuple(images.shape)}, not (N, C, H, W)")
+        require(
+            len(part.labels) == part.shape[0], f"{name}: {part.shape[0]} images, {len(part.labels)} labels"
+        )
+        require(
+            images.shape[1:] == part.shape[1:], f"{name} images are {tuple(images.shape)}, not {part.shape}"
+        )
+    return str(tuple(case.splits.train.shape))
+
+
+def _sample(part: ImageSource) -> Tensor:
+    """Return all images that are in memory, or some, evenly spread, of those that are not."""
+    if isinstance(part, LabelledImages):
+        return part.images
+    count = len(part.labels)
+    return part.whole(torch.arange(0, count, max(1, count // SAMPLE)))
+
+
+def _in_memory(part: ImageSource) -> Tensor:
+    if not isinstance(part, LabelledImages):
+        raise NotApplicableError("its images are not in memory")
+    return part.images
+
+
+def _sizes_are_as_known(case: DatasetCase) -> str:
+    facts = case.known
+    for (name, part), count in zip(case.parts(), (facts.train_images, facts.test_images), strict=True):
+        wanted = (count, facts.channels, facts.image_size, facts.image_size)
+        require(len(part.labels) == count, f"{name} has {len(part.labels)} labels, but {count} are known")
+        shape = tuple(part.shape)
+        require(shape == wanted, f"{name} images are {shape}, but known as {wanted}")
+    return ""
+
+
+def _labels_are_classes(case: DatasetCase) -> str:
+    for name, part in case.parts():
+        labels = part.labels
+        require(labels.dtype == torch.int64, f"{name} labels are {labels.dtype}, not torch.int64")
+        require(labels.dim() == 1, f"{name} labels are {tuple(labels.shape)}, not (N,)")
+        low, high = int(labels.min()), int(labels.max())
+        require(low >= 0, f"{name} has the label {low}")
+        if case.facts is not None:
+            count = case.facts.classes
+            require(high < count, f"{name} has the label {high}, but {count} classes are known")
+    return f"{_classes(case)} classes"
+
+
+def _every_class_is_in_both_parts(case: DatasetCase) -> str:
+    for name, part in case.parts():
+        counts = part.labels.bincount(minlength=_classes(case))
+        absent = torch.nonzero(counts == 0).flatten().tolist()
+        require(not absent, f"{name} has no image of class {', '.join(map(str, absent[:5]))}")
+    return ""
+
+
+def _classes(case: DatasetCase) -> int:
+    if case.facts is not None:
+        return case.facts.classes
+    return 1 + max(int(part.labels.max()) for _, part in case.parts())
+
+
+def _is_the_same_every_time(case: DatasetCase) -> str:
+    if not hasattr(case.splits, "sha256"):
+        raise NotApplicableError("has no checksum")
+    first, again = case.splits.sha256, case.load().sha256
+    require(first == again, f"loading it twice gives other images or labels ({first[:8]}, {again[:8]})")
+    return f"sha256 {first[:16]}"
+
+
+def _no_test_image_is_trained_on(case: DatasetCase) -> str:
+    """Count, but do not refuse: published data sets have some."""
+    train = set(_digests(_in_memory(case.splits.train)))
+    found = [index for index, digest in enumerate(_digests(_in_memory(case.splits.test))) if digest in train]
+    if not found:
+        return "no test image is among the training images"
+    first = ", ".join(map(str, found[:3]))
+    return f"note: {len(found)} test images are among the training images too (the first: {first})"
+
+
+def _digests(images: Tensor) -> Iterator[bytes]:
+    return (hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images)
+
+
+def _statistics_are_as_known(case: DatasetCase) -> str:
+    """Compare, but do not refuse: a recipe may normalise by other values on purpose."""
+    mean, std = _statistics(_sample(case.splits.train))
+    words = f"mean {_rounded(mean)}, std {_rounded(std)}"
+    if case.facts is None:
+        return words
+    known = (*case.facts.mean, *case.facts.std)
+    require(
+        len(known) == len(mean) + len(std), f"known for {len(known) // 2} channels, there are {len(mean)}"
+    )
+    error = max(abs(a - b) for a, b in zip((*mean, *std), known, strict=True))
+    if error <= STATISTICS_TOLERANCE:
+        return words
+    return f"note: {words}, but known are {_rounded(case.facts.mean)}, {_rounded(case.facts.std)}"
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of pixels scaled to [0, 1], from their histogram."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        share = images[:, channel].flatten().int().bincount(minlength=256).double()
+        share = share / share.sum()
+        mean = (share * levels).sum()
+        means.append(float(mean))
+        deviations.append(float((share * (levels - mean).square()).sum().sqrt()))
+    return tuple(means), tuple(deviations)
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
+
+
+def _options_say_what_they_are(case: DatasetCase) -> str:
+    return options_are_explained(DATASETS.options(case.target))
+
+
+CHECKS: tuple[Check[DatasetCase], ...] = (
+    Check("is loaded", _is_loaded, essential=True),
+    Check("images are bytes", _images_are_bytes, essential=True),
+    Check("sizes are as known", _sizes_are_as_known),
+    Check("labels are classes", _labels_are_classes, essential=True),
+    Check("every class is in both parts", _every_class_is_in_both_parts),
+    Check("is the same every time", _is_the_same_every_time),
+    Check("test images are not trained on", _no_test_image_is_trained_on),
+    Check("statistics are as known", _statistics_are_as_known),
+    Check("options are explained", _options_say_what_they_are),
+)

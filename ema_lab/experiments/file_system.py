@@ -1,0 +1,71 @@
+"""Whether locks in a folder hold for every machine that shares it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ema_lab.errors import StoreError
+
+ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
+MOUNTS = Path("/proc/self/mounts")
+# File systems whose locks the kernel keeps on this machine alone, though others may share the files.
+ALWAYS_LOCAL = {"9p", "afs", "ceph-fuse", "fuse.s3fs", "fuse.sshfs", "prl_fs", "vboxsf", "vmhgfs"}
+# Mount options that make the locks of a shared file system local.
+LOCAL_OPTIONS = {
+    "cifs": {"nobrl"},
+    "lustre": {"localflock"},
+    "nfs": {"local_lock=all", "local_lock=flock", "nolock"},
+    "nfs4": {"local_lock=all", "local_lock=flock"},
+}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system: where, of which kind, with which options."""
+
+    folder: str
+    kind: str
+    options: frozenset[str]
+
+
+def require_shared_locks(folder: Path, mounts: Path = MOUNTS) -> None:
+    """Refuse a folder whose locks would not be seen by another machine that shares it.
+
+    What cannot be told, for lack of a table of mounts, is let pass.
+
+    Raises:
+        StoreError: If two machines could train the same run at the same time.
+    """
+    mount = _mount_of(folder, mounts)
+    if mount is None:
+        return
+    rule = "locks there hold on this machine only, so that two machines could train one run at the same time"
+    if mount.kind in ALWAYS_LOCAL:
+        raise StoreError(
+            f"the store {folder} is on {mount.kind} ({mount.folder}): {rule}; use another folder"
+        )
+    if local := sorted(LOCAL_OPTIONS.get(mount.kind, set()) & mount.options):
+        words = f"the store {folder} is on {mount.kind} mounted with {local[0]} ({mount.folder})"
+        raise StoreError(f"{words}: {rule}; mount it without that option")
+
+
+def _mount_of(folder: Path, mounts: Path) -> Mount | None:
+    """Return the innermost mount that holds a folder, which need not exist yet."""
+    path = folder.absolute()
+    while not path.exists():
+        path = path.parent
+    path = path.resolve()
+    holding = [mount for mount in _mounts(mounts) if path.is_relative_to(mount.folder)]
+    return max(reversed(holding), key=lambda mount: len(mount.folder), default=None)
+
+
+def _mounts(table: Path) -> Iterator[Mount]:
+    try:
+        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) >= 4:
+            folder = fields[1].replace("\\040", " ").replace("\\011", "\t")
+            yield Mount(folder, fields[2], frozenset(fields[3].split(",")))

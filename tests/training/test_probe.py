@@ -1,0 +1,60 @@
+"""The time that a few steps promise."""
+
+import pytest
+import torch
+
+from ema_lab.training import probe as module
+from ema_lab.training.probe import probe
+from ema_lab.training.run import Machine
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let time go by as the work is done: a second for a training step, a tenth for an evaluated image."""
+    now = [0.0]
+    optimizer = module.build_optimizer
+
+    def timed_optimizer(spec, parameters):
+        made = optimizer(spec, parameters)
+        step = made.step
+
+        def timed_step():
+            now[0] += 1.0
+            return step()
+
+        made.step = timed_step
+        return made
+
+    class Timed(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            if not self.training:
+                now[0] += 0.1 * len(x)
+            return self.model(x)
+
+    build = module.build_model
+    monkeypatch.setattr(module, "build_model", lambda spec: Timed(build(spec)))
+    monkeypatch.setattr(module, "build_optimizer", timed_optimizer)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "protocol", "expected"),
+    [
+        ({}, "last", 2 * 5 * 1.0 + 20 * 0.1),  # 40 images in batches of 8, twice; then 20 test images
+        ({"val_images": 10}, "best-val", 2 * (4 * 1.0 + 10 * 0.1) + 20 * 0.1),
+        ({}, "best-test", 2 * (5 * 1.0 + 20 * 0.1) + 20 * 0.1),
+    ],
+)
+def test_every_step_and_every_evaluated_image_counts(make_spec, clock, data, protocol, expected):
+    spec = make_spec("se", data=data, recipe={"protocol": protocol})
+    assert probe(spec, Machine(device="cpu", num_threads=1)) == pytest.approx(expected)
+
+
+def test_a_probe_leaves_no_trace_in_the_generators(make_spec):
+    before = torch.get_rng_state()
+    assert probe(make_spec("cbam", model={"backbone": "resnet20"}), Machine(device="cpu", num_threads=1)) > 0
+    assert torch.equal(torch.get_rng_state(), before)
