@@ -20,6 +20,10 @@ class StoreError(EmaLabError):
     """The run store cannot be used as asked."""
 
 
+class DamagedFileError(StoreError):
+    """A file of the store is not what was written: cut off, or overwritten."""
+
+
 class DataError(EmaLabError):
     """A data set is absent or damaged."""
 

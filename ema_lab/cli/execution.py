@@ -1,18 +1,16 @@
-"""Commands that plan, train and watch: plan, run, status."""
+"""Commands that plan and train: plan, run."""
 
 import os
 import statistics
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ema_lab.cli.duration import read_duration
 from ema_lab.cli.engines import Elsewhere, EngineConfig, EngineName, choose_engine
@@ -27,48 +25,27 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
+from ema_lab.cli.selection import Attempts, Only, Seeds, selected
+from ema_lab.cli.status import stale_lines, status_rows
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import Ablation, load_ablation
+from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.aside import refresh as set_stale_aside
 from ema_lab.experiments.claim import Task
 from ema_lab.experiments.engines.engine import Progress
 from ema_lab.experiments.engines.local import LocalEngine
 from ema_lab.experiments.execution import execute
+from ema_lab.experiments.failure import failure_of
+from ema_lab.experiments.staleness import Staleness
+from ema_lab.experiments.standing import Survey
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.specs.document import read_scalar
 
 MAX_DEFAULT_WORKERS = 8
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value; may be repeated."),
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only the first N seeds of the file.")]
-Attempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Tries before a run is left alone.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(plan)
     app.command()(run)
-    app.command()(status)
-
-
-def selected(name: str, only: Sequence[str] | None, seeds: int | None) -> Ablation:
-    """Load an ablation and keep the cells that the options ask for."""
-    ablation = load_ablation(name)
-    if seeds is not None:
-        ablation = ablation.first_seeds(seeds)
-    return ablation.only(conditions(only)) if only else ablation
-
-
-def conditions(only: Sequence[str]) -> dict[str, list[Any]]:
-    """Read KEY=VALUE options; a repeated key allows each of its values."""
-    found: dict[str, list[Any]] = {}
-    for item in only:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise SpecError(f"--only takes KEY=VALUE, such as variant=ema or seed=0, got {item!r}")
-        found.setdefault(key, []).append(read_scalar(value))
-    return found
 
 
 def plan(
@@ -91,14 +68,16 @@ def plan(
     runs = RunStore(store)
     if check:
         check_models(chosen)
-    states = {spec.run_id: runs.state(spec.run_id, max_attempts) for spec in chosen.runs()}
+    states, stale = _states(chosen, Survey(runs, max_attempts))
     if as_json:
         cells = [
             {"run_id": c.run_id, "variant": c.row, "seed": c.seed, "status": states[c.run_id]}
+            | {"stale": stale.get(c.run_id)}
             for c in chosen.cells
         ]
         skipped = [
-            {"run_id": None, "variant": s.row, "seed": s.seed, "status": "skipped", "reason": s.reason}
+            {"run_id": None, "variant": s.row, "seed": s.seed, "status": "skipped"}
+            | {"stale": None, "reason": s.reason}
             for s in chosen.skipped
         ]
         print_rows([*cells, *skipped], as_json=True)
@@ -109,14 +88,28 @@ def plan(
     for row, row_cells in names.items():
         counts = Counter(states[cell.run_id] for cell in row_cells)
         rows.append(
-            {"variant": row, "cells": len(row_cells)}
-            | {state: counts[state] for state in ("done", "running", "failed", "pending")}
+            {"variant": row, "cells": len(row_cells), "done": counts["done"]}
+            | {"stale": sum(cell.run_id in stale for cell in row_cells)}
+            | {state: counts[state] for state in ("running", "failed", "pending")}
             | {"skipped": skipped_rows[row]}
         )
     print_rows(rows, as_json=False)
     for reason, count in Counter(cell.reason for cell in chosen.skipped).items():
         say(f"{count} skipped: {reason}")
+    say(*stale_lines(chosen.name, Counter(stale.values())))
     say(_plan_summary(chosen, runs, states, workers or min(len(states), default_workers())))
+
+
+def _states(ablation: Ablation, survey: Survey) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the state of each run, and of each stale one the parts whose source has changed."""
+    states: dict[str, str] = {}
+    stale: dict[str, str] = {}
+    for spec in ablation.runs():
+        standing = survey.standing(spec)
+        states[spec.run_id] = standing.state
+        if standing.stale:
+            stale[spec.run_id] = " ".join(standing.stale)
+    return states, stale
 
 
 def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str], workers: int) -> str:
@@ -205,6 +198,12 @@ def run(
         typer.Option("--timeout", metavar="TIME", help="Stop a run that takes longer, as failed: 45m, 2h."),
     ] = None,
     gpu_slots: Annotated[int, typer.Option("--gpu-slots", min=1, help="Runs at a time on each GPU.")] = 1,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh", help="Train stale results again; the old ones are kept in the run's folder."
+        ),
+    ] = False,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -221,10 +220,14 @@ def run(
     limit = read_duration("--timeout", timeout)
     if elsewhere is not None and (limit is not None or gpu_slots > 1):
         raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
-    how = Execution(workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, elsewhere)
+    how = Execution(
+        workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, refresh, elsewhere
+    )
     if smoke:
         if elsewhere is not None:
             raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
+        if refresh:
+            raise SpecError("--refresh changes nothing with --smoke, whose store is new and temporary")
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
             return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
     return _run(chosen, RunStore(store), how, as_json=as_json)
@@ -242,6 +245,7 @@ class Execution:
     loader_workers: int = 0
     timeout: float | None = None
     gpu_slots: int = 1
+    refresh: bool = False
     elsewhere: Elsewhere | None = None
 
 
@@ -255,9 +259,14 @@ def _smoke(ablation: Ablation) -> Ablation:
 def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
-    states = {task.spec.run_id: store.state(task.spec.run_id, how.max_attempts) for task in tasks}
-    pending = [task for task in tasks if states[task.spec.run_id] in {"pending", "running"}]
-    finished_before = sum(state == "done" for state in states.values())
+    states, stale = _states(ablation, Survey(store, how.max_attempts))
+    again = set(stale) if how.refresh else set()
+    pending = [
+        task
+        for task in tasks
+        if states[task.spec.run_id] in {"pending", "running"} or task.spec.run_id in again
+    ]
+    finished_before = sum(state == "done" for state in states.values()) - len(again)
     progress = Progress(0)
     if pending:
         progress = _train(ablation, pending, store, how)
@@ -266,6 +275,8 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
     counts = f"{len(progress.done)} trained, {finished_before} done before, {len(failed)} failed"
     counts += f", {len(progress.elsewhere)} trained by another process" if progress.elsewhere else ""
     say(f"{ablation.name}: {counts} (store {store.root})")
+    if not how.refresh:
+        say(*stale_lines(ablation.name, Counter(stale.values())))
     for task in failed:
         say(_failure_line(store, task, given_up=task in given_up, max_attempts=how.max_attempts))
     if as_json:
@@ -301,6 +312,9 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
         threads = elsewhere.options.threads
     machine = Machine(how.data.absolute(), asked, threads, how.loader_workers)
     here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
+    if how.refresh:  # only now, when nothing speaks against training them
+        count = len(set_stale_aside(store, [task.spec for task in pending], Staleness()))
+        say(f"{count} stale result{'s' * (count != 1)} kept aside, in superseded/ of the run's folder")
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,
@@ -315,63 +329,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
 
 def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: int) -> str:
     run_id = task.spec.run_id
-    record = store.record(run_id)
-    reason = "its process was killed"
-    if record is not None and record.error is not None:
-        reason = f"{record.error.kind}: {record.error.message}"
+    failure = failure_of(store.facts(run_id))
+    reason = failure.message if failure else "its record is not there"
     tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"
-
-
-def status(
-    ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing is pending.")] = False,
-    max_attempts: Attempts = MAX_ATTEMPTS,
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Show every cell: its state, attempts, result, and who works on it.
-
-    Example: ema-lab status quickstart --watch
-    """
-    chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
-    while True:
-        rows = status_rows(chosen, runs, max_attempts)
-        print_rows(rows, as_json=as_json)
-        counts = Counter(row["status"] for row in rows)
-        say(f"{chosen.name}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-        if not watch or not counts["pending"] + counts["running"]:
-            return
-        time.sleep(2)
-        Console().clear()
-
-
-def status_rows(ablation: Ablation, store: RunStore, max_attempts: int) -> list[dict[str, Any]]:
-    """Return one flat object per cell."""
-    return [
-        {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed}
-        | _status(store, cell.run_id, max_attempts)
-        for cell in ablation.cells
-    ]
-
-
-def _status(store: RunStore, run_id: str, max_attempts: int) -> dict[str, Any]:
-    state = store.state(run_id, max_attempts)
-    attempts = store.attempts(run_id)
-    record = store.record(run_id)
-    last = attempts[-1] if attempts else None
-    by = None
-    if last is not None and state == "running":
-        by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
-    error = record.error if record and state != "done" else None
-    return {
-        "status": state,
-        "attempts": len(attempts),
-        "top1": record.metrics.get("top1") if record else None,
-        "wall_seconds": record.wall_seconds if record and state == "done" else None,
-        "by": by,
-        "error": f"{error.kind}: {error.message}" if error else None,
-    }

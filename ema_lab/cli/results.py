@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import Only, check_models, selected
+from ema_lab.cli.execution import check_models
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -20,8 +20,10 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
+from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import StoreError
 from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.care.exchange import flattened
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
 
@@ -127,17 +129,6 @@ def _facts_of(store: RunStore, run_id: str) -> dict[str, Any]:
         kept = ("metrics", "chosen_epoch", "cost", "environment", "data_sha256", "source")
         facts |= flattened({key: record.model_dump(mode="json")[key] for key in kept})
     return facts
-
-
-def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested data as one mapping with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def evaluate(

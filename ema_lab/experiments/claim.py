@@ -3,16 +3,21 @@
 import logging
 import math
 import traceback
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from ema_lab.experiments.aside import leave_other_source, set_damaged_aside
+from ema_lab.experiments.killed import note_killed, oom_kills
 from ema_lab.experiments.record import ErrorRecord, RunRecord
-from ema_lab.experiments.source import source_hashes
+from ema_lab.experiments.source import Sources
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome, Train
 from ema_lab.specs.run import RunSpec
 
 logger = logging.getLogger(__name__)
+_LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
 Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout"]
 
 
@@ -39,6 +44,8 @@ class Claim:
         with self.store.claim(run_id) as claimed:
             if not claimed:
                 return "busy"
+            for line in set_damaged_aside(self.store, run_id):
+                logger.warning("%s", line)
             state = self.store.state(run_id, self.max_attempts)
             if state == "done":
                 return "elsewhere"
@@ -48,14 +55,20 @@ class Claim:
                 return self._attempt(task)
             except OSError as error:  # a full disk, say: the attempt has no outcome, and counts as killed
                 logger.error("%s: the store cannot be written: %s", run_id, error)
+                with suppress(OSError):  # a few bytes may still find room
+                    note_killed(self.store, run_id, f"{type(error).__name__}: {error}")
                 return "killed"
 
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
-        attempt = self.store.begin(task.spec, self.device)
+        source = _LOADED.of(task.spec)
+        note_killed(self.store, run_id)
+        if parts := leave_other_source(self.store, run_id, source):
+            logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
+        attempt = self.store.begin(task.spec, self.device, source, oom_kills())
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
-            record = _done(task.spec, attempt.number, self.train(task.spec, job))
+            record = _done(task.spec, attempt.number, self.train(task.spec, job), source)
             self.store.write(record)
         except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")
@@ -63,11 +76,12 @@ class Claim:
         except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
             record = failed_record(run_id, attempt.number, error)
             self.store.write(record)
-        self.store.end(run_id, attempt, record.status)
+        reason = f"{record.error.kind}: {record.error.message}" if record.error else None
+        self.store.end(run_id, attempt, record.status, reason)
         return record.status
 
 
-def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
+def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str, str]) -> RunRecord:
     if wrong := {name: value for name, value in outcome.metrics.items() if not math.isfinite(value)}:
         raise FloatingPointError(f"a metric must be a finite number, got {wrong}")
     return RunRecord(
@@ -81,7 +95,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome) -> RunRecord:
         throughput=outcome.throughput,
         environment=outcome.environment,
         data_sha256=outcome.data_sha256,
-        source=source_hashes(spec),
+        source=source,
     )
 
 

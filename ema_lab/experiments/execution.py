@@ -10,6 +10,7 @@ from ema_lab.experiments.claim import Claim, Task
 from ema_lab.experiments.engines.engine import Engine, Monitor, Progress
 from ema_lab.experiments.engines.local import LocalEngine
 from ema_lab.experiments.file_system import require_shared_locks
+from ema_lab.experiments.killed import note_all_killed
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.job import Train
 from ema_lab.specs.run import RunSpec
@@ -52,6 +53,7 @@ def execute(
     while waiting:
         monitor.progress.busy = []
         engine.run(waiting, claim, monitor)
+        note_all_killed(store, monitor.progress.failed)
         held = set(monitor.progress.busy)
         waiting = [task for task in waiting if task.spec.run_id in held]
         while waiting and all(store.is_locked(task.spec.run_id) for task in waiting):

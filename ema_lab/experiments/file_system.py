@@ -1,11 +1,13 @@
 """Whether locks in a folder hold for every machine that shares it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ema_lab.errors import StoreError
 
+ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
 ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
 MOUNTS = Path("/proc/self/mounts")
 # File systems whose locks the kernel keeps on this machine alone, though others may share the files.

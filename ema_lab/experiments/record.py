@@ -35,7 +35,14 @@ class RunRecord(Spec):
 
 
 class Attempt(Spec):
-    """One try at a run, begun under its lock. Without an outcome it is running, or was killed."""
+    """One try at a run, begun under its lock. Without an outcome it is running, or was killed.
+
+    Attributes:
+        source: The source that it runs, per part: what it leaves is not gone on with after a change.
+        oom_kills: Processes that the kernel had killed for want of memory when the attempt began.
+        reason: Why it failed, or was killed, where that is known.
+        forgiven: Whether `retry` has taken it out of the count.
+    """
 
     number: int
     host: str
@@ -44,8 +51,15 @@ class Attempt(Spec):
     started: str
     ended: str | None = None
     outcome: Literal["done", "failed", "interrupted"] | None = None
+    source: Mapping[str, str] = {}
+    oom_kills: int | None = None
+    reason: str | None = None
+    forgiven: bool = False
 
     @property
     def counts(self) -> bool:
-        """Whether the attempt counts towards the limit: one that the user stopped does not."""
-        return self.outcome != "interrupted"
+        """Whether the attempt counts towards the limit: it failed or was killed, and is not forgiven.
+
+        One that the user stopped does not count, nor one that was done but whose record is lost.
+        """
+        return self.outcome in {"failed", None} and not self.forgiven

@@ -7,11 +7,14 @@ from functools import cache
 from pathlib import Path
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.errors import SpecError
 from ema_lab.registry import Registry
 from ema_lab.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+UNREADABLE = ""
+_TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS}
 _SHARED = {  # files of a part besides the one that the spec names
     "module": (),
     "backbone": (
@@ -41,19 +44,45 @@ _SHARED = {  # files of a part besides the one that the spec names
 }
 
 
+class Sources:
+    """The hash of each part, read once per name.
+
+    Who keeps one sees the source as it was when the part was first asked for, as Python keeps a module
+    that it has imported; who makes a new one sees the source as it is.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: dict[tuple[str, tuple[str, ...]], str] = {}
+
+    def of(self, spec: RunSpec) -> dict[str, str]:
+        """Return a hash for each part that the run's result depends on."""
+        attentions = (spec.model.attention, *(item.attention for item in spec.model.also))
+        named = {
+            "module": tuple(name for item in attentions if item.name != "none" for name in item.names),
+            "backbone": (spec.model.backbone,),
+            "data": (spec.data.name,),
+            "training": (),
+        }
+        return {part: self._hash(part, names) for part, names in named.items()}
+
+    def _hash(self, part: str, names: tuple[str, ...]) -> str:
+        if (part, names) not in self._hashes:
+            self._hashes[part, names] = _part_hash(part, names)
+        return self._hashes[part, names]
+
+
 def source_hashes(spec: RunSpec) -> dict[str, str]:
-    """Return a hash for each part that the run's result depends on."""
-    modules = [name for item in spec.model.insertions for name in item.attention.names]
-    named = {
-        "module": [_file(ATTENTIONS, name) for name in modules],
-        "backbone": [_file(BACKBONES, spec.model.backbone)],
-        "data": [_file(DATASETS, spec.data.name)],
-        "training": [],
-    }
-    return {
-        part: _combined([*_with_imports(files), *(_PACKAGE / name for name in _SHARED[part])])
-        for part, files in named.items()
-    }
+    """Return a hash, of the source as it is now, for each part that the run's result depends on."""
+    return Sources().of(spec)
+
+
+def _part_hash(part: str, names: tuple[str, ...]) -> str:
+    """Return a part's hash; a source that cannot be read is like none, so that what it gave is stale."""
+    try:
+        files = [_file(_TABLES[part], name) for name in names]
+        return _combined([*_with_imports(files), *(_PACKAGE / name for name in _SHARED[part])])
+    except (OSError, SyntaxError, SpecError):
+        return UNREADABLE
 
 
 def _file(registry: Registry, name: str) -> Path:

@@ -8,8 +8,9 @@ kernel frees one when its process dies.
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ema_lab.errors import StoreError
+from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.experiments.record import Attempt, RunRecord
 from ema_lab.files import remove_leftovers, write_text
 from ema_lab.registry import unknown_name
@@ -25,6 +26,29 @@ from ema_lab.specs.run import RunSpec
 
 State = Literal["done", "failed", "running", "pending"]
 MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a run's folder says, each file read once.
+
+    `tries` is the number of attempts; a finished run's are not read, its record has the last one's number.
+    `damage` has a line for each file that cannot be read: the run is as if it were not there.
+    """
+
+    record: RunRecord | None = None
+    attempts: tuple[Attempt, ...] = ()
+    tries: int = 0
+    damage: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        return self.record is not None and self.record.status == "done"
+
+    @property
+    def open(self) -> bool:
+        """Whether the last attempt has no outcome: its process works on it, or was killed."""
+        return bool(self.attempts) and self.attempts[-1].outcome is None
 
 
 class RunStore:
@@ -41,6 +65,14 @@ class RunStore:
 
     def folder(self, run_id: str) -> Path:
         return self.root / run_id
+
+    def folder_names(self) -> frozenset[str]:
+        """Return the names of all run folders, whatever is in them."""
+        try:
+            with os.scandir(self.root) as entries:
+                return frozenset(entry.name for entry in entries if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return frozenset()
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a spec."""
@@ -64,7 +96,9 @@ class RunStore:
         """Return a run's spec."""
         path = self.folder(run_id) / "spec.json"
         try:
-            spec = RunSpec.model_validate(_read_json(path))
+            spec = RunSpec.model_validate(read_json(path))
+        except FileNotFoundError:
+            raise StoreError(f"{path} is not there") from None
         except ValidationError as error:
             raise StoreError(f"{path} is not a run spec of this version: {_first(error)}") from None
         if spec.run_id != run_id:
@@ -77,36 +111,78 @@ class RunStore:
         Raises:
             StoreError: If it cannot be read.
         """
-        path = self.folder(run_id) / "record.json"
-        if not path.exists():
+        path = f"{self.root}/{run_id}/record.json"  # as text: thousands of paths take their time
+        try:
+            value = read_json(path)
+        except FileNotFoundError:
             return None
         try:
-            return RunRecord.model_validate(_read_json(path))
+            return RunRecord.model_validate(value)
         except ValidationError as error:
             raise StoreError(f"{path} is not a record of this version: {_first(error)}") from None
 
     def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:
-        """Return the records that exist, by run id."""
-        found = ((run_id, self.record(run_id)) for run_id in run_ids)
-        return {run_id: record for run_id, record in found if record is not None}
+        """Return the records that exist and can be read, by run id."""
+        found = ((run_id, self._record_or_damage(run_id)) for run_id in run_ids)
+        return {run_id: record for run_id, record in found if isinstance(record, RunRecord)}
+
+    def _record_or_damage(self, run_id: str) -> RunRecord | DamagedFileError | None:
+        try:
+            return self.record(run_id)
+        except DamagedFileError as error:
+            return error
 
     def attempts(self, run_id: str) -> list[Attempt]:
-        """Return all tries at a run, the first one first."""
-        files = sorted(self.folder(run_id).glob("attempts/[0-9]*.json"), key=lambda path: int(path.stem))
+        """Return all tries at a run, the first one first.
+
+        Raises:
+            StoreError: If one cannot be read.
+        """
+        return [self._attempt(run_id, number) for number in self.attempt_numbers(run_id)]
+
+    def attempt_numbers(self, run_id: str) -> list[int]:
+        """Return the numbers of all tries at a run, in order."""
         try:
-            return [Attempt.model_validate(_read_json(path)) for path in files]
+            names = os.listdir(f"{self.root}/{run_id}/attempts")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+    def _attempt(self, run_id: str, number: int) -> Attempt:
+        path = f"{self.root}/{run_id}/attempts/{number}.json"
+        try:
+            return Attempt.model_validate(read_json(path))
         except ValidationError as error:
-            raise StoreError(f"{self.folder(run_id)}/attempts cannot be read: {_first(error)}") from None
+            raise StoreError(f"{path} is not an attempt of this version: {_first(error)}") from None
+
+    def facts(self, run_id: str) -> RunFacts:
+        """Return what a run's folder says; what is damaged there is told, and is as if it were not there."""
+        record = self._record_or_damage(run_id)
+        if isinstance(record, RunRecord) and record.status == "done":
+            return RunFacts(record, (), record.attempt)
+        damage = [str(record)] if isinstance(record, DamagedFileError) else []
+        attempts = []
+        numbers = self.attempt_numbers(run_id)
+        for number in numbers:
+            try:
+                attempts.append(self._attempt(run_id, number))
+            except DamagedFileError as error:
+                damage.append(str(error))
+        known = record if isinstance(record, RunRecord) else None
+        return RunFacts(known, tuple(attempts), len(numbers), tuple(damage))
 
     def state(self, run_id: str, max_attempts: int = MAX_ATTEMPTS) -> State:
         """Return where a run stands; `pending` will be trained by the next `run`."""
-        record = self.record(run_id)
-        if record is not None and record.status == "done":
+        return self.state_of(run_id, self.facts(run_id), max_attempts)
+
+    def state_of(self, run_id: str, facts: RunFacts, max_attempts: int = MAX_ATTEMPTS) -> State:
+        """Return where a run stands whose folder says `facts`."""
+        if facts.done:
             return "done"
-        attempts = self.attempts(run_id)
-        if attempts and attempts[-1].outcome is None and self.is_locked(run_id):
+        if facts.open and self.is_locked(run_id):
             return "running"
-        if sum(attempt.counts for attempt in attempts) >= max_attempts:
+        if sum(attempt.counts for attempt in facts.attempts) >= max_attempts:
             return "failed"
         return "pending"
 
@@ -142,7 +218,13 @@ class RunStore:
         finally:
             lock.release()
 
-    def begin(self, spec: RunSpec, device: str = "") -> Attempt:
+    def begin(
+        self,
+        spec: RunSpec,
+        device: str = "",
+        source: Mapping[str, str] | None = None,
+        oom_kills: int | None = None,
+    ) -> Attempt:
         """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock.
 
         Only records and checkpoints are flushed to the disk: a power cut may cost an attempt's mention.
@@ -155,16 +237,30 @@ class RunStore:
         if not (folder / "spec.json").exists():
             write_json(folder / "spec.json", spec.resolved(), durable=False)
         remove_leftovers(folder)
-        number = max((attempt.number for attempt in self.attempts(spec.run_id)), default=0) + 1
         attempt = Attempt(
-            number=number, host=socket.gethostname(), pid=os.getpid(), device=device, started=_now()
+            number=max(self.attempt_numbers(spec.run_id), default=0) + 1,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=device,
+            started=_now(),
+            source=source or {},
+            oom_kills=oom_kills,
         )
         self._write_attempt(spec.run_id, attempt)
         return attempt
 
-    def end(self, run_id: str, attempt: Attempt, outcome: Literal["done", "failed", "interrupted"]) -> None:
+    def end(
+        self,
+        run_id: str,
+        attempt: Attempt,
+        outcome: Literal["done", "failed", "interrupted"],
+        reason: str | None = None,
+    ) -> None:
         """Note how an attempt ended."""
-        changes = {"outcome": outcome, "ended": _now()}
+        self.change(run_id, attempt, outcome=outcome, ended=_now(), reason=reason)
+
+    def change(self, run_id: str, attempt: Attempt, **changes: Any) -> None:
+        """Write an attempt again with some of its values changed. The caller holds the lock."""
         self._write_attempt(run_id, attempt.model_copy(update=changes))
 
     def write(self, record: RunRecord) -> None:
@@ -195,12 +291,26 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     write_text(path, f"{text}\n", durable=durable)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        DamagedFileError: If its text is not what was written.
+        StoreError: If the system does not let it be read.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StoreError(f"{path} cannot be read: {reason}") from None
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise DamagedFileError(f"{path} cannot be read: it holds no JSON object")
+    return value
 
 
 def _first(error: ValidationError) -> str:

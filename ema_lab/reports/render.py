@@ -40,8 +40,8 @@ _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
         "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-        ">": r"\textgreater{}", "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"$\dagger$", "×": r"$\times$",
-        "[": "{[}", "]": "{]}", "|": r"\textbar{}",
+        ">": r"\textgreater{}", "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+        "×": r"$\times$", "[": "{[}", "]": "{]}", "|": r"\textbar{}",
     }
 )  # fmt: skip
 

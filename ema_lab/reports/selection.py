@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.grid import Cell
 from ema_lab.experiments.record import RunRecord
+from ema_lab.experiments.staleness import Staleness
 from ema_lab.experiments.store import RunStore
 
 # Two runs are a clean pair only where nothing but the variant differs.
@@ -14,11 +15,16 @@ PAIR_KEYS = ("device", "precision", "num_threads", "versions")
 
 @dataclass(frozen=True)
 class Measured:
-    """One cell, its record (None where it is not done) and its baseline's."""
+    """One cell, its record (None where it is not done) and its baseline's.
+
+    `stale` and `stale_baseline` are the parts whose source has changed since the two were made.
+    """
 
     cell: Cell
     record: RunRecord | None
     baseline: RunRecord | None
+    stale: tuple[str, ...] = ()
+    stale_baseline: tuple[str, ...] = ()
 
     @property
     def clean_pair(self) -> bool:
@@ -45,6 +51,11 @@ class Row:
     def records(self) -> list[RunRecord]:
         return [item.record for item in self.cells if item.record is not None]
 
+    @property
+    def stale(self) -> list[str]:
+        """The parts whose source has changed since some run of the row was done."""
+        return list(dict.fromkeys(part for item in self.cells for part in item.stale))
+
     def cost(self, key: str) -> int | None:
         """Return a cost of the row's model, which no seed changes; None before a run has finished."""
         return next((record.cost[key] for record in self.records if key in record.cost), None)
@@ -66,8 +77,10 @@ class Row:
 def select_rows(ablation: Ablation, store: RunStore) -> list[Row]:
     """Read the finished runs of an ablation; a failed or missing run is a hole, never a number."""
     records = finished(store, [cell.run_id for cell in ablation.cells])
+    staleness = Staleness()
+    stale = {spec.run_id: staleness.parts(spec, records.get(spec.run_id)) for spec in ablation.runs()}
     return [
-        Row(name, cells[0].variant == ablation.baseline, tuple(_measured(ablation, cells, records)))
+        Row(name, cells[0].variant == ablation.baseline, tuple(_measured(ablation, cells, records, stale)))
         for name, cells in ablation.rows().items()
     ]
 
@@ -77,9 +90,15 @@ def finished(store: RunStore, run_ids: Sequence[str]) -> dict[str, RunRecord]:
     return {key: record for key, record in store.records(run_ids).items() if record.status == "done"}
 
 
-def _measured(ablation: Ablation, cells: Sequence[Cell], records: Mapping[str, RunRecord]) -> list[Measured]:
-    baselines = [ablation.baseline_of(cell) for cell in cells]
-    return [
-        Measured(cell, records.get(cell.run_id), records.get(base.run_id) if base else None)
-        for cell, base in zip(cells, baselines, strict=True)
-    ]
+def _measured(
+    ablation: Ablation,
+    cells: Sequence[Cell],
+    records: Mapping[str, RunRecord],
+    stale: Mapping[str, tuple[str, ...]],
+) -> list[Measured]:
+    found = []
+    for cell in cells:
+        base = ablation.baseline_of(cell)
+        record, other = records.get(cell.run_id), records.get(base.run_id) if base else None
+        found.append(Measured(cell, record, other, stale[cell.run_id], stale[base.run_id] if base else ()))
+    return found

@@ -15,6 +15,7 @@ from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import Column, ReportSpec
 
 FLAG = "†"
+STALE = "‡"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ def _header(column: Column, spec: ReportSpec, ablation: Ablation) -> str:
 
 
 def _cell(column: Column, spec: ReportSpec, row: Row) -> str | None:
+    """Return a cell's text, marked where a stale run is part of its number."""
+    text = _value(column, spec, row)
+    if text is None or (column == "delta" and row.is_baseline):
+        return text
+    is_stale = any(item.stale or (column == "delta" and item.stale_baseline) for item in row.cells)
+    return f"{text} {STALE}" if is_stale else text
+
+
+def _value(column: Column, spec: ReportSpec, row: Row) -> str | None:
     if column == "delta":
         if row.is_baseline:
             return "baseline"
@@ -114,6 +124,7 @@ def _notes(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> list[st
         ),
     }
     notes = [note for note, applies in shown.items() if applies()]
+    notes += _stale_notes(ablation, rows)
     notes += _protocol_notes(rows)
     reasons = Counter(cell.reason for cell in ablation.skipped)
     notes += [f"{count} cells are left out: {reason}." for reason, count in reasons.items()]
@@ -124,6 +135,16 @@ def _notes(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> list[st
             f"{len(missing)} of {total} runs are not there: failed or not run yet (n/a or n < seeds)."
         )
     return notes
+
+
+def _stale_notes(ablation: Ablation, rows: Sequence[Row]) -> list[str]:
+    stale = sum(bool(item.stale) for row in rows for item in row.cells)
+    if not stale:
+        return []
+    parts = ", ".join(dict.fromkeys(part for row in rows for part in row.stale))
+    count = "1 run is stale" if stale == 1 else f"{stale} runs are stale"
+    words = f"the source of {parts} has changed since; ema-lab run {ablation.name} --refresh trains again"
+    return [f"{STALE}: {count}: {words}."]
 
 
 def _protocol_notes(rows: Sequence[Row]) -> list[str]:
@@ -161,4 +182,4 @@ def _flat(spec: ReportSpec, row: Row) -> dict[str, Any]:
             values["delta_n"] = paired.count if paired else 0
         else:
             values[column] = row.cost(column)
-    return values | {"run_ids": " ".join(row.run_ids)}
+    return values | {"stale": " ".join(row.stale) or None, "run_ids": " ".join(row.run_ids)}

@@ -1,11 +1,12 @@
 """How a model is trained. What a recipe does not say has a default, and a default never changes."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, model_validator
 
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
-from ema_lab.specs.strict import Spec, invalid
+from ema_lab.specs.strict import Spec, canonical_json, invalid
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -137,6 +138,11 @@ class RecipeSpec(Spec):
             return self.normalise.mean, self.normalise.std
         chosen = facts if self.normalise == "dataset" else dataset_facts(self.normalise, {})
         return chosen.mean, chosen.std
+
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical JSON of the resolved spec."""
+        return canonical_json(resolved(self))
 
 
 def resolved(spec: Spec) -> dict[str, Any]:

@@ -194,6 +194,11 @@ class ModelSpec(Spec):
         also = {"also": [item.resolved() for item in self.also]} if self.also else {}
         return {"backbone": self.backbone, **self.options, **first, **also}
 
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical JSON of the resolved spec."""
+        return canonical_json(self.resolved())
+
 
 class DataSpec(Spec):
     """A data set, its validation split, and how many of the training images are used.
@@ -260,6 +265,11 @@ class DataSpec(Spec):
         own = {key: getattr(self, key) for key in keys if getattr(self, key)}
         return {"name": self.name, **self.options, **own}
 
+    @cached_property
+    def canonical(self) -> str:
+        """The canonical JSON of the resolved spec."""
+        return canonical_json(self.resolved())
+
 
 class RunSpec(Spec):
     """One cell of an experiment: model, data, recipe and seed decide the result together."""
@@ -291,8 +301,14 @@ class RunSpec(Spec):
 
     @cached_property
     def run_id(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the canonical resolved spec."""
-        return hashlib.sha256(canonical_json(self.resolved()).encode()).hexdigest()[:RUN_ID_LENGTH]
+        """The first 16 hexadecimal digits of the SHA-256 of the canonical resolved spec.
+
+        Cells of a grid share their parts, so the text is put together from the parts' own.
+        """
+        parts = {"data": self.data.canonical, "model": self.model.canonical, "recipe": self.recipe.canonical}
+        inner = "".join(f'"{key}":{text},' for key, text in parts.items())
+        text = f'{{{inner}"seed":{canonical_json(self.seed)}}}'
+        return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]
 
     @cached_property
     def model_key(self) -> str:

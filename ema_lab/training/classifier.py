@@ -12,6 +12,8 @@ from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
 from ema_lab.training.optimisation import build_optimizer, build_schedule
 
+CHECK_STEPS = 50  # reading the loss waits for the device, so that it is not done at every step
+
 
 class DivergedError(RuntimeError):
     """The training loss is not a finite number."""
@@ -51,15 +53,25 @@ class Classifier(LightningModule):
         self.epoch_images += len(labels)
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % CHECK_STEPS == 0:
+            self._require_finite_loss()
+
+    def _require_finite_loss(self) -> None:
+        """Check the sum of the epoch so far, in which a loss that is not finite stays."""
+        if not torch.isfinite(self.epoch_loss):
+            loss = (self.epoch_loss / self.epoch_images).item()
+            words = f"epoch {self.current_epoch + 1}, noticed after {self.epoch_images} images"
+            raise DivergedError(f"the training loss is {loss} in {words}")
+
     def epoch_summary(self) -> dict[str, float]:
         """Return the mean loss and top-1 (percent) over the batches of the epoch that just ended.
 
         Raises:
             DivergedError: If the loss is not finite.
         """
+        self._require_finite_loss()
         loss = (self.epoch_loss / self.epoch_images).item()
-        if not torch.isfinite(self.epoch_loss):
-            raise DivergedError(f"the training loss is {loss} in epoch {self.current_epoch + 1}")
         return {"train_loss": loss, "train_top1": 100 * (self.epoch_hits / self.epoch_images).item()}
 
     def configure_optimizers(self) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
-from ema_lab.cli.execution import conditions
+from ema_lab.cli.selection import conditions
 from ema_lab.experiments.store import RunStore
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
@@ -36,6 +36,7 @@ class TestPlan:
                 "variant": "none",
                 "cells": "2",
                 "done": "1",
+                "stale": "0",
                 "running": "0",
                 "failed": "0",
                 "pending": "1",
@@ -45,6 +46,7 @@ class TestPlan:
                 "variant": "se",
                 "cells": "1",
                 "done": "0",
+                "stale": "0",
                 "running": "0",
                 "failed": "0",
                 "pending": "1",
@@ -115,16 +117,21 @@ class TestStatus:
             "variant": "none",
             "seed": 0,
             "status": "done",
+            "stale": None,
             "attempts": 1,
             "top1": 90.0,
             "wall_seconds": 3600.0,
             "by": None,
+            "cause": None,
+            "signature": None,
             "error": None,
         }
         assert cells[1]["status"] == "pending"
         assert cells[1]["top1"] is None
         assert cells[1]["error"] == "RuntimeError: out of memory"
-        assert answer.err == "tiny: 2 done, 2 pending\n"
+        assert answer.err.startswith(
+            "tiny: 2 done, 2 pending\n2 failed, out of memory  out-of-memory:Runtime"
+        )
 
     def test_prints_a_table_and_ends_a_watch_when_all_is_done(self, command, trained):
         trained()

@@ -3,10 +3,12 @@
 import pytest
 
 from ema_lab.errors import SpecError
-from ema_lab.reports.render import render_text
+from ema_lab.experiments.staleness import Staleness
+from ema_lab.reports.render import render_csv, render_latex, render_text
 from ema_lab.reports.table import Table
 
 NOT_CLEAN = "not a clean pair"
+SE = ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48]", "12,345", "2.54")
 SINGLE = {"none": [90.0, None, None], "se": [92.0, None, None]}
 SKIP = "skip: [{when: {seed: [1, 2]}, reason: a week each}]\nbaseline: none"
 
@@ -161,6 +163,7 @@ def test_records_are_flat_and_unrounded_with_every_run_id(study):
         "delta_n": 0,
         "parameters": 12_345,
         "macs": 2_540_160,
+        "stale": None,
         "run_ids": " ".join(run_ids["none"]),
     }
     assert (se["n"], se["delta"], se["delta_n"]) == (2, 1.75, 2)
@@ -170,3 +173,47 @@ def test_records_are_flat_and_unrounded_with_every_run_id(study):
 def test_a_table_with_a_row_of_another_length_cannot_be_made():
     with pytest.raises(ValueError, match="row 0 has 1 cells, not 2"):
         Table("t", ("a", "b"), (("x",),), ())
+
+
+class TestStale:
+    @pytest.fixture
+    def stale_study(self, study, monkeypatch):
+        """Return a function that builds a study in which a part's source has changed since for some runs."""
+
+        def build(is_stale, **keys):
+            monkeypatch.setattr(
+                Staleness,
+                "parts",
+                lambda self, spec, record: ("module", "data") if record and is_stale(spec) else (),
+            )
+            return study(**keys)
+
+        return build
+
+    def test_every_number_of_a_stale_run_is_marked_and_the_parts_are_named(self, stale_study):
+        table = stale_study(lambda spec: spec.model.attention.name == "se" and spec.seed == 1).table()
+        assert "‡" not in "".join(table.rows[0])
+        assert table.rows[1] == ("se", *(f"{cell} ‡" for cell in SE))
+        assert notes_with(table, "‡") == [
+            "‡: 1 run is stale: the source of module, data has changed since; "
+            "ema-lab run study --refresh trains again."
+        ]
+
+    def test_a_stale_baseline_marks_the_differences_to_it(self, stale_study):
+        table = stale_study(lambda spec: spec.model.attention.name == "none").table()
+        assert table.rows[0][1:3] == ("91.00 ± 1.00 (n=3) ‡", "baseline")
+        assert table.rows[1][1:3] == ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48] ‡")
+
+    def test_a_hole_is_not_marked(self, stale_study):
+        table = stale_study(lambda spec: True, scores={"none": [90.0, 91.0, 92.0], "se": [None] * 3}).table()
+        assert table.rows[1] == ("se", None, None, None, None)
+
+    def test_data_name_the_parts(self, stale_study):
+        found = stale_study(lambda spec: spec.model.attention.name == "se" and spec.seed == 1).records()
+        assert [row["stale"] for row in found] == [None, "module data"]
+        assert "module data" in render_csv(found)
+
+    def test_latex_has_its_sign(self, stale_study):
+        text = render_latex(stale_study(lambda spec: True).table())
+        assert r"$\ddagger$" in text
+        assert "‡" not in text

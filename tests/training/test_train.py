@@ -14,6 +14,7 @@ from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob
 from ema_lab.pipeline import train_run
+from ema_lab.training import classifier
 from ema_lab.training.classifier import DivergedError
 from ema_lab.training.metrics import classification_metrics, topk_accuracy
 from ema_lab.training.run import Machine, load_weights, train
@@ -205,6 +206,14 @@ def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, ma
     spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})
     with pytest.raises(DivergedError, match="epoch 1"):
         train(spec, folder(tmp_path / "run"), machine)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_within_the_epoch(make_spec, tmp_path, machine, monkeypatch):
+    monkeypatch.setattr(classifier, "CHECK_STEPS", 2)
+    spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})  # five steps of eight images
+    with pytest.raises(DivergedError, match=r"nan in epoch 1, noticed after (16|32) images"):
+        train(spec, folder(tmp_path / "run"), machine)
+    assert not (tmp_path / "run" / "curve.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,231 @@
+"""Commands that look after a store: store check, gc, export, import, rm."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
+from ema_lab.cli.selection import Only, Seeds, selected
+from ema_lab.errors import SpecError, StoreError
+from ema_lab.experiments.care import clean
+from ema_lab.experiments.care.check import check_store
+from ema_lab.experiments.care.exchange import Side, export, import_store, opened
+from ema_lab.experiments.store import RunStore
+
+TELL_SECONDS = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    commands = typer.Typer(
+        name="store", help="Look after the runs: check, gc, export, import, rm.", no_args_is_help=True
+    )
+    for name, command in (
+        ("check", check), ("gc", gc), ("export", export_records), ("import", import_runs), ("rm", remove),
+    ):  # fmt: skip
+        commands.command(name)(command)
+    app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def _existing(path: Path) -> RunStore:
+    if not path.exists():
+        raise StoreError(f"there is no store {path}; name one with --store or EMA_LAB_STORE")
+    return RunStore(path)
+
+
+def _telling(words: str) -> Callable[[int, int], None]:
+    """Return what shows progress every few seconds, and nothing for a small store."""
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > TELL_SECONDS:
+            last = time.monotonic()
+            say(f"{done} of {total} runs {words}")
+
+    return tell
+
+
+def check(
+    quick: Annotated[bool, typer.Option("--quick", help="Leave the checkpoints out.")] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> int:
+    """Read every file of every run and name what is damaged; exit code 1 if anything is.
+
+    Example: ema-lab store check --quick
+    """
+    runs = _existing(store)
+    found = list(check_store(runs, None if quick else _checkpoint_loader(), _telling("checked")))
+    rows = [
+        {"run_id": f.run_id or None, "file": f.file, "damaged": f.damaged, "problem": f.problem}
+        for f in found
+    ]
+    print_rows(rows, as_json=as_json)
+    damaged = {finding.run_id for finding in found if finding.damaged}
+    total = len(runs.folder_names())
+    say(f"{total} runs checked{' without their checkpoints' if quick else ''}: {len(damaged)} damaged")
+    if damaged:
+        say("hint: `ema-lab store rm RUN` removes a run, and `ema-lab run` trains it again")
+    return 1 if damaged else 0
+
+
+def _checkpoint_loader() -> Callable[[Path], object]:
+    from ema_lab.training.slimming import load_checkpoint
+
+    return load_checkpoint
+
+
+def gc(
+    apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this, only say what.")] = False,
+    keep_weights: Annotated[
+        bool,
+        typer.Option(
+            "--keep-weights/--drop-weights", help="Whether finished runs keep the weights they report."
+        ),
+    ] = True,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Also what was set aside: superseded results, damaged files.")
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Free space: what only resuming needs of finished runs, half-written files, orphans.
+
+    Says what would go; --apply removes it. A run that a process works on keeps everything.
+
+    Example: ema-lab store gc --apply
+    """
+    runs = _existing(store)
+    from ema_lab.training.slimming import slim, surplus_bytes
+
+    slimming = clean.Slimming(_surplus_or_none(surplus_bytes), slim)
+    freed: Counter[str] = Counter()
+    count: Counter[str] = Counter()
+    found = clean.find_litter(runs, slimming, drop_weights=not keep_weights, superseded=superseded)
+    for litter in list(found):
+        size = clean.remove(runs, litter, slimming) if apply else litter.size_bytes
+        freed[litter.kind] += size
+        count[litter.kind] += 1
+    rows = [{"kind": kind, "count": count[kind], "bytes": freed[kind]} for kind in count]
+    print_rows(rows, as_json=as_json)
+    mib = f"{sum(freed.values()) / 2**20:.1f} MiB"
+    say(f"{mib} freed" if apply else f"{mib} can be freed; nothing is removed without --apply")
+
+
+def _surplus_or_none(surplus: Callable[[Path], int]) -> Callable[[Path], int]:
+    """Leave a checkpoint that cannot be read as it is: `store check` tells of it."""
+
+    def measure(path: Path) -> int:
+        try:
+            return surplus(path)
+        except Exception as error:  # torch raises what its readers raise
+            say(f"{path} cannot be read and is kept: {type(error).__name__}")
+            return 0
+
+    return measure
+
+
+def export_records(
+    file: Annotated[Path, typer.Argument(help="Ends in .jsonl or .parquet.")], store: Store = DEFAULT_STORE
+) -> None:
+    """Write all records to one file: a flat object or row per run, with spec, metrics, cost, environment.
+
+    Example: ema-lab store export runs.jsonl
+    """
+    count = export(_existing(store), file)
+    say(f"{count} records written to {file}")
+
+
+def import_runs(
+    source: Annotated[
+        Path, typer.Argument(help="Another store: its folder, or a .tar, .tar.gz or .zip of it.")
+    ],
+    prefer: Annotated[
+        str | None,
+        typer.Option("--prefer", metavar="ours|theirs", help="Whose run counts where both differ."),
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> int:
+    """Merge another store's runs into this one; exit code 1 if runs conflict.
+
+    Runs with the same id and the same metrics agree. Of a conflict nothing is taken without --prefer.
+
+    Example: ema-lab store import /media/other/runs
+    """
+    if prefer not in {None, "ours", "theirs"}:
+        raise SpecError(f"--prefer must be ours or theirs, got {prefer!r}")
+    side: Side | None = prefer  # type: ignore[assignment]
+    runs = RunStore(store)
+    if source.is_dir() and runs.root.exists() and source.samefile(runs.root):
+        raise SpecError(f"{source} is this store itself")
+    with runs.claim(clean.IMPORT_LOCK) as claimed:
+        if not claimed:
+            raise StoreError(f"another process imports into {store}")
+        with opened(source, runs.root) as other:
+            found = list(import_store(runs, other, side))
+    counts = Counter(item.result for item in found)
+    rows: list[dict[str, Any]] = [
+        {"run_id": item.run_id, "result": item.result, "detail": item.detail or None} for item in found
+    ]
+    if not as_json:
+        rows = [row for row in rows if row["result"] not in {"new", "equal"}]
+    print_rows(rows, as_json=as_json)
+    summary = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
+    say(f"{len(found)} runs in {source}: {summary or 'nothing to import'}")
+    if counts["conflict"]:
+        say("hint: --prefer ours or --prefer theirs settles conflicts")
+    return 1 if counts["conflict"] + counts["unreadable"] else 0
+
+
+def remove(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN...", help="Run ids, or enough of their beginnings.")
+    ] = None,
+    ablation: Annotated[str | None, typer.Option("--ablation", help="All runs of this ablation.")] = None,
+    only: Only = None,
+    seeds: Seeds = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Remove runs with all their files, after asking; refused while a process works on one.
+
+    Example: ema-lab store rm --ablation quickstart --only variant=se
+    """
+    runs = _existing(store)
+    if bool(run_ids) == bool(ablation):
+        raise SpecError("name either runs or --ablation")
+    if ablation is None and (only or seeds):
+        raise SpecError("--only and --seeds choose cells of an --ablation")
+    if ablation is not None:
+        present = runs.folder_names()
+        chosen = [s.run_id for s in selected(ablation, only, seeds).runs() if s.run_id in present]
+    else:
+        chosen = list(dict.fromkeys(_found(runs, run_id) for run_id in run_ids or ()))
+    words = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+    for run_id in chosen:
+        say(f"{run_id}  {runs.state(run_id)}")
+    if chosen and not yes and not _confirmed(f"remove {words} from {store}?"):
+        say("nothing was removed")
+        return
+    clean.remove_runs(runs, chosen)
+    say(f"{words} removed from {store}")
+
+
+def _found(runs: RunStore, run_id: str) -> str:
+    """Return a run by the beginning of its id, or by its whole id if its spec is lost."""
+    return run_id if run_id in runs.folder_names() else runs.find(run_id)
+
+
+def _confirmed(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise SpecError("rm asks, and there is nobody to answer: --yes removes without asking")
+    return answer.strip().lower() in {"y", "yes"}
