@@ -1,10 +1,9 @@
-"""Commands that plan and train: plan, run."""
+"""The command that trains: run."""
 
 import os
-import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from ema_lab.experiments.aside import refresh as set_stale_aside
 from ema_lab.experiments.claim import Task
 from ema_lab.experiments.engines.engine import Progress
 from ema_lab.experiments.engines.local import LocalEngine
+from ema_lab.experiments.estimate import estimates, longest_first
 from ema_lab.experiments.execution import execute
 from ema_lab.experiments.failure import failure_of
 from ema_lab.experiments.staleness import Staleness
@@ -44,95 +44,7 @@ MAX_DEFAULT_WORKERS = 8
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    app.command()(plan)
     app.command()(run)
-
-
-def plan(
-    ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Build every distinct model (without weights) too.")
-    ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="For the estimated time.")] = None,
-    max_attempts: Attempts = MAX_ATTEMPTS,
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Show what `run` would do: cells done, failed, pending and skipped, and the hours left.
-
-    Example: ema-lab plan quickstart --check
-    """
-    chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
-    if check:
-        check_models(chosen)
-    states, stale = _states(chosen, Survey(runs, max_attempts))
-    if as_json:
-        cells = [
-            {"run_id": c.run_id, "variant": c.row, "seed": c.seed, "status": states[c.run_id]}
-            | {"stale": stale.get(c.run_id)}
-            for c in chosen.cells
-        ]
-        skipped = [
-            {"run_id": None, "variant": s.row, "seed": s.seed, "status": "skipped"}
-            | {"stale": None, "reason": s.reason}
-            for s in chosen.skipped
-        ]
-        print_rows([*cells, *skipped], as_json=True)
-        return
-    rows = []
-    skipped_rows = Counter(cell.row for cell in chosen.skipped)
-    names = {**chosen.rows(), **{name: [] for name in skipped_rows if name not in chosen.rows()}}
-    for row, row_cells in names.items():
-        counts = Counter(states[cell.run_id] for cell in row_cells)
-        rows.append(
-            {"variant": row, "cells": len(row_cells), "done": counts["done"]}
-            | {"stale": sum(cell.run_id in stale for cell in row_cells)}
-            | {state: counts[state] for state in ("running", "failed", "pending")}
-            | {"skipped": skipped_rows[row]}
-        )
-    print_rows(rows, as_json=False)
-    for reason, count in Counter(cell.reason for cell in chosen.skipped).items():
-        say(f"{count} skipped: {reason}")
-    say(*stale_lines(chosen.name, Counter(stale.values())))
-    say(_plan_summary(chosen, runs, states, workers or min(len(states), default_workers())))
-
-
-def _states(ablation: Ablation, survey: Survey) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the state of each run, and of each stale one the parts whose source has changed."""
-    states: dict[str, str] = {}
-    stale: dict[str, str] = {}
-    for spec in ablation.runs():
-        standing = survey.standing(spec)
-        states[spec.run_id] = standing.state
-        if standing.stale:
-            stale[spec.run_id] = " ".join(standing.stale)
-    return states, stale
-
-
-def _plan_summary(ablation: Ablation, store: RunStore, states: Mapping[str, str], workers: int) -> str:
-    counts = Counter(states.values())
-    parts = [
-        f"{counts[state]} {state}" for state in ("done", "running", "failed", "pending") if counts[state]
-    ]
-    words = f"{ablation.name}: {len(ablation.cells)} cells, {len(states)} distinct runs: {', '.join(parts)}"
-    if not counts["pending"]:
-        return words
-    done = store.records(run_id for run_id, state in states.items() if state == "done")
-    if not done:
-        return f"{words}; no run has finished here yet, so no time is estimated"
-    seconds: dict[str, list[float]] = {}
-    for cell in ablation.cells:
-        if cell.run_id in done:
-            seconds.setdefault(cell.row, []).append(done[cell.run_id].wall_seconds)
-    overall = statistics.fmean(value for values in seconds.values() for value in values)
-    left = {cell.run_id: cell.row for cell in ablation.cells if states[cell.run_id] == "pending"}
-    total = sum(statistics.fmean(seconds[row]) if row in seconds else overall for row in left.values())
-    workers = min(workers, len(left))
-    hours = total / 3600 / workers
-    return f"{words}; about {hours:.2f} h left with {workers} workers (from {len(done)} finished runs)"
 
 
 def available_cores() -> int:
@@ -259,8 +171,10 @@ def _smoke(ablation: Ablation) -> Ablation:
 def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
-    states, stale = _states(ablation, Survey(store, how.max_attempts))
-    again = set(stale) if how.refresh else set()
+    survey = Survey(store, how.max_attempts)
+    standings = {task.spec.run_id: survey.standing(task.spec) for task in tasks}
+    states = {run_id: standing.state for run_id, standing in standings.items()}
+    again = {run_id for run_id, standing in standings.items() if standing.stale and how.refresh}
     pending = [
         task
         for task in tasks
@@ -269,7 +183,7 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
     finished_before = sum(state == "done" for state in states.values()) - len(again)
     progress = Progress(0)
     if pending:
-        progress = _train(ablation, pending, store, how)
+        progress = _train(ablation, _longest_first(pending, ablation, store), store, how)
     given_up = [task for task in tasks if states[task.spec.run_id] == "failed"]
     failed = [task for task in tasks if task.spec.run_id in progress.failed] + given_up
     counts = f"{len(progress.done)} trained, {finished_before} done before, {len(failed)} failed"
@@ -282,6 +196,13 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
     if as_json:
         print_rows(status_rows(ablation, store, how.max_attempts), as_json=True)
     return 1 if failed else 0
+
+
+def _longest_first(pending: Sequence[Task], ablation: Ablation, store: RunStore) -> list[Task]:
+    """Return tasks in the order in which several workers end earliest, as far as times are known."""
+    known = estimates(ablation.runs(), store)
+    by_id = {task.spec.run_id: task for task in pending}
+    return [by_id[spec.run_id] for spec in longest_first([task.spec for task in pending], known)]
 
 
 def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Execution) -> Progress:

@@ -38,20 +38,23 @@ class Estimates:
         return self.finished.get(key, self.probed.get(key))
 
 
-def estimates(specs: Iterable[RunSpec], store: RunStore, device: str) -> Estimates:
-    """Return what finished runs and probes of the store say; probes count on their own device only."""
+def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Estimates:
+    """Return what finished runs of the store say, and its probes.
+
+    Args:
+        specs: Runs that may have been finished.
+        store: Where.
+        device: The device whose probes count; without one, all do: enough for an order.
+    """
     times: dict[str, list[float]] = {}
     for spec in specs:
         record = store.record(spec.run_id)
         if record is not None and record.status == "done":
             times.setdefault(work_key(spec), []).append(record.wall_seconds)
     finished = {key: statistics.fmean(seconds) for key, seconds in times.items()}
-    return Estimates(finished, read_probes(store.root, device))
-
-
-def read_probes(root: Path, device: str) -> dict[str, float]:
-    """Return the probed seconds by work on one kind of device."""
-    return _all_probes(root).get(device, {})
+    probes = _all_probes(store.root)
+    chosen = [probes.get(device, {})] if device else list(probes.values())
+    return Estimates(finished, {key: seconds for part in chosen for key, seconds in part.items()})
 
 
 def keep_probe(root: Path, device: str, spec: RunSpec, seconds: float) -> None:

@@ -54,6 +54,7 @@ def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int, 
         passed = sum(step >= milestone * steps_per_epoch for milestone in schedule.milestones)
         return schedule.gamma**passed
     if isinstance(schedule, CosineSpec):
-        progress = min(1.0, (step - warmup_steps) / (epochs * steps_per_epoch - warmup_steps))
+        after = max(1, epochs * steps_per_epoch - warmup_steps)  # a single epoch may be all warm-up
+        progress = min(1.0, (step - warmup_steps) / after)
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
     return 1.0

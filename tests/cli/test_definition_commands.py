@@ -238,7 +238,7 @@ def test_a_name_that_would_make_no_code_is_refused(command, tree, kind, name):
 
 def test_schemas_are_printed_or_written(command):
     printed = json.loads(command("schema").out)
-    assert set(printed) == {"ablation", "recipe", "report", "run"}
+    assert set(printed) == {"ablation", "ray", "recipe", "report", "run", "slurm"}
     assert json.loads(command("schema", "run").out) == printed["run"]
     answer = command("schema", "--out", "schemas")
     assert answer.out.splitlines() == [f"schemas/{kind}.schema.json" for kind in printed]
@@ -251,7 +251,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(command, monkeypatch):
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ema_lab.cli.execution.load_ablation", interrupt)
+    monkeypatch.setattr("ema_lab.cli.selection.load_ablation", interrupt)
     answer = command("plan", "tiny")
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == "ema-lab: interrupted; what was finished is kept, the rest is pending\n"
