@@ -54,9 +54,10 @@ def train():
     [
         ["scancel", "--signal=USR2"],  # the time limit comes near, or a preemption with warning
         ["scancel", "--signal=TERM"],  # a preemption with GraceTime
+        ["sh", "-c", "scancel --signal=TERM $0; scancel --signal=USR2 $0"],  # one after the other
         ["scontrol", "requeue"],  # a preemption without
     ],
-    ids=["USR2", "TERM", "requeue"],
+    ids=["USR2", "TERM", "TERM and USR2", "requeue"],
 )
 @pytest.mark.usefixtures("slurm_cluster")
 def test_a_preempted_run_goes_on_and_ends_in_the_same_weights(tmp_path, spec, train, command):
@@ -134,6 +135,16 @@ class TestJobs:
         with pytest.raises(EngineError, match="Slurm refuses the jobs: invalid partition specified: nowhere"):
             execute(specs, train=Fake(tmp_path / "log"), store=store, engine=engine)
         assert squeue("%i") == []
+
+    def test_cannot_be_queued_where_no_controller_answers(self, tmp_path, specs, monkeypatch):
+        elsewhere = tmp_path / "slurm.conf"
+        text = Path("/etc/slurm/slurm.conf").read_text()
+        elsewhere.write_text(f"{text}\nSlurmctldPort=9\nMessageTimeout=2\n")
+        monkeypatch.setenv("SLURM_CONF", str(elsewhere))
+        with pytest.raises(EngineError, match=r"Slurm does not answer here: .*contact slurm controller"):
+            execute(
+                specs, train=Fake(tmp_path / "log"), store=RunStore(tmp_path), engine=SlurmEngine(OPTIONS)
+            )
 
     def test_that_find_no_python_code_are_told_with_their_log(self, tmp_path, specs, caplog):
         store = RunStore(tmp_path / "runs")

@@ -121,19 +121,19 @@ class Job:
             for task in self.chunk:
                 self.session.work(self.claim, task)
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
-            reason, self._signal = self._signal, None
-            if reason is None or (reason == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])):
+            told_to_end = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
+            if self._signal is None or told_to_end:
                 raise  # cancelled, or requeued by Slurm itself
-            requeue(reason, None)
+            requeue(self._signal, None)
 
     def checkpoint(self) -> Any:
         """Return what the requeued job does: the same; what has ended is not done again."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self)
+        return DelayedSubmission(replace(self))  # which has seen no signal yet
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is None:  # further signals must not disturb the clean-up
+        if self._signal is None:  # further signals must not disturb the clean-up or the requeueing
             self._signal = number
             raise KeyboardInterrupt
 
@@ -175,6 +175,9 @@ def check_slurm() -> None:
             raise EngineError(
                 f"the engine slurm needs {program} on the PATH; start it where jobs are submitted"
             )
+    asked = subprocess.run(["squeue", "--name=ema-lab"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise EngineError(f"Slurm does not answer here: {asked.stderr.strip().splitlines()[-1]}")
 
 
 def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[str, Job]:
