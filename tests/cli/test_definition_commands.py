@@ -251,7 +251,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(command, monkeypatch):
     def interrupt(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ema_lab.cli.execution.load_ablation", interrupt)
+    monkeypatch.setattr("ema_lab.cli.selection.load_ablation", interrupt)
     answer = command("plan", "tiny")
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == "ema-lab: interrupted; what was finished is kept, the rest is pending\n"

@@ -19,16 +19,20 @@ from ema_lab.experiments.store import RunStore
 
 CHOSEN = (
     TINY.replace("name: tiny", "name: chosen")
+    .replace("lr: 0.1", "lr: 0.1, momentum: 0.9")
     .replace("train_images: 32", "val_images: 10, train_images: 32")
     .replace("epochs: 1,", "epochs: 1, protocol: best-val,")
 )
+
+
+MOMENTUM = TINY.replace("lr: 0.1", "lr: 0.1, momentum: 0.9")
 
 
 @pytest.fixture(scope="module")
 def trained_store(tmp_path_factory):
     """Return a store of three runs: two with the last epoch's weights, one with the best epoch's."""
     here = tmp_path_factory.mktemp("trained")
-    (here / "tiny.yaml").write_text(TINY)
+    (here / "tiny.yaml").write_text(MOMENTUM)
     (here / "chosen.yaml").write_text(CHOSEN)
     words = ["--seeds", "1", "--device", "cpu", "--workers", "1", "--store", str(here / "runs")]
     assert run(["run", str(here / "tiny.yaml"), *words]) == 0
@@ -38,7 +42,8 @@ def trained_store(tmp_path_factory):
 
 @pytest.fixture
 def runs(folder, trained_store):
-    """Return a copy of that store, as `runs` in the current folder."""
+    """Return a copy of that store, as `runs` in the current folder, beside its ablation."""
+    (folder / "ablations" / "tiny.yaml").write_text(MOMENTUM)
     shutil.copytree(trained_store, "runs")
     return RunStore("runs")
 
