@@ -180,6 +180,11 @@ class TestCheck:
             code, rows = found(command)
         assert (code, rows[last, ""]["problem"]) == (0, "a process works on it: not checked")
 
+    def test_tells_how_far_it_is(self, command, runs, monkeypatch):
+        monkeypatch.setattr("ema_lab.cli.store.TELL_SECONDS", -1.0)
+        lines = command("store", "check", "--quick").err.splitlines()
+        assert lines[:3] == [f"{number} of 3 runs checked" for number in (1, 2, 3)]
+
     def test_a_store_that_is_not_there_is_an_error(self, command):
         answer = command("store", "check", "--store", "nowhere")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
