@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEBIAN := munge slurm-wlm texlive-latex-base texlive-latex-recommended
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
+SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
 
 .PHONY: help quickstart test test-slow test-system lint format clean
@@ -25,9 +27,10 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow
 
-test-system: $(TEST_STAMP)  ## tests that need Debian packages (installs them; needs root)
-	apt-get install -y --no-install-recommends texlive-latex-base texlive-latex-recommended
-	@$(BIN)/python -m pytest -m system
+test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, LaTeX (installs them; needs root)
+	apt-get install -y --no-install-recommends $(DEBIAN)
+	@tests/system/slurm.sh start
+	@$(BIN)/python -m pytest -m system; code=$$?; tests/system/slurm.sh stop; exit $$code
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .
@@ -56,6 +59,11 @@ $(TEST_STAMP): $(RUN_STAMP)
 	@echo "== installing what the tests need" >&2
 	@$(PIP) install --quiet --upgrade 'pip>=25.1'
 	@$(PIP) install --quiet --group test
+	@touch $@
+
+$(SYSTEM_STAMP): $(TEST_STAMP)
+	@echo "== installing Ray and submitit" >&2
+	@$(PIP) install --quiet --group system
 	@touch $@
 
 $(LINT_STAMP): $(TEST_STAMP)

@@ -28,6 +28,10 @@ class DataError(EmaLabError):
     """A data set is absent or damaged."""
 
 
+class EngineError(EmaLabError):
+    """An engine cannot start here, or its cluster does not answer."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with one place of a file."""

@@ -225,7 +225,7 @@ def new(
 
 def schema(
     kind: Annotated[
-        str | None, typer.Argument(help="ablation, recipe, report or run; all by default.")
+        str | None, typer.Argument(help="ablation, recipe, report, run, slurm or ray; all by default.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.duration import read_duration
+from ema_lab.cli.engines import Elsewhere, EngineConfig, EngineName, choose_engine
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -178,6 +179,8 @@ def run(
         int | None,
         typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or 1 (GPU)."),
     ] = None,
+    engine: EngineName = None,
+    engine_config: EngineConfig = None,
     device: Device = "auto",
     loader_workers: Annotated[
         int,
@@ -213,9 +216,16 @@ def run(
     Example: ema-lab run quickstart --workers 2
     """
     chosen = selected(ablation, only, seeds)
+    elsewhere = choose_engine(engine, engine_config, workers)
     limit = read_duration("--timeout", timeout)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, refresh)
+    if elsewhere is not None and (limit is not None or gpu_slots > 1):
+        raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
+    how = Execution(
+        workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, refresh, elsewhere
+    )
     if smoke:
+        if elsewhere is not None:
+            raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
         if refresh:
             raise SpecError("--refresh changes nothing with --smoke, whose store is new and temporary")
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
@@ -236,6 +246,7 @@ class Execution:
     timeout: float | None = None
     gpu_slots: int = 1
     refresh: bool = False
+    elsewhere: Elsewhere | None = None
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -274,11 +285,13 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
 
 
 def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Execution) -> Progress:
-    gpus = visible_gpus() if how.device != "cpu" else ()
+    elsewhere = how.elsewhere
+    gpus = visible_gpus() if how.device != "cpu" and elsewhere is None else ()
     slots = tuple(gpu for _ in range(how.gpu_slots) for gpu in gpus)
     workers = min(how.workers or len(slots) or default_workers(), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
-    say(f"{ablation.name}: {words} to train with {workers} worker{'s' * (workers > 1)}; checking them first")
+    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
+    say(f"{ablation.name}: {words} to train {where}; checking them first")
     from ema_lab.cli.progress import RunDisplay
     from ema_lab.data.load import load_splits
     from ema_lab.pipeline import Machine, train_run
@@ -286,15 +299,19 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     from ema_lab.training.trainer import choose_device
 
     check_tracker(how.track)
-    device = choose_device(how.device)
+    asked = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
+    device = asked if elsewhere else str(choose_device(asked))
     wanted = {task.spec.run_id for task in pending}
     check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.
     wanted_workers = how.workers or default_workers()
-    threads = max(1, available_cores() // wanted_workers) if device.type == "cpu" else None
-    machine = Machine(how.data, how.device, threads, how.loader_workers)
+    threads = max(1, available_cores() // wanted_workers) if device == "cpu" else None
+    if elsewhere is not None:
+        threads = elsewhere.options.threads
+    machine = Machine(how.data.absolute(), asked, threads, how.loader_workers)
+    here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
     if how.refresh:  # only now, when nothing speaks against training them
         count = len(set_stale_aside(store, [task.spec for task in pending], Staleness()))
         say(f"{count} stale result{'s' * (count != 1)} kept aside, in superseded/ of the run's folder")
@@ -303,9 +320,9 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
             pending,
             train=partial(train_run, machine=machine, track=how.track),
             store=store,
-            engine=LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ()),
+            engine=elsewhere.engine if elsewhere else here,
             max_attempts=how.max_attempts,
-            device=str(device),
+            device=device,
             watch=display.watch,
         )
 

@@ -52,7 +52,6 @@ def build_trainer(
         deterministic="warn",
         benchmark=False,
         callbacks=list(callbacks),
-        plugins=[LightningEnvironment()],  # one process: a Slurm job around it is the engine's matter
         default_root_dir=folder,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -61,4 +60,5 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        plugins=[LightningEnvironment()],  # a Slurm job's size and signals are the engine's matter
     )

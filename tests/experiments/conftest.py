@@ -1,5 +1,7 @@
 """Ablations written for a test, and runs that a fake trains."""
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ base:
   recipe: {use: digits-quick}
 seeds: [0, 1]
 """
+
+
+SLURM = Path(__file__).parents[1] / "system" / "slurm.sh"
 
 
 class Loader:
@@ -42,3 +47,13 @@ def specs() -> list[RunSpec]:
     recipe = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}}
     tree = {"model": {"backbone": "resnet20"}, "data": {"name": "synthetic"}, "recipe": recipe}
     return [RunSpec.model_validate({**tree, "seed": seed}) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[None]:
+    """Start Slurm on loopback; what runs already is used, and left running."""
+    running = subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+    subprocess.run([SLURM, "start"], check=True)
+    yield
+    if not running:
+        subprocess.run([SLURM, "stop"], check=True)
