@@ -57,7 +57,10 @@ def report(
 
     spec = load_report(find_definition("reports", name))
     ablation = load_ablation(spec.ablation)
-    rows = select_rows(ablation, RunStore(store))
+    runs = RunStore(store)
+    rows = select_rows(ablation, runs)
+    missing = [item.cell.run_id for row in rows for item in row.cells if item.record is None]
+    say(*(line for run_id in dict.fromkeys(missing) for line in runs.facts(run_id).damage))
     table = build_table(spec, ablation, rows)
     records = table_records(spec, ablation, rows)
     if out is not None:

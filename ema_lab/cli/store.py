@@ -18,13 +18,15 @@ from ema_lab.experiments.care.exchange import Side, export, import_store, opened
 from ema_lab.experiments.store import RunStore
 
 TELL_SECONDS = 5.0
+HELP = """Look after the runs: check, gc, export, import, rm.
+
+Example: ema-lab store check
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    commands = typer.Typer(
-        name="store", help="Look after the runs: check, gc, export, import, rm.", no_args_is_help=True
-    )
+    commands = typer.Typer(name="store", help=HELP, no_args_is_help=True)
     for name, command in (
         ("check", check), ("gc", gc), ("export", export_records), ("import", import_runs), ("rm", remove),
     ):  # fmt: skip

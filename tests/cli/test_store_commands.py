@@ -19,16 +19,20 @@ from ema_lab.experiments.store import RunStore
 
 CHOSEN = (
     TINY.replace("name: tiny", "name: chosen")
+    .replace("lr: 0.1", "lr: 0.1, momentum: 0.9")
     .replace("train_images: 32", "val_images: 10, train_images: 32")
     .replace("epochs: 1,", "epochs: 1, protocol: best-val,")
 )
+
+
+MOMENTUM = TINY.replace("lr: 0.1", "lr: 0.1, momentum: 0.9")
 
 
 @pytest.fixture(scope="module")
 def trained_store(tmp_path_factory):
     """Return a store of three runs: two with the last epoch's weights, one with the best epoch's."""
     here = tmp_path_factory.mktemp("trained")
-    (here / "tiny.yaml").write_text(TINY)
+    (here / "tiny.yaml").write_text(MOMENTUM)
     (here / "chosen.yaml").write_text(CHOSEN)
     words = ["--seeds", "1", "--device", "cpu", "--workers", "1", "--store", str(here / "runs")]
     assert run(["run", str(here / "tiny.yaml"), *words]) == 0
@@ -38,7 +42,8 @@ def trained_store(tmp_path_factory):
 
 @pytest.fixture
 def runs(folder, trained_store):
-    """Return a copy of that store, as `runs` in the current folder."""
+    """Return a copy of that store, as `runs` in the current folder, beside its ablation."""
+    (folder / "ablations" / "tiny.yaml").write_text(MOMENTUM)
     shutil.copytree(trained_store, "runs")
     return RunStore("runs")
 
@@ -174,6 +179,11 @@ class TestCheck:
         with runs.claim(last):
             code, rows = found(command)
         assert (code, rows[last, ""]["problem"]) == (0, "a process works on it: not checked")
+
+    def test_tells_how_far_it_is(self, command, runs, monkeypatch):
+        monkeypatch.setattr("ema_lab.cli.store.TELL_SECONDS", -1.0)
+        lines = command("store", "check", "--quick").err.splitlines()
+        assert lines[:3] == [f"{number} of 3 runs checked" for number in (1, 2, 3)]
 
     def test_a_store_that_is_not_there_is_an_error(self, command):
         answer = command("store", "check", "--store", "nowhere")

@@ -1,11 +1,14 @@
 """Killed attempts: what the kernel tells of them."""
 
+import os
+import signal
 import socket
 
 import pytest
 
 from ema_lab.experiments import killed
 from ema_lab.experiments.claim import Claim, Task
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.failure import failure_of
 from ema_lab.experiments.killed import KILLED, OOM_KILLED, note_all_killed, oom_kills
 from ema_lab.experiments.store import RunStore
@@ -105,3 +108,21 @@ def test_a_failed_attempt_keeps_its_reason(tmp_path, specs):
     store = RunStore(tmp_path)
     assert Claim(train, store, 3, "cpu")(Task(specs[0])) == "failed"
     assert store.attempts(specs[0].run_id)[0].reason == "ValueError: no"
+
+
+def die_for_the_first_seed(spec, job):
+    if spec.seed == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return RunOutcome({"top1": 1.0})
+
+
+def test_a_worker_that_is_killed_leaves_a_reason_at_once(tmp_path, specs):
+    store = RunStore(tmp_path)
+    execute(specs, train=die_for_the_first_seed, store=store, workers=2)
+    found = failure_of(store.facts(specs[0].run_id))
+    assert found.signature in {
+        "killed",
+        "out-of-memory:killed",
+    }  # the machine may be short of memory just now
+    assert store.attempts(specs[0].run_id)[0].reason == found.message
+    assert [store.state(spec.run_id) for spec in specs] == ["pending", "done", "done", "done"]

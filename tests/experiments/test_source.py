@@ -146,7 +146,13 @@ TIMM = {"attention": [], "backbone": ["timm/resnet18"], "data set": []}
 
 def test_every_file_that_decides_a_result_belongs_to_a_part():
     package = Path(ema_lab.__file__).parent
-    only_reports = {"training/environment.py", "training/slimming.py", "training/tracker.py", "data/load.py"}
+    only_reports = {
+        "training/environment.py",
+        "training/probe.py",
+        "training/slimming.py",
+        "training/tracker.py",
+        "data/load.py",
+    }
     shared = {package / name for names in source._SHARED.values() for name in names}
     tables = (source.ATTENTIONS, source.BACKBONES, source.DATASETS)
     named = source._with_imports(
