@@ -35,7 +35,7 @@ CELL_SECONDS = 0.05
 EXCEPTIONS = 0.05  # share of attempts that raise
 FULL_DISK = 0.05  # share of records that cannot be written
 KILL_EVERY = 0.5  # seconds
-DEADLINE = 600.0
+DEADLINE = 180.0  # seconds; what is not finished then is lost
 KINDS = ("ema-lab", "GridSampler", "BruteForceSampler")
 
 

@@ -190,7 +190,8 @@ def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) 
     counts += f", {len(progress.elsewhere)} trained by another process" if progress.elsewhere else ""
     say(f"{ablation.name}: {counts} (store {store.root})")
     if not how.refresh:
-        say(*stale_lines(ablation.name, Counter(stale.values())))
+        stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
+        say(*stale_lines(ablation.name, stale))
     for task in failed:
         say(_failure_line(store, task, given_up=task in given_up, max_attempts=how.max_attempts))
     if as_json:

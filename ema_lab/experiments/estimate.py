@@ -48,7 +48,7 @@ def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Es
     """
     times: dict[str, list[float]] = {}
     for spec in specs:
-        record = store.record(spec.run_id)
+        record = store.facts(spec.run_id).record
         if record is not None and record.status == "done":
             times.setdefault(work_key(spec), []).append(record.wall_seconds)
     finished = {key: statistics.fmean(seconds) for key, seconds in times.items()}

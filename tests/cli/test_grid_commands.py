@@ -20,8 +20,8 @@ def write_ablation(old: str = "", new: str = "") -> None:
 
 
 def rows_of(out: str) -> list[dict[str, str]]:
-    """Read an aligned table whose cells hold no space."""
-    header, *lines = [line.split() for line in out.splitlines()]
+    """Read an aligned table: cells are two spaces or more apart."""
+    header, *lines = [re.split(r"\s{2,}", line.strip()) for line in out.splitlines()]
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
@@ -41,6 +41,7 @@ class TestPlan:
                 "failed": "0",
                 "pending": "1",
                 "skipped": "0",
+                "time_left": "1 h 00 min",
             },
             {
                 "variant": "se",
@@ -51,6 +52,7 @@ class TestPlan:
                 "failed": "0",
                 "pending": "1",
                 "skipped": "1",
+                "time_left": "?",
             },
         ]
         assert "1 skipped: a day per run" in answer.err
@@ -59,7 +61,30 @@ class TestPlan:
     def test_estimates_the_time_from_finished_runs(self, command, trained):
         trained(keep=lambda spec: spec.seed == 0)  # an hour each
         answer = command("plan", "tiny", "--workers", "2")
-        assert "about 1.00 h left with 2 workers (from 2 finished runs)" in answer.err
+        assert "2 done, 2 pending; about 1 h 00 min left with 2 workers" in answer.err
+        assert [row["time_left"] for row in rows_of(answer.out)] == ["1 h 00 min"] * 2
+        assert (
+            "1 of 2 end within 1 h 00 min" in command("plan", "tiny", "--workers", "1", "--budget", "1h").err
+        )
+
+    def test_says_that_nothing_is_known_of_the_time(self, command):
+        answer = command("plan", "tiny")
+        assert "no time is known for some rows: --probe measures them" in answer.err
+        assert "time_left" not in answer.out
+
+    def test_measures_rows_of_which_nothing_is_known_and_keeps_that(self, command):
+        answer = command("plan", "tiny", "--probe", "--device", "cpu", "--workers", "1")
+        assert answer.err.startswith("[1/2] none in resnet20: ")
+        assert "left with 1 worker" in answer.err
+        again = command("plan", "tiny", "--probe", "--device", "cpu", "--workers", "1")
+        assert "[1/" not in again.err
+        assert again.out == answer.out
+
+    @pytest.mark.parametrize("text", ["2", "h", "1h-5m", "0s", "two hours"])
+    def test_a_budget_that_is_no_time_is_refused(self, command, text):
+        answer = command("plan", "tiny", "--budget", text)
+        assert (answer.code, answer.out) == (2, "")
+        assert f"--budget takes a time such as 90s, 45m, 2h or 1h30m, got '{text}'" in answer.err
 
     def test_a_row_that_is_skipped_whole_is_still_there(self, command):
         write_ablation("seeds:", SKIP.replace(", seed: 1", ""))
