@@ -82,17 +82,20 @@ def train(
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Return the checkpoint of the last finished epoch; one that cannot be read is set aside, and said."""
+    """Return the checkpoint of the last finished epoch; one that cannot be read is set aside, and said.
+
+    A finished run's checkpoint that was slimmed has weights alone: if its record is lost, it starts again.
+    """
     path = folder / "last.ckpt"
     if not path.is_file():
         return None
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        checkpoint = torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # torch raises what its readers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         warnings.warn(f"{set_aside(path)} cannot be read ({reason}): the run starts again", stacklevel=2)
         return None
-    return path
+    return path if "optimizer_states" in checkpoint else None
 
 
 def evaluate(model: nn.Module, data: ImageData, split: str, device: torch.device) -> Predictions:

@@ -221,6 +221,13 @@ class TestGc:
         [row] = json.loads(command("eval", last, "--device", "cpu", "--json").out)
         assert row["top1"] == runs.record(last).metrics["top1"]
 
+    def test_a_run_whose_record_is_lost_afterwards_starts_again(self, command, runs, last):
+        before = runs.record(last)
+        command("store", "gc", "--apply")
+        (runs.folder(last) / "record.json").write_text("{")
+        assert command("run", "tiny", "--seeds", "1", "--device", "cpu", "--workers", "1").code == 0
+        assert runs.record(last).metrics == before.metrics
+
     def test_drops_weights_when_asked_and_check_knows(self, command, runs, last):
         freed = self.freed(command, "--apply", "--drop-weights")
         assert (freed["weights"]["count"], freed["checkpoint"]["count"]) == (3, 1)
