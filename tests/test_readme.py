@@ -13,6 +13,7 @@ import yaml
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.models.build import build_model
+from ema_lab.specs.engine import load_engine
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,6 +60,11 @@ def test_the_readmes_ablation_is_the_one_that_new_writes(folder, tmp_path):
 
 
 PLACEMENTS = [line for line in "\n".join(blocks("yaml")).splitlines() if line.startswith("placement:")]
+
+
+def test_the_readmes_cluster_file_loads(tmp_path):
+    (tmp_path / "cluster.yaml").write_text(next(b for b in blocks("yaml") if b.startswith("engine:")))
+    assert load_engine(tmp_path / "cluster.yaml").engine == "slurm"
 
 
 def test_the_readme_shows_placements():
