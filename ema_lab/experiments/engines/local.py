@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -72,18 +74,33 @@ class LocalEngine:
             _mark_interrupted(claim.store, [run_id for run_id in run_ids if run_id not in over], began)
             raise
 
-    def _collect(self, futures: dict[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in finished:
-                run_id = futures[future].spec.run_id
-                result = _result(future)
+    def _collect(self, futures: Mapping[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
+        ended: SimpleQueue[Future[Result]] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        queued, begun = deque(futures), list[Future[Result]]()
+        left = len(futures)
+        while left:
+            for future in _arrived(ended):
+                left -= 1
+                run_id, result = futures[future].spec.run_id, _result(future)
                 if result == "timeout":
                     _record_timeout(claim.store, run_id, self.timeout)
                 monitor.ended(run_id, result)
-            on = (task for future, task in futures.items() if future in waiting and future.running())
-            monitor.running(task.spec.run_id for task in on)
+            while queued and (queued[0].running() or queued[0].done()):  # they begin in their order
+                begun.append(queued.popleft())
+            begun = [future for future in begun if not future.done()]
+            monitor.running(futures[future].spec.run_id for future in begun)
+
+
+def _arrived(queue: SimpleQueue[Future[Result]]) -> list[Future[Result]]:
+    """Return what has come, and wait a tick for the first."""
+    found: list[Future[Result]] = []
+    with suppress(Empty):
+        found.append(queue.get(timeout=TICK_SECONDS))
+        while True:
+            found.append(queue.get_nowait())
+    return found
 
 
 def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
