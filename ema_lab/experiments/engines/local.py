@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from pebble import ProcessExpired, ProcessPool
 from ema_lab.errors import RunTimeoutError
 from ema_lab.experiments.claim import Claim, Result, Task, failed_record
 from ema_lab.experiments.engines.engine import Monitor
+from ema_lab.experiments.killed import end_interrupted
+from ema_lab.experiments.record import Attempt
 from ema_lab.experiments.store import RunStore
 
 TICK_SECONDS = 0.25
@@ -53,6 +55,10 @@ class LocalEngine:
     def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor, slots: Path) -> None:
         """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
+
+        def ours(attempt: Attempt) -> bool:
+            return attempt.started >= began and attempt.host == socket.gethostname()
+
         pool = ProcessPool(
             max_workers=min(self.workers, len(tasks)),
             context=_context(),
@@ -70,8 +76,9 @@ class LocalEngine:
             pool.join()
             progress = monitor.progress
             over = {*progress.done, *progress.elsewhere, *progress.failed}
-            run_ids = [task.spec.run_id for task in futures.values()]
-            _mark_interrupted(claim.store, [run_id for run_id in run_ids if run_id not in over], began)
+            for run_id in [task.spec.run_id for task in futures.values()]:
+                if run_id not in over:
+                    end_interrupted(claim.store, run_id, ours)
             raise
 
     def _collect(self, futures: Mapping[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
@@ -175,14 +182,3 @@ def _record_timeout(store: RunStore, run_id: str, seconds: float | None) -> None
             error = RunTimeoutError(f"stopped after {seconds:g} s, the time that --timeout allows")
             store.write(failed_record(run_id, attempts[-1].number, error))
             store.end(run_id, attempts[-1], "failed")
-
-
-def _mark_interrupted(store: RunStore, run_ids: Iterable[str], began: str) -> None:
-    """Note that the user stopped the attempts begun since `began`, so that they do not count as failures."""
-    for run_id in run_ids:
-        with store.claim(run_id) as claimed:
-            attempts = store.attempts(run_id) if claimed else []
-            if not attempts or attempts[-1].outcome is not None or attempts[-1].started < began:
-                continue  # not begun by us, or ended
-            if attempts[-1].host == socket.gethostname():
-                store.end(run_id, attempts[-1], "interrupted")
