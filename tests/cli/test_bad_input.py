@@ -161,6 +161,7 @@ ARGUMENTS = {
     "plan tiny --only variant=sea": ["no cell of tiny has variant=sea", "variants: none, se"],
     "plan tiny --only variant": ["--only takes KEY=VALUE, such as variant=ema"],
     "plan tiny --only seed=[": ["no cell of tiny has seed=["],
+    "plan tiny --only seed=7": ["no cell of tiny has seed=7", "seeds: 0, 1"],
     "plan teeny": ["no ablation is named 'teeny'", "did you mean 'tiny'?", "quickstart"],
     "plan ablations/teeny.yaml": ["no such file", "tiny.yaml"],
     "report teeny": ["no report is named 'teeny'", "did you mean 'tiny'?"],
