@@ -28,6 +28,10 @@ class DataError(EmaLabError):
     """A data set is absent or damaged."""
 
 
+class CostError(EmaLabError):
+    """A model's cost cannot be counted, or two ways to count it disagree."""
+
+
 class EngineError(EmaLabError):
     """An engine cannot start here, or its cluster does not answer."""
 
