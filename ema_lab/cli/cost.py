@@ -15,6 +15,11 @@ from ema_lab.experiments.costs import CostCache
 from ema_lab.specs.run import RunSpec
 
 Convention = Literal["matmul", "fvcore", "all"]
+LABELS = {
+    f"{prefix}{key}": f"{prefix}macs ({name})"
+    for name, key in (("matmul", "macs_matmul"), ("fvcore", "macs"), ("all", "macs_all"))
+    for prefix in ("", "delta_")
+}
 LATENCY_ONLY = {"mode": "inference", "batch": 8, "rounds": 40, "device": "auto"}
 
 
@@ -73,7 +78,7 @@ def cost(
         rows = list(_layers(chosen, cache, macs))
     else:
         rows = list(_counted(chosen, whole, cache, macs))
-    print_rows(rows, as_json=as_json)
+    print_rows(rows, as_json=as_json, labels=LABELS)
 
 
 def _refuse_idle_options(latency: bool, layers: bool, given: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ema_lab.cost.rules import rules, uncounted
-from ema_lab.errors import CostError
+from ema_lab.errors import CostError, located
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 CONVENTIONS = {
@@ -120,9 +120,8 @@ def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> An
         try:
             analysis.total()
         except Exception as error:  # the model's own code may raise anything
-            reason = (str(error).strip().splitlines() or [""])[0]
-            words = f"{type(error).__name__}: {reason}"
-            raise CostError(f"torch.jit cannot trace the model, so nothing is counted: {words}") from error
+            words = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
+            raise CostError(words) from error
     return analysis
 
 
