@@ -18,7 +18,12 @@ from ema_lab.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
-FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
+FOLDERS = {
+    "ablation": "ablations",
+    "recipe": "ablations/recipes",
+    "report": "reports",
+    "published": "reports/published",
+}
 KINDS = (*REGISTRIES, *FOLDERS, "run")
 
 MAX_SHAPES = 6
@@ -225,7 +230,8 @@ def new(
 
 def schema(
     kind: Annotated[
-        str | None, typer.Argument(help="ablation, recipe, report, run, slurm or ray; all by default.")
+        str | None,
+        typer.Argument(help="ablation, recipe, report, published, run, slurm or ray; all by default."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:

@@ -1,0 +1,66 @@
+"""Ways to count and to print: a published count says neither, so each is tried."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import product
+from typing import get_args
+
+from ema_lab.specs.printed import Digits, Printed
+from ema_lab.specs.published import ConventionSpec, MacCount, ParameterCount
+
+Costs = Mapping[str, int]
+COUNTED: Mapping[str, str] = {
+    "parameters": "all parameters",
+    "parameters_without_norm": "norm parameters not counted",
+    "parameters_without_own_norm": "the module's own norms not counted",
+    "parameters_fused": "norms folded into convolutions",
+    "macs_matmul": "convolutions, linear layers and matrix products",
+    "macs": "with norms, as fvcore",
+    "macs_thop": "as thop 0.0.31",
+}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What is counted, how many operations a multiply-add is, and what is done to the digits."""
+
+    count: str
+    per_mac: int = 1
+    digits: Digits = "rounded"
+
+    def number(self, costs: Costs) -> Decimal | None:
+        """Return the count, unrounded; None where it was not made."""
+        return Decimal(self.per_mac * costs[self.count]) if self.count in costs else None
+
+    def fits(self, costs: Costs, printed: Printed) -> bool:
+        """Whether a model with these costs is printed so."""
+        number = self.number(costs)
+        return number is not None and printed.shows(number, self.digits)
+
+    def words(self, printed: Printed, usual: "Convention | None" = None) -> str:
+        """Return what the convention is, or only in what it differs from the usual one."""
+        parts = [] if usual and usual.count == self.count else [COUNTED[self.count]]
+        if usual and usual.per_mac != self.per_mac:
+            parts.append(f"{self.per_mac} per multiply-add")
+        if not usual or usual.digits != self.digits:
+            tens = f"rounded to 10{printed.suffix}"
+            parts.append(tens if self.digits == "tens" else self.digits)
+        return ", ".join(parts)
+
+
+def conventions(quantity: str, assumed: ConventionSpec) -> list[Convention]:
+    """Return what is tried for a quantity, the assumed convention first."""
+    if quantity == "parameters":
+        first = Convention(assumed.parameters, 1, assumed.digits)
+        every = product(get_args(ParameterCount), (1,), get_args(Digits))
+    else:
+        first = Convention(assumed.macs, assumed.flops_per_mac if quantity == "flops" else 1, assumed.digits)
+        every = product(get_args(MacCount), (1, 2), get_args(Digits))
+    return list(dict.fromkeys([first, *(Convention(*item) for item in every)]))
+
+
+def support(column: Iterable[tuple[Printed, Costs]], tried: Sequence[Convention]) -> Counter[Convention]:
+    """Count the rows of a column that each convention fits."""
+    return Counter(item for printed, costs in column for item in tried if item.fits(costs, printed))
