@@ -62,10 +62,10 @@ def audit(
     agrees: the count, rounded, is what is printed; or the runs' 95 % t interval contains the claim, and so
     many seeds would have shown a difference of the table's `relevant` points with a probability of 80 %.
 
-    agrees under another convention: another way to count gives what is printed: norm parameters or those of the module's
-    own norms not counted, norms folded into convolutions, multiply-adds of matrix products alone, as fvcore
-    or as thop counts them, two operations for each, truncated or rounded to tens instead of rounded. Also:
-    the assumed one does, but not that of most rows of the column.
+    agrees under another convention: another way to count gives what is printed: norm parameters, or those
+    of the module's own norms, not counted; norms folded into convolutions; multiply-adds of convolutions,
+    linear layers and matrix products alone, as fvcore or as thop counts them; two operations for each;
+    truncated, or rounded to tens. Also: the assumed one does, but not that of most rows of the column.
 
     nearly agrees: operations within 0.1 %, or within 1 % where what the row adds to its baseline agrees to
     the printed digits. Parameters never nearly agree.
