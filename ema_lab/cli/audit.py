@@ -65,7 +65,8 @@ def audit(
     agrees under another convention: another way to count gives what is printed: norm parameters, or those
     of the module's own norms, not counted; norms folded into convolutions; multiply-adds of convolutions,
     linear layers and matrix products alone, as fvcore or as thop counts them; two operations for each;
-    truncated, or rounded to tens. Also: the assumed one does, but not that of most rows of the column.
+    truncated, or rounded to tens. Only one of these at a time differs from what the table is assumed to do.
+    Also: the assumed convention fits, but not the one that fits most rows of the column.
 
     nearly agrees: operations within 0.1 %, or within 1 % where what the row adds to its baseline agrees to
     the printed digits. Parameters never nearly agree.

@@ -92,7 +92,7 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
         f.quantity: f"{LABELS[f.quantity]}: {f.convention.words(f.claimed)}" for f in findings if f.convention
     }
     if counted:
-        notes.append(f"Computed, and compared first, as: {'; '.join(counted.values())}.")
+        notes.append(f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect.")
     if any(finding.trained for finding in findings):
         protocols = sorted({PROTOCOLS[item.cell.spec.recipe.protocol] for row in rows for item in row.cells})
         kind = f"test split, {' or '.join(protocols)}"

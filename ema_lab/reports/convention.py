@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import product
 from typing import get_args
 
 from ema_lab.specs.printed import Digits, Printed
@@ -51,14 +50,19 @@ class Convention:
 
 
 def conventions(quantity: str, assumed: ConventionSpec) -> list[Convention]:
-    """Return what is tried for a quantity, the assumed convention first."""
+    """Return what is tried for a quantity: the assumed convention, then what differs from it in one respect.
+
+    Two departures at once would fit too much by chance.
+    """
     if quantity == "parameters":
-        first = Convention(assumed.parameters, 1, assumed.digits)
-        every = product(get_args(ParameterCount), (1,), get_args(Digits))
+        usual = Convention(assumed.parameters, 1, assumed.digits)
+        others = [replace(usual, count=count) for count in get_args(ParameterCount)]
     else:
-        first = Convention(assumed.macs, assumed.flops_per_mac if quantity == "flops" else 1, assumed.digits)
-        every = product(get_args(MacCount), (1, 2), get_args(Digits))
-    return list(dict.fromkeys([first, *(Convention(*item) for item in every)]))
+        usual = Convention(assumed.macs, assumed.flops_per_mac if quantity == "flops" else 1, assumed.digits)
+        others = [replace(usual, count=count) for count in get_args(MacCount)]
+        others += [replace(usual, per_mac=per_mac) for per_mac in (1, 2)]
+    others += [replace(usual, digits=digits) for digits in get_args(Digits)]
+    return list(dict.fromkeys([usual, *others]))
 
 
 def support(column: Iterable[tuple[Printed, Costs]], tried: Sequence[Convention]) -> Counter[Convention]:

@@ -155,9 +155,7 @@ def count_verdict(
 
 
 def _listed(items: Sequence[Convention], printed: Printed, usual: Convention) -> str:
-    """Return the conventions in words, for each way to count only the first treatment of the digits."""
-    first = {(item.count, item.per_mac): item for item in reversed(items)}
-    return "; or ".join(item.words(printed, usual) for item in items if item in first.values())
+    return "; or ".join(item.words(printed, usual) for item in items)
 
 
 def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool:

@@ -60,7 +60,7 @@ def test_a_count_always_has_a_verdict_that_its_digits_support(number, decimals, 
         ("23.90M", "agrees"),
         ("23.85M", "agrees under another convention: norm parameters not counted"),
         ("23.88M", "agrees under another convention: norms folded into convolutions"),
-        ("23.903M", "agrees under another convention: truncated; or the module's own norms not counted"),
+        ("23.903M", "agrees under another convention: the module's own norms not counted; or truncated"),
         ("23902676", "agrees under another convention: the module's own norms not counted"),
         ("23.71M", "disagrees: computed is 0.19M (0.82 %) more"),
         ("23.9037M", "disagrees: computed is 0.0001M (0.00033 %) less"),
@@ -79,9 +79,9 @@ def test_each_way_to_count_parameters_is_tried(text, expected):
         ("328M", "flops", "agrees under another convention: as thop 0.0.31"),
         ("602M", "flops", "agrees under another convention: 2 per multiply-add"),
         ("602M", "macs", "agrees under another convention: 2 per multiply-add"),
-        ("300M", "flops", "agrees under another convention: truncated"),
+        ("300M", "flops", "agrees under another convention: truncated; or rounded to 10M"),
         ("300.79M", "flops", "nearly agrees: computed is 0.02M (0.0052 %) less"),
-        ("310M", "flops", "disagrees: computed is 9M (3 %) less"),
+        ("310M", "flops", "disagrees: computed is 9M (3.0 %) less"),
         ("306M", "flops", "disagrees: computed is 5M (1.7 %) less"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_row_that_leaves_the_convention_of_its_column_is_told_so():
     odd = {"parameters": 7_238_685, "parameters_fused": 7_229_181}
     assert str(judged("7.24M", odd, others=siblings)) == (
         "agrees under another convention: all parameters, rounded; not that of most rows of the column "
-        "(truncated; or norms folded into convolutions)"
+        "(norms folded into convolutions; or truncated)"
     )
     assert judged("7.24M", odd).kind is Kind.AGREES
 
@@ -122,7 +122,7 @@ def test_the_convention_that_a_table_states_is_tried_first():
     assert str(verdict) == "agrees"
     tried = conventions("flops", ConventionSpec(macs="macs_thop", flops_per_mac=2, digits="truncated"))
     assert tried[0] == Convention("macs_thop", 2, "truncated")
-    assert len(tried) == len(set(tried)) == 18
+    assert len(tried) == len(set(tried)) == 6
 
 
 def test_what_is_not_counted_is_not_run():
