@@ -41,7 +41,7 @@ class Convention:
     def words(self, printed: Printed, usual: "Convention | None" = None) -> str:
         """Return what the convention is, or only in what it differs from the usual one."""
         parts = [] if usual and usual.count == self.count else [COUNTED[self.count]]
-        if usual and usual.per_mac != self.per_mac:
+        if (usual.per_mac if usual else 1) != self.per_mac:
             parts.append(f"{self.per_mac} per multiply-add")
         if not usual or usual.digits != self.digits:
             tens = f"rounded to 10{printed.suffix}"
