@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
-from ema_lab.experiments.grid import ABSENT, matches, shown, value_of
+from ema_lab.experiments.grid import matches
 from ema_lab.experiments.store import RunStore
 from ema_lab.registry import unknown_name
 from ema_lab.reports.cells import column_cells
+from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
+from ema_lab.reports.grid_table import grid_tables
+from ema_lab.reports.naming import check_names, factor_value, short
 from ema_lab.reports.notes import notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.statistics import summarise
@@ -25,6 +27,9 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
         SpecError: If no variant has that name.
     """
     if spec.baseline is None:
+        if spec.cells == "delta" and ablation.baseline is None:
+            rule = f"cells: delta needs a baseline, and the ablation {ablation.name} names none"
+            raise SpecError(f"report {spec.name}: {rule}")
         return ablation
     variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
     if spec.baseline not in variants:
@@ -54,18 +59,19 @@ def build_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> Ta
     _check(spec, ablation, rows)
     rows = _ordered(spec, rows)
     columns = [table_column(key, spec, ablation) for key in spec.columns]
-    by_column = [column_cells(spec, rows, column) for column in columns]
+    groups = [_group(spec, row) for row in rows]
+    by_column = [column_cells(spec, rows, column, groups) for column in columns]
     if spec.kind == "leave_one_out":
         checks = _check_columns(spec, rows)
         columns = [*checks, *columns]
-        by_column = [*([_check_cell(row, column) for row in rows] for column in checks), *by_column]
+        by_column = [*([_check_cell(spec, row, column) for row in rows] for column in checks), *by_column]
     footnotes = tuple(spec.footnotes.values())
     body = tuple(_table_row(spec, row, tuple(cells)) for row, *cells in zip(rows, *by_column, strict=True))
     if spec.group is not None:
         groups = list(dict.fromkeys(row.group for row in body))
         body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
     notes = notes_of(spec, ablation, columns, rows, body)
-    label = "" if spec.group is None else spec.names.get(spec.group, spec.group.rpartition(".")[2])
+    label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
     title = spec.title or ablation.name
     return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
 
@@ -96,22 +102,9 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     known = list(
         dict.fromkeys([*(row.name for row in rows), *ablation.rows(), *(c.row for c in ablation.skipped)])
     )
-    check_names(spec, known)
+    check_names(spec, known, [spec.group] if spec.group else [])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
         raise SpecError(f"report {spec.name}: leave_one_out needs a baseline row in which all is on")
-
-
-def check_names(spec: ReportSpec, known: Sequence[str], beside: Sequence[str] = ()) -> None:
-    """Refuse names, rows and footnotes of a report for which there is no row.
-
-    Raises:
-        SpecError: With the nearest row there is.
-    """
-    more = [*beside, *([spec.group] if spec.group else [])]
-    for key, names in (("names", spec.names), ("footnotes", spec.footnotes), ("rows", spec.rows)):
-        for name in names:
-            if name not in known and not (key == "names" and name in more):
-                raise SpecError(f"report {spec.name}: {key}: {unknown_name('row', name, known)}")
 
 
 def _ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
@@ -125,9 +118,13 @@ def _ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
 
 
+def _group(spec: ReportSpec, row: Row) -> str:
+    return "" if spec.group is None else factor_value(spec, row.cells[0].cell, spec.group)
+
+
 def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
     cell = row.cells[0].cell
-    group = "" if spec.group is None else factor_value(spec, cell, spec.group)
+    group = _group(spec, row)
     name = cell.row_without(spec.group) if spec.group else row.name
     notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
     return TableRow(
@@ -144,22 +141,20 @@ def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> Tabl
     )
 
 
-def factor_value(spec: ReportSpec, cell: Any, key: str) -> str:
-    """Return a cell's value of a factor as it is shown.
+def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
+    """Return a column for each part that some row leaves out.
 
     Raises:
-        SpecError: If the cell has no such key.
+        SpecError: If `parts` names a row that is not there.
     """
-    value = value_of(cell, key)
-    if value is ABSENT:
-        raise SpecError(f"report {spec.name}: {key}: the cell {cell.row} has no such key")
-    return shown(value)
-
-
-def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
-    """Return a column for each part that some row leaves out."""
-    parts = [row.name for row in rows if not row.is_baseline]
-    return [TableColumn(part, _part(spec.names.get(part, part)), "check") for part in parts]
+    names = [row.name for row in rows]
+    for off in spec.parts.values():
+        for name in off:
+            if name not in names:
+                raise SpecError(f"report {spec.name}: parts: {unknown_name('row', name, names)}")
+    if spec.parts:
+        return [TableColumn(part, part, "check") for part in spec.parts]
+    return [TableColumn(row.name, _part(row.name), "check") for row in rows if not row.is_baseline]
 
 
 def _part(name: str) -> str:
@@ -169,8 +164,8 @@ def _part(name: str) -> str:
     return name
 
 
-def _check_cell(row: Row, column: TableColumn) -> TableCell:
-    is_on = row.name != column.key
+def _check_cell(spec: ReportSpec, row: Row, column: TableColumn) -> TableCell:
+    is_on = row.name not in spec.parts.get(column.key, (column.key,))
     return TableCell("✓" if is_on else "–", value=int(is_on))
 
 
@@ -189,10 +184,29 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     Raises:
         SpecError: If the report asks for what its ablations do not have.
     """
+    if spec.kind == "datasets" and not spec.ablation:
+        return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation))
     measured = chosen(spec, measure(ablation, store))
-    table = build_table(spec, ablation, rows_of(ablation, measured))
-    return Report(spec.name, (table,), missing_runs(measured))
+    missing = missing_runs(measured)
+    if spec.kind == "grid":
+        return Report(spec.name, grid_tables(spec, ablation, measured), missing)
+    if spec.kind == "datasets":
+        table = datasets_table(spec, by_data_set(spec, ablation, measured))
+    else:
+        table = build_table(spec, ablation, rows_of(ablation, measured))
+    return Report(spec.name, (table,), missing)
+
+
+def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
+    data = []
+    everything: list[Measured] = []
+    for name, source in spec.ablations.items():
+        ablation = with_baseline(spec, load_ablation(source))
+        measured = chosen(spec, measure(ablation, store))
+        everything += measured
+        data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(everything))
 
 
 def missing_runs(measured: Sequence[Measured]) -> tuple[str, ...]:

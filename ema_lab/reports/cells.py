@@ -216,13 +216,19 @@ def _missing(count: int, expected: int, *, always: bool) -> str:
     return f"n={count}" if always else ""
 
 
-def ranked(cells: Sequence[TableCell], rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the cells of one column with marks of rank; none where all rows tie."""
-    ranks = rank_rows([row.by_seed(metric) for row in rows], METRICS[metric].sign)
-    present = [rank for rank, row in zip(ranks, rows, strict=True) if row.having(metric)]
-    if set(present) == {"tie"}:
+def ranked(
+    cells: Sequence[TableCell], rows: Sequence[Row], metric: str, groups: Sequence[str] = ()
+) -> list[TableCell]:
+    """Return the cells of one column with marks of rank, within each group; none where all rows tie."""
+    groups = groups or [""] * len(rows)
+    marks: list[Mark | None] = [None] * len(rows)
+    for group in dict.fromkeys(groups):
+        places = [place for place, one in enumerate(groups) if one == group]
+        ranks = rank_rows([rows[place].by_seed(metric) for place in places], METRICS[metric].sign)
+        for place, rank in zip(places, ranks, strict=True):
+            marks[place] = Mark(rank) if rank else None
+    if {mark for mark, row in zip(marks, rows, strict=True) if row.having(metric)} == {Mark.TIE}:
         return list(cells)  # a note says so once, in the place of a sign in every cell
-    marks = [Mark(rank) if rank else None for rank in ranks]
     return [replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)]
 
 
@@ -235,11 +241,13 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
 }
 
 
-def column_cells(spec: ReportSpec, rows: Sequence[Row], column: TableColumn) -> list[TableCell]:
-    """Return the cells of one column, one for each row."""
+def column_cells(
+    spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
+) -> list[TableCell]:
+    """Return the cells of one column, one for each row; `groups` gathers the rows that are ranked together."""
     metric = column.metric or column.key
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
-    return ranked(cells, rows, metric) if column.kind == "metric" and spec.rank else cells
+    return ranked(cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

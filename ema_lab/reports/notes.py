@@ -32,19 +32,23 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return the sentences of a caption: only those that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
+    undecided = [
+        METRICS[column.metric or column.key].label
+        for place, column in enumerate(columns)
+        if column.kind == "metric" and all_tie([row.cells[place] for row in body])
+    ]
     return (
-        *_number_notes(spec, columns, cells),
-        *_comparison_notes(spec, ablation, columns),
+        *number_notes(spec, columns, cells),
+        *comparison_notes(spec, ablation.baseline, [column.key for column in columns]),
         *_column_notes(columns),
-        *rank_notes(spec, columns, body),
+        *rank_notes(spec, ", ".join(undecided), cells, undecided=bool(undecided)),
         *flag_notes(cells),
-        *stale_notes([ablation.name], rows),
-        *protocol_notes(rows),
-        *hole_notes([ablation], rows),
+        *run_notes([ablation], rows),
     )
 
 
-def _number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequence[TableCell]) -> list[str]:
+def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequence[TableCell]) -> list[str]:
+    """Say what ± is, and what n is where the caption says it."""
     if not any(column.kind == "metric" for column in columns):
         return []
     notes = [SPREADS[spec.spread]]
@@ -55,18 +59,17 @@ def _number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Seque
     return notes
 
 
-def _comparison_notes(spec: ReportSpec, ablation: Ablation, columns: Sequence[TableColumn]) -> list[str]:
+def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]) -> list[str]:
+    """Say what differences and tests against the baseline are, where they are shown."""
     label = METRICS[spec.metric].label
     said = {
-        "delta": f"Δ: mean paired difference to {ablation.baseline!r} over common seeds with its 95 % t "
-        "interval.",
-        "p": f"p ({label}): paired t test against {ablation.baseline!r}, Holm-corrected over the rows.",
-        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {ablation.baseline!r}, Holm-corrected "
+        "delta": f"Δ: mean paired difference to {baseline!r} over common seeds with its 95 % t interval.",
+        "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
+        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
         "over the rows; below six pairs it cannot reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
-    shown = {column.key for column in columns}
-    return [note for key, note in said.items() if key in shown]
+    return [note for key, note in said.items() if key in keys]
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
@@ -77,32 +80,32 @@ def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
     return [said[column.key] for column in columns if column.key in said]
 
 
-def rank_notes(spec: ReportSpec, columns: Sequence[TableColumn], body: Sequence[TableRow]) -> list[str]:
-    """Say what bold, underlined and tied mean, and which columns tell no rows apart."""
-    marks = {cell.mark for row in body for cell in row.cells}
+def rank_notes(
+    spec: ReportSpec, label: str, cells: Sequence[TableCell], *, undecided: bool | None = None
+) -> list[str]:
+    """Say what bold, underlined and tied mean, and in which columns (`label`) no row is told apart."""
+    marks = {cell.mark for cell in cells}
     test = "paired t tests, Holm-corrected over all pairs of rows, 5 %"
     notes = []
     if Mark.BEST in marks:
-        notes.append(
-            f"Bold: better than every other row; underlined: second to it, and better than the rest ({test})."
-        )
+        words = "better than every other row; underlined: second to it, and better than the rest"
+        notes.append(f"Bold: {words} ({test}).")
     if Mark.TIE in marks:
         notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}).")
-    if spec.rank:
-        open_columns = [
-            METRICS[column.metric or column.key].label
-            for place, column in enumerate(columns)
-            if column.kind == "metric" and _all_tie([row.cells[place] for row in body])
-        ]
-        if open_columns:
-            notes.append(
-                f"No row is marked as the best in {', '.join(open_columns)}: no test tells it apart ({test})."
-            )
+    if spec.rank and (all_tie(cells) if undecided is None else undecided):
+        notes.append(f"No row is marked as the best in {label}: no test tells it apart ({test}).")
     return notes
 
 
-def _all_tie(cells: Sequence[TableCell]) -> bool:
+def all_tie(cells: Sequence[TableCell]) -> bool:
+    """Whether cells can be compared, yet none is marked."""
     return sum(cell.value is not None for cell in cells) > 1 and all(cell.mark is None for cell in cells)
+
+
+def run_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
+    names = [ablation.name for ablation in ablations]
+    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(ablations, rows)]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:

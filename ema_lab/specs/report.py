@@ -16,7 +16,6 @@ Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "effect")
 COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS)
-ABLATION_KINDS = ("main", "grid", "leave_one_out")
 
 
 def _known_column(name: str) -> str:
@@ -50,6 +49,8 @@ class ReportSpec(Spec):
         rows: The rows that are shown, in this order; by default all, in the order of the file.
         order: `file`, or `metric`: the best first.
         group: A key (an axis, or any key of a run) whose value gathers rows.
+        cells: What a grid and a table of data sets show: the metric, or its difference to the baseline.
+        parts: For leave_one_out, the rows in which each part is off; by default each row is without its own.
         spread: What follows ±: sample standard deviation, standard error, or half the 95 % t interval;
             `bootstrap` (an interval, from 20 seeds on).
         counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
@@ -76,6 +77,8 @@ class ReportSpec(Spec):
     rows: Words = ()
     order: Literal["file", "metric"] = "file"
     group: str | None = None
+    cells: Literal["value", "delta"] = "value"
+    parts: Mapping[str, Words] = {}
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
@@ -99,7 +102,10 @@ class ReportSpec(Spec):
             if not given:
                 raise invalid("report", f"is needed by the kind {self.kind}: it {words}", key)
         vain = {
-            "factors": bool(self.factors) and self.kind != "grid",
+            "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
+            "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
+            "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            "parts": bool(self.parts) and self.kind != "leave_one_out",
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
             "published": bool(self.published) and self.kind != "claims",
             "group": self.group is not None and self.kind != "main",
@@ -109,6 +115,11 @@ class ReportSpec(Spec):
             if is_vain:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
         return self
+
+    @property
+    def has_data_axis(self) -> bool:
+        """Whether one ablation's factor is the data set."""
+        return self.kind == "datasets" and bool(self.ablation) and len(self.factors) == 1
 
 
 def load_report(path: Path) -> ReportSpec:
