@@ -112,11 +112,12 @@ def _only(published: PublishedSpec, names: list[str] | None) -> PublishedSpec:
 
 def _texts(tables: list[Any], records: list[dict[str, Any]]) -> dict[Format, str]:
     from ema_lab.reports import render
+    from ema_lab.reports.latex import render_latex
 
     return {
         Format.TEXT: "\n\n".join(map(render.render_text, tables)),
         Format.MARKDOWN: "\n\n".join(map(render.render_markdown, tables)),
-        Format.LATEX: "\n\n".join(map(render.render_latex, tables)),
+        Format.LATEX: "\n\n".join(map(render_latex, tables)),
         Format.CSV: render.render_csv(records),
         Format.JSON: json.dumps(records, indent=1, allow_nan=False) + "\n",
     }

@@ -1,15 +1,15 @@
 """The tables of an audit: one per table of the paper, a line per published number."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ema_lab.reports.audit import Finding
 from ema_lab.reports.selection import Row
-from ema_lab.reports.table import STALE, Table
-from ema_lab.reports.verdict import Kind, Trained
+from ema_lab.reports.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.reports.verdict import Kind
 from ema_lab.specs.published import PublishedSpec, TableSpec
 
-HEADER = ("Row", "Quantity", "Claimed", "Computed", "Trained", "Verdict")
 LABELS = {
     "parameters": "Parameters",
     "macs": "MACs",
@@ -27,21 +27,39 @@ PROTOCOLS = {
 
 
 def audit_tables(
-    published: PublishedSpec, findings: Sequence[Finding], runs: dict[tuple[str, str], Row]
+    published: PublishedSpec, findings: Sequence[Finding], runs: Mapping[tuple[str, str], Row]
 ) -> list[Table]:
     """Return a table for each of the paper's, with its caveats as footnotes."""
-    tables = []
-    for key, table in published.tables.items():
-        mine = [finding for finding in findings if finding.table == key]
-        if not mine:
-            continue
-        numbers = _footnote_numbers(table)
-        rows = tuple(_line(finding, table, numbers) for finding in mine)
-        notes = _notes(table, mine, [row for place, row in runs.items() if place[0] == key])
-        footnotes = tuple(f"[{number}] {published.caveats[name]}" for name, number in numbers.items())
-        title = f"{table.title}: published numbers{_marks(table.caveats, numbers)}"
-        tables.append(Table(title, HEADER, rows, (*notes, *footnotes)))
-    return tables
+    by_table = [(key, [f for f in findings if f.table == key]) for key in published.tables]
+    return [_table(published, key, mine, runs) for key, mine in by_table if mine]
+
+
+def _table(
+    published: PublishedSpec, key: str, findings: Sequence[Finding], runs: Mapping[tuple[str, str], Row]
+) -> Table:
+    table = published.tables[key]
+    caveats = [name for row in table.rows.values() for name in row.caveats]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(caveats), 1)}
+    names = ["claimed", "computed", "trained", "verdict"]
+    if not any(finding.trained for finding in findings):
+        names.remove("trained")
+    columns = tuple(TableColumn(name, name.capitalize(), "text") for name in names)
+    rows = [_row(finding, names) for finding in findings]
+    marked = {finding.row: place for place, finding in reversed(list(enumerate(findings)))}
+    for name, place in marked.items():  # the first line of each row has its footnotes
+        footnotes = tuple(numbers[caveat] for caveat in table.rows[name].caveats)
+        rows[place] = replace(rows[place], footnotes=footnotes)
+    notes = _notes(table, findings, [row for place, row in runs.items() if place[0] == key])
+    return Table(
+        key,
+        f"{published.title}: {table.title}",
+        "Quantity",
+        columns,
+        tuple(rows),
+        (*notes, *(published.caveats[name] for name in table.caveats)),
+        "Row",
+        tuple(published.caveats[name] for name in numbers),
+    )
 
 
 def summary_words(findings: Iterable[Finding]) -> str:
@@ -51,39 +69,38 @@ def summary_words(findings: Iterable[Finding]) -> str:
     return f"{counts.total()} published numbers: {words}"
 
 
-def _footnote_numbers(table: TableSpec) -> dict[str, int]:
-    names = [*table.caveats, *(name for row in table.rows.values() for name in row.caveats)]
-    return {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
-
-
-def _marks(caveats: Sequence[str], numbers: dict[str, int]) -> str:
-    return f" [{', '.join(str(numbers[name]) for name in caveats)}]" if caveats else ""
-
-
-def _line(finding: Finding, table: TableSpec, numbers: dict[str, int]) -> tuple[str | None, ...]:
-    marks = _marks(table.rows[finding.row].caveats, numbers)
+def _row(finding: Finding, names: Sequence[str]) -> TableRow:
     computed = None
     if finding.computed is not None:
         computed = finding.claimed.like(finding.computed, 2 if finding.claimed.suffix else 0)
-    trained = _trained_text(finding.trained, finding.claimed.decimals) if finding.trained else None
-    if trained and finding.stale:
-        trained = f"{trained} {STALE}"
-    return (
-        f"{finding.row}{marks}",
-        LABELS[finding.quantity],
-        finding.claimed.text,
-        computed,
-        trained,
-        str(finding.verdict),
-    )
+    cells = {
+        "claimed": TableCell(finding.claimed.text),
+        "computed": TableCell(computed),
+        "trained": _trained_cell(finding) if finding.trained else TableCell(),
+        "verdict": TableCell(str(finding.verdict)),
+    }
+    shown = tuple(cells[name] for name in names)
+    label = LABELS[finding.quantity]
+    return TableRow(finding.quantity, label, shown, finding.row, stale=finding.stale, run_ids=finding.run_ids)
 
 
-def _trained_text(trained: Trained, decimals: int) -> str:
+def _trained_cell(finding: Finding) -> TableCell:
+    trained, digits = finding.trained, finding.claimed.decimals
+    assert trained
+    several = trained.count > 1
+    interval = f" [{trained.low:.{digits}f}, {trained.high:.{digits}f}]" if several else ""
     missing = f" of {trained.expected}" if trained.count < trained.expected else ""
-    interval = ""
-    if trained.count > 1:
-        interval = f" [{trained.low:.{decimals}f}, {trained.high:.{decimals}f}]"
-    return f"{trained.mean:.{decimals}f}{interval} (n={trained.count}{missing})"
+    return TableCell(
+        f"{trained.mean:.{digits}f}{interval}",
+        f"n={trained.count}{missing}",
+        value=trained.mean,
+        low=trained.low if several else None,
+        high=trained.high if several else None,
+        n=trained.count,
+        expected=trained.expected,
+        run_ids=finding.run_ids,
+        flags=frozenset({Flag.STALE}) if finding.stale else frozenset(),
+    )
 
 
 def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
@@ -92,7 +109,9 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
         f.quantity: f"{LABELS[f.quantity]}: {f.convention.words(f.claimed)}" for f in findings if f.convention
     }
     if counted:
-        notes.append(f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect.")
+        notes.append(
+            f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect."
+        )
     if any(finding.trained for finding in findings):
         protocols = sorted({PROTOCOLS[item.cell.spec.recipe.protocol] for row in rows for item in row.cells})
         kind = f"test split, {' or '.join(protocols)}"
@@ -100,5 +119,5 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
             f"Trained: mean of n seeds [95 % t interval]; {kind}; relevant difference {table.relevant:g}."
         )
     if any(finding.stale for finding in findings):
-        notes.append(f"{STALE}: the source has changed since these runs.")
+        notes.append(f"{SIGNS[Flag.STALE]}: the source has changed since these runs.")
     return notes

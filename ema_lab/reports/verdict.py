@@ -1,6 +1,5 @@
 """Verdicts on published numbers. Nothing here is decided by hand: see `count_verdict`, `trained_verdict`."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +7,10 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ema_lab.reports.convention import Convention, Costs
-from ema_lab.reports.statistics import CONFIDENCE, paired_difference, summarise
+from ema_lab.reports.statistics import summarise
+from ema_lab.reports.statistics.power import detectable_difference
 from ema_lab.specs.printed import Printed
 
-POWER = 0.8
 NEARLY = Decimal("0.001")
 NEARLY_WITH_BASELINE = Decimal("0.01")
 
@@ -43,7 +42,7 @@ class Verdict:
 @dataclass(frozen=True)
 class Trained:
     """The mean of `count` of `expected` seeds, its 95 % t interval, and the smallest true difference from
-    a claim that so many seeds would show with a probability of 80 %; NaN below two seeds."""
+    a claim that so many seeds would show with a probability of 80 % (infinite below two seeds)."""
 
     mean: float
     low: float
@@ -59,23 +58,9 @@ def trained_summary(values: Sequence[float], expected: int) -> Trained:
     Raises:
         ValueError: If there is none.
     """
-    interval = paired_difference(values)  # of values instead of differences: the same t interval
-    detectable = detectable_difference(summarise(values).std, len(values))
-    return Trained(interval.mean, interval.low, interval.high, detectable, len(values), expected)
-
-
-def detectable_difference(std: float, count: int) -> float:
-    """Return the smallest difference that a two-sided one-sample t test finds with a power of 80 %.
-
-    `std` is the sample standard deviation; the noncentral t distribution is exact but for taking it for
-    the true one. NaN below two values.
-    """
-    if count < 2:
-        return math.nan
-    from scipy.special import nctdtrinc, stdtrit
-
-    critical = stdtrit(count - 1, (1 + CONFIDENCE) / 2)
-    return float(nctdtrinc(count - 1, 1 - POWER, critical)) * std / math.sqrt(count)
+    summary = summarise(values)
+    detectable = detectable_difference(summary.count, summary.std)  # one sample is a pair's differences
+    return Trained(summary.mean, *summary.interval, detectable, summary.count, expected)
 
 
 def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) -> Verdict:

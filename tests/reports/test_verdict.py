@@ -1,20 +1,17 @@
 """Verdicts follow from digits, counts and intervals alone."""
 
-import math
 import statistics
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import nct, t
 
 from ema_lab.reports.convention import Convention, conventions, support
 from ema_lab.reports.verdict import (
     Counted,
     Kind,
     count_verdict,
-    detectable_difference,
     trained_summary,
     trained_verdict,
 )
@@ -130,16 +127,7 @@ def test_what_is_not_counted_is_not_run():
     assert judged("0M", {"parameters": 5}, "parameters").kind is Kind.AGREES
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 40])
-def test_the_detectable_difference_has_the_power_that_it_says(count):
-    std = 0.7
-    shift = detectable_difference(std, count) / (std / math.sqrt(count))
-    critical = t.ppf(0.975, count - 1)
-    assert nct.sf(critical, count - 1, shift) == pytest.approx(0.8, abs=1e-6)
-
-
-def test_one_seed_detects_nothing():
-    assert math.isnan(detectable_difference(0.5, 1))
+def test_one_seed_decides_nothing():
     one = trained_summary([80.69], 3)
     assert (one.count, one.expected) == (1, 3)
     verdict = trained_verdict(Printed("80.69"), one, 10.0)
