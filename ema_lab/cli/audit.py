@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
-from ema_lab.errors import UnknownNameError
+from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
 from ema_lab.experiments.store import RunStore
 from ema_lab.registry import unknown_name
 from ema_lab.specs.definition import find_definition
+from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec
 from ema_lab.specs.run import RunSpec
 
@@ -85,10 +86,9 @@ def audit(
     path = find_definition("reports/published", name)
     published = _only(load_published(path), table)
     runs = linked_rows(published, path, RunStore(store))
+    findings = findings_of(published, Evidence(_costs(published, path), runs))
     if out is not None:
         make_folder(out)
-    say("counting on the CPU, one image per model")
-    findings = findings_of(published, Evidence(_costs(published), runs))
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
     print(texts[Format.JSON if as_json else form], end="")
     say(summary_words(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
@@ -123,14 +123,30 @@ def _texts(tables: list[Any], records: list[dict[str, Any]]) -> dict[Format, str
     }
 
 
-def _costs(published: PublishedSpec) -> dict[tuple[str, str], dict[str, int]]:
-    """Count each row's model; multiply-adds only where the row claims them."""
-    costs = {}
+def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[str, int]]:
+    """Count each row's model; multiply-adds only where the row claims them.
+
+    Raises:
+        DefinitionError: If models do not fit; nothing has been counted then.
+    """
+    from ema_lab.models.build import check_model
+
+    document = read_document(path)
+    specs, problems = {}, []
     for key, table, name, row in published.rows():
         spec = table.run(row)
-        if spec is not None:
-            costs[key, name] = _row_costs(row, spec)
-    return costs
+        if spec is None:
+            continue
+        specs[key, name] = (row, spec)
+        try:
+            check_model(spec)
+        except SpecError as error:
+            where = document.where(("tables", key, "rows", name, "model"))
+            problems.append(Problem(where, f"{name}: {error}"))
+    if problems:
+        raise DefinitionError(problems)
+    say(f"counting {len(specs)} models on the CPU, one image each")
+    return {place: _row_costs(row, spec) for place, (row, spec) in specs.items()}
 
 
 def _row_costs(row: RowSpec, spec: RunSpec) -> dict[str, int]:
