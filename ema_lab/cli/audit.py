@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,8 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.registry import unknown_name
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
-from ema_lab.specs.published import PublishedSpec, RowSpec
-from ema_lab.specs.run import RunSpec
+from ema_lab.specs.published import PublishedSpec
+from ema_lab.specs.run import ModelSpec, RunSpec
 
 
 class Format(StrEnum):
@@ -127,39 +128,47 @@ def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[s
     """Count each row's model; multiply-adds only where the row claims them.
 
     Raises:
-        DefinitionError: If models do not fit; nothing has been counted then.
+        DefinitionError: If models do not fit; no multiply-adds have been counted then.
     """
-    from ema_lab.models.build import check_model
+    from ema_lab.pipeline import run_cost
 
     document = read_document(path)
-    specs, problems = {}, []
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    specs, problems, bare = {}, [], dict[str, int]()
     for key, table, name, row in published.rows():
         spec = table.run(row)
         if spec is None:
             continue
-        specs[key, name] = (row, spec)
         try:
-            check_model(spec)
+            found[key, name] = _parameters(spec, bare)
         except SpecError as error:
             where = document.where(("tables", key, "rows", name, "model"))
             problems.append(Problem(where, f"{name}: {error}"))
+        if row.claims.macs or row.claims.flops:
+            specs[key, name] = spec
     if problems:
         raise DefinitionError(problems)
-    say(f"counting {len(specs)} models on the CPU, one image each")
-    return {place: _row_costs(row, spec) for place, (row, spec) in specs.items()}
+    if specs:
+        say(f"counting the multiply-adds of {len(specs)} models on the CPU, one image each")
+    for place, spec in specs.items():
+        counted = {key: value for key, value in run_cost(spec).items() if isinstance(value, int)}
+        found[place] = counted | found[place]
+    return found
 
 
-def _row_costs(row: RowSpec, spec: RunSpec) -> dict[str, int]:
+def _parameters(spec: RunSpec, bare: dict[str, int]) -> dict[str, int]:
+    """Count parameters on a model without weights; `bare` keeps the norm parameters of bare backbones."""
     from ema_lab.cost.measure import count_parameters
-    from ema_lab.models.build import build_backbone, build_model
-    from ema_lab.pipeline import run_cost
+    from ema_lab.models.build import build_model
 
-    if row.claims.macs or row.claims.flops:
-        counted = run_cost(spec)
-    else:
-        counted = count_parameters(build_model(spec, device="meta"))
-    bare = count_parameters(build_backbone(spec, device="meta").module)
-    norms = counted["parameters"] - counted["parameters_without_norm"]
-    own = norms - (bare["parameters"] - bare["parameters_without_norm"])
-    counts = {key: value for key, value in counted.items() if isinstance(value, int)}
-    return {**counts, "parameters_without_own_norm": counted["parameters"] - own}
+    def norms(counts: Mapping[str, int]) -> int:
+        return counts["parameters"] - counts["parameters_without_norm"]
+
+    counted = count_parameters(build_model(spec, device="meta"))
+    model = ModelSpec.model_validate({"backbone": spec.model.backbone, **spec.model.options})
+    plain = spec.model_copy(update={"model": model})
+    key = f"{model.canonical} {spec.data.canonical}"
+    if key not in bare:
+        bare[key] = norms(count_parameters(build_model(plain, device="meta")))
+    own = norms(counted) - bare[key]
+    return {**counted, "parameters_without_own_norm": counted["parameters"] - own}

@@ -1,0 +1,109 @@
+"""The published numbers that are shipped: all there, and audited as the facts about the paper say.
+
+The expected verdicts are those of the summary of what reproduces (measured on the authors' own models);
+here every one is computed from a file without verdicts and from models built by this package.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ema_lab.cli.main import run
+from ema_lab.reports.verdict import Kind
+from ema_lab.specs.published_file import load_published
+
+FILES = sorted(Path(__file__).parents[1].glob("reports/published/*.yaml"))
+EMA = next(path for path in FILES if path.stem == "ema_icassp2023")
+EXACT = (Kind.AGREES, None)
+WITHOUT_NORM = (Kind.OTHER_CONVENTION, "norm parameters not counted")
+TENS = (Kind.OTHER_CONVENTION, "rounded to 10M")
+TRUNCATED = (Kind.OTHER_CONVENTION, "truncated")
+EXPECTED = {
+    "cifar100": {
+        "parameters": {
+            "ResNet50": EXACT,
+            "ResNet50+CBAM": EXACT,
+            "ResNet50+SA": EXACT,
+            "ResNet50+ECA": EXACT,
+            "ResNet50+NAM": (Kind.OTHER_CONVENTION, "the module's own norms not counted"),
+            "ResNet50+CA": WITHOUT_NORM,
+            "ResNet50+EMA": WITHOUT_NORM,
+            "ResNet50+SE": EXACT,
+            "ResNet50+BAM": EXACT,
+            "ResNet50+TAM": EXACT,
+            "ResNet50+GAM": (Kind.DISAGREES, "computed is 377.3M (252 %) more"),
+            "ResNet101": EXACT,
+            "ResNet101+CA": WITHOUT_NORM,
+            "ResNet101+EMA": WITHOUT_NORM,
+        },
+    },
+    "imagenet": {
+        "parameters": {
+            "MobileNetV2": EXACT,
+            "MobileNetV2+SE": EXACT,
+            "MobileNetV2+CBAM": EXACT,
+            "MobileNetV2+CA": EXACT,
+            "MobileNetV2+EMA": EXACT,
+        },
+        "flops": {  # 300, 300, 300 and 310 are whole tens; 306 is not
+            "MobileNetV2": TENS,
+            "MobileNetV2+SE": TENS,
+            "MobileNetV2+CBAM": TENS,
+            "MobileNetV2+CA": TENS,
+            "MobileNetV2+EMA": (Kind.DISAGREES, "computed is 130M (42 %) more"),
+        },
+    },
+    "imagenet_d_li14": {
+        "parameters": {"MobileNetV2": TRUNCATED},
+        "flops": {
+            "MobileNetV2": (Kind.NEARLY_AGREES, "computed is 0.02M (0.0052 %) less"),
+            "MobileNetV2+EMA": (Kind.DISAGREES, "computed is 134M (44 %) more"),
+        },
+    },
+}
+
+
+def audited(table, capsys):
+    """Return the records of one table's audit, without any runs."""
+    capsys.readouterr()
+    assert run(["audit", str(EMA), "--table", table, "--store", "no-such-store", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("table", EXPECTED)
+def test_the_audit_of_the_ema_paper_says_what_reproduces(table, capsys):
+    records = audited(table, capsys)
+    verdicts = {
+        quantity: {
+            record["row"]: (record["verdict"], record["reason"])
+            for record in records
+            if record["quantity"] == quantity
+        }
+        for quantity in EXPECTED[table]
+    }
+    assert verdicts == EXPECTED[table]
+    trained = [record for record in records if record["quantity"] not in EXPECTED[table]]
+    assert {record["quantity"] for record in trained} <= {"top1", "top5", "map50", "map50_95"}
+    assert {record["verdict"] for record in trained} == {"not run"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_of_claims_loads(path):
+    published = load_published(path)
+    assert all(row.claims.given for _, _, _, row in published.rows())
+    assert all(item.reason for item in published.left_out)
+
+
+def test_every_published_number_of_the_ema_paper_is_there():
+    """Rows x numbers of the README's tables: 14 x 3, 5 x 4 less three, 2 x 4 less one, 6 x 4, 4 x 4."""
+    rows = load_published(EMA).rows()
+    counts: dict[str, int] = {}
+    for table, _, _, row in rows:
+        counts[table] = counts.get(table, 0) + len(row.claims.given)
+    assert counts == {"cifar100": 42, "imagenet": 17, "imagenet_d_li14": 7, "coco": 24, "visdrone": 16}
+
+
+def test_the_ema_papers_rows_are_linked_to_the_ablations_that_train_them():
+    linked = {(table, name) for table, _, name, row in load_published(EMA).rows() if row.variant}
+    assert len(linked) == 14 + 5 + 2
