@@ -16,7 +16,7 @@ from ema_lab.specs.published_file import load_published
 FILES = sorted(Path(__file__).parents[1].glob("reports/published/*.yaml"))
 EMA = next(path for path in FILES if path.stem == "ema_icassp2023")
 EXACT = (Kind.AGREES, None)
-WITHOUT_NORM = (Kind.OTHER_CONVENTION, "norm parameters not counted")
+WITHOUT_NORM = (Kind.OTHER_CONVENTION, "without norms")
 TENS = (Kind.OTHER_CONVENTION, "rounded to 10M")
 TRUNCATED = (Kind.OTHER_CONVENTION, "truncated")
 EXPECTED = {
@@ -26,7 +26,7 @@ EXPECTED = {
             "ResNet50+CBAM": EXACT,
             "ResNet50+SA": EXACT,
             "ResNet50+ECA": EXACT,
-            "ResNet50+NAM": (Kind.OTHER_CONVENTION, "the module's own norms not counted"),
+            "ResNet50+NAM": (Kind.OTHER_CONVENTION, "without the module's own norms"),
             "ResNet50+CA": WITHOUT_NORM,
             "ResNet50+EMA": WITHOUT_NORM,
             "ResNet50+SE": EXACT,

@@ -12,9 +12,9 @@ from ema_lab.specs.published import ConventionSpec, MacCount, ParameterCount
 Costs = Mapping[str, int]
 COUNTED: Mapping[str, str] = {
     "parameters": "all parameters",
-    "parameters_without_norm": "norm parameters not counted",
-    "parameters_without_own_norm": "the module's own norms not counted",
-    "parameters_fused": "norms folded into convolutions",
+    "parameters_without_norm": "without norms",
+    "parameters_without_own_norm": "without the module's own norms",
+    "parameters_fused": "norms fused",
     "macs_matmul": "convolutions, linear layers and matrix products",
     "macs": "with norms, as fvcore",
     "macs_thop": "as thop 0.0.31",

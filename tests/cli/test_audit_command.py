@@ -17,7 +17,7 @@ title: A paper
 year: 2024
 source: Table 1
 caveats:
-  borrowed: From another paper & 100 % different.
+  borrowed: From another paper & 100 % "different".
   all_rows: Nobody says how often.
 left_out:
   - what: The last row.
@@ -134,7 +134,7 @@ def test_the_table_says_what_its_signs_mean(command):
     text = command("audit", str(FILE)).out
     assert "A paper: Small images" in text
     assert "A paper: Large images" in text
-    assert "¹ From another paper & 100 % different." in text
+    assert '¹ From another paper & 100 % "different".' in text
     assert "Nobody says how often." in text
     assert "Parameters: all parameters, rounded" in text
 

@@ -55,10 +55,10 @@ def test_a_count_always_has_a_verdict_that_its_digits_support(number, decimals, 
     ("text", "expected"),
     [
         ("23.90M", "agrees"),
-        ("23.85M", "agrees under another convention: norm parameters not counted"),
-        ("23.88M", "agrees under another convention: norms folded into convolutions"),
-        ("23.903M", "agrees under another convention: the module's own norms not counted; or truncated"),
-        ("23902676", "agrees under another convention: the module's own norms not counted"),
+        ("23.85M", "agrees under another convention: without norms"),
+        ("23.88M", "agrees under another convention: norms fused"),
+        ("23.903M", "agrees under another convention: without the module's own norms; or truncated"),
+        ("23902676", "agrees under another convention: without the module's own norms"),
         ("23.71M", "disagrees: computed is 0.19M (0.82 %) more"),
         ("23.9037M", "disagrees: computed is 0.0001M (0.00033 %) less"),
         ("47.8M", "disagrees: computed is 23.9M (50 %) less"),
@@ -103,7 +103,7 @@ def test_a_row_that_leaves_the_convention_of_its_column_is_told_so():
     odd = {"parameters": 7_238_685, "parameters_fused": 7_229_181}
     assert str(judged("7.24M", odd, others=siblings)) == (
         "agrees under another convention: all parameters, rounded; not that of most rows of the column "
-        "(norms folded into convolutions; or truncated)"
+        "(norms fused; or truncated)"
     )
     assert judged("7.24M", odd).kind is Kind.AGREES
 
