@@ -122,6 +122,9 @@ def _reference_problems(document: Document, published: PublishedSpec) -> list[Pr
             if row.variant is not None and row.ablation is None and table.ablation is None:
                 message = "variant: needs an ablation, here or in the table"
                 problems.append(Problem(document.where((*place, "variant")), message))
+            if row.ablation is not None and row.variant is None:
+                message = "ablation: changes nothing without a variant"
+                problems.append(Problem(document.where((*place, "ablation")), message))
     for caveat in published.caveats:
         if caveat not in used:
             where = document.where(("caveats", caveat))

@@ -97,6 +97,10 @@ WRONG = {
         ("        model:\n", "        variant: se\n        model:\n"),
         [(24, "variant: needs an ablation")],
     ),
+    "no variant": (
+        ("        model:\n", "        ablation: quickstart\n        model:\n"),
+        [(24, "ablation: changes nothing without a variant")],
+    ),
     "path through a word": (
         ("attention: {name: se, reduction: 4}", "placement: {stages: [1]}\n          placement.stages.x: 4"),
         [(24, "model: stages is [1], which has no key 'x'")],
