@@ -244,7 +244,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
 def column_cells(
     spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
 ) -> list[TableCell]:
-    """Return the cells of one column, one for each row; `groups` gathers the rows that are ranked together."""
+    """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
     metric = column.metric or column.key
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells

@@ -112,9 +112,7 @@ def _table_row(
     )
 
 
-def effects_table(
-    spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]
-) -> Table:
+def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
     """Return main effects and interactions with their intervals and corrected p-values, a row each."""
     metric = METRICS[spec.metric]
     run_ids = tuple(item.cell.run_id for row in places.values() for item, _ in row.having(spec.metric))

@@ -87,10 +87,11 @@ def follow(differences: Sequence[float], comparisons: int = 1) -> Followed:
 
 
 def decide(followed: Sequence[Followed], sign: int, margin: float = 0.0) -> list[Decision]:
-    """Return what is decided of each comparison; the chance of any wrong decision is at most 5 %.
+    """Return what is decided of each comparison.
 
-    Different: the always-valid p-values, Holm-corrected over all comparisons. Equal: the whole interval
-    lies within the margin.
+    Different: the always-valid p-values, Holm-corrected over all comparisons; the chance of calling any
+    equal rows different is at most 5 %. Equal: the whole interval lies within the margin; the chance of
+    calling any rows equal that differ by the margin or more is at most 5 %.
 
     Args:
         followed: All comparisons with the baseline.
