@@ -63,9 +63,8 @@ def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bo
     print_rows(rows, as_json=as_json)
     metric = METRICS[asked.metric]
     unit = "points" if metric.unit == "%" else metric.unit
-    test = (
-        f"two-sided paired t test at 5 %, power {POWER:.0%}; Holm: the first of {len(compared)} comparisons"
-    )
+    test = f"two-sided paired t test at 5 %, power {POWER * 100:.0f} %"
+    test += f"; Holm: the first of {len(compared)} comparisons"
     say(f"{ablation.name}: {metric.label}, {unit}; {test}")
     say(f"standard deviation of paired differences: {std:.3g} ({words})")
     seen = detectable_difference(seeds, std)

@@ -13,7 +13,7 @@ SPREADS = {
     "std": "Mean ± sample standard deviation over n seeds.",
     "se": "Mean ± standard error (sample standard deviation / √n) over n seeds.",
     "interval": "Mean ± half of the 95 % t interval over n seeds.",
-    "bootstrap": "Mean [95 % percentile bootstrap interval] over n seeds; ± below 20 seeds: "
+    "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
     "half of the 95 % t interval.",
 }
 PROTOCOLS = {
