@@ -84,7 +84,8 @@ class Ablation:
 
 
 def _with_seed(cell: Cell, seed: int) -> Cell:
-    return replace(cell, seed=seed, spec=RunSpec.model_validate({**dict(cell.spec), "seed": seed}))
+    parts = {key: getattr(cell.spec, key) for key in RunSpec.model_fields}
+    return replace(cell, seed=seed, spec=RunSpec.model_validate({**parts, "seed": seed}))
 
 
 def _listed(values: Iterable[object]) -> str:

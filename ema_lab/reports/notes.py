@@ -69,6 +69,10 @@ def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]
         "over the rows; below six pairs it cannot reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
+    said["detectable"] = (
+        f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
+        "seeds finds with 80 % power at 5 %, given the spread of this row's differences."
+    )
     return [note for key, note in said.items() if key in keys]
 
 
