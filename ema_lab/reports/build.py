@@ -89,6 +89,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "effect": ("g", "effect"),
+        "detectable": ("Detectable", "detectable"),
         "n": ("n", "count"),
     }
     return TableColumn(key, *said[key], spec.metric)

@@ -18,6 +18,7 @@ from ema_lab.reports.statistics import (
     summarise,
     wilcoxon_test,
 )
+from ema_lab.reports.statistics.power import detectable_difference
 from ema_lab.reports.table import Flag, Mark, SpreadKind, TableCell, TableColumn
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.report import ReportSpec
@@ -146,6 +147,21 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     return replace(cell, text=f"{effect:+.{spec.digits}f}", value=effect)
 
 
+def detectable_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
+    """Return the smallest difference that the row's pairs can show, given their spread."""
+    if row.is_baseline:
+        return TableCell("baseline", expected=len(row.cells))
+    found = row.pairs(metric)
+    cell = _compared(row, found)
+    if not found:
+        return cell
+    summary = summarise([value for _, value in found])
+    if not summary.std > 0:
+        return replace(cell, text="untested", count="needs two differing pairs")
+    smallest = detectable_difference(summary.count, summary.std)
+    return replace(cell, text=f"{smallest:.{spec.digits}f}", value=smallest)
+
+
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
     """Return the number of finished runs, and of those asked for where some are missing."""
     found = [(item, 1.0) for item in row.cells if item.record is not None]
@@ -236,6 +252,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "metric": metric_cell,
     "delta": delta_cell,
     "effect": effect_cell,
+    "detectable": detectable_cell,
     "count": count_cell,
     "cost": cost_cell,
 }
@@ -244,7 +261,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
 def column_cells(
     spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
 ) -> list[TableCell]:
-    """Return the cells of one column, one for each row; `groups` gathers the rows that are ranked together."""
+    """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
     metric = column.metric or column.key
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ABSENT = "(nothing)"
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
 
 
 class Grid(NamedTuple):
@@ -39,7 +41,9 @@ def differences(path: Path, built: str) -> Iterator[str]:
     if written == built:
         return
     found = list(_json(path, written, built) if path.suffix == ".json" else _text(path, written, built))
-    yield from found or [f"{path}: differs from what the records give in spaces or line ends alone"]
+    yield from found
+    if not found and NUMBER.sub(_rounded_match, written) != NUMBER.sub(_rounded_match, built):
+        yield f"{path}: differs from what the records give in its form alone"
 
 
 def _text(path: Path, written: str, built: str) -> Iterator[str]:
@@ -50,16 +54,41 @@ def _text(path: Path, written: str, built: str) -> Iterator[str]:
     for number, (row, wanted) in enumerate(zip_longest(mine.rows, right.rows, fillvalue=nothing)):
         name = "header" if number == 0 else f"row {_name(wanted or row, right.left)}"
         for place, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
-            if cell != value:
+            if not _same(cell, value):
                 column = header[place] if place < len(header) else f"{place + 1}"
                 yield f"{path}: {name}, column {column!r}: {cell!r} is written, the records give {value!r}"
     for line, wanted_line in zip_longest(mine.rest, right.rest, fillvalue=ABSENT):
         if line != wanted_line:
-            yield f"{path}: outside of the cells: {line!r} is written, the records give {wanted_line!r}"
+            here, there = _apart(line, wanted_line)
+            yield f"{path}: outside of the cells: {here!r} is written, the records give {there!r}"
 
 
 def _name(row: list[str], left: int) -> str:
     return repr(" ".join(filter(None, row[:left])))
+
+
+def _same(written: Any, built: Any) -> bool:
+    """Whether two values are one: numbers up to what another version of a library may round."""
+    if written == built:
+        return not isinstance(written, bool) or isinstance(built, bool)
+    try:
+        return math.isclose(float(written), float(built), rel_tol=1e-9, abs_tol=1e-12)
+    except (TypeError, ValueError):
+        return False
+
+
+def _apart(written: str, built: str) -> tuple[str, str]:
+    """Return where two lines differ, with a few words before."""
+    start = _common(written, built)
+    end = _common(written[start:][::-1], built[start:][::-1])
+    first = max(0, start - 20)
+    last = max(0, end - 5)
+    return written[first : len(written) - last], built[first : len(built) - last]
+
+
+def _common(one: str, other: str) -> int:
+    pairs = zip_longest(one, other)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), len(one))
 
 
 def _markdown(text: str) -> Grid:
@@ -88,21 +117,25 @@ def _csv(text: str) -> Grid:
 
 
 def _html(text: str) -> Grid:
+    body, foot, notes = text.partition("<tfoot>")
     reader = _Cells()
-    reader.feed(text)
-    left = sum('data-kind="text"' in tag for tag in reader.tags[: len(reader.rows[0]) if reader.rows else 0])
-    outside = re.sub(r"<t([hd])\b.*?</t\1>", "", text, flags=re.DOTALL)
-    notes = re.findall(r"<tfoot>.*?</tfoot>", text, flags=re.DOTALL)
-    return Grid(left or 1, reader.rows or [[]], [*outside.splitlines(), *notes])
+    reader.feed(body)
+    width = len(reader.rows[0]) if reader.rows else 0
+    rows = [[""] * (width - len(row)) + row for row in reader.rows]  # a group's name spans its rows
+    outside = re.sub(r"<t([hd])\b.*?</t\1>", "", body, flags=re.DOTALL)
+    return Grid(max(1, reader.names), rows or [[]], [*outside.splitlines(), *(foot + notes).splitlines()])
+
+
+BEHIND = ("class", "data-value", "data-n", "data-runs", "data-baseline-runs")
 
 
 class _Cells(HTMLParser):
-    """Cells row by row: their text and, in brackets, the unrounded value and the runs behind it."""
+    """Cells row by row: their text and, in brackets, their class, the unrounded value and the runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[list[str]] = []
-        self.tags: list[str] = []
+        self.names = 0
         self._inside = False
         self._behind = ""
 
@@ -112,8 +145,8 @@ class _Cells(HTMLParser):
         if tag in {"th", "td"}:
             self._inside = True
             self.rows[-1].append("")
-            self.tags.append(self.get_starttag_text() or "")
-            shown = [f"{key}={value}" for key, value in attrs if key.startswith("data-") and value]
+            self.names += ("data-kind", "text") in attrs
+            shown = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
             self._behind = f" [{', '.join(shown)}]" if shown else ""
         elif self._inside:
             self.rows[-1][-1] += f"<{tag}>"
@@ -126,6 +159,17 @@ class _Cells(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside:
             self.rows[-1][-1] += data
+
+
+def _rounded_match(found: re.Match[str]) -> str:
+    return _rounded(found[0])
+
+
+def _rounded(text: str) -> str:
+    try:
+        return f"{float(text):.12g}"
+    except ValueError:
+        return text
 
 
 GRIDS: Mapping[str, Callable[[str], Grid]] = {
@@ -146,7 +190,7 @@ def _json(path: Path, written: str, built: str) -> Iterator[str]:
     flat, wanted = dict(_leaves(mine, ())), dict(_leaves(right, ()))
     for place in dict.fromkeys([*wanted, *flat]):
         value, other = flat.get(place, ABSENT), wanted.get(place, ABSENT)
-        if value != other or type(value) is not type(other):
+        if not _same(value, other):
             where = _json_name(place, right)
             yield f"{path}: {where}: {value!r} is written, the records give {other!r}"
 

@@ -12,7 +12,6 @@ _LATEX = str.maketrans(
         ">": r"\textgreater{}", "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"$\dagger$", "‡": r"$\ddagger$",
         "×": r"$\times$", "[": "{[}", "]": "{]}", "|": r"\textbar{}", "≈": r"$\approx$", "¶": r"\P{}",
         "√": r"$\surd$", "✓": r"$\checkmark$", "–": "--", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
-        '"': r"{\char34}",
     }
 )  # fmt: skip
 MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}

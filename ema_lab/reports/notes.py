@@ -13,7 +13,7 @@ SPREADS = {
     "std": "Mean ± sample standard deviation over n seeds.",
     "se": "Mean ± standard error (sample standard deviation / √n) over n seeds.",
     "interval": "Mean ± half of the 95 % t interval over n seeds.",
-    "bootstrap": "Mean [95 % percentile bootstrap interval] over n seeds; ± below 20 seeds: "
+    "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
     "half of the 95 % t interval.",
 }
 PROTOCOLS = {
@@ -69,6 +69,10 @@ def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]
         "over the rows; below six pairs it cannot reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
+    said["detectable"] = (
+        f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
+        "seeds finds with 80 % power at 5 %, given the spread of this row's differences."
+    )
     return [note for key, note in said.items() if key in keys]
 
 

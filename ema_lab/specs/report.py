@@ -14,7 +14,7 @@ from ema_lab.specs.strict import Spec, invalid, problem
 
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
-COMPARISONS = ("delta", "p", "wilcoxon", "effect")
+COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
 COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS)
 
 
@@ -43,7 +43,9 @@ class ReportSpec(Spec):
             `leave_one_out`: check marks for what is on, then `columns`. `datasets`: `metric` of every
             row on every data set: of several `ablations`, or of one whose axis is `data.name`.
             `claims`: published numbers of a file in `reports/published` beside ours.
-        metric: What `delta`, `p`, `wilcoxon` and `effect` compare, and what a grid shows.
+        columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
+            `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+        metric: What the comparisons compare, and what a grid shows.
         baseline: The variant to compare with, in place of the ablation's.
         only: Cells that enter, by key and value or list of values, as `--only` chooses them.
         rows: The rows that are shown, in this order; by default all, in the order of the file.

@@ -15,9 +15,10 @@ from typing import Literal
 
 from ema_lab.reports.statistics.family import holm
 from ema_lab.reports.statistics.paired import SIGNIFICANCE
-from ema_lab.reports.statistics.summary import summarise
+from ema_lab.reports.statistics.summary import Summary, summarise
 
 PRIOR_VARIANCE = 1.0  # of the standardised effect: differences of about one standard deviation
+NO_SPREAD = 1e-12
 MIN_SEEDS = 3  # two equal differences of a coarse metric would be decided at once
 Decision = Literal["better", "worse", "equal", "open"]
 
@@ -39,34 +40,30 @@ class Followed:
     p: float
 
 
-def e_value(differences: Sequence[float], *, prior: float = PRIOR_VARIANCE) -> float:
+def e_value(differences: Sequence[float]) -> float:
     """Return the evidence against no difference: at most 1 on average under it. 1 below two differences."""
-    count = len(differences)
-    if count < 2:
-        return 1.0
-    summary = summarise(differences)
-    if summary.standard_error <= 1e-12 * max(1.0, abs(summary.mean)):
+    return _evidence(summarise(differences)) if differences else 1.0
+
+
+def _evidence(seen: Summary) -> float:
+    if seen.count < 2 or seen.std <= NO_SPREAD * max(1.0, abs(seen.mean)):
         return 1.0  # equal differences say nothing of a normal distribution
-    squared = (summary.mean / summary.standard_error) ** 2 / (count - 1)
-    spread = 1 + count * prior
-    log = -0.5 * math.log(spread) + 0.5 * count * (math.log1p(squared) - math.log1p(squared / spread))
+    squared = (seen.mean / seen.standard_error) ** 2 / (seen.count - 1)
+    spread = 1 + seen.count * PRIOR_VARIANCE
+    log = -0.5 * math.log(spread) + 0.5 * seen.count * (math.log1p(squared) - math.log1p(squared / spread))
     return math.exp(min(log, 700.0))
 
 
-def confidence_half_width(
-    differences: Sequence[float], significance: float, *, prior: float = PRIOR_VARIANCE
-) -> float:
+def confidence_half_width(seen: Summary, significance: float) -> float:
     """Return half the width of the always-valid interval of the mean; infinite while it is unbounded."""
-    count = len(differences)
-    if count < 2:
+    if seen.count < 2 or seen.std <= NO_SPREAD * max(1.0, abs(seen.mean)):
         return math.inf
-    summary = summarise(differences)
-    spread = 1 + count * prior
-    bound = math.exp(math.log(spread / significance**2) / count)
-    if bound >= spread or summary.std == 0:
+    spread = 1 + seen.count * PRIOR_VARIANCE
+    bound = math.exp(math.log(spread / significance**2) / seen.count)
+    if bound >= spread:
         return math.inf
     squared = (bound - 1) / (1 - bound / spread)
-    return math.sqrt((count - 1) * squared) * summary.standard_error
+    return math.sqrt((seen.count - 1) * squared) * seen.standard_error
 
 
 def follow(differences: Sequence[float], comparisons: int = 1) -> Followed:
@@ -78,19 +75,20 @@ def follow(differences: Sequence[float], comparisons: int = 1) -> Followed:
     """
     largest, low, high = 1.0, -math.inf, math.inf
     for count in range(MIN_SEEDS, len(differences) + 1):
-        seen = differences[:count]
-        largest = max(largest, e_value(seen))
-        mean, half = summarise(seen).mean, confidence_half_width(seen, SIGNIFICANCE / comparisons)
-        low, high = max(low, mean - half), min(high, mean + half)
+        seen = summarise(differences[:count])
+        largest = max(largest, _evidence(seen))
+        half = confidence_half_width(seen, SIGNIFICANCE / comparisons)
+        low, high = max(low, seen.mean - half), min(high, seen.mean + half)
     mean = summarise(differences).mean if differences else math.nan
     return Followed(len(differences), mean, low, high, 1 / largest)
 
 
 def decide(followed: Sequence[Followed], sign: int, margin: float = 0.0) -> list[Decision]:
-    """Return what is decided of each comparison; the chance of any wrong decision is at most 5 %.
+    """Return what is decided of each comparison.
 
-    Different: the always-valid p-values, Holm-corrected over all comparisons. Equal: the whole interval
-    lies within the margin.
+    Different: the always-valid p-values, Holm-corrected over all comparisons; the chance of calling any
+    equal rows different is at most 5 %. Equal: the whole interval lies within the margin; the chance of
+    calling any rows equal that differ by the margin or more is at most 5 %.
 
     Args:
         followed: All comparisons with the baseline.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 CONFIDENCE = 0.95
-BOOTSTRAP_SEEDS = 20  # below, the percentile bootstrap covers far too little: 76 % at three seeds
+BOOTSTRAP_SEEDS = 20  # below, the bootstrap covers too little: the plain one 76 % at three seeds
 RESAMPLES = 10_000
 
 
@@ -58,17 +58,24 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean (Efron 1979).
+    """Return the 95 % percentile bootstrap interval of the mean, expanded for small samples.
+
+    The plain percentile interval (Efron 1979) is too narrow by the factor that separates the normal from
+    the t quantile and n - 1 from n: it covers 92.9 % at 20 seeds. Its percentiles are moved outwards so
+    that it is as wide as the t interval on normal data (Hesterberg 2015, section 5.3).
 
     Raises:
-        ValueError: Below 20 seeds, where it covers far less than it says.
+        ValueError: Below 20 seeds, where even so it covers too little.
     """
     if len(values) < BOOTSTRAP_SEEDS:
         rule = f"the percentile bootstrap needs at least {BOOTSTRAP_SEEDS} seeds"
         raise ValueError(f"{rule}, got {len(values)}")
     import numpy as np
+    from scipy.special import ndtr
 
+    count = len(values)
+    tail = float(ndtr(-math.sqrt(count / (count - 1)) * t_quantile(count - 1)))
     random = np.random.default_rng(seed)
-    means = random.choice(np.asarray(values), (RESAMPLES, len(values))).mean(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    means = random.choice(np.asarray(values), (RESAMPLES, count)).mean(axis=1)
+    low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
