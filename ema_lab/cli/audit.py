@@ -130,8 +130,6 @@ def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[s
     Raises:
         DefinitionError: If models do not fit; no multiply-adds have been counted then.
     """
-    from ema_lab.pipeline import run_cost
-
     document = read_document(path)
     found: dict[tuple[str, str], dict[str, int]] = {}
     specs, problems, bare = {}, [], dict[str, int]()
@@ -148,11 +146,24 @@ def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[s
             specs[key, name] = spec
     if problems:
         raise DefinitionError(problems)
+    operations = _operations({spec.model_key: spec for spec in specs.values()})
+    for place, spec in specs.items():
+        found[place] = {**operations[spec.model_key], **found[place]}
+    return found
+
+
+def _operations(specs: Mapping[str, RunSpec]) -> dict[str, dict[str, int]]:
+    """Count all that one image costs, by model."""
+    from ema_lab.cost.measure import measure_cost
+    from ema_lab.models.build import build_model
+
     if specs:
         say(f"counting the multiply-adds of {len(specs)} models on the CPU, one image each")
-    for place, spec in specs.items():
-        counted = {key: value for key, value in run_cost(spec).items() if isinstance(value, int)}
-        found[place] = counted | found[place]
+    found = {}
+    for key, spec in specs.items():
+        facts = spec.data.facts
+        cost = measure_cost(build_model(spec), image_size=facts.image_size, channels=facts.channels)
+        found[key] = {name: count for name, count in cost.items() if isinstance(count, int)}
     return found
 
 
