@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,7 +88,7 @@ def audit(
     path = find_definition("reports/published", name)
     published = _only(load_published(path), table)
     runs = linked_rows(published, path, RunStore(store))
-    findings = findings_of(published, Evidence(_costs(published, path), runs))
+    findings = findings_of(published, Evidence(_costs(published, path, store), runs))
     if out is not None:
         make_folder(out)
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
@@ -124,7 +125,7 @@ def _texts(tables: list[Any], records: list[dict[str, Any]]) -> dict[Format, str
     }
 
 
-def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[str, int]]:
+def _costs(published: PublishedSpec, path: Path, store: Path) -> dict[tuple[str, str], dict[str, int]]:
     """Count each row's model; multiply-adds only where the row claims them.
 
     Raises:
@@ -146,25 +147,25 @@ def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[s
             specs[key, name] = spec
     if problems:
         raise DefinitionError(problems)
-    operations = _operations({spec.model_key: spec for spec in specs.values()})
+    operations = _operations({spec.model_key: spec for spec in specs.values()}, store)
     for place, spec in specs.items():
         found[place] = {**operations[spec.model_key], **found[place]}
     return found
 
 
-def _operations(specs: Mapping[str, RunSpec]) -> dict[str, dict[str, int]]:
-    """Count all that one image costs, by model."""
-    from ema_lab.cost.measure import measure_cost
-    from ema_lab.models.build import build_model
+def _operations(specs: Mapping[str, RunSpec], store: Path) -> dict[str, dict[str, int]]:
+    """Count all that one image costs, by model, or read what the store has kept from before."""
+    from ema_lab.experiments.costs import CostCache
+    from ema_lab.measurement import run_cost
+    from ema_lab.training.environment import versions
 
+    cache = CostCache(store, versions())
     if specs:
-        say(f"counting the multiply-adds of {len(specs)} models on the CPU, one image each")
-    found = {}
-    for key, spec in specs.items():
-        facts = spec.data.facts
-        cost = measure_cost(build_model(spec), image_size=facts.image_size, channels=facts.channels)
-        found[key] = {name: count for name, count in cost.items() if isinstance(count, int)}
-    return found
+        say(f"counting the multiply-adds of {len(specs)} models, one image each")
+    costs = {
+        key: cache.get((spec,), {"what": "count"}, partial(run_cost, spec)) for key, spec in specs.items()
+    }
+    return {key: {k: n for k, n in cost.items() if isinstance(n, int)} for key, cost in costs.items()}
 
 
 def _parameters(spec: RunSpec, bare: dict[str, int]) -> dict[str, int]:
