@@ -1,14 +1,12 @@
-"""Commands about results: cost, diff, eval."""
+"""Commands about results: diff, eval."""
 
 from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import check_models
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
-    AblationName,
     Data,
     Device,
     Json,
@@ -16,9 +14,7 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
-from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import StoreError
-from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.care.exchange import flattened
 from ema_lab.experiments.store import RunStore
 
@@ -27,35 +23,8 @@ RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    app.command()(cost)
     app.command()(diff)
     app.command("eval")(evaluate)
-
-
-def cost(ablation: AblationName, only: Only = None, as_json: Json = False) -> None:
-    """Count parameters and MACs of every row, and what each adds to the baseline.
-
-    MACs are multiply-adds for one image, counted by fvcore.
-
-    Example: ema-lab cost quickstart
-    """
-    from ema_lab.pipeline import run_cost
-
-    chosen = selected(ablation, only, None)
-    whole = load_ablation(ablation)  # --only may have left the baseline out
-    check_models(chosen)
-    say("counting on the CPU, one image per model")
-    rows: list[dict[str, Any]] = []
-    for row, cells in chosen.rows().items():
-        counted = run_cost(cells[0].spec)
-        base = whole.baseline_of(cells[0])
-        before = run_cost(base.spec) if base else None
-        values: dict[str, Any] = {"variant": row}
-        for key in ("parameters", "macs"):
-            values[key] = counted[key]
-            values[f"delta_{key}"] = counted[key] - before[key] if before else None
-        rows.append(values)
-    print_rows(rows, as_json=as_json)
 
 
 def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
