@@ -64,7 +64,7 @@ def options(version: Version = False) -> None:
     """
 
 
-for commands in (definitions, check, plan, execution, status, report, results, cost, audit, store):
+for commands in (definitions, check, plan, execution, status, report, results, audit, cost, store):
     commands.register(app)
 
 

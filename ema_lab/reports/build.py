@@ -5,19 +5,25 @@ from dataclasses import dataclass, replace
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
+from ema_lab.experiments.costs import Kept, kept_latencies
 from ema_lab.experiments.grid import matches
 from ema_lab.experiments.store import RunStore
 from ema_lab.registry import unknown_name
+from ema_lab.reports.audit import Evidence, audit
+from ema_lab.reports.audit_runs import linked_rows
+from ema_lab.reports.audit_table import audit_tables
 from ema_lab.reports.cells import column_cells
 from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
 from ema_lab.reports.grid_table import grid_tables
 from ema_lab.reports.naming import check_names, factor_value, short
-from ema_lab.reports.notes import notes_of
+from ema_lab.reports.notes import latency_notes, notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.statistics import summarise
 from ema_lab.reports.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS, METRICS
-from ema_lab.specs.report import COMPARISONS, ReportSpec
+from ema_lab.specs.published_file import load_published
+from ema_lab.specs.report import COMPARISONS, LATENCIES, ReportSpec
 
 
 def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
@@ -50,13 +56,18 @@ def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
     return kept
 
 
-def build_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> Table:
+def build_table(
+    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
+) -> Table:
     """Turn rows of runs into a table of the kinds `main` and `leave_one_out`, with its caption.
+
+    `timed`: kept latencies by row.
 
     Raises:
         SpecError: If the report asks for what the ablation does not have.
     """
     _check(spec, ablation, rows)
+    rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
     rows = _ordered(spec, rows)
     columns = [table_column(key, spec, ablation) for key in spec.columns]
     groups = [_group(spec, row) for row in rows]
@@ -70,7 +81,7 @@ def build_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> Ta
     if spec.group is not None:
         groups = list(dict.fromkeys(row.group for row in body))
         body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
-    notes = notes_of(spec, ablation, columns, rows, body)
+    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body))
     label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
     title = spec.title or ablation.name
     return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
@@ -90,13 +101,15 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "wilcoxon": ("Wilcoxon p", "p"),
         "effect": ("g", "effect"),
         "detectable": ("Detectable", "detectable"),
+        "latency": ("Latency (ms)", "latency"),
+        "latency_ratio": (f"Latency / {ablation.baseline}", "latency"),
         "n": ("n", "count"),
     }
     return TableColumn(key, *said[key], spec.metric)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
-    comparisons = [column for column in spec.columns if column in COMPARISONS]
+    comparisons = [column for column in spec.columns if column in (*COMPARISONS, *LATENCIES)]
     if comparisons and ablation.baseline is None:
         rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
         raise SpecError(f"report {spec.name}: {rule}")
@@ -185,6 +198,8 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     Raises:
         SpecError: If the report asks for what its ablations do not have.
     """
+    if spec.kind == "claims":
+        return _claims(spec, store)
     if spec.kind == "datasets" and not spec.ablation:
         return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation))
@@ -195,8 +210,20 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     if spec.kind == "datasets":
         table = datasets_table(spec, by_data_set(spec, ablation, measured))
     else:
-        table = build_table(spec, ablation, rows_of(ablation, measured))
+        rows = rows_of(ablation, measured)
+        table = build_table(spec, ablation, rows, _latencies(spec, ablation, rows, store))
     return Report(spec.name, (table,), missing)
+
+
+def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+    """Return what was timed of the rows, where the report shows it."""
+    if not any(column in LATENCIES for column in spec.columns):
+        return None
+    firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
+    pairs = {
+        name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
+    }
+    return kept_latencies(store.root, pairs)
 
 
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
@@ -208,6 +235,22 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
         everything += measured
         data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
     return Report(spec.name, (datasets_table(spec, data),), missing_runs(everything))
+
+
+def _claims(spec: ReportSpec, store: RunStore) -> Report:
+    """Compare published numbers with finished runs and the costs in their records; no model is built."""
+    path = find_definition("reports/published", spec.published)
+    published = load_published(path)
+    runs = linked_rows(published, path, store)
+    costs = {place: record_costs(row) for place, row in runs.items() if row.records}
+    tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
+    measured = [item for row in runs.values() for item in row.cells]
+    return Report(spec.name, tuple(tables), missing_runs(measured))
+
+
+def record_costs(row: Row) -> dict[str, int]:
+    """Return the counts in the record of a row's first finished run."""
+    return {key: count for key, count in row.records[0].cost.items() if isinstance(count, int)}
 
 
 def missing_runs(measured: Sequence[Measured]) -> tuple[str, ...]:

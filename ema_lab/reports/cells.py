@@ -181,6 +181,19 @@ def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     return replace(cell, text=text, value=cost, flags=cell.flags & {Flag.STALE})
 
 
+def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
+    """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
+    if row.is_baseline:
+        return TableCell("baseline", expected=len(row.cells))
+    found = row.latency
+    if found is None:
+        return TableCell(flags=frozenset({Flag.HOLE}))
+    if key == "latency":
+        return TableCell(f"{found['ms']:.{spec.digits}f}", value=found["ms"])
+    ratio, low, high = (found[name] for name in ("ratio", "ratio_low", "ratio_high"))
+    return TableCell(f"{ratio:.2f} [{low:.2f}, {high:.2f}]", value=ratio, low=low, high=high)
+
+
 def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return a cell without text that knows its runs, its n and what is to be said of them."""
     there = [item.cell.run_id for item, _ in found]
@@ -255,6 +268,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "detectable": detectable_cell,
     "count": count_cell,
     "cost": cost_cell,
+    "latency": latency_cell,
 }
 
 
@@ -262,7 +276,7 @@ def column_cells(
     spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
 ) -> list[TableCell]:
     """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
-    metric = column.metric or column.key
+    metric = column.key if column.kind == "latency" else column.metric or column.key
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.costs import Kept
 from ema_lab.reports.selection import Row
 from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
-from ema_lab.specs.report import ReportSpec
+from ema_lab.specs.report import LATENCIES, ReportSpec
 
 SPREADS = {
     "std": "Mean ± sample standard deviation over n seeds.",
@@ -80,8 +81,23 @@ def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
     said = {
         "macs": "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, "
         "matrix products, normalisations); one multiply-add is one.",
+        "macs_matmul": "MACs (products): those of convolutions, linear layers and matrix products alone.",
+        "macs_all": "Operations: MACs, and one for each element of an element-wise function, pooling or sum.",
+        "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
     }
     return [said[column.key] for column in columns if column.key in said]
+
+
+def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
+    """Say how latencies were measured, where they are shown."""
+    if not any(column in LATENCIES for column in spec.columns):
+        return []
+    if timed is None:
+        return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
+    how = timed.how
+    where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
+    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline"
+    return [f"Latency: {words}; ratio with its 99 % interval."]
 
 
 def rank_notes(

@@ -95,6 +95,8 @@ def _flat_cell(column: TableColumn, cell: TableCell) -> dict[str, Any]:
     if column.kind == "delta":
         bounds = {f"{key}_low": cell.low, f"{key}_high": cell.high}
         return {key: cell.value, **bounds, f"{key}_n": cell.n}
+    if column.key == "latency_ratio":
+        return {key: cell.value, f"{key}_low": cell.low, f"{key}_high": cell.high}
     if column.kind == "text":
         return {key: cell.text}
     return {} if column.kind == "count" else {key: cell.value}
@@ -132,6 +134,8 @@ def table_data(table: Table) -> dict[str, Any]:
 
 def unit_of(column: TableColumn) -> str:
     """Return the unit of a column's values in data (not that of its header: costs are unscaled there)."""
+    if column.kind == "latency":
+        return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
         return COSTS[column.key].unit_recorded
     if column.kind not in {"metric", "delta"} or column.metric is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.grid import Cell
@@ -49,11 +50,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells that make one number: those of one variant, a seed each."""
+    """Cells that make one number: those of one variant, a seed each.
+
+    `latency`: what `ema-lab cost --latency` has kept of the row's model beside its baseline.
+    """
 
     name: str
     is_baseline: bool
     cells: tuple[Measured, ...]
+    latency: Mapping[str, Any] | None = None
 
     @property
     def run_ids(self) -> list[str]:

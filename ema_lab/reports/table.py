@@ -32,7 +32,9 @@ class Mark(StrEnum):
 
 SIGNS: Mapping[Flag, str] = {Flag.UNCLEAN: "†", Flag.STALE: "‡", Flag.PRUNED: "¶"}
 TIE_SIGN = "≈"
-ColumnKind = Literal["metric", "delta", "p", "effect", "detectable", "count", "cost", "check", "text"]
+ColumnKind = Literal[
+    "metric", "delta", "p", "effect", "detectable", "latency", "count", "cost", "check", "text"
+]
 SpreadKind = Literal["std", "se", "interval", "bootstrap", "paired_interval"]
 
 

@@ -34,4 +34,9 @@ class Cost:
 COSTS: Mapping[str, Cost] = {
     "parameters": Cost("Parameters", "", 1.0, 0),
     "macs": Cost("MACs", "M", 1e6),
+    "macs_matmul": Cost("MACs (products)", "M", 1e6),
+    "macs_all": Cost("Operations", "M", 1e6),
+    "parameters_without_norm": Cost("Parameters without norms", "", 1.0, 0),
+    "parameters_trainable": Cost("Trainable parameters", "", 1.0, 0),
+    "activations": Cost("Activations", "M", 1e6),
 }

@@ -12,10 +12,12 @@ from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.strict import Spec, invalid, problem
 
+RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
-COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS)
+LATENCIES = ("latency", "latency_ratio")
+COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES)
 
 
 def _known_column(name: str) -> str:
@@ -42,9 +44,11 @@ class ReportSpec(Spec):
         kind: `main`: a row per variant, `columns` as listed. `grid`: `metric` over two `factors`.
             `leave_one_out`: check marks for what is on, then `columns`. `datasets`: `metric` of every
             row on every data set: of several `ablations`, or of one whose axis is `data.name`.
-            `claims`: published numbers of a file in `reports/published` beside ours.
+            `claims`: the numbers of the file `published` beside finished runs and their counts
+            (`ema-lab audit` also builds and counts the models).
         columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
             `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+            `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
         metric: What the comparisons compare, and what a grid shows.
         baseline: The variant to compare with, in place of the ablation's.
         only: Cells that enter, by key and value or list of values, as `--only` chooses them.
@@ -108,6 +112,7 @@ class ReportSpec(Spec):
             "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
             "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
+            **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
             "published": bool(self.published) and self.kind != "claims",
             "group": self.group is not None and self.kind != "main",

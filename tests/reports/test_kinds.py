@@ -7,6 +7,8 @@ from made_up import BASE, fill, report
 from pydantic import ValidationError
 
 from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.costs import CostCache
 from ema_lab.reports.files import report_files
 from ema_lab.reports.render import flat_records, render_markdown, render_text, table_data
 from ema_lab.reports.table import Flag, Mark
@@ -297,3 +299,56 @@ def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):
         ReportSpec.model_validate({"name": "r", **keys})
     [error] = caught.value.errors()
     assert words in f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+class TestLatency:
+    HOW = {"what": "latency", "mode": "inference", "batch": 8, "rounds": 8, "device": "cpu: x"}
+    COLUMNS = ["latency", "latency_ratio", "parameters"]
+
+    def keep(self, folder, milliseconds, *, variants=("se",), versions="2", **how):
+        """Keep times as `ema-lab cost --latency` does."""
+        cells = {cell.variant: cell for cell in load_ablation(folder / "s.yaml").cells}
+        cache = CostCache(folder / "runs", {"torch": versions})
+        ratio = {"ratio": milliseconds / 10, "ratio_low": 1.1, "ratio_high": 1.3}
+        for name in variants:
+            pair = (cells[name].spec, cells["none"].spec)
+            kept = {"baseline_ms": 10.0, "ms": milliseconds, **ratio}
+            cache.get(pair, {"threads": "2 threads", **self.HOW, **how}, lambda kept=kept: kept)
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        text = TWO.replace(
+            "se: {model.attention: se}", "se: {model.attention: se}, ca: {model.attention: ca}"
+        )
+        return fill(tmp_path, "s", text, lambda cell: 80.0 + cell.seed)
+
+    def test_kept_times_have_columns_and_a_note(self, tmp_path, store):
+        self.keep(tmp_path, 12.0)
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["none"][:2] == ["baseline", "baseline"]
+        assert texts(table)["se"][:2] == ["12.00", "1.20 [1.10, 1.30]"]
+        assert texts(table)["ca"][:2] == ["n/a", "n/a"]
+        [note] = [note for note in table.notes if note.startswith("Latency")]
+        assert "8 images (inference, fp32, cpu: x, 2 threads)" in note
+        [_, se, _] = flat_records(table)
+        assert (se["latency"], se["latency_ratio"], se["latency_ratio_high"]) == (12.0, 1.2, 1.3)
+
+    def test_times_of_several_devices_are_never_mixed(self, tmp_path, store):
+        self.keep(tmp_path, 12.0, variants=("se", "ca"))
+        self.keep(tmp_path, 3.0, device="cuda: y")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert [texts(table)[name][0] for name in ("se", "ca")] == ["12.00", "12.00"]
+
+    def test_times_of_another_source_are_left_out(self, tmp_path, store, monkeypatch):
+        self.keep(tmp_path, 12.0)
+        monkeypatch.setattr("ema_lab.experiments.costs.syntax_hash", lambda source: "another")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["se"][0] == "n/a"
+        assert "Latency: nothing is measured yet; ema-lab cost --latency measures it." in table.notes
+
+    def test_damaged_files_are_none(self, tmp_path, store):
+        self.keep(tmp_path, 12.0)
+        (tmp_path / "runs" / ".costs" / "0.json").write_text("{")
+        (tmp_path / "runs" / ".costs" / "1.json").write_text("[1]")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["se"][0] == "12.00"

@@ -1,7 +1,6 @@
 """A handful of seeds in a few numbers: mean, sample standard deviation, standard error, interval."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,8 +52,12 @@ def summarise(values: Sequence[float]) -> Summary:
     """
     if not values:
         raise ValueError("summarise needs at least one value")
-    std = statistics.stdev(values) if len(values) > 1 else math.nan
-    return Summary(statistics.fmean(values), std, len(values))
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return Summary(mean, math.nan, 1)
+    squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev takes ten times longer
+    return Summary(mean, math.sqrt(squares / (count - 1)), count)
 
 
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
