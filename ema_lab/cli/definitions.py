@@ -18,7 +18,12 @@ from ema_lab.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
-FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
+FOLDERS = {
+    "ablation": "ablations",
+    "recipe": "ablations/recipes",
+    "report": "reports",
+    "published": "reports/published",
+}
 KINDS = (*REGISTRIES, *FOLDERS, "run")
 
 MAX_SHAPES = 6
@@ -198,22 +203,22 @@ def _facts(name: str) -> str:
 
 def new(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(TEMPLATES)}.")],
-    name: Annotated[str, typer.Argument(help="Its name: letters, digits, _ and, for an ablation, -.")],
+    name: Annotated[str, typer.Argument(help="Its name: letters, digits, _ and, for a YAML file, -.")],
 ) -> None:
-    """Write a file to start from: ablations/NAME.yaml, or NAME.py with code that works as it is.
+    """Write a file to start from: YAML in the folder of its kind, or NAME.py with code that works as it is.
 
     Example: ema-lab new ablation my-study
     """
     if kind not in TEMPLATES:
         raise UnknownNameError(unknown_name("kind of file", kind, TEMPLATES))
     template = TEMPLATES[kind]
-    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if kind == "ablation" else r"_*[a-z][a-z0-9_]*"
-    if not re.fullmatch(pattern, name) or (kind != "ablation" and keyword.iskeyword(name)):
+    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if template.folder else r"_*[a-z][a-z0-9_]*"
+    if not re.fullmatch(pattern, name) or (not template.folder and keyword.iskeyword(name)):
         article = "an" if kind[0] == "a" else "a"
         raise SpecError(
             f"{name!r} is no name for {article} {kind} file; something like {template.example!r} is"
         )
-    path = Path("ablations") / f"{name}.yaml" if kind == "ablation" else Path(f"{name}.py")
+    path = Path(template.folder) / f"{name}.yaml" if template.folder else Path(f"{name}.py")
     if path.exists():
         raise SpecError(f"{path} exists already; nothing was written")
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
@@ -225,7 +230,8 @@ def new(
 
 def schema(
     kind: Annotated[
-        str | None, typer.Argument(help="ablation, recipe, report, run, slurm or ray; all by default.")
+        str | None,
+        typer.Argument(help="ablation, recipe, report, published, run, slurm or ray; all by default."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:

@@ -26,6 +26,7 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
+from ema_lab.cli.sequential import read_until, run_until_decided
 from ema_lab.cli.status import stale_lines, status_rows
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
@@ -130,6 +131,22 @@ def run(
             "--refresh", help="Train stale results again; the old ones are kept in the run's folder."
         ),
     ] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided", help="Add seeds one by one where the comparison with the baseline is open."
+        ),
+    ] = False,
+    max_seeds: Annotated[
+        int | None, typer.Option("--max-seeds", min=2, help="Where --until-decided ends: 20 seeds a row.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="What --until-decided compares: top1.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option("--margin", min=0.0, help="--until-decided: rows that differ by less are equal."),
+    ] = None,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -139,9 +156,10 @@ def run(
 
     Ctrl-C loses nothing that was finished. Exit code 1 if a run failed.
 
-    Example: ema-lab run quickstart --workers 2
+    Examples: ema-lab run quickstart --workers 2; ema-lab run quickstart --until-decided --max-seeds 20
     """
     chosen = selected(ablation, only, seeds)
+    until = read_until(until_decided, max_seeds, metric, margin)
     elsewhere = choose_engine(engine, engine_config, workers)
     limit = read_duration("--timeout", timeout)
     if elsewhere is not None and (limit is not None or gpu_slots > 1):
@@ -150,13 +168,19 @@ def run(
         workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, refresh, elsewhere
     )
     if smoke:
+        if until is not None:
+            raise SpecError("--smoke decides nothing; leave out --until-decided")
         if elsewhere is not None:
             raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
         if refresh:
             raise SpecError("--refresh changes nothing with --smoke, whose store is new and temporary")
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
             return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
-    return _run(chosen, RunStore(store), how, as_json=as_json)
+    runs = RunStore(store)
+    if until is not None:
+        one_round = partial(_run, store=runs, how=how, as_json=False)
+        return run_until_decided(chosen, runs, until, one_round, as_json=as_json)
+    return _run(chosen, runs, how, as_json=as_json)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import typer
 from ema_lab.cli.duration import read_duration, write_duration
 from ema_lab.cli.execution import available_cores, check_runs, default_workers, visible_gpus
 from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
+from ema_lab.cli.power import read_power, show_power
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
 from ema_lab.experiments.ablation import Ablation
@@ -49,6 +50,17 @@ def plan(
         str | None, typer.Option("--budget", metavar="TIME", help="Say what ends within a time: 45m, 2h.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="For the estimated time.")] = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Say which differences the seeds can show, in place of the cells.")
+    ] = False,
+    std: Annotated[
+        float | None,
+        typer.Option("--std", help="For --power: of paired differences; by default from finished runs."),
+    ] = None,
+    difference: Annotated[
+        list[float] | None, typer.Option("--difference", help="For --power: a difference to be seen.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="For --power: top1 by default.")] = None,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
@@ -58,9 +70,14 @@ def plan(
 
     Times come from finished runs of the same row, else from what --probe measured on this device.
 
-    Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m
+    Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m;
+    ema-lab plan quickstart --power --std 0.4
     """
     chosen = selected(ablation, only, seeds)
+    asked = read_power(power, metric, std, difference)
+    if asked is not None:
+        show_power(chosen, RunStore(store), asked, as_json=as_json)
+        return
     limit = read_duration("--budget", budget)
     runs = RunStore(store)
     if check or probe:

@@ -1,8 +1,5 @@
-"""Commands about results: report, diff, eval."""
+"""Commands about results: diff, eval."""
 
-import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,67 +11,20 @@ from ema_lab.cli.output import (
     Device,
     Json,
     Store,
-    make_folder,
     print_rows,
     say,
 )
 from ema_lab.errors import StoreError
-from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.care.exchange import flattened
 from ema_lab.experiments.store import RunStore
-from ema_lab.specs.definition import find_definition
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    app.command()(report)
     app.command()(diff)
     app.command("eval")(evaluate)
-
-
-def report(
-    name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for table.md, table.tex and table.csv.")
-    ] = None,
-    store: Store = DEFAULT_STORE,
-    as_json: Json = False,
-) -> None:
-    """Print the table of a report from the records, and write it as Markdown, LaTeX and CSV.
-
-    Example: ema-lab report quickstart --out out/quickstart
-    """
-    from ema_lab.reports import render
-    from ema_lab.reports.selection import select_rows
-    from ema_lab.reports.table import build_table, table_records
-    from ema_lab.specs.report import load_report
-
-    spec = load_report(find_definition("reports", name))
-    ablation = load_ablation(spec.ablation)
-    runs = RunStore(store)
-    rows = select_rows(ablation, runs)
-    missing = [item.cell.run_id for row in rows for item in row.cells if item.record is None]
-    say(*(line for run_id in dict.fromkeys(missing) for line in runs.facts(run_id).damage))
-    table = build_table(spec, ablation, rows)
-    records = table_records(spec, ablation, rows)
-    if out is not None:
-        make_folder(out)
-    if as_json:
-        print(json.dumps(records, indent=1, allow_nan=False))
-    else:
-        print(render.render_text(table), end="")
-    if out is None:
-        return
-    texts = {
-        "table.md": render.render_markdown(table),
-        "table.tex": render.render_latex(table),
-        "table.csv": render.render_csv(records),
-    }
-    for file, text in texts.items():
-        (out / file).write_text(text, encoding="utf-8")
-        print(out / file, file=sys.stderr if as_json else sys.stdout)
 
 
 def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:

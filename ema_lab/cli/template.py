@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Template:
-    """A file to start from. In `text` and `use`, {name} and {title} (MyGate for my_gate) are filled in."""
+    """A file to start from. In `text` and `use`, {name} and {title} (MyGate for my_gate) are filled in.
+
+    `folder` is where a YAML file of the kind is found; code has none.
+    """
 
     text: str
     use: str
     example: str
+    folder: str = ""
 
 
 ABLATION_TEMPLATE = """\
@@ -27,6 +31,35 @@ variants:            # rows by name; dotted keys change the base
   none: {{model.attention: none}}
   se: {{model.attention: {{name: se, reduction: 16}}}}
   ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
+"""
+
+PUBLISHED_TEMPLATE = """\
+# yaml-language-server: $schema=../../schemas/published.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+title: The paper's title
+# arxiv: "2305.13563"
+year: 2026
+source: Where the numbers are read, such as "Table 2 of the paper"
+caveats:
+  one_run: What a reader must know of the rows that name this caveat.
+tables:
+  cifar100:
+    title: CIFAR-100
+    setting: 32 x 32, 200 epochs
+    classes: 100
+    image_size: 32
+    base: {{backbone: resnet20, placement: {{after: block_end}}}}
+    baseline: ResNet-20
+    convention: {{macs: macs_matmul, flops_per_mac: 1}}
+    rows:              # made-up numbers: write yours as printed; dotted keys of `model` change the base
+      ResNet-20:
+        claims: {{parameters: 0.28M, flops: 41M, top1: 68.30}}
+      ResNet-20+SE:
+        claims: {{parameters: 0.28M, flops: 41M, top1: 69.10}}
+        model: {{attention: {{name: se, reduction: 16}}}}
+        # ablation: my-study     # with a row of the same model: its runs are compared with top1
+        # variant: se
+        caveats: [one_run]
 """
 
 ATTENTION_TEMPLATE = '''\
@@ -163,7 +196,7 @@ def {name}(root: Path, *, noise: float = 0.2) -> ImageSplits:
 '''
 
 TEMPLATES: Mapping[str, Template] = {
-    "ablation": Template(ABLATION_TEMPLATE, "ema-lab plan ablations/{name}.yaml", "my-study"),
+    "ablation": Template(ABLATION_TEMPLATE, "ema-lab plan ablations/{name}.yaml", "my-study", "ablations"),
     "attention": Template(ATTENTION_TEMPLATE, "model.attention: {{name: '{name}:{title}'}}", "my_gate"),
     "backbone": Template(
         BACKBONE_TEMPLATE,
@@ -171,4 +204,10 @@ TEMPLATES: Mapping[str, Template] = {
         "my_net",
     ),
     "dataset": Template(DATASET_TEMPLATE, "data: {{name: '{name}:{name}'}}", "my_data"),
+    "published": Template(
+        PUBLISHED_TEMPLATE,
+        "ema-lab audit reports/published/{name}.yaml",
+        "paper2026",
+        "reports/published",
+    ),
 }

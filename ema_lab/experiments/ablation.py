@@ -69,6 +69,24 @@ class Ablation:
             raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
         return replace(self, cells=tuple(cell for cell in self.cells if cell.seed in seeds[:count]))
 
+    def with_seeds(self, counts: Mapping[str, int]) -> "Ablation":
+        """Return the cells with further seeds: each named row has that many, which count on from the file's.
+
+        A row's further runs are those that the file would give with longer `seeds`.
+        """
+        seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
+        more = [max(seeds) + number + 1 for number in range(max(counts.values(), default=0) - len(seeds))]
+        cells = list(self.cells)
+        for row, members in self.rows().items():
+            wanted = more[: max(0, counts.get(row, 0) - len(seeds))]
+            cells += [_with_seed(members[0], seed) for seed in wanted]
+        return replace(self, cells=tuple(cells))
+
+
+def _with_seed(cell: Cell, seed: int) -> Cell:
+    parts = {key: getattr(cell.spec, key) for key in RunSpec.model_fields}
+    return replace(cell, seed=seed, spec=RunSpec.model_validate({**parts, "seed": seed}))
+
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, dict.fromkeys(values)))

@@ -39,7 +39,12 @@ class Cell:
     @property
     def row(self) -> str:
         """The table row: the variant and what its axes add, without the seed."""
-        values = [f"{key.rpartition('.')[2]}={shown(value)}" for key, value in self.own_axes + self.axes]
+        return self.row_without(None)
+
+    def row_without(self, key: str | None) -> str:
+        """The table row without its value on one axis."""
+        axes = [item for item in self.own_axes + self.axes if item[0] != key]
+        values = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in axes]
         return f"{self.variant} [{', '.join(values)}]" if values else self.variant
 
     @property
@@ -263,12 +268,18 @@ def _without_equal_rows(cells: list[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.variant == "base" or cell.run_id not in base]
 
 
+def value_of(cell: Cell, key: str) -> Any:
+    """Return a cell's variant, row or seed, or its value on an axis or in its spec; `ABSENT` without one."""
+    value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
+    if value is not None:
+        return value
+    values = dict(cell.own_axes + cell.axes)
+    return values[key] if key in values else _lookup(cell.spec, key)
+
+
 def matches(cell: Cell, key: str, wanted: Any) -> bool:
     """Whether a cell's variant, row, seed, axis or spec value is `wanted` or one of its items."""
-    value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
-    if value is None:
-        values = dict(cell.own_axes + cell.axes)
-        value = values[key] if key in values else _lookup(cell.spec, key)
+    value = value_of(cell, key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
     name = value.get("name") if isinstance(value, Mapping) else None
     return any(_equal(value, item) or item == name is not None for item in allowed)

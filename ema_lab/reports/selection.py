@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.grid import Cell
@@ -17,7 +18,8 @@ PAIR_KEYS = ("device", "precision", "num_threads", "versions")
 class Measured:
     """One cell, its record (None where it is not done) and its baseline's.
 
-    `stale` and `stale_baseline` are the parts whose source has changed since the two were made.
+    `stale` and `stale_baseline` are the parts whose source has changed since the two were made,
+    `baseline_id` the run that the cell is compared with; `pruned`: a search has cut the run short.
     """
 
     cell: Cell
@@ -25,6 +27,8 @@ class Measured:
     baseline: RunRecord | None
     stale: tuple[str, ...] = ()
     stale_baseline: tuple[str, ...] = ()
+    baseline_id: str | None = None
+    pruned: bool = False
 
     @property
     def clean_pair(self) -> bool:
@@ -34,14 +38,27 @@ class Measured:
         mine, other = self.record.environment, self.baseline.environment
         return all(mine.get(key) == other.get(key) for key in PAIR_KEYS)
 
+    def value(self, metric: str) -> float | None:
+        """Return a metric; None where the run is not done, or has none."""
+        return self.record.metrics.get(metric) if self.record else None
+
+    def difference(self, metric: str) -> float | None:
+        """Return variant minus baseline; None where one of the two is not there."""
+        mine, other = self.value(metric), self.baseline.metrics.get(metric) if self.baseline else None
+        return None if mine is None or other is None else mine - other
+
 
 @dataclass(frozen=True)
 class Row:
-    """A table's row: the cells of one variant, a seed each."""
+    """Cells that make one number: those of one variant, a seed each.
+
+    `latency`: what `ema-lab cost --latency` has kept of the row's model beside its baseline.
+    """
 
     name: str
     is_baseline: bool
     cells: tuple[Measured, ...]
+    latency: Mapping[str, Any] | None = None
 
     @property
     def run_ids(self) -> list[str]:
@@ -56,49 +73,70 @@ class Row:
         """The parts whose source has changed since some run of the row was done."""
         return list(dict.fromkeys(part for item in self.cells for part in item.stale))
 
-    def cost(self, key: str) -> int | None:
+    def cost(self, key: str) -> int | float | None:
         """Return a cost of the row's model, which no seed changes; None before a run has finished."""
         return next((record.cost[key] for record in self.records if key in record.cost), None)
 
+    def having(self, metric: str) -> list[tuple[Measured, float]]:
+        """Return the finished cells with their values of a metric."""
+        return [(item, value) for item in self.cells if (value := item.value(metric)) is not None]
+
+    def pairs(self, metric: str) -> list[tuple[Measured, float]]:
+        """Return the cells that have a baseline, with variant minus baseline."""
+        return [(item, value) for item in self.cells if (value := item.difference(metric)) is not None]
+
     def values(self, metric: str) -> list[float]:
         """Return a metric over the finished seeds."""
-        return [record.metrics[metric] for record in self.records if metric in record.metrics]
+        return [value for _, value in self.having(metric)]
+
+    def by_seed(self, metric: str) -> dict[object, float]:
+        """Return a metric by seed: what rows are paired over."""
+        return {item.cell.seed: value for item, value in self.having(metric)}
 
     def differences(self, metric: str) -> list[float]:
         """Return variant minus baseline for every seed that both have finished."""
-        pairs = ((item.record, item.baseline) for item in self.cells)
-        return [
-            mine.metrics[metric] - other.metrics[metric]
-            for mine, other in pairs
-            if mine and other and metric in mine.metrics and metric in other.metrics
-        ]
+        return [value for _, value in self.pairs(metric)]
 
 
 def select_rows(ablation: Ablation, store: RunStore) -> list[Row]:
     """Read the finished runs of an ablation; a failed or missing run is a hole, never a number."""
-    records = finished(store, [cell.run_id for cell in ablation.cells])
-    staleness = Staleness()
-    stale = {spec.run_id: staleness.parts(spec, records.get(spec.run_id)) for spec in ablation.runs()}
+    return rows_of(ablation, measure(ablation, store))
+
+
+def rows_of(ablation: Ablation, measured: Sequence[Measured]) -> list[Row]:
+    """Gather the cells of each row, in the order of the file."""
+    rows: dict[str, list[Measured]] = {}
+    for item in measured:
+        rows.setdefault(item.cell.row, []).append(item)
     return [
-        Row(name, cells[0].variant == ablation.baseline, tuple(_measured(ablation, cells, records, stale)))
-        for name, cells in ablation.rows().items()
+        Row(name, items[0].cell.variant == ablation.baseline, tuple(items)) for name, items in rows.items()
     ]
 
 
-def finished(store: RunStore, run_ids: Sequence[str]) -> dict[str, RunRecord]:
-    """Return the records of the runs that are done."""
-    return {key: record for key, record in store.records(run_ids).items() if record.status == "done"}
+def measure(ablation: Ablation, store: RunStore) -> list[Measured]:
+    """Return every cell with what the store has of it and of its baseline."""
+    records = store.records(dict.fromkeys(cell.run_id for cell in ablation.cells))
+    done = {run_id: record for run_id, record in records.items() if record.status == "done"}
+    pruned = {run_id for run_id, record in records.items() if str(record.status) == "pruned"}
+    staleness = Staleness()
+    stale = {spec.run_id: staleness.parts(spec, done.get(spec.run_id)) for spec in ablation.runs()}
+    return [_measured(ablation, cell, done, stale, pruned) for cell in ablation.cells]
 
 
 def _measured(
     ablation: Ablation,
-    cells: Sequence[Cell],
-    records: Mapping[str, RunRecord],
+    cell: Cell,
+    done: Mapping[str, RunRecord],
     stale: Mapping[str, tuple[str, ...]],
-) -> list[Measured]:
-    found = []
-    for cell in cells:
-        base = ablation.baseline_of(cell)
-        record, other = records.get(cell.run_id), records.get(base.run_id) if base else None
-        found.append(Measured(cell, record, other, stale[cell.run_id], stale[base.run_id] if base else ()))
-    return found
+    pruned: set[str],
+) -> Measured:
+    base = ablation.baseline_of(cell)
+    return Measured(
+        cell,
+        done.get(cell.run_id),
+        done.get(base.run_id) if base else None,
+        stale[cell.run_id],
+        stale[base.run_id] if base else (),
+        base.run_id if base else None,
+        cell.run_id in pruned,
+    )

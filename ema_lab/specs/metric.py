@@ -1,4 +1,4 @@
-"""Every metric of a record: its label, its unit and which way is better."""
+"""Every metric and cost of a record: label, unit, and for a metric which way is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,4 +17,26 @@ METRICS: Mapping[str, Metric] = {
     "top1": Metric("Top-1", "%", +1),
     "top5": Metric("Top-5", "%", +1),
     "loss": Metric("Loss", "nats", -1),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a model as a table shows it: the number, recorded in `unit_recorded`, divided by `scale`."""
+
+    label: str
+    unit: str
+    scale: float = 1.0
+    digits: int = 2
+    unit_recorded: str = ""
+
+
+COSTS: Mapping[str, Cost] = {
+    "parameters": Cost("Parameters", "", 1.0, 0),
+    "macs": Cost("MACs", "M", 1e6),
+    "macs_matmul": Cost("MACs (products)", "M", 1e6),
+    "macs_all": Cost("Operations", "M", 1e6),
+    "parameters_without_norm": Cost("Parameters without norms", "", 1.0, 0),
+    "parameters_trainable": Cost("Trainable parameters", "", 1.0, 0),
+    "activations": Cost("Activations", "M", 1e6),
 }

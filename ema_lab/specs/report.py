@@ -1,35 +1,132 @@
-"""The form of a report file: which ablation becomes which table."""
+"""The form of a report file: which ablations become which table."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, ValidationError
+from pydantic import AfterValidator, Field, Strict, ValidationError, WithJsonSchema, model_validator
 
 from ema_lab.errors import DefinitionError, Problem
+from ema_lab.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
-from ema_lab.specs.strict import Spec
+from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.strict import Spec, invalid, problem
 
-Column = Literal["top1", "top5", "loss", "delta", "parameters", "macs"]
+RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
+Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
+Spread = Literal["std", "se", "interval", "bootstrap"]
+COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
+LATENCIES = ("latency", "latency_ratio")
+COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES)
+
+
+def _known_column(name: str) -> str:
+    if name not in COLUMNS:
+        raise problem(f"{unknown_name('column', name, [repr(column) for column in COLUMNS])}")
+    return name
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise problem(unknown_name("metric", name, METRICS))
+    return name
+
+
+Column = Annotated[str, AfterValidator(_known_column), WithJsonSchema({"enum": list(COLUMNS)})]
+MetricName = Annotated[str, AfterValidator(_known_metric), WithJsonSchema({"enum": list(METRICS)})]
+Words = Annotated[tuple[str, ...], Strict(False)]
 
 
 class ReportSpec(Spec):
-    """A table with one row per variant, from the records of one ablation.
+    """A table from the records of one or more ablations.
 
-    `metric` is what `delta` compares; `names` renames rows for print.
+    Attributes:
+        kind: `main`: a row per variant, `columns` as listed. `grid`: `metric` over two `factors`.
+            `leave_one_out`: check marks for what is on, then `columns`. `datasets`: `metric` of every
+            row on every data set: of several `ablations`, or of one whose axis is `data.name`.
+            `claims`: the numbers of the file `published` beside finished runs and their counts
+            (`ema-lab audit` also builds and counts the models).
+        columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
+            `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+            `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
+        metric: What the comparisons compare, and what a grid shows.
+        baseline: The variant to compare with, in place of the ablation's.
+        only: Cells that enter, by key and value or list of values, as `--only` chooses them.
+        rows: The rows that are shown, in this order; by default all, in the order of the file.
+        order: `file`, or `metric`: the best first.
+        group: A key (an axis, or any key of a run) whose value gathers rows.
+        cells: What a grid and a table of data sets show: the metric, or its difference to the baseline.
+        parts: For leave_one_out, the rows in which each part is off; by default each row is without its own.
+        spread: What follows ±: sample standard deviation, standard error, or half the 95 % t interval;
+            `bootstrap` (an interval, from 20 seeds on).
+        counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
+        rank: Whether the best and the second are marked, where a test supports it.
+        names: Names of rows for print. `footnotes`: a note by row.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: str = ""
-    ablation: str
+    kind: Kind = "main"
+    ablation: str = ""
+    ablations: Mapping[str, str] = {}
+    published: str = ""
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = (
         "top1",
         "delta",
         "parameters",
         "macs",
     )
-    metric: Literal["top1", "top5", "loss"] = "top1"
+    metric: MetricName = "top1"
+    factors: Words = ()
+    baseline: str | None = None
+    only: Mapping[str, Any] = {}
+    rows: Words = ()
+    order: Literal["file", "metric"] = "file"
+    group: str | None = None
+    cells: Literal["value", "delta"] = "value"
+    parts: Mapping[str, Words] = {}
+    spread: Spread = "std"
+    counts: Literal["cells", "caption"] = "cells"
+    rank: bool = True
     digits: Annotated[int, Field(ge=0, le=6)] = 2
     names: dict[str, str] = {}
+    footnotes: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needs: dict[str, tuple[str, bool]] = {
+            "ablation": ("names the ablation of the table", bool(self.ablation)),
+            "ablations": ("maps data sets to ablations", bool(self.ablations)),
+            "factors": ("lists the key of the rows and the key of the columns", len(self.factors) == 2),
+            "published": ("names a file of published numbers", bool(self.published)),
+        }
+        needed = {"grid": ["ablation", "factors"], "claims": ["published"]}.get(self.kind, ["ablation"])
+        if self.kind == "datasets" and not self.ablation:
+            needed = ["ablations"]
+        for key in needed:
+            words, given = needs[key]
+            if not given:
+                raise invalid("report", f"is needed by the kind {self.kind}: it {words}", key)
+        vain = {
+            "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
+            "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
+            "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            "parts": bool(self.parts) and self.kind != "leave_one_out",
+            **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
+            "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
+            "published": bool(self.published) and self.kind != "claims",
+            "group": self.group is not None and self.kind != "main",
+            "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
+        }
+        for key, is_vain in vain.items():
+            if is_vain:
+                raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
+        return self
+
+    @property
+    def has_data_axis(self) -> bool:
+        """Whether one ablation's factor is the data set."""
+        return self.kind == "datasets" and bool(self.ablation) and len(self.factors) == 1
 
 
 def load_report(path: Path) -> ReportSpec:

@@ -5,6 +5,7 @@ from typing import Any
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.change import RecipeFile
 from ema_lab.specs.engine import RaySpec, SlurmSpec
+from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import Spec
@@ -13,6 +14,7 @@ SCHEMAS: dict[str, type[Spec]] = {
     "ablation": AblationSpec,
     "recipe": RecipeFile,
     "report": ReportSpec,
+    "published": PublishedSpec,
     "run": RunSpec,
     "slurm": SlurmSpec,
     "ray": RaySpec,

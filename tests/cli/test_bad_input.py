@@ -176,7 +176,7 @@ ARGUMENTS = {
     "report teeny": ["no report is named 'teeny'", "did you mean 'tiny'?"],
     "report tiny --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
     "schema --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
-    "schema sweep": ["no schema is named 'sweep'", "ablation, recipe, report, run"],
+    "schema sweep": ["no schema is named 'sweep'", "ablation, recipe, report, published, run"],
     "list modules": ["no kind is named 'modules'", "known: attention"],
     "show modules se": ["no kind is named 'modules'", "known: attention"],
     "show attention sea": ["no attention is named 'sea'", "did you mean 'se'?"],

@@ -71,6 +71,7 @@ def test_the_installed_command_exits_with_the_code(folder):
         ("ablations", ["quickstart", "tiny"]),
         ("recipes", ["cifar-200", "digits-quick"]),
         ("report", ["quickstart", "tiny"]),
+        ("published", ["ema_icassp2023"]),
     ],
 )
 def test_every_kind_can_be_listed_with_what_each_is(command, kind, names):
@@ -92,6 +93,7 @@ def test_everything_is_listed_by_default(command):
         "ablation",
         "recipe",
         "report",
+        "published",
     }
 
 
@@ -126,6 +128,7 @@ def test_runs_are_listed_with_their_state(command, trained):
         ("recipe cifar-200", ["milestones: [60, 120, 160]"]),
         ("cifar-200", ["milestones: [60, 120, 160]"]),
         ("report quickstart", ["ablation: quickstart"]),
+        ("ema_icassp2023", ["name: ema_icassp2023"]),
         ("report tiny", ["title: Tiny table"]),
     ],
 )
@@ -243,7 +246,7 @@ def test_a_name_that_would_make_no_code_is_refused(command, tree, kind, name):
 
 def test_schemas_are_printed_or_written(command):
     printed = json.loads(command("schema").out)
-    assert set(printed) == {"ablation", "ray", "recipe", "report", "run", "slurm"}
+    assert set(printed) == {"ablation", "published", "ray", "recipe", "report", "run", "slurm"}
     assert json.loads(command("schema", "run").out) == printed["run"]
     answer = command("schema", "--out", "schemas")
     assert answer.out.splitlines() == [f"schemas/{kind}.schema.json" for kind in printed]

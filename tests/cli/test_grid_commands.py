@@ -318,7 +318,7 @@ def test_a_grid_is_trained_once_reported_the_same_and_evaluated_to_the_same_numb
     second = command("report", "tiny", "--out", "second")
     assert first.code == second.code == 0
     assert first.out.replace("first/", "second/") == second.out
-    for file in ("table.md", "table.tex", "table.csv"):
+    for file in ("table.md", "table.tex", "table.csv", "table.html", "report.json"):
         assert Path("first", file).read_bytes() == Path("second", file).read_bytes()
     store = RunStore("runs")
     for run_id in store.run_ids():

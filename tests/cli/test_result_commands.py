@@ -31,6 +31,8 @@ class TestReport:
             "Δ: mean paired difference to 'none' over common seeds with its 95 % t interval.\n"
             "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, matrix "
             "products, normalisations); one multiply-add is one.\n"
+            "No row is marked as the best in Top-1: no test tells it apart (paired t tests, Holm-corrected "
+            "over all pairs of rows, 5 %).\n"
             "Test split, last epoch (synthetic).\n"
         )
 
@@ -47,11 +49,11 @@ class TestReport:
         assert se["top1_std"] == pytest.approx(0.5**0.5, rel=1e-15)
         assert (se["parameters"], se["macs"]) == (1000, 2_000_000)
 
-    def test_out_writes_three_files_and_names_them(self, command, trained):
+    def test_out_writes_its_files_and_names_them(self, command, trained):
         run_ids = trained()
         answer = command("report", "tiny", "--out", "out/tiny")
-        names = ["table.md", "table.tex", "table.csv"]
-        assert answer.out.splitlines()[-3:] == [f"out/tiny/{name}" for name in names]
+        names = ["table.md", "table.tex", "table.csv", "table.html", "report.json"]
+        assert answer.out.splitlines()[-5:] == [f"out/tiny/{name}" for name in names]
         assert sorted(path.name for path in Path("out/tiny").iterdir()) == sorted(names)
         rows = list(csv.DictReader(io.StringIO(Path("out/tiny/table.csv").read_text())))
         assert rows[1]["run_ids"].split() == run_ids[2:]

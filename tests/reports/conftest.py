@@ -11,8 +11,10 @@ from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 from ema_lab.job import RunJob, RunOutcome
+from ema_lab.reports.build import build_table
+from ema_lab.reports.render import flat_records
 from ema_lab.reports.selection import Row, select_rows
-from ema_lab.reports.table import Table, build_table, table_records
+from ema_lab.reports.table import Table
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 
@@ -49,7 +51,7 @@ class Study(NamedTuple):
         return build_table(self.report(**keys), self.ablation, self.rows)
 
     def records(self, **keys: Any) -> list[dict[str, Any]]:
-        return table_records(self.report(**keys), self.ablation, self.rows)
+        return flat_records(self.table(**keys))
 
 
 @pytest.fixture

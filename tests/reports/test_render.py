@@ -5,13 +5,24 @@ import io
 import re
 import shutil
 import subprocess
+from xml.etree import ElementTree
 
 import pytest
 
-from ema_lab.reports.render import render_csv, render_latex, render_markdown, render_text
-from ema_lab.reports.table import Table
+from ema_lab.reports.html import render_html
+from ema_lab.reports.latex import render_latex
+from ema_lab.reports.render import render_csv, render_markdown, render_text
+from ema_lab.reports.table import Flag, Mark, Table, TableCell, TableColumn, TableRow
 
-TABLE = Table(
+
+def text_table(title, header, rows, notes) -> Table:
+    """A table of which only the texts matter."""
+    columns = tuple(TableColumn(label, label, "text") for label in header[1:])
+    body = tuple(TableRow(name, name, tuple(map(TableCell, texts))) for name, *texts in rows)
+    return Table("table", title, header[0], columns, body, notes)
+
+
+TABLE = text_table(
     "A study",
     ("Variant", "Top-1 (%)", "Δ Top-1 vs none"),
     (
@@ -21,11 +32,30 @@ TABLE = Table(
     ),
     ("First note.", "Second note."),
 )
+MARKED = Table(
+    "table",
+    'Marks ✓ √ ≤ ≥ – "quoted"',
+    "Variant",
+    (TableColumn("on", "EMA", "check"), TableColumn("top1", "Top-1 (%)", "metric", "top1")),
+    (
+        TableRow("a", "a", (TableCell("✓"), TableCell("91.0", "n=3", 91.0, mark=Mark.BEST)), "first", (1,)),
+        TableRow(
+            "b", "b", (TableCell("–"), TableCell("90.0", "n=3", 90.0, mark=Mark.SECOND)), "first", (1, 2)
+        ),
+        TableRow("c", "c", (TableCell("–"), TableCell("89.0", "", 89.0, mark=Mark.TIE)), "second"),
+        TableRow("d", "d", (TableCell(), TableCell(flags=frozenset(Flag))), "second"),
+    ),
+    ("A note.",),
+    "group",
+    ("A footnote, 5 %.", "Another & more."),
+)
 ODD = r"a_b & 50% #1 {x} $y ~z ^w \cmd a|b <c> [d] ±×Δ†"
 
 
 def odd_table(text: str) -> Table:
-    return Table(text, ("Variant", text), ((text, "1.00 ± 0.10"), ("[first]", None), ("plain", "2")), (text,))
+    return text_table(
+        text, ("Variant", text), ((text, "1.00 ± 0.10"), ("[first]", None), ("plain", "2")), (text,)
+    )
 
 
 def test_text_is_aligned():
@@ -84,7 +114,7 @@ def test_latex_is_a_booktabs_table():
 
 
 def test_every_sign_that_latex_reads_is_escaped():
-    text = render_latex(Table("t", (ODD,), (("x",),), ()))
+    text = render_latex(text_table("t", (ODD,), (("x",),), ()))
     header = text.splitlines()[6].removesuffix(r" \\")
     assert header == (
         r"a\_b \& 50\% \#1 \{x\} \$y \textasciitilde{}z \textasciicircum{}w \textbackslash{}cmd a\textbar{}b "
@@ -98,6 +128,35 @@ def test_every_row_of_latex_has_as_many_cells_as_columns():
     rows = [line for line in lines if line.endswith(r" \\")]
     assert len(rows) == 4
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {1}
+
+
+def test_marks_groups_and_footnotes_in_every_format():
+    text, markdown, latex, html = (
+        render(MARKED) for render in (render_text, render_markdown, render_latex, render_html)
+    )
+    assert "**91.0** (n=3)" in text
+    assert "__90.0__ (n=3)" in text
+    assert "89.0 ≈" in text
+    assert "n/a † ‡ ¶" in text
+    assert "| first | a¹ | ✓ | **91.0** (n=3) |" in markdown
+    assert "|  | b¹,² | – | <u>90.0</u> (n=3) |" in markdown
+    assert "% needs \\usepackage{booktabs,multirow,amssymb}" in latex
+    assert r"\multirow{2}{*}{first} & a$^{1}$ & $\checkmark$ & \textbf{91.0} (n=3) \\" in latex
+    assert r" & b$^{1,2}$ & -- & \underline{90.0} (n=3) \\" in latex
+    assert r"n/a $\dagger$ $\ddagger$ \P{}" in latex
+    assert latex.isascii()
+    assert '<th scope="rowgroup" rowspan="2">first</th><th scope="row">a<sup>1</sup></th>' in html
+    assert '<td class="best" data-value="91.0"><strong>91.0</strong> (n=3)</td>' in html
+    assert 'class="hole missing pruned single_seed stale unclean"' in html
+
+
+def test_html_is_well_formed_and_escaped():
+    root = ElementTree.fromstring(render_html(odd_table(ODD)))
+    assert root.find("caption").text == ODD
+    rows = root.findall("tbody/tr")
+    assert [len(row) for row in rows] == [2, 2, 2]
+    assert rows[0].find("th").text == ODD
+    assert rows[0].get("data-row") == ODD
 
 
 def test_csv_parses_back_to_the_same_values(study):
@@ -119,12 +178,15 @@ def test_csv_quotes_what_has_a_comma():
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("table", [TABLE, odd_table(ODD.replace("$", ""))], ids=["plain", "odd"])
+@pytest.mark.parametrize(
+    "table", [TABLE, odd_table(ODD.replace("$", "")), MARKED], ids=["plain", "odd", "marked"]
+)
 def test_pdflatex_compiles_the_table(tmp_path, table):
     """Without a dollar: LaTeX takes it from a font that a small installation does not have."""
     assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
     (tmp_path / "table.tex").write_text(render_latex(table), encoding="utf-8")
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+    packages = r"\documentclass{article}\usepackage{booktabs,multirow,amssymb}"
+    document = packages + r"\begin{document}\input{table}\end{document}"
     (tmp_path / "main.tex").write_text(document)
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)

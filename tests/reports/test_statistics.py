@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_rel
+from scipy.stats import bootstrap, norm, sem, t, ttest_1samp, ttest_rel, wilcoxon
+from statsmodels.stats.multitest import multipletests
 
-from ema_lab.reports.statistics import paired_difference, summarise
+from ema_lab.reports.statistics import (
+    bootstrap_interval,
+    effect_size,
+    holm,
+    paired_difference,
+    paired_test,
+    rank_rows,
+    summarise,
+    wilcoxon_test,
+    win_tie_loss,
+)
 
 SCORES = st.floats(0, 100, allow_nan=False)
 
@@ -63,3 +74,104 @@ def test_the_interval_holds_the_mean_and_turns_with_the_sign(differences):
     turned = paired_difference([-value for value in differences])
     assert estimate.low <= estimate.mean <= estimate.high
     assert (turned.low, turned.high) == pytest.approx((-estimate.high, -estimate.low), abs=1e-9)
+
+
+@given(st.lists(SCORES, min_size=2, max_size=30))
+def test_standard_error_and_interval_are_those_of_scipy(values):
+    summary = summarise(values)
+    assert summary.standard_error == pytest.approx(sem(values), rel=1e-9, abs=1e-12)
+    if summary.std > 1e-6:
+        expected = t.interval(0.95, len(values) - 1, np.mean(values), sem(values))
+        assert summary.interval == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_bootstrap_is_refused_below_twenty_seeds():
+    with pytest.raises(ValueError, match="at least 20 seeds, got 19"):
+        bootstrap_interval(list(range(19)))
+
+
+def test_the_bootstrap_agrees_with_scipy_and_with_itself():
+    values = np.random.default_rng(0).normal(90, 1, 25).tolist()
+    wide = 2 * norm.cdf(math.sqrt(25 / 24) * t.ppf(0.975, 24)) - 1
+    options = {"method": "percentile", "confidence_level": wide, "rng": np.random.default_rng(1)}
+    expected = bootstrap((values,), np.mean, **options)
+    low, high = bootstrap_interval(values)
+    assert (low, high) == bootstrap_interval(values)
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.03)
+
+
+class TestPairedTests:
+    @pytest.mark.parametrize("count", [2, 3, 6, 20])
+    def test_t_is_that_of_scipy(self, count):
+        differences = np.random.default_rng(count).normal(0.3, 1, count)
+        expected = ttest_1samp(differences, 0)
+        found = paired_test(differences.tolist())
+        assert (found.t, found.p) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+
+    @pytest.mark.parametrize("differences", [[], [1.0], [2.0, 2.0, 2.0]])
+    def test_what_cannot_be_tested_has_no_p_value_and_says_why(self, differences):
+        found = paired_test(differences)
+        assert math.isnan(found.p)
+        assert found.why
+
+    def test_wilcoxon_says_below_six_pairs_that_it_cannot_reach_five_percent(self):
+        found = wilcoxon_test([1.0, 2.0, 3.0, 4.0, 5.0])
+        assert found.p is None
+        assert found.why == "5 differing pairs cannot reach p = 0.05"
+        assert wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0]).pvalue == 0.0625  # scipy's, the smallest there is
+
+    def test_wilcoxon_is_that_of_scipy_from_six_pairs_on(self):
+        differences = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        assert wilcoxon_test(differences).p == wilcoxon(differences).pvalue == 0.03125
+
+    def test_pairs_without_a_difference_do_not_count_for_wilcoxon(self):
+        assert wilcoxon_test([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).p is None
+
+    def test_the_effect_size_by_hand(self):
+        # mean 2, sample standard deviation 1, J = 1 - 3 / (4 * 2 - 1)
+        assert effect_size([1.0, 2.0, 3.0]) == pytest.approx(2 * 4 / 7, rel=1e-12)
+        assert math.isnan(effect_size([1.0, 2.0]))
+        assert math.isnan(effect_size([2.0, 2.0, 2.0]))
+
+
+class TestHolm:
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+    def test_is_that_of_statsmodels(self, p_values):
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
+
+    def test_a_comparison_that_could_not_be_tested_counts(self):
+        first, second, third = holm([0.01, math.nan, 0.04])
+        assert (first, third) == pytest.approx((0.03, 0.08))
+        assert math.isnan(second)
+
+
+def by_seed(*values):
+    return dict(enumerate(values))
+
+
+class TestRank:
+    def test_best_and_second_are_marked_where_tests_support_both(self):
+        rows = [by_seed(90, 91, 92, 93), by_seed(95.1, 96, 97, 98.1), by_seed(93, 94.1, 95, 96)]
+        assert rank_rows(rows, +1) == [None, "best", "second"]
+        assert rank_rows(rows, -1) == ["best", None, "second"]
+
+    def test_rows_that_no_test_tells_from_the_best_are_ties(self):
+        rows = [by_seed(90, 91, 92, 93), by_seed(95, 96.1, 97, 98), by_seed(95.1, 95.9, 97.2, 97.9)]
+        assert rank_rows(rows, +1) == [None, "tie", "tie"]
+
+    def test_a_single_seed_supports_nothing(self):
+        assert rank_rows([by_seed(90), by_seed(99)], +1) == ["tie", "tie"]
+
+    def test_a_row_without_runs_has_no_rank(self):
+        assert rank_rows([by_seed(90, 91.2, 92), {}, by_seed(95, 96, 97)], +1) == [None, None, "best"]
+        assert rank_rows([by_seed(90, 91), {}], +1) == [None, None]
+
+    def test_only_common_seeds_are_compared(self):
+        rows = [{0: 90.0, 1: 91.0, 2: 92.0}, {3: 95.0, 4: 96.0, 5: 97.0}]
+        assert rank_rows(rows, +1) == ["tie", "tie"]
+
+
+def test_wins_ties_and_losses_need_a_test():
+    found = win_tie_loss([(1.0, 0.01), (1.0, 0.2), (-1.0, 0.04), (3.0, math.nan)], +1)
+    assert str(found) == "1/2/1"
+    assert str(win_tie_loss([(1.0, 0.01), (-1.0, 0.04)], -1)) == "1/0/1"

@@ -10,7 +10,12 @@ import yaml
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.schema import SCHEMAS, json_schema
 
-FOLDERS = {"ablation": "ablations", "recipe": "ablations/recipes", "report": "reports"}
+FOLDERS = {
+    "ablation": "ablations",
+    "recipe": "ablations/recipes",
+    "report": "reports",
+    "published": "reports/published",
+}
 FILES = [(kind, name) for kind, folder in FOLDERS.items() for name in definitions(folder)]
 
 

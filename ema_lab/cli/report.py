@@ -1,0 +1,72 @@
+"""The command that turns records into a paper's tables, and checks tables that were written."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
+from ema_lab.errors import SpecError
+from ema_lab.experiments.store import RunStore
+from ema_lab.specs.definition import find_definition
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(report)
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for table.md, .tex, .csv, .html and report.json.")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing: compare the files in --out with the records."),
+    ] = False,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> int:
+    """Print the tables of a report from the records, and write them as Markdown, LaTeX, CSV, HTML and JSON.
+
+    With --check every number is built again, and each cell that differs is named; exit code 1.
+
+    Example: ema-lab report quickstart --out out/quickstart
+    """
+    from ema_lab.reports.build import build_report
+    from ema_lab.reports.files import report_files
+    from ema_lab.reports.render import flat_records, render_text
+    from ema_lab.specs.report import load_report
+
+    spec = load_report(find_definition("reports", name))
+    if check and (out is None or not out.is_dir()):
+        raise SpecError(f"--check compares the files of a folder: --out DIR, got {out}")
+    runs = RunStore(store)
+    found = build_report(spec, runs)
+    say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
+    if check and out is not None:
+        return _check(name, out, report_files(found))
+    if out is not None:
+        make_folder(out)
+    if as_json:
+        print(json.dumps(flat_records(found.tables[0]), indent=1, allow_nan=False))
+    else:
+        print("\n".join(map(render_text, found.tables)), end="")
+    if out is not None:
+        for file, text in report_files(found).items():
+            (out / file).write_text(text, encoding="utf-8")
+            print(out / file, file=sys.stderr if as_json else sys.stdout)
+    return 0
+
+
+def _check(name: str, out: Path, files: dict[str, str]) -> int:
+    from ema_lab.reports.check import differences
+
+    found = [line for file, text in files.items() for line in differences(out / file, text)]
+    for line in found:
+        print(line)
+    say(f"{name}: {len(found) or 'no'} difference{'s' * (len(found) != 1)} in {len(files)} files of {out}")
+    return 1 if found else 0

@@ -1,0 +1,258 @@
+"""From a report's spec and the records to its tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import Ablation, load_ablation
+from ema_lab.experiments.costs import Kept, kept_latencies
+from ema_lab.experiments.grid import matches
+from ema_lab.experiments.store import RunStore
+from ema_lab.registry import unknown_name
+from ema_lab.reports.audit import Evidence, audit
+from ema_lab.reports.audit_runs import linked_rows
+from ema_lab.reports.audit_table import audit_tables
+from ema_lab.reports.cells import column_cells
+from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
+from ema_lab.reports.grid_table import grid_tables
+from ema_lab.reports.naming import check_names, factor_value, short
+from ema_lab.reports.notes import latency_notes, notes_of
+from ema_lab.reports.selection import Measured, Row, measure, rows_of
+from ema_lab.reports.statistics import summarise
+from ema_lab.reports.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+from ema_lab.specs.definition import find_definition
+from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.published_file import load_published
+from ema_lab.specs.report import COMPARISONS, LATENCIES, ReportSpec
+
+
+def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
+    """Return the ablation with the report's baseline in the place of its own.
+
+    Raises:
+        SpecError: If no variant has that name.
+    """
+    if spec.baseline is None:
+        if spec.cells == "delta" and ablation.baseline is None:
+            rule = f"cells: delta needs a baseline, and the ablation {ablation.name} names none"
+            raise SpecError(f"report {spec.name}: {rule}")
+        return ablation
+    variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
+    if spec.baseline not in variants:
+        raise SpecError(f"report {spec.name}: baseline: {unknown_name('variant', spec.baseline, variants)}")
+    return replace(ablation, baseline=spec.baseline)
+
+
+def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
+    """Return the cells that `only` leaves; their baselines stay known.
+
+    Raises:
+        SpecError: If none is left.
+    """
+    wanted = {key: value if isinstance(value, list) else [value] for key, value in spec.only.items()}
+    kept = [item for item in measured if all(matches(item.cell, key, value) for key, value in wanted.items())]
+    if not kept:
+        raise SpecError(f"report {spec.name}: only: no cell has {dict(spec.only)}")
+    return kept
+
+
+def build_table(
+    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
+) -> Table:
+    """Turn rows of runs into a table of the kinds `main` and `leave_one_out`, with its caption.
+
+    `timed`: kept latencies by row.
+
+    Raises:
+        SpecError: If the report asks for what the ablation does not have.
+    """
+    _check(spec, ablation, rows)
+    rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
+    rows = _ordered(spec, rows)
+    columns = [table_column(key, spec, ablation) for key in spec.columns]
+    groups = [_group(spec, row) for row in rows]
+    by_column = [column_cells(spec, rows, column, groups) for column in columns]
+    if spec.kind == "leave_one_out":
+        checks = _check_columns(spec, rows)
+        columns = [*checks, *columns]
+        by_column = [*([_check_cell(spec, row, column) for row in rows] for column in checks), *by_column]
+    footnotes = tuple(spec.footnotes.values())
+    body = tuple(_table_row(spec, row, tuple(cells)) for row, *cells in zip(rows, *by_column, strict=True))
+    if spec.group is not None:
+        groups = list(dict.fromkeys(row.group for row in body))
+        body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
+    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body))
+    label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
+    title = spec.title or ablation.name
+    return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
+
+
+def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
+    """Return the column of a key, with its label and unit."""
+    if key in METRICS:
+        return TableColumn(key, f"{METRICS[key].label} ({METRICS[key].unit})", "metric", key)
+    if key in COSTS:
+        unit = f" ({COSTS[key].unit})" if COSTS[key].unit else ""
+        return TableColumn(key, f"{COSTS[key].label}{unit}", "cost")
+    label = METRICS[spec.metric].label
+    said: Mapping[str, tuple[str, ColumnKind]] = {
+        "delta": (f"Δ {label} vs {ablation.baseline}", "delta"),
+        "p": ("p", "p"),
+        "wilcoxon": ("Wilcoxon p", "p"),
+        "effect": ("g", "effect"),
+        "detectable": ("Detectable", "detectable"),
+        "latency": ("Latency (ms)", "latency"),
+        "latency_ratio": (f"Latency / {ablation.baseline}", "latency"),
+        "n": ("n", "count"),
+    }
+    return TableColumn(key, *said[key], spec.metric)
+
+
+def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
+    comparisons = [column for column in spec.columns if column in (*COMPARISONS, *LATENCIES)]
+    if comparisons and ablation.baseline is None:
+        rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
+        raise SpecError(f"report {spec.name}: {rule}")
+    known = list(
+        dict.fromkeys([*(row.name for row in rows), *ablation.rows(), *(c.row for c in ablation.skipped)])
+    )
+    check_names(spec, known, [spec.group] if spec.group else [])
+    if spec.kind == "leave_one_out" and ablation.baseline is None:
+        raise SpecError(f"report {spec.name}: leave_one_out needs a baseline row in which all is on")
+
+
+def _ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
+    if spec.rows:
+        by_name = {row.name: row for row in rows}
+        return [by_name[name] for name in spec.rows if name in by_name]
+    if spec.order == "file":
+        return list(rows)
+    sign = METRICS[spec.metric].sign
+    means = {row.name: summarise(values).mean for row in rows if (values := row.values(spec.metric))}
+    return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
+
+
+def _group(spec: ReportSpec, row: Row) -> str:
+    return "" if spec.group is None else factor_value(spec, row.cells[0].cell, spec.group)
+
+
+def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
+    cell = row.cells[0].cell
+    group = _group(spec, row)
+    name = cell.row_without(spec.group) if spec.group else row.name
+    notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
+    return TableRow(
+        row.name,
+        spec.names.get(row.name, spec.names.get(name, name)),
+        cells,
+        spec.names.get(group, group),
+        notes,
+        row.is_baseline,
+        len(row.cells),
+        len(row.records),
+        tuple(row.stale),
+        tuple(row.run_ids),
+    )
+
+
+def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
+    """Return a column for each part that some row leaves out.
+
+    Raises:
+        SpecError: If `parts` names a row that is not there.
+    """
+    names = [row.name for row in rows]
+    for off in spec.parts.values():
+        for name in off:
+            if name not in names:
+                raise SpecError(f"report {spec.name}: parts: {unknown_name('row', name, names)}")
+    if spec.parts:
+        return [TableColumn(part, part, "check") for part in spec.parts]
+    return [TableColumn(row.name, _part(row.name), "check") for row in rows if not row.is_baseline]
+
+
+def _part(name: str) -> str:
+    for word in ("no ", "without ", "w/o ", "- "):
+        if name.startswith(word):
+            return name.removeprefix(word)
+    return name
+
+
+def _check_cell(spec: ReportSpec, row: Row, column: TableColumn) -> TableCell:
+    is_on = row.name not in spec.parts.get(column.key, (column.key,))
+    return TableCell("✓" if is_on else "–", value=int(is_on))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All tables of one report; the first is the one that a terminal shows first."""
+
+    name: str
+    tables: tuple[Table, ...]
+    missing: tuple[str, ...] = ()
+
+
+def build_report(spec: ReportSpec, store: RunStore) -> Report:
+    """Build the tables of a report from the records of a store.
+
+    Raises:
+        SpecError: If the report asks for what its ablations do not have.
+    """
+    if spec.kind == "claims":
+        return _claims(spec, store)
+    if spec.kind == "datasets" and not spec.ablation:
+        return _several_ablations(spec, store)
+    ablation = with_baseline(spec, load_ablation(spec.ablation))
+    measured = chosen(spec, measure(ablation, store))
+    missing = missing_runs(measured)
+    if spec.kind == "grid":
+        return Report(spec.name, grid_tables(spec, ablation, measured), missing)
+    if spec.kind == "datasets":
+        table = datasets_table(spec, by_data_set(spec, ablation, measured))
+    else:
+        rows = rows_of(ablation, measured)
+        table = build_table(spec, ablation, rows, _latencies(spec, ablation, rows, store))
+    return Report(spec.name, (table,), missing)
+
+
+def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+    """Return what was timed of the rows, where the report shows it."""
+    if not any(column in LATENCIES for column in spec.columns):
+        return None
+    firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
+    pairs = {
+        name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
+    }
+    return kept_latencies(store.root, pairs)
+
+
+def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
+    data = []
+    everything: list[Measured] = []
+    for name, source in spec.ablations.items():
+        ablation = with_baseline(spec, load_ablation(source))
+        measured = chosen(spec, measure(ablation, store))
+        everything += measured
+        data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(everything))
+
+
+def _claims(spec: ReportSpec, store: RunStore) -> Report:
+    """Compare published numbers with finished runs and the costs in their records; no model is built."""
+    path = find_definition("reports/published", spec.published)
+    published = load_published(path)
+    runs = linked_rows(published, path, store)
+    costs = {place: record_costs(row) for place, row in runs.items() if row.records}
+    tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
+    measured = [item for row in runs.values() for item in row.cells]
+    return Report(spec.name, tuple(tables), missing_runs(measured))
+
+
+def record_costs(row: Row) -> dict[str, int]:
+    """Return the counts in the record of a row's first finished run."""
+    return {key: count for key, count in row.records[0].cost.items() if isinstance(count, int)}
+
+
+def missing_runs(measured: Sequence[Measured]) -> tuple[str, ...]:
+    """Return the runs that are not there, each once."""
+    return tuple(dict.fromkeys(item.cell.run_id for item in measured if item.record is None))

@@ -1,0 +1,171 @@
+"""What a table's caption says, written from what the table shows."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.costs import Kept
+from ema_lab.reports.selection import Row
+from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
+from ema_lab.specs.metric import METRICS
+from ema_lab.specs.report import LATENCIES, ReportSpec
+
+SPREADS = {
+    "std": "Mean ± sample standard deviation over n seeds.",
+    "se": "Mean ± standard error (sample standard deviation / √n) over n seeds.",
+    "interval": "Mean ± half of the 95 % t interval over n seeds.",
+    "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
+    "half of the 95 % t interval.",
+}
+PROTOCOLS = {
+    "last": "Test split, last epoch",
+    "best-val": "Test split, epoch chosen on the validation split",
+    "best-test": "BEST TEST EPOCH: test data chose the epoch, so the numbers are too high",
+}
+
+
+def notes_of(
+    spec: ReportSpec,
+    ablation: Ablation,
+    columns: Sequence[TableColumn],
+    rows: Sequence[Row],
+    body: Sequence[TableRow],
+) -> tuple[str, ...]:
+    """Return the sentences of a caption: only those that something in the table needs."""
+    cells = [cell for row in body for cell in row.cells]
+    undecided = [
+        METRICS[column.metric or column.key].label
+        for place, column in enumerate(columns)
+        if column.kind == "metric" and all_tie([row.cells[place] for row in body])
+    ]
+    return (
+        *number_notes(spec, columns, cells),
+        *comparison_notes(spec, ablation.baseline, [column.key for column in columns]),
+        *_column_notes(columns),
+        *rank_notes(spec, ", ".join(undecided), cells, undecided=bool(undecided)),
+        *flag_notes(cells),
+        *run_notes([ablation], rows),
+    )
+
+
+def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequence[TableCell]) -> list[str]:
+    """Say what ± is, and what n is where the caption says it."""
+    if not any(column.kind == "metric" for column in columns):
+        return []
+    notes = [SPREADS[spec.spread]]
+    if spec.counts == "caption":
+        counts = {cell.n for cell in cells if cell.spread_kind in SPREADS and not cell.count}
+        if counts:
+            notes.append(f"n = {' or '.join(map(str, sorted(counts)))} unless a cell says otherwise.")
+    return notes
+
+
+def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]) -> list[str]:
+    """Say what differences and tests against the baseline are, where they are shown."""
+    label = METRICS[spec.metric].label
+    said = {
+        "delta": f"Δ: mean paired difference to {baseline!r} over common seeds with its 95 % t interval.",
+        "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
+        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
+        "over the rows; below six pairs it cannot reach 0.05.",
+        "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
+    }
+    said["detectable"] = (
+        f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
+        "seeds finds with 80 % power at 5 %, given the spread of this row's differences."
+    )
+    return [note for key, note in said.items() if key in keys]
+
+
+def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
+    said = {
+        "macs": "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, "
+        "matrix products, normalisations); one multiply-add is one.",
+        "macs_matmul": "MACs (products): those of convolutions, linear layers and matrix products alone.",
+        "macs_all": "Operations: MACs, and one for each element of an element-wise function, pooling or sum.",
+        "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
+    }
+    return [said[column.key] for column in columns if column.key in said]
+
+
+def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
+    """Say how latencies were measured, where they are shown."""
+    if not any(column in LATENCIES for column in spec.columns):
+        return []
+    if timed is None:
+        return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
+    how = timed.how
+    where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
+    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline"
+    return [f"Latency: {words}; ratio with its 99 % interval."]
+
+
+def rank_notes(
+    spec: ReportSpec, label: str, cells: Sequence[TableCell], *, undecided: bool | None = None
+) -> list[str]:
+    """Say what bold, underlined and tied mean, and in which columns (`label`) no row is told apart."""
+    marks = {cell.mark for cell in cells}
+    test = "paired t tests, Holm-corrected over all pairs of rows, 5 %"
+    notes = []
+    if Mark.BEST in marks:
+        words = "better than every other row; underlined: second to it, and better than the rest"
+        notes.append(f"Bold: {words} ({test}).")
+    if Mark.TIE in marks:
+        notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}).")
+    if spec.rank and (all_tie(cells) if undecided is None else undecided):
+        notes.append(f"No row is marked as the best in {label}: no test tells it apart ({test}).")
+    return notes
+
+
+def all_tie(cells: Sequence[TableCell]) -> bool:
+    """Whether cells can be compared, yet none is marked."""
+    return sum(cell.value is not None for cell in cells) > 1 and all(cell.mark is None for cell in cells)
+
+
+def run_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
+    names = [ablation.name for ablation in ablations]
+    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(ablations, rows)]
+
+
+def flag_notes(cells: Sequence[TableCell]) -> list[str]:
+    """Say what the signs of unclean pairs and pruned runs mean."""
+    flags = {flag for cell in cells for flag in cell.flags}
+    said = {
+        Flag.UNCLEAN: "not a clean pair: device, precision, threads or versions differ from the baseline's.",
+        Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
+    }
+    return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
+
+
+def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Say how many runs are stale, in which parts, and what trains them again."""
+    runs = {item.cell.run_id: item.stale for row in rows for item in row.cells if item.stale}
+    if not runs:
+        return []
+    parts = ", ".join(dict.fromkeys(part for stale in runs.values() for part in stale))
+    count = "1 run is stale" if len(runs) == 1 else f"{len(runs)} runs are stale"
+    again = " and ".join(f"ema-lab run {name} --refresh" for name in dict.fromkeys(names))
+    verb = "trains" if len(set(names)) == 1 else "train"
+    words = f"the source of {parts} has changed since; {again} {verb} again"
+    return [f"{SIGNS[Flag.STALE]}: {count}: {words}."]
+
+
+def protocol_notes(rows: Sequence[Row]) -> list[str]:
+    """Say which epoch is reported, of which split of which data."""
+    cells = [item.cell for row in rows for item in row.cells]
+    protocols = sorted({cell.spec.recipe.protocol for cell in cells})
+    data = sorted({cell.spec.data.name for cell in cells})
+    return [f"{PROTOCOLS[protocol]} ({', '.join(data)})." for protocol in protocols]
+
+
+def hole_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Say which cells were left out on purpose, and how many runs are not there."""
+    reasons = Counter(cell.reason for ablation in ablations for cell in ablation.skipped)
+    notes = [f"{count} cells are left out: {reason}." for reason, count in reasons.items()]
+    missing = [item for row in rows for item in row.cells if item.record is None]
+    if missing:
+        total = sum(len(row.cells) for row in rows)
+        words = "failed or not run yet (n/a or n < seeds)"
+        notes.append(f"{len(missing)} of {total} runs are not there: {words}.")
+    return notes

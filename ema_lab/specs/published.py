@@ -1,0 +1,172 @@
+"""The form of a file of published numbers: what a paper's tables claim, of which model, from where."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PlainValidator, Strict, WithJsonSchema, model_validator
+
+from ema_lab.errors import SpecError
+from ema_lab.specs.change import apply_change
+from ema_lab.specs.printed import Digits, Printed
+from ema_lab.specs.recipe import Positive, PositiveInt
+from ema_lab.specs.run import ModelSpec, RunSpec
+from ema_lab.specs.strict import Spec, invalid, problem
+
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[tuple[Text, ...], Strict(False)]
+ParameterCount = Literal[
+    "parameters", "parameters_without_norm", "parameters_without_own_norm", "parameters_fused"
+]
+MacCount = Literal["macs_matmul", "macs", "macs_thop"]
+
+
+def _printed(value: object) -> Printed:
+    try:
+        return Printed(value if isinstance(value, str) else repr(value))
+    except SpecError as error:
+        raise problem(str(error)) from None
+
+
+PrintedNumber = Annotated[Printed, PlainValidator(_printed), WithJsonSchema({"type": ["string", "number"]})]
+
+
+class ClaimsSpec(Spec):
+    """The numbers of a row, with the digits that are printed.
+
+    `macs` and `flops` take the table's unit as a suffix: 300M. Accuracies and mAP are in %.
+    """
+
+    parameters: PrintedNumber | None = None
+    macs: PrintedNumber | None = None
+    flops: PrintedNumber | None = None
+    top1: PrintedNumber | None = None
+    top5: PrintedNumber | None = None
+    map50: PrintedNumber | None = None
+    map50_95: PrintedNumber | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if not self.given:
+            raise invalid("claims", f"must have one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def given(self) -> dict[str, Printed]:
+        """The numbers that the row has, by quantity."""
+        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+
+    @property
+    def operations(self) -> bool:
+        """Whether the row has a number of multiply-adds or FLOPs."""
+        return self.macs is not None or self.flops is not None
+
+
+class ConventionSpec(Spec):
+    """How a table counts, where it does not say so: what is assumed first.
+
+    `parameters`: all, without those of norms, without those of the attention's own norms, or with each
+    batch norm folded into the convolution before it. `macs`: convolutions, linear layers and matrix
+    products alone (`macs_matmul`), with norms as fvcore counts them, or as thop 0.0.31 does.
+    `flops_per_mac`: 1 where "FLOPs" are multiply-adds, as in most papers; 2 where each is two.
+    """
+
+    parameters: ParameterCount = "parameters"
+    macs: MacCount = "macs_matmul"
+    flops_per_mac: Literal[1, 2] = 1
+    digits: Digits = "rounded"
+
+
+class RowSpec(Spec):
+    """One row of a table.
+
+    Attributes:
+        claims: The numbers.
+        model: Dotted keys that change the table's base; null where the model cannot be built here.
+        setting: How it was trained, where that is not the table's setting.
+        source: Where the numbers are from, where that is not the table's source.
+        baseline: The row that it is compared with, where that is not the table's.
+        ablation: The ablation that trains it, where that is not the table's.
+        variant: The ablation's row of this model; without one the row is never compared with runs.
+        caveats: Keys of the file's caveats.
+    """
+
+    claims: ClaimsSpec
+    model: Mapping[str, Any] | None = {}
+    setting: str = ""
+    source: str = ""
+    baseline: str | None = None
+    ablation: str | None = None
+    variant: str | None = None
+    caveats: Texts = ()
+
+
+class TableSpec(Spec):
+    """A table of the paper: what its rows share, and the rows by name.
+
+    `base` is the model that the rows change, `relevant` the difference of an accuracy, in percentage
+    points, that runs must be able to detect before they can confirm a claim.
+    """
+
+    title: Text
+    setting: Text
+    source: str = ""
+    classes: PositiveInt
+    image_size: PositiveInt
+    channels: PositiveInt = 3
+    base: Mapping[str, Any] = {}
+    baseline: str | None = None
+    ablation: str | None = None
+    convention: ConventionSpec = ConventionSpec()
+    relevant: Positive = 0.5
+    caveats: Texts = ()
+    rows: Annotated[dict[Text, RowSpec], Field(min_length=1)]
+
+    def model(self, row: RowSpec) -> ModelSpec | None:
+        """Return a row's model, or None where the file says that there is none to build."""
+        tree = self.model_tree(row)
+        return None if tree is None else ModelSpec.model_validate(tree)
+
+    def model_tree(self, row: RowSpec) -> Mapping[str, Any] | None:
+        """Return the base with the row's changes, not checked yet."""
+        if row.model is None:
+            return None
+        tree: Mapping[str, Any] = self.base
+        for key, value in row.model.items():
+            tree = apply_change(tree, tuple(key.split(".")), value)
+        return tree
+
+    def run(self, row: RowSpec) -> RunSpec | None:
+        """Return a run of a row's model on made-up images of the table's form: to count, not to train."""
+        model = self.model(row)
+        if model is None:
+            return None
+        form = {"classes": self.classes, "channels": self.channels, "image_size": self.image_size}
+        recipe = {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 0.1}}
+        data = {"name": "synthetic", **form}
+        return RunSpec.model_validate({"model": model, "data": data, "recipe": recipe, "seed": 0})
+
+
+class LeftOutSpec(Spec):
+    """Numbers of the source that the file does not hold, and why."""
+
+    what: Text
+    reason: Text
+
+
+class PublishedSpec(Spec):
+    """The published numbers of one paper, by table and row."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    title: Text
+    arxiv: Annotated[str | None, Field(pattern=r"^([0-9]{4}\.[0-9]{4,5}|[a-z.-]+/[0-9]{7})$")] = None
+    year: Annotated[int, Field(ge=1900, le=2100)]
+    source: Text
+    caveats: dict[Text, Text] = {}
+    left_out: Annotated[tuple[LeftOutSpec, ...], Strict(False)] = ()
+    tables: Annotated[dict[Text, TableSpec], Field(min_length=1)]
+
+    def rows(self) -> Iterator[tuple[str, TableSpec, str, RowSpec]]:
+        """Yield each row with its name and its table."""
+        for key, table in self.tables.items():
+            for name, row in table.rows.items():
+                yield key, table, name, row

@@ -1,0 +1,132 @@
+"""Reading a file of published numbers: its form, its models and its references are checked at once."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ema_lab.errors import DefinitionError, Problem, SpecError
+from ema_lab.registry import unknown_name
+from ema_lab.specs.document import Document, Place, error_messages, read_document
+from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
+from ema_lab.specs.report import require_file_name
+
+
+def load_published(path: Path) -> PublishedSpec:
+    """Read and check a file of published numbers; torch is not needed.
+
+    Raises:
+        DefinitionError: With a line per problem.
+    """
+    document = read_document(path)
+    value = _with_printed_digits(document)
+    try:
+        published = PublishedSpec.model_validate(value)
+    except ValidationError as error:
+        problems = document.problems(error)
+        problems += _problems_elsewhere(document, value, [item["loc"] for item in error.errors()])
+        raise DefinitionError(problems) from None
+    if problems := _model_problems(document, published) + _reference_problems(document, published):
+        raise DefinitionError(problems)
+    require_file_name(document, published.name)
+    return published
+
+
+def _with_printed_digits(document: Document) -> dict[str, Any]:
+    """Return the file's value with each claim, and the arXiv id, as its text: 80.60 stays 80.60."""
+    value: dict[str, Any] = copy.deepcopy(document.value)
+    texts = yaml.load(document.path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    for place in document.lines:
+        if place == ("arxiv",) or (place[4:5] == ("claims",) and len(place) == 6):
+            mapping: Any = value
+            words: Any = texts
+            for part in place[:-1]:
+                mapping, words = mapping[part], words[part]
+            if type(mapping[place[-1]]) in {int, float}:
+                mapping[place[-1]] = words[place[-1]]
+    return value
+
+
+def _problems_elsewhere(
+    document: Document, value: Mapping[str, Any], wrong: Iterable[Place]
+) -> list[Problem]:
+    """Return the problems of the models of those tables and rows whose form is right."""
+    tables = value.get("tables")
+    if not isinstance(tables, dict):
+        return []
+    tables = {key: {**table} if isinstance(table, dict) else table for key, table in tables.items()}
+    for place in wrong:
+        match place:
+            case ("tables", key, "rows", name, *_) if isinstance(tables.get(key, {}).get("rows"), dict):
+                tables[key]["rows"] = {k: row for k, row in tables[key]["rows"].items() if k != name}
+            case ("tables", key, *_):
+                tables.pop(key, None)
+    kept = {"name": "x", "title": "x", "year": 2000, "source": "x"}
+    kept["tables"] = {key: table for key, table in tables.items() if table["rows"]}
+    try:
+        return _model_problems(document, PublishedSpec.model_validate(kept))
+    except ValidationError:  # nothing is left
+        return []
+
+
+def _model_problems(document: Document, published: PublishedSpec) -> list[Problem]:
+    problems: dict[Problem, None] = {}
+    for key, table, name, row in published.rows():
+        place: Place = ("tables", key, "rows", name)
+        try:
+            table.model(row)
+        except ValidationError as error:
+            for loc, message in error_messages(error, ("model",)):
+                problems[Problem(_model_line(document, place, loc), message)] = None
+        except SpecError as error:
+            problems[Problem(document.where((*place, "model")), f"model: {error}")] = None
+    return list(problems)
+
+
+def _model_line(document: Document, place: Place, loc: Place) -> str:
+    """Return the line that set a part of a row's model: in the row, or in the table's base."""
+    changes = [part for part in document.lines if part[:-1] == (*place, "model")]
+    for change in reversed(changes):
+        keys = tuple(str(change[-1]).split("."))
+        if loc[: len(keys)] == keys:
+            return document.where((*change, *loc[len(keys) :]))
+        if keys[: len(loc)] == loc:
+            return document.where(change)
+    base: Place = (*place[:2], "base")
+    return document.where((*base, *loc)) if base in document.lines else document.where(place)
+
+
+def _reference_problems(document: Document, published: PublishedSpec) -> list[Problem]:
+    """Return the names that stand for nothing, and the caveats that nothing names."""
+    problems = []
+    used: set[str] = set()
+
+    def check(place: Place, kind: str, name: str | None, known: Mapping[str, Any]) -> None:
+        if name is not None and name not in known:
+            problems.append(Problem(document.where(place), unknown_name(kind, name, known)))
+
+    def check_part(place: Place, part: TableSpec | RowSpec, rows: Mapping[str, Any]) -> None:
+        check((*place, "baseline"), "row", part.baseline, rows)
+        for number, caveat in enumerate(part.caveats):
+            check((*place, "caveats", number), "caveat", caveat, published.caveats)
+        used.update(part.caveats)
+
+    for key, table in published.tables.items():
+        check_part(("tables", key), table, table.rows)
+        for name, row in table.rows.items():
+            place: Place = ("tables", key, "rows", name)
+            check_part(place, row, table.rows)
+            if row.variant is not None and row.ablation is None and table.ablation is None:
+                message = "variant: needs an ablation, here or in the table"
+                problems.append(Problem(document.where((*place, "variant")), message))
+            if row.ablation is not None and row.variant is None:
+                message = "ablation: changes nothing without a variant"
+                problems.append(Problem(document.where((*place, "ablation")), message))
+    for caveat in published.caveats:
+        if caveat not in used:
+            where = document.where(("caveats", caveat))
+            problems.append(Problem(where, f"caveats.{caveat}: no table and no row names it"))
+    return problems

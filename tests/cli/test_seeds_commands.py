@@ -1,0 +1,130 @@
+"""plan --power and run --until-decided: what seeds can show, and seeds only where they are needed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny import TINY, fake_outcome
+
+from ema_lab.experiments.store import RunStore
+
+THREE = TINY.replace("seeds: [0, 1]", "seeds: [0, 1, 2]") + "  eca: {model.attention: eca}\n"
+NOISE = [0.03, -0.05, 0.02, 0.06, -0.04, 0.01, -0.02, 0.05, -0.06, 0.04, -0.01, 0.03]
+GAIN = {"none": 0.0, "se": 1.0, "eca": 0.0}
+
+
+def outcome(spec):
+    """SE is one point better; ECA is not."""
+    name = spec.model.attention.name
+    noise = NOISE[(spec.seed * (1 + len(name))) % len(NOISE)]
+    metrics = {"top1": 90.0 + spec.seed + GAIN[name] + noise, "loss": 0.5}
+    return replace(fake_outcome(spec), metrics=metrics)
+
+
+@pytest.fixture
+def three(folder):
+    Path("ablations/tiny.yaml").write_text(THREE)
+
+
+class TestUntilDecided:
+    words = ("run", "tiny", "--until-decided", "--workers", "1", "--device", "cpu")
+
+    def test_seeds_are_added_only_where_the_comparison_is_open(self, command, three, fake_training):
+        trained = fake_training(outcome)
+        answer = command(*self.words, "--max-seeds", "8", "--json")
+        assert answer.code == 0
+        rows = {row["variant"]: row for row in json.loads(answer.out)}
+        assert rows["se"]["decision"] == "better"
+        assert rows["eca"]["decision"] == "open"
+        assert 3 < rows["se"]["n"] < 8
+        assert rows["eca"]["n"] == 8
+        assert rows["se"]["low"] < 1.0 < rows["se"]["high"]
+        assert len(trained) == len(set(trained)) == 8 + 8 + rows["se"]["n"]
+        assert "1 of 2 comparisons decided; 1 open" in answer.err
+        assert "at most 5 % chance of any false difference" in answer.err
+
+    def test_called_again_it_goes_on_from_the_records(self, command, three, fake_training):
+        trained = fake_training(outcome)
+        first = command(*self.words, "--max-seeds", "6", "--json")
+        count = len(trained)
+        assert command(*self.words, "--max-seeds", "6", "--json").out == first.out
+        assert len(trained) == count
+        more = command(*self.words, "--max-seeds", "9", "--json")
+        assert len(trained) == count + 2 * 3
+        assert {row["variant"]: row["n"] for row in json.loads(more.out)}["eca"] == 9
+        store = RunStore("runs")
+        seeds = sorted(store.spec(run_id).seed for run_id in trained)
+        assert seeds[-1] == 8  # they count on from the file's
+
+    def test_a_margin_closes_what_does_not_matter(self, command, three, fake_training):
+        fake_training(outcome)
+        answer = command(*self.words, "--margin", "0.5", "--json")
+        rows = {row["variant"]: row for row in json.loads(answer.out)}
+        assert rows["eca"]["decision"] == "equal"
+        assert rows["eca"]["n"] < 20
+        assert -0.5 < rows["eca"]["low"] < rows["eca"]["high"] < 0.5
+
+    def test_a_failed_run_adds_no_seeds(self, command, three, fake_training):
+        def fails(spec):
+            if spec.model.attention.name == "eca":
+                raise RuntimeError("no")
+            return outcome(spec)
+
+        trained = fake_training(fails)
+        assert command(*self.words, "--max-seeds", "5").code == 1
+        assert max(RunStore("runs").spec(run_id).seed for run_id in trained) == 2
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--max-seeds", "5"], "--max-seeds changes nothing without --until-decided"),
+            (["--until-decided", "--max-seeds", "2"], "has 3 seeds already, got 2"),
+            (["--until-decided", "--metric", "top2"], "no metric is named 'top2'"),
+            (["--until-decided", "--only", "variant=se"], "se of tiny has none"),
+            (["--until-decided", "--only", "variant=none"], "no row to compare"),
+            (["--until-decided", "--smoke"], "--smoke decides nothing"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, command, three, tree, words, message):
+        before = tree()
+        answer = command("run", "tiny", *words)
+        assert answer.code == 2
+        assert message in answer.err
+        assert tree() == before
+
+
+class TestPower:
+    def test_the_spread_comes_from_finished_runs(self, command, three, trained):
+        trained(train=lambda spec, job: outcome(spec))
+        answer = command("plan", "tiny", "--power", "--json")
+        rows = {row["seeds"]: row for row in json.loads(answer.out)}
+        assert list(rows) == [3, 5, 10, 20]
+        assert rows[3]["detectable"] > rows[5]["detectable"] > rows[20]["detectable"] > 0
+        assert rows[5]["detectable_holm"] > rows[5]["detectable"]
+        assert "pooled over finished runs, 4 degrees of freedom" in answer.err
+        assert "with 3 seeds you can see" in answer.err
+
+    def test_or_is_given_before_any_run(self, command, three, tree):
+        before = tree()
+        words = ("plan", "tiny", "--power", "--std", "0.4", "--difference", "0.5", "--difference", "2")
+        answer = command(*words)
+        assert answer.code == 0
+        assert "with 3 seeds you can see 1.31 points; for 0.5 you need 8 seeds; for 2 you need 3 seeds" in (
+            answer.err
+        )
+        assert tree() == before
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--power"], "no row of tiny has two finished seeds"),
+            (["--std", "0.4"], "--std changes nothing without --power"),
+            (["--power", "--std", "0"], "--std must be above zero"),
+            (["--power", "--std", "1", "--metric", "x"], "no metric is named 'x'"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_refused(self, command, three, words, message):
+        answer = command("plan", "tiny", *words)
+        assert answer.code == 2
+        assert message in answer.err

@@ -1,0 +1,354 @@
+"""Tables of every kind from made-up results, and the keys of a report that shape them."""
+
+import json
+
+import pytest
+from made_up import BASE, fill, report
+from pydantic import ValidationError
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.costs import CostCache
+from ema_lab.reports.files import report_files
+from ema_lab.reports.render import flat_records, render_markdown, render_text, table_data
+from ema_lab.reports.table import Flag, Mark
+from ema_lab.specs.report import ReportSpec
+
+NOISE = [0.00, 0.07, -0.05, 0.11, 0.02, -0.08, 0.04]
+GRID = """\
+seeds: [0, 1, 2, 3, 4]
+baseline: none
+variants:
+  none: {model.attention: none}
+  ema:
+    model.attention: ema
+    axes: {model.attention.groups: [4, 8], model.placement.after: [block_end, stage_end]}
+"""
+FACTORS = ["model.attention.groups", "model.placement.after"]
+PARTS = """\
+seeds: [0, 1, 2, 3, 4, 5]
+without:
+  no attention: {model.attention: none}
+  no local branch: {model.attention.local_branch: false}
+"""
+PARTS_BASE = BASE.replace("placement:", "attention: ema, placement:")
+TWO = """\
+seeds: [0, 1, 2, 3]
+baseline: none
+variants: {none: {model.attention: none}, se: {model.attention: se}}
+"""
+
+
+def grid_score(cell):
+    values = dict(cell.own_axes)
+    wide, late = values.get(FACTORS[0]) == 8, values.get(FACTORS[1]) == "stage_end"
+    noise = NOISE[cell.seed * (1 + wide + 2 * late) % 7]
+    return 80 + 1.0 * wide + 2.0 * late + cell.seed + noise
+
+
+def texts(table):
+    return {row.key: [cell.plain for cell in row.cells] for row in table.rows}
+
+
+class TestGrid:
+    def test_a_place_for_each_pair_of_levels_and_the_effects_of_both(self, tmp_path):
+        store = fill(tmp_path, "g", GRID, grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        grid, effects = report(tmp_path, store, **keys).tables
+        assert grid.header == ("groups \\ after", "block_end", "stage_end")
+        assert [row.name for row in grid.rows] == ["4", "8"]
+        assert grid.rows[1].cells[1].value == pytest.approx(85 + (0 + 0.02 - 0.05 - 0.08 + 0.07) / 5)
+        assert [row.key for row in effects.rows] == [
+            "groups 8 vs 4",
+            "after stage_end vs block_end",
+            "groups 8 vs 4 × after stage_end vs block_end",
+        ]
+        means = [row.cells[0].value for row in effects.rows]
+        assert means == pytest.approx([1.0, 2.0, 0.0], abs=0.1)
+        assert effects.rows[1].cells[1].p < 0.05 < effects.rows[2].cells[1].p
+        assert len(effects.rows[0].cells[0].run_ids) == 20
+
+    def test_differences_to_the_baseline_where_asked(self, tmp_path):
+        store = fill(tmp_path, "g", GRID, grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        grid = report(tmp_path, store, cells="delta", **keys).tables[0]
+        assert grid.rows[1].cells[1].value == pytest.approx(3.0, abs=0.1)
+        assert len(grid.rows[1].cells[1].baseline_run_ids) == 5
+        assert not any("marked as the best" in note for note in grid.notes)
+
+    def test_a_product_with_a_hole_shows_it_and_estimates_no_effects(self, tmp_path):
+        def score(cell):
+            axes = dict(cell.own_axes)
+            return None if axes.get(FACTORS[0]) == 8 and axes[FACTORS[1]] == "stage_end" else 80.0 + cell.seed
+
+        store = fill(tmp_path, "g", GRID, score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        [grid] = report(tmp_path, store, **keys).tables
+        assert grid.rows[1].cells[1].text is None
+        assert Flag.HOLE in grid.rows[1].cells[1].flags
+        assert any("No effects are estimated" in note for note in grid.notes)
+
+    def test_rows_that_share_a_place_or_have_no_level_are_refused(self, tmp_path):
+        store = fill(tmp_path, "g", GRID, grid_score)
+        with pytest.raises(SpecError, match="the row 'none' has no such key; choose rows by `only`"):
+            report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS)
+        with pytest.raises(SpecError, match=r"has the rows .*; choose one by `only`"):
+            report(tmp_path, store, kind="grid", ablation="g", factors=["variant", FACTORS[1]])
+
+
+class TestLeaveOneOut:
+    @pytest.fixture
+    def store(self, tmp_path):
+        means = {"full": 92.0, "no attention": 90.0}
+        return fill(
+            tmp_path,
+            "w",
+            PARTS_BASE + PARTS,
+            lambda cell: means.get(cell.variant, 91.0) + cell.seed + NOISE[(cell.seed + len(cell.row)) % 7],
+        )
+
+    def test_check_marks_say_what_is_on(self, tmp_path, store):
+        keys = {"kind": "leave_one_out", "ablation": "w", "columns": ["top1", "wilcoxon"]}
+        [table] = report(tmp_path, store, **keys).tables
+        assert table.header == ("Variant", "attention", "local branch", "Top-1 (%)", "Wilcoxon p")
+        checks = {row.key: [cell.text for cell in row.cells[:2]] for row in table.rows}
+        assert checks == {"full": ["✓", "✓"], "no attention": ["–", "✓"], "no local branch": ["✓", "–"]}
+        assert table.rows[0].cells[2].mark is Mark.BEST
+        assert table.rows[2].cells[2].mark is Mark.SECOND
+        assert table.rows[1].cells[3].p == pytest.approx(2 * 2 / 2**6)
+
+    def test_a_part_may_be_off_in_several_rows(self, tmp_path, store):
+        parts = {"any": ["no attention"], "local": ["no attention", "no local branch"]}
+        keys = {"kind": "leave_one_out", "ablation": "w", "columns": ["top1"]}
+        [table] = report(tmp_path, store, parts=parts, **keys).tables
+        assert [row.cells[1].text for row in table.rows] == ["✓", "–", "–"]
+        with pytest.raises(SpecError, match="parts: no row is named 'no atention'"):
+            report(tmp_path, store, parts={"any": ["no atention"]}, **keys)
+
+
+class TestDataSets:
+    def test_a_column_for_each_ablation_and_wins_over_them(self, tmp_path):
+        gain = {"a": 1.0, "b": 0.0, "c": -1.0}
+        for name in gain:
+            text = BASE.replace("{name: synthetic}", f"{{name: synthetic, train_images: {ord(name)}}}") + TWO
+            store = fill(
+                tmp_path,
+                name,
+                text,
+                lambda cell, name=name: (
+                    80 + cell.seed + (gain[name] + NOISE[cell.seed]) * (cell.variant == "se")
+                ),
+            )
+        keys = {"kind": "datasets", "ablations": {"A": "a", "B": "b", "C": "c"}}
+        [table] = report(tmp_path, store, **keys).tables
+        assert table.header == ("Variant", "A (%)", "B (%)", "C (%)", "W/T/L")
+        assert texts(table)["se"][3] == "1/1/1"
+        assert texts(table)["none"][3] == "baseline"
+        assert [cell.mark for cell in table.rows[1].cells[:3]] == [Mark.BEST, None, None]
+        assert any("No row is marked as the best in B (%)" in note for note in table.notes)
+        assert len(table.rows[1].cells[3].run_ids) == 12
+
+    def test_one_ablation_with_an_axis_of_data_sets(self, tmp_path):
+        text = TWO + "axes: {data.train_images: [40, 80]}\n"
+        store = fill(tmp_path, "d", text, lambda cell: 80.0 + cell.seed + (cell.variant == "se"))
+        keys = {"kind": "datasets", "ablation": "d", "factors": ["data.train_images"]}
+        [table] = report(tmp_path, store, **keys).tables
+        assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L")
+        assert [row.key for row in table.rows] == ["none", "se"]
+
+    def test_a_row_that_a_data_set_does_not_have_is_a_hole(self, tmp_path):
+        fill(tmp_path, "a", TWO, lambda cell: 80.0 + cell.seed)
+        store = fill(tmp_path, "b", TWO.replace("se:", "eca:").replace(" se}", " eca}"), lambda cell: 81.0)
+        [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
+        assert texts(table)["eca"][0] == "n/a"
+        assert texts(table)["eca"][2] == "0/1/0 (1 of 2)"
+
+
+class TestKeys:
+    @pytest.fixture
+    def store(self, tmp_path):
+        scores = {"none": 90.0, "se": 91.0}
+        return fill(
+            tmp_path,
+            "s",
+            TWO,
+            lambda cell: scores[cell.variant] + cell.seed + NOISE[(cell.seed + len(cell.variant)) % 7],
+        )
+
+    def table(self, tmp_path, store, **keys):
+        [table] = report(tmp_path, store, ablation="s", **keys).tables
+        return table
+
+    def test_every_comparison_has_its_column(self, tmp_path, store):
+        columns = ["top1", "n", "delta", "p", "wilcoxon", "effect", "detectable"]
+        table = self.table(tmp_path, store, columns=columns)
+        row = texts(table)["se"]
+        assert row[1] == "4"
+        assert row[4] == "untested (n=4: cannot reach 0.05)"
+        assert float(row[6]) == pytest.approx(table.rows[1].cells[6].value, abs=0.01)
+        for sign in ("Δ:", "p (Top-1)", "Wilcoxon p", "g (Top-1)", "Detectable"):
+            assert any(note.startswith(sign) for note in table.notes)
+
+    def test_n_may_stand_in_the_caption(self, tmp_path, store):
+        table = self.table(tmp_path, store, counts="caption", columns=["top1"])
+        assert "n=" not in texts(table)["se"][0]
+        assert "n = 4 unless a cell says otherwise." in table.notes
+
+    @pytest.mark.parametrize(
+        ("spread", "words", "half"),
+        [
+            ("std", "sample standard deviation", 1.2704),
+            ("se", "standard error", 1.2704 / 2),
+            ("interval", "half of the 95 % t interval", 3.182446 * 1.2704 / 2),
+            ("bootstrap", "below 20 seeds", 3.182446 * 1.2704 / 2),
+        ],
+    )
+    def test_the_kind_of_spread_is_named(self, tmp_path, store, spread, words, half):
+        table = self.table(tmp_path, store, spread=spread, columns=["top1"])
+        assert words in table.notes[0]
+        assert table.rows[1].cells[0].spread == pytest.approx(half, abs=2e-3)
+
+    def test_rows_are_chosen_and_ordered(self, tmp_path, store):
+        assert [row.key for row in self.table(tmp_path, store, order="metric").rows] == ["se", "none"]
+        assert [row.key for row in self.table(tmp_path, store, rows=["se"]).rows] == ["se"]
+        table = self.table(tmp_path, store, only={"variant": "se"})
+        assert table.rows[0].cells[1].n == 4  # the baseline is known though it is not shown
+        with pytest.raises(SpecError, match="rows: no row is named 'sea'"):
+            self.table(tmp_path, store, rows=["sea"])
+        with pytest.raises(SpecError, match="only: no cell has"):
+            self.table(tmp_path, store, only={"variant": "eca"})
+
+    def test_another_baseline(self, tmp_path, store):
+        table = self.table(tmp_path, store, baseline="se")
+        assert texts(table)["se"][1] == "baseline"
+        assert table.rows[0].cells[1].value == pytest.approx(-1.0, abs=0.2)
+        with pytest.raises(SpecError, match="baseline: no variant is named 'sea'"):
+            self.table(tmp_path, store, baseline="sea")
+
+    def test_footnotes_are_numbered_where_they_belong(self, tmp_path, store):
+        table = self.table(tmp_path, store, footnotes={"se": "Reduction 16."})
+        assert "se¹" in render_text(table)
+        assert "¹ Reduction 16." in render_markdown(table)
+
+    def test_ranks_can_be_left_out(self, tmp_path, store):
+        assert self.table(tmp_path, store).rows[1].cells[0].mark is Mark.BEST
+        assert self.table(tmp_path, store, rank=False).rows[1].cells[0].mark is None
+        text = render_text(self.table(tmp_path, store))
+        assert "**92.50 ± 1.27** (n=4)" in text
+        assert "Bold: better than every other row" in text
+
+
+def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
+    text = TWO + "axes: {recipe.epochs: [1, 2]}\n"
+
+    def score(cell):
+        epochs = dict(cell.axes)["recipe.epochs"]
+        gain = (cell.variant == "se") * (1.0 if epochs == 2 else 0.0)
+        return 80.0 + 5 * epochs + cell.seed + gain + NOISE[(cell.seed + len(cell.variant)) % 7] / 10
+
+    store = fill(tmp_path, "s", text, score)
+    [table] = report(tmp_path, store, ablation="s", group="recipe.epochs").tables
+    assert [(row.group, row.name) for row in table.rows] == [
+        ("1", "none"),
+        ("1", "se"),
+        ("2", "none"),
+        ("2", "se"),
+    ]
+    assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, None, Mark.BEST]
+    lines = render_markdown(table).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[4:8]] == ["1", "", "2", ""]
+    assert [record["group"] for record in flat_records(table)] == ["1", "1", "2", "2"]
+
+
+def test_every_cell_of_the_json_lists_its_runs(tmp_path):
+    store = fill(tmp_path, "s", TWO, lambda cell: 80.0 + cell.seed if cell.seed else None)
+    built = report(tmp_path, store, ablation="s")
+    data = json.loads(report_files(built)["report.json"])
+    assert data["tables"] == [table_data(built.tables[0])]
+    none, se = data["tables"][0]["rows"]
+    top1, delta, parameters, _ = se["cells"]
+    assert len(top1["run_ids"]) == top1["n"] == 3
+    assert top1["expected"] == 4
+    assert len(top1["missing_run_ids"]) == 1
+    assert top1["flags"] == ["missing"]
+    assert top1["values"] == [81.0, 82.0, 83.0]
+    assert delta["baseline_run_ids"] == none["cells"][0]["run_ids"]
+    assert parameters["value"] == 12_345
+    for run_id, value in zip(top1["run_ids"], top1["values"], strict=True):
+        assert store.record(run_id).metrics["top1"] == value
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"kind": "grid", "ablation": "x"}, "factors: is needed by the kind grid"),
+        ({"kind": "datasets"}, "ablations: is needed"),
+        ({"kind": "main"}, "ablation: is needed"),
+        ({"ablation": "x", "factors": ["a", "b"]}, "factors: changes nothing"),
+        ({"ablation": "x", "cells": "delta"}, "cells: changes nothing"),
+        ({"ablation": "x", "parts": {"a": ["b"]}}, "parts: changes nothing"),
+        ({"ablation": "x", "ablations": {"a": "b"}}, "ablations: changes nothing"),
+        ({"ablation": "x", "order": "metric", "rows": ["a"]}, "order: changes nothing"),
+        ({"kind": "grid", "ablation": "x", "factors": ["a", "b"], "columns": ["top1"]}, "columns: changes"),
+        ({"ablation": "x", "columns": ["top2"]}, "no column is named 'top2'"),
+        ({"ablation": "x", "metric": "top2"}, "no metric is named 'top2'"),
+    ],
+)
+def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):
+    with pytest.raises(ValidationError) as caught:
+        ReportSpec.model_validate({"name": "r", **keys})
+    [error] = caught.value.errors()
+    assert words in f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+class TestLatency:
+    HOW = {"what": "latency", "mode": "inference", "batch": 8, "rounds": 8, "device": "cpu: x"}
+    COLUMNS = ["latency", "latency_ratio", "parameters"]
+
+    def keep(self, folder, milliseconds, *, variants=("se",), versions="2", **how):
+        """Keep times as `ema-lab cost --latency` does."""
+        cells = {cell.variant: cell for cell in load_ablation(folder / "s.yaml").cells}
+        cache = CostCache(folder / "runs", {"torch": versions})
+        ratio = {"ratio": milliseconds / 10, "ratio_low": 1.1, "ratio_high": 1.3}
+        for name in variants:
+            pair = (cells[name].spec, cells["none"].spec)
+            kept = {"baseline_ms": 10.0, "ms": milliseconds, **ratio}
+            cache.get(pair, {"threads": "2 threads", **self.HOW, **how}, lambda kept=kept: kept)
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        text = TWO.replace(
+            "se: {model.attention: se}", "se: {model.attention: se}, ca: {model.attention: ca}"
+        )
+        return fill(tmp_path, "s", text, lambda cell: 80.0 + cell.seed)
+
+    def test_kept_times_have_columns_and_a_note(self, tmp_path, store):
+        self.keep(tmp_path, 12.0)
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["none"][:2] == ["baseline", "baseline"]
+        assert texts(table)["se"][:2] == ["12.00", "1.20 [1.10, 1.30]"]
+        assert texts(table)["ca"][:2] == ["n/a", "n/a"]
+        [note] = [note for note in table.notes if note.startswith("Latency")]
+        assert "8 images (inference, fp32, cpu: x, 2 threads)" in note
+        [_, se, _] = flat_records(table)
+        assert (se["latency"], se["latency_ratio"], se["latency_ratio_high"]) == (12.0, 1.2, 1.3)
+
+    def test_times_of_several_devices_are_never_mixed(self, tmp_path, store):
+        self.keep(tmp_path, 12.0, variants=("se", "ca"))
+        self.keep(tmp_path, 3.0, device="cuda: y")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert [texts(table)[name][0] for name in ("se", "ca")] == ["12.00", "12.00"]
+
+    def test_times_of_another_source_are_left_out(self, tmp_path, store, monkeypatch):
+        self.keep(tmp_path, 12.0)
+        monkeypatch.setattr("ema_lab.experiments.costs.syntax_hash", lambda source: "another")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["se"][0] == "n/a"
+        assert "Latency: nothing is measured yet; ema-lab cost --latency measures it." in table.notes
+
+    def test_damaged_files_are_none(self, tmp_path, store):
+        self.keep(tmp_path, 12.0)
+        (tmp_path / "runs" / ".costs" / "0.json").write_text("{")
+        (tmp_path / "runs" / ".costs" / "1.json").write_text("[1]")
+        [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
+        assert texts(table)["se"][0] == "12.00"
