@@ -16,7 +16,7 @@ from ema_lab.experiments.source import Sources, syntax_hash
 from ema_lab.experiments.store import write_json
 from ema_lab.specs.run import RunSpec
 
-_COST = Path(__file__).resolve().parents[1] / "cost"
+_PACKAGE = Path(__file__).resolve().parents[1]
 FOLDER = ".costs"
 
 
@@ -62,7 +62,8 @@ class CostCache:
             "models": [spec.model_key for spec in specs],
             "source": parts,
             "counting": [
-                syntax_hash(path.read_text(encoding="utf-8")) for path in sorted(_COST.glob("*.py"))
+                syntax_hash(path.read_text(encoding="utf-8"))
+                for path in (*sorted(_PACKAGE.glob("cost/*.py")), _PACKAGE / "measurement.py")
             ],
             "versions": dict(self.versions),
             "how": dict(how),
