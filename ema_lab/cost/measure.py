@@ -23,6 +23,9 @@ CONVENTIONS = {
     "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products and norms",
     "all": "those, and one operation per element of each step of element-wise functions, poolings and sums",
 }
+ACTIVATIONS = (
+    "activations: elements that convolutions, linear layers and matrix products write, for one image"
+)
 KEYS = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
 
 
