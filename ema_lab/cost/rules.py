@@ -7,7 +7,10 @@ A rule takes an operator's inputs and outputs, as torch.jit traces them, and ret
   `fvcore`;
 * `other`: one operation for each output element of an element-wise function, and for each input element
   of a mean, sum or maximum; a function that is a short formula costs what the formula does (SiLU is a
-  sigmoid and a product: two); with the two above, the convention `all`.
+  sigmoid and a product: two); with the two above, the convention `all`;
+* `thop`: what thop counted in the years of these papers (0.0.31): convolutions with their biases, linear
+  layers, and two for each element of a batch norm. The pooling layers that it also counted are left out:
+  it saw them in one spelling only.
 
 What only moves or names data costs nothing. An operator without a rule is uncounted.
 """
@@ -103,7 +106,11 @@ def _norms() -> dict[str, Rule]:
 
 def _norm(name: str, handle: Callable[..., Any]) -> Rule:
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
-        return Counter({f"norm {name.removeprefix('aten::')}": int(handle(inputs, outputs))})
+        work = int(handle(inputs, outputs))
+        found = Counter({f"norm {name.removeprefix('aten::')}": work})
+        if name == "aten::batch_norm":
+            found["thop"] = 2 * elements(outputs[0])
+        return found
 
     return rule
 
@@ -156,7 +163,11 @@ def _fft(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
 def _product(name: str, count: Callable[[Sequence[Any], Sequence[Any]], int]) -> Rule:
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
         work = count(inputs, outputs)
-        return Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
+        found = Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
+        if name in SEEN_BY_THOP:
+            has_bias = name != "linear" and shape(inputs[2]) is not None
+            found["thop"] = work + (elements(outputs[0]) if has_bias else 0)
+        return found
 
     return rule
 
@@ -194,6 +205,7 @@ PRODUCTS: Mapping[str, Callable[[Sequence[Any], Sequence[Any]], int]] = {
     "baddbmm": _rows_times_columns(1),
     "tensordot": _tensordot,
 }
+SEEN_BY_THOP = ("_convolution", "_convolution_mode", "linear")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
