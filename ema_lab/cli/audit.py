@@ -188,5 +188,7 @@ def _with_operations(
     costs = dict(parameters)
     for place, spec in specs.items():
         counted = cache.get((spec,), {"what": "count"}, partial(run_cost, spec))
-        costs[place] = {k: n for k, n in counted.items() if isinstance(n, int)} | parameters[place]
+        scaled = published.tables[place[0]].scaled
+        macs = {k: scaled(n) for k, n in counted.items() if k.startswith("macs") and isinstance(n, int)}
+        costs[place] = macs | parameters[place]
     return costs

@@ -9,8 +9,8 @@ A rule takes an operator's inputs and outputs, as torch.jit traces them, and ret
   of a mean, sum or maximum; a function that is a short formula costs what the formula does (SiLU is a
   sigmoid and a product: two); with the two above, the convention `all`;
 * `thop`: what thop counted in the years of these papers (0.0.31): convolutions with their biases, linear
-  layers, and two for each element of a batch norm. The pooling layers that it also counted are left out:
-  it saw them in one spelling only.
+  layers, two for each element of a batch norm, and the windows of average pooling with their divisions.
+  It saw layers only; here a mean over rows, columns or both counts as the layer that it replaces.
 
 What only moves or names data costs nothing. An operator without a rule is uncounted.
 """
@@ -37,9 +37,8 @@ PER_OUTPUT_ELEMENT = {
 }  # fmt: skip
 # One operation for each element of the input.
 REDUCTIONS = (
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-    "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "amin", "argmax", "argmin", "cumsum", "max", "mean",
-    "min", "prod", "sum",
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "amin", "argmax", "argmin",
+    "cumsum", "max", "min", "prod", "sum",
 )  # fmt: skip
 # Operations per element of the input: x - mean, square, sum; square, sum; max, x - max, exp, sum, division;
 # square, sum, division, scale.
@@ -47,6 +46,7 @@ PER_INPUT_ELEMENT = {
     "var": 3, "std": 3, "var_mean": 3, "std_mean": 3, "norm": 2, "linalg_vector_norm": 2, "frobenius_norm": 2,
     "softmax": 5, "log_softmax": 5, "logsumexp": 4, "rms_norm": 4,
 }  # fmt: skip
+MEANS = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "mean")
 POOLS = ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d")
 # Data are moved, repeated or named, or nothing happens in eval mode.
 FREE = (
@@ -86,6 +86,7 @@ def rules() -> dict[str, Rule | None]:
         found |= dict.fromkeys((name, f"{name}_"), _each_output(factor))
     for name, factor in {**dict.fromkeys(REDUCTIONS, 1), **PER_INPUT_ELEMENT}.items():
         found[name] = _each_input(factor)
+    found |= dict.fromkeys(MEANS, _mean)
     found |= dict.fromkeys(POOLS, _pool) | {f"{name}_with_indices": _pool for name in POOLS[3:]}
     found |= dict.fromkeys(FFTS, _fft)
     found |= {name: None for free in FREE for name in (free, f"{free}_")}
@@ -128,15 +129,26 @@ def uncounted(name: str) -> Rule:
     return lambda _inputs, outputs: Counter({f"uncounted {name}": sum(map(elements, outputs))})
 
 
+def _mean(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
+    """Count an operation for each element of the input; to thop, spatial means are average pooling."""
+    work, rank = elements(inputs[0]), len(shape(inputs[0]) or [])
+    is_layer = "mean" not in outputs[0].node().kind()
+    dims = [] if is_layer or len(inputs) < 2 else _numbers(inputs[1])
+    is_spatial = bool(dims) and all(dim is not None and dim % rank >= 2 for dim in dims)
+    return Counter({"other": work, "thop": work + elements(outputs[0]) if is_layer or is_spatial else 0})
+
+
 def _pool(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
     """Count an operation for each element of each window."""
     window = _numbers(inputs[1])
-    if None in window:  # it was computed from the image's size: windows that do not overlap
-        return Counter({"other": elements(inputs[0])})
     dimensions = len(shape(inputs[0]) or []) - 2
     sizes = [size or 1 for size in window]
     area = math.prod(sizes if len(sizes) > 1 else sizes * max(1, dimensions))
-    return Counter({"other": elements(outputs[0]) * area})
+    work = elements(outputs[0]) * area
+    if None in window:  # it was computed from the image's size: windows that do not overlap
+        work = elements(inputs[0])
+    is_average = "avg" in outputs[0].node().kind()
+    return Counter({"other": work, "thop": work + elements(outputs[0]) if is_average else 0})
 
 
 def _numbers(value: Any) -> list[int | None]:

@@ -5,7 +5,9 @@ pyramid pooling are those of v5.0. The layers follow their published description
 against the parameter counts that are known of them.
 
 A level L has 1 / 2^L of the image's resolution. `stage2` to `stage5` are the backbone's C3 blocks, a
-block each; `top_down` and `bottom_up` are those of the path aggregation, by level.
+block each; `top_down` and `bottom_up` are those of the path aggregation, by level. Attention that is
+inserted after a C3 block of YOLOv5xP2 is seen by its head too; in the authors' files the heads read the
+blocks before it, which changes no count.
 """
 
 import math

@@ -104,7 +104,9 @@ class TableSpec(Spec):
     """A table of the paper: what its rows share, and the rows by name.
 
     `base` is the model that the rows change, `relevant` the difference of an accuracy, in percentage
-    points, that runs must be able to detect before they can confirm a claim.
+    points, that runs must be able to detect before they can confirm a claim. `counted_at`: the image
+    size at which operations are counted, to be scaled to `image_size` by the number of pixels, where the
+    paper's tool did so.
     """
 
     title: Text
@@ -112,6 +114,7 @@ class TableSpec(Spec):
     source: str = ""
     classes: PositiveInt
     image_size: PositiveInt
+    counted_at: PositiveInt | None = None
     channels: PositiveInt = 3
     base: Mapping[str, Any] = {}
     baseline: str | None = None
@@ -140,10 +143,15 @@ class TableSpec(Spec):
         model = self.model(row)
         if model is None:
             return None
-        form = {"classes": self.classes, "channels": self.channels, "image_size": self.image_size}
+        size = self.counted_at or self.image_size
+        form = {"classes": self.classes, "channels": self.channels, "image_size": size}
         recipe = {"epochs": 1, "batch_size": 1, "optimizer": {"name": "sgd", "lr": 0.1}}
         data = {"name": "synthetic", **form}
         return RunSpec.model_validate({"model": model, "data": data, "recipe": recipe, "seed": 0})
+
+    def scaled(self, operations: int) -> int:
+        """Scale operations that were counted at `counted_at` to the table's image size."""
+        return operations * self.image_size**2 // (self.counted_at or self.image_size) ** 2
 
 
 class LeftOutSpec(Spec):
