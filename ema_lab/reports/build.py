@@ -18,6 +18,7 @@ from ema_lab.reports.grid_table import grid_tables
 from ema_lab.reports.naming import check_names, factor_value, short
 from ema_lab.reports.notes import latency_notes, notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
+from ema_lab.reports.sequential_cells import sequential_cells
 from ema_lab.reports.statistics import summarise
 from ema_lab.reports.table import ColumnKind, Table, TableCell, TableColumn, TableRow
 from ema_lab.specs.definition import find_definition
@@ -71,7 +72,12 @@ def build_table(
     rows = _ordered(spec, rows)
     columns = [table_column(key, spec, ablation) for key in spec.columns]
     groups = [_group(spec, row) for row in rows]
-    by_column = [column_cells(spec, rows, column, groups) for column in columns]
+    by_column = [
+        sequential_cells(spec, rows, column.key)
+        if spec.seeds == "decided" and column.key in ("delta", "p")
+        else column_cells(spec, rows, column, groups)
+        for column in columns
+    ]
     if spec.kind == "leave_one_out":
         checks = _check_columns(spec, rows)
         columns = [*checks, *columns]
@@ -203,6 +209,8 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     if spec.kind == "datasets" and not spec.ablation:
         return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation))
+    if spec.seeds == "decided":
+        ablation = ablation.with_found_seeds(store.folder_names())
     measured = chosen(spec, measure(ablation, store))
     missing = missing_runs(measured)
     if spec.kind == "grid":

@@ -7,7 +7,6 @@ from dataclasses import replace
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import (
     BOOTSTRAP_SEEDS,
-    PairedDifference,
     Summary,
     bootstrap_interval,
     effect_size,
@@ -20,6 +19,7 @@ from ema_lab.reports.statistics import (
 )
 from ema_lab.reports.statistics.power import detectable_difference
 from ema_lab.reports.table import Flag, Mark, SpreadKind, TableCell, TableColumn
+from ema_lab.reports.text import difference_text, p_text
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.report import ReportSpec
 
@@ -71,7 +71,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     difference = paired_difference([value for _, value in found])
@@ -86,13 +86,6 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         low=None if single else difference.low,
         high=None if single else difference.high,
     )
-
-
-def difference_text(difference: PairedDifference, digits: int) -> str:
-    """Return a mean difference and its interval, where it has one, each with its sign."""
-    if math.isnan(difference.low):
-        return f"{difference.mean:+.{digits}f}"
-    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
 
 
 def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
@@ -125,12 +118,12 @@ def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[T
 
 def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     if math.isnan(p):
         return replace(cell, text="untested", count=why)
-    return replace(cell, text="< 0.001" if p < 0.001 else f"{p:.3f}", value=p, p=p)
+    return replace(cell, text=p_text(p), value=p, p=p)
 
 
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
@@ -138,7 +131,7 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     effect = effect_size([value for _, value in found])
@@ -152,7 +145,7 @@ def detectable_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     summary = summarise([value for _, value in found])
@@ -210,7 +203,7 @@ def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
     )
 
 
-def _compared(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
+def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return the like for a comparison with the baseline: both sides count."""
     cell = _cell(row, found)
     flags = set(cell.flags)
@@ -281,4 +274,6 @@ def column_cells(
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
+    if spec.seeds == "decided":
+        return cells  # a rank would need a number of seeds that is fixed beforehand
     return ranked(cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

@@ -70,6 +70,14 @@ def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]
         "over the rows; below six pairs it cannot reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
+    if spec.seeds == "decided":
+        said["delta"] = (
+            f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
+            "decided (at most a limit); its always-valid 95 % interval holds for all rows at once."
+        )
+        said["p"] = (
+            f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
+        )
     said["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
         "seeds finds with 80 % power at 5 %, given the spread of this row's differences."
@@ -112,7 +120,7 @@ def rank_notes(
         notes.append(f"Bold: {words} ({test}).")
     if Mark.TIE in marks:
         notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}).")
-    if spec.rank and (all_tie(cells) if undecided is None else undecided):
+    if spec.rank and spec.seeds == "file" and (all_tie(cells) if undecided is None else undecided):
         notes.append(f"No row is marked as the best in {label}: no test tells it apart ({test}).")
     return notes
 

@@ -57,6 +57,8 @@ class ReportSpec(Spec):
         group: A key (an axis, or any key of a run) whose value gathers rows.
         cells: What a grid and a table of data sets show: the metric, or its difference to the baseline.
         parts: For leave_one_out, the rows in which each part is off; by default each row is without its own.
+        seeds: `file`: those of the ablation. `decided`: also those that `run --until-decided` has added;
+            `delta` and `p` are then always-valid, and no row is ranked.
         spread: What follows ±: sample standard deviation, standard error, or half the 95 % t interval;
             `bootstrap` (an interval, from 20 seeds on).
         counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
@@ -85,6 +87,7 @@ class ReportSpec(Spec):
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
     parts: Mapping[str, Words] = {}
+    seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
@@ -111,6 +114,7 @@ class ReportSpec(Spec):
             "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
             "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
             "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
@@ -121,6 +125,10 @@ class ReportSpec(Spec):
         for key, is_vain in vain.items():
             if is_vain:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
+        for column in ("wilcoxon", "detectable"):
+            if self.seeds == "decided" and column in self.columns:
+                rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
+                raise invalid("report", rule, "seeds")
         return self
 
     @property
