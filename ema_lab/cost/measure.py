@@ -1,6 +1,7 @@
 """Parameters and multiply-adds of a model."""
 
 import copy
+import itertools
 import logging
 import warnings
 from collections import Counter
@@ -36,9 +37,9 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
         channels: Channels of the image.
 
     Returns:
-        `parameters`, `parameters_without_norm` (no weight or bias of a normalisation layer) and
-        `parameters_trainable`; `macs_matmul`, `macs` and `macs_all` (see `CONVENTIONS`: the second is
-        fvcore's, without average pooling, which it counts in one spelling only); `activations`, the
+        The parameters, as `count_parameters` names them; `macs_matmul`, `macs` and `macs_all` (see
+        `CONVENTIONS`: the second is fvcore's, without average pooling, which it counts in one spelling
+        only) and `macs_thop` (as thop 0.0.31 counted, see `ema_lab.cost.rules`); `activations`, the
         elements that convolutions, linear layers and matrix products write; `uncounted`, the operators
         that no rule counts, each with an estimate of one operation per output element.
 
@@ -60,7 +61,13 @@ def measure_layers(
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Return the parameters: all, without those of norms, trainable; works on the meta device too."""
+    """Return the number of a model's parameters; works on the meta device too.
+
+    Returns:
+        `parameters`; `parameters_without_norm`, no weight or bias of a normalisation layer;
+        `parameters_trainable`; `parameters_fused`, with each batch norm that directly follows a
+        convolution without bias made that convolution's bias, as for deployment.
+    """
     norm = sum(
         p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
     )
@@ -70,7 +77,19 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
         "parameters": parameters,
         "parameters_without_norm": parameters - norm,
         "parameters_trainable": sum(parameter.numel() for parameter in every if parameter.requires_grad),
+        "parameters_fused": parameters - sum(map(_fused, model.modules())),
     }
+
+
+def _fused(module: nn.Module) -> int:
+    """Return how many parameters a module's own convolutions save by taking in the norms after them."""
+    pairs = itertools.pairwise(module.children())
+    return sum(
+        norm.num_features
+        for conv, norm in pairs
+        if isinstance(conv, nn.Conv2d) and conv.bias is None and isinstance(norm, nn.BatchNorm2d)
+        if norm.affine and norm.num_features == conv.out_channels
+    )
 
 
 def _summary(counted: Mapping[str, int]) -> dict[str, Any]:
@@ -85,6 +104,7 @@ def _summary(counted: Mapping[str, int]) -> dict[str, Any]:
         "macs": product + norm,
         "macs_matmul": product,
         "macs_all": product + norm + other,
+        "macs_thop": kinds["thop"],
         "activations": kinds["activations"],
         "uncounted": dict(sorted(unknown.items())),
     }

@@ -6,7 +6,10 @@ A rule takes an operator's inputs and outputs, as torch.jit traces them, and ret
 * `norm`: what fvcore counts besides those (normalisations, upsampling): with `product`, the convention
   `fvcore`;
 * `other`: one operation for each output element of an element-wise function, and for each input element
-  of a mean, sum or maximum; with the two above, the convention `all`.
+  of a mean, sum or maximum; with the two above, the convention `all`;
+* `thop`: what thop counted in the years of these papers (0.0.31): convolutions with their biases, linear
+  layers, and two for each element of a batch norm. The pooling layers that it also counted are left out:
+  it saw them in one spelling only.
 
 What only moves or names data costs nothing. An operator without a rule is uncounted.
 """
@@ -16,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-Kind = Literal["product", "norm", "other", "activations", "missed", "uncounted"]
+Kind = Literal["product", "norm", "other", "activations", "missed", "thop", "uncounted"]
 Rule = Callable[[Sequence[Any], Sequence[Any]], "Counter[str]"]
 
 # One operation for each element of the output.
@@ -96,7 +99,11 @@ def _norms() -> dict[str, Rule]:
 
 def _norm(name: str, handle: Callable[..., Any]) -> Rule:
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
-        return Counter({f"norm {name.removeprefix('aten::')}": int(handle(inputs, outputs))})
+        work = int(handle(inputs, outputs))
+        found = Counter({f"norm {name.removeprefix('aten::')}": work})
+        if name == "aten::batch_norm":
+            found["thop"] = 2 * elements(outputs[0])
+        return found
 
     return rule
 
@@ -152,6 +159,9 @@ def _product(name: str, count: Callable[[Sequence[Any], Sequence[Any]], int]) ->
         found = Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
         if name in WITH_VECTORS and any(len(shape(value) or []) == 1 for value in inputs[:2]):
             found["missed"] = work
+        if name in SEEN_BY_THOP:
+            has_bias = name != "linear" and shape(inputs[2]) is not None
+            found["thop"] = work + (elements(outputs[0]) if has_bias else 0)
         return found
 
     return rule
@@ -186,6 +196,7 @@ PRODUCTS: Mapping[str, Callable[[Sequence[Any], Sequence[Any]], int]] = {
     "baddbmm": _rows_times_columns(1),
     "tensordot": _tensordot,
 }
+SEEN_BY_THOP = ("_convolution", "_convolution_mode", "linear")
 WITH_VECTORS = ("matmul", "mv", "dot")  # torch's counter does not see products with a vector
 
 

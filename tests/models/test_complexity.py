@@ -89,11 +89,9 @@ def test_every_resnet_has_its_measured_parameters(make_spec, row):
 
 
 def check_parameters(spec, row):
-    assert count_parameters(build_model(spec, device="meta")) == {
-        "parameters": row["params"],
-        "parameters_without_norm": row["params"] - row["norm_params"],
-        "parameters_trainable": row["params"],
-    }
+    counted = count_parameters(build_model(spec, device="meta"))
+    assert counted["parameters"] == counted["parameters_trainable"] == row["params"]
+    assert counted["parameters_without_norm"] == row["params"] - row["norm_params"]
 
 
 def check_macs(spec, total, products, by_operator):
@@ -105,7 +103,11 @@ def check_macs(spec, total, products, by_operator):
     assert cost["uncounted"] == {}
 
 
-@pytest.mark.parametrize("row", slowly(MEASURED["resnet_cifar"], fast=is_of_the_paper), ids=row_name)
+@pytest.mark.parametrize(
+    "row",
+    slowly([row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row], fast=is_of_the_paper),
+    ids=row_name,
+)
 def test_every_resnet_has_its_measured_macs(make_spec, row):
     model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
     spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
