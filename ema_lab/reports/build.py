@@ -15,7 +15,7 @@ from ema_lab.reports.audit_table import audit_tables
 from ema_lab.reports.cells import column_cells
 from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
 from ema_lab.reports.grid_table import grid_tables
-from ema_lab.reports.naming import check_names, factor_value, short
+from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.notes import latency_notes, notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.sequential_cells import sequential_cells
@@ -102,13 +102,13 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         return TableColumn(key, f"{COSTS[key].label}{unit}", "cost")
     label = METRICS[spec.metric].label
     said: Mapping[str, tuple[str, ColumnKind]] = {
-        "delta": (f"Δ {label} vs {ablation.baseline}", "delta"),
+        "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "effect": ("g", "effect"),
         "detectable": ("Detectable", "detectable"),
         "latency": ("Latency (ms)", "latency"),
-        "latency_ratio": (f"Latency / {ablation.baseline}", "latency"),
+        "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
     return TableColumn(key, *said[key], spec.metric)

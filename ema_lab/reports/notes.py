@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.costs import Kept
+from ema_lab.reports.naming import baseline_name
 from ema_lab.reports.selection import Row
 from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
@@ -40,7 +41,7 @@ def notes_of(
     ]
     return (
         *number_notes(spec, columns, cells),
-        *comparison_notes(spec, ablation.baseline, [column.key for column in columns]),
+        *comparison_notes(spec, baseline_name(spec, ablation), [column.key for column in columns]),
         *_column_notes(columns),
         *rank_notes(spec, ", ".join(undecided), cells, undecided=bool(undecided)),
         *flag_notes(cells),
@@ -60,7 +61,7 @@ def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequen
     return notes
 
 
-def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]) -> list[str]:
+def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str]) -> list[str]:
     """Say what differences and tests against the baseline are, where they are shown."""
     label = METRICS[spec.metric].label
     said = {

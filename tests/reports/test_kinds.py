@@ -225,6 +225,11 @@ class TestKeys:
         with pytest.raises(SpecError, match="baseline: no variant is named 'sea'"):
             self.table(tmp_path, store, baseline="sea")
 
+    def test_a_name_for_print_is_the_baselines_too(self, tmp_path, store):
+        table = self.table(tmp_path, store, names={"none": "Plain"})
+        assert table.columns[1].label == "Δ Top-1 vs Plain"
+        assert any("paired difference to 'Plain'" in note for note in table.notes)
+
     def test_footnotes_are_numbered_where_they_belong(self, tmp_path, store):
         table = self.table(tmp_path, store, footnotes={"se": "Reduction 16."})
         assert "se¹" in render_text(table)
