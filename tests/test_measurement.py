@@ -1,9 +1,14 @@
 """The modules' own shares add up to what a variant adds to its baseline, for every module of the zoo."""
 
-import pytest
+import gc
+import weakref
 
+import pytest
+import torch
+
+from ema_lab import measurement
 from ema_lab.catalogue import ATTENTIONS
-from ema_lab.measurement import layer_costs, run_cost
+from ema_lab.measurement import Timing, layer_costs, run_cost, run_latency
 
 KEYS = ("parameters", "parameters_without_norm", "macs", "macs_matmul", "macs_all", "activations")
 OPTIONS = {
@@ -23,6 +28,32 @@ def test_shares_add_up_to_the_difference(make_spec, name):
     assert len(shares) == 9
     for key in KEYS:
         assert sum(share[key] for share in shares.values()) == with_it[key] - without[key], key
+
+
+def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch):
+    alive = weakref.WeakSet()
+    seen = []
+
+    class Work:
+        def __init__(self, spec, timing):
+            self.calls = 0
+            alive.add(self)
+
+        def __call__(self):
+            self.calls += 1
+
+    def peak(work, device):
+        gc.collect()
+        seen.append((len(alive), work.calls))
+        return len(seen) * 2**20
+
+    monkeypatch.setattr(measurement, "_work", Work)
+    monkeypatch.setattr(measurement, "peak_bytes", peak)
+    monkeypatch.setattr(measurement, "timer_of", lambda device: lambda work: 0.5)
+    timing = Timing("training", 2, 8, torch.device("cuda"))
+    found = run_latency(make_spec("se"), make_spec("none"), timing)
+    assert seen == [(1, 1), (1, 1)]  # alone, and after a first call
+    assert (found["baseline_peak_mib"], found["peak_mib"]) == (1.0, 2.0)
 
 
 def test_two_modules_after_one_block_are_told_apart(make_spec):

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,8 @@ from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.run import ModelSpec, RunSpec
 
+Key = tuple[str, str]
+
 
 class Format(StrEnum):
     """How the audit is printed."""
@@ -30,7 +33,6 @@ class Format(StrEnum):
 
 
 SUFFIXES = {
-    Format.TEXT: "txt",
     Format.MARKDOWN: "md",
     Format.LATEX: "tex",
     Format.CSV: "csv",
@@ -87,19 +89,22 @@ def audit(
     path = find_definition("reports/published", name)
     published = _only(load_published(path), table)
     runs = linked_rows(published, path, RunStore(store))
-    findings = findings_of(published, Evidence(_costs(published, path), runs))
+    parameters = _parameters(published, path)
     if out is not None:
         make_folder(out)
+    costs = _with_operations(published, parameters, store)
+    findings = findings_of(published, Evidence(costs, runs))
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
     print(texts[Format.JSON if as_json else form], end="")
     say(summary_words(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
-    if out is None:
-        return
-    for one, text in texts.items():
-        if one is not Format.TEXT:
-            file = out / f"audit.{SUFFIXES[one]}"
-            file.write_text(text, encoding="utf-8")
-            print(file, file=sys.stderr)
+    if out is not None:
+        _write(out, texts)
+
+
+def _write(out: Path, texts: Mapping[Format, str]) -> None:
+    for form, suffix in SUFFIXES.items():
+        (out / f"audit.{suffix}").write_text(texts[form], encoding="utf-8")
+        print(out / f"audit.{suffix}", file=sys.stderr)
 
 
 def _only(published: PublishedSpec, names: list[str] | None) -> PublishedSpec:
@@ -124,51 +129,31 @@ def _texts(tables: list[Any], records: list[dict[str, Any]]) -> dict[Format, str
     }
 
 
-def _costs(published: PublishedSpec, path: Path) -> dict[tuple[str, str], dict[str, int]]:
-    """Count each row's model; multiply-adds only where the row claims them.
+def _parameters(published: PublishedSpec, path: Path) -> dict[Key, dict[str, int]]:
+    """Count the parameters of each row's model, built without weights.
 
     Raises:
-        DefinitionError: If models do not fit; no multiply-adds have been counted then.
+        DefinitionError: With the line of each model that does not fit.
     """
     document = read_document(path)
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    specs, problems, bare = {}, [], dict[str, int]()
+    counts: dict[Key, dict[str, int]] = {}
+    problems, bare = [], dict[str, int]()
     for key, table, name, row in published.rows():
         spec = table.run(row)
         if spec is None:
             continue
         try:
-            found[key, name] = _parameters(spec, bare)
+            counts[key, name] = _model_parameters(spec, bare)
         except SpecError as error:
             where = document.where(("tables", key, "rows", name, "model"))
             problems.append(Problem(where, f"{name}: {error}"))
-        if row.claims.macs or row.claims.flops:
-            specs[key, name] = spec
     if problems:
         raise DefinitionError(problems)
-    operations = _operations({spec.model_key: spec for spec in specs.values()})
-    for place, spec in specs.items():
-        found[place] = {**operations[spec.model_key], **found[place]}
-    return found
+    return counts
 
 
-def _operations(specs: Mapping[str, RunSpec]) -> dict[str, dict[str, int]]:
-    """Count all that one image costs, by model."""
-    from ema_lab.cost.measure import measure_cost
-    from ema_lab.models.build import build_model
-
-    if specs:
-        say(f"counting the multiply-adds of {len(specs)} models on the CPU, one image each")
-    found = {}
-    for key, spec in specs.items():
-        facts = spec.data.facts
-        cost = measure_cost(build_model(spec), image_size=facts.image_size, channels=facts.channels)
-        found[key] = {name: count for name, count in cost.items() if isinstance(count, int)}
-    return found
-
-
-def _parameters(spec: RunSpec, bare: dict[str, int]) -> dict[str, int]:
-    """Count parameters on a model without weights; `bare` keeps the norm parameters of bare backbones."""
+def _model_parameters(spec: RunSpec, bare: dict[str, int]) -> dict[str, int]:
+    """Count one model's parameters; `bare` keeps the norm parameters of bare backbones."""
     from ema_lab.cost.measure import count_parameters
     from ema_lab.models.build import build_model
 
@@ -183,3 +168,25 @@ def _parameters(spec: RunSpec, bare: dict[str, int]) -> dict[str, int]:
         bare[key] = norms(count_parameters(build_model(plain, device="meta")))
     own = norms(counted) - bare[key]
     return {**counted, "parameters_without_own_norm": counted["parameters"] - own}
+
+
+def _with_operations(
+    published: PublishedSpec, parameters: Mapping[Key, dict[str, int]], store: Path
+) -> dict[Key, dict[str, int]]:
+    """Add multiply-adds for one image where a row claims them, counted now or kept in the store."""
+    from ema_lab.experiments.costs import CostCache
+    from ema_lab.measurement import run_cost
+    from ema_lab.training.environment import versions
+
+    claimed = {
+        (key, name): table.run(row) for key, table, name, row in published.rows() if row.claims.operations
+    }
+    specs = {place: spec for place, spec in claimed.items() if spec is not None}
+    if specs:
+        say(f"counting the multiply-adds of {len(specs)} models, one image each")
+    cache = CostCache(store, versions())
+    costs = dict(parameters)
+    for place, spec in specs.items():
+        counted = cache.get((spec,), {"what": "count"}, partial(run_cost, spec))
+        costs[place] = {k: n for k, n in counted.items() if isinstance(n, int)} | parameters[place]
+    return costs

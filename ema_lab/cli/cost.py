@@ -58,12 +58,13 @@ def cost(
     """Count parameters and MACs of every row, and what each adds to the baseline; or time the rows.
 
     MACs are multiply-adds for one image. --macs matmul: convolutions, linear layers and matrix products;
-    fvcore: those and normalisations; all: those and an operation per element of every element-wise
-    function, pooling and sum. Matrix products are counted twice, by fvcore's trace and by torch's
-    FlopCounterMode, and must agree.
+    fvcore: those and normalisations; all: those and an operation per element of each step of element-wise
+    functions, poolings and sums. Matrix products are counted twice, by fvcore's trace and by torch's
+    FlopCounterMode, and must agree. Activations are the numbers that the layers of `matmul` write.
 
     --latency times the baseline and a row in turn (A B B A), after warming up, and prints the median, and
-    the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's.
+    the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's, with
+    one model on it at a time, and a hole on a CPU, where torch keeps no such count.
 
     Example: ema-lab cost quickstart --layers --only variant=ema
     """
@@ -98,9 +99,9 @@ def _cache(store: Any, fresh: bool) -> CostCache:
 def _counted(
     chosen: Ablation, whole: Ablation, cache: CostCache, macs: Convention
 ) -> Iterator[dict[str, Any]]:
-    from ema_lab.cost.measure import CONVENTIONS, KEYS
+    from ema_lab.cost.measure import ACTIVATIONS, CONVENTIONS, KEYS
 
-    say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one")
+    say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one", ACTIVATIONS)
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
     uncounted: dict[str, int] = {}
     for row, cells in chosen.rows().items():
@@ -126,10 +127,10 @@ def _count(cache: CostCache, spec: RunSpec) -> dict[str, Any]:
 
 
 def _layers(chosen: Ablation, cache: CostCache, macs: Convention) -> Iterator[dict[str, Any]]:
-    from ema_lab.cost.measure import CONVENTIONS, KEYS
+    from ema_lab.cost.measure import ACTIVATIONS, CONVENTIONS, KEYS
     from ema_lab.measurement import layer_costs
 
-    say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one")
+    say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one", ACTIVATIONS)
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
     for row, cells in chosen.rows().items():
         spec = cells[0].spec

@@ -175,7 +175,10 @@ def training_step(model: nn.Module, images: Tensor, classes: int) -> Work:
 
 
 def peak_bytes(work: Work, device: torch.device) -> int | None:
-    """Return the most GPU memory in use during a call; None on a CPU, where torch keeps no such count."""
+    """Return the most GPU memory in use during a call, whatever it is used for; None on a CPU.
+
+    For a CPU torch keeps no such count. What else is on the GPU counts: keep one model there at a time.
+    """
     if device.type != "cuda":
         return None
     torch.cuda.synchronize(device)

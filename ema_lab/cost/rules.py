@@ -6,7 +6,8 @@ A rule takes an operator's inputs and outputs, as torch.jit traces them, and ret
 * `norm`: what fvcore counts besides those (normalisations, upsampling): with `product`, the convention
   `fvcore`;
 * `other`: one operation for each output element of an element-wise function, and for each input element
-  of a mean, sum or maximum; with the two above, the convention `all`;
+  of a mean, sum or maximum; a function that is a short formula costs what the formula does (SiLU is a
+  sigmoid and a product: two); with the two above, the convention `all`;
 * `thop`: what thop counted in the years of these papers (0.0.31): convolutions with their biases, linear
   layers, and two for each element of a batch norm. The pooling layers that it also counted are left out:
   it saw them in one spelling only.
@@ -17,29 +18,34 @@ What only moves or names data costs nothing. An operator without a rule is uncou
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["product", "norm", "other", "activations", "missed", "thop", "uncounted"]
 Rule = Callable[[Sequence[Any], Sequence[Any]], "Counter[str]"]
 
 # One operation for each element of the output.
 ELEMENTWISE = (
     "abs", "add", "atan", "ceil", "clamp", "clamp_max", "clamp_min", "cos", "div", "elu", "eq", "erf", "exp",
-    "expm1", "floor", "gelu", "glu", "gt", "ge", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log",
-    "log1p", "lt", "le", "maximum", "minimum", "mish", "mul", "ne", "neg", "pow", "prelu", "reciprocal",
-    "relu", "relu6", "remainder", "round", "rrelu", "rsqrt", "rsub", "selu", "sigmoid", "sign", "silu", "sin",
+    "expm1", "floor", "gelu", "gt", "ge", "hardsigmoid", "hardtanh", "kron", "leaky_relu", "log",
+    "log1p", "lt", "le", "maximum", "minimum", "mul", "ne", "neg", "outer", "pow", "prelu", "reciprocal",
+    "relu", "relu6", "remainder", "round", "rrelu", "rsqrt", "rsub", "selu", "sigmoid", "sign", "sin",
     "softplus", "sqrt", "square", "sub", "tan", "tanh", "where", "log_sigmoid",
 )  # fmt: skip
+# Operations for each element of the output: x sigmoid(x); x hardsigmoid(x); a sigmoid(b);
+# x tanh(softplus(x)); a + v b c and the like.
+PER_OUTPUT_ELEMENT = {
+    "silu": 2, "hardswish": 2, "glu": 2, "mish": 3, "lerp": 3, "addcmul": 2, "addcdiv": 2,
+}  # fmt: skip
 # One operation for each element of the input.
 REDUCTIONS = (
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "amax", "amin", "argmax", "argmin", "cumsum", "max", "mean",
     "min", "prod", "sum",
 )  # fmt: skip
-# Operations per element of the input: x - mean, square, sum; square, sum; max, x - max, exp, sum, division.
+# Operations per element of the input: x - mean, square, sum; square, sum; max, x - max, exp, sum, division;
+# square, sum, division, scale.
 PER_INPUT_ELEMENT = {
     "var": 3, "std": 3, "var_mean": 3, "std_mean": 3, "norm": 2, "linalg_vector_norm": 2, "frobenius_norm": 2,
-    "softmax": 5, "log_softmax": 5, "logsumexp": 4, "lerp": 3, "addcmul": 2, "addcdiv": 2,
+    "softmax": 5, "log_softmax": 5, "logsumexp": 4, "rms_norm": 4,
 }  # fmt: skip
 POOLS = ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d")
 # Data are moved, repeated or named, or nothing happens in eval mode.
@@ -56,7 +62,7 @@ FREE = (
     "unfold", "unsafe_chunk", "unsafe_split", "unsqueeze", "view", "view_as", "view_as_complex",
     "view_as_real", "zeros", "zeros_like", "complex", "real", "imag",
 )  # fmt: skip
-FFTS = ("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2")
+FFTS = tuple(f"fft_{kind}{n}" for kind in ("fft", "ifft", "rfft", "irfft") for n in ("", "2", "n"))
 
 
 def shape(value: Any) -> list[int] | None:
@@ -76,8 +82,8 @@ def elements(value: Any) -> int:
 def rules() -> dict[str, Rule | None]:
     """Return the rule of each operator, by its name in a trace; None where it costs nothing."""
     found: dict[str, Rule | None] = {}
-    for name in ELEMENTWISE:
-        found |= dict.fromkeys((name, f"{name}_"), _each_output)
+    for name, factor in {**dict.fromkeys(ELEMENTWISE, 1), **PER_OUTPUT_ELEMENT}.items():
+        found |= dict.fromkeys((name, f"{name}_"), _each_output(factor))
     for name, factor in {**dict.fromkeys(REDUCTIONS, 1), **PER_INPUT_ELEMENT}.items():
         found[name] = _each_input(factor)
     found |= dict.fromkeys(POOLS, _pool) | {f"{name}_with_indices": _pool for name in POOLS[3:]}
@@ -86,6 +92,7 @@ def rules() -> dict[str, Rule | None]:
     found |= {name: _product(name, count) for name, count in PRODUCTS.items()}
     found["einsum"] = _einsum
     found["scaled_dot_product_attention"] = _attention
+    found |= dict.fromkeys(RECURRENT, _recurrent)
     return {f"aten::{name}": rule for name, rule in found.items()} | _norms()
 
 
@@ -108,8 +115,8 @@ def _norm(name: str, handle: Callable[..., Any]) -> Rule:
     return rule
 
 
-def _each_output(_inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    return Counter({"other": elements(outputs[0])})
+def _each_output(factor: int) -> Rule:
+    return lambda _inputs, outputs: Counter({"other": factor * elements(outputs[0])})
 
 
 def _each_input(factor: int) -> Rule:
@@ -146,7 +153,7 @@ def _fft(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
     """Count N/2 log2 N butterflies of four multiply-adds for each transform of N points; real ones half."""
     kind = inputs[0].node().kind() if not outputs else outputs[0].node().kind()
     side = shape(outputs[0] if "irfft" in kind else inputs[0]) or []
-    dims = [-2, -1] if kind.endswith("2") else [-1]
+    dims = list(range(len(side))) if kind.endswith("n") else [-2, -1] if kind.endswith("2") else [-1]
     given = [dim for dim in _numbers(inputs[2]) if dim is not None] if len(inputs) > 2 else []
     points = math.prod(side[dim] for dim in (given or dims))
     count = math.prod(side) // max(points, 1) * 2 * points * math.ceil(math.log2(max(points, 2)))
@@ -157,8 +164,6 @@ def _product(name: str, count: Callable[[Sequence[Any], Sequence[Any]], int]) ->
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
         work = count(inputs, outputs)
         found = Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
-        if name in WITH_VECTORS and any(len(shape(value) or []) == 1 for value in inputs[:2]):
-            found["missed"] = work
         if name in SEEN_BY_THOP:
             has_bias = name != "linear" and shape(inputs[2]) is not None
             found["thop"] = work + (elements(outputs[0]) if has_bias else 0)
@@ -192,20 +197,36 @@ PRODUCTS: Mapping[str, Callable[[Sequence[Any], Sequence[Any]], int]] = {
     "matmul": _rows_times_columns(0),
     "mv": _rows_times_columns(0),
     "dot": _rows_times_columns(0),
+    "vdot": _rows_times_columns(0),
+    "inner": _rows_times_columns(0),
+    "addmv": _rows_times_columns(1),
+    "addbmm": lambda inputs, _outputs: elements(inputs[1]) * (shape(inputs[2]) or [0])[-1],
     "addmm": _rows_times_columns(1),
     "baddbmm": _rows_times_columns(1),
     "tensordot": _tensordot,
 }
 SEEN_BY_THOP = ("_convolution", "_convolution_mode", "linear")
-WITH_VECTORS = ("matmul", "mv", "dot")  # torch's counter does not see products with a vector
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count both products of softmax(q k^T) v, as if no kernel skipped a masked part."""
+    """Count both products, the scaling and the softmax of softmax(s q k^T) v, as if nothing were masked."""
     query, key, value = (shape(item) or [] for item in inputs[:3])
     weights = math.prod(query[:-1]) * key[-2]
-    found = Counter({"product attention": weights * (query[-1] + value[-1]), "other": 5 * weights})
+    found = Counter({"product attention": weights * (query[-1] + value[-1]), "other": 6 * weights})
     return found + Counter({"activations": weights + elements(outputs[0])})
+
+
+def _recurrent(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
+    """Count each weight matrix once for each step of each sequence, of what is (steps, sequences, features).
+
+    The gates' functions are left out: they are few beside the products.
+    """
+    steps = math.prod((shape(inputs[0]) or [0])[:-1])
+    weights = [shape(value) or [] for value in inputs[2].node().inputs()]
+    work = steps * sum(math.prod(weight) for weight in weights if len(weight) == 2)
+    rows = steps * sum(weight[0] for weight in weights if len(weight) == 2)
+    return Counter({"product recurrent": work, "activations": rows})
 
 
 def _einsum(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":

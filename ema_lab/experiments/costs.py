@@ -16,7 +16,7 @@ from ema_lab.experiments.source import Sources, syntax_hash
 from ema_lab.experiments.store import write_json
 from ema_lab.specs.run import RunSpec
 
-_COST = Path(__file__).resolve().parents[1] / "cost"
+_PACKAGE = Path(__file__).resolve().parents[1]
 FOLDER = ".costs"
 
 
@@ -69,7 +69,10 @@ def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
             {key: part for key, part in sources.of(spec).items() if key in ("module", "backbone")}
             for spec in specs
         ],
-        "counting": [syntax_hash(path.read_text(encoding="utf-8")) for path in sorted(_COST.glob("*.py"))],
+        "counting": [
+            syntax_hash(path.read_text(encoding="utf-8"))
+            for path in (*sorted(_PACKAGE.glob("cost/*.py")), _PACKAGE / "measurement.py")
+        ],
     }
 
 

@@ -113,10 +113,11 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
             f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect."
         )
     if any(finding.trained for finding in findings):
-        protocols = sorted({PROTOCOLS[item.cell.spec.recipe.protocol] for row in rows for item in row.cells})
-        kind = f"test split, {' or '.join(protocols)}"
+        recipes = [item.cell.spec.recipe for row in rows for item in row.cells]
+        ours = sorted({f"{recipe.epochs} epochs, {PROTOCOLS[recipe.protocol]}" for recipe in recipes})
         notes.append(
-            f"Trained: mean of n seeds [95 % t interval]; {kind}; relevant difference {table.relevant:g}."
+            f"Trained: mean of n seeds [95 % t interval] by our own recipe ({'; '.join(ours)}), test split; "
+            f"relevant difference {table.relevant:g} points."
         )
     if any(finding.stale for finding in findings):
         notes.append(f"{SIGNS[Flag.STALE]}: the source has changed since these runs.")

@@ -55,6 +55,11 @@ class ClaimsSpec(Spec):
         """The numbers that the row has, by quantity."""
         return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
 
+    @property
+    def operations(self) -> bool:
+        """Whether the row has a number of multiply-adds or FLOPs."""
+        return self.macs is not None or self.flops is not None
+
 
 class ConventionSpec(Spec):
     """How a table counts, where it does not say so: what is assumed first.

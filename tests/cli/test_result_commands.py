@@ -137,6 +137,9 @@ class TestCost:
         header, first, *_ = (re.split(r"\s{2,}", line) for line in answer.out.splitlines())
         assert f"macs ({convention})" in header
         assert "for one image" in answer.err
+        assert (
+            "activations: elements that convolutions, linear layers and matrix products write" in answer.err
+        )
         assert first[1] == "269,722"  # ResNet-20 for RGB and ten classes
         assert key in json.loads(command("cost", "tiny", "--macs", convention, "--json").out)[0]
 

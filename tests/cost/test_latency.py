@@ -43,6 +43,12 @@ def test_ten_percent_are_found(memory):
     assert np.mean([comparison.ratio for comparison in found]) == pytest.approx(1.1, rel=0.01)
 
 
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+def test_five_percent_are_found_by_most(memory):
+    found = [compare(lambda: 1.0, lambda: 1.05, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(comparison.low > 1 for comparison in found) >= 80
+
+
 def test_a_drift_that_is_linear_cancels():
     now = 0.0
 

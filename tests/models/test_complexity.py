@@ -50,6 +50,12 @@ MOBILENET = {
     "CBAM r16": ({"name": "cbam", "reduction": 16}, AFTER_DEPTHWISE),
     "CBAM r24": ({"name": "cbam", "reduction": 24}, AFTER_DEPTHWISE),
     "EMA f8 dw all": ({"name": "ema", "groups": 8}, AFTER_DEPTHWISE),
+    "baseline timm mobilenetv2_100": ("none", {}),
+    "CA r32 dw": ({"name": "ca", "reduction": 32}, AFTER_DEPTHWISE),
+    "SE r32 nobias": ({"name": "se", "reduction": 32}, AFTER_DEPTHWISE),
+    "EMA f32 out (c%32==0)": ("ema", {"after": "block_end", "min_channels": 32}),
+    "EMA f8 out": ({"name": "ema", "groups": 8}, {"after": "block_end", "min_channels": 24}),
+    "timm + EMA f32 mid>144": ("ema", WIDE),
     "EMA f32 dw mid>384": ("ema", {**AFTER_DEPTHWISE, "min_channels": 385}),
     **{f"EMA f{groups} dw mid>144": ({"name": "ema", "groups": groups}, WIDE) for groups in (8, 16, 32, 64)},
 }
@@ -103,11 +109,11 @@ def check_macs(spec, total, products, by_operator):
     assert cost["uncounted"] == {}
 
 
-@pytest.mark.parametrize(
-    "row",
-    slowly([row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row], fast=is_of_the_paper),
-    ids=row_name,
-)
+# Of the other rows parameters alone were measured.
+WITH_MACS = [row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row]
+
+
+@pytest.mark.parametrize("row", slowly(WITH_MACS, fast=is_of_the_paper), ids=row_name)
 def test_every_resnet_has_its_measured_macs(make_spec, row):
     model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
     spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
@@ -129,7 +135,10 @@ def test_every_mobilenet_has_its_measured_parameters(make_spec, backbone, name):
 def test_every_mobilenet_has_its_measured_macs(make_spec, name):
     (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
     attention, placement = MOBILENET[name]
-    model = {"backbone": "mobilenet_v2", "placement": placement}
+    model = {
+        "backbone": "timm/mobilenetv2_100" if "timm" in name else "mobilenet_v2",
+        "placement": placement,
+    }
     spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
     check_macs(spec, row["fvcore_total"], row["fvcore_core"], row["by_op"])
 

@@ -118,11 +118,16 @@ MEASURED = {
 }
 
 
-def audited(table, capsys):
-    """Return the records of one table's audit, without any runs."""
-    capsys.readouterr()
-    assert run(["audit", str(EMA), "--table", table, "--store", "no-such-store", "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+BUILT = ("cifar100", "imagenet", "imagenet_d_li14")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """The records of the audit of the tables whose models are built quickly, without any runs."""
+    out = tmp_path_factory.mktemp("audit")
+    tables = [word for table in BUILT for word in ("--table", table)]
+    assert run(["audit", str(EMA), *tables, "--store", str(out / "runs"), "--out", str(out)]) == 0
+    return json.loads((out / "audit.json").read_text())
 
 
 def verdicts(records, table):
@@ -137,12 +142,14 @@ def verdicts(records, table):
     }
 
 
-@pytest.mark.parametrize("table", ["cifar100", "imagenet", "imagenet_d_li14"])
-def test_the_audit_of_the_ema_paper_says_what_reproduces(table, capsys):
-    records = audited(table, capsys)
+@pytest.mark.parametrize("table", BUILT)
+def test_the_audit_of_the_ema_paper_says_what_reproduces(records, table):
     assert verdicts(records, table) == EXPECTED[table]
-    trained = [record for record in records if record["quantity"] not in EXPECTED[table]]
-    assert {record["quantity"] for record in trained} <= {"top1", "top5", "map50", "map50_95"}
+
+
+def test_without_runs_no_accuracy_has_a_verdict(records):
+    trained = [record for record in records if record["quantity"] not in {"parameters", "flops"}]
+    assert {record["quantity"] for record in trained} == {"top1", "top5"}
     assert {record["verdict"] for record in trained} == {"not run"}
 
 
