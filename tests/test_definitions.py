@@ -6,6 +6,8 @@ import pytest
 
 from ema_lab.cli.main import run
 from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.build import build_report
 from ema_lab.specs.change import named_recipe
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.report import load_report
@@ -43,5 +45,8 @@ def test_a_recipe_loads(path):
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=stem)
-def test_a_report_names_an_ablation_that_exists(path):
-    assert load_ablation(load_report(path).ablation).baseline
+def test_a_report_names_what_exists(path, tmp_path):
+    spec = load_report(path)
+    assert build_report(spec, RunStore(tmp_path / "runs")).tables
+    if spec.ablation:
+        assert load_ablation(spec.ablation).baseline

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
 from ema_lab.errors import SpecError
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
+
+if TYPE_CHECKING:
+    from ema_lab.reports.build import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +41,7 @@ def report(
     """
     from ema_lab.reports.build import build_report
     from ema_lab.reports.files import report_files
-    from ema_lab.reports.render import flat_records, render_text
+    from ema_lab.reports.render import render_text
     from ema_lab.specs.report import load_report
 
     spec = load_report(find_definition("reports", name))
@@ -52,7 +55,7 @@ def report(
     if out is not None:
         make_folder(out)
     if as_json:
-        print(json.dumps(flat_records(found.tables[0]), indent=1, allow_nan=False))
+        print(json.dumps(_records(found), indent=1, allow_nan=False))
     else:
         print("\n".join(map(render_text, found.tables)), end="")
     if out is not None:
@@ -60,6 +63,15 @@ def report(
             (out / file).write_text(text, encoding="utf-8")
             print(out / file, file=sys.stderr if as_json else sys.stdout)
     return 0
+
+
+def _records(found: "Report") -> list[dict[str, Any]]:
+    """Return the rows of all tables as flat objects, which say their table where there are several."""
+    from ema_lab.reports.render import flat_records
+
+    if len(found.tables) == 1:
+        return flat_records(found.tables[0])
+    return [{"table": table.name, **row} for table in found.tables for row in flat_records(table)]
 
 
 def _check(name: str, out: Path, files: dict[str, str]) -> int:

@@ -1,6 +1,7 @@
 """An ablation, loaded from its file and expanded."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+import itertools
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,12 +75,20 @@ class Ablation:
 
         A row's further runs are those that the file would give with longer `seeds`.
         """
-        seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
-        more = [max(seeds) + number + 1 for number in range(max(counts.values(), default=0) - len(seeds))]
+        seeds = {cell.seed for cell in self.cells}
         cells = list(self.cells)
         for row, members in self.rows().items():
-            wanted = more[: max(0, counts.get(row, 0) - len(seeds))]
-            cells += [_with_seed(members[0], seed) for seed in wanted]
+            more = range(max(0, counts.get(row, 0) - len(seeds)))
+            cells += [_with_seed(members[0], max(seeds) + 1 + number) for number in more]
+        return replace(self, cells=tuple(cells))
+
+    def with_found_seeds(self, run_ids: Container[str]) -> "Ablation":
+        """Return the cells with the further seeds of each row whose runs are there, without a gap."""
+        first = max(cell.seed for cell in self.cells) + 1
+        cells = list(self.cells)
+        for members in self.rows().values():
+            more = (_with_seed(members[0], seed) for seed in itertools.count(first))
+            cells += itertools.takewhile(lambda cell: cell.run_id in run_ids, more)
         return replace(self, cells=tuple(cells))
 
 

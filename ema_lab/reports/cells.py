@@ -7,7 +7,6 @@ from dataclasses import replace
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import (
     BOOTSTRAP_SEEDS,
-    PairedDifference,
     Summary,
     bootstrap_interval,
     effect_size,
@@ -20,6 +19,7 @@ from ema_lab.reports.statistics import (
 )
 from ema_lab.reports.statistics.power import detectable_difference
 from ema_lab.reports.table import Flag, Mark, SpreadKind, TableCell, TableColumn
+from ema_lab.reports.text import difference_text, p_text
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.report import ReportSpec
 
@@ -71,7 +71,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     difference = paired_difference([value for _, value in found])
@@ -86,13 +86,6 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         low=None if single else difference.low,
         high=None if single else difference.high,
     )
-
-
-def difference_text(difference: PairedDifference, digits: int) -> str:
-    """Return a mean difference and its interval, where it has one, each with its sign."""
-    if math.isnan(difference.low):
-        return f"{difference.mean:+.{digits}f}"
-    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
 
 
 def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
@@ -125,12 +118,12 @@ def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[T
 
 def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     if math.isnan(p):
         return replace(cell, text="untested", count=why)
-    return replace(cell, text="< 0.001" if p < 0.001 else f"{p:.3f}", value=p, p=p)
+    return replace(cell, text=p_text(p), value=p, p=p)
 
 
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
@@ -138,7 +131,7 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     effect = effect_size([value for _, value in found])
@@ -152,7 +145,7 @@ def detectable_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
-    cell = _compared(row, found)
+    cell = compared_cell(row, found)
     if not found:
         return cell
     summary = summarise([value for _, value in found])
@@ -179,6 +172,21 @@ def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     cell = _cell(row, [(source, float(cost))])
     text = f"{cost / form.scale:,.{form.digits}f}"
     return replace(cell, text=text, value=cost, flags=cell.flags & {Flag.STALE})
+
+
+def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
+    """Return what a row's model costs more than its baseline's; of no seed, so without an interval."""
+    if row.is_baseline:
+        return TableCell("baseline", expected=len(row.cells))
+    pairs = ((item, item.record, item.baseline) for item in row.cells)
+    for item, mine, other in pairs:
+        if mine and other and key in mine.cost and key in other.cost:
+            more = mine.cost[key] - other.cost[key]
+            form = COSTS[key]
+            cell = compared_cell(row, [(item, float(more))])
+            text = f"{more / form.scale:+,.{form.digits}f}"
+            return replace(cell, text=text, value=more, flags=cell.flags & {Flag.STALE})
+    return compared_cell(row, [])
 
 
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
@@ -210,7 +218,7 @@ def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
     )
 
 
-def _compared(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
+def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return the like for a comparison with the baseline: both sides count."""
     cell = _cell(row, found)
     flags = set(cell.flags)
@@ -277,8 +285,12 @@ def column_cells(
 ) -> list[TableCell]:
     """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
     metric = column.key if column.kind == "latency" else column.metric or column.key
+    if column.kind == "cost" and column.key != metric:
+        return [cost_delta_cell(spec, row, metric) for row in rows]
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
+    if spec.seeds == "decided":
+        return cells  # a rank would need a number of seeds that is fixed beforehand
     return ranked(cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

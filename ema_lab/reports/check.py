@@ -145,7 +145,7 @@ class _Cells(HTMLParser):
         if tag in {"th", "td"}:
             self._inside = True
             self.rows[-1].append("")
-            self.names += ("data-kind", "text") in attrs
+            self.names += ("data-kind", "name") in attrs
             shown = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
             self._behind = f" [{', '.join(shown)}]" if shown else ""
         elif self._inside:

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
-from ema_lab.reports.cells import delta_cell, difference_text, metric_cell
-from ema_lab.reports.naming import check_names, factor_value, short
+from ema_lab.reports.cells import delta_cell, metric_cell
+from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.notes import comparison_notes, flag_notes, number_notes, rank_notes, run_notes
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import holm, rank_rows
 from ema_lab.reports.statistics.factorial import Effect, effects
 from ema_lab.reports.table import ColumnKind, Flag, Mark, Table, TableCell, TableColumn, TableRow
+from ema_lab.reports.text import difference_text, p_text
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
 
@@ -69,7 +70,7 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
     shown = [cell for row in body for cell in row.cells]
     notes = (
         *number_notes(spec, columns, shown),
-        *(comparison_notes(spec, ablation.baseline, ["delta"]) if spec.cells == "delta" else ()),
+        *(comparison_notes(spec, baseline_name(spec, ablation), ["delta"]) if spec.cells == "delta" else ()),
         *(rank_notes(spec, METRICS[spec.metric].label, shown) if spec.cells == "value" else ()),
         *flag_notes(shown),
         *run_notes([ablation], rows),
@@ -170,4 +171,4 @@ def _effect_cells(
     )
     if p != p:
         return first, replace(common, text="untested", count=effect.test.why)
-    return first, replace(common, text="< 0.001" if p < 0.001 else f"{p:.3f}", value=p, p=p)
+    return first, replace(common, text=p_text(p), value=p, p=p)

@@ -17,7 +17,7 @@ def render_html(table: Table) -> str:
     """
     notes = [escape(note) for note in table.notes]
     notes += [f"<sup>{number}</sup> {escape(text)}" for number, text in enumerate(table.footnotes, start=1)]
-    kinds = ["text"] * (len(table.header) - len(table.columns)) + [column.kind for column in table.columns]
+    kinds = ["name"] * (len(table.header) - len(table.columns)) + [column.kind for column in table.columns]
     header = "".join(
         f'<th scope="col" data-kind="{kind}">{escape(text)}</th>'
         for kind, text in zip(kinds, table.header, strict=True)

@@ -35,7 +35,7 @@ TIE_SIGN = "≈"
 ColumnKind = Literal[
     "metric", "delta", "p", "effect", "detectable", "latency", "count", "cost", "check", "text"
 ]
-SpreadKind = Literal["std", "se", "interval", "bootstrap", "paired_interval"]
+SpreadKind = Literal["std", "se", "interval", "bootstrap", "paired_interval", "always_valid"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,12 @@ Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
-COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES)
+DELTA = "delta_"
+METRIC_DELTAS = tuple(f"{DELTA}{metric}" for metric in METRICS)
+COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
+COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
+NEED_BASELINE = (*COMPARISONS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
+NEED_FIXED_SEEDS = ("wilcoxon", "detectable", *METRIC_DELTAS)
 
 
 def _known_column(name: str) -> str:
@@ -48,6 +53,7 @@ class ReportSpec(Spec):
             (`ema-lab audit` also builds and counts the models).
         columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
             `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+            `delta_top5`, `delta_parameters` and the like: differences of any other metric or cost.
             `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
         metric: What the comparisons compare, and what a grid shows.
         baseline: The variant to compare with, in place of the ablation's.
@@ -57,6 +63,8 @@ class ReportSpec(Spec):
         group: A key (an axis, or any key of a run) whose value gathers rows.
         cells: What a grid and a table of data sets show: the metric, or its difference to the baseline.
         parts: For leave_one_out, the rows in which each part is off; by default each row is without its own.
+        seeds: `file`: those of the ablation. `decided`: also those that `run --until-decided` has added;
+            `delta` and `p` are then always-valid, and no row is ranked.
         spread: What follows ±: sample standard deviation, standard error, or half the 95 % t interval;
             `bootstrap` (an interval, from 20 seeds on).
         counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
@@ -85,6 +93,7 @@ class ReportSpec(Spec):
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
     parts: Mapping[str, Words] = {}
+    seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
@@ -111,6 +120,7 @@ class ReportSpec(Spec):
             "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
             "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
             "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
@@ -121,6 +131,10 @@ class ReportSpec(Spec):
         for key, is_vain in vain.items():
             if is_vain:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
+        for column in NEED_FIXED_SEEDS:
+            if self.seeds == "decided" and column in self.columns:
+                rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
+                raise invalid("report", rule, "seeds")
         return self
 
     @property

@@ -128,3 +128,33 @@ class TestPower:
         answer = command("plan", "tiny", *words)
         assert answer.code == 2
         assert message in answer.err
+
+
+class TestReportOfDecidedSeeds:
+    def test_it_shows_the_added_seeds_with_always_valid_intervals(self, command, three, fake_training):
+        fake_training(outcome)
+        decided = json.loads(command(*TestUntilDecided.words, "--max-seeds", "8", "--json").out)
+        report = Path("reports/tiny.yaml")
+        plain = json.loads(command("report", "tiny", "--json").out)
+        assert [row["n"] for row in plain] == [3, 3, 3]
+        report.write_text(report.read_text() + "seeds: decided\ncolumns: [top1, delta, p]\n")
+        rows = {row["variant"]: row for row in json.loads(command("report", "tiny", "--json").out)}
+        for one in decided:
+            row = rows[one["variant"]]
+            assert (row["n"], row["delta_n"]) == (one["n"], one["n"])
+            assert (row["delta"], row["delta_low"], row["delta_high"]) == (
+                one["delta"],
+                one["low"],
+                one["high"],
+            )
+        assert rows["se"]["p"] < 0.05 <= rows["eca"]["p"]
+        text = command("report", "tiny").out
+        assert "which were added until it was decided" in text
+        assert "marked as the best" not in text
+
+    def test_columns_that_need_fixed_seeds_are_refused(self, command, three):
+        report = Path("reports/tiny.yaml")
+        report.write_text(report.read_text() + "seeds: decided\ncolumns: [top1, wilcoxon]\n")
+        answer = command("report", "tiny")
+        assert answer.code == 2
+        assert "'wilcoxon' needs a number of seeds that was fixed beforehand" in answer.err

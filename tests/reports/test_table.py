@@ -1,12 +1,15 @@
 """What a table says of runs that are there, that are missing, and that are no fair pair."""
 
+from dataclasses import replace
+
 import pytest
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.staleness import Staleness
+from ema_lab.reports.build import build_table
 from ema_lab.reports.latex import render_latex
 from ema_lab.reports.render import render_csv, render_text
-from ema_lab.reports.table import Table, TableColumn, TableRow
+from ema_lab.reports.table import Flag, Table, TableColumn, TableRow
 
 NOT_CLEAN = "not a clean pair"
 SE = ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48]", "12,345", "2.54")
@@ -218,3 +221,13 @@ class TestStale:
         text = render_latex(stale_study(lambda spec: True).table())
         assert r"$\ddagger$" in text
         assert "‡" not in text
+
+
+def test_a_run_that_a_search_cut_short_is_told_and_enters_no_number(study):
+    found = study({"none": [90.0, 91.0, 92.0], "se": [91.0, None, 95.0]})
+    none, se = found.rows
+    cut = tuple(replace(item, pruned=item.record is None) for item in se.cells)
+    table = build_table(found.report(), found.ablation, [none, replace(se, cells=cut)])
+    assert table.lines[1][1] == "93.00 ± 2.83 (n=2 of 3) ¶"
+    assert Flag.PRUNED in table.rows[1].cells[0].flags
+    assert notes_with(table, "¶: a search has cut runs of this row short: they are in no number.")

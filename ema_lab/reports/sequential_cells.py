@@ -1,0 +1,51 @@
+"""Differences and p-values of rows whose seeds were added until they were decided.
+
+How many seeds a row has then depends on what they showed, so a plain t interval covers too little: these
+hold however often one has looked.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ema_lab.reports.cells import compared_cell
+from ema_lab.reports.selection import Row
+from ema_lab.reports.statistics import PairedDifference, holm
+from ema_lab.reports.statistics.sequential import Followed, follow
+from ema_lab.reports.table import TableCell
+from ema_lab.reports.text import difference_text, p_text
+from ema_lab.specs.report import ReportSpec
+
+
+def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[TableCell]:
+    """Return the cells of the column `delta` or `p`; intervals and p-values hold over all rows at once."""
+    compared = [row for row in rows if not row.is_baseline]
+    followed = {row.name: follow(row.differences(spec.metric), len(compared)) for row in compared}
+    corrected = dict(zip(followed, holm([one.p for one in followed.values()]), strict=True))
+    return [
+        TableCell("baseline", expected=len(row.cells))
+        if row.is_baseline
+        else _cell(spec, row, key, followed[row.name], corrected[row.name])
+        for row in rows
+    ]
+
+
+def _cell(spec: ReportSpec, row: Row, key: str, followed: Followed, p: float) -> TableCell:
+    found = row.pairs(spec.metric)
+    cell = compared_cell(row, found)
+    if not found:
+        return cell
+    if key == "p":
+        return replace(cell, text=p_text(p), value=p, p=p)
+    bounded = not math.isinf(followed.low)
+    bounds = (followed.low, followed.high) if bounded else (math.nan, math.nan)
+    return replace(
+        cell,
+        text=difference_text(PairedDifference(followed.mean, *bounds, followed.count), spec.digits),
+        count=f"n={followed.count}" + (f" of {len(row.cells)}" if followed.count < len(row.cells) else ""),
+        value=followed.mean,
+        spread=(followed.high - followed.low) / 2 if bounded else None,
+        spread_kind="always_valid" if bounded else None,
+        low=followed.low if bounded else None,
+        high=followed.high if bounded else None,
+    )

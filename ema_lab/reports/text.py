@@ -1,0 +1,17 @@
+"""Numbers as a table prints them."""
+
+import math
+
+from ema_lab.reports.statistics import PairedDifference
+
+
+def difference_text(difference: PairedDifference, digits: int) -> str:
+    """Return a mean difference and its interval, where it has one, each with its sign."""
+    if math.isnan(difference.low):
+        return f"{difference.mean:+.{digits}f}"
+    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with three digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
