@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
 def report(
     name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for index.html, table.md, .tex, .csv, .html, report.json.")
+        Path | None,
+        typer.Option("--out", help="Folder for index.html, table.md, .tex, .csv, .html, report.json."),
     ] = None,
     check: Annotated[
         bool,

@@ -62,5 +62,7 @@ def _report(name: str) -> ReportSpec:
         from ema_lab.experiments.ablation import load_ablation
 
         ablation = load_ablation(name)
-        columns = ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+        columns = (
+            ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+        )
         return ReportSpec(name=ablation.name, ablation=str(name), columns=columns)

@@ -42,7 +42,10 @@ def page_data(name: str, title: str, ablations: Iterable[Ablation], store: RunSt
 
 def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
     """Return what trains the runs and writes the report, as one would type it."""
-    return [*(f"ema-lab run {ablation.name}" for ablation in ablations), f"ema-lab report {name} --out {name}"]
+    return [
+        *(f"ema-lab run {ablation.name}" for ablation in ablations),
+        f"ema-lab report {name} --out {name}",
+    ]
 
 
 def run_data(cell: Cell, standing: Standing, store: RunStore, with_curve: bool) -> dict[str, Any]:
@@ -58,7 +61,9 @@ def run_data(cell: Cell, standing: Standing, store: RunStore, with_curve: bool) 
         "spec": cell.spec.resolved(),
         "metrics": _finite(record.metrics) if record else {},
         "chosen_epoch": record.chosen_epoch if record else None,
-        "cost": _finite({k: v for k, v in record.cost.items() if isinstance(v, int | float)}) if record else {},
+        "cost": _finite({k: v for k, v in record.cost.items() if isinstance(v, int | float)})
+        if record
+        else {},
         "wall_seconds": record.wall_seconds if record else None,
         "environment": dict(record.environment) if record else {},
         "data_sha256": record.data_sha256 if record else None,
