@@ -15,7 +15,7 @@ from ema_lab.reports.audit_table import audit_tables
 from ema_lab.reports.cells import column_cells
 from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
 from ema_lab.reports.grid_table import grid_tables
-from ema_lab.reports.naming import check_names, factor_value, short
+from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.notes import latency_notes, notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.sequential_cells import sequential_cells
@@ -24,7 +24,7 @@ from ema_lab.reports.table import ColumnKind, Table, TableCell, TableColumn, Tab
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.published_file import load_published
-from ema_lab.specs.report import COMPARISONS, LATENCIES, ReportSpec
+from ema_lab.specs.report import COST_DELTAS, DELTA, LATENCIES, METRIC_DELTAS, NEED_BASELINE, ReportSpec
 
 
 def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
@@ -97,25 +97,29 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
     """Return the column of a key, with its label and unit."""
     if key in METRICS:
         return TableColumn(key, f"{METRICS[key].label} ({METRICS[key].unit})", "metric", key)
-    if key in COSTS:
-        unit = f" ({COSTS[key].unit})" if COSTS[key].unit else ""
-        return TableColumn(key, f"{COSTS[key].label}{unit}", "cost")
+    of = key.removeprefix(DELTA)
+    if key in METRIC_DELTAS:
+        label = f"Δ {METRICS[of].label} vs {baseline_name(spec, ablation)}"
+        return TableColumn(key, label, "delta", of)
+    if of in COSTS:
+        unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
+        return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
     label = METRICS[spec.metric].label
     said: Mapping[str, tuple[str, ColumnKind]] = {
-        "delta": (f"Δ {label} vs {ablation.baseline}", "delta"),
+        "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "effect": ("g", "effect"),
         "detectable": ("Detectable", "detectable"),
         "latency": ("Latency (ms)", "latency"),
-        "latency_ratio": (f"Latency / {ablation.baseline}", "latency"),
+        "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
     return TableColumn(key, *said[key], spec.metric)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
-    comparisons = [column for column in spec.columns if column in (*COMPARISONS, *LATENCIES)]
+    comparisons = [column for column in spec.columns if column in NEED_BASELINE]
     if comparisons and ablation.baseline is None:
         rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
         raise SpecError(f"report {spec.name}: {rule}")

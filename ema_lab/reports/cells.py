@@ -174,6 +174,21 @@ def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     return replace(cell, text=text, value=cost, flags=cell.flags & {Flag.STALE})
 
 
+def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
+    """Return what a row's model costs more than its baseline's; of no seed, so without an interval."""
+    if row.is_baseline:
+        return TableCell("baseline", expected=len(row.cells))
+    pairs = ((item, item.record, item.baseline) for item in row.cells)
+    for item, mine, other in pairs:
+        if mine and other and key in mine.cost and key in other.cost:
+            more = mine.cost[key] - other.cost[key]
+            form = COSTS[key]
+            cell = compared_cell(row, [(item, float(more))])
+            text = f"{more / form.scale:+,.{form.digits}f}"
+            return replace(cell, text=text, value=more, flags=cell.flags & {Flag.STALE})
+    return compared_cell(row, [])
+
+
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
     if row.is_baseline:
@@ -270,6 +285,8 @@ def column_cells(
 ) -> list[TableCell]:
     """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
     metric = column.key if column.kind == "latency" else column.metric or column.key
+    if column.kind == "cost" and column.key != metric:
+        return [cost_delta_cell(spec, row, metric) for row in rows]
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.reports.cells import delta_cell, metric_cell, ranked
-from ema_lab.reports.naming import check_names, factor_value
+from ema_lab.reports.naming import baseline_name, check_names, factor_value
 from ema_lab.reports.notes import all_tie, comparison_notes, flag_notes, number_notes, rank_notes, run_notes
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import holm, paired_test, summarise, win_tie_loss
@@ -88,7 +88,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
 def _header(spec: ReportSpec, one: DataSet) -> str:
     metric = METRICS[spec.metric]
     if spec.cells == "delta":
-        return f"{one.name}: Δ vs {one.ablation.baseline}"
+        return f"{one.name}: Δ vs {baseline_name(spec, one.ablation)}"
     return f"{one.name} ({metric.unit})"
 
 
@@ -173,7 +173,7 @@ def _notes(
         for place, column in enumerate(columns)
         if column.kind == "metric" and all_tie([row.cells[place] for row in body])
     ]
-    baselines = " and ".join(dict.fromkeys(str(one.ablation.baseline) for one in data))
+    baselines = " and ".join(dict.fromkeys(baseline_name(spec, one.ablation) for one in data))
     return (
         *number_notes(spec, columns, cells),
         *(comparison_notes(spec, baselines, ["delta"]) if spec.cells == "delta" else ()),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.reports.cells import delta_cell, metric_cell
-from ema_lab.reports.naming import check_names, factor_value, short
+from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.notes import comparison_notes, flag_notes, number_notes, rank_notes, run_notes
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import holm, rank_rows
@@ -70,7 +70,7 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
     shown = [cell for row in body for cell in row.cells]
     notes = (
         *number_notes(spec, columns, shown),
-        *(comparison_notes(spec, ablation.baseline, ["delta"]) if spec.cells == "delta" else ()),
+        *(comparison_notes(spec, baseline_name(spec, ablation), ["delta"]) if spec.cells == "delta" else ()),
         *(rank_notes(spec, METRICS[spec.metric].label, shown) if spec.cells == "value" else ()),
         *flag_notes(shown),
         *run_notes([ablation], rows),

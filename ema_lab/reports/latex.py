@@ -1,6 +1,7 @@
 """A table as LaTeX, for the packages booktabs, multirow and amssymb."""
 
 import itertools
+import re
 
 from ema_lab.reports.render import left_columns
 from ema_lab.reports.table import HOLE, Mark, Table, TableCell, TableRow
@@ -14,12 +15,13 @@ _LATEX = str.maketrans(
         "√": r"$\surd$", "✓": r"$\checkmark$", "–": "--", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
     }
 )  # fmt: skip
+MINUS = re.compile(r"(?<!\w)-(?=\d)")
 MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}
 
 
 def escaped(text: str) -> str:
-    """Return text in which LaTeX reads every sign as itself."""
-    return text.translate(_LATEX)
+    """Return text in which LaTeX reads every sign as itself, and a minus is no hyphen."""
+    return MINUS.sub("$-$", text.translate(_LATEX))
 
 
 def render_latex(table: Table) -> str:

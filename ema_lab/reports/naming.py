@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.grid import ABSENT, Cell, shown, value_of
 from ema_lab.registry import unknown_name
 from ema_lab.specs.report import ReportSpec
@@ -24,6 +25,11 @@ def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:
         words = f"{key}: the row {cell.row!r} has no such key; choose rows by `only`"
         raise SpecError(f"report {spec.name}: {words}")
     return shown(value)
+
+
+def baseline_name(spec: ReportSpec, ablation: Ablation) -> str:
+    """Return the baseline's name in print."""
+    return spec.names.get(str(ablation.baseline), str(ablation.baseline))
 
 
 def check_names(spec: ReportSpec, known: Sequence[str], beside: Sequence[str] = ()) -> None:

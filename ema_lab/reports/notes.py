@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.costs import Kept
+from ema_lab.reports.naming import baseline_name
 from ema_lab.reports.selection import Row
 from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
@@ -40,7 +41,7 @@ def notes_of(
     ]
     return (
         *number_notes(spec, columns, cells),
-        *comparison_notes(spec, ablation.baseline, [column.key for column in columns]),
+        *comparison_notes(spec, baseline_name(spec, ablation), [_said_of(column) for column in columns]),
         *_column_notes(columns),
         *rank_notes(spec, ", ".join(undecided), cells, undecided=bool(undecided)),
         *flag_notes(cells),
@@ -60,7 +61,7 @@ def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequen
     return notes
 
 
-def comparison_notes(spec: ReportSpec, baseline: str | None, keys: Sequence[str]) -> list[str]:
+def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str]) -> list[str]:
     """Say what differences and tests against the baseline are, where they are shown."""
     label = METRICS[spec.metric].label
     said = {
@@ -93,7 +94,12 @@ def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
         "macs_all": "Operations: MACs, and one for each element of an element-wise function, pooling or sum.",
         "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
     }
-    return [said[column.key] for column in columns if column.key in said]
+    keys = dict.fromkeys(column.metric or column.key for column in columns if column.kind == "cost")
+    return [said[key] for key in keys if key in said]
+
+
+def _said_of(column: TableColumn) -> str:
+    return "delta" if column.kind == "delta" else column.key
 
 
 def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:

@@ -137,7 +137,7 @@ def unit_of(column: TableColumn) -> str:
     if column.kind == "latency":
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
-        return COSTS[column.key].unit_recorded
+        return COSTS[column.metric or column.key].unit_recorded
     if column.kind not in {"metric", "delta"} or column.metric is None:
         return ""
     unit = METRICS[column.metric].unit

@@ -17,7 +17,12 @@ Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
-COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES)
+DELTA = "delta_"
+METRIC_DELTAS = tuple(f"{DELTA}{metric}" for metric in METRICS)
+COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
+COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
+NEED_BASELINE = (*COMPARISONS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
+NEED_FIXED_SEEDS = ("wilcoxon", "detectable", *METRIC_DELTAS)
 
 
 def _known_column(name: str) -> str:
@@ -48,6 +53,7 @@ class ReportSpec(Spec):
             (`ema-lab audit` also builds and counts the models).
         columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
             `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+            `delta_top5`, `delta_parameters` and the like: differences of any other metric or cost.
             `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
         metric: What the comparisons compare, and what a grid shows.
         baseline: The variant to compare with, in place of the ablation's.
@@ -125,7 +131,7 @@ class ReportSpec(Spec):
         for key, is_vain in vain.items():
             if is_vain:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
-        for column in ("wilcoxon", "detectable"):
+        for column in NEED_FIXED_SEEDS:
             if self.seeds == "decided" and column in self.columns:
                 rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
                 raise invalid("report", rule, "seeds")

@@ -189,6 +189,16 @@ class TestKeys:
         for sign in ("Δ:", "p (Top-1)", "Wilcoxon p", "g (Top-1)", "Detectable"):
             assert any(note.startswith(sign) for note in table.notes)
 
+    def test_differences_of_any_metric_and_cost(self, tmp_path, store):
+        columns = ["top1", "delta_loss", "delta_parameters", "delta_macs"]
+        table = self.table(tmp_path, store, columns=columns)
+        assert table.header[2:] == ("Δ Loss vs none", "Δ Parameters", "Δ MACs (M)")
+        assert texts(table)["none"][1:] == ["baseline"] * 3
+        assert texts(table)["se"][1:] == ["+0.00 [+0.00, +0.00]", "+0", "+0.00"]
+        assert table.rows[1].cells[2].baseline_run_ids == table.rows[0].cells[0].run_ids[:1]
+        assert any(note.startswith("Δ:") for note in table.notes)
+        assert flat_records(table)[1]["delta_loss_n"] == 4
+
     def test_n_may_stand_in_the_caption(self, tmp_path, store):
         table = self.table(tmp_path, store, counts="caption", columns=["top1"])
         assert "n=" not in texts(table)["se"][0]
@@ -224,6 +234,11 @@ class TestKeys:
         assert table.rows[0].cells[1].value == pytest.approx(-1.0, abs=0.2)
         with pytest.raises(SpecError, match="baseline: no variant is named 'sea'"):
             self.table(tmp_path, store, baseline="sea")
+
+    def test_a_name_for_print_is_the_baselines_too(self, tmp_path, store):
+        table = self.table(tmp_path, store, names={"none": "Plain"})
+        assert table.columns[1].label == "Δ Top-1 vs Plain"
+        assert any("paired difference to 'Plain'" in note for note in table.notes)
 
     def test_footnotes_are_numbered_where_they_belong(self, tmp_path, store):
         table = self.table(tmp_path, store, footnotes={"se": "Reduction 16."})

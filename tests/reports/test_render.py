@@ -105,7 +105,7 @@ def test_latex_is_a_booktabs_table():
         "Variant & Top-1 (\\%) & $\\Delta$ Top-1 vs none \\\\\n"
         "\\midrule\n"
         "none & 91.00 $\\pm$ 1.00 (n=3) & baseline \\\\\n"
-        "se & 93.00 (n=1 of 3) & +2.00 {[}-0.48, +4.48{]} $\\dagger$ \\\\\n"
+        "se & 93.00 (n=1 of 3) & +2.00 {[}$-$0.48, +4.48{]} $\\dagger$ \\\\\n"
         "ca & n/a & n/a \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"

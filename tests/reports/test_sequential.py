@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import nct, t
+from scipy.stats import nct, norm, t
 
 from ema_lab.reports.statistics import summarise
 from ema_lab.reports.statistics.sequential import confidence_half_width, decide, e_value, follow
@@ -22,10 +22,9 @@ def test_the_evidence_is_the_bayes_factor_of_the_t_statistic(differences):
     statistic = np.mean(differences) / (np.std(differences, ddof=1) / math.sqrt(count))
 
     def integrand(effect):
-        prior = math.exp(-(effect**2) / 2) / math.sqrt(2 * math.pi)
-        return nct.pdf(statistic, count - 1, math.sqrt(count) * effect) * prior
+        return nct.pdf(statistic, count - 1, math.sqrt(count) * effect) * norm.pdf(effect, 0, 2)
 
-    marginal = quad(integrand, -8, 8, limit=200)[0]
+    marginal = quad(integrand, -14, 14, limit=400)[0]
     assert e_value(differences) == pytest.approx(marginal / t.pdf(statistic, count - 1), rel=1e-4)
 
 

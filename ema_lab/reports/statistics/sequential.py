@@ -5,7 +5,9 @@ right Haar prior on the scale, an e-process for normal differences of unknown va
 exceeds 1/a at any time, ever, with probability at most a (Ville's inequality; Lai 1976; Hendriksen, de
 Heide and Grünwald 2021; Wang and Ramdas 2025). So seeds may be added one by one, a stopped search may be
 taken up again, and its limit may be raised, without a correction. What this costs: at 20 seeds t must
-exceed 3.4 where a test planned for 20 seeds needs 2.1.
+exceed 3.6 where a test planned for 20 seeds needs 2.1, and nothing is decided before four seeds. A
+difference of two standard deviations of the paired differences is decided after 6 seeds on average (9 in a
+family of six comparisons), one of a single standard deviation in 83 % (60 %) of cases within 20.
 """
 
 import math
@@ -17,7 +19,7 @@ from ema_lab.reports.statistics.family import holm
 from ema_lab.reports.statistics.paired import SIGNIFICANCE
 from ema_lab.reports.statistics.summary import Summary, summarise
 
-PRIOR_VARIANCE = 1.0  # of the standardised effect: differences of about one standard deviation
+PRIOR_VARIANCE = 4.0  # of the standardised effect: decides clear effects sooner than 1, others as soon
 NO_SPREAD = 1e-12
 MIN_SEEDS = 3  # two equal differences of a coarse metric would be decided at once
 Decision = Literal["better", "worse", "equal", "open"]
