@@ -61,6 +61,14 @@
     }
   };
   const armTable = (table) => {
+    if (table.tFoot) { // beside the table, notes wrap at the window's width
+      const notes = make("p", { class: "notes" });
+      notes.append(...table.tFoot.rows[0].cells[0].childNodes);
+      const before = table.parentElement.nextElementSibling;
+      if (before && before.className === "notes") before.remove();
+      table.parentElement.after(notes);
+      table.deleteTFoot();
+    }
     const headers = [...table.querySelectorAll("thead th")];
     headers.forEach((header, number) => {
       const button = make("button", { type: "button", title: "Sort" }, header.textContent);
@@ -80,7 +88,8 @@
   const filter = () => {
     const wanted = find("filter").value.trim().toLowerCase();
     for (const row of document.querySelectorAll("table.report tbody tr")) {
-      row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted) && !(row.dataset.row || "").toLowerCase().includes(wanted);
+      const names = [row.dataset.row || "", ...[...row.querySelectorAll("th")].map((cell) => cell.textContent)];
+      row.hidden = !names.some((name) => name.toLowerCase().includes(wanted));
     }
   };
 
@@ -234,7 +243,8 @@
   };
   const choose = (id, values, wanted) => {
     const before = find(id).value || wanted;
-    find(id).replaceChildren(...values.map((value) => make("option", { value }, value.replaceAll("_", " "))));
+    const word = (value) => data.metrics[value] ? data.metrics[value].label : value.replaceAll("_", " ");
+    find(id).replaceChildren(...values.map((value) => make("option", { value }, word(value))));
     if (values.includes(before)) find(id).value = before;
   };
 
