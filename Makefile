@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEBIAN := munge slurm-wlm texlive-latex-base texlive-latex-recommended
+DEBIAN := chromium chromium-driver fonts-dejavu-core munge slurm-wlm texlive-latex-base texlive-latex-recommended
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
@@ -27,7 +27,7 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
-test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, LaTeX (installs them; needs root)
+test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, LaTeX, Chromium (installs them; needs root)
 	apt-get install -y --no-install-recommends $(DEBIAN)
 	@tests/system/slurm.sh start
 	@$(BIN)/python -m pytest -m system; code=$$?; tests/system/slurm.sh stop; exit $$code
@@ -62,7 +62,7 @@ $(TEST_STAMP): $(RUN_STAMP)
 	@touch $@
 
 $(SYSTEM_STAMP): $(TEST_STAMP)
-	@echo "== installing Ray and submitit" >&2
+	@echo "== installing Ray, submitit and Selenium" >&2
 	@$(PIP) install --quiet --group system
 	@touch $@
 

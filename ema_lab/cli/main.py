@@ -11,7 +11,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ema_lab.cli import audit, check, cost, definitions, execution, plan, report, results, status, store
+from ema_lab.cli import (
+    audit,
+    check,
+    cost,
+    definitions,
+    execution,
+    plan,
+    report,
+    results,
+    serve,
+    status,
+    store,
+)
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
 
@@ -64,7 +76,7 @@ def options(version: Version = False) -> None:
     """
 
 
-for commands in (definitions, check, plan, execution, status, report, results, audit, cost, store):
+for commands in (definitions, check, plan, execution, status, report, results, audit, cost, store, serve):
     commands.register(app)
 
 

@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
 def report(
     name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for table.md, .tex, .csv, .html and report.json.")
+        Path | None,
+        typer.Option("--out", help="Folder for index.html, table.md, .tex, .csv, .html, report.json."),
     ] = None,
     check: Annotated[
         bool,
@@ -41,6 +42,7 @@ def report(
     """
     from ema_lab.reports.build import build_report
     from ema_lab.reports.files import report_files
+    from ema_lab.reports.page.source import report_page
     from ema_lab.reports.render import render_text
     from ema_lab.specs.report import load_report
 
@@ -59,7 +61,7 @@ def report(
     else:
         print("\n".join(map(render_text, found.tables)), end="")
     if out is not None:
-        for file, text in report_files(found).items():
+        for file, text in (report_files(found) | {"index.html": report_page(spec, found, runs)}).items():
             (out / file).write_text(text, encoding="utf-8")
             print(out / file, file=sys.stderr if as_json else sys.stdout)
     return 0

@@ -1,0 +1,68 @@
+"""The command that shows a store live."""
+
+import webbrowser
+from http.server import ThreadingHTTPServer
+from typing import Annotated
+
+import typer
+
+from ema_lab.cli.output import DEFAULT_STORE, Store, say
+from ema_lab.errors import UnknownNameError
+from ema_lab.experiments.store import RunStore
+from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.report import ReportSpec, load_report
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(serve)
+
+
+def serve(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REPORT|ABLATION]...", help="What to show; by default every report."),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8765,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Show reports in a browser, live while a grid runs: tables, curves, runs, what is missing.
+
+    Only this machine can look, unless --host says otherwise; nothing can be changed, and no file of the
+    store is handed out. Stop it with Ctrl-C.
+
+    Example: ema-lab serve quickstart
+    """
+    from ema_lab.reports.page.server import Site
+    from ema_lab.reports.page.server import serve as listen
+
+    reports = [_report(name) for name in names or definitions("reports")]
+    site = Site({report.name: report for report in reports}, RunStore(store))
+
+    def ready(server: ThreadingHTTPServer) -> None:
+        address = f"http://{host}:{server.server_port}/{reports[0].name if names else ''}"
+        say(f"{len(reports)} report{'s' * (len(reports) != 1)} at {address} (Ctrl-C stops)")
+        if host not in LOOPBACK:
+            say(f"everyone who reaches {host} can read them")
+        if open_browser:
+            webbrowser.open(address)
+
+    listen(site, host, port, ready)
+
+
+def _report(name: str) -> ReportSpec:
+    """Return a report, or one with the usual columns of an ablation."""
+    try:
+        return load_report(find_definition("reports", name))
+    except UnknownNameError:
+        from ema_lab.experiments.ablation import load_ablation
+
+        ablation = load_ablation(name)
+        columns = (
+            ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+        )
+        return ReportSpec(name=ablation.name, ablation=str(name), columns=columns)

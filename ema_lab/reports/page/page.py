@@ -1,0 +1,42 @@
+"""A report as one HTML file that needs no network: its tables, figures, runs, and what is missing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from ema_lab.reports.html import render_html
+from ema_lab.reports.table import Table
+
+
+def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str = "") -> str:
+    """Return the page.
+
+    Args:
+        tables: Of the report.
+        data: What `page_data` returns.
+        live: Where the page fetches itself again while a grid runs; empty for a file.
+    """
+    parts = {
+        "title": escape(str(data["title"])),
+        "style": _asset("page.css"),
+        "script": _asset("page.js"),
+        "tables": "\n".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables),
+        "data": _script_json(data),
+        "live": escape(live),
+    }
+    text = _asset("page.html")
+    for key, value in parts.items():
+        text = text.replace(f"{{{{{key}}}}}", value)
+    return text
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_json(value: Any) -> str:
+    """Return JSON that no text in it can end the script element of."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,133 @@
+"""A store, shown live while a grid runs: read-only, and no file of the store is ever handed out."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ema_lab.errors import EmaLabError, EngineError
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.build import build_report
+from ema_lab.reports.html import render_html
+from ema_lab.reports.page.page import render_page
+from ema_lab.reports.page.source import report_data
+from ema_lab.specs.report import ReportSpec
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is served: `/` lists the reports, `/NAME` is one's page, `/NAME/data` what it fetches again.
+
+    Attributes:
+        reports: By name; each is built from the records whenever it is asked for.
+        store: Where the records are.
+    """
+
+    reports: Mapping[str, ReportSpec]
+    store: RunStore
+
+    def answer(self, path: str) -> tuple[str, bytes] | None:
+        """Return the type and the content of a path; None if there is nothing."""
+        name, _, rest = unquote(path.partition("?")[0].strip("/")).partition("/")
+        if not name and not rest:
+            return "text/html; charset=utf-8", self._overview().encode()
+        if name not in self.reports or rest not in {"", "data"}:
+            return None
+        spec = self.reports[name]
+        tables = build_report(spec, self.store).tables
+        data = report_data(spec, self.store)
+        if not rest:
+            return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
+        shown = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
+        return "application/json", json.dumps({"data": data, "tables": shown}, allow_nan=False).encode()
+
+    def _overview(self) -> str:
+        items = "".join(
+            f'<li><a href="/{quote(name)}">{escape(name)}</a> {escape(spec.title)}</li>'
+            for name, spec in self.reports.items()
+        )
+        return (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>ema-lab</title>'
+            '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
+            f"<h1>Reports</h1><ul>{items}</ul></html>"
+        )
+
+
+def serve(
+    site: Site, host: str, port: int, ready: Callable[[ThreadingHTTPServer], None] = lambda server: None
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        site: What is served.
+        host: Address to listen on.
+        port: 0 takes a free one.
+        ready: Told of the server once it listens.
+
+    Raises:
+        EngineError: If the address cannot be listened on.
+    """
+    try:
+        server = ThreadingHTTPServer((host, port), _handler(site, host))
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"cannot listen on {host}:{port}: {error}") from None
+    with server:
+        ready(server)
+        server.serve_forever()
+
+
+def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
+    names = {host, "127.0.0.1", "localhost", "[::1]"}
+
+    class Handler(BaseHTTPRequestHandler):
+        """GET and HEAD; a request for another host's name is refused: a web page elsewhere may forge it."""
+
+        server_version = "ema-lab"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            asked = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+            if host in {"127.0.0.1", "localhost", "::1"} and asked not in names:
+                self.send_error(HTTPStatus.FORBIDDEN, "this address only")
+                return
+            try:
+                found = site.answer(self.path)
+            except EmaLabError as error:
+                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", str(error).encode())
+                return
+            if found is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+            else:
+                self._send(HTTPStatus.OK, *found)
+
+        do_HEAD = do_GET  # noqa: N815 (the base class asks for this name)
+
+        def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+            tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            unchanged = status is HTTPStatus.OK and self.headers.get("If-None-Match") == tag
+            self.send_response(HTTPStatus.NOT_MODIFIED if unchanged else status)
+            headers = {**HEADERS, "ETag": tag, "Content-Type": kind, "Content-Length": str(len(content))}
+            for key, value in headers.items():
+                if not (unchanged and key.startswith("Content-") and "Security" not in key):
+                    self.send_header(key, value)
+            self.end_headers()
+            if self.command != "HEAD" and not unchanged:
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
+            """Say nothing: a page asks every two seconds."""
+
+    return Handler

@@ -1,0 +1,207 @@
+"""The page of a report, as a file and served: whole without a network, live, read-only."""
+
+import http.client
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tiny import TINY_REPORT, fake_outcome
+
+from ema_lab.cli import serve as command_module
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.page.page import render_page
+from ema_lab.reports.page.server import Site
+from ema_lab.reports.page.server import serve as listen
+from ema_lab.specs.report import load_report
+
+CURVE = "epoch,lr,train_loss,train_top1,train_seconds\n1,0.1,2.5,20.123456,1.0\n2,0.1,1.5,60.0,2.0\n"
+
+
+def with_curve(spec, job):
+    (job.folder / "curve.csv").write_text(CURVE)
+    return fake_outcome(spec)
+
+
+def failing(spec, job):
+    if spec.seed == 1:
+        (job.folder / "log.txt").write_text("first line\n</script><b>last line</b>\n")
+        raise MemoryError("no room")
+    return with_curve(spec, job)
+
+
+def page_of(command) -> str:
+    assert command("report", "tiny", "--out", "out").code == 0
+    return Path("out/index.html").read_text()
+
+
+def data_of(page: str) -> dict:
+    [text] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
+
+
+class TestPage:
+    def test_holds_everything_of_every_run(self, command, trained):
+        run_ids = trained(train=with_curve)
+        data = data_of(page_of(command))
+        assert list(data["runs"]) == sorted(run_ids)
+        run = data["runs"][run_ids[2]]
+        assert (run["variant"], run["seed"], run["status"]) == ("se", 0, "done")
+        assert run["metrics"] == {"top1": 92.0, "loss": 0.5}
+        assert run["spec"] == RunStore("runs").spec(run_ids[2]).resolved()
+        assert run["environment"]["num_threads"] == 1
+        assert run["curve"]["train_top1"] == [20.123, 60.0]
+        assert data["commands"] == ["ema-lab run tiny", "ema-lab report tiny --out tiny"]
+
+    def test_needs_no_network_and_is_the_same_twice(self, command, trained):
+        trained(train=with_curve)
+        page = page_of(command)
+        assert not re.search(r'(?:src|href)="(?!#|data:,")', page)
+        assert "@import" not in page
+        assert "url(" not in page
+        assert page_of(command) == page
+
+    def test_tells_what_failed_and_what_is_missing(self, command, trained):
+        run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
+        page = page_of(command)
+        runs = data_of(page)["runs"]
+        assert [runs[run_id]["status"] for run_id in run_ids] == ["done", "pending"]
+        failed = runs[run_ids[1]]
+        assert failed["why"] == "MemoryError: no room"
+        assert failed["log"].splitlines()[-1] == "</script><b>last line</b>"
+        assert failed["attempts"][0]["outcome"] == "failed"
+        assert sum(run["status"] == "pending" for run in runs.values()) == 3
+        assert 'class="hole"' in page
+
+    def test_no_text_of_a_run_ends_its_script(self):
+        page = render_page([], {"title": "<b>", "name": "</script><script>alert(1)</script>"})
+        assert "</script><script>alert" not in page
+        assert "<title>&lt;b&gt;</title>" in page
+
+
+@contextmanager
+def served(site: Site, host: str = "127.0.0.1") -> Iterator[Callable[..., http.client.HTTPResponse]]:
+    servers = []
+    ready = threading.Event()
+
+    def keep(server):
+        servers.append(server)
+        ready.set()
+
+    thread = threading.Thread(target=listen, args=(site, host, 0, keep))
+    thread.start()
+    assert ready.wait(10)
+    port = servers[0].server_port
+
+    def ask(path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request(
+            method, path, headers={key.replace("_", "-"): value for key, value in headers.items()}
+        )
+        return connection.getresponse()
+
+    ask.port = port
+    try:
+        yield ask
+    finally:
+        servers[0].shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def site(folder) -> Site:
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/tiny.yaml").write_text(TINY_REPORT)
+    return Site({"tiny": load_report(Path("reports/tiny.yaml"))}, RunStore("runs"))
+
+
+class TestServer:
+    def test_shows_a_grid_as_it_grows(self, site, trained):
+        with served(site) as ask:
+            assert b'<a href="/tiny">' in ask("/").read()
+            assert b'data-live="/tiny/data"' in ask("/tiny").read()
+            before = ask("/tiny/data")
+            tag, data = before.headers["ETag"], json.loads(before.read())
+            assert {run["status"] for run in data["data"]["runs"].values()} == {"pending"}
+            assert ask("/tiny/data", If_None_Match=tag).status == 304
+            trained(train=with_curve)
+            after = ask("/tiny/data", If_None_Match=tag)
+            assert after.status == 200
+            fresh = json.loads(after.read())
+            assert {run["status"] for run in fresh["data"]["runs"].values()} == {"done"}
+            assert "92.50" in fresh["tables"]
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/other", "/tiny/spec.json", "/../runs", "/%2e%2e/%2e%2e/etc/passwd", "/runs/", "//etc/passwd"],
+    )
+    def test_hands_out_nothing_else(self, site, trained, path):
+        trained()
+        with served(site) as ask:
+            assert ask(path).status == 404
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+    def test_changes_nothing(self, site, method):
+        with served(site) as ask:
+            assert ask("/tiny", method).status == 501
+
+    def test_answers_no_page_of_another_host(self, site):
+        with served(site) as ask:
+            assert ask("/tiny", Host="evil.example:80").status == 403
+            assert ask("/tiny", Host="localhost:80").status == 200
+
+    def test_says_what_is_wrong_in_a_line_and_goes_on(self, site):
+        with served(site) as ask:
+            Path("ablations/tiny.yaml").write_text("name: tiny\n")
+            answer = ask("/tiny")
+            assert answer.status == 409
+            assert b"ablations/tiny.yaml" in answer.read()
+            assert ask("/").status == 200
+
+    def test_head_has_the_headers_alone(self, site):
+        with served(site) as ask:
+            answer = ask("/tiny", "HEAD")
+            assert (answer.status, answer.read()) == (200, b"")
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+class TestServe:
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        calls = []
+        monkeypatch.setattr("ema_lab.reports.page.server.serve", lambda *words: calls.append(words))
+        return calls
+
+    def test_shows_a_report_or_an_ablation_on_this_machine(self, command, folder, asked):
+        Path("reports/tiny.yaml").write_text(TINY_REPORT)
+        assert command("serve", "tiny", "quickstart").code == 0
+        [(site, host, port, _)] = asked
+        assert list(site.reports) == ["tiny", "quickstart"]
+        assert (host, port) == ("127.0.0.1", 8765)
+
+    def test_an_ablation_without_a_report_gets_the_usual_columns(self, command, folder, asked):
+        Path("reports/tiny.yaml").unlink(missing_ok=True)
+        assert command("serve", "tiny").code == 0
+        assert asked[0][0].reports["tiny"].columns == ("top1", "delta", "parameters", "macs")
+
+    def test_an_address_that_cannot_be_is_one_line(self, command, folder):
+        answer = command("serve", "quickstart", "--host", "256.1.1.1")
+        assert answer.code == 2
+        assert answer.err.startswith("ema-lab: cannot listen on 256.1.1.1:8765: ")
+        assert len(answer.err.splitlines()) == 1
+
+    def test_the_words_tell_where_and_who_can_look(self, capsys, monkeypatch):
+        opened = []
+        monkeypatch.setattr(command_module.webbrowser, "open", opened.append)
+        monkeypatch.setattr(
+            "ema_lab.reports.page.server.serve",
+            lambda site, host, port, ready: ready(type("Server", (), {"server_port": 99})()),
+        )
+        command_module.serve(["quickstart"], "0.0.0.0", 0, True, Path("runs"))
+        said = capsys.readouterr().err
+        assert "http://0.0.0.0:99/quickstart" in said
+        assert "everyone who reaches 0.0.0.0 can read them" in said
+        assert opened == ["http://0.0.0.0:99/quickstart"]
