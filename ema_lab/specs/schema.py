@@ -9,11 +9,13 @@ from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import Spec
+from ema_lab.specs.sweep import SweepSpec
 
 SCHEMAS: dict[str, type[Spec]] = {
     "ablation": AblationSpec,
     "recipe": RecipeFile,
     "report": ReportSpec,
+    "sweep": SweepSpec,
     "published": PublishedSpec,
     "run": RunSpec,
     "slurm": SlurmSpec,

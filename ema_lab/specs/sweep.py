@@ -1,0 +1,389 @@
+"""The form of a sweep file: Weights & Biases' own sweep configuration, checked strictly.
+
+Its keys and distributions are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from ema_lab.errors import DefinitionError, Problem
+from ema_lab.specs.document import Document, Place, read_document
+from ema_lab.specs.metric import METRICS
+from ema_lab.specs.recipe import Finite, NonNegative, Positive, PositiveInt, Seed
+from ema_lab.specs.report import require_file_name
+from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+
+VALIDATION = "val_"
+VALIDATION_METRICS = tuple(f"{VALIDATION}{name}" for name in METRICS)
+COMMAND = ("ema-lab", "trial", "${args_json}")
+OWN_KEYS = ("base", "seeds")
+GROUPS = ("model", "data", "recipe")
+Distribution = Literal[
+    "constant",
+    "categorical",
+    "categorical_w_probabilities",
+    "int_uniform",
+    "uniform",
+    "q_uniform",
+    "log_uniform",
+    "log_uniform_values",
+    "q_log_uniform",
+    "q_log_uniform_values",
+    "inv_log_uniform",
+    "inv_log_uniform_values",
+    "normal",
+    "q_normal",
+    "log_normal",
+    "q_log_normal",
+    "beta",
+    "q_beta",
+]
+_RANGE = ({"min", "max"}, set[str]())
+_NORMAL = (set[str](), {"mu", "sigma"})
+_BETA = (set[str](), {"a", "b"})
+KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution needs, and what it may have
+    "constant": ({"value"}, set()),
+    "categorical": ({"values"}, set()),
+    "categorical_w_probabilities": ({"values", "probabilities"}, set()),
+    **dict.fromkeys(("int_uniform", "uniform", "log_uniform", "log_uniform_values"), _RANGE),
+    **dict.fromkeys(("inv_log_uniform", "inv_log_uniform_values"), _RANGE),
+    **{name: (_RANGE[0], {"q"}) for name in ("q_uniform", "q_log_uniform", "q_log_uniform_values")},
+    **dict.fromkeys(("normal", "log_normal"), _NORMAL),
+    **{name: (set[str](), {"mu", "sigma", "q"}) for name in ("q_normal", "q_log_normal")},
+    "beta": _BETA,
+    "q_beta": (set(), {"a", "b", "q"}),
+}
+GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
+
+
+def _number(value: object) -> int | float:
+    """Return a finite number, whole ones as they are: W&B tells 1 from 1.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise problem(f"must be a number, got {value!r}")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
+
+
+class ParameterSpec(Spec):
+    """One parameter: a constant, a list of values, or a distribution; or a group of `parameters`.
+
+    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, a whole `min` and
+    `max` int_uniform, others uniform.
+
+    Attributes:
+        min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
+        max: Greatest value, likewise.
+        q: What a quantised distribution rounds to multiples of; 1 by default.
+        mu: Mean, of the logarithm for log_normal; 0 by default. `sigma`: deviation, 1 by default.
+        a: First shape of a beta distribution, 1 by default. `b`: the second.
+    """
+
+    distribution: Distribution | None = None
+    value: Any = None
+    values: Annotated[tuple[Any, ...], Strict(False), Field(min_length=1)] | None = None
+    probabilities: Annotated[tuple[NonNegative, ...], Strict(False)] | None = None
+    min: Number | None = None
+    max: Number | None = None
+    q: Number | None = None
+    mu: Finite | None = None
+    sigma: NonNegative | None = None
+    a: Positive | None = None
+    b: Positive | None = None
+    parameters: Annotated[Mapping[str, "ParameterSpec"], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.model_fields_set - {"distribution"}
+        if "parameters" in given:
+            if vain := sorted(self.model_fields_set - {"parameters"}):
+                raise invalid("parameter", "does not stand beside parameters", vain[0])
+            return self
+        needed, possible = KEYS[self.kind]
+        if missing := sorted(needed - given):
+            raise invalid("parameter", f"the distribution {self.kind} needs {' and '.join(missing)}")
+        if vain := sorted(given - needed - possible):
+            allowed = ", ".join(sorted(needed | possible))
+            raise invalid("parameter", f"means nothing to {self.kind}, which takes {allowed}", vain[0])
+        if self.q is not None and self.q <= 0:
+            raise invalid("parameter", f"must be above 0, got {self.q}", "q")
+        if self.values is not None:
+            self._check_values()
+        if self.min is not None and self.max is not None:
+            self._check_range(self.min, self.max)
+        return self
+
+    def _check_values(self) -> None:
+        texts = [canonical_json(value) for value in self.values or ()]
+        if len(set(texts)) < len(texts):
+            raise invalid("parameter", f"a value stands twice, got {list(self.values or ())}", "values")
+        if self.probabilities is None:
+            return
+        if len(self.probabilities) != len(texts):
+            rule = f"needs one number per value, got {len(self.probabilities)} for {len(texts)} values"
+            raise invalid("parameter", rule, "probabilities")
+        if abs(sum(self.probabilities) - 1) > 1e-6:
+            raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")
+
+    def _check_range(self, least: float, most: float) -> None:
+        if least >= most:
+            raise invalid("parameter", f"must be above min, got {least:g} to {most:g}", "max")
+        if self.kind.endswith("_values") and least <= 0:
+            raise invalid("parameter", f"must be above 0 for {self.kind}, got {least:g}", "min")
+        if self.kind == "int_uniform":
+            for key in ("min", "max"):
+                if not float(getattr(self, key)).is_integer():
+                    raise invalid("parameter", "must be a whole number for int_uniform", key)
+
+    @property
+    def kind(self) -> str:
+        """The distribution, given or as W&B chooses it."""
+        if self.distribution is not None:
+            return self.distribution
+        given = self.model_fields_set
+        if "values" in given:
+            return "categorical_w_probabilities" if "probabilities" in given else "categorical"
+        if given & {"min", "max"}:
+            whole = isinstance(self.min, int) and isinstance(self.max, int)
+            return "int_uniform" if whole else "uniform"
+        return "constant"
+
+
+def _validation_metric(name: str) -> str:
+    if name in VALIDATION_METRICS:
+        return name
+    known = ", ".join(VALIDATION_METRICS)
+    if name in METRICS or name.startswith("test_"):
+        raise problem(f"test data chooses nothing: write {VALIDATION}{name.removeprefix('test_')}")
+    raise problem(f"must be one of {known}, got {name!r}")
+
+
+class SweepMetric(Spec):
+    """What the search improves. `target`: it ends once a trial reaches this."""
+
+    name: Annotated[
+        str, AfterValidator(_validation_metric), WithJsonSchema({"enum": list(VALIDATION_METRICS)})
+    ] = "val_top1"
+    goal: Literal["minimize", "maximize"] = "minimize"
+    target: Finite | None = None
+    impute: Literal["latest", "best", "worst"] | None = None
+    impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
+
+    @model_validator(mode="after")
+    def _right_way(self) -> Self:
+        right = "maximize" if METRICS[self.name.removeprefix(VALIDATION)].sign > 0 else "minimize"
+        if self.goal != right:
+            said = "" if "goal" in self.model_fields_set else " (W&B minimizes where nothing is said)"
+            raise invalid("metric", f"must be {right} for {self.name}, got {self.goal}{said}", "goal")
+        return self
+
+
+class HyperbandSpec(Spec):
+    """W&B's early stopping: at each band of epochs the best 1/eta go on.
+
+    Bands are `min_iter`, `min_iter` x `eta`, ..., or `max_iter` / `eta`, ..., `s` of them.
+    """
+
+    type: Literal["hyperband"]
+    min_iter: PositiveInt | None = None
+    max_iter: PositiveInt | None = None
+    s: PositiveInt | None = None
+    eta: Annotated[int, Field(ge=2)] = 3
+    strict: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.min_iter is None) is (self.max_iter is None):
+            raise invalid("early_terminate", "needs min_iter, or max_iter and s")
+        if (self.max_iter is None) is not (self.s is None):
+            raise invalid("early_terminate", "max_iter and s stand together", "s")
+        return self
+
+    @property
+    def first_band(self) -> int:
+        """The first epoch at which a trial may be stopped."""
+        if self.min_iter is not None:
+            return self.min_iter
+        assert self.max_iter is not None
+        assert self.s is not None
+        return max(1, int(self.max_iter / self.eta**self.s))
+
+
+class SweepSpec(Spec):
+    """A search over hyper-parameters. `parameters` are dotted keys of the run spec, `base` and `seeds`.
+
+    `base: {value: ABLATION/VARIANT}` is what the others change; `seeds: {value: [0, 1]}` are trained for
+    every trial, whose value is their mean.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    project: str | None = None
+    entity: str | None = None
+    program: str | None = None
+    method: Literal["grid", "random", "bayes"]
+    metric: SweepMetric | None = None
+    parameters: Annotated[Mapping[str, ParameterSpec], Field(min_length=1)]
+    early_terminate: HyperbandSpec | None = None
+    run_cap: PositiveInt | None = None
+    command: Annotated[tuple[str, ...], Strict(False)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric is None and (self.method == "bayes" or self.early_terminate):
+            what = "the method bayes" if self.method == "bayes" else "early_terminate"
+            raise invalid("sweep", f"is needed by {what}", "metric")
+        if not _in_order(COMMAND, self.command):
+            raise invalid("sweep", f"must be {list(COMMAND)}, got {list(self.command)}", "command")
+        for key in OWN_KEYS:
+            if key not in self.parameters:
+                raise invalid("sweep", f"needs {key}: {{value: ...}}", "parameters")
+            if self.parameters[key].kind != "constant" or self.parameters[key].parameters is not None:
+                raise invalid("sweep", "must be {value: ...}", "parameters", key)
+        if not isinstance(base := self.parameters["base"].value, str) or "/" not in base:
+            raise invalid("sweep", f"must be ABLATION/VARIANT, got {base!r}", "parameters", "base", "value")
+        self._check_seeds(self.parameters["seeds"].value)
+        if not any(parameter.kind != "constant" for _, _, parameter in self.searched()):
+            raise invalid("sweep", "must have one with more than one value", "parameters")
+        for _, place, parameter in self.searched():
+            if self.method == "grid" and parameter.kind not in GRID_DISTRIBUTIONS:
+                rule = f"a grid needs {', '.join(GRID_DISTRIBUTIONS)}; this is {parameter.kind}"
+                raise invalid("sweep", rule, *place)
+        return self
+
+    def _check_seeds(self, seeds: object) -> None:
+        place = ("parameters", "seeds", "value")
+        if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) < len(seeds):
+            raise invalid("sweep", f"must be a list of different seeds, got {seeds!r}", *place)
+        for seed in seeds:
+            if type(seed) is not int or not 0 <= seed < 2**63:
+                raise invalid("sweep", f"must be whole numbers from 0, got {seed!r}", *place)
+
+    def searched(self) -> Iterator[tuple[str, Place, ParameterSpec]]:
+        """Yield each parameter but `base` and `seeds`: its dotted key, its place in the file, itself."""
+        for key, parameter in self.parameters.items():
+            if key not in OWN_KEYS:
+                yield from _leaves(key, ("parameters", key), parameter)
+
+    @property
+    def base(self) -> str:
+        return str(self.parameters["base"].value)
+
+    @property
+    def seeds(self) -> tuple[Seed, ...]:
+        return tuple(self.parameters["seeds"].value)
+
+    @cached_property
+    def goal(self) -> SweepMetric:
+        """The metric, by default validation top-1."""
+        return self.metric or SweepMetric(name="val_top1", goal="maximize")
+
+
+def _in_order(words: tuple[str, ...], command: tuple[str, ...]) -> bool:
+    """Whether a command has these words in this order; others, such as options, may stand between."""
+    rest = iter(command)
+    return all(word in rest for word in words)
+
+
+def _leaves(key: str, place: Place, parameter: ParameterSpec) -> Iterator[tuple[str, Place, ParameterSpec]]:
+    """Yield the parameters of a group; those in groups hold no mappings, so that JSON can be flattened."""
+    inside = "parameters" in place[1:]
+    if parameter.parameters is None:
+        values = parameter.values or (parameter.value,)
+        if (inside or key in GROUPS) and any(isinstance(value, Mapping) for value in values):
+            raise invalid("sweep", "a mapping as a value needs a flat dotted key, such as a.b.c", *place)
+        yield key, place, parameter
+        return
+    if not inside and key not in GROUPS:
+        rule = f"parameters stand inside {', '.join(GROUPS)}; below them, write dotted keys"
+        raise invalid("sweep", rule, *place)
+    for name, below in parameter.parameters.items():
+        yield from _leaves(f"{key}.{name}", (*place, "parameters", name), below)
+
+
+def flat_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's parameters, as W&B hands them on, by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in given.items():
+        if key in GROUPS and isinstance(value, Mapping):
+            flat |= dict(_flattened(key, value))
+        else:
+            flat[key] = value
+    return flat
+
+
+def _flattened(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        yield key, value
+        return
+    for name, below in value.items():
+        yield from _flattened(f"{key}.{name}", below)
+
+
+def load_sweep_file(path: Path) -> tuple[Document, SweepSpec]:
+    """Read and check the form of a sweep file; whether it fits its base is not yet known.
+
+    Raises:
+        DefinitionError: With a line per problem.
+    """
+    document = read_document(path)
+    if problems := list(_read_differently(document)):
+        raise DefinitionError(problems)
+    try:
+        spec = SweepSpec.model_validate(document.value)
+    except ValidationError as error:
+        raise DefinitionError(document.problems(error)) from None
+    require_file_name(document, spec.name)
+    return document, spec
+
+
+def _read_differently(document: Document) -> Iterator[Problem]:
+    """Yield what W&B's reader (YAML 1.1) makes something else of: to it, 1e-4 is a word."""
+    theirs = yaml.safe_load(document.path.read_text(encoding="utf-8"))
+    for place, ours, other in _differences((), document.value, theirs):
+        if isinstance(other, str) and isinstance(ours, int | float):
+            advice = f"W&B reads the word {other!r}: write {_number_for_wandb(other)}"
+        elif isinstance(ours, str):
+            advice = f"W&B reads {other!r}: write {ours!r} in quotes"
+        else:
+            advice = f"W&B reads {other!r} where ema-lab reads {ours!r}: write it in another way"
+        yield Problem(document.where(place), f"{'.'.join(map(str, place))}: {advice}")
+
+
+def _differences(place: Place, ours: Any, theirs: Any) -> Iterator[tuple[Place, Any, Any]]:
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for (key, value), (other_key, other) in zip(ours.items(), theirs.items(), strict=False):
+            if key != other_key:
+                yield (*place, key), key, other_key
+            yield from _differences((*place, key), value, other)
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        for number, (value, other) in enumerate(zip(ours, theirs, strict=False)):
+            yield from _differences((*place, number), value, other)
+    elif type(ours) is not type(theirs) or ours != theirs:
+        yield place, ours, theirs
+
+
+def _number_for_wandb(text: str) -> str:
+    """Return a number with the point and the signed exponent that YAML 1.1 needs: 1e-4 is 1.0e-4."""
+    found = re.fullmatch(r"([-+]?)(\d*)(?:\.(\d*))?(?:[eE]([-+]?)(\d+))?", text)
+    if not found:
+        return text
+    sign, whole, fraction, exponent_sign, exponent = found.groups()
+    power = f"e{exponent_sign or '+'}{exponent}" if exponent else ""
+    return f"{sign}{whole or 0}.{fraction or 0}{power}"

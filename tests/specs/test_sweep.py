@@ -1,0 +1,153 @@
+"""W&B's sweep files: every form is read, and what is wrong is told with its line."""
+
+import pytest
+import yaml
+
+from ema_lab.errors import DefinitionError
+from ema_lab.specs.schema import json_schema
+from ema_lab.specs.sweep import KEYS, ParameterSpec, SweepSpec, flat_parameters, load_sweep_file
+
+HEAD = """\
+name: s
+method: random
+metric: {name: val_top1, goal: maximize}
+command: [ema-lab, trial, "${args_json}"]
+parameters:
+  base: {value: quickstart/se}
+  seeds: {value: [0, 1]}
+"""
+RATE = "  recipe.optimizer.lr: {min: 0.01, max: 0.1}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def read(text):
+        (tmp_path / "s.yaml").write_text(text)
+        return load_sweep_file(tmp_path / "s.yaml")[1]
+
+    return read
+
+
+def test_a_whole_file_is_read(load):
+    text = HEAD + RATE + "run_cap: 9\nproject: p\nearly_terminate: {type: hyperband, max_iter: 27, s: 2}\n"
+    spec = load(text)
+    assert (spec.base, spec.seeds, spec.run_cap) == ("quickstart/se", (0, 1), 9)
+    assert [(key, parameter.kind) for key, _, parameter in spec.searched()] == [
+        ("recipe.optimizer.lr", "uniform")
+    ]
+    assert spec.early_terminate.first_band == 3
+    assert spec.goal.name == "val_top1"
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ({"value": 3}, "constant"),
+        ({"value": None}, "constant"),
+        ({"values": [1, "a", None, [1], {"x": 1}]}, "categorical"),
+        ({"values": [1, 2], "probabilities": [0.25, 0.75]}, "categorical_w_probabilities"),
+        ({"min": 1, "max": 3}, "int_uniform"),
+        ({"min": 1, "max": 3.5}, "uniform"),
+        ({"distribution": "q_beta", "q": 0.1}, "q_beta"),
+    ],
+)
+def test_the_distribution_that_is_not_said_is_the_one_wandb_chooses(form, kind):
+    assert ParameterSpec.model_validate(form).kind == kind
+
+
+EXAMPLES = {"min": 1, "max": 2, "value": 1, "values": [1, 2], "probabilities": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_distribution_can_be_named(name):
+    form = {"distribution": name, **{key: EXAMPLES[key] for key in KEYS[name][0]}}
+    assert ParameterSpec.model_validate(form).kind == name
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "words"),
+    [
+        ("  recipe.optimizer.lr: {values: [1e-4, 0.1]}", 8, "write 1.0e-4"),
+        ("  recipe.optimizer.lr: {value: 2.5e3}", 8, "write 2.5e+3"),
+        ("  model.stem: {values: [no, cifar]}", 8, "in quotes"),
+        ("  recipe.optimizer.lr: {min: 0.1, max: 0.01}", 8, "must be above min"),
+        ("  recipe.optimizer.lr: {min: 0.1}", 8, "needs max"),
+        ("  recipe.optimizer.lr: {distribution: normal, min: 1}", 8, "means nothing to normal"),
+        ("  recipe.optimizer.lr: {distribution: gauss}", 8, "gauss"),
+        ("  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0, max: 1}", 8, "above 0"),
+        ("  recipe.optimizer.lr: {distribution: int_uniform, min: 0.5, max: 2}", 8, "whole number"),
+        ("  recipe.optimizer.lr: {values: [1, 1.0]}", 8, "stands twice"),
+        ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5]}", 8, "one number per value"),
+        ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5, 0.6]}", 8, "add up to 1"),
+        ("  recipe.optimizer.lr: {mim: 1, max: 2}", 8, "did you mean"),
+        ("  recipe:\n    parameters:\n      x: {values: [{a: 1}, 2]}", 10, "flat dotted key"),
+        ("  model.x:\n    parameters:\n      x: {values: [1, 2]}", 8, "stand inside model, data, recipe"),
+        ("  recipe.epochs: {value: 3}", 5, "more than one value"),
+    ],
+)
+def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, words):
+    with pytest.raises(DefinitionError) as error:
+        load(f"{HEAD}{line}\n")
+    assert words in str(error.value)
+    assert f"s.yaml:{number}: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("goal: maximize", "goal: minimize", "must be maximize"),
+        (", goal: maximize", "", "W&B minimizes where nothing is said"),
+        ("val_top1", "top1", "write val_top1"),
+        ("val_top1", "accuracy", "must be one of val_top1"),
+        ("method: random", "method: grid", "a grid needs"),
+        ("method: random", "method: anneal", "anneal"),
+        ("ema-lab, trial", "python, train.py", "must be ['ema-lab', 'trial'"),
+        ("value: quickstart/se", "value: quickstart", "ABLATION/VARIANT"),
+        ("value: [0, 1]", "value: [0, 0]", "different seeds"),
+        ("value: [0, 1]", "value: [-1]", "from 0"),
+        ("seeds: {value: [0, 1]}", "model.x: {value: 1}", "needs seeds"),
+        ("base: {value: quickstart/se}", "base: {values: [a/b, c/d]}", "must be {value: ...}"),
+        ("name: s", "name: t", "must equal the file's name"),
+        (
+            "metric: {name: val_top1, goal: maximize}",
+            "early_terminate: {type: hyperband, min_iter: 1}",
+            "is ",
+        ),
+        ("name: s", "name: s\nearly_terminate: {type: hyperband}", "needs min_iter"),
+        ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 9}", "stand together"),
+        ("name: s", "name: s\nrun_cap: 0", "run_cap"),
+        ("name: s", "name: s\nmethods: x", "did you mean"),
+    ],
+)
+def test_a_wrong_file_is_told_with_a_line(load, old, new, words):
+    assert old in HEAD
+    with pytest.raises(DefinitionError) as error:
+        load(HEAD.replace(old, new) + RATE)
+    assert words in str(error.value)
+    assert "s.yaml:" in str(error.value)
+
+
+def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(load):
+    text = (
+        HEAD
+        + "  recipe:\n    parameters:\n      optimizer:\n        parameters:\n"
+        + "          lr: {min: 0.1, max: 1}\n"
+    )
+    assert [key for key, _, _ in load(text).searched()] == ["recipe.optimizer.lr"]
+    handed = {"recipe": {"optimizer": {"lr": 0.5}}, "model.attention": {"name": "se"}, "base": "a/b"}
+    assert flat_parameters(handed) == {
+        "recipe.optimizer.lr": 0.5,
+        "model.attention": {"name": "se"},
+        "base": "a/b",
+    }
+
+
+def test_a_file_is_the_same_to_wandbs_reader(load):
+    text = HEAD + RATE
+    load(text)
+    assert SweepSpec.model_validate(yaml.safe_load(text)).method == "random"
+
+
+def test_the_schema_is_there():
+    schema = json_schema("sweep")
+    assert {"method", "parameters", "command"} <= schema["properties"].keys()
