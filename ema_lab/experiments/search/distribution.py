@@ -1,0 +1,232 @@
+"""W&B's distributions as functions of a uniform number, and as Optuna's own where it has the same.
+
+A quantised distribution of W&B draws first and rounds to a multiple of `q` then (half to even), so its
+two ends are half as likely as in Optuna's steps; such a family, like the normal ones, is searched by a
+latent uniform number and turned into a value here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import Any
+
+from ema_lab.specs.strict import canonical_json
+from ema_lab.specs.sweep import ParameterSpec
+
+LATENT = " (quantile)"  # what the study calls a latent number, after the parameter's key
+EDGE = 2.0**-30  # the normal families have no value at 0 and 1
+UNBOUNDED_ENDS = 0.001  # the quantile that stands for the end of what has none
+Quantile = Callable[[ParameterSpec, float], float]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _uniform(p: ParameterSpec, u: float) -> float:
+    return _between(*_range(p), u)
+
+
+def _log_uniform(p: ParameterSpec, u: float) -> float:
+    return math.exp(_between(*_range(p), u))
+
+
+def _log_uniform_values(p: ParameterSpec, u: float) -> float:
+    low, high = _range(p)
+    return math.exp(_between(math.log(low), math.log(high), u))
+
+
+def _inv_log_uniform(p: ParameterSpec, u: float) -> float:
+    """The logarithm of the value's reciprocal is uniform from min to max."""
+    low, high = _range(p)
+    return math.exp(-_between(high, low, u))
+
+
+def _normal(p: ParameterSpec, u: float) -> float:
+    mu, sigma = 0.0 if p.mu is None else p.mu, 1.0 if p.sigma is None else p.sigma
+    return mu + sigma * NormalDist().inv_cdf(min(max(u, EDGE), 1 - EDGE))
+
+
+def _log_normal(p: ParameterSpec, u: float) -> float:
+    return math.exp(_normal(p, u))
+
+
+def _beta(p: ParameterSpec, u: float) -> float:
+    from scipy.special import betaincinv
+
+    return float(betaincinv(p.a or 1.0, p.b or 1.0, u))
+
+
+def _range(p: ParameterSpec) -> tuple[float, float]:
+    assert p.min is not None
+    assert p.max is not None
+    return float(p.min), float(p.max)
+
+
+CONTINUOUS: Mapping[str, Quantile] = {
+    "uniform": _uniform,
+    "log_uniform": _log_uniform,
+    "log_uniform_values": _log_uniform_values,
+    "inv_log_uniform": _inv_log_uniform,
+    "inv_log_uniform_values": _log_uniform_values,  # log(1/x) from log(1/max) to log(1/min)
+    "normal": _normal,
+    "log_normal": _log_normal,
+    "beta": _beta,
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched parameter: its dotted key and its distribution."""
+
+    key: str
+    spec: ParameterSpec
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its values are a list without probabilities."""
+        return self.kind in {"constant", "categorical"}
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether Optuna has no such distribution."""
+        return self.kind.startswith("q_") or self.kind in {
+            "normal",
+            "log_normal",
+            "beta",
+            "categorical_w_probabilities",
+        }
+
+    @property
+    def name(self) -> str:
+        """What the study calls it."""
+        return f"{self.key}{LATENT}" if self.is_latent else self.key
+
+    def at(self, u: float) -> Any:
+        """Return the value at a quantile (0 to 1), as W&B's transform has it."""
+        spec = self.spec
+        if self.kind == "categorical_w_probabilities":
+            return self._drawn(u)
+        if self.is_listed:
+            return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
+        if self.kind == "int_uniform":
+            low, high = map(int, _range(spec))
+            return min(low + int(u * (high - low + 1)), high)
+        if not self.kind.startswith("q_"):
+            return CONTINUOUS[self.kind](spec, u)
+        step = 1.0 if spec.q is None else spec.q
+        rounded = round(CONTINUOUS[self.kind.removeprefix("q_")](spec, u) / step) * step
+        # W&B rounds to whole numbers where q is one: 1 is, and so is what stands for it, but 1.0 is not
+        return rounded if isinstance(step, int) else float(f"{rounded:.12g}")
+
+    def _drawn(self, u: float) -> Any:
+        total = 0.0
+        for value, share in zip(self.choices, self.spec.probabilities or (), strict=True):
+            total += share
+            if u < total:
+                return value
+        return next(
+            v for v, p in zip(self.choices[::-1], (self.spec.probabilities or ())[::-1], strict=True) if p
+        )
+
+    @cached_property
+    def choices(self) -> tuple[Any, ...]:
+        """The listed values."""
+        return self.spec.values if self.spec.values is not None else (self.spec.value,)
+
+    @cached_property
+    def labels(self) -> tuple[Any, ...]:
+        """The choices as a study holds them: as they are, or as JSON where it would confuse them."""
+        plain = all(value is None or isinstance(value, str | int | float) for value in self.choices)
+        if plain and len(set(self.choices)) == len(self.choices):
+            return self.choices
+        return tuple(map(canonical_json, self.choices))
+
+    def ends(self) -> tuple[Any, ...]:
+        """Return the values whose validity stands for all: every choice, or the ends of the range."""
+        if self.spec.values is not None or self.kind == "constant":
+            return self.choices
+        bounded = "normal" not in self.kind
+        edge = 0.0 if bounded else UNBOUNDED_ENDS
+        return (self.at(edge), self.at(1 - edge))
+
+    def grid(self) -> tuple[Any, ...]:
+        """Return every value of a parameter that a grid can have."""
+        if self.is_listed:
+            return self.choices
+        low, high = _range(self.spec)
+        if self.kind == "int_uniform":
+            return tuple(range(int(low), int(high) + 1))
+        step = self.spec.q or 1
+        first, last = round(low / step), round(high / step)
+        values = (number * step for number in range(first, last + 1))
+        return tuple(value if isinstance(step, int) else float(f"{value:.12g}") for value in values)
+
+    def optuna_distribution(self) -> Any:
+        """Return what the study searches: Optuna's distribution of `name`."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.is_latent:
+            return FloatDistribution(0.0, 1.0)
+        if self.is_listed:
+            return CategoricalDistribution(self.labels)
+        if self.kind == "int_uniform":
+            low, high = map(int, _range(self.spec))
+            return IntDistribution(low, high)
+        return FloatDistribution(self.at(0.0), self.at(1.0), log=self.kind != "uniform")
+
+    def value_of(self, held: Any) -> Any:
+        """Return the value for what the study holds under `name`."""
+        if self.is_latent:
+            return self.at(held)
+        return self.choices[self.labels.index(held)] if self.is_listed else held
+
+    def held_for(self, value: Any) -> Any:
+        """Return what the study would hold for a value, or None if it cannot have it.
+
+        A latent number is found by bisection: a value's quantiles are an interval, a rounded value's is wide.
+        """
+        text = canonical_json(value)
+        if self.is_listed:
+            return next(
+                (
+                    held
+                    for held, c in zip(self.labels, self.choices, strict=True)
+                    if canonical_json(c) == text
+                ),
+                None,
+            )
+        if self.kind == "categorical_w_probabilities":
+            return self._middle_of(text)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if not self.is_latent:
+            inside = self.optuna_distribution()._contains(value)
+            return value if inside and (self.kind != "int_uniform" or float(value).is_integer()) else None
+        low = _first(lambda u: self.at(u) >= value)
+        high = _first(lambda u: self.at(u) > value)
+        middle = (low + high) / 2
+        return middle if math.isclose(self.at(middle), value, rel_tol=1e-9, abs_tol=1e-12) else None
+
+    def _middle_of(self, text: str) -> float | None:
+        total = 0.0
+        for choice, share in zip(self.choices, self.spec.probabilities or (), strict=True):
+            if canonical_json(choice) == text and share:
+                return total + share / 2
+            total += share
+        return None
+
+
+def _first(reached: Callable[[float], bool]) -> float:
+    """Return the least u in [0, 1] from which on something holds, to the last bit but few."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
