@@ -207,7 +207,7 @@ class Parameter:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if not self.is_latent:
-            inside = self.optuna_distribution()._contains(value)
+            inside = self.at(0.0) <= value <= self.at(1.0)
             return value if inside and (self.kind != "int_uniform" or float(value).is_integer()) else None
         low = _first(lambda u: self.at(u) >= value)
         high = _first(lambda u: self.at(u) > value)
