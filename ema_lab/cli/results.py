@@ -51,6 +51,7 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.reports import render
+    from ema_lab.reports.figures.build import draw_figures
     from ema_lab.reports.selection import select_rows
     from ema_lab.reports.table import build_table, table_records
     from ema_lab.specs.report import load_report
@@ -63,6 +64,7 @@ def report(
     say(*(line for run_id in dict.fromkeys(missing) for line in runs.facts(run_id).damage))
     table = build_table(spec, ablation, rows)
     records = table_records(spec, ablation, rows)
+    figures = draw_figures(spec, ablation, rows, runs) if out is not None and spec.figures else []
     if out is not None:
         make_folder(out)
     if as_json:
@@ -79,6 +81,10 @@ def report(
     for file, text in texts.items():
         (out / file).write_text(text, encoding="utf-8")
         print(out / file, file=sys.stderr if as_json else sys.stdout)
+    if figures:
+        make_folder(out / "figures")
+    for path in (path for figure in figures for path in figure.write(out / "figures")):
+        print(path, file=sys.stderr if as_json else sys.stdout)
 
 
 def cost(ablation: AblationName, only: Only = None, as_json: Json = False) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, Strict, ValidationError
 
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.specs.document import Document, read_document
+from ema_lab.specs.figure import Figure
 from ema_lab.specs.strict import Spec
 
 Column = Literal["top1", "top5", "loss", "delta", "parameters", "macs"]
@@ -30,6 +31,7 @@ class ReportSpec(Spec):
     metric: Literal["top1", "top5", "loss"] = "top1"
     digits: Annotated[int, Field(ge=0, le=6)] = 2
     names: dict[str, str] = {}
+    figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
 
 
 def load_report(path: Path) -> ReportSpec:
