@@ -95,9 +95,11 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits
         figure, axes = canvas(0.9 + 0.3 * len(heatmap.down))
         values = [[cell[0] if cell else math.nan for cell in row] for row in heatmap.cells]
         image = axes.imshow(values, cmap="cividis", aspect="auto")
+        means = [cell[0] for row in heatmap.cells for cell in row if cell]
+        middle = (min(means) + max(means)) / 2
         for i, row in enumerate(heatmap.cells):
             for j, cell in enumerate(row):
-                is_dark = cell is not None and image.norm(cell[0]) < 0.5
+                is_dark = cell is not None and cell[0] < middle
                 text = f"{cell[0]:.{digits}f}" if cell else "n/a"
                 colour = "white" if is_dark else "black"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
