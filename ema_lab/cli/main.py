@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ema_lab.cli import check, definitions, execution, plan, results, status, store
+from ema_lab.cli import check, definitions, execution, gallery, plan, results, status, store
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (definitions, check, plan, execution, status, results, store):
+for commands in (definitions, check, plan, execution, status, results, gallery, store):
     commands.register(app)
 
 
