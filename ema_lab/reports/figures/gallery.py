@@ -1,4 +1,4 @@
-"""A gallery: the same images down, each variant's gate map and Grad-CAM across."""
+"""A gallery: the same images across, each variant's gate map and Grad-CAM down."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Panel:
 
 
 def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) -> "Figure":
-    """Draw images (B, H, W, 1 or 3; 0 to 1) and two columns per variant; what is not there says so.
+    """Draw images (B, H, W, 1 or 3; 0 to 1) and a row per variant; what is not there says so.
 
     All gate maps have one scale, centred on 1 (nothing changed); Grad-CAM is from 0 to 1 per image.
     """
@@ -34,35 +34,39 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
     )
     if not math.isfinite(reach) or reach == 0:
         reach = 1.0
-    count, columns = len(images), 1 + 2 * len(panels)
     with styled():
-        size = (0.8 * columns + 0.6, 0.8 * count + 0.75)
+        size = (1.2 * len(images) + 1.4, 0.62 * (1 + len(panels)) + 0.2)
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
-        grid = figure.subplots(count, columns, squeeze=False)
+        grid = figure.subplots(1 + len(panels), 2 * len(images), squeeze=False)
         for axes in grid.flat:
-            axes.set(xticks=[], yticks=[])
+            axes.set(xticks=[], yticks=[], box_aspect=1)
             axes.grid(False)
         shown = None
-        for i in range(count):
-            grid[i][0].imshow(images[i].squeeze(), cmap="gray", vmin=0, vmax=1)
-            grid[i][0].set_ylabel(labels[i], fontsize=7)
-            for j, panel in enumerate(panels):
-                gate_axes, cam_axes = grid[i][1 + 2 * j], grid[i][2 + 2 * j]
-                if panel.gate is None:
-                    _say(gate_axes, "no run" if panel.cam is None else "no gate")
-                else:
-                    shown = gate_axes.imshow(panel.gate[i], cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
-                if panel.cam is None:
-                    _say(cam_axes, "no run")
-                else:
-                    cam_axes.imshow(panel.cam[i], cmap="cividis", vmin=0, vmax=1)
-        grid[0][0].set_title("image", fontsize=7)
-        for j, panel in enumerate(panels):
-            grid[0][1 + 2 * j].set_title(f"{panel.name}\ngate", fontsize=7)
-            grid[0][2 + 2 * j].set_title("\nGrad-CAM", fontsize=7)
+        for i, image in enumerate(images):
+            grid[0][2 * i].imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            grid[0][2 * i].set_title(labels[i], fontsize=7)
+            grid[0][2 * i + 1].axis("off")
+            for j, panel in enumerate(panels, start=1):
+                shown = _draw_pair(grid[j][2 * i], grid[j][2 * i + 1], panel, i, reach) or shown
+            grid[1][2 * i].set_title("gate", fontsize=7)
+            grid[1][2 * i + 1].set_title("Grad-CAM", fontsize=7)
+        for j, panel in enumerate(panels, start=1):
+            grid[j][0].set_ylabel(panel.name, fontsize=7, rotation=0, ha="right", va="center")
         if shown is not None:
-            figure.colorbar(shown, ax=grid, label="Σ|out| / Σ|in|", shrink=0.8, aspect=25)
+            figure.colorbar(shown, ax=grid, label="Σ|out| / Σ|in|", shrink=0.6, aspect=25)
     return figure
+
+
+def _draw_pair(gate_axes: Any, cam_axes: Any, panel: Panel, image: int, reach: float) -> Any:
+    """Draw a variant's two maps of an image; return the gate's, or None without one."""
+    if panel.cam is None:
+        _say(cam_axes, "no run")
+    else:
+        cam_axes.imshow(panel.cam[image], cmap="cividis", vmin=0, vmax=1)
+    if panel.gate is None:
+        _say(gate_axes, "no run" if panel.cam is None else "no gate")
+        return None
+    return gate_axes.imshow(panel.gate[image], cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
 
 
 def _say(axes: Any, text: str) -> None:
