@@ -26,7 +26,7 @@ FILES: Mapping[str, Mapping[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
 }
-RC: Mapping[str, Any] = {
+RC: Mapping[Any, Any] = {
     "font.family": "DejaVu Sans", "font.size": 7.5, "axes.labelsize": 7.5, "axes.titlesize": 8,
     "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
     "axes.linewidth": 0.6, "lines.linewidth": 1.1, "lines.markersize": 4, "axes.axisbelow": True,
