@@ -22,10 +22,10 @@ quickstart: $(RUN_STAMP)  ## install, train the quickstart ablation, print and w
 
 test: $(TEST_STAMP)  ## install the test group and run the suite
 	@echo "== the test suite" >&2
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: $(TEST_STAMP)  ## the long tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, LaTeX (installs them; needs root)
 	apt-get install -y --no-install-recommends $(DEBIAN)

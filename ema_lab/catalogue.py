@@ -49,6 +49,7 @@ _TORCHVISION_CNNS = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
 )  # fmt: skip
+DETECTORS = ("yolov5s", "yolov5x_p2")  # for counting: no data set here has boxes
 _MODELS = "ema_lab.models"
 BACKBONES = Registry(
     "backbone",
@@ -63,7 +64,8 @@ BACKBONES = Registry(
     | {
         name: Entry(f"{_MODELS}.torchvision_cnn:torchvision_cnn", {"architecture": name})
         for name in _TORCHVISION_CNNS
-    },
+    }
+    | {name: Entry(f"{_MODELS}.yolov5:yolov5", {"architecture": name}) for name in DETECTORS},
     group="ema_lab.backbones",
     families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
 )

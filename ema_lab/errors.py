@@ -1,7 +1,9 @@
 """Errors that a user can cause; the command line prints them as one line each and exits with 2."""
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class EmaLabError(Exception):
@@ -26,6 +28,10 @@ class DamagedFileError(StoreError):
 
 class DataError(EmaLabError):
     """A data set is absent or damaged."""
+
+
+class CostError(EmaLabError):
+    """A model's cost cannot be counted, or two ways to count it disagree."""
 
 
 class EngineError(EmaLabError):
@@ -57,3 +63,11 @@ class RunTimeoutError(EmaLabError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what Ctrl-C is to a person, to a batch system."""
+
+
+def located(error: Exception) -> str:
+    """Return an error's kind, first line, and the place of the code, not a library's, that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
+    words = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"

@@ -5,21 +5,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from torch import nn
 
-from ema_lab.cost.measure import measure_cost
-from ema_lab.errors import StoreError
+from ema_lab.cost.measure import count_parameters
+from ema_lab.errors import CostError, StoreError
 from ema_lab.job import RunJob, RunOutcome
+from ema_lab.measurement import run_cost
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.training.run import Machine, load_weights, train
 from ema_lab.training.tracker import start_tracker
 
-__all__ = ["Machine", "load_model", "run_cost", "train_run"]
+__all__ = ["Machine", "load_model", "train_run"]
 
 
 def train_run(
@@ -38,7 +38,7 @@ def train_run(
         tracker = start_tracker(track, spec, job)
         try:
             outcome = train(spec, job, machine, tracker.log_epoch)
-            outcome = replace(outcome, cost=run_cost(spec))
+            outcome = replace(outcome, cost=_cost_or_hole(spec))
         except BaseException:
             tracker.finish(None)
             raise
@@ -46,28 +46,13 @@ def train_run(
         return outcome
 
 
-def run_cost(spec: RunSpec) -> dict[str, Any]:
-    """Return the parameters and MACs of a run's model; measured once per model and process."""
-    return dict(_model_cost(_ByModel(spec)))
-
-
-class _ByModel:
-    """A run spec that is equal to every other whose model is built alike."""
-
-    def __init__(self, spec: RunSpec) -> None:
-        self.spec = spec
-
-    def __hash__(self) -> int:
-        return hash(self.spec.model_key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByModel) and self.spec.model_key == other.spec.model_key
-
-
-@lru_cache(maxsize=256)
-def _model_cost(key: _ByModel) -> dict[str, Any]:
-    facts = key.spec.data.facts
-    return measure_cost(build_model(key.spec), image_size=facts.image_size, channels=facts.channels)
+def _cost_or_hole(spec: RunSpec) -> dict[str, Any]:
+    """Return a run's cost; of a model whose operations cannot be counted, its parameters and the reason."""
+    try:
+        return run_cost(spec)
+    except CostError as error:
+        logging.getLogger(__name__).warning("%s", error)
+        return {**count_parameters(build_model(spec, device="meta")), "not_counted": str(error)}
 
 
 def load_model(spec: RunSpec, folder: Path) -> nn.Module:

@@ -31,9 +31,10 @@ class CBAM(nn.Module):
     This follows the authors' code (Jongchan/attention-module), which differs from the paper in two
     ways: a batch normalisation (momentum 0.01) after the spatial convolution, and the order
     (maximum, mean) of its two input channels, where the paper writes (mean, maximum). Well-known
-    copies deviate: the one in EMA's YOLOv5 branch has no normalisation, the order (mean, maximum) and
-    no bias in the channel gate. The authors' ResNet starts the weight of that normalisation at 0, so
-    that the spatial gate starts at 0.5; that belongs to their backbone and is not done here.
+    copies deviate: the one in EMA's YOLOv5 branch has no normalisation (`norm: false`), no bias in the
+    channel gate (`bias: false`), and the order (mean, maximum). The authors' ResNet starts the weight of
+    that normalisation at 0, so that the spatial gate starts at 0.5; that belongs to their backbone and
+    is not done here.
 
     Args:
         channels: Channels of the input.
@@ -41,10 +42,13 @@ class CBAM(nn.Module):
         spatial: Whether the spatial gate follows; off leaves the channel gate alone.
         kernel_size: Odd width k of the spatial convolution; None means 7, and with `spatial` off
             there is nothing to set.
+        bias: Whether the channel gate's two linear layers have biases.
+        norm: Whether the spatial convolution is normalised; None means yes, and with `spatial` off there
+            is nothing to set.
 
     Raises:
-        ValueError: If the bottleneck would have no channel, the kernel is even, or `kernel_size` is
-            given without the spatial gate.
+        ValueError: If the bottleneck would have no channel, the kernel is even, or `kernel_size` or
+            `norm` is given without the spatial gate.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {
@@ -55,17 +59,27 @@ class CBAM(nn.Module):
     }
 
     def __init__(
-        self, channels: int, *, reduction: int = 16, spatial: bool = True, kernel_size: int | None = None
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        spatial: bool = True,
+        kernel_size: int | None = None,
+        bias: bool = True,
+        norm: bool | None = None,
     ) -> None:
         super().__init__()
         if kernel_size is not None and not spatial:
             raise ValueError(f"CBAM needs spatial=True to use kernel_size, got {spatial=}, {kernel_size=}.")
+        if norm is not None and not spatial:
+            raise ValueError(f"CBAM needs spatial=True to use norm, got {spatial=}, {norm=}.")
         hidden = hidden_channels("CBAM", channels, reduction)
-        self.squeeze = nn.Linear(channels, hidden)
-        self.excite = nn.Linear(hidden, channels)
+        self.squeeze = nn.Linear(channels, hidden, bias=bias)
+        self.excite = nn.Linear(hidden, channels, bias=bias)
         self.spatial_gate: SpatialGate | None = None
         if spatial:
-            self.spatial_gate = SpatialGate(7 if kernel_size is None else kernel_size, owner="CBAM")
+            kernel_size = 7 if kernel_size is None else kernel_size
+            self.spatial_gate = SpatialGate(kernel_size, owner="CBAM", norm=norm is not False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x * channel_gate(x, self.squeeze, self.excite)

@@ -18,14 +18,15 @@ class SpatialGate(nn.Module):
     """Map (B, C, H, W) to the gate (B, 1, H, W): sigmoid(BN(conv([max; mean]))).
 
     The convolution has no bias. The normalisation has momentum 0.01, as in the authors' code, which
-    makes its running statistics ten times slower than the backbone's.
+    makes its running statistics ten times slower than the backbone's; `norm` off leaves it out.
     """
 
-    def __init__(self, kernel_size: int, *, owner: str) -> None:
+    def __init__(self, kernel_size: int, *, owner: str, norm: bool = True) -> None:
         super().__init__()
         check_odd(owner, kernel_size)
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(1, eps=1e-5, momentum=0.01)
+        self.norm = nn.BatchNorm2d(1, eps=1e-5, momentum=0.01) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return normalise(self.norm, self.conv(channel_extremes(x))).sigmoid()
+        gate: Tensor = self.conv(channel_extremes(x))
+        return (gate if self.norm is None else normalise(self.norm, gate)).sigmoid()

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ema_lab.catalogue import DETECTORS
 from ema_lab.cli.duration import read_duration
 from ema_lab.cli.engines import Elsewhere, EngineConfig, EngineName, choose_engine
 from ema_lab.cli.output import (
@@ -81,6 +82,19 @@ def check_models(ablation: Ablation) -> None:
             problems[cell.row] = str(error)
     if problems:
         raise SpecError("\n".join(f"{ablation.path}: {row}: {text}" for row, text in problems.items()))
+
+
+def check_runs(ablation: Ablation) -> None:
+    """Check every distinct model, and that it can be trained on its data.
+
+    Raises:
+        SpecError: With one line for each variant that does not fit.
+    """
+    for row, cells in ablation.rows().items():
+        if (name := cells[0].spec.model.backbone) in DETECTORS:
+            rule = f"{name} is a detector: it is here to be counted (ema-lab cost), not to be trained"
+            raise SpecError(f"{ablation.path}: {row}: {rule}")
+    check_models(ablation)
 
 
 def run(
@@ -224,7 +238,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     asked = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
     device = asked if elsewhere else str(choose_device(asked))
     wanted = {task.spec.run_id for task in pending}
-    check_models(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
+    check_runs(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.

@@ -6,12 +6,12 @@ Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 inte
 import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from ema_lab.cli import check, definitions, execution, gallery, plan, results, status, store
+from ema_lab.cli import check, cost, definitions, execution, gallery, plan, results, status, store
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
 
@@ -35,14 +35,36 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     name="ema-lab",
-    help="Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.\n\n"
-    "Start with:  ema-lab run quickstart  &&  ema-lab report quickstart --out out/quickstart",
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (definitions, check, plan, execution, status, results, gallery, store):
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"ema-lab {version('ema-lab')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.
+
+    Start with:  ema-lab run quickstart  &&  ema-lab report quickstart --out out/quickstart
+    """
+
+
+for commands in (definitions, check, plan, execution, status, results, cost, gallery, store):
     commands.register(app)
 
 

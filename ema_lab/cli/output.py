@@ -42,15 +42,23 @@ def make_folder(path: Path) -> None:
         raise SpecError(f"--out must be a folder, but {path} {reason}") from None
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print flat objects: as a JSON array, or as an aligned table with their keys as its header."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], *, as_json: bool, labels: Mapping[str, str] | None = None
+) -> None:
+    """Print flat objects: as a JSON array, or as an aligned table.
+
+    Its header has their keys, or what `labels` calls them.
+    """
     if as_json:
         print(json.dumps(list(rows), indent=1, allow_nan=False))
         return
     if not rows:
         return
     header = list(rows[0])
-    lines = [header, *([_shown(row[key]) for key in header] for row in rows)]
+    lines = [
+        [(labels or {}).get(key, key) for key in header],
+        *([_shown(row[key]) for key in header] for row in rows),
+    ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

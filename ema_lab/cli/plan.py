@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.duration import read_duration, write_duration
-from ema_lab.cli.execution import available_cores, check_models, default_workers, visible_gpus
+from ema_lab.cli.execution import available_cores, check_runs, default_workers, visible_gpus
 from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
@@ -64,7 +64,7 @@ def plan(
     limit = read_duration("--budget", budget)
     runs = RunStore(store)
     if check or probe:
-        check_models(chosen)
+        check_runs(chosen)
     survey = Survey(runs, max_attempts)
     standings = {spec.run_id: survey.standing(spec) for spec in chosen.runs()}
     count = workers or len(visible_gpus() if device != "cpu" else ()) or default_workers()

@@ -1,4 +1,4 @@
-"""Commands about results: report, cost, diff, eval."""
+"""Commands about results: report, diff, eval."""
 
 import json
 import sys
@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import check_models
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
-    AblationName,
     Data,
     Device,
     Json,
@@ -20,7 +18,6 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
-from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import StoreError
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.care.exchange import flattened
@@ -33,7 +30,6 @@ RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(report)
-    app.command()(cost)
     app.command()(diff)
     app.command("eval")(evaluate)
 
@@ -85,32 +81,6 @@ def report(
         make_folder(out / "figures")
     for path in (path for figure in figures for path in figure.write(out / "figures")):
         print(path, file=sys.stderr if as_json else sys.stdout)
-
-
-def cost(ablation: AblationName, only: Only = None, as_json: Json = False) -> None:
-    """Count parameters and MACs of every row, and what each adds to the baseline.
-
-    MACs are multiply-adds for one image, counted by fvcore.
-
-    Example: ema-lab cost quickstart
-    """
-    from ema_lab.pipeline import run_cost
-
-    chosen = selected(ablation, only, None)
-    whole = load_ablation(ablation)  # --only may have left the baseline out
-    check_models(chosen)
-    say("counting on the CPU, one image per model")
-    rows: list[dict[str, Any]] = []
-    for row, cells in chosen.rows().items():
-        counted = run_cost(cells[0].spec)
-        base = whole.baseline_of(cells[0])
-        before = run_cost(base.spec) if base else None
-        values: dict[str, Any] = {"variant": row}
-        for key in ("parameters", "macs"):
-            values[key] = counted[key]
-            values[f"delta_{key}"] = counted[key] - before[key] if before else None
-        rows.append(values)
-    print_rows(rows, as_json=as_json)
 
 
 def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:

@@ -90,6 +90,8 @@ def _status(standing: Standing) -> dict[str, Any]:
     if standing.state == "running":
         last = facts.attempts[-1]
         by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
+        if beat := standing.heartbeat:
+            by += f", epoch {beat.epoch}, last sign of life {beat.seconds_ago:.0f} s ago"
     return {
         "status": standing.state,
         "stale": " ".join(standing.stale) or None,

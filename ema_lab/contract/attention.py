@@ -148,8 +148,8 @@ def _builds_without_weights(case: AttentionCase) -> str:
 def _cost_is_counted(case: AttentionCase) -> str:
     cost = measure_cost(case.ready(), image_size=COST_SIZE, channels=case.channels)
     words = f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs at {COST_SIZE}x{COST_SIZE}"
-    uncounted = ", ".join(f"{name.removeprefix('aten::')} {n}" for name, n in cost["uncounted"].items())
-    return f"{words}; not counted: {uncounted}" if uncounted else words
+    uncounted = ", ".join(name.removeprefix("aten::") for name in cost["uncounted"])
+    return f"{words}; no rule counts {uncounted}" if uncounted else words
 
 
 def _options_say_what_they_are(case: AttentionCase) -> str:

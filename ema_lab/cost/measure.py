@@ -1,25 +1,35 @@
 """Parameters and multiply-adds of a model."""
 
 import copy
+import itertools
 import logging
 import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from ema_lab.cost.rules import rules, uncounted
+from ema_lab.errors import CostError, located
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
-# fvcore counts this layer but not the equal `mean`: a count must not depend on how pooling is written.
-POOLING = "adaptive_avg_pool2d"
-MATRIX_PRODUCTS = ("conv", "linear", "matmul", "bmm", "addmm")
+CONVENTIONS = {
+    "matmul": "multiply-adds of convolutions, linear layers and matrix products",
+    "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products and norms",
+    "all": "those, and one operation per element of each element-wise function, pooling and sum",
+}
+KEYS = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
 
 
 def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dict[str, Any]:
-    """Count a classifier's parameters and its multiply-adds (MACs) for one image.
+    """Count a model's parameters and its multiply-adds (MACs) for one image.
 
-    MACs are fvcore's: one multiply-add is one. Convolutions, linear layers, matrix products and
-    normalisations count; pooling does not. `uncounted` lists the operations that fvcore leaves out
-    and how often each occurs. A model costs the same wherever it runs, so the count is made on a copy.
+    One multiply-add is one. The rules are those of `ema_lab.cost.rules`; the matrix products are counted a
+    second time by torch's FlopCounterMode in the same call, and both counts must agree. A model costs the
+    same wherever it runs, so the count is made on a copy, on the CPU, in eval mode.
 
     Args:
         model: Takes (1, channels, image_size, image_size).
@@ -27,31 +37,145 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
         channels: Channels of the image.
 
     Returns:
-        `parameters`; `parameters_without_norm` (no weight or bias of a normalisation layer);
-        `macs`; `macs_matmul` (convolutions, linear layers and matrix products alone); `uncounted`.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit's deprecation, at fvcore's import and in its trace
-        from fvcore.nn import FlopCountAnalysis
+        The parameters, as `count_parameters` names them; `macs_matmul`, `macs` and `macs_all` (see
+        `CONVENTIONS`: the second is fvcore's, without average pooling, which it counts in one spelling
+        only) and `macs_thop` (as thop 0.0.31 counted, see `ema_lab.cost.rules`); `activations`, the
+        elements that convolutions, linear layers and matrix products write; `uncounted`, the operators
+        that no rule counts, each with an estimate of one operation per output element.
 
-        logging.getLogger("fvcore").setLevel(logging.ERROR)
-        image = torch.zeros(1, channels, image_size, image_size)
-        analysis = FlopCountAnalysis(copy.deepcopy(model).cpu().eval(), image)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        by_operator = {k: int(count) for k, count in analysis.by_operator().items() if k != POOLING}
-        uncounted = dict(sorted(analysis.unsupported_ops().items()))
+    Raises:
+        CostError: If the model cannot be traced, or the two counts disagree.
+    """
+    counted = _analysed(model, image_size, channels)[""]
+    return {**count_parameters(model), **_summary(counted)}
+
+
+def measure_layers(
+    model: nn.Module, names: Sequence[str], *, image_size: int, channels: int = 3
+) -> dict[str, dict[str, Any]]:
+    """Count what some submodules cost, by name, as `measure_cost` counts a model."""
+    counted = _analysed(model, image_size, channels)
     return {
-        **count_parameters(model),
-        "macs": sum(by_operator.values()),
-        "macs_matmul": sum(by_operator.get(name, 0) for name in MATRIX_PRODUCTS),
-        "uncounted": uncounted,
+        name: {**count_parameters(model.get_submodule(name)), **_summary(counted[name])} for name in names
     }
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Return `parameters`, trained or not, and `parameters_without_norm`; works on the meta device too."""
+    """Return the number of a model's parameters; works on the meta device too.
+
+    Returns:
+        `parameters`; `parameters_without_norm`, no weight or bias of a normalisation layer;
+        `parameters_trainable`; `parameters_fused`, with each batch norm that directly follows a
+        convolution without bias made that convolution's bias, as for deployment.
+    """
     norm = sum(
         p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
     )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "parameters_without_norm": parameters - norm}
+    every = list(model.parameters())
+    parameters = sum(parameter.numel() for parameter in every)
+    return {
+        "parameters": parameters,
+        "parameters_without_norm": parameters - norm,
+        "parameters_trainable": sum(parameter.numel() for parameter in every if parameter.requires_grad),
+        "parameters_fused": parameters - sum(map(_fused, model.modules())),
+    }
+
+
+def _fused(module: nn.Module) -> int:
+    """Return how many parameters a module's own convolutions save by taking in the norms after them."""
+    pairs = itertools.pairwise(module.children())
+    return sum(
+        norm.num_features
+        for conv, norm in pairs
+        if isinstance(conv, nn.Conv2d) and conv.bias is None and isinstance(norm, nn.BatchNorm2d)
+        if norm.affine and norm.num_features == conv.out_channels
+    )
+
+
+def _summary(counted: Mapping[str, int]) -> dict[str, Any]:
+    kinds: Counter[str] = Counter()
+    for key, count in counted.items():
+        kinds[key.partition(" ")[0]] += count
+    product, norm, other = (kinds[kind] for kind in ("product", "norm", "other"))
+    unknown = {
+        key.removeprefix("uncounted "): n for key, n in counted.items() if key.startswith("uncounted ")
+    }
+    return {
+        "macs": product + norm,
+        "macs_matmul": product,
+        "macs_all": product + norm + other,
+        "macs_thop": kinds["thop"],
+        "activations": kinds["activations"],
+        "uncounted": dict(sorted(unknown.items())),
+    }
+
+
+def _analysed(model: nn.Module, image_size: int, channels: int) -> Mapping[str, Mapping[str, int]]:
+    """Return the counts of each submodule by kind, checked against torch's own counter."""
+    copied = copy.deepcopy(model).cpu().eval()
+    image = torch.zeros(1, channels, image_size, image_size)
+    with _unfused():
+        counted = _traced(copied, image)
+        _cross_check(copied, image, counted[""])
+    return counted
+
+
+def _traced(model: nn.Module, image: torch.Tensor) -> Mapping[str, Mapping[str, int]]:
+    analysis = _trace(model, image, {})
+    if unknown := analysis.unsupported_ops():  # their shapes take another trace
+        analysis = _trace(model, image, {name: uncounted(name) for name in unknown})
+    found: Mapping[str, Mapping[str, int]] = analysis.by_module_and_operator()
+    return found
+
+
+def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> Any:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch.jit's deprecation, at fvcore's import and in its trace
+        from fvcore.nn import FlopCountAnalysis
+
+        logging.getLogger("fvcore").setLevel(logging.ERROR)
+        analysis = FlopCountAnalysis(model, image)
+        analysis.clear_op_handles().set_op_handle(**rules(), **more)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        try:
+            analysis.total()
+        except Exception as error:  # the model's own code may raise anything
+            words = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
+            raise CostError(words) from error
+    return analysis
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Compute attention by matrix products while a block runs: neither counter looks into fused kernels."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _cross_check(model: nn.Module, image: torch.Tensor, counted: Mapping[str, int]) -> None:
+    """Hold the matrix products against FlopCounterMode, which sees no product with a vector (mv, dot)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        model(image)
+    ours = sum(count for key, count in counted.items() if key.startswith("product "))
+    expected = 2 * (ours - counted.get("missed", 0))
+    if flops.get_total_flops() == expected:
+        return
+    mine = {key.removeprefix("product "): n for key, n in counted.items() if key.startswith("product ")}
+    theirs = {str(op): count // 2 for op, count in flops.get_flop_counts().get("Global", {}).items()}
+    raise CostError(
+        f"two counters disagree on the multiply-adds of matrix products: {_listed(mine)} by our rules, "
+        f"{_listed(theirs)} by torch's FlopCounterMode"
+    )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()) if count) or "none"

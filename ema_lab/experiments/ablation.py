@@ -1,6 +1,6 @@
 """An ablation, loaded from its file and expanded."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,8 +56,10 @@ class Ablation:
         cells = tuple(c for c in self.cells if all(matches(c, k, list(v)) for k, v in conditions.items()))
         if not cells:
             asked = ", ".join(f"{key}={' or '.join(map(str, v))}" for key, v in conditions.items())
-            rows = ", ".join(dict.fromkeys(cell.variant for cell in self.cells))
-            raise SpecError(f"no cell of {self.name} has {asked}; variants: {rows}")
+            there = [f"variants: {_listed(cell.variant for cell in self.cells)}"]
+            if "seed" in conditions:
+                there.append(f"seeds: {_listed(cell.seed for cell in self.cells)}")
+            raise SpecError(f"no cell of {self.name} has {asked}; {'; '.join(there)}")
         return replace(self, cells=cells)
 
     def first_seeds(self, count: int) -> "Ablation":
@@ -66,6 +68,10 @@ class Ablation:
         if not 1 <= count <= len(seeds):
             raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
         return replace(self, cells=tuple(cell for cell in self.cells if cell.seed in seeds[:count]))
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, dict.fromkeys(values)))
 
 
 def _key(axes: AxisValues) -> str:

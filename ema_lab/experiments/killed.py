@@ -6,7 +6,7 @@ an outcome, on the same host, compares.
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ema_lab.experiments.record import Attempt
@@ -62,6 +62,14 @@ def note_all_killed(store: RunStore, run_ids: Iterable[str]) -> None:
         with store.claim(run_id) as claimed:
             if claimed:
                 note_killed(store, run_id)
+
+
+def end_interrupted(store: RunStore, run_id: str, ours: Callable[[Attempt], bool]) -> None:
+    """Note that the user stopped the last attempt, so that it does not count, if it is over and `ours`."""
+    with store.claim(run_id) as claimed:
+        attempts = store.attempts(run_id) if claimed else []
+        if attempts and attempts[-1].outcome is None and ours(attempts[-1]):
+            store.end(run_id, attempts[-1], "interrupted")
 
 
 def _reason(attempt: Attempt) -> str:

@@ -1,23 +1,49 @@
 """Where runs stand: state, staleness and failure of each, its files read once."""
 
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
 
 from ema_lab.experiments.failure import Failure, failure_of
 from ema_lab.experiments.staleness import Staleness
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunFacts, RunStore, State
+from ema_lab.job import HEARTBEAT
 from ema_lab.specs.run import RunSpec
 
 NOTHING = RunFacts()
 
 
 @dataclass(frozen=True)
+class Heartbeat:
+    """The last sign of life of a run's training: in which epoch (from 1), and how many seconds ago."""
+
+    epoch: int
+    seconds_ago: float
+
+    @classmethod
+    def read(cls, store: RunStore, run_id: str) -> Self | None:
+        """Return a run's last sign of life, or None where there is none that can be read."""
+        try:
+            beat = json.loads((store.folder(run_id) / HEARTBEAT).read_bytes())
+            age = datetime.now(UTC) - datetime.fromisoformat(beat["time"])
+            return cls(int(beat["epoch"]), max(0.0, age.total_seconds()))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
 class Standing:
-    """Where a run stands. `stale`: the parts whose source has changed since it was done."""
+    """Where a run stands. `stale`: the parts whose source has changed since it was done.
+
+    `heartbeat`: of a run that is on.
+    """
 
     state: State = "pending"
     facts: RunFacts = NOTHING
     stale: tuple[str, ...] = ()
     failure: Failure | None = None
+    heartbeat: Heartbeat | None = None
 
     @property
     def reason(self) -> str | None:
@@ -43,4 +69,6 @@ class Survey:
             return Standing()
         facts = self._store.facts(run_id)
         state = self._store.state_of(run_id, facts, self._max_attempts)
-        return Standing(state, facts, self._staleness.parts(spec, facts.record), failure_of(facts))
+        beat = Heartbeat.read(self._store, run_id) if state == "running" else None
+        stale = self._staleness.parts(spec, facts.record)
+        return Standing(state, facts, stale, failure_of(facts), beat)

@@ -1,16 +1,14 @@
 """From a run spec to a model: backbone, then insertion, paired by construction."""
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ema_lab.catalogue import ATTENTIONS, BACKBONES
-from ema_lab.errors import EmaLabError, SpecError
+from ema_lab.errors import EmaLabError, SpecError, located
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
@@ -151,11 +149,7 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
 
 def _reason(error: Exception) -> str:
     """Return the error's words; what is no statement of a rule is located in the code that raised it."""
-    if isinstance(error, ValueError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+    return str(error) if isinstance(error, ValueError) else located(error)
 
 
 def _check_shape(name: str, attention: nn.Module, site: Site) -> None:

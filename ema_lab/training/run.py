@@ -17,6 +17,7 @@ from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.classifier import Classifier
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import Predictions, predict
+from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.trainer import build_trainer, choose_device, exact_arithmetic
 
 
@@ -54,7 +55,7 @@ def train(
     data = ImageData(spec, machine.data_root, machine.loader_workers)
     model = build_model(spec)
     epoch_end = EpochEnd(job.folder, data, report)
-    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end])
+    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)])
     try:
         trainer.fit(
             Classifier(spec, model, len(data.train_dataloader())),

@@ -17,7 +17,13 @@ Options = Mapping[str, Any]
 CHANGES: Mapping[str, Mapping[str, tuple[Any, Options]]] = {
     "bam": {"reduction": (8, {}), "dilation": (2, {})},
     "ca": {"reduction": (4, {}), "min_width": (16, {})},
-    "cbam": {"reduction": (8, {}), "spatial": (False, {}), "kernel_size": (3, {})},
+    "cbam": {
+        "reduction": (8, {}),
+        "spatial": (False, {}),
+        "kernel_size": (3, {}),
+        "bias": (False, {}),
+        "norm": (False, {}),
+    },
     "eca": {"kernel_size": (3, {}), "gamma": (1.0, {}), "beta": (7.0, {})},
     "ema": {
         "groups": (16, {}),
@@ -64,6 +70,12 @@ REFUSED: list[tuple[str, int, Options, str]] = [
         64,
         {"spatial": False, "kernel_size": 7},
         "CBAM needs spatial=True to use kernel_size, got spatial=False, kernel_size=7.",
+    ),
+    (
+        "cbam",
+        64,
+        {"spatial": False, "norm": True},
+        "CBAM needs spatial=True to use norm, got spatial=False, norm=True.",
     ),
     ("eca", 64, {"kernel_size": 2}, "ECA needs an odd, positive kernel_size, got kernel_size=2."),
     ("eca", 64, {"gamma": 0.0}, "ECA needs channels >= 1 and gamma > 0, got channels=64, gamma=0.0."),

@@ -118,6 +118,15 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_epoch(command, tr
     assert_refused(answer, ["ablations/tiny.yaml", *fragments], before=before, after=tree())
 
 
+@pytest.mark.parametrize("words", [("plan", "--check"), ("run",), ("run", "--smoke")])
+def test_a_detector_is_not_trained(command, tree, words):
+    edited(ABLATION, TINY, "backbone: resnet20", "backbone: yolov5s")
+    before = tree()
+    answer = command(words[0], "tiny", *words[1:])
+    rule = "yolov5s is a detector: it is here to be counted (ema-lab cost), not to be trained"
+    assert_refused(answer, ["ablations/tiny.yaml: none: ", rule], before=before, after=tree())
+
+
 REPORTS = {
     "unknown column": (
         "ablation: tiny",
@@ -161,6 +170,7 @@ ARGUMENTS = {
     "plan tiny --only variant=sea": ["no cell of tiny has variant=sea", "variants: none, se"],
     "plan tiny --only variant": ["--only takes KEY=VALUE, such as variant=ema"],
     "plan tiny --only seed=[": ["no cell of tiny has seed=["],
+    "plan tiny --only seed=7": ["no cell of tiny has seed=7", "seeds: 0, 1"],
     "plan teeny": ["no ablation is named 'teeny'", "did you mean 'tiny'?", "quickstart"],
     "plan ablations/teeny.yaml": ["no such file", "tiny.yaml"],
     "report teeny": ["no report is named 'teeny'", "did you mean 'tiny'?"],

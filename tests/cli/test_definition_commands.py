@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_help_says_what_a_command_does_with_an_example(command, name):
     assert f"Usage: ema-lab {name}" in answer.out
     assert "Example" in answer.out
     assert f"ema-lab {name} " in answer.out.partition("Example")[2]
+
+
+def test_the_version_is_the_installed_one(command):
+    assert command("--version").out == f"ema-lab {version('ema-lab')}\n"
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])

@@ -9,6 +9,8 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.cli.selection import conditions
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
@@ -172,12 +174,30 @@ class TestStatus:
             seen.extend(json.loads(command("status", "tiny", "--json", "--only", "seed=0").out))
             return fake_outcome(spec)
 
-        from ema_lab.experiments.ablation import load_ablation
-        from ema_lab.experiments.execution import execute
-
         execute(load_ablation("tiny").runs()[:1], train=look, store=RunStore("runs"), device="cpu")
         assert [cell["status"] for cell in seen] == ["running", "pending"]
-        assert re.fullmatch(r".+:\d+ on cpu since \d{4}-.+", seen[0]["by"])
+        assert re.fullmatch(r".+:\d+ on cpu since \d{4}-[^,]+", seen[0]["by"])
+
+    @pytest.mark.parametrize(
+        ("beat", "said"),
+        [
+            (
+                '{"epoch": 7, "time": "2020-01-01T00:00:00+00:00"}',
+                r", epoch 7, last sign of life \d{9} s ago",
+            ),
+            ("{half", ""),
+        ],
+    )
+    def test_says_when_a_run_last_gave_a_sign_of_life(self, command, folder, beat, said):
+        seen = []
+
+        def look(spec, job):
+            (job.folder / "heartbeat.json").write_text(beat)
+            seen.extend(json.loads(command("status", "tiny", "--json", "--only", "seed=0").out))
+            return fake_outcome(spec)
+
+        execute(load_ablation("tiny").runs()[:1], train=look, store=RunStore("runs"), device="cpu")
+        assert re.fullmatch(r".+ since [^,]+" + said, seen[0]["by"])
 
 
 class TestRun:

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
+
+from ema_lab.measurement import run_cost
 
 COLUMNS = "columns: [top1, loss, delta, parameters, macs]\n"
 
@@ -100,14 +103,21 @@ class TestCost:
             "variant": "none",
             "parameters": 269_434,
             "delta_parameters": 0,
+            "parameters_without_norm": 268_058,
+            "delta_parameters_without_norm": 0,
             "macs": 2_540_160,
             "delta_macs": 0,
+            "activations": 11_786,
+            "delta_activations": 0,
+            "parameters_trainable": 269_434,
         }
         # SE's two linear layers have 2 c (c / 16) weights; three blocks of each width
         assert rows["se"]["delta_parameters"] == sum(3 * 2 * c * (c // 16) for c in (16, 32, 64))
         assert all(row["parameters"] == 269_434 + row["delta_parameters"] for row in rows.values())
         assert all(row["macs"] == 2_540_160 + row["delta_macs"] for row in rows.values())
-        assert tree() == before
+        after = tree()
+        assert {path for path in after if path not in before and ".costs" not in path} == {"runs"}
+        assert {path: after[path] for path in before} == before
 
     def test_only_keeps_the_comparison_with_the_baseline(self, command):
         [row] = json.loads(command("cost", "tiny", "--only", "variant=se", "--json").out)
@@ -119,10 +129,57 @@ class TestCost:
         rows = json.loads(command("cost", "tiny", "--json").out)
         assert [row["delta_parameters"] for row in rows] == [None, None]
 
-    def test_the_table_has_thousands_apart(self, command):
-        lines = command("cost", "tiny").out.splitlines()
-        assert lines[0].split() == ["variant", "parameters", "delta_parameters", "macs", "delta_macs"]
-        assert lines[1].split()[1] == "269,722"  # ResNet-20 for RGB and ten classes
+    @pytest.mark.parametrize(("convention", "key"), [("fvcore", "macs"), ("all", "macs_all")])
+    def test_the_table_names_the_convention_and_has_thousands_apart(self, command, convention, key):
+        answer = command("cost", "tiny", "--macs", convention)
+        header, first, *_ = (re.split(r"\s{2,}", line) for line in answer.out.splitlines())
+        assert f"macs ({convention})" in header
+        assert "for one image" in answer.err
+        assert first[1] == "269,722"  # ResNet-20 for RGB and ten classes
+        assert key in json.loads(command("cost", "tiny", "--macs", convention, "--json").out)[0]
+
+    def test_layers_are_the_modules_own_shares_and_their_sum(self, command):
+        [delta] = json.loads(command("cost", "tiny", "--only", "variant=se", "--json").out)
+        *layers, total = json.loads(command("cost", "tiny", "--layers", "--json").out)
+        assert [row["variant"] for row in layers] == ["se"] * 9
+        assert (layers[0]["layer"], layers[0]["channels"]) == ("layer1.0.bn2.attention", 16)
+        assert total["layer"] == "sum"
+        for name in ("parameters", "macs", "activations"):
+            assert total[name] == sum(row[name] for row in layers) == delta[f"delta_{name}"]
+
+    def test_times_rows_beside_their_baseline_and_keeps_what_it_measured(self, command):
+        words = ("cost", "tiny", "--latency", "--rounds", "8", "--batch", "2", "--device", "cpu", "--json")
+        [row] = json.loads(command(*words).out)
+        assert (row["variant"], row["baseline"]) == ("se", "none")
+        assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
+        assert row["images_per_second"] == pytest.approx(2000 / row["ms"])
+        assert row["peak_mib"] is None
+        assert json.loads(command(*words).out) == [row]
+        assert json.loads(command(*words, "--fresh").out) != [row]
+        assert command("store", "check").code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            (["--batch", "4"], "--batch changes nothing without --latency"),
+            (["--latency", "--layers"], "--latency times whole models: it does not go with --layers"),
+            (["--macs", "thop"], "'thop' is not one of 'matmul', 'fvcore', 'all'"),
+        ],
+    )
+    def test_options_that_do_nothing_are_refused(self, command, words, problem):
+        answer = command("cost", "tiny", *words)
+        assert (answer.code, answer.out) == (2, "")
+        assert problem in answer.err
+
+    def test_what_was_counted_with_another_source_is_counted_again(self, command, monkeypatch):
+        calls = []
+        monkeypatch.setattr("ema_lab.measurement.run_cost", lambda spec: calls.append(spec) or run_cost(spec))
+        command("cost", "tiny")
+        command("cost", "tiny")
+        assert len(calls) == 2  # two models, once each
+        monkeypatch.setattr("ema_lab.experiments.costs.syntax_hash", lambda source: "another")
+        command("cost", "tiny")
+        assert len(calls) == 4
 
 
 class TestDiff:

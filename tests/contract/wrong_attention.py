@@ -38,6 +38,16 @@ class Plain(nn.Module):
         return x * self.gate(x)
 
 
+class Unruled(nn.Module):
+    """Uses an operator whose cost no rule tells."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.special.i0e(x)
+
+
 class CannotBeBuilt(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -35,11 +35,15 @@ def wait_until(condition, seconds: float = 120.0) -> None:
         time.sleep(0.2)
 
 
+def run_of(load, epochs: int):
+    """Return a run on real images."""
+    head = load.head.replace("digits-quick}", f"digits-quick, epochs: {epochs}}}").replace("[0, 1]", "[0]")
+    return load(ONE_RUN, head=head).runs()[0]
+
+
 @pytest.fixture
 def spec(load):
-    """Return a run of several epochs on real images."""
-    head = load.head.replace("digits-quick}", f"digits-quick, epochs: {EPOCHS}}}").replace("[0, 1]", "[0]")
-    return load(ONE_RUN, head=head).runs()[0]
+    return run_of(load, EPOCHS)
 
 
 @pytest.fixture
@@ -83,6 +87,24 @@ def test_a_preempted_run_goes_on_and_ends_in_the_same_weights(tmp_path, spec, tr
     assert outcome.metrics == store.record(spec.run_id).metrics
     assert same_weights(unbroken / "last.ckpt", store.folder(spec.run_id) / "last.ckpt")
     assert (unbroken / "curve.csv").read_text().count("\n") == EPOCHS + 1 == curve.read_text().count("\n")
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_a_run_longer_than_a_jobs_time_limit_is_done_by_several_jobs(tmp_path, load, train):
+    spec = run_of(load, epochs=120)
+    store = RunStore(tmp_path / "runs")
+    options = OPTIONS.model_copy(update={"time": 1, "grace_seconds": 45})
+    with ThreadPoolExecutor(1) as pool:
+        grid = pool.submit(execute, [spec], train=train, store=store, engine=SlurmEngine(options))
+        while not grid.done():
+            for job_id in squeue("%i") if squeue("%T") == ["PENDING"] else ():
+                subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=True)
+            time.sleep(1)
+        assert grid.result().done == [spec.run_id]
+    outcomes = [attempt.outcome for attempt in store.attempts(spec.run_id)]
+    assert outcomes == ["interrupted"] * (len(outcomes) - 1) + ["done"]
+    assert len(outcomes) > 1
+    assert (store.folder(spec.run_id) / "curve.csv").read_text().count("\n") == 120 + 1
 
 
 @pytest.mark.usefixtures("slurm_cluster")

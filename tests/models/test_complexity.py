@@ -1,11 +1,11 @@
-"""Parameters of the papers' models, all and without those of norms, as measured on their authors' code."""
+"""Parameters and multiply-adds of the papers' models, as measured on their authors' code."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from ema_lab.cost.measure import count_parameters
+from ema_lab.cost.measure import count_parameters, measure_cost
 from ema_lab.models.build import build_model
 
 MEASURED = json.loads((Path(__file__).parent / "data" / "complexity.json").read_text())
@@ -66,6 +66,17 @@ def resnet_placement(row):
     return placement
 
 
+def slowly(values, fast):
+    """Mark as slow what is not `fast`."""
+    return [value if fast(value) else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def is_of_the_paper(row):
+    """Whether it is a row of ResNet-50 that stands in the paper's table."""
+    place = (row["depth"], row["place"], row["stages"], row["which"])
+    return place == (50, "bn3", "all", "all") and row["att"] in {"none", "CBAM16", "CA32", "EMA32"}
+
+
 def row_name(row):
     return " ".join(str(row[key]) for key in ("depth", "att", "place", "stages", "which"))
 
@@ -74,11 +85,34 @@ def row_name(row):
 def test_every_resnet_has_its_measured_parameters(make_spec, row):
     model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
     spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
-    parameters = row["params"]
-    assert count_parameters(build_model(spec, device="meta")) == {
-        "parameters": parameters,
-        "parameters_without_norm": parameters - row["norm_params"],
-    }
+    check_parameters(spec, row)
+
+
+def check_parameters(spec, row):
+    counted = count_parameters(build_model(spec, device="meta"))
+    assert counted["parameters"] == counted["parameters_trainable"] == row["params"]
+    assert counted["parameters_without_norm"] == row["params"] - row["norm_params"]
+
+
+def check_macs(spec, total, products, by_operator):
+    """Hold counts against fvcore's, whose `adaptive_avg_pool2d` depends on how pooling is written."""
+    cost = measure_cost(build_model(spec), image_size=spec.data.facts.image_size)
+    assert cost["macs_matmul"] == products
+    assert cost["macs"] == total - by_operator.get("adaptive_avg_pool2d", 0)
+    assert cost["macs_all"] > cost["macs"]
+    assert cost["uncounted"] == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    slowly([row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row], fast=is_of_the_paper),
+    ids=row_name,
+)
+def test_every_resnet_has_its_measured_macs(make_spec, row):
+    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
+    spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
+    total, products = row["fvcore_total_macs"], row["fvcore_conv_linear_matmul_macs"]
+    check_macs(spec, total, products, row["fvcore_by_operator"])
 
 
 @pytest.mark.parametrize("name", MOBILENET)
@@ -88,10 +122,16 @@ def test_every_mobilenet_has_its_measured_parameters(make_spec, backbone, name):
     attention, placement = MOBILENET[name]
     model = {"backbone": backbone, "placement": placement}
     spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
-    assert count_parameters(build_model(spec, device="meta")) == {
-        "parameters": row["params"],
-        "parameters_without_norm": row["params"] - row["norm_params"],
-    }
+    check_parameters(spec, row)
+
+
+@pytest.mark.parametrize("name", slowly(MOBILENET, fast=lambda name: name == "EMA f32 dw mid>144"))
+def test_every_mobilenet_has_its_measured_macs(make_spec, name):
+    (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
+    attention, placement = MOBILENET[name]
+    model = {"backbone": "mobilenet_v2", "placement": placement}
+    spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
+    check_macs(spec, row["fvcore_total"], row["fvcore_core"], row["by_op"])
 
 
 @pytest.mark.parametrize(

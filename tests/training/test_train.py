@@ -1,4 +1,5 @@
 import csv
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,9 @@ import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.experiments.execution import execute
 from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob
+from ema_lab.job import HEARTBEAT, RunJob
 from ema_lab.pipeline import train_run
-from ema_lab.training import classifier
+from ema_lab.training import classifier, heartbeat
 from ema_lab.training.classifier import DivergedError
 from ema_lab.training.metrics import classification_metrics, topk_accuracy
 from ema_lab.training.run import Machine, load_weights, train
@@ -67,6 +68,20 @@ def test_the_environment_says_what_the_result_depends_on(make_spec, tmp_path, ma
     assert environment["tf32"] is False
     assert environment["device"].startswith("cpu: ")
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machine, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SECONDS", 0)
+    job = folder(tmp_path / "run")
+    seen = []
+    train(
+        make_spec(recipe={"epochs": 2}),
+        job,
+        machine,
+        lambda row: seen.append(json.loads((job.folder / HEARTBEAT).read_text())["epoch"]),
+    )
+    assert seen == [1, 2]
+    assert not (job.folder / HEARTBEAT).exists()
 
 
 class StopAfter(Callback):

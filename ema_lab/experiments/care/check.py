@@ -13,12 +13,13 @@ from ema_lab.experiments.aside import SUPERSEDED
 from ema_lab.experiments.record import RunRecord
 from ema_lab.experiments.store import RunStore
 from ema_lab.files import PARTIAL
+from ema_lab.job import HEARTBEAT
 from ema_lab.specs.run import RunSpec
 
 DROPPED = "weights.dropped"  # left by `store gc --drop-weights`: no weights are no damage then
 KNOWN = {
     "spec.json", "record.json", "curve.csv", "predictions.npz", "attempts", "last.ckpt", "best.ckpt",
-    "log.txt", SUPERSEDED, DROPPED,
+    "log.txt", HEARTBEAT, SUPERSEDED, DROPPED,
 }  # fmt: skip
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 LoadCheckpoint = Callable[[Path], object]

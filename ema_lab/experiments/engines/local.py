@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -20,6 +22,8 @@ from pebble import ProcessExpired, ProcessPool
 from ema_lab.errors import RunTimeoutError
 from ema_lab.experiments.claim import Claim, Result, Task, failed_record
 from ema_lab.experiments.engines.engine import Monitor
+from ema_lab.experiments.killed import end_interrupted
+from ema_lab.experiments.record import Attempt
 from ema_lab.experiments.store import RunStore
 
 TICK_SECONDS = 0.25
@@ -51,6 +55,10 @@ class LocalEngine:
     def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor, slots: Path) -> None:
         """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
+
+        def ours(attempt: Attempt) -> bool:
+            return attempt.started >= began and attempt.host == socket.gethostname()
+
         pool = ProcessPool(
             max_workers=min(self.workers, len(tasks)),
             context=_context(),
@@ -68,22 +76,38 @@ class LocalEngine:
             pool.join()
             progress = monitor.progress
             over = {*progress.done, *progress.elsewhere, *progress.failed}
-            run_ids = [task.spec.run_id for task in futures.values()]
-            _mark_interrupted(claim.store, [run_id for run_id in run_ids if run_id not in over], began)
+            for run_id in [task.spec.run_id for task in futures.values()]:
+                if run_id not in over:
+                    end_interrupted(claim.store, run_id, ours)
             raise
 
-    def _collect(self, futures: dict[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in finished:
-                run_id = futures[future].spec.run_id
-                result = _result(future)
+    def _collect(self, futures: Mapping[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
+        ended: SimpleQueue[Future[Result]] = SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        queued, begun = deque(futures), list[Future[Result]]()
+        left = len(futures)
+        while left:
+            for future in _arrived(ended):
+                left -= 1
+                run_id, result = futures[future].spec.run_id, _result(future)
                 if result == "timeout":
                     _record_timeout(claim.store, run_id, self.timeout)
                 monitor.ended(run_id, result)
-            on = (task for future, task in futures.items() if future in waiting and future.running())
-            monitor.running(task.spec.run_id for task in on)
+            while queued and (queued[0].running() or queued[0].done()):  # they begin in their order
+                begun.append(queued.popleft())
+            begun = [future for future in begun if not future.done()]
+            monitor.running(futures[future].spec.run_id for future in begun)
+
+
+def _arrived(queue: SimpleQueue[Future[Result]]) -> list[Future[Result]]:
+    """Return what has come, and wait a tick for the first."""
+    found: list[Future[Result]] = []
+    with suppress(Empty):
+        found.append(queue.get(timeout=TICK_SECONDS))
+        while True:
+            found.append(queue.get_nowait())
+    return found
 
 
 def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
@@ -158,14 +182,3 @@ def _record_timeout(store: RunStore, run_id: str, seconds: float | None) -> None
             error = RunTimeoutError(f"stopped after {seconds:g} s, the time that --timeout allows")
             store.write(failed_record(run_id, attempts[-1].number, error))
             store.end(run_id, attempts[-1], "failed")
-
-
-def _mark_interrupted(store: RunStore, run_ids: Iterable[str], began: str) -> None:
-    """Note that the user stopped the attempts begun since `began`, so that they do not count as failures."""
-    for run_id in run_ids:
-        with store.claim(run_id) as claimed:
-            attempts = store.attempts(run_id) if claimed else []
-            if not attempts or attempts[-1].outcome is not None or attempts[-1].started < began:
-                continue  # not begun by us, or ended
-            if attempts[-1].host == socket.gethostname():
-                store.end(run_id, attempts[-1], "interrupted")

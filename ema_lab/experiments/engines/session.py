@@ -16,6 +16,7 @@ from typing import Literal, Self, get_args
 
 from ema_lab.errors import StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
+from ema_lab.experiments.killed import end_interrupted
 from ema_lab.experiments.store import RunStore, write_json
 
 State = Result | Literal["running"]
@@ -68,14 +69,8 @@ class Session:
     def end_interrupted(self, store: RunStore, run_ids: Iterable[str]) -> None:
         """Note that the user stopped what workers of this session were at, so that it does not count."""
         for run_id in run_ids:
-            owner = self._owner(run_id)
-            if owner is None:
-                continue
-            with store.claim(run_id) as claimed:
-                attempts = store.attempts(run_id) if claimed else []
-                last = attempts[-1] if attempts else None
-                if last is not None and last.outcome is None and (last.host, last.pid) == owner:
-                    store.end(run_id, last, "interrupted")
+            if owner := self._owner(run_id):
+                end_interrupted(store, run_id, lambda attempt: (attempt.host, attempt.pid) == owner)
 
     def close(self) -> None:
         """Remove what the workers told; logs stay. A folder without any is removed whole."""

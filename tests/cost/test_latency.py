@@ -1,0 +1,98 @@
+"""Timing: no difference where there is none, and one where there is, under noise that has a memory."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ema_lab.cost import latency
+from ema_lab.cost.latency import compare, inference, median_interval, peak_bytes, training_step, warm_up
+
+TRIALS = 100
+
+
+def noisy_timer(seed, memory, spread=0.05):
+    """Return a timer of a machine whose speed wanders, and that stumbles now and then."""
+    generator = np.random.default_rng(seed)
+    state = 0.0
+
+    def timer(work):
+        nonlocal state
+        state = memory * state + np.sqrt(1 - memory**2) * generator.normal()
+        stumble = 1.3 if generator.random() < 0.03 else 1.0
+        return work() * np.exp(spread * state) * stumble
+
+    return timer
+
+
+@pytest.fixture(autouse=True)
+def quick_bootstrap(monkeypatch):
+    monkeypatch.setattr(latency, "RESAMPLES", 1000)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+def test_a_model_against_itself_shows_no_difference(memory):
+    found = [compare(lambda: 1.0, lambda: 1.0, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(not comparison.differs for comparison in found) >= 95
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+def test_ten_percent_are_found(memory):
+    found = [compare(lambda: 1.0, lambda: 1.1, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(comparison.low > 1 for comparison in found) >= 95
+    assert np.mean([comparison.ratio for comparison in found]) == pytest.approx(1.1, rel=0.01)
+
+
+def test_a_drift_that_is_linear_cancels():
+    now = 0.0
+
+    def timer(work):
+        nonlocal now
+        now += 0.001
+        return work() + now
+
+    found = compare(lambda: 1.0, lambda: 1.0, timer)
+    assert found.ratio == pytest.approx(1, abs=1e-12)
+    assert found.low <= 1 <= found.high
+
+
+def test_each_round_times_both_twice_in_turn():
+    calls = []
+    compare(lambda: calls.append("A"), lambda: calls.append("B"), lambda work: work() or 1.0, rounds=8)
+    timed = "".join(calls[-32:])
+    assert timed == ("BAAB" + "ABBA") * 4
+
+
+def test_warming_up_ends_when_times_stay_and_says_when_they_never_do():
+    falling = iter([10.0, 8, 6, 5, 4, 3, 2, 1.5, 1.2, 1.1, *[1.0] * 50])
+    assert warm_up(lambda: None, lambda work: next(falling))
+    assert 35 <= len(list(falling)) <= 45
+    doubling = (2.0**number for number in range(1000))
+    assert not warm_up(lambda: None, lambda work: next(doubling))
+
+
+def test_too_few_rounds_are_refused():
+    with pytest.raises(ValueError, match="rounds must be at least 8, got 7"):
+        compare(lambda: 1.0, lambda: 1.0, lambda work: work(), rounds=7)
+
+
+def test_an_interval_holds_its_median_and_grows_with_confidence():
+    values = np.random.default_rng(0).normal(size=40).tolist()
+    narrow, wide = median_interval(values, 0.9), median_interval(values, 0.99)
+    assert wide[0] < narrow[0] < np.median(values) < narrow[1] < wide[1]
+
+
+def test_a_training_step_changes_weights_and_inference_does_not():
+    images = torch.rand(4, 3, 8, 8)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    before = model[1].weight.clone()
+    inference(model, images)()
+    assert not model.training
+    assert torch.equal(model[1].weight, before)
+    training_step(model, images, 5)()
+    assert model.training
+    assert not torch.equal(model[1].weight, before)
+
+
+def test_peak_memory_of_a_cpu_is_unknown():
+    assert peak_bytes(lambda: None, torch.device("cpu")) is None

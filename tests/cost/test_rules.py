@@ -1,0 +1,148 @@
+"""A count does not depend on how a computation is written, and two counters agree on it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from ema_lab.cost import rules as rules_module
+from ema_lab.cost.measure import measure_cost
+from ema_lab.cost.rules import einsum_cost
+from ema_lab.errors import CostError
+
+SIZE = 16  # images are 3 x 16 x 16
+
+
+class Written(nn.Module):
+    """A computation on an image and an 8 x 3 matrix."""
+
+    def __init__(self, compute):
+        super().__init__()
+        self.compute = compute
+        self.w = nn.Parameter(torch.zeros(8, 3))
+
+    def forward(self, x):
+        return self.compute(x, self.w)
+
+
+def cost_of(compute):
+    return measure_cost(Written(compute), image_size=SIZE)
+
+
+def tokens(x):
+    return x.flatten(2).transpose(1, 2)
+
+
+MEANS = [
+    lambda x, w: F.adaptive_avg_pool2d(x, 1),
+    lambda x, w: x.mean((2, 3)),
+    lambda x, w: F.avg_pool2d(x, x.shape[-1]),
+    lambda x, w: F.avg_pool2d(x, SIZE),
+]
+MAXIMA = [
+    lambda x, w: F.adaptive_max_pool2d(x, 1),
+    lambda x, w: x.amax((2, 3)),
+    lambda x, w: F.max_pool2d(x, SIZE),
+]
+POINTWISE = [
+    lambda x, w: F.conv2d(x, w[:, :, None, None]),
+    lambda x, w: F.conv2d(x, w[:, :, None, None], padding="same"),
+    lambda x, w: F.linear(tokens(x), w),
+    lambda x, w: tokens(x) @ w.t(),
+    lambda x, w: w @ x.flatten(2),
+    lambda x, w: torch.einsum("bchw,dc->bdhw", x, w),
+    lambda x, w: torch.einsum("b c ..., d c -> b d ...", x, w),
+    lambda x, w: torch.tensordot(x, w, dims=([1], [1])),
+    lambda x, w: torch.bmm(w[None], x.flatten(2)),
+    lambda x, w: torch.addmm(w[:, :1], w, x.flatten(2)[0]),
+    lambda x, w: torch.baddbmm(w[:, :1], w[None], x.flatten(2)),
+    lambda x, w: torch.mm(w, x[0].flatten(1)),
+]
+ATTENTION = [
+    lambda x, w: F.scaled_dot_product_attention(tokens(x), tokens(x), tokens(x)),
+    lambda x, w: (tokens(x) @ x.flatten(2)).softmax(-1) @ tokens(x),
+]
+GATES = [lambda x, w: x * x.sigmoid(), lambda x, w: x.mul(torch.sigmoid(x)), lambda x, w: x.sigmoid().mul_(x)]
+
+
+@pytest.mark.parametrize("spellings", [MEANS, MAXIMA, POINTWISE, ATTENTION, GATES])
+def test_every_spelling_costs_the_same(spellings):
+    costs = [cost_of(compute) for compute in spellings]
+    kept = ("macs", "macs_matmul", "macs_all") if spellings is not ATTENTION else ("macs", "macs_matmul")
+    assert {tuple(cost[key] for key in kept) for cost in costs} == {tuple(costs[0][key] for key in kept)}
+    assert all(cost["uncounted"] == {} for cost in costs)
+
+
+@pytest.mark.parametrize(
+    ("compute", "matmul", "everything"),
+    [
+        (MEANS[0], 0, 3 * SIZE**2),
+        (POINTWISE[0], 8 * 3 * SIZE**2, 8 * 3 * SIZE**2),
+        (ATTENTION[0], 2 * SIZE**4 * 3, 2 * SIZE**4 * 3 + 5 * SIZE**4),
+        (GATES[0], 0, 2 * 3 * SIZE**2),
+        (lambda x, w: x.softmax(1), 0, 5 * 3 * SIZE**2),
+        (lambda x, w: F.avg_pool2d(x, 2), 0, 3 * SIZE**2),
+        (lambda x, w: F.max_pool2d(x, 3, 1, 1), 0, 9 * 3 * SIZE**2),
+        (lambda x, w: F.conv_transpose2d(x, w.t()[:, :, None, None], stride=2), 8 * 3 * SIZE**2, None),
+        (lambda x, w: tokens(x) @ w[0], 3 * SIZE**2, 3 * SIZE**2),  # a vector: torch's counter misses it
+        (lambda x, w: w[0] @ w[1], 3, 3),
+        (lambda x, w: torch.fft.fft2(x).abs(), 0, 3 * 2 * SIZE**2 * 8 + 3 * SIZE**2),
+        (lambda x, w: torch.einsum("bch,bcw->bchw", x.mean(3), x.mean(2)), 0, 3 * 3 * SIZE**2),
+    ],
+)
+def test_costs_follow_the_written_rules(compute, matmul, everything):
+    cost = cost_of(compute)
+    assert cost["macs_matmul"] == matmul
+    assert everything is None or cost["macs_all"] == everything
+
+
+def test_fused_attention_layers_are_counted():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(SIZE, 2, batch_first=True)
+
+        def forward(self, x):
+            rows = x.mean(1)
+            return self.attention(rows, rows, rows, need_weights=False)[0]
+
+    assert measure_cost(Layer(), image_size=SIZE)["macs_matmul"] == 4 * SIZE**3 + 2 * SIZE**3
+
+
+def test_an_operator_without_a_rule_is_listed_with_an_estimate():
+    assert cost_of(lambda x, w: torch.special.i0(x))["uncounted"] == {"aten::i0": 3 * SIZE**2}
+
+
+def test_counters_that_disagree_are_an_error_that_names_both(monkeypatch):
+    monkeypatch.setitem(rules_module.PRODUCTS, "mm", lambda inputs, outputs: 7)
+    words = r"mm 7 by our rules, aten.mm 6,144 by torch's FlopCounterMode"
+    with pytest.raises(CostError, match=words):
+        cost_of(POINTWISE[-1])
+
+
+def test_what_cannot_be_traced_is_an_error_that_says_so():
+    def compute(x, w):
+        raise RuntimeError("not here")
+
+    with pytest.raises(CostError, match=r"torch.jit cannot trace the model, .*: RuntimeError: not here"):
+        cost_of(compute)
+
+
+LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LABELS, LABELS, st.data())
+def test_an_einsum_of_two_costs_what_torch_computes(left, right, data):
+    sizes = dict(zip("abcd", (2, 3, 5, 7), strict=True))
+    out = data.draw(st.lists(st.sampled_from(sorted({*left, *right})), unique=True, max_size=4))
+    equation = f"{''.join(left)},{''.join(right)}->{''.join(out)}"
+    operands = [torch.zeros([sizes[label] for label in term]) for term in (left, right)]
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as flops:
+        torch.einsum(equation, *operands)
+    cost = einsum_cost(equation, [tuple(operand.shape) for operand in operands])
+    assert flops.get_total_flops() == 2 * cost["product einsum"]
