@@ -17,6 +17,7 @@ from ema_lab.cli import (
     cost,
     definitions,
     execution,
+    gallery,
     plan,
     report,
     results,
@@ -76,7 +77,20 @@ def options(version: Version = False) -> None:
     """
 
 
-for commands in (definitions, check, plan, execution, status, report, results, audit, cost, store, serve):
+for commands in (
+    definitions,
+    check,
+    plan,
+    execution,
+    status,
+    report,
+    results,
+    audit,
+    cost,
+    gallery,
+    store,
+    serve,
+):
     commands.register(app)
 
 
