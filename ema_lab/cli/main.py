@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from ema_lab.cli import (
     audit,
+    bundle,
     check,
     cost,
     definitions,
@@ -85,6 +86,7 @@ for commands in (
     status,
     report,
     results,
+    bundle,
     audit,
     cost,
     gallery,
