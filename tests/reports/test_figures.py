@@ -40,9 +40,21 @@ def test_a_tradeoff_shows_each_row_at_its_cost_and_mean(drawn):
     assert "95 % t interval over n=3 seeds" in figure.caption
 
 
-def test_a_cost_that_was_not_measured_is_refused(drawn):
-    with pytest.raises(SpecError, match="figure figure: no finished run has both top1 and latency"):
-        drawn({"kind": "tradeoff", "cost": "latency"})
+def test_a_cost_that_was_not_measured_is_no_figure_but_a_sentence(drawn, tmp_path):
+    figure = drawn({"kind": "tradeoff", "cost": "latency"})
+    words = "Not drawn: no finished run has both top1 and latency; `ema-lab cost --latency` measures it."
+    assert figure.drawing is None
+    assert words in figure.caption
+    (tmp_path / "figure.png").write_text("of an earlier time")
+    assert [path.name for path in figure.write(tmp_path)] == ["figure.txt"]
+    assert not (tmp_path / "figure.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves", "forest"])
+def test_before_any_run_nothing_is_drawn_and_that_is_said(drawn, kind):
+    figure = drawn({"kind": kind}, scores=dict.fromkeys(("none", "se"), [None] * 3))
+    assert figure.drawing is None
+    assert "Not drawn: no r" in figure.caption or "Not drawn: no finished run" in figure.caption
 
 
 def test_curves_show_the_mean_and_say_what_the_band_is(drawn):

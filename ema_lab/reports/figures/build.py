@@ -11,7 +11,7 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
 from ema_lab.reports.build import chosen, latencies, report_ablations, with_baseline
 from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.style import looks_of, save
+from ema_lab.reports.figures.style import FILES, looks_of, save
 from ema_lab.reports.selection import Row, measure, rows_of
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
@@ -29,19 +29,27 @@ if TYPE_CHECKING:
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
 
 
+class NothingToDrawError(SpecError):
+    """No run is there yet that the figure could show."""
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """A figure and what is to be said below it."""
+    """A figure and what is to be said below it; `drawing` is None where there is nothing to draw yet."""
 
     name: str
-    drawing: "Drawing"
+    drawing: "Drawing | None"
     caption: str
 
     def write(self, folder: Path) -> list[Path]:
-        """Write PDF, SVG, PNG and the caption."""
+        """Write PDF, SVG, PNG and the caption; without a drawing the caption alone, and no older picture."""
         path = folder / f"{self.name}.txt"
         write_text(path, f"{self.caption}\n", durable=False)
-        return [*save(self.drawing, folder, self.name), path]
+        if self.drawing is not None:
+            return [*save(self.drawing, folder, self.name), path]
+        for ending in FILES:
+            (folder / f"{self.name}.{ending}").unlink(missing_ok=True)
+        return [path]
 
 
 def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
@@ -70,9 +78,12 @@ def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], st
         SpecError: If one asks for what the ablation or its records do not have.
     """
     drawn = []
+    drawing: Drawing | None
     for figure in report.figures:
         try:
             drawing, words = _Drawer(report, ablation, rows, store).draw(figure)
+        except NothingToDrawError as error:
+            drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
             raise SpecError(f"report {report.name}: figure {figure.name}: {error}") from None
         title = figure.title or report.title or ablation.name
@@ -106,7 +117,7 @@ class _Drawer:
         points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost)
         if not points:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
-            raise SpecError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
+            raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, figure.metric, figure.cost)
         seeds = _counts([point.value.count for point in points])
         words = f"Mean and 95 % t interval over {seeds} of each row; dashed: the Pareto front of the means."
@@ -115,7 +126,7 @@ class _Drawer:
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
         curves = numbers.curves_of(self.rows, self.store, figure)
         if not curves:
-            raise SpecError("no run is finished, so there is no curve")
+            raise NothingToDrawError("no run is finished, so there is no curve")
         drawing = draw.draw_curves(curves, self.looks, self.labels, figure.column)
         seeds = _counts([curve.seeds for curve in curves])
         words = f"Mean over {seeds}; band: {BANDS[figure.band]} over seeds."
@@ -124,7 +135,7 @@ class _Drawer:
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
         found = numbers.heatmap_of(self.rows, figure)
         if not any(cell for row in found.cells for cell in row):
-            raise SpecError("no run is finished, so there is no number to show")
+            raise NothingToDrawError("no run is finished, so there is no number to show")
         drawing = draw.draw_heatmap(found, figure.factors, figure.metric, self.digits)
         seeds = _counts([cell[1] for row in found.cells for cell in row if cell])
         out = f" Without these factors, so not shown: {', '.join(found.left_out)}." if found.left_out else ""
@@ -135,7 +146,7 @@ class _Drawer:
             raise SpecError(f"needs a baseline, and the ablation {self.ablation.name} names none")
         found = numbers.forest_differences(self.rows, figure.metric)
         if not found:
-            raise SpecError("no row has a seed in common with the baseline")
+            raise NothingToDrawError("no row has a seed in common with the baseline")
         baseline = self.ablation.baseline
         drawing = draw.draw_forest(found, self.looks, self.labels, figure.metric, baseline)
         seeds = _counts([value.count for _, value in found])
