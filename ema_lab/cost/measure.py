@@ -21,7 +21,8 @@ _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*_BATCH, *_INSTANCE, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 CONVENTIONS = {
     "matmul": "multiply-adds of convolutions, linear layers and matrix products",
-    "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products and norms",
+    "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products, norms"
+    " (not its average pooling, which it sees in one spelling only)",
     "all": "those, and one operation per element of each step of element-wise functions, poolings and sums",
 }
 ACTIVATIONS = (

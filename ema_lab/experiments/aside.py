@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ema_lab import files
-from ema_lab.errors import DamagedFileError, StoreError
+from ema_lab.errors import StoreError
 from ema_lab.experiments.staleness import Staleness, changed_parts
 from ema_lab.experiments.store import RunStore, read_json
 from ema_lab.specs.run import RunSpec
@@ -59,9 +59,13 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
     for name in ("spec.json", RECORD, *attempts):
         try:
             read_json(folder / name)
+            if name == "spec.json":
+                store.spec(run_id)
+            elif name == RECORD:
+                store.record(run_id)
         except FileNotFoundError:
             continue
-        except DamagedFileError as error:
+        except StoreError as error:  # a run's id and its grid say what its spec is: it is written again
             lines.append(f"{error}; it was renamed {files.set_aside(folder / name).name}")
     return lines
 
