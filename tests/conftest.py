@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _own_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the folders that a test adds to the import path, so that the next finds its own modules."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture

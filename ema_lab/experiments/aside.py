@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ema_lab import files
-from ema_lab.errors import StoreError
+from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.experiments.staleness import Staleness, changed_parts
 from ema_lab.experiments.store import RunStore, read_json
 from ema_lab.specs.run import RunSpec
@@ -60,14 +60,32 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
         try:
             read_json(folder / name)
             if name == "spec.json":
-                store.spec(run_id)
+                _require_spec(store, run_id)
             elif name == RECORD:
-                store.record(run_id)
+                _require_record(store, run_id)
         except FileNotFoundError:
             continue
-        except StoreError as error:  # a run's id and its grid say what its spec is: it is written again
+        except DamagedFileError as error:
             lines.append(f"{error}; it was renamed {files.set_aside(folder / name).name}")
     return lines
+
+
+def _require_record(store: RunStore, run_id: str) -> None:
+    """Check that a run's record is whole; one of another version is left alone, and refused where it is read."""
+    try:
+        store.record(run_id)
+    except DamagedFileError:
+        raise
+    except StoreError:
+        return
+
+
+def _require_spec(store: RunStore, run_id: str) -> None:
+    """Check that a run's spec is that of its id; one that is not is damaged, and will be written again."""
+    try:
+        store.spec(run_id)
+    except StoreError as error:
+        raise DamagedFileError(str(error)) from None
 
 
 def leave_other_source(store: RunStore, run_id: str, source: Mapping[str, str]) -> str | None:
