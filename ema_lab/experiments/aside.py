@@ -71,7 +71,7 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
 
 
 def _require_record(store: RunStore, run_id: str) -> None:
-    """Check that a run's record is whole; one of another version is left alone, and refused where it is read."""
+    """Check that a run's record is whole; one of another version is refused where it is read, not here."""
     try:
         store.record(run_id)
     except DamagedFileError:
