@@ -65,9 +65,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: what Ctrl-C is to a person, to a batch system."""
 
 
-def located(error: Exception) -> str:
+def located(error: BaseException) -> str:
     """Return an error's kind, first line, and the place of the code, not a library's, that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
+    libraries = ("site-packages", "<frozen", "importlib")
+    own = (f for f in reversed(frames) if not any(part in f.filename for part in libraries))
+    place = next(own, frames[-1])
     words = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"

@@ -8,6 +8,7 @@ import torch
 
 from ema_lab.cost.latency import Work, compare, inference, peak_bytes, timer_of, training_step
 from ema_lab.cost.measure import measure_cost, measure_layers
+from ema_lab.errors import CostError, EmaLabError, located
 from ema_lab.models.build import build_model, sites_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.training.environment import device_name
@@ -79,9 +80,14 @@ def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, A
         `differs` (the interval leaves out 1), images per second, and the GPU's peak memory in MiB.
     """
     exact_arithmetic()
-    peaks = [_peak(item, timing) for item in (baseline, spec)]
-    before, work = (_work(item, timing) for item in (baseline, spec))
-    found = compare(before, work, timer_of(timing.device), rounds=timing.rounds)
+    try:
+        peaks = [_peak(item, timing) for item in (baseline, spec)]
+        before, work = (_work(item, timing) for item in (baseline, spec))
+        found = compare(before, work, timer_of(timing.device), rounds=timing.rounds)
+    except EmaLabError:
+        raise
+    except Exception as error:  # the model's own code may raise anything, and memory may not suffice
+        raise CostError(f"cannot be timed in batches of {timing.batch}: {located(error)}") from error
     return {
         "baseline_ms": 1000 * found.baseline_seconds,
         "ms": 1000 * found.variant_seconds,

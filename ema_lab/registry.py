@@ -4,15 +4,24 @@ import difflib
 import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from ema_lab.errors import SpecError, UnknownNameError
-from ema_lab.signature import REQUIRED, Option, Signature, read_signature, source_file, split_target
+from ema_lab.errors import EmaLabError, SpecError, UnknownNameError, located
+from ema_lab.signature import (
+    REQUIRED,
+    Option,
+    Signature,
+    defining_target,
+    read_signature,
+    source_file,
+    split_target,
+)
 
 SHOWN_NAMES = 24
 
@@ -34,7 +43,12 @@ class Entry:
         source_file(module)  # says in one line what is missing
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))  # a user's own module lies beside their ablations
-        return getattr(importlib.import_module(module), attribute)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except EmaLabError:
+            raise
+        except (Exception, SystemExit) as error:  # importing may run anything
+            raise SpecError(f"{self.target} cannot be imported: {located(error)}") from error
 
 
 class Registry(Mapping[str, Entry]):
@@ -64,7 +78,7 @@ class Registry(Mapping[str, Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         if ":" in name:
-            return Entry(name)
+            return Entry(defining_target(name))
         for prefix, (target, argument) in self._families.items():
             if name.startswith(prefix):
                 return Entry(target, {argument: name.removeprefix(prefix)})
@@ -76,7 +90,10 @@ class Registry(Mapping[str, Entry]):
             owners = " and ".join(entry.distribution or "ema-lab itself" for entry in offers)
             rule = "uninstall one, or name its code as package.module:Name"
             raise SpecError(f"the {self.kind} {name!r} is declared by {owners}; {rule}")
-        return offers[0]
+        entry = offers[0]
+        with suppress(SpecError):  # what is wrong with it is said where it is read
+            entry = replace(entry, target=defining_target(entry.target)) if entry.distribution else entry
+        return entry
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._table, *self._declared()}))

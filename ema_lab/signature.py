@@ -101,6 +101,36 @@ def split_target(target: str) -> tuple[str, str]:
     return module, attribute
 
 
+def defining_target(target: str) -> str:
+    """Follow `from module import Name` from "package.module:Name" to where the name is defined.
+
+    Raises:
+        SpecError: If a module on the way is not there, or the imports go round in a circle.
+    """
+    seen = [target]
+    while (following := _imported_from(*split_target(seen[-1]))) is not None:
+        if following in seen:
+            raise SpecError(f"{target!r} is imported in a circle: {' -> '.join([*seen, following])}")
+        seen.append(following)
+    return seen[-1]
+
+
+def _imported_from(module: str, attribute: str) -> str | None:
+    """Return what a module's own attribute is imported from; None where it is defined there, or unknown."""
+    path = source_file(module)
+    for node in _tree(path, path.stat().st_mtime_ns).body:
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        names = [alias.name for alias in node.names if (alias.asname or alias.name) == attribute]
+        if not names:
+            continue
+        parts = module.split(".")
+        package = parts if path.name == "__init__.py" else parts[:-1]
+        above = package[: len(package) + 1 - node.level] if node.level else []
+        return f"{'.'.join([*above, *([node.module] if node.module else [])])}:{names[-1]}"
+    return None
+
+
 def read_signature(target: str) -> Signature:
     """Read the signature of a class or function "package.module:Name" from its source."""
     module, attribute = split_target(target)

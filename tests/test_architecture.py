@@ -19,6 +19,7 @@ ALLOWED = {  # the whole architecture in one table; modules at the root may impo
     "data": {"specs"},
     "training": {"models", "data", "specs"},
     "cost": {"specs"},
+    "gallery": {"models", "data", "specs", "experiments"},
     "contract": {"attention", "models", "data", "cost", "specs"},
     "experiments": {"specs"},
     "reports": {"experiments", "specs"},
@@ -31,6 +32,7 @@ ALLOWED = {  # the whole architecture in one table; modules at the root may impo
         "cost",
         "contract",
         "experiments",
+        "gallery",
         "reports",
     },
 }

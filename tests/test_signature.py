@@ -10,7 +10,32 @@ from pydantic import ValidationError
 from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry import Entry, Registry, unknown_name
-from ema_lab.signature import REQUIRED, read_signature, source_file
+from ema_lab.signature import REQUIRED, defining_target, read_signature, source_file
+
+
+def test_a_name_is_followed_to_where_it_is_defined(tmp_path, monkeypatch):
+    package = tmp_path / "followed_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .inner import make as Gate\n")
+    (package / "inner.py").write_text("from followed_package.deep import make\n")
+    (package / "deep.py").write_text("def make(channels, *, groups: int = 2):\n    return channels\n")
+    (tmp_path / "followed_round.py").write_text("from followed_trip import Round\n")
+    (tmp_path / "followed_trip.py").write_text("from followed_round import Round\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert defining_target("followed_package:Gate") == "followed_package.deep:make"
+    assert list(ATTENTIONS.options("followed_package:Gate")) == ["groups"]
+    assert ATTENTIONS["followed_package:Gate"].load()(3) == 3
+    with pytest.raises(SpecError, match=r"'followed_round:Round' is imported in a circle"):
+        defining_target("followed_round:Round")
+
+
+def test_code_that_fails_to_import_is_told_with_its_place(tmp_path, monkeypatch):
+    (tmp_path / "wrong_import_of_test.py").write_text("class Gate:\n    pass\n\n\nraise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = r"wrong_import_of_test:Gate cannot be imported: SystemExit: 3 \(wrong_import_of_test.py:5\)"
+    with pytest.raises(SpecError, match=message):
+        ATTENTIONS["wrong_import_of_test:Gate"].load()
+
 
 SOURCE = '''\
 """The module's text."""

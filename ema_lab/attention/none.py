@@ -4,7 +4,9 @@ from torch import Tensor, nn
 
 
 class NoAttention(nn.Module):
-    """Return the input unchanged. Placing `none` in a backbone inserts nothing at all.
+    """Return the input unchanged. Placing `none` in a backbone inserts nothing, and takes nothing out.
+
+    With `replace: se` a backbone keeps its own squeeze-and-excitation; `identity` takes it out.
 
     Parameters: 0.
     """

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -110,13 +111,24 @@ def _kind(target: str, given: str | None) -> str:
     raise SpecError(f"{target} {what}, which does not tell its kind; say --kind, one of {rules}")
 
 
+def _value(key: str, text: str) -> Any:
+    """Read an option's value: a scalar, or for `of` a module, such as ema or {name: ema, groups: 4}."""
+    if key != "of":
+        return read_scalar(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SpecError(f"--option of takes a name or {{name: ema, groups: 4}}, got {text!r}") from None
+    return value if isinstance(value, dict) else {"name": value}
+
+
 def _options(registry: Registry, target: str, given: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key:
             raise SpecError(f"--option takes KEY=VALUE, such as groups=8, got {item!r}")
-        options[key] = read_scalar(value)
+        options[key] = _value(key, value)
     try:
         return registry.check(target, options)
     except ValidationError as error:

@@ -1,6 +1,8 @@
 """The command about costs: parameters, multiply-adds, the module's own share, time and memory."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -9,7 +11,7 @@ import typer
 from ema_lab.cli.execution import check_models
 from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
 from ema_lab.cli.selection import Only, selected
-from ema_lab.errors import SpecError
+from ema_lab.errors import CostError, SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.costs import CostCache
 from ema_lab.specs.run import RunSpec
@@ -103,9 +105,9 @@ def _counted(
 
     say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one", ACTIVATIONS)
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
-    uncounted: dict[str, int] = {}
     for row, cells in chosen.rows().items():
-        counted = _count(cache, cells[0].spec)
+        with _named(row):
+            counted = _count(cache, cells[0].spec)
         base = whole.baseline_of(cells[0])
         before = _count(cache, base.spec) if base else None
         values: dict[str, Any] = {"variant": row}
@@ -113,11 +115,23 @@ def _counted(
             values[key] = counted[key]
             values[f"delta_{key}"] = counted[key] - before[key] if before else None
         values["parameters_trainable"] = counted["parameters_trainable"]
-        uncounted |= counted["uncounted"]
+        _say_uncounted(row, counted["uncounted"])
         yield values
+
+
+@contextmanager
+def _named(row: str) -> Iterator[None]:
+    """Say which row an error is about."""
+    try:
+        yield
+    except CostError as error:
+        raise CostError(f"{row}: {error}") from error
+
+
+def _say_uncounted(row: str, uncounted: Mapping[str, int]) -> None:
     if uncounted:
-        found = ", ".join(f"{name} (about {n:,} operations)" for name, n in sorted(uncounted.items()))
-        say(f"uncounted, for no rule is known: {found}")
+        found = ", ".join(f"{name} (output of {n:,} elements)" for name, n in sorted(uncounted.items()))
+        say(f"{row}: NOT counted, for no rule is known: {found}")
 
 
 def _count(cache: CostCache, spec: RunSpec) -> dict[str, Any]:
@@ -134,7 +148,12 @@ def _layers(chosen: Ablation, cache: CostCache, macs: Convention) -> Iterator[di
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
     for row, cells in chosen.rows().items():
         spec = cells[0].spec
-        found = cache.get((spec,), {"what": "layers"}, partial(layer_costs, spec))
+        with _named(row):
+            found = cache.get((spec,), {"what": "layers"}, partial(layer_costs, spec))
+        unknown: Counter[str] = Counter()
+        for share in found.values():
+            unknown.update(share["uncounted"])
+        _say_uncounted(row, unknown)
         for name, share in found.items():
             kept = {key: share[key] for key in ("attention", "channels", "height", "width", *keys)}
             yield {"variant": row, "layer": name, **kept}
@@ -171,5 +190,6 @@ def _timed(
             continue
         pair = (cells[0].spec, base.spec)
         say(f"timing {row} beside {base.row}")
-        measured = cache.get(pair, how, partial(run_latency, *pair, timing))
+        with _named(row):
+            measured = cache.get(pair, how, partial(run_latency, *pair, timing))
         yield {"variant": row, "baseline": base.row, **measured}

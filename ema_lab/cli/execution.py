@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from ema_lab.experiments.failure import failure_of
 from ema_lab.experiments.staleness import Staleness
 from ema_lab.experiments.standing import Survey
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.specs.run import RunSpec
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -75,10 +76,15 @@ def check_models(ablation: Ablation) -> None:
     """
     from ema_lab.models.build import check_model
 
+    _check_each(ablation, check_model)
+
+
+def _check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
+    """Check every distinct model; all problems come in one error."""
     problems: dict[str, str] = {}
     for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
         try:
-            check_model(cell.spec)
+            check(cell.spec)
         except SpecError as error:
             problems[cell.row] = str(error)
     if problems:
@@ -95,7 +101,9 @@ def check_runs(ablation: Ablation) -> None:
         if (name := cells[0].spec.model.backbone) in DETECTORS:
             rule = f"{name} is a detector: it is here to be counted (ema-lab cost), not to be trained"
             raise SpecError(f"{ablation.path}: {row}: {rule}")
-    check_models(ablation)
+    from ema_lab.models.build import check_classifier
+
+    _check_each(ablation, check_classifier)
 
 
 def run(

@@ -13,10 +13,12 @@ from typer.core import TyperGroup
 
 from ema_lab.cli import (
     audit,
+    bundle,
     check,
     cost,
     definitions,
     execution,
+    gallery,
     plan,
     report,
     results,
@@ -76,7 +78,21 @@ def options(version: Version = False) -> None:
     """
 
 
-for commands in (definitions, check, plan, execution, status, report, results, audit, cost, store, serve):
+for commands in (
+    definitions,
+    check,
+    plan,
+    execution,
+    status,
+    report,
+    results,
+    bundle,
+    audit,
+    cost,
+    gallery,
+    store,
+    serve,
+):
     commands.register(app)
 
 

@@ -29,6 +29,11 @@ def say(*lines: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def as_asked(ablation: str, store: Path) -> str:
+    """Return how a command that is hinted at names the ablation and the store that this one was given."""
+    return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
+
+
 def make_folder(path: Path) -> None:
     """Make the folder that `--out` names.
 

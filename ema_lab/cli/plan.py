@@ -11,7 +11,16 @@ import typer
 
 from ema_lab.cli.duration import read_duration, write_duration
 from ema_lab.cli.execution import available_cores, check_runs, default_workers, visible_gpus
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
+from ema_lab.cli.output import (
+    DEFAULT_STORE,
+    AblationName,
+    Device,
+    Json,
+    Store,
+    as_asked,
+    print_rows,
+    say,
+)
 from ema_lab.cli.power import read_power, show_power
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
@@ -94,7 +103,7 @@ def plan(
     for reason, number in Counter(cell.reason for cell in chosen.skipped).items():
         say(f"{number} skipped: {reason}")
     stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
-    say(*stale_lines(chosen.name, stale))
+    say(*stale_lines(as_asked(ablation, store), stale))
     say(view.summary())
 
 

@@ -41,6 +41,7 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.reports.build import build_report
+    from ema_lab.reports.figures.build import report_figures
     from ema_lab.reports.files import report_files
     from ema_lab.reports.page.source import report_page
     from ema_lab.reports.render import render_text
@@ -54,16 +55,21 @@ def report(
     say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
     if check and out is not None:
         return _check(name, out, report_files(found))
-    if out is not None:
-        make_folder(out)
+    files = report_files(found) | {"index.html": report_page(spec, found, runs)} if out is not None else {}
+    figures = report_figures(spec, runs) if out is not None else []
+    say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    if out is not None:  # all of it is made: only now is anything written
+        make_folder(out / "figures" if figures else out)
     if as_json:
         print(json.dumps(_records(found), indent=1, allow_nan=False))
     else:
         print("\n".join(map(render_text, found.tables)), end="")
     if out is not None:
-        for file, text in (report_files(found) | {"index.html": report_page(spec, found, runs)}).items():
+        for file, text in files.items():
             (out / file).write_text(text, encoding="utf-8")
-            print(out / file, file=sys.stderr if as_json else sys.stdout)
+        drawn = [path for figure in figures for path in figure.write(out / "figures")]
+        say_where = sys.stderr if as_json else sys.stdout
+        print("\n".join(map(str, [*(out / file for file in files), *drawn])), file=say_where)
     return 0
 
 

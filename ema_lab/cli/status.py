@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.experiments.ablation import Ablation
@@ -51,8 +51,8 @@ def status(
             print_rows([_without(row, IN_JSON_ONLY) for row in rows], as_json=False)
         counts = Counter(row["status"] for row in rows)
         say(f"{chosen.name}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
-        say(*stale_lines(chosen.name, Counter(row["stale"] for row in rows if row["stale"])))
-        say(*_failure_lines(chosen.name, failed, max_attempts))
+        say(*stale_lines(as_asked(ablation, store), Counter(row["stale"] for row in rows if row["stale"])))
+        say(*_failure_lines(as_asked(ablation, store), failed, max_attempts))
         if not watch or not counts["pending"] + counts["running"]:
             return
         time.sleep(2)
@@ -137,7 +137,10 @@ def _group_lines(group: FailureGroup) -> Iterator[str]:
 def retry(
     ablation: AblationName,
     signature: Annotated[
-        str | None, typer.Option("--signature", help="Only failures of this kind, as `status` shows them.")
+        str | None,
+        typer.Option(
+            "--signature", help="Only failures of this kind, as `status` shows it, or its beginning."
+        ),
     ] = None,
     only: Only = None,
     seeds: Seeds = None,
@@ -153,13 +156,17 @@ def retry(
     runs = RunStore(store)
     failed = _survey(chosen, runs, MAX_ATTEMPTS)[1]
     known = list(dict.fromkeys(run.failure.signature for run in failed))
-    if signature is not None and signature not in known:
+    meant = [one for one in known if signature is None or f"{one}:".startswith(f"{signature}:")]
+    if signature is not None and not meant:
         raise UnknownNameError(unknown_name("failure", signature, known))
-    wanted = [run for run in failed if signature in {None, run.failure.signature}]
+    wanted = [run for run in failed if run.failure.signature in meant]
     forgiven = [run for run in wanted if forgive(runs, run.run_id)]
     for run in forgiven:
         print(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(forgiven) == 1 else f"{len(forgiven)} runs are"
-    say(f"{chosen.name}: {word} pending again" + (f"; ema-lab run {ablation}" if forgiven else ""))
+    say(
+        f"{chosen.name}: {word} pending again"
+        + (f"; ema-lab run {as_asked(ablation, store)}" if forgiven else "")
+    )
     if busy := len(wanted) - len(forgiven):
         say(f"{busy} left alone, because a process works on them")

@@ -135,13 +135,16 @@ def _surplus_or_none(surplus: Callable[[Path], int]) -> Callable[[Path], int]:
 
 def export_records(
     file: Annotated[Path, typer.Argument(help="Ends in .jsonl or .parquet.")], store: Store = DEFAULT_STORE
-) -> None:
+) -> int:
     """Write all records to one file: a flat object or row per run, with spec, metrics, cost, environment.
+
+    Runs that cannot be read are named and left out; exit code 1 then.
 
     Example: ema-lab store export runs.jsonl
     """
-    count = export(_existing(store), file)
-    say(f"{count} records written to {file}")
+    count, unreadable = export(_existing(store), file)
+    say(*unreadable, f"{count} records written to {file}")
+    return 1 if unreadable else 0
 
 
 def import_runs(

@@ -149,9 +149,12 @@ def _is_the_same_every_time(case: DatasetCase) -> str:
 
 
 def _no_test_image_is_trained_on(case: DatasetCase) -> str:
-    """Count, but do not refuse: published data sets have some."""
+    """Count a few, but do not refuse them: published data sets have some. Half of them is a mistake."""
     train = set(_digests(_in_memory(case.splits.train)))
-    found = [index for index, digest in enumerate(_digests(_in_memory(case.splits.test))) if digest in train]
+    test = list(_digests(_in_memory(case.splits.test)))
+    found = [index for index, digest in enumerate(test) if digest in train]
+    rule = f"{len(found)} of {len(test)} test images are among the training images"
+    require(2 * len(found) <= len(test), rule)
     if not found:
         return "no test image is among the training images"
     first = ", ".join(map(str, found[:3]))

@@ -21,7 +21,8 @@ _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*_BATCH, *_INSTANCE, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 CONVENTIONS = {
     "matmul": "multiply-adds of convolutions, linear layers and matrix products",
-    "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products and norms",
+    "fvcore": "multiply-adds as fvcore counts them: convolutions, linear layers, matrix products, norms"
+    " (not its average pooling, which it sees in one spelling only)",
     "all": "those, and one operation per element of each step of element-wise functions, poolings and sums",
 }
 ACTIVATIONS = (
@@ -74,9 +75,8 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
         `parameters_trainable`; `parameters_fused`, with each batch norm that directly follows a
         convolution without bias made that convolution's bias, as for deployment.
     """
-    norm = sum(
-        p.numel() for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
-    )
+    norms = (p for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False))
+    norm = sum(parameter.numel() for parameter in {id(each): each for each in norms}.values())
     every = list(model.parameters())
     parameters = sum(parameter.numel() for parameter in every)
     return {
@@ -122,7 +122,8 @@ def _analysed(model: nn.Module, image_size: int, channels: int) -> Mapping[str, 
         copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # the model may hold anything
         raise CostError(f"the model cannot be copied, so nothing is counted: {located(error)}") from error
-    image = torch.zeros(1, channels, image_size, image_size)
+    noise = torch.Generator().manual_seed(0)  # of zeros alone, code that looks at values may do nothing
+    image = torch.randn(1, channels, image_size, image_size, generator=noise)
     with _unfused():
         counted = _traced(copied, image)
         _cross_check(copied, image, counted[""])

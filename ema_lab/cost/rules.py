@@ -166,9 +166,10 @@ def _fft(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
     kind = inputs[0].node().kind() if not outputs else outputs[0].node().kind()
     side = shape(outputs[0] if "irfft" in kind else inputs[0]) or []
     dims = list(range(len(side))) if kind.endswith("n") else [-2, -1] if kind.endswith("2") else [-1]
-    given = [dim for dim in _numbers(inputs[2]) if dim is not None] if len(inputs) > 2 else []
-    points = math.prod(side[dim] for dim in (given or dims))
-    count = math.prod(side) // max(points, 1) * 2 * points * math.ceil(math.log2(max(points, 2)))
+    lengths, given = ([n for n in _numbers(value) if n is not None] for value in inputs[1:3])
+    along = [side[dim] for dim in (given or dims)]
+    points = math.prod(lengths or along)  # an input is cut or padded to the lengths that are asked for
+    count = math.prod(side) // max(math.prod(along), 1) * 2 * points * math.ceil(math.log2(max(points, 2)))
     return Counter({"other": count // 2 if "rfft" in kind else count})
 
 

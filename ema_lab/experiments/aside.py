@@ -59,11 +59,33 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
     for name in ("spec.json", RECORD, *attempts):
         try:
             read_json(folder / name)
+            if name == "spec.json":
+                _require_spec(store, run_id)
+            elif name == RECORD:
+                _require_record(store, run_id)
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
             lines.append(f"{error}; it was renamed {files.set_aside(folder / name).name}")
     return lines
+
+
+def _require_record(store: RunStore, run_id: str) -> None:
+    """Check that a run's record is whole; one of another version is refused where it is read, not here."""
+    try:
+        store.record(run_id)
+    except DamagedFileError:
+        raise
+    except StoreError:
+        return
+
+
+def _require_spec(store: RunStore, run_id: str) -> None:
+    """Check that a run's spec is that of its id; one that is not is damaged, and will be written again."""
+    try:
+        store.spec(run_id)
+    except StoreError as error:
+        raise DamagedFileError(str(error)) from None
 
 
 def leave_other_source(store: RunStore, run_id: str, source: Mapping[str, str]) -> str | None:

@@ -1,7 +1,7 @@
 """Where runs stand: state, staleness and failure of each, its files read once."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
@@ -71,4 +71,5 @@ class Survey:
         state = self._store.state_of(run_id, facts, self._max_attempts)
         beat = Heartbeat.read(self._store, run_id) if state == "running" else None
         stale = self._staleness.parts(spec, facts.record)
-        return Standing(state, facts, stale, failure_of(facts), beat)
+        over = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
+        return Standing(state, facts, stale, failure_of(over), beat)

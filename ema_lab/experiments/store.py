@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ema_lab.errors import DamagedFileError, StoreError
-from ema_lab.experiments.record import Attempt, RunRecord
+from ema_lab.experiments.record import FORMAT, Attempt, RunRecord
 from ema_lab.files import remove_leftovers, write_text
 from ema_lab.registry import unknown_name
 from ema_lab.specs.run import RunSpec
@@ -119,7 +119,9 @@ class RunStore:
         try:
             return RunRecord.model_validate(value)
         except ValidationError as error:
-            raise StoreError(f"{path} is not a record of this version: {_first(error)}") from None
+            problem = f"{path} is not a record of this version: {_first(error)}"
+            kind = StoreError if value.get("format", FORMAT) != FORMAT else DamagedFileError
+            raise kind(problem) from None
 
     def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:
         """Return the records that exist and can be read, by run id."""

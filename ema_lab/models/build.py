@@ -52,6 +52,24 @@ def check_model(spec: RunSpec) -> None:
     build_model(spec, device="meta")
 
 
+def check_classifier(spec: RunSpec) -> None:
+    """Check that a run's model gives a score for each class of its data; one that needs values is not asked.
+
+    Raises:
+        SpecError: If it gives anything else.
+    """
+    facts = spec.data.facts
+    model = build_model(spec, device="meta").eval()
+    try:
+        out = model(torch.empty(2, facts.channels, facts.image_size, facts.image_size, device="meta"))
+    except Exception:
+        return
+    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+    if shape != (2, facts.classes):
+        rule = f"one score for each of {facts.classes} classes, (2, {facts.classes}) for two images"
+        raise SpecError(f"backbone {spec.model.backbone} must give {rule}, got {shape}")
+
+
 def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
     """Build a run's backbone alone, with the blocks that are known of it.
 

@@ -102,11 +102,13 @@ def matched_widths(targets: Sequence[int], units: Sequence[int], by: str = "para
         ValueError: If the nearest total is further away.
     """
     total = sum(targets)
+    if total == 0:
+        raise ValueError(f"the module to match adds no {by}: there is nothing to match; use identity")
     widths = _in_proportion(targets, units)
     if abs(_total(widths, units) - total) > TOLERANCE * total:
         widths = _nearest(total, units)
     reached = _total(widths, units)
-    if total == 0 or abs(reached - total) > TOLERANCE * total:
+    if abs(reached - total) > TOLERANCE * total:
         raise ValueError(
             f"1 x 1 bottlenecks cannot match {total:,} {by} within 1 %: the nearest total is {reached:,} "
             f"(one unit of width costs {min(units):,} at least)."

@@ -47,6 +47,10 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     """
     names = _squeeze_excitations(backbone) if placement.replace else _matched_names(backbone, placement)
     names = _in_blocks(backbone, _in_stages(backbone, names, placement), placement)
+    if not names:
+        raise SpecError(
+            f"placement: no match in blocks {placement.blocks} of stages {placement.stages or 'all'}"
+        )
     outputs = _trace(backbone.module, names, image_shape)
     _refuse_channels_last(backbone.module, outputs, image_shape)
     sites = [_site(name, output, replaces=bool(placement.replace)) for name, output in outputs.items()]
@@ -173,13 +177,20 @@ def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]
 def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_shape: Sequence[int]) -> None:
     """Refuse (B, H, W, C): its shape alone looks like (B, C, H, W), but it changes with the image.
 
-    A second pass with an image of twice the width tells the two apart. A backbone that takes one
-    image size only is not asked.
+    A second pass with an image of twice the width tells the two apart. Of a backbone that takes one size
+    of square images only, an output is refused whose last two dimensions differ.
     """
     channels, height, width = image_shape
     try:
         wider = _outputs(module, list(outputs), (channels, height, 2 * width))
     except (RuntimeError, ValueError, AssertionError):
+        odd = {name: out.shape for name, out in outputs.items() if out.shape is not None and height == width}
+        for name, shape in odd.items():
+            if len(shape) == 4 and shape[2] != shape[3]:
+                rule = "its last two dimensions differ, for a square image"
+                raise SpecError(
+                    f"placement: the output {tuple(shape)} of {name!r} is not (B, C, H, W): {rule}"
+                ) from None
         return
     for name, output in outputs.items():
         first, second = output.shape, wider[name].shape

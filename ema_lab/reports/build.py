@@ -229,13 +229,29 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
 
 def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
     """Return what was timed of the rows, where the report shows it."""
-    if not any(column in LATENCIES for column in spec.columns):
-        return None
+    return latencies(ablation, rows, store) if any(column in LATENCIES for column in spec.columns) else None
+
+
+def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+    """Return what was timed of the rows; None if nothing was."""
     firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
     pairs = {
         name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
     }
     return kept_latencies(store.root, pairs)
+
+
+def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
+    """Return the ablations whose runs a report shows, each once."""
+    names = list(spec.ablations.values()) or [spec.ablation]
+    if spec.kind == "claims":
+        published = load_published(find_definition("reports/published", spec.published))
+        linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
+        names = [name for name in linked if name]
+    ablations = [load_ablation(name) for name in dict.fromkeys(names)]
+    if spec.seeds == "decided":
+        ablations = [ablation.with_found_seeds(store.folder_names()) for ablation in ablations]
+    return ablations
 
 
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, Strict, ValidationError, WithJsonSch
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
+from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.strict import Spec, invalid, problem
 
@@ -70,6 +71,8 @@ class ReportSpec(Spec):
         counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
         rank: Whether the best and the second are marked, where a test supports it.
         names: Names of rows for print. `footnotes`: a note by row.
+        figures: What is drawn beside the tables: `tradeoff`, `curves`, `heatmap`, `forest`,
+            `critical_difference`, each with a `name` for its files.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -100,6 +103,7 @@ class ReportSpec(Spec):
     digits: Annotated[int, Field(ge=0, le=6)] = 2
     names: dict[str, str] = {}
     footnotes: dict[str, str] = {}
+    figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -131,6 +135,12 @@ class ReportSpec(Spec):
         for key, is_vain in vain.items():
             if is_vain:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
+        names = [figure.name for figure in self.figures]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise invalid("report", f"a figure is named {name!r} already", "figures", number, "name")
+        if self.figures and self.kind == "claims":
+            raise invalid("report", "changes nothing in this report of the kind claims", "figures")
         for column in NEED_FIXED_SEEDS:
             if self.seeds == "decided" and column in self.columns:
                 rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"

@@ -118,6 +118,21 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_epoch(command, tr
     assert_refused(answer, ["ablations/tiny.yaml", *fragments], before=before, after=tree())
 
 
+@pytest.mark.parametrize("words", [("plan", "--check"), ("run",)])
+def test_a_backbone_with_other_outputs_than_classes_is_refused(command, tree, words):
+    net = "from torch import nn\n\n\ndef net(classes, channels):\n    "
+    Path("wrong_outputs_of_test.py").write_text(
+        net
+        + "return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes + 1))\n"
+    )
+    old = "backbone: resnet20, placement: {after: block_end}"
+    text = TINY.replace(old, "backbone: 'wrong_outputs_of_test:net'")
+    Path("ablations/tiny.yaml").write_text(text.partition("  se:")[0])
+    before = tree()
+    rule = "must give one score for each of 10 classes, (2, 10) for two images, got (2, 11)"
+    assert_refused(command(words[0], "tiny", *words[1:]), [rule], before=before, after=tree())
+
+
 @pytest.mark.parametrize("words", [("plan", "--check"), ("run",), ("run", "--smoke")])
 def test_a_detector_is_not_trained(command, tree, words):
     edited(ABLATION, TINY, "backbone: resnet20", "backbone: yolov5s")

@@ -58,7 +58,7 @@ def test_each_number_has_its_verdict_from_the_records(command, claims, trained):
     names = sorted(path.name for path in Path("out").iterdir())
     assert names == sorted(
         [f"{stem}.{kind}" for stem in ("small-images", "other") for kind in ("md", "tex", "csv", "html")]
-        + ["report.json"]
+        + ["report.json", "index.html"]
     )
     table, other = json.loads(Path("out/report.json").read_text())["tables"]
     rows = {(row["group"], row["key"]): [cell["text"] for cell in row["cells"]] for row in table["rows"]}

@@ -177,6 +177,7 @@ class TestStatus:
         execute(load_ablation("tiny").runs()[:1], train=look, store=RunStore("runs"), device="cpu")
         assert [cell["status"] for cell in seen] == ["running", "pending"]
         assert re.fullmatch(r".+:\d+ on cpu since \d{4}-[^,]+", seen[0]["by"])
+        assert (seen[0]["error"], seen[0]["cause"]) == (None, None)  # it is on, not killed
 
     @pytest.mark.parametrize(
         ("beat", "said"),

@@ -52,8 +52,8 @@ class TestReport:
     def test_out_writes_its_files_and_names_them(self, command, trained):
         run_ids = trained()
         answer = command("report", "tiny", "--out", "out/tiny")
-        names = ["table.md", "table.tex", "table.csv", "table.html", "report.json"]
-        assert answer.out.splitlines()[-5:] == [f"out/tiny/{name}" for name in names]
+        names = ["table.md", "table.tex", "table.csv", "table.html", "report.json", "index.html"]
+        assert answer.out.splitlines()[-6:] == [f"out/tiny/{name}" for name in names]
         assert sorted(path.name for path in Path("out/tiny").iterdir()) == sorted(names)
         rows = list(csv.DictReader(io.StringIO(Path("out/tiny/table.csv").read_text())))
         assert rows[1]["run_ids"].split() == run_ids[2:]

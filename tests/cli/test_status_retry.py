@@ -43,6 +43,30 @@ def statuses(command, *words):
     }
 
 
+class TestHints:
+    def test_work_as_they_are_printed(self, command, fake_training):
+        fake_training(fail_some)
+        words = ("ablations/tiny.yaml", "--store", "elsewhere")
+        for _ in range(3):
+            command("run", *words, "--workers", "1")
+        [hint] = [line for line in command("status", *words).err.splitlines() if line.startswith("hint: ")]
+        assert hint == "hint: ema-lab retry ablations/tiny.yaml --store elsewhere makes them pending again"
+        answer = command(
+            *hint.removeprefix("hint: ema-lab ").removesuffix(" makes them pending again").split()
+        )
+        assert answer.err.startswith(
+            "tiny: 3 runs are pending again; ema-lab run ablations/tiny.yaml --store"
+        )
+
+    def test_a_failure_may_be_named_by_its_beginning(self, command, fake_training):
+        fake_training(fail_some)
+        for _ in range(3):
+            command("run", "tiny", "--workers", "1")
+        assert len(command("retry", "tiny", "--signature", "out-of-memory").out.splitlines()) == 2
+        answer = command("retry", "tiny", "--signature", "out-of")
+        assert (answer.code, "no failure is named 'out-of'" in answer.err) == (2, True)
+
+
 class TestFailures:
     def test_are_grouped_with_count_first_run_message_and_remedy(self, command, fake_training):
         run_ids = fake_training(fail_some)

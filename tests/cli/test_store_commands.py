@@ -277,6 +277,14 @@ class TestGc:
 
 
 class TestExport:
+    def test_names_and_leaves_out_what_cannot_be_read(self, command, runs, last):
+        (runs.folder(last) / "spec.json").write_text("{}")
+        answer = command("store", "export", "all.jsonl")
+        assert answer.code == 1
+        assert f"{last}/spec.json is not a run spec of this version" in answer.err
+        assert answer.err.endswith("2 records written to all.jsonl\n")
+        assert last not in Path("all.jsonl").read_text()
+
     def test_writes_a_flat_object_per_record(self, command, runs, last):
         answer = command("store", "export", "all.jsonl")
         assert (answer.code, answer.err) == (0, "3 records written to all.jsonl\n")

@@ -107,7 +107,12 @@ FOURIER = [
     lambda x, w: torch.fft.fft(torch.fft.fft(x, dim=2), dim=3),
 ]
 NORMS = [lambda x, w: F.instance_norm(x), lambda x, w: F.group_norm(x, 3)]
+PADDED = [
+    lambda x, w: torch.fft.irfft(torch.fft.rfft(x, n=64), n=64),
+    lambda x, w: torch.fft.irfft(torch.fft.rfft(F.pad(x, (0, 64 - SIZE)))),
+]
 SPELLINGS = {
+    "padded fourier": PADDED,
     "mean": MEANS, "max": MAXIMA, "1x1 convolution": POINTWISE, "vector": VECTORS, "dot": DOTS,
     "attention": ATTENTION, "silu": GATES, "hardswish": HARD_GATES, "glu": LINEAR_UNITS, "mish": MISH,
     "strip mean": STRIPS, "strip max": STRIP_MAXIMA, "square": SQUARES, "fourier": FOURIER, "norm": NORMS,

@@ -174,6 +174,18 @@ class TestDamage:
         assert store.record(specs[0].run_id).metrics == {"top1": 1.0}
         assert (folder / "record.json.damaged-1").read_text() == '{"cut'
 
+    @pytest.mark.parametrize(("name", "text"), [("spec.json", "{}"), ("record.json", '{"status": "done"}')])
+    def test_json_that_is_no_document_of_ours_is_damaged_too(self, store, specs, name, text):
+        finish(store, specs[0])
+        path = store.folder(specs[0].run_id) / name
+        path.write_text(text)
+        [line] = set_damaged_aside(store, specs[0].run_id)
+        assert f"renamed {name}.damaged-1" in line
+        assert Claim(lambda spec, job: RunOutcome({"top1": 1.0}), store, 3, "cpu")(Task(specs[0]))
+        if name == "record.json":
+            assert store.spec(specs[0].run_id) == specs[0]
+            assert store.record(specs[0].run_id).metrics == {"top1": 1.0}
+
     def test_a_done_attempt_whose_record_is_lost_does_not_count(self, store, specs):
         finish(store, specs[0])
         (store.folder(specs[0].run_id) / "record.json").write_text("")

@@ -20,8 +20,8 @@ PROGRAMS = {
         import importlib, pathlib, ema_lab
         root = pathlib.Path(ema_lab.__file__).parent
         for layer in ("specs", "experiments", "reports"):
-            for file in sorted((root / layer).glob("*.py")):
-                importlib.import_module(f"ema_lab.{layer}.{file.stem}")
+            for file in sorted((root / layer).rglob("*.py")):
+                importlib.import_module(".".join(file.with_suffix("").relative_to(root.parent).parts))
     """,
     "ema-lab plan": """
         from ema_lab.cli.main import run

@@ -32,22 +32,30 @@ def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def flat_records(store: RunStore) -> Iterator[dict[str, Any]]:
+def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, Any]]:
     """Yield each record as one flat object, its spec under `spec.`; lists are JSON text.
 
-    Raises:
-        StoreError: If a run's spec cannot be read.
+    What cannot be read is left out, and told in a line of `unreadable`.
     """
     for run_id in store.run_ids():
-        record = store.facts(run_id).record
-        if record is not None:
-            tree = {**record.model_dump(mode="json"), "spec": store.spec(run_id).resolved()}
+        try:
+            facts = store.facts(run_id)
+            spec = store.spec(run_id) if facts.record is not None else None
+        except StoreError as error:
+            unreadable.append(str(error))
+            continue
+        unreadable += facts.damage
+        if facts.record is not None and spec is not None:
+            tree = {**facts.record.model_dump(mode="json"), "spec": spec.resolved()}
             flat = {"run_id": run_id, **flattened(tree)}
             yield {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
-def export(store: RunStore, path: Path) -> int:
-    """Write all records to a .jsonl or .parquet file, whole or not at all; return their number.
+def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
+    """Write all records to a .jsonl or .parquet file, whole or not at all.
+
+    Returns:
+        Their number, and a line for each run that could not be read and is left out.
 
     Raises:
         StoreError: If the ending is another one, a package is missing, or the file cannot be written.
@@ -57,28 +65,28 @@ def export(store: RunStore, path: Path) -> int:
         raise StoreError(f"export writes .jsonl or .parquet, got {path.name}")
     try:
         with whole(path) as partial:
-            return writers[path.suffix](store, partial)
+            unreadable: list[str] = []
+            rows = list(flat_records(store, unreadable))
+            writers[path.suffix](rows, partial)
+            return len(rows), unreadable
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _write_jsonl(store: RunStore, path: Path) -> int:
-    with path.open("w", encoding="utf-8") as file:
-        return sum(file.write(json.dumps(row, sort_keys=True) + "\n") > 0 for row in flat_records(store))
+def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
 
 
-def _write_parquet(store: RunStore, path: Path) -> int:
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         hint = "pip install 'ema-lab[parquet]', or export to a .jsonl file"
         raise StoreError(f"a .parquet file needs the package pyarrow: {hint}") from None
-    rows = list(flat_records(store))
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = {key: _one_type([row.get(key) for row in rows]) for key in keys}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    return len(rows)
 
 
 def _one_type(values: list[Any]) -> list[Any]:

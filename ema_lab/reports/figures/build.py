@@ -1,0 +1,195 @@
+"""From a report's specs to drawn figures with captions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.store import RunStore
+from ema_lab.files import write_text
+from ema_lab.reports.build import chosen, latencies, report_ablations, with_baseline
+from ema_lab.reports.figures import draw, numbers
+from ema_lab.reports.figures.style import FILES, looks_of, save
+from ema_lab.reports.selection import Row, measure, rows_of
+from ema_lab.specs.figure import (
+    CriticalDifferenceFigure,
+    CurvesFigure,
+    Figure,
+    ForestFigure,
+    HeatmapFigure,
+    TradeoffFigure,
+)
+from ema_lab.specs.report import ReportSpec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
+
+
+class NothingToDrawError(SpecError):
+    """No run is there yet that the figure could show."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and what is to be said below it; `drawing` is None where there is nothing to draw yet."""
+
+    name: str
+    drawing: "Drawing | None"
+    caption: str
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write PDF, SVG, PNG and the caption; without a drawing the caption alone, and no older picture."""
+        path = folder / f"{self.name}.txt"
+        write_text(path, f"{self.caption}\n", durable=False)
+        if self.drawing is not None:
+            return [*save(self.drawing, folder, self.name), path]
+        for ending in FILES:
+            (folder / f"{self.name}.{ending}").unlink(missing_ok=True)
+        return [path]
+
+
+def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
+    """Draw all figures of a report from the records of a store; several ablations give their rows together.
+
+    Raises:
+        SpecError: If one asks for what the ablations or their records do not have.
+    """
+    if not report.figures:
+        return []
+    ablations = [with_baseline(report, ablation) for ablation in report_ablations(report, store)]
+    rows: list[Row] = []
+    for ablation in ablations:
+        own = rows_of(ablation, chosen(report, measure(ablation, store)))
+        if any(isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in report.figures):
+            timed = latencies(ablation, own, store)
+            own = [replace(row, latency=timed.measured.get(row.name)) for row in own] if timed else own
+        rows += own
+    return draw_figures(report, ablations[0], rows, store)
+
+
+def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> list[Drawn]:
+    """Draw all figures of a report.
+
+    Raises:
+        SpecError: If one asks for what the ablation or its records do not have.
+    """
+    drawn = []
+    drawing: Drawing | None
+    for figure in report.figures:
+        try:
+            drawing, words = _Drawer(report, ablation, rows, store).draw(figure)
+        except NothingToDrawError as error:
+            drawing, words = None, f"Not drawn: {error}."
+        except SpecError as error:
+            raise SpecError(f"report {report.name}: figure {figure.name}: {error}") from None
+        title = figure.title or report.title or ablation.name
+        caption = " ".join([title.rstrip(".") + ".", words, *_standing(rows)])
+        drawn.append(Drawn(figure.name, drawing, caption))
+    return drawn
+
+
+class _Drawer:
+    """Draws figures of one report; each method returns a drawing and the words for its caption."""
+
+    def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
+        self.ablation, self.rows, self.store, self.digits = ablation, rows, store, report.digits
+        self.looks = looks_of(ablation)
+        self.labels = {row.name: report.names.get(row.name, row.name) for row in rows}
+
+    def draw(self, figure: Figure) -> tuple["Drawing", str]:
+        match figure:
+            case TradeoffFigure():
+                return self.tradeoff(figure)
+            case CurvesFigure():
+                return self.curves(figure)
+            case HeatmapFigure():
+                return self.heatmap(figure)
+            case ForestFigure():
+                return self.forest(figure)
+            case CriticalDifferenceFigure():
+                return self.ranks(figure)
+
+    def tradeoff(self, figure: TradeoffFigure) -> tuple["Drawing", str]:
+        points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost)
+        if not points:
+            hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
+            raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
+        drawing = draw.draw_tradeoff(points, self.looks, self.labels, figure.metric, figure.cost)
+        seeds = _counts([point.value.count for point in points])
+        words = f"Mean and 95 % t interval over {seeds} of each row; dashed: the Pareto front of the means."
+        return drawing, words + self._absent([point.row for point in points])
+
+    def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
+        curves = numbers.curves_of(self.rows, self.store, figure)
+        if not curves:
+            raise NothingToDrawError("no run is finished, so there is no curve")
+        drawing = draw.draw_curves(curves, self.looks, self.labels, figure.column)
+        seeds = _counts([curve.seeds for curve in curves])
+        words = f"Mean over {seeds}; band: {BANDS[figure.band]} over seeds."
+        return drawing, words + self._absent([curve.row for curve in curves])
+
+    def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
+        found = numbers.heatmap_of(self.rows, figure)
+        if not any(cell for row in found.cells for cell in row):
+            raise NothingToDrawError("no run is finished, so there is no number to show")
+        drawing = draw.draw_heatmap(found, figure.factors, figure.metric, self.digits)
+        seeds = _counts([cell[1] for row in found.cells for cell in row if cell])
+        out = f" Without these factors, so not shown: {', '.join(found.left_out)}." if found.left_out else ""
+        return drawing, f"{draw.metric_label(figure.metric)}, mean over {seeds}; n/a: no run.{out}"
+
+    def forest(self, figure: ForestFigure) -> tuple["Drawing", str]:
+        if self.ablation.baseline is None:
+            raise SpecError(f"needs a baseline, and the ablation {self.ablation.name} names none")
+        found = numbers.forest_differences(self.rows, figure.metric)
+        if not found:
+            raise NothingToDrawError("no row has a seed in common with the baseline")
+        baseline = self.ablation.baseline
+        drawing = draw.draw_forest(found, self.looks, self.labels, figure.metric, baseline)
+        seeds = _counts([value.count for _, value in found])
+        words = f"Mean paired difference to {baseline!r} over {seeds} in common, with its 95 % t interval."
+        if not all(item.clean_pair for row in self.rows for item in row.cells):
+            words += " Not all pairs are clean: device, precision, threads or versions differ."
+        shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
+        return drawing, words + self._absent(shown)
+
+    def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
+        found = numbers.ranks_of(self.rows, figure)
+        test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
+        words = (
+            f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
+            f"means over seeds). Friedman's test: p = {found.friedman_p:.2g}. Bars join methods that "
+            f"{test[figure.test]} cannot tell apart at {figure.alpha:g}."
+        )
+        if found.friedman_p >= figure.alpha:
+            words += " Friedman's test finds no difference, so no pair was tested."
+        return draw.draw_ranks(found), words
+
+    def _absent(self, shown: Sequence[str]) -> str:
+        absent = [row.name for row in self.rows if row.name not in shown]
+        return f" Not shown for want of numbers: {', '.join(absent)}." if absent else ""
+
+
+def _counts(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"n={most} seed" + "s" * (most > 1)
+    return f"n={least} to {most} seeds"
+
+
+def _standing(rows: Sequence[Row]) -> list[str]:
+    """Return sentences on the runs that are not there and those that are stale."""
+    words = []
+    total = sum(len(row.cells) for row in rows)
+    short = {row.name: sum(item.record is None for item in row.cells) for row in rows}
+    if any(short.values()):
+        named = ", ".join(f"{name} ({count})" for name, count in short.items() if count)
+        words.append(f"{sum(short.values())} of {total} runs are not there: {named}.")
+    stale = {row.name: sum(bool(item.stale) for item in row.cells) for row in rows}
+    if any(stale.values()):
+        named = ", ".join(f"{name} ({count})" for name, count in stale.items() if count)
+        words.append(f"{sum(stale.values())} of {total} runs are stale (their source has changed): {named}.")
+    return words

@@ -1,0 +1,66 @@
+"""The form of a report's figures."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from ema_lab.specs.strict import Spec
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+MetricName = Literal["top1", "top5", "loss"]
+
+
+class _Figure(Spec):
+    """What every figure has; `name` is that of its files."""
+
+    name: Name
+    title: str = ""
+
+
+class TradeoffFigure(_Figure):
+    """A metric against a cost: a point per row with its 95 % t interval, and the Pareto front."""
+
+    kind: Literal["tradeoff"]
+    metric: MetricName = "top1"
+    cost: Literal["macs", "parameters", "latency"] = "macs"
+
+
+class CurvesFigure(_Figure):
+    """A column of the runs' curve.csv over the epochs: the mean over seeds and a band.
+
+    `band`: the seeds' sample standard deviation, their 95 % t interval, or their range.
+    """
+
+    kind: Literal["curves"]
+    column: str = "train_loss"
+    band: Literal["std", "interval", "range"] = "std"
+
+
+class HeatmapFigure(_Figure):
+    """The mean of a metric over two factors, `factors[0]` down and `factors[1]` across."""
+
+    kind: Literal["heatmap"]
+    factors: Annotated[tuple[str, str], Strict(False)]
+    metric: MetricName = "top1"
+
+
+class ForestFigure(_Figure):
+    """Paired differences to the baseline with their 95 % t intervals."""
+
+    kind: Literal["forest"]
+    metric: MetricName = "top1"
+
+
+class CriticalDifferenceFigure(_Figure):
+    """Average ranks over data sets (an axis `data.name`), and what a test cannot tell apart."""
+
+    kind: Literal["critical_difference"]
+    metric: MetricName = "top1"
+    test: Literal["nemenyi", "wilcoxon"] = "nemenyi"
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
+Figure = Annotated[
+    TradeoffFigure | CurvesFigure | HeatmapFigure | ForestFigure | CriticalDifferenceFigure,
+    Field(discriminator="kind"),
+]

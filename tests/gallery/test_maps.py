@@ -1,0 +1,58 @@
+"""Gates and Grad-CAM of small models."""
+
+import pytest
+import torch
+
+from ema_lab.attention.se import SE, bottleneck_gate
+from ema_lab.errors import SpecError
+from ema_lab.gallery.maps import attention_names, gate_map, gate_ratio, grad_cam, last_gate, recorded
+from ema_lab.models.cifar_resnet import CifarResNet
+from ema_lab.models.insertion import insert
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    made = CifarResNet(classes=4, channels=1, depth=8)
+    insert(made, made_last_stage(made), SE(64, reduction=4))
+    return made.eval()
+
+
+def made_last_stage(model):
+    return [name for name, child in model.named_children() if isinstance(child, torch.nn.Sequential)][-1]
+
+
+def test_the_gate_of_se_is_its_sigmoid():
+    torch.manual_seed(0)
+    module, x = SE(8, reduction=2).double(), torch.randn(2, 8, 5, 5, dtype=torch.float64)
+    with torch.no_grad(), recorded(module) as calls:
+        module(x)
+        gate = bottleneck_gate(x.mean((2, 3)), module.squeeze, module.excite).expand_as(x)
+    torch.testing.assert_close(gate_ratio(*calls[0]), gate, rtol=1e-12, atol=0)
+
+
+def test_a_gate_of_one_half_is_one_half_everywhere_but_where_nothing_comes_in():
+    x = torch.ones(1, 3, 2, 2)
+    x[..., 0, 0] = 0
+    found = gate_map(x, x / 2)
+    assert found[0, 0, 0].isnan()
+    assert found.flatten()[1:].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_the_last_gate_of_a_model_lies_between_zero_and_one(model):
+    gate = last_gate(model, torch.randn(3, 1, 16, 16))
+    assert len(attention_names(model)) == 1
+    assert gate.shape == (3, 4, 4)
+    assert ((gate > 0) & (gate < 1)).all()
+
+
+def test_grad_cam_has_the_size_of_the_images_and_its_range(model):
+    cam = grad_cam(model, torch.randn(2, 1, 16, 16), torch.tensor([0, 3]), made_last_stage(model))
+    assert cam.shape == (2, 16, 16)
+    assert cam.min() >= 0
+    assert cam.max() <= 1
+
+
+def test_an_unknown_layer_is_answered_with_those_there_are(model):
+    with pytest.raises(SpecError, match=r"--target-layer: .*stage9"):
+        grad_cam(model, torch.randn(1, 1, 16, 16), torch.tensor([0]), "stage9")

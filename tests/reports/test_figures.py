@@ -1,0 +1,140 @@
+"""Every kind of figure from made-up records: right numbers, the same bytes, words that say what is shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.figures.build import draw_figures
+from ema_lab.reports.figures.draw import draw_ranks
+from ema_lab.reports.figures.numbers import Ranks, holm_rejected, nemenyi_difference, pareto_front
+from ema_lab.reports.figures.style import MODULES, look, looks_of
+
+COST = {"none": 2_000_000, "se": 3_000_000}
+
+
+@pytest.fixture
+def drawn(study, tmp_path):
+    def build(figure, curve=True, **keys):
+        keys.setdefault("cost", lambda s: {"parameters": 1000, "macs": COST[s.model.attention.name]})
+        made = study(**keys)
+        store = RunStore(tmp_path / "runs")
+        for row in made.rows:
+            for item in row.cells:
+                if item.record is not None:
+                    path = store.folder(item.cell.run_id) / "curve.csv"
+                    path.write_text(f"epoch,train_loss\n1,{item.cell.seed + 1}\n2,0.5\n")
+        report = made.report(figures=[{"name": "figure", **figure}])
+        return draw_figures(report, made.ablation, made.rows, store)[0]
+
+    return build
+
+
+def test_a_tradeoff_shows_each_row_at_its_cost_and_mean(drawn):
+    figure = drawn({"kind": "tradeoff"})
+    bars = figure.drawing.axes[0].containers
+    assert [tuple(bar[0].get_xydata()[0]) for bar in bars] == [(2, 91), (3, 93)]
+    front = figure.drawing.axes[0].lines[-1].get_xydata().tolist()
+    assert front == [[2, 91], [3, 93]]
+    assert "95 % t interval over n=3 seeds" in figure.caption
+
+
+def test_a_cost_that_was_not_measured_is_no_figure_but_a_sentence(drawn, tmp_path):
+    figure = drawn({"kind": "tradeoff", "cost": "latency"})
+    words = "Not drawn: no finished run has both top1 and latency; `ema-lab cost --latency` measures it."
+    assert figure.drawing is None
+    assert words in figure.caption
+    (tmp_path / "figure.png").write_text("of an earlier time")
+    assert [path.name for path in figure.write(tmp_path)] == ["figure.txt"]
+    assert not (tmp_path / "figure.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves", "forest"])
+def test_before_any_run_nothing_is_drawn_and_that_is_said(drawn, kind):
+    figure = drawn({"kind": kind}, scores=dict.fromkeys(("none", "se"), [None] * 3))
+    assert figure.drawing is None
+    assert "Not drawn: no r" in figure.caption or "Not drawn: no finished run" in figure.caption
+
+
+def test_curves_show_the_mean_and_say_what_the_band_is(drawn):
+    figure = drawn({"kind": "curves", "band": "range"})
+    assert figure.drawing.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 0.5]]
+    assert "band: from least to most over seeds" in figure.caption
+
+
+def test_an_unknown_column_is_answered_with_those_there_are(drawn):
+    with pytest.raises(SpecError, match=r"column 'val_top1' is not in .*; it has train_loss"):
+        drawn({"kind": "curves", "column": "val_top1"})
+
+
+def test_a_forest_shows_paired_differences_and_names_holes(drawn):
+    figure = drawn({"kind": "forest"}, scores={"none": [90.0, 91.0, 92.0], "se": [91.0, 93.0, None]})
+    (bar,) = figure.drawing.axes[0].containers
+    assert bar[0].get_xdata().tolist() == [1.5]
+    assert "1 of 6 runs are not there: se (1)." in figure.caption
+    assert "n=2 seeds" in figure.caption
+
+
+def test_a_heat_map_without_such_a_factor_is_refused(drawn):
+    with pytest.raises(SpecError, match=r"no row has a value of variant and model\.attention.groups"):
+        drawn({"kind": "heatmap", "factors": ["variant", "model.attention.groups"]})
+
+
+def test_a_heat_map_has_the_means(drawn):
+    more = "baseline: none\naxes: {recipe.batch_size: [16]}"
+    figure = drawn({"kind": "heatmap", "factors": ["variant", "recipe.batch_size"]}, more=more)
+    assert figure.drawing.axes[0].images[0].get_array().tolist() == [[91], [93]]
+    assert [text.get_text() for text in figure.drawing.axes[0].texts] == ["91.00", "93.00"]
+
+
+def test_one_data_set_is_too_few_for_ranks(drawn):
+    with pytest.raises(SpecError, match=r"needs 3 methods or more and 6 data sets .* got 2 and 1"):
+        drawn({"kind": "critical_difference"})
+
+
+def test_nemenyi_is_that_of_demsars_example():
+    assert nemenyi_difference(4, 14, 0.05) == pytest.approx(1.25, abs=0.01)  # JMLR 7, section 3.2.4
+
+
+def test_holm_stops_at_the_first_that_is_not_rejected():
+    p = {(0, 1): 0.01, (0, 2): 0.04, (1, 2): 0.03}
+    assert holm_rejected(p, 0.05) == {(0, 1)}
+
+
+def test_ranks_stand_at_their_averages():
+    drawing = draw_ranks(Ranks(("a", "b", "c"), (1.25, 1.75, 3.0), 10, 0.01, 1.05, ((0, 1),)))
+    assert [line.get_xdata()[0] for line in drawing.axes[0].lines] == [1.25, 1.75, 3.0]
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves", "forest"])
+def test_the_same_figure_gives_the_same_bytes_in_a_readable_size(drawn, tmp_path, kind):
+    texts = []
+    for _ in range(2):
+        figure = drawn({"kind": kind})
+        texts.append([path.read_bytes() for path in figure.write(tmp_path)])
+    assert texts[0] == texts[1]
+    assert figure.drawing.get_figwidth() == 3.3
+    written = [t for t in figure.drawing.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
+    assert written
+    assert min(text.get_fontsize() for text in written) >= 6
+
+
+def test_a_modules_look_does_not_depend_on_the_ablation(study):
+    looks = looks_of(study().ablation)
+    assert looks == {"none": look(MODULES.index("none")), "se": look(MODULES.index("se"))}
+
+
+def test_every_module_has_a_look_of_its_own():
+    assert len({look(place) for place in range(len(MODULES))}) == len(MODULES)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.sampled_from([1, -1]))
+def test_the_pareto_front_is_what_none_beats(points, sign):
+    def beaten(b):
+        return any(a[0] <= b[0] and sign * a[1] >= sign * b[1] and a != b for a in points)
+
+    front = pareto_front(points, sign)
+    assert set(front) == {i for i, point in enumerate(points) if not beaten(point)}
+    values = [sign * points[i][1] for i in front]
+    assert values == sorted(values)
