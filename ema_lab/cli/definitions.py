@@ -231,7 +231,7 @@ def new(
 def schema(
     kind: Annotated[
         str | None,
-        typer.Argument(help="ablation, recipe, report, published, run, slurm or ray; all by default."),
+        typer.Argument(help="ablation, recipe, report, sweep, published, run, slurm or ray; all by default."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:
