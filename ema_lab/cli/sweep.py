@@ -198,24 +198,38 @@ def prepare(sweep: Sweep, how: SearchExecution) -> tuple[Any, str]:
         SpecError: With a line for each choice of values whose model does not fit.
     """
     from ema_lab.data.load import load_splits
-    from ema_lab.models.build import check_classifier
-    from ema_lab.pipeline import Machine, train_run
     from ema_lab.training.tracker import check_tracker
-    from ema_lab.training.trainer import choose_device
 
     check_tracker(how.track)
-    device = str(choose_device(how.device))
+    check_models(sweep)
+    for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
+        load_splits(data, how.data)
+    return _training(how)
+
+
+def check_models(sweep: Sweep) -> None:
+    """Build the distinct models of the space on the meta device, so that what does not fit is found now.
+
+    Raises:
+        SpecError: With a line for each choice of values whose model does not fit.
+    """
+    from ema_lab.models.build import check_classifier
+
     problems: dict[str, None] = {}
-    examples = sweep.examples()
-    for spec in {spec.model_key: spec for spec in examples}.values():
+    for spec in {spec.model_key: spec for spec in sweep.examples()}.values():
         try:
             check_classifier(spec)
         except SpecError as error:
             problems.setdefault(f"{sweep.path}: {spec.model.attention.resolved()}: {error}")
     if problems:
         raise SpecError("\n".join(problems))
-    for data in {repr(spec.data): spec.data for spec in examples}.values():
-        load_splits(data, how.data)
+
+
+def _training(how: SearchExecution) -> tuple[Any, str]:
+    from ema_lab.pipeline import Machine, train_run
+    from ema_lab.training.trainer import choose_device
+
+    device = str(choose_device(how.device))
     threads = max(1, available_cores() // (how.workers or default_workers())) if device == "cpu" else None
     machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
     return partial(train_run, machine=machine, track=how.track), device
@@ -225,7 +239,8 @@ def _smoke(sweep: Sweep, how: SearchExecution) -> int:
     from ema_lab.experiments.execution import execute
     from ema_lab.experiments.smoke import smoke_spec
 
-    train, device = prepare(sweep, how)
+    check_models(sweep)
+    train, device = _training(how)
     with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
         specs = [smoke_spec(sweep.examples()[0])]
         progress = execute(specs, train=train, store=RunStore(folder), device=device)

@@ -44,7 +44,7 @@ def run_search(
     require_shared_locks(study.store.root)
     if workers == 1 and not gpus:
         watch(None)
-        while not is_over() and (ended := trier()) is not None:
+        while not is_over() and (ended := trier(study)) is not None:
             watch(ended)
         return
     began = datetime.now(UTC).isoformat(timespec="seconds")

@@ -23,6 +23,7 @@ from ema_lab.specs.strict import canonical_json
 from ema_lab.specs.sweep import ParameterSpec, SweepSpec, load_sweep_file
 
 BASE: Place = ("parameters", "base", "value")
+EXAMPLES = 64
 CHECKED = 2000  # combinations of ends that are all checked; of more, this many drawn ones are
 Values = Mapping[str, Any]
 
@@ -136,8 +137,13 @@ class Sweep:
         return ABSENT
 
     def examples(self) -> list[RunSpec]:
-        """Return the runs, of the first seed, at the ends of the space: what works there does between."""
-        return [self.run(values, self.seeds[0]) for values in _samples(self)]
+        """Return runs, of the first seed, that show whether the models can be built.
+
+        Of a small grid all; else the first combination, and each other value or end in its place.
+        """
+        if self.spec.method == "grid" and self.grid_size <= EXAMPLES:
+            return [self.run(values, self.seeds[0]) for values in self.grid()]
+        return [self.run(values, self.seeds[0]) for values in _one_at_a_time(self)]
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of a grid, the last parameter fastest."""
@@ -256,10 +262,17 @@ def _samples(sweep: Sweep) -> Iterator[dict[str, Any]]:
         for combination in itertools.product(*ends):
             yield dict(zip(keys, combination, strict=True))
         return
-    first = {key: values[0] for key, values in zip(keys, ends, strict=True)}
-    for key, values in zip(keys, ends, strict=True):
-        for value in values:
-            yield {**first, key: value}
+    yield from _one_at_a_time(sweep)
     draw = random.Random(0)
     for _ in range(CHECKED):
         yield {key: draw.choice(values) for key, values in zip(keys, ends, strict=True)}
+
+
+def _one_at_a_time(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield the combination of all first ends, then every other end in its place."""
+    ends = {parameter.key: parameter.ends() for parameter in sweep.parameters}
+    first = {key: values[0] for key, values in ends.items()}
+    yield first
+    for key, values in ends.items():
+        for value in values[1:]:
+            yield {**first, key: value}

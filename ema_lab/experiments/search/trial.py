@@ -38,9 +38,9 @@ class Trier:
     max_attempts: int
     device: str = ""
 
-    def __call__(self) -> Ended | None:
-        """Try the next trial; None when there is none."""
-        study = _study(self.search)
+    def __call__(self, study: SweepStudy | None = None) -> Ended | None:
+        """Try the next trial; None when there is none. A worker opens the study itself, once."""
+        study = study or _study(self.search)
         asked = study.ask(self.limit)
         if asked is None:
             return None
