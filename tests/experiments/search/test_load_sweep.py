@@ -43,8 +43,10 @@ def test_values_are_found_again_in_a_run_and_other_runs_are_not_its_own(write):
 
 
 def test_a_listed_module_is_found_again_however_it_is_written(write):
-    sweep = write("  model.attention: {values: [none, ema, {name: se, reduction: 8}]}\n")
-    for choice in ("none", "ema", {"name": "se", "reduction": 8}):
+    sweep = write(
+        "  model.attention: {values: [none, ema, {name: se, reduction: 8}, {name: se, reduction: 16}]}\n"
+    )
+    for choice in ("none", "ema", {"name": "se", "reduction": 8}, {"name": "se", "reduction": 16}):
         values = {"model.attention": choice}
         assert sweep.values_of(sweep.run(values, 0)) == values
 
@@ -62,6 +64,13 @@ def test_two_values_that_do_not_go_together_are_named(write):
     line = problems(error)[0]
     assert "groups" in line
     assert '(with model.attention="se", model.attention.groups=2)' in line
+
+
+def test_an_option_at_its_default_is_found_again(write):
+    sweep = write(GROUPS + "  model.attention.local_branch: {values: [true, false]}\n")
+    for local in (True, False):
+        values = {"model.attention.groups": 4, "model.attention.local_branch": local}
+        assert sweep.values_of(sweep.run(values, 0)) == values
 
 
 @pytest.mark.parametrize(
