@@ -115,7 +115,7 @@ class Sweep:
         """Return the values with which this sweep trains a run, or None if it never would."""
         if any(getattr(spec, part).canonical != text for part, text in self._fixed.items()):
             return None
-        cell = replace(self.base, spec=spec)
+        cell = replace(self.base, spec=spec, axes=(), own_axes=())
         candidates = [_candidates(parameter, value_of(cell, parameter.key)) for parameter in self.parameters]
         for values in itertools.islice(itertools.product(*candidates), CANDIDATES):
             choice = dict(zip(self._by_key, values, strict=True))

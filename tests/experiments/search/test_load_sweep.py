@@ -42,6 +42,20 @@ def test_values_are_found_again_in_a_run_and_other_runs_are_not_its_own(write):
     assert sweep.values_of(sweep.base.spec) is None
 
 
+def test_values_are_found_again_where_the_base_is_a_row_with_axes(write, tmp_path):
+    write(GROUPS)
+    path = tmp_path / "base.yaml"
+    axes = "  ema: {model.attention: {name: ema}, axes: {model.attention.groups: [4, 8]}}"
+    path.write_text(path.read_text().replace("  ema: {model.attention: {name: ema, groups: 4}}", axes))
+    sweep_path = tmp_path / "sweep.yaml"
+    sweep_path.write_text(sweep_path.read_text().replace(f"{path}/ema", f'"{path}/ema [groups=8]"'))
+    sweep = load_sweep(sweep_path)
+    for groups in (2, 4, 8):
+        assert sweep.values_of(sweep.run({"model.attention.groups": groups}, 0)) == {
+            "model.attention.groups": groups
+        }
+
+
 def test_a_listed_module_is_found_again_however_it_is_written(write):
     sweep = write(
         "  model.attention: {values: [none, ema, {name: se, reduction: 8}, {name: se, reduction: 16}]}\n"
