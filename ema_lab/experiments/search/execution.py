@@ -1,5 +1,6 @@
 """Execution of a search: workers that ask for trials until there are none."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ def run_search(
 ) -> None:
     """Try trials until there are none; a worker that dies costs nothing but its time.
 
+    Trials of other processes are waited for: if one dies, its trial is tried here.
+
     Args:
         trier: What a worker calls; with several workers it must be picklable.
         study: The search's study.
@@ -40,10 +43,38 @@ def run_search(
 
     Raises:
         EngineError: If workers die one after the other.
+        StoreError: If the storage fails.
     """
     require_shared_locks(study.store.root)
-    if workers == 1 and not gpus:
+    watch(None)
+    _try_all(trier, study, workers, gpus, is_over, watch)
+    while _wait_for_others(study, is_over, watch):
+        _try_all(trier, study, workers, gpus, is_over, watch)
+
+
+def _wait_for_others(
+    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[Ended | None], None]
+) -> bool:
+    """Wait while all trials left are those of other processes; return whether one died and can be tried."""
+    while not is_over():
+        study.revive()
+        counts = study.counts()
+        if counts.waiting or not counts.running:
+            return counts.waiting > 0
         watch(None)
+        time.sleep(TICK_SECONDS)
+    return False
+
+
+def _try_all(
+    trier: Trier,
+    study: SweepStudy,
+    workers: int,
+    gpus: tuple[str, ...],
+    is_over: Callable[[], bool],
+    watch: Callable[[Ended | None], None],
+) -> None:
+    if workers == 1 and not gpus:
         while not is_over() and (ended := trier(study)) is not None:
             watch(ended)
         return

@@ -4,35 +4,42 @@ Every trial holds a kernel lock while it is tried, so that a dead one is known a
 next. Asking goes one at a time: a grid is handed out exactly once, and the number of trials is kept.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.curve import read_curve
+from ema_lab.experiments.search.lease import STORE, Leases
 from ema_lab.experiments.search.objective import Objective
-from ema_lab.experiments.search.storage import folder_of, open_storage, quiet_optuna
+from ema_lab.experiments.search.storage import GRACE_SECONDS, folder_of, open_storage, quiet_optuna
 from ema_lab.experiments.search.strategy import Strategy
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.run import RunSpec
 
 VALUES, RUN_IDS, WARM, CELL, MESSAGE = "values", "run_ids", "warm", "cell", "message"
+FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that says which study a trial belongs to; workers get it by pickle."""
+    """Everything that says which study a trial belongs to; workers get it by pickle.
+
+    `grace_seconds`: how long a trial in a database may give no sign of life before it is tried again.
+    """
 
     sweep: Sweep
     objectives: tuple[Objective, ...]
     strategy: Strategy
     root: Path
     storage: str | None = None
+    grace_seconds: int = GRACE_SECONDS
 
     @property
     def study_name(self) -> str:
@@ -103,10 +110,9 @@ class SweepStudy:
         self.search = search
         self.sweep = search.sweep
         self.store = search.store
-        self.storage = open_storage(search.storage, self.store, self.sweep.name)
-        self._folder = folder_of(self.store) / search.study_name
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._alone(), quiet_optuna():
+        self.storage = open_storage(search.storage, self.store, self.sweep.name, search.grace_seconds)
+        self._leases = Leases(folder_of(self.store) / search.study_name, self.storage)
+        with self._leases.alone():
             self.study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
@@ -116,14 +122,20 @@ class SweepStudy:
             )
         self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep every other process of this store from asking, and from finding the dead."""
-        with FileLock(self._folder / "ask.lock", fallback_to_soft=False):
-            yield
+        self._check_store()
 
-    def _lock(self, number: int) -> FileLock:
-        return FileLock(self._folder / f"{number}.lock", fallback_to_soft=False)
+    def _check_store(self) -> None:
+        """Refuse a second store where nobody could tell which of the other's trials live."""
+        if self.search.storage is None or self._leases.gives_signs_of_life:
+            return
+        with self._leases.alone():
+            if (store_id := self.study.user_attrs.get(STORE)) is None:
+                self.study.set_user_attr(STORE, self._leases.store_id)
+            elif store_id != self._leases.store_id:
+                raise StoreError(
+                    f"the study {self.search.study_name} at {self.search.storage} is that of another store; "
+                    "gRPC does not tell which of its trials live: share that store, or use postgresql+psycopg://"
+                )
 
     def ask(self, limit: int | None) -> Asked | None:
         """Return the next trial, its lock held; None when there is none to come.
@@ -131,7 +143,7 @@ class SweepStudy:
         Trials of dead processes come first, then those of a grid that wait. `limit` is the number of
         the study's own trials; None asks for ever.
         """
-        with self._alone(), quiet_optuna():
+        with self._leases.alone():
             self._revive()
             counts = self.counts()
             if not counts.waiting:
@@ -141,47 +153,45 @@ class SweepStudy:
             number = len(self.study.get_trials(deepcopy=False))
             self.study.sampler = self.search.strategy.optuna_sampler(number)
             trial = self.study.ask(self._distributions)
-            lock = self._lock(trial.number)
-            lock.acquire(timeout=0)
             choice = self._choice(trial.params)
             trial.set_user_attr(VALUES, choice)
-            return Asked(trial, choice, lock)
+            return Asked(trial, choice, self._leases.take(trial))
 
     def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
         return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}
 
     def revive(self) -> None:
         """Let the trials of dead processes wait to be tried again."""
-        with self._alone(), quiet_optuna():
+        with self._leases.alone():
             self._revive()
 
     def _revive(self) -> None:
-        """Fail each trial whose process died and let one copy of it wait. The caller is alone."""
+        """Fail each trial whose process died and let one copy of it wait. The caller is alone.
+
+        Whoever dies in the middle of it leaves what the next one completes.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
         from optuna.trial import TrialState
 
         fail_stale_trials(self.study)  # where there are heartbeats: trials of another store's processes
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._leases.is_dead(trial):
+                with suppress(UpdateFinishedTrialError):  # it has ended just now, and then freed its lock
+                    self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        trials = self.study.get_trials(deepcopy=False)
+        replaced = _replaced(trials)
         again = RetryHeartbeatStaleTrialCallback()
-        for trial in self.study.get_trials(deepcopy=True, states=(TrialState.RUNNING,)):
-            if self._is_dead(trial.number) and self.storage.set_trial_state_values(
-                trial._trial_id, state=TrialState.FAIL
-            ):
+        for trial in trials:
+            died = trial.state is TrialState.FAIL and not trial.user_attrs.get(FAILED)
+            if died and trial.number not in replaced:
+                trial = copy.deepcopy(trial)
+                trial.user_attrs = {key: trial.user_attrs[key] for key in (CELL,) if key in trial.user_attrs}
                 again(self.study, trial)
-
-    def _is_dead(self, number: int) -> bool:
-        lock = self._lock(number)
-        if not Path(lock.lock_file).exists():
-            return self.search.storage is None  # a shared storage may have processes with another store
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        lock.release()
-        return True
 
     def enqueue_grid(self, limit: int | None) -> None:
         """Let every combination of a grid wait, in the order of the file, those that are there left out."""
-        with self._alone(), quiet_optuna():
+        with self._leases.alone():
             trials = self.study.get_trials(deepcopy=False)
             there = {trial.user_attrs.get(CELL) for trial in trials}
             for number, values in enumerate(self.sweep.grid()):
@@ -196,7 +206,7 @@ class SweepStudy:
 
     def add_finished(self) -> int:
         """Tell the study of every choice whose runs the store has all finished; return how many are new."""
-        with self._alone(), quiet_optuna():
+        with self._leases.alone():
             known = {
                 tuple(trial.user_attrs.get(RUN_IDS, ()))
                 for trial in self.study.get_trials(deepcopy=False)
@@ -228,18 +238,21 @@ class SweepStudy:
         return True
 
     def end(self, asked: Asked, ended: Ended) -> None:
-        """Note how a trial ended."""
+        """Note how a trial ended.
+
+        Raises:
+            UpdateFinishedTrialError: Optuna's, if it was taken for dead and is another's by now.
+        """
         from optuna.trial import TrialState
 
+        state = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}.get(ended.state)
         with quiet_optuna():
             if ended.message:
                 asked.trial.set_user_attr(MESSAGE, ended.message)
-            if ended.values is not None:
-                self.study.tell(asked.trial, list(ended.values))
-            else:
-                self.study.tell(
-                    asked.trial, state=TrialState.PRUNED if ended.state == "pruned" else TrialState.FAIL
-                )
+            if ended.state == "failed":
+                asked.trial.set_user_attr(FAILED, True)
+            values = list(ended.values) if ended.values is not None else None
+            self.study.tell(asked.trial, values, state)
 
     def trials(self) -> list[Ended]:
         """Return the trials that are over, in their order; those tried again stand once."""

@@ -1,5 +1,6 @@
 """One trial of a sweep, from the question what to try to its value: what a search's workers call."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.failure import failure_of
-from ema_lab.experiments.search.storage import heartbeat, quiet_optuna
+from ema_lab.experiments.search.storage import heartbeat, quiet_optuna, storage_errors
 from ema_lab.experiments.search.study import RUN_IDS, Asked, Ended, Search, SweepStudy
 from ema_lab.job import RunOutcome, RunStopped
 from ema_lab.specs.run import RunSpec
 
+logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
+TAKEN = "taken for dead, as it gave no sign of life, and tried again under another number"
 TrainReporting = Callable[..., RunOutcome]  # as `ema_lab.job.Train`, with the keyword `report`
 _studies: dict[tuple[object, ...], SweepStudy] = {}  # of this process: a worker tries many trials
 
@@ -39,16 +42,26 @@ class Trier:
     device: str = ""
 
     def __call__(self, study: SweepStudy | None = None) -> Ended | None:
-        """Try the next trial; None when there is none. A worker opens the study itself, once."""
-        study = study or _study(self.search)
-        asked = study.ask(self.limit)
-        if asked is None:
-            return None
+        """Try the next trial; None when there is none. A worker opens the study itself, once.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        with storage_errors():
+            study = study or _study(self.search)
+            asked = study.ask(self.limit)
+            return None if asked is None else self._try_asked(study, asked)
+
+    def _try_asked(self, study: SweepStudy, asked: Asked) -> Ended:
+        from optuna.exceptions import UpdateFinishedTrialError
+
         try:
             with heartbeat(study.storage, asked.trial._trial_id):
                 ended = self._try(study, asked)
                 study.end(asked, ended)
             return ended
+        except UpdateFinishedTrialError:
+            return Ended(asked.number, "pruned", asked.choice, message=TAKEN)
         finally:
             asked.release()
 
@@ -110,17 +123,29 @@ class _Follower:
         Raises:
             RunStopped: If the trial is to be pruned there.
         """
+        from optuna.exceptions import UpdateFinishedTrialError
+
         if self._metric is None:
             return
+        try:
+            with storage_errors(), quiet_optuna():
+                pruned = self._tell_epoch(row)
+        except StoreError as error:  # a run goes on without its search, which hears of the epoch later
+            logger.warning("%s", error)
+            return
+        except UpdateFinishedTrialError:
+            raise RunStopped(TAKEN) from None
+        if pruned:
+            self.reason = f"pruned after epoch {int(row['epoch'])}"
+            raise RunStopped(self.reason)
+
+    def _tell_epoch(self, row: dict[str, float]) -> bool:
         epoch = int(row["epoch"])
         if epoch - 1 not in self._told and epoch > 1:  # a run that goes on from its checkpoint
             self._tell_curve()
         self._tell(row)
-        if self._search.strategy.prunes_by_epoch and epoch < self._spec.recipe.epochs:
-            with quiet_optuna():
-                if self._trial.should_prune():
-                    self.reason = f"pruned after epoch {epoch}"
-                    raise RunStopped(self.reason)
+        asks = self._search.strategy.prunes_by_epoch and epoch < self._spec.recipe.epochs
+        return bool(asks and self._trial.should_prune())
 
     def _tell_curve(self) -> None:
         for row in read_curve(self._search.store.folder(self._spec.run_id)):
@@ -129,14 +154,14 @@ class _Follower:
     def _tell(self, row: dict[str, float]) -> None:
         epoch = int(row["epoch"])
         if self._metric in row and epoch not in self._told:
+            self._trial.report(row[self._metric], epoch)
             self._told.add(epoch)
-            with quiet_optuna():
-                self._trial.report(row[self._metric], epoch)
 
     def is_pruned_after_run(self) -> bool:
         """Tell what a finished run has shown; return whether further seeds are not worth it."""
         if self._metric is not None:
-            self._tell_curve()
+            with quiet_optuna():
+                self._tell_curve()
         if self._search.strategy.pruner != "wilcoxon":
             return False
         value = self._search.objectives[0].of_run(self._search.store, self._spec.run_id)
