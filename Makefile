@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-DEBIAN := chromium chromium-driver fonts-dejavu-core munge slurm-wlm texlive-latex-base texlive-latex-recommended
+DEBIAN := chromium chromium-driver fonts-dejavu-core munge postgresql slurm-wlm texlive-latex-base \
+	texlive-latex-recommended
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
@@ -27,10 +28,12 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
-test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, LaTeX, Chromium (installs them; needs root)
+test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, PostgreSQL, LaTeX, Chromium (needs root)
 	apt-get install -y --no-install-recommends $(DEBIAN)
 	@tests/system/slurm.sh start
-	@$(BIN)/python -m pytest -m system; code=$$?; tests/system/slurm.sh stop; exit $$code
+	@tests/system/postgresql.sh start
+	@$(BIN)/python -m pytest -m system; code=$$?; \
+		tests/system/postgresql.sh stop; tests/system/slurm.sh stop; exit $$code
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .
@@ -62,7 +65,7 @@ $(TEST_STAMP): $(RUN_STAMP)
 	@touch $@
 
 $(SYSTEM_STAMP): $(TEST_STAMP)
-	@echo "== installing Ray, submitit and Selenium" >&2
+	@echo "== installing Ray, submitit, Selenium, psycopg and gRPC" >&2
 	@$(PIP) install --quiet --group system
 	@touch $@
 

@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # `heartbeat` below gives them
         try:
             yield
         finally:
@@ -126,6 +128,7 @@ def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
                 grace_period=grace_seconds,
             )
         engine.dispose()
+        weakref.finalize(storage, storage.engine.dispose)
         return storage
     except Exception as error:  # what a driver raises is its own; Optuna wraps some of it
         raise StoreError(f"--storage {shown} does not answer: {_reason(error)}") from None

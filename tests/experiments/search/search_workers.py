@@ -55,7 +55,7 @@ def work_together(triers: Sequence[Trier]) -> list[int | None]:
 
 
 def assert_tried_exactly_once(trier: Trier, trials: int, *, died: int = 1) -> None:
-    """Assert that there are so many trials, that each dead one has one copy, that no run was trained twice."""
+    """Assert that so many trials are done, that each dead one has one copy, that no run was trained twice."""
     study = SweepStudy(trier.search)
     counts = study.counts()
     assert (counts.done, counts.own) == (trials, trials)
