@@ -1,8 +1,11 @@
 """What several test files need."""
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ TINY_RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
     "augment": {"crop_padding": 2, "flip": True},
 }
+POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -59,3 +63,14 @@ def make_spec() -> Callable[..., RunSpec]:
         return RunSpec.model_validate(tree)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Start PostgreSQL and return its URL without a database; one that runs already is left running."""
+    with socket.socket() as probe:
+        running = probe.connect_ex(("127.0.0.1", 54329)) == 0
+    subprocess.run([POSTGRESQL, "start"], check=True)
+    yield "postgresql+psycopg://ema_lab:secret@127.0.0.1:54329"
+    if not running:
+        subprocess.run([POSTGRESQL, "stop"], check=True)

@@ -152,7 +152,7 @@ def _database_lock(engine: Any, name: str) -> Iterator[None]:
 
 def _open_proxy(host: str, port: int, shown: str) -> Any:
     try:
-        import grpc  # type: ignore[import-untyped]
+        import grpc  # type: ignore[import-untyped]  # noqa: F401
         from optuna.storages import GrpcStorageProxy
     except ImportError:
         raise SpecError(f"--storage {shown} needs gRPC; pip install 'ema-lab[grpc]'") from None
@@ -160,8 +160,8 @@ def _open_proxy(host: str, port: int, shown: str) -> Any:
         proxy = GrpcStorageProxy(host=host, port=port)
     try:
         proxy.wait_server_ready(timeout=CONNECT_SECONDS)
-    except (OSError, grpc.RpcError) as error:
-        raise StoreError(f"--storage {shown} does not answer: {_reason(error)}") from None
+    except ConnectionError:
+        raise StoreError(f"--storage {shown}: no gRPC proxy answers in {CONNECT_SECONDS} s") from None
     return proxy
 
 
@@ -173,7 +173,7 @@ def _reason(error: BaseException) -> str:
     return (str(words).strip().splitlines() or [type(error).__name__])[0]
 
 
-class _JournalLock:
+class JournalLock:
     """Optuna's journal lock by the kernel: who dies with it frees it, where files would stay behind.
 
     Who died while it wrote left a line without its end; the next holder removes it.
@@ -214,7 +214,7 @@ def _open_journal(path: Path) -> Any:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _JournalLock(path)
+        lock = JournalLock(path)
         lock.acquire()
         lock.release()
         with quiet_optuna():

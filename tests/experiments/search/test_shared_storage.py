@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from search_fakes import GROUPS, LR, FakeTrain
@@ -17,30 +16,17 @@ from ema_lab.errors import StoreError
 from ema_lab.experiments.search.study import SweepStudy
 
 pytestmark = pytest.mark.system
-SCRIPT = Path(__file__).parents[2] / "system" / "postgresql.sh"
-SERVER = "postgresql+psycopg://ema_lab:secret@127.0.0.1:54329"
 TEN = "  recipe.optimizer.lr: {values: [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]}\n"
 SIXTY = GROUPS + TEN + "  model.attention.local_branch: {values: [true, false]}\n"
 GRACE_SECONDS = 3
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Start PostgreSQL; one that runs already is used, and left running."""
-    with socket.socket() as probe:
-        running = probe.connect_ex(("127.0.0.1", 54329)) == 0
-    subprocess.run([SCRIPT, "start"], check=True)
-    yield SERVER
-    if not running:
-        subprocess.run([SCRIPT, "stop"], check=True)
-
-
 @pytest.fixture
-def database(server: str) -> str:
+def database(postgresql: str) -> str:
     """Return the URL of a database of its own."""
     name = f"test_{uuid.uuid4().hex}"
-    execute(f"CREATE DATABASE {name}")
-    return f"{server}/{name}"
+    execute(postgresql, f"CREATE DATABASE {name}")
+    return f"{postgresql}/{name}"
 
 
 SERVE = """
@@ -125,8 +111,8 @@ class TestPostgreSQL:
         trier = replace(trier, train=CuttingTrain(trier.train.log, url=database))
         with pytest.raises(StoreError, match=r"the search's storage failed: .*does not exist"):
             work(trier)
-        name = database.rpartition("/")[2]
-        execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
+        server, _, name = database.rpartition("/")
+        execute(server, f"ALTER DATABASE {name}_away RENAME TO {name}")
         trier = replace(trier, train=FakeTrain(trier.train.log))
         work(trier)
         assert_tried_exactly_once(trier, 4)
@@ -150,16 +136,18 @@ class CuttingTrain(FakeTrain):
     def __call__(self, spec, job, *, report):
         outcome = super().__call__(spec, job, report=report)
         if len(self.trained) == 2:
-            name = self.url.rpartition("/")[2]
-            execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-            execute(f"ALTER DATABASE {name} RENAME TO {name}_away")
+            server, _, name = self.url.rpartition("/")
+            execute(
+                server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            )
+            execute(server, f"ALTER DATABASE {name} RENAME TO {name}_away")
         return outcome
 
 
-def execute(statement: str) -> None:
+def execute(server: str, statement: str) -> None:
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(f"{SERVER}/postgres", isolation_level="AUTOCOMMIT")
+    engine = sqlalchemy.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(statement))
     engine.dispose()
