@@ -18,7 +18,7 @@ from ema_lab.experiments.search.study import SweepStudy
 pytestmark = pytest.mark.system
 TEN = "  recipe.optimizer.lr: {values: [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]}\n"
 SIXTY = GROUPS + TEN + "  model.attention.local_branch: {values: [true, false]}\n"
-GRACE_SECONDS = 3
+GRACE_SECONDS = 6
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ class SlowTrain(FakeTrain):
 
     def __call__(self, spec, job, *, report):
         (self.log.parent / "begun").touch()
-        time.sleep(3 * GRACE_SECONDS)
+        time.sleep(1.5 * GRACE_SECONDS)
         return super().__call__(spec, job, report=report)
 
 
