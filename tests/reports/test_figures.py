@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.store import RunStore
+from ema_lab.reports.datasets_table import by_data_set
 from ema_lab.reports.figures.build import draw_figures
 from ema_lab.reports.figures.draw import draw_ranks
 from ema_lab.reports.figures.numbers import Ranks, holm_rejected, nemenyi_difference, pareto_front
@@ -26,7 +27,8 @@ def drawn(study, tmp_path):
                     path = store.folder(item.cell.run_id) / "curve.csv"
                     path.write_text(f"epoch,train_loss\n1,{item.cell.seed + 1}\n2,0.5\n")
         report = made.report(figures=[{"name": "figure", **figure}])
-        return draw_figures(report, made.ablation, made.rows, store)[0]
+        data = by_data_set(report, made.ablation, [item for row in made.rows for item in row.cells])
+        return draw_figures(report, made.ablation, made.rows, store, data)[0]
 
     return build
 
@@ -103,8 +105,9 @@ def test_holm_stops_at_the_first_that_is_not_rejected():
 
 
 def test_ranks_stand_at_their_averages():
-    drawing = draw_ranks(Ranks(("a", "b", "c"), (1.25, 1.75, 3.0), 10, 0.01, 1.05, ((0, 1),)))
-    assert [line.get_xdata()[0] for line in drawing.axes[0].lines] == [1.25, 1.75, 3.0]
+    found = Ranks(("a", "b", "c"), (1.25, 1.75, 3.0), 10, 0.01, 1.05, ((0, 1),))
+    drawing = draw_ranks(found, found.methods)
+    assert [line.get_xdata()[0] for line in drawing.axes[0].lines[:3]] == [1.25, 1.75, 3.0]
 
 
 @pytest.mark.parametrize("kind", ["tradeoff", "curves", "forest"])

@@ -1,6 +1,7 @@
 """The figures as matplotlib objects, from numbers alone."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("Parameters (k)", 1e3),
     "latency": ("Latency (ms per batch)", 1.0),
 }
+RANK_CHARACTERS = 18  # of a line beside the axis of ranks, so that the axis keeps two fifths of the column
 UNITS: Mapping[str, str] = {"loss": "nats", "top1": "%", "top5": "%", "seconds": "s"}
 
 
@@ -135,39 +137,51 @@ def draw_forest(
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         unit = "points" if METRICS[metric].unit == "%" else METRICS[metric].unit
-        figure.supxlabel(
-            f"Δ {METRICS[metric].label} vs {labels.get(baseline, baseline)} ({unit})", fontsize=7.5
-        )
+        axes.set_xlabel(f"Δ {METRICS[metric].label} vs {labels.get(baseline, baseline)} ({unit})")
     return figure
 
 
-def draw_ranks(ranks: Ranks) -> "Figure":
-    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart."""
-    count = len(ranks.methods)
-    left = (count + 1) // 2
-    bottom = -0.35 - 0.28 * len(ranks.groups)
+def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
+    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart.
+
+    The better half is named on the left, the other on the right; vertical positions are in inches.
+    """
+    count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
+    texts = [
+        textwrap.fill(f"{label} ({rank:.2f})", RANK_CHARACTERS)
+        for label, rank in zip(labels, ranks.average, strict=True)
+    ]
+    bottom, line = -0.14 - 0.08 * len(ranks.groups), 0.06 + 0.11 * max(text.count("\n") + 1 for text in texts)
+    top = 0.24 + (0.22 if ranks.critical is not None else 0)
     with styled():
-        figure, axes = canvas(0.8 + 0.16 * left + 0.1 * len(ranks.groups))
-        axes.set(xlim=(1 - 0.8, count + 0.8), ylim=(bottom - 0.5 * left - 0.3, 1.1))
+        figure, axes = canvas(top - bottom + line * (left - 0.5) + 0.1)
+        axes.set(xlim=(1, count), ylim=(bottom - line * (left - 0.5), top))
         axes.axis("off")
-        axes.hlines(0, 1, count, color="black", linewidth=0.8)
+        axes.hlines(0, 1, count, color="black", linewidth=0.8, clip_on=False)
         for tick in range(1, count + 1):
-            axes.vlines(tick, 0, 0.12, color="black", linewidth=0.8)
-            axes.text(tick, 0.18, str(tick), ha="center", va="bottom", fontsize=7)
-        for place, (name, rank) in enumerate(zip(ranks.methods, ranks.average, strict=True)):
+            axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
+            axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
+        for place, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
             is_left = place < left
-            height = bottom - 0.5 * (place if is_left else count - 1 - place)
-            end = 0.95 if is_left else count + 0.05
-            axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7)
-            text = f"{name} {rank:.2f} "
-            axes.text(end, height, text, ha="right" if is_left else "left", va="center", fontsize=7)
-        for line, (first, last) in enumerate(ranks.groups):
-            height = -0.25 - 0.28 * line
+            height = bottom - line * (place if is_left else count - 1 - place)
+            end, side = (1, "right") if is_left else (count, "left")
+            axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7, clip_on=False)
+            axes.annotate(
+                text, (end, height), (-3 if is_left else 3, 0),
+                textcoords="offset points", ha=side, va="center", fontsize=7,
+            )  # fmt: skip
+        for place, (first, last) in enumerate(ranks.groups):
             ends = (ranks.average[first] - 0.04, ranks.average[last] + 0.04)
-            axes.hlines(height, *ends, color="black", linewidth=2.5)
+            axes.hlines(-0.09 - 0.08 * place, *ends, color="black", linewidth=2.5, clip_on=False)
         if ranks.critical is not None:
-            axes.hlines(0.85, 1, 1 + ranks.critical, color="black", linewidth=1.2)
-            axes.text(1 + ranks.critical + 0.08, 0.85, f"CD = {ranks.critical:.2f}", va="center", fontsize=7)
+            axes.errorbar(
+                1 + ranks.critical / 2, top - 0.06, xerr=ranks.critical / 2, color="black", capsize=2,
+                clip_on=False,
+            )  # fmt: skip
+            axes.annotate(
+                f"CD = {ranks.critical:.2f}", (1 + ranks.critical, top - 0.06), (4, 0),
+                textcoords="offset points", va="center", fontsize=7,
+            )  # fmt: skip
     return figure
 
 

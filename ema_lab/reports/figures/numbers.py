@@ -12,6 +12,7 @@ from typing import Any
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.experiments.grid import shown
 from ema_lab.experiments.store import RunStore
+from ema_lab.reports.datasets_table import DataSet
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import PairedDifference, paired_difference
 from ema_lab.specs.figure import CriticalDifferenceFigure, CurvesFigure, HeatmapFigure
@@ -19,6 +20,10 @@ from ema_lab.specs.metric import METRICS
 
 FEWEST_METHODS = 3
 FEWEST_DATASETS = 6  # below six pairs no Wilcoxon test reaches 0.05, and Friedman's chi-square is rough
+
+
+class NothingToDrawError(SpecError):
+    """No run is there yet that the figure could show."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,8 @@ def forest_differences(rows: Sequence[Row], metric: str) -> list[tuple[str, Pair
 class Ranks:
     """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
 
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test.
+    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: the data sets that
+    do not enter, each with the methods it lacks. `seeds`: the fewest and the most of a mean.
     """
 
     methods: tuple[str, ...]
@@ -192,54 +198,69 @@ class Ranks:
     friedman_p: float
     critical: float | None
     groups: tuple[tuple[int, int], ...]
+    dropped: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seeds: tuple[int, int] = (1, 1)
 
 
-def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
+def ranks_of(data: Sequence[DataSet], spec: CriticalDifferenceFigure) -> Ranks:
     """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
 
+    A data set on which a method has no finished run does not enter.
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 
     Raises:
-        SpecError: If there are too few methods or too few data sets that all methods have.
+        SpecError: If the report has too few methods or too few data sets.
+        NothingToDrawError: If too few of its data sets have runs of all methods.
     """
     import numpy as np
     from scipy.stats import friedmanchisquare, rankdata
 
-    scores = _scores(rows, spec.metric)
-    everywhere = [set(by_data) for by_data in scores.values()]
-    datasets = sorted(set.intersection(*everywhere)) if everywhere else []
-    _require(len(scores), len(datasets), spec)
-    table = np.array([[scores[name][data] for name in scores] for data in datasets])
+    methods = list(dict.fromkeys(name for one in data for name in one.rows))
+    found = {one.name: _values(one, methods, spec.metric) for one in data}
+    dropped = tuple(
+        (name, tuple(method for method in methods if not values[method]))
+        for name, values in found.items()
+        if not all(values.values())
+    )
+    complete = [values for values in found.values() if all(values.values())]
+    _require(len(methods), len(data), dropped, spec)
+    table = np.array([[statistics.fmean(values[name]) for name in methods] for values in complete])
     ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
-    names, average = [list(scores)[i] for i in order], ranks.mean(axis=0)[order]
+    names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
     is_tie = (ranks == ranks[0, 0]).all()  # every method ties everywhere: the statistic is 0 / 0
     p = 1.0 if is_tie else float(friedmanchisquare(*table.T).pvalue)
-    critical = nemenyi_difference(len(names), len(datasets), spec.alpha) if spec.test == "nemenyi" else None
+    critical = nemenyi_difference(len(names), len(complete), spec.alpha) if spec.test == "nemenyi" else None
     same = _alike(table[:, order], average, critical, spec.alpha) if p < spec.alpha else None
     groups = _groups(len(names), same)
-    return Ranks(tuple(names), tuple(map(float, average)), len(datasets), p, critical, groups)
+    counts = [len(value) for values in complete for value in values.values()]
+    seeds = (min(counts), max(counts))
+    return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
 
 
-def _scores(rows: Sequence[Row], metric: str) -> dict[str, dict[str, float]]:
-    """Return the mean over seeds by method and data set: a method is a row without its data set."""
-    scores: dict[str, dict[str, float]] = {}
-    for row in rows:
-        item, values = row.cells[0], row.values(metric)
-        axes = {key: value for key, value in _axes(item).items() if not key.startswith("data")}
-        rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
-        method = f"{item.cell.variant} [{rest}]" if rest else item.cell.variant
-        by_data = scores.setdefault(method, {})
-        if values:
-            by_data[item.cell.spec.data.name] = statistics.fmean(values)
-    return scores
+def _values(one: DataSet, methods: Sequence[str], metric: str) -> dict[str, list[float]]:
+    """Return each method's values over the seeds on a data set; an empty list is a hole."""
+    return {name: one.rows[name].values(metric) if name in one.rows else [] for name in methods}
 
 
-def _require(methods: int, datasets: int, spec: CriticalDifferenceFigure) -> None:
+def _require(
+    methods: int,
+    datasets: int,
+    dropped: Sequence[tuple[str, Sequence[str]]],
+    spec: CriticalDifferenceFigure,
+) -> None:
     needed = needed_datasets(max(methods, FEWEST_METHODS), spec)
+    rule = f"needs {FEWEST_METHODS} methods or more and {needed} data sets that all of them have"
+    what = f"a critical-difference diagram ({spec.test}) {rule}"
     if methods < FEWEST_METHODS or datasets < needed:
-        rule = f"needs {FEWEST_METHODS} methods or more and {needed} data sets that all of them have"
-        raise SpecError(f"a critical-difference diagram ({spec.test}) {rule}, got {methods} and {datasets}")
+        raise SpecError(f"{what}, got {methods} and {datasets}")
+    if datasets - len(dropped) < needed:
+        raise NothingToDrawError(f"{what}, got {datasets - len(dropped)}: {dropped_words(dropped)}")
+
+
+def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return `D (no run of se, ca)` for each data set that does not enter."""
+    return ", ".join(f"{name} (no run of {', '.join(methods)})" for name, methods in dropped)
 
 
 def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
