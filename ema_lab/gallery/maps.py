@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.errors import SpecError
+from ema_lab.models.build import build_backbone
 from ema_lab.models.insertion import CHILD
 from ema_lab.registry import unknown_name
+from ema_lab.specs.run import RunSpec
 
 SMALLEST = 1e-6  # of an input's largest magnitude: below it a ratio is noise
 
@@ -54,15 +56,28 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
             handle.remove()
 
 
-def last_gate(model: nn.Module, images_BCHW: Tensor) -> np.ndarray | None:
-    """Return the last attention module's gate map (B, H, W); None for a model without attention."""
+def chosen_attention(model: nn.Module, which: str) -> str | None:
+    """Return the name of one attention module by `last`, a number from 1 or the name; None without it."""
     names = attention_names(model)
-    if not names:
-        return None
-    with torch.no_grad(), recorded(model.get_submodule(names[-1])) as calls:
+    if which == "last":
+        return names[-1] if names else None
+    if which.isascii() and which.isdecimal():
+        return names[int(which) - 1] if 1 <= int(which) <= len(names) else None
+    return which if which in names else None
+
+
+def gate_of(model: nn.Module, images_BCHW: Tensor, name: str) -> np.ndarray:
+    """Return the gate map (B, H, W) of the attention module of that name."""
+    with torch.no_grad(), recorded(model.get_submodule(name)) as calls:
         model(images_BCHW)
     found: np.ndarray = gate_map(*calls[-1]).cpu().numpy()
     return found
+
+
+def last_stage(spec: RunSpec) -> str | None:
+    """Return the name of the layer whose output is that of the backbone's last stage; None without stages."""
+    ends = build_backbone(spec, device="meta").where("stage_end")
+    return ends[-1] if ends else None
 
 
 def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_layer: str) -> np.ndarray:

@@ -4,10 +4,23 @@ import pytest
 import torch
 
 from ema_lab.attention.se import SE, bottleneck_gate
+from ema_lab.data.module import ImageData
 from ema_lab.errors import SpecError
-from ema_lab.gallery.maps import attention_names, gate_map, gate_ratio, grad_cam, last_gate, recorded
+from ema_lab.experiments.execution import execute
+from ema_lab.experiments.store import RunStore
+from ema_lab.gallery.maps import (
+    attention_names,
+    chosen_attention,
+    gate_map,
+    gate_of,
+    gate_ratio,
+    grad_cam,
+    last_stage,
+    recorded,
+)
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
+from ema_lab.pipeline import train_run
 
 
 @pytest.fixture
@@ -40,8 +53,8 @@ def test_a_gate_of_one_half_is_one_half_everywhere_but_where_nothing_comes_in():
 
 
 def test_the_last_gate_of_a_model_lies_between_zero_and_one(model):
-    gate = last_gate(model, torch.randn(3, 1, 16, 16))
-    assert len(attention_names(model)) == 1
+    (name,) = attention_names(model)
+    gate = gate_of(model, torch.randn(3, 1, 16, 16), name)
     assert gate.shape == (3, 4, 4)
     assert ((gate > 0) & (gate < 1)).all()
 
@@ -56,3 +69,42 @@ def test_grad_cam_has_the_size_of_the_images_and_its_range(model):
 def test_an_unknown_layer_is_answered_with_those_there_are(model):
     with pytest.raises(SpecError, match=r"--target-layer: .*stage9"):
         grad_cam(model, torch.randn(1, 1, 16, 16), torch.tensor([0]), "stage9")
+
+
+def test_each_attention_module_can_be_chosen_by_number_and_by_name(model):
+    first = insert(model, "layer1", SE(16, reduction=4)) or "layer1.attention"
+    names = attention_names(model)
+    assert names == [first, "layer3.attention"]
+    assert [chosen_attention(model, which) for which in ("last", "1", "2", names[0])] == [
+        names[1], *names, names[0],
+    ]  # fmt: skip
+    assert [chosen_attention(model, which) for which in ("0", "3", "layer9")] == [None] * 3
+    assert gate_of(model, torch.randn(2, 1, 16, 16), names[0]).shape == (2, 16, 16)
+
+
+def test_the_last_stage_is_that_of_the_backbone_and_the_same_for_all_variants(make_spec):
+    assert last_stage(make_spec()) == last_stage(make_spec("ema")) == "layer3.2"
+    resnet = make_spec(model={"backbone": "resnet18"}, data={"image_size": 32})
+    assert last_stage(resnet) == "layer4.1"
+
+
+@pytest.mark.slow
+def test_grad_cam_of_a_trained_model_depends_on_the_class_and_on_the_variant(make_spec, tmp_path):
+    recipe = {"epochs": 1, "batch_size": 64, "augment": {}}
+    specs = [make_spec(name, data={"name": "digits"}, recipe=recipe) for name in ("none", "se")]
+    store = RunStore(tmp_path / "runs")
+    execute(specs, train=train_run, store=store)
+    data = ImageData(specs[0], tmp_path)
+    pixels, labels = data.splits.test.whole(torch.arange(4)), data.splits.test.labels[:4]
+    maps = []
+    for spec in specs:
+        model = store.load_model(spec.run_id)
+        cam = grad_cam(model, data.normalised(pixels), labels, last_stage(spec))
+        assert cam.shape == (4, *pixels.shape[2:])
+        assert cam.min() >= 0
+        assert cam.max() == pytest.approx(1, abs=1e-3)
+        other = grad_cam(model, data.normalised(pixels), (labels + 1) % 10, last_stage(spec))
+        assert abs(cam - other).max() > 0.1
+        maps.append(cam)
+    assert abs(maps[0] - maps[1]).max() > 0.1
+    assert [len(attention_names(store.load_model(spec.run_id))) for spec in specs] == [0, 9]

@@ -58,13 +58,16 @@ def draw_tradeoff(
                 linestyle="none", capsize=2, elinewidth=0.8, label=labels[point.row], zorder=3,
             )  # fmt: skip
         front = pareto_front([(p.cost, p.value.mean) for p in points], METRICS[metric].sign)
+        corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
+        axes.set_xlim(axes.get_xlim())
+        corners.append((axes.get_xlim()[1], corners[-1][1]))  # what costs more is no better
         axes.plot(
-            [points[i].cost / scale for i in front], [points[i].value.mean for i in front],
+            *zip(*corners, strict=True),
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
             label="Pareto front", zorder=2,
         )  # fmt: skip
         axes.set(xlabel=name, ylabel=metric_label(metric))
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
         _legend(figure)
     return figure
 
@@ -109,7 +112,8 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits
         axes.set_xticks(range(len(heatmap.across)), heatmap.across)
         axes.set_yticks(range(len(heatmap.down)), heatmap.down)
         if max(map(len, heatmap.across)) * len(heatmap.across) > 34:
-            axes.tick_params(axis="x", labelrotation=40)
+            for label in axes.get_xticklabels():
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
         axes.grid(False)
         axes.set(ylabel=_factor_label(factors[0]), xlabel=_factor_label(factors[1]))
         figure.colorbar(image, ax=axes, label=metric_label(metric))
