@@ -4,7 +4,10 @@ import pytest
 from made_up import BASE, fill, report_spec
 
 from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import load_ablation
 from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.style import looks_of
+from ema_lab.reports.page.source import report_data
 
 METHODS = ("none", "se", "eca", "cbam", "ema")
 GAIN = {"none": 0.0, "se": 0.1, "eca": 0.15, "cbam": 2.0, "ema": 3.0}
@@ -95,3 +98,20 @@ def test_no_name_is_clipped_and_none_overlaps_another(tmp_path):
 def test_other_kinds_of_figure_do_not_mix_ablations(tmp_path):
     with pytest.raises(SpecError, match="the kind forest shows one ablation, and this report has 2"):
         ranks(tmp_path, count=2, figure={"kind": "forest"})
+
+
+def test_the_page_has_the_looks_of_the_figures_and_never_joins_rows_of_two_data_sets(tmp_path):
+    for name in ("a", "b"):
+        images = "{name: synthetic}", f"{{name: synthetic, train_images: {ord(name)}}}"
+        store = fill(tmp_path, name, BASE.replace(*images) + VARIANTS, lambda cell: 80.0)
+    one = report_data(report_spec(tmp_path, ablation="a", names={"se": "SE"}), store)
+    looks = looks_of(load_ablation(str(tmp_path / "a.yaml")))
+    assert [(row["row"], row["colour"]) for row in one["rows"]] == [
+        (name, looks[name].colour) for name in METHODS
+    ]
+    assert one["rows"][1]["label"] == "SE"
+    two = report_data(report_spec(tmp_path, kind="datasets", ablations={"A": "a", "B": "b"}), store)
+    rows = [row["row"] for row in two["rows"]]
+    assert rows == [f"{name}: {method}" for name in ("a", "b") for method in METHODS]
+    assert sorted(run["variant"] for run in two["runs"].values()) == sorted(rows)
+    assert len({(row["colour"], row["marker"]) for row in two["rows"]}) == len(rows)

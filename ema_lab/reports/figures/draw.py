@@ -30,6 +30,8 @@ def metric_label(metric: str) -> str:
 
 def column_label(column: str) -> str:
     """Return `Train loss (nats)` for a column of curve.csv."""
+    if column == "lr":
+        return "Learning rate"
     unit = UNITS.get(column.rpartition("_")[2])
     words = column.replace("_", " ").capitalize().replace("top", "top-")
     return f"{words} ({unit})" if unit else words
