@@ -37,3 +37,8 @@ class RunOutcome:
 
 
 Train = Callable[[RunSpec, RunJob], RunOutcome]
+Report = Callable[[Mapping[str, float]], None]  # told of each finished epoch's row of the curve
+
+
+class RunStopped(Exception):  # noqa: N818 - as StopIteration, no error
+    """Raised by who is told of an epoch to end the run there: it stays pending, with its checkpoint."""

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import nn
 
 from ema_lab.cost.measure import count_parameters
 from ema_lab.errors import CostError, StoreError
-from ema_lab.job import RunJob, RunOutcome
+from ema_lab.job import Report, RunJob, RunOutcome
 from ema_lab.measurement import run_cost
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
@@ -23,7 +23,12 @@ __all__ = ["Machine", "load_model", "train_run"]
 
 
 def train_run(
-    spec: RunSpec, job: RunJob, *, machine: Machine | None = None, track: str | None = None
+    spec: RunSpec,
+    job: RunJob,
+    *,
+    machine: Machine | None = None,
+    track: str | None = None,
+    report: Report | None = None,
 ) -> RunOutcome:
     """Train a run in its folder and return what it found, its costs included.
 
@@ -32,12 +37,19 @@ def train_run(
         job: Its folder, and how an ablation calls it.
         machine: Device, threads and data folder; by default what this machine has.
         track: "wandb" mirrors the run there; a failure of the tracker never fails the run.
+        report: Told of each epoch's row once its checkpoint is there; may raise `RunStopped`.
     """
     machine = machine or Machine()
     with logging_to(job.folder / "log.txt"):
         tracker = start_tracker(track, spec, job)
+
+        def told(row: Mapping[str, float]) -> None:
+            tracker.log_epoch(row)
+            if report is not None:
+                report(row)
+
         try:
-            outcome = train(spec, job, machine, tracker.log_epoch)
+            outcome = train(spec, job, machine, told)
             outcome = replace(outcome, cost=_cost_or_hole(spec))
         except BaseException:
             tracker.finish(None)

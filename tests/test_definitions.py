@@ -6,6 +6,7 @@ import pytest
 
 from ema_lab.cli.main import run
 from ema_lab.experiments.ablation import load_ablation
+from ema_lab.experiments.search.sweep import load_sweep
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.build import build_report
 from ema_lab.specs.change import named_recipe
@@ -15,6 +16,7 @@ from ema_lab.specs.report import load_report
 ROOT = Path(__file__).parents[1]
 ABLATIONS = sorted(ROOT.glob("ablations/*.yaml"))
 RECIPES = sorted(ROOT.glob("ablations/recipes/*.yaml"))
+SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 REPORTS = sorted(ROOT.glob("reports/*.yaml"))
 
 
@@ -23,7 +25,7 @@ def stem(path: Path) -> str:
 
 
 def test_there_are_definitions_of_every_kind():
-    assert all((ABLATIONS, RECIPES, REPORTS))
+    assert all((ABLATIONS, RECIPES, REPORTS, SWEEPS))
 
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=stem)
@@ -50,3 +52,9 @@ def test_a_report_names_what_exists(path, tmp_path):
     assert build_report(spec, RunStore(tmp_path / "runs")).tables
     if spec.ablation:
         assert load_ablation(spec.ablation).baseline
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=stem)
+def test_a_sweep_fits_its_base_and_its_first_trial_trains(path, capsys):
+    assert len(load_sweep(path).examples()) > 1
+    assert run(["sweep", str(path), "--smoke", "--workers", "1", "--device", "cpu"]) == 0

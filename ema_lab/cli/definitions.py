@@ -21,6 +21,7 @@ REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONE
 FOLDERS = {
     "ablation": "ablations",
     "recipe": "ablations/recipes",
+    "sweep": "sweeps",
     "report": "reports",
     "published": "reports/published",
 }

@@ -11,6 +11,7 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.grid import Cell
 from ema_lab.experiments.staleness import Staleness
 from ema_lab.experiments.store import RunStore
+from ema_lab.registry import unknown_name
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +24,12 @@ def gallery(
     out: Annotated[Path, typer.Option("--out", help="Folder for gallery.pdf, .svg, .png and .txt.")],
     target_layer: Annotated[
         str | None,
-        typer.Option("--target-layer", help="The layer of Grad-CAM, for all; by default the last stage."),
+        typer.Option("--target-layer", help="The layer of Grad-CAM for all rows; by default the last stage."),
     ] = None,
-    attention: Annotated[
-        str,
-        typer.Option("--attention", help="Whose gate: `last`, a number from 1, or a module's name."),
-    ] = "last",
+    module: Annotated[
+        str | None,
+        typer.Option("--module", help="Whose gate is shown, by its name; by default the last attention's."),
+    ] = None,
     images: Annotated[str, typer.Option("--images", help="Numbers of test images, by commas.")] = "0,1,2",
     seed: Annotated[int, typer.Option("--seed", help="Whose runs are shown.")] = 0,
     only: Only = None,
@@ -44,73 +45,37 @@ def gallery(
     cells = {name: cell for name, row in chosen.rows().items() for cell in row if cell.seed == seed}
     if not cells:
         raise SpecError(f"{chosen.name} has no cell of seed {seed}")
-    _check_images(cells, numbers)
     runs = RunStore(store)
-    done = {name: cell for name, cell in cells.items() if runs.state(cell.run_id) == "done"}
-    if not done:
+    done = {name: runs.state(cell.run_id) == "done" for name, cell in cells.items()}
+    if not any(done.values()):
         raise SpecError(f"no run of {chosen.name} with seed {seed} is done (store {store})")
-    layer = target_layer or _last_stage(done)
-    pixels, labels, panels = _look(cells, done, runs, data, numbers, layer, attention)
+    first = next(cell for name, cell in cells.items() if done[name])
+    layer = target_layer or _last_stage(first)
+    pixels, labels, panels = _look(cells, done, runs, data, numbers, layer, module)
     from ema_lab.reports.figures.build import Drawn
     from ema_lab.reports.figures.gallery import draw_gallery
 
     words = [f"#{number}: class {label}" for number, label in zip(numbers, labels, strict=True)]
+    holes = [name for name, is_done in done.items() if not is_done]
+    staleness = Staleness()
+    stale = [
+        name
+        for name, cell in cells.items()
+        if done[name] and staleness.parts(cell.spec, runs.record(cell.run_id))
+    ]
+    whose = f"module {module}" if module else "the model's last attention module"
     caption = (
         f"{chosen.name}, seed {seed}, test images {', '.join(map(str, numbers))}. Gate: sum of |output| over "
-        f"sum of |input| across channels, at each position of {_said(attention)}; 1 changes nothing; one "
-        f"scale for all. Grad-CAM of the image's own class at {layer}, each image from 0 to 1."
-        + _standing(cells, done, runs)
+        f"sum of |input| across channels, at each position of {whose}; 1 changes "
+        f"nothing; one scale for all. Grad-CAM of the image's own class at {layer}, each image from "
+        "0 to 1."
+        + (f" Not there: {', '.join(holes)}." if holes else "")
+        + (f" Stale, as their source has changed since: {', '.join(stale)}." if stale else "")
     )
     make_folder(out)
     for path in Drawn("gallery", draw_gallery(pixels, words, panels), caption).write(out):
         print(path)
     say(caption)
-
-
-def _said(attention: str) -> str:
-    if attention == "last":
-        return "the model's last attention module"
-    is_number = attention.isascii() and attention.isdecimal()
-    return f"the model's attention module number {attention}" if is_number else attention
-
-
-def _standing(cells: dict[str, Cell], done: dict[str, Cell], runs: RunStore) -> str:
-    """Name the rows without a run, and those whose source has changed since theirs."""
-    holes = [name for name in cells if name not in done]
-    words = f" Not there: {', '.join(holes)}." if holes else ""
-    staleness = Staleness()
-    parts = {name: staleness.parts(cell.spec, runs.record(cell.run_id)) for name, cell in done.items()}
-    stale = [f"{name} ({', '.join(changed)})" for name, changed in parts.items() if changed]
-    return words + (f" Stale, since their source has changed: {', '.join(stale)}." if stale else "")
-
-
-def _check_images(cells: dict[str, Cell], numbers: list[int]) -> None:
-    if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
-        raise SpecError("the rows have different data: choose those of one data set with --only")
-    count = next(iter(cells.values())).spec.data.facts.test_images
-    if max(numbers) >= count:
-        raise SpecError(f"--images: the test split has {count} images, from 0, got {max(numbers)}")
-
-
-def _last_stage(done: dict[str, Cell]) -> str:
-    """Return the layer at the end of the backbone's last stage, which all rows must share."""
-    _require_grad_cam()
-    from ema_lab.gallery.maps import last_stage
-
-    found = {name: last_stage(cell.spec) for name, cell in done.items()}
-    layers = set(found.values())
-    layer = layers.pop()
-    if layers or layer is None:
-        said = ", ".join(f"{name}: {layer or 'none'}" for name, layer in found.items())
-        raise SpecError(f"--target-layer is needed: the rows' last stages are not one layer ({said})")
-    return layer
-
-
-def _require_grad_cam() -> None:
-    try:
-        import pytorch_grad_cam  # noqa: F401
-    except ImportError:
-        raise SpecError("Grad-CAM needs the extra gallery: pip install 'ema-lab[gallery]'") from None
 
 
 def _numbers(text: str) -> list[int]:
@@ -120,41 +85,63 @@ def _numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
+def _last_stage(cell: Cell) -> str:
+    """Return the end of the backbone's last stage, where Grad-CAM is usually taken.
+
+    Raises:
+        SpecError: If the backbone's blocks are not known.
+    """
+    from ema_lab.models.build import named_backbone
+
+    spec = cell.spec
+    facts, name = spec.data.facts, spec.model.backbone
+    backbone = named_backbone(name, facts.classes, facts.channels, options=spec.model.options, device="meta")
+    ends = backbone.where("stage_end")
+    if not ends:
+        raise SpecError(f"the stages of {name} are not known: name a layer with --target-layer")
+    return ends[-1]
+
+
 def _look(
     cells: dict[str, Cell],
-    done: dict[str, Cell],
+    done: dict[str, bool],
     runs: RunStore,
     data: Path,
     numbers: list[int],
     layer: str,
-    attention: str,
+    module: str | None,
 ) -> tuple[Any, list[int], list[Any]]:
-    """Return the images (B, H, W, C) from 0 to 1, their labels, and a panel for each row.
-
-    Raises:
-        SpecError: If no model has that layer, or none has that attention module.
-    """
-    _require_grad_cam()
+    """Return the images (B, H, W, C) from 0 to 1, their labels, and a panel for each row."""
+    try:
+        import pytorch_grad_cam  # noqa: F401
+    except ImportError:
+        raise SpecError("Grad-CAM needs the extra gallery: pip install 'ema-lab[gallery]'") from None
     import torch
 
     from ema_lab.data.module import ImageData
-    from ema_lab.gallery.maps import attention_names, chosen_attention, gate_of, grad_cam
+    from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
     from ema_lab.reports.figures.gallery import Panel
 
-    indices = torch.tensor(numbers)
-    test = ImageData(next(iter(done.values())).spec, data).splits.test
-    pixels, labels = test.whole(indices), test.labels[indices]
-    panels, there = [], dict[str, list[str]]()
+    if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
+        raise SpecError("the rows have different data: choose those of one data set with --only")
+    panels, pixels, labels = [], None, []
+    known: list[str] = []
     for name, cell in cells.items():
-        if name not in done:
+        if not done[name]:
             panels.append(Panel(name, None, None))
             continue
-        model, inputs = runs.load_model(cell.run_id), ImageData(cell.spec, data).normalised(pixels)
-        there[name] = attention_names(model)
-        module = chosen_attention(model, attention)
-        gate = gate_of(model, inputs, module) if module else None
-        panels.append(Panel(name, gate, grad_cam(model, inputs, labels, layer)))
-    if any(there.values()) and all(panel.gate is None for panel in panels):
-        known = "; ".join(f"{name}: {', '.join(names)}" for name, names in there.items() if names)
-        raise SpecError(f"--attention: no model has {attention!r}; take last, a number from 1, or of {known}")
-    return (pixels.permute(0, 2, 3, 1) / 255).numpy(), labels.tolist(), panels
+        source = ImageData(cell.spec, data)
+        test = source.splits.test
+        if max(numbers) >= len(test.labels):
+            raise SpecError(f"--images: the test split has {len(test.labels)} images, got {max(numbers)}")
+        indices = torch.tensor(numbers)
+        pixels, labels = test.whole(indices), test.labels[indices].tolist()
+        model, inputs = runs.load_model(cell.run_id), source.normalised(pixels)
+        cam = grad_cam(model, inputs, test.labels[indices], layer)
+        gate = gate_of(model, inputs, module)
+        known += attention_names(model)
+        panels.append(Panel(name, gate, cam))
+    if module and all(panel.gate is None for panel in panels):
+        raise SpecError(f"--module: {unknown_name('module', module, dict.fromkeys(known))}")
+    assert pixels is not None  # some run is done
+    return (pixels.permute(0, 2, 3, 1) / 255).numpy(), labels, panels

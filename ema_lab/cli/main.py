@@ -25,6 +25,7 @@ from ema_lab.cli import (
     serve,
     status,
     store,
+    sweep,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -83,6 +84,7 @@ for commands in (
     check,
     plan,
     execution,
+    sweep,
     status,
     report,
     results,

@@ -62,6 +62,23 @@ tables:
         caveats: [one_run]
 """
 
+SWEEP_TEMPLATE = """\
+# yaml-language-server: $schema=../schemas/sweep.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+description: What is searched, and for what.
+method: bayes        # grid, random or bayes
+metric: {{name: val_top1, goal: maximize}}
+run_cap: 20          # trials
+early_terminate: {{type: hyperband, min_iter: 2, eta: 2}}
+parameters:          # dotted keys of the run spec; base and seeds are ema-lab's own
+  base: {{value: "quickstart/ema [groups=4]"}}      # ABLATION/VARIANT
+  seeds: {{value: [0]}}
+  data.val_images: {{value: 300}}                   # what chooses; test images never do
+  model.attention.groups: {{values: [2, 4, 8]}}
+  recipe.optimizer.lr: {{distribution: log_uniform_values, min: 0.01, max: 0.5}}
+command: [ema-lab, trial, "${{args_json}}"]
+"""
+
 ATTENTION_TEMPLATE = '''\
 """{title}: one line that says what it does (reference).
 
@@ -204,6 +221,7 @@ TEMPLATES: Mapping[str, Template] = {
         "my_net",
     ),
     "dataset": Template(DATASET_TEMPLATE, "data: {{name: '{name}:{name}'}}", "my_data"),
+    "sweep": Template(SWEEP_TEMPLATE, "ema-lab sweep sweeps/{name}.yaml", "my-search", "sweeps"),
     "published": Template(
         PUBLISHED_TEMPLATE,
         "ema-lab audit reports/published/{name}.yaml",

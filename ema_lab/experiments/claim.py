@@ -13,12 +13,12 @@ from ema_lab.experiments.killed import note_killed, oom_kills
 from ema_lab.experiments.record import ErrorRecord, RunRecord
 from ema_lab.experiments.source import Sources
 from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob, RunOutcome, Train
+from ema_lab.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.specs.run import RunSpec
 
 logger = logging.getLogger(__name__)
 _LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
-Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout"]
+Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Claim:
         except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")
             raise
+        except RunStopped as stopped:
+            self.store.end(run_id, attempt, "interrupted", str(stopped) or None)
+            return "stopped"
         except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
             record = failed_record(run_id, attempt.number, error)
             self.store.write(record)

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.errors import SpecError
-from ema_lab.models.build import build_backbone
 from ema_lab.models.insertion import CHILD
 from ema_lab.registry import unknown_name
-from ema_lab.specs.run import RunSpec
 
 SMALLEST = 1e-6  # of an input's largest magnitude: below it a ratio is noise
 
@@ -56,28 +54,31 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
             handle.remove()
 
 
-def chosen_attention(model: nn.Module, which: str) -> str | None:
-    """Return the name of one attention module by `last`, a number from 1 or the name; None without it."""
-    names = attention_names(model)
-    if which == "last":
-        return names[-1] if names else None
-    if which.isascii() and which.isdecimal():
-        return names[int(which) - 1] if 1 <= int(which) <= len(names) else None
-    return which if which in names else None
+def gate_of(model: nn.Module, images_BCHW: Tensor, name: str | None = None) -> np.ndarray | None:
+    """Return the gate map (B, H, W) of a module that keeps its input's shape.
 
+    Args:
+        model: In eval mode.
+        images_BCHW: As the model takes them.
+        name: The module's qualified name; by default the last attention module's.
 
-def gate_of(model: nn.Module, images_BCHW: Tensor, name: str) -> np.ndarray:
-    """Return the gate map (B, H, W) of the attention module of that name."""
-    with torch.no_grad(), recorded(model.get_submodule(name)) as calls:
+    Returns:
+        None for a model that has no such module.
+
+    Raises:
+        SpecError: If the module's output has another shape than its input.
+    """
+    names = [name] if name is not None else attention_names(model)[-1:]
+    if not names or names[0] not in dict(model.named_modules()):
+        return None
+    with torch.no_grad(), recorded(model.get_submodule(names[0])) as calls:
         model(images_BCHW)
-    found: np.ndarray = gate_map(*calls[-1]).cpu().numpy()
+    x, y = calls[-1]
+    if x.shape != y.shape or x.ndim != 4:
+        shapes = f"{tuple(x.shape[1:])} to {tuple(y.shape[1:])}"
+        raise SpecError(f"--module: a gate keeps (C, H, W), and {names[0]} goes from {shapes}")
+    found: np.ndarray = gate_map(x, y).cpu().numpy()
     return found
-
-
-def last_stage(spec: RunSpec) -> str | None:
-    """Return the name of the layer whose output is that of the backbone's last stage; None without stages."""
-    ends = build_backbone(spec, device="meta").where("stage_end")
-    return ends[-1] if ends else None
 
 
 def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_layer: str) -> np.ndarray:

@@ -67,14 +67,17 @@ def test_ranks_over_the_ablations_of_a_report(tmp_path, test):
 def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
     drawn = ranks(tmp_path, holes={("d3", "eca"), ("d3", "se")}, figure={"test": "wilcoxon"})
     assert "on 10 data sets" in drawn.caption
-    assert "Left out, since a method has no run there: D3 (no run of se, eca)." in drawn.caption
+    assert (
+        "Left out, since a method has no run there: synthetic (train_images=43) (no run of se, eca)."
+        in drawn.caption
+    )
     assert "2 of 55 runs are not there: se (1), eca (1)." in drawn.caption
 
 
 def test_too_few_data_sets_for_want_of_runs_is_a_sentence_for_want_of_definitions_an_error(tmp_path):
     drawn = ranks(tmp_path, holes={(f"d{place}", "se") for place in range(6)})
     assert drawn.drawing is None
-    assert "got 5: D0 (no run of se), D1 (no run of se)" in drawn.caption
+    assert "got 5: synthetic (train_images=40) (no run of se), " in drawn.caption
     with pytest.raises(SpecError, match=r"figure ranks: .* got 5 and 4"):
         ranks(tmp_path, count=4)
 

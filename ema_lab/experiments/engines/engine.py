@@ -40,7 +40,8 @@ class Monitor:
             "timeout": progress.failed,
             "busy": progress.busy,
         }
-        kinds[result].append(run_id)
+        if result in kinds:  # a stopped run is pending as before
+            kinds[result].append(run_id)
 
     def running(self, run_ids: Iterable[str]) -> None:
         """Note which runs are on now, and show where the grid stands."""

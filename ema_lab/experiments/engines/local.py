@@ -49,31 +49,21 @@ class LocalEngine:
         if self.workers == 1 and self.timeout is None and not self.gpus:
             _run_here(tasks, claim, monitor)
         else:
-            with tempfile.TemporaryDirectory(prefix="ema-lab-slots-") as slots:
-                self._run_in_pool(tasks, claim, monitor, Path(slots))
+            self._run_in_pool(tasks, claim, monitor)
 
-    def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor, slots: Path) -> None:
+    def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
         began = datetime.now(UTC).isoformat(timespec="seconds")
 
         def ours(attempt: Attempt) -> bool:
             return attempt.started >= began and attempt.host == socket.gethostname()
 
-        pool = ProcessPool(
-            max_workers=min(self.workers, len(tasks)),
-            context=_context(),
-            initializer=_become_worker,
-            initargs=(slots, self.gpus),
-        )
         futures: dict[Future[Result], Task] = {}
         try:
-            futures = {pool.submit(claim, self.timeout, task): task for task in tasks}
-            self._collect(futures, claim, monitor)
-            pool.close()
-            pool.join()
+            with worker_pool(min(self.workers, len(tasks)), self.gpus) as pool:
+                futures = {pool.submit(claim, self.timeout, task): task for task in tasks}
+                self._collect(futures, claim, monitor)
         except BaseException:
-            pool.stop()
-            pool.join()
             progress = monitor.progress
             over = {*progress.done, *progress.elsewhere, *progress.failed}
             for run_id in [task.spec.run_id for task in futures.values()]:
@@ -98,6 +88,29 @@ class LocalEngine:
                 begun.append(queued.popleft())
             begun = [future for future in begun if not future.done()]
             monitor.running(futures[future].spec.run_id for future in begun)
+
+
+@contextmanager
+def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPool]:
+    """Keep long-lived worker processes for a block; they are stopped at once if it raises.
+
+    Each has imported what runs need, leaves Ctrl-C to this process, and sees one of `gpus`, if given.
+    """
+    with tempfile.TemporaryDirectory(prefix="ema-lab-slots-") as slots:
+        pool = ProcessPool(
+            max_workers=workers,
+            context=_context(),
+            initializer=_become_worker,
+            initargs=(Path(slots), gpus),
+        )
+        try:
+            yield pool
+            pool.close()
+        except BaseException:
+            pool.stop()
+            raise
+        finally:
+            pool.join()
 
 
 def _arrived(queue: SimpleQueue[Future[Result]]) -> list[Future[Result]]:

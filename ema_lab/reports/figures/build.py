@@ -11,7 +11,6 @@ from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
 from ema_lab.reports.build import chosen, latencies, report_ablations, with_baseline
-from ema_lab.reports.datasets_table import DataSet, by_data_set
 from ema_lab.reports.figures import draw, numbers
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.style import FILES, looks_of, save
@@ -68,25 +67,11 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
             timed = latencies(ablation, own, store)
             own = [replace(row, latency=timed.measured.get(row.name)) for row in own] if timed else own
         rows += own
-    if not report.ablations:
-        data = by_data_set(report, ablations[0], measured[ablations[0].name])
-        return draw_figures(report, ablations[0], rows, store, data)
-    by_source = dict(zip(dict.fromkeys(report.ablations.values()), ablations, strict=True))
-    data = []
-    for name, source in report.ablations.items():
-        one = by_source[source]
-        data.append(DataSet(name, one, {row.name: row for row in rows_of(one, measured[one.name])}))
-    return draw_figures(report, ablations[0], rows, store, data)
+    return draw_figures(report, ablations[0], rows, store)
 
 
-def draw_figures(
-    report: ReportSpec,
-    ablation: Ablation,
-    rows: Sequence[Row],
-    store: RunStore,
-    data: Sequence[DataSet] = (),
-) -> list[Drawn]:
-    """Draw all figures of a report; `data`: the rows by data set, for ranks.
+def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> list[Drawn]:
+    """Draw all figures of a report.
 
     Raises:
         SpecError: If one asks for what the ablation or its records do not have.
@@ -95,7 +80,7 @@ def draw_figures(
     drawing: Drawing | None
     for figure in report.figures:
         try:
-            drawing, words = _Drawer(report, ablation, rows, store, data).draw(figure)
+            drawing, words = _Drawer(report, ablation, rows, store).draw(figure)
         except NothingToDrawError as error:
             drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
@@ -109,16 +94,9 @@ def draw_figures(
 class _Drawer:
     """Draws figures of one report; each method returns a drawing and the words for its caption."""
 
-    def __init__(
-        self,
-        report: ReportSpec,
-        ablation: Ablation,
-        rows: Sequence[Row],
-        store: RunStore,
-        data: Sequence[DataSet],
-    ) -> None:
+    def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
         self.ablation, self.rows, self.store, self.digits = ablation, rows, store, report.digits
-        self.data, self.sources, self.names = data, list(report.ablations.values()), report.names
+        self.sources, self.names = list(report.ablations.values()), report.names
         self.looks = looks_of(ablation)
         self.labels = {row.name: report.names.get(row.name, row.name) for row in rows}
 
@@ -184,7 +162,7 @@ class _Drawer:
         return drawing, words + self._absent(shown)
 
     def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
-        found = numbers.ranks_of(self.data, figure)
+        found = numbers.ranks_of(numbers.by_data(self.rows), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "

@@ -1,6 +1,7 @@
 """The numbers of a figure, before anything is drawn."""
 
 import csv
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import Any
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.experiments.grid import shown
 from ema_lab.experiments.store import RunStore
-from ema_lab.reports.datasets_table import DataSet
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import PairedDifference, paired_difference
 from ema_lab.specs.figure import CriticalDifferenceFigure, CurvesFigure, HeatmapFigure
@@ -202,7 +202,7 @@ class Ranks:
     seeds: tuple[int, int] = (1, 1)
 
 
-def ranks_of(data: Sequence[DataSet], spec: CriticalDifferenceFigure) -> Ranks:
+def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure) -> Ranks:
     """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
 
     A data set on which a method has no finished run does not enter.
@@ -215,8 +215,8 @@ def ranks_of(data: Sequence[DataSet], spec: CriticalDifferenceFigure) -> Ranks:
     import numpy as np
     from scipy.stats import friedmanchisquare, rankdata
 
-    methods = list(dict.fromkeys(name for one in data for name in one.rows))
-    found = {one.name: _values(one, methods, spec.metric) for one in data}
+    methods = list(dict.fromkeys(name for rows in data.values() for name in rows))
+    found = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
     dropped = tuple(
         (name, tuple(method for method in methods if not values[method]))
         for name, values in found.items()
@@ -238,9 +238,35 @@ def ranks_of(data: Sequence[DataSet], spec: CriticalDifferenceFigure) -> Ranks:
     return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
 
 
-def _values(one: DataSet, methods: Sequence[str], metric: str) -> dict[str, list[float]]:
+def by_data(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Return the rows by data set and method: a method is a row without its data set.
+
+    Raises:
+        SpecError: If a method has two rows on one data set.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        cell = row.cells[0].cell
+        axes = {key: value for key, value in _axes(row.cells[0]).items() if not key.startswith("data")}
+        rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
+        method = f"{cell.variant} [{rest}]" if rest else cell.variant
+        name = _data_name(cell.spec.data.canonical)
+        if method in found.setdefault(name, {}):
+            raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
+        found[name][method] = row
+    return found
+
+
+def _data_name(canonical: str) -> str:
+    """Return a data set's name and what else tells it from others."""
+    data = json.loads(canonical)
+    more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
+    return f"{data['name']} ({more})" if more else str(data["name"])
+
+
+def _values(rows: Mapping[str, Row], methods: Sequence[str], metric: str) -> dict[str, list[float]]:
     """Return each method's values over the seeds on a data set; an empty list is a hole."""
-    return {name: one.rows[name].values(metric) if name in one.rows else [] for name in methods}
+    return {name: rows[name].values(metric) if name in rows else [] for name in methods}
 
 
 def _require(

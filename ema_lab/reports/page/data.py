@@ -1,13 +1,12 @@
 """What the page knows besides the tables: the runs behind them, what is missing, what reproduces them."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.grid import Cell
 from ema_lab.experiments.standing import Standing, Survey
 from ema_lab.experiments.store import RunStore
@@ -118,18 +117,13 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 def _curve(store: RunStore, run_id: str) -> dict[str, list[float | None]] | None:
     """Return the columns of a run's curve, to five digits: enough to draw."""
-    try:
-        text = (store.folder(run_id) / "curve.csv").read_text(encoding="utf-8")
-        rows = list(csv.DictReader(io.StringIO(text)))
-        kept = [name for name in CURVE_COLUMNS if rows and name in rows[0]]
-        return {name: [_number(row[name]) for row in rows] for name in kept}
-    except (OSError, ValueError, TypeError):
-        return None
+    rows = read_curve(store.folder(run_id))
+    kept = [name for name in CURVE_COLUMNS if rows and name in rows[0]]
+    return {name: [_number(row.get(name)) for row in rows] for name in kept} or None
 
 
-def _number(text: str) -> float | None:
-    value = float(f"{float(text):.5g}") if text else None
-    return value if value is not None and math.isfinite(value) else None
+def _number(value: float | None) -> float | None:
+    return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
 
 
 def _log(store: RunStore, run_id: str) -> str | None:

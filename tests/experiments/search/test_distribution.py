@@ -1,6 +1,8 @@
 """W&B's distributions, drawn through Optuna, against scipy's own of the same laws."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -113,3 +115,13 @@ def test_a_listed_value_is_found_again_and_others_are_not():
 )
 def test_a_grid_has_every_value(form, values):
     assert parameter(**form).grid() == values
+
+
+WANDB = json.loads((Path(__file__).parent / "wandb_quantiles.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", WANDB["distributions"], ids=lambda case: str(case["parameter"]))
+def test_a_quantile_is_that_of_wandbs_own_transform(case):
+    ours = parameter(**case["parameter"])
+    found = [ours.at(quantile) for quantile in WANDB["quantiles"]]
+    assert found == (pytest.approx(case["values"]) if isinstance(found[0], float | int) else case["values"])

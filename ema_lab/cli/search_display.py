@@ -1,0 +1,92 @@
+"""What is seen of a running search: a line for each trial that ends, and where it stands."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ema_lab.cli.progress import finished_epochs
+from ema_lab.experiments.search.objective import Objective
+from ema_lab.experiments.search.study import Ended, SweepStudy
+
+SECONDS = 2.0
+
+
+class SearchDisplay:
+    """Prints every trial as it ends; on a terminal, a live line below them."""
+
+    def __init__(self, study: SweepStudy, total: int | None, console: Console | None = None) -> None:
+        self._study = study
+        self._total = total
+        self._console = console or Console(stderr=True)
+        self._last = 0.0
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=self._console)
+            self._line = self._bar.add_task("starting", total=total)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def watch(self, ended: Ended | None) -> None:
+        """Take a trial that has ended, or a moment in between."""
+        if ended is not None:
+            self._print(ended_line(ended, self._study.search.objectives, best=self._is_best(ended)))
+        if self._bar is not None and (ended is not None or time.monotonic() - self._last > SECONDS):
+            self._last = time.monotonic()
+            counts = self._study.counts()
+            over = counts.done + counts.pruned + counts.failed
+            self._bar.update(self._line, completed=over, description=self._words())
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _is_best(self, ended: Ended) -> bool:
+        return ended.values is not None and any(one.number == ended.number for one in self._study.best())
+
+    def _words(self) -> str:
+        counts = self._study.counts()
+        total = f"/{self._total}" if self._total else ""
+        words = f"{counts.done + counts.pruned + counts.failed}{total} trials, {counts.running} running"
+        epochs = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
+        return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
+
+
+def ended_line(ended: Ended, objectives: Sequence[Objective], *, best: bool) -> str:
+    """Return one line about a trial: its value or how it ended, and what it chose."""
+    if ended.values is not None:
+        numbers = (f"{one.name} {value:.6g}" for one, value in zip(objectives, ended.values, strict=True))
+        front = "best so far" if len(objectives) == 1 else "on the Pareto front"
+        words = ", ".join(numbers) + (f" ({front})" if best else "")
+    else:
+        words = ended.message if ended.state == "pruned" else f"FAILED: {ended.message}"
+    return f"trial {ended.number}: {words or ended.state}; {choice_words(ended.choice)}"
+
+
+def choice_words(choice: Mapping[str, Any]) -> str:
+    """Return a choice of values in one line, numbers short."""
+    return ", ".join(f"{key}={value_words(value)}" for key, value in choice.items())
+
+
+def value_words(value: Any) -> str:
+    """Return a value as a table shows it; the record has all its digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

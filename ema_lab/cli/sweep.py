@@ -1,0 +1,294 @@
+"""The command that searches: sweep."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ema_lab.cli.duration import read_duration
+from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
+from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Device, Json, Store, print_rows, say
+from ema_lab.cli.search_display import SearchDisplay, value_words
+from ema_lab.cli.selection import Attempts
+from ema_lab.errors import SpecError
+from ema_lab.experiments.search.objective import Objective, read_objectives
+from ema_lab.experiments.search.strategy import choose_strategy
+from ema_lab.experiments.search.study import Ended, Search, SweepStudy
+from ema_lab.experiments.search.sweep import Sweep, load_sweep
+from ema_lab.experiments.search.trial import Trier
+from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+
+BEST_SHOWN = 10
+
+SweepName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list sweeps` prints it.")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective", metavar="NAME:max|min", help="What to improve, as top1:max, macs:min; may be repeated."
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Keep trials in postgresql+psycopg://USER@HOST/DB or grpc://HOST:PORT, not a journal.",
+    ),
+]
+SearchWorkers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or per GPU."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(sweep)
+
+
+def sweep(
+    sweep: SweepName,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", min=1, help="Trials over all calls; by default the file's run_cap."),
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Begin no trial after this time: 45m, 2h."),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler", help="tpe, gp, random, cmaes or nsga2; by default from the method: bayes is tpe."
+        ),
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(
+            "--pruner",
+            help="asha, hyperband, median (by epoch), wilcoxon (by seed), none; by default as the file says.",
+        ),
+    ] = None,
+    objective: Objectives = None,
+    sampler_seed: Annotated[int, typer.Option("--sampler-seed", help="Where its random choices start.")] = 0,
+    storage: Storage = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start/--no-warm-start", help="Learn from finished runs of the store.")
+    ] = True,
+    workers: SearchWorkers = None,
+    device: Device = "auto",
+    loader_workers: Annotated[
+        int, typer.Option("--loader-workers", min=0, help="Processes per run that decode images.")
+    ] = 0,
+    track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Two steps of the first trial on made-up images, kept nowhere.")
+    ] = False,
+    max_attempts: Attempts = MAX_ATTEMPTS,
+    store: Store = DEFAULT_STORE,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> int:
+    """Search hyper-parameters as a file in W&B's sweep format says; the same file runs offline or at W&B.
+
+    Every trial is made of ordinary runs: what was trained before costs nothing, and a trial that is pruned
+    leaves a pending run with its checkpoint. Call it again to go on: after a kill, or with more --trials.
+
+    Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
+    --objective macs:min
+    """
+    loaded = load_sweep(sweep)
+    how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)
+    if smoke:
+        return _smoke(loaded, how)
+    objectives = read_objectives(loaded.spec, objective or ())
+    strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
+    seconds = read_duration("--timeout", timeout)
+    search = Search(loaded, objectives, strategy, store, storage)
+    limit = trials_in_all(search, trials, seconds)
+    study = run_one_search(search, how, limit, seconds, warm_start=warm_start)
+    print_rows(trial_rows(study, best=not as_json), as_json=as_json)
+    _say_result(study, search)
+    return 1 if study.counts().failed else 0
+
+
+@dataclass(frozen=True)
+class SearchExecution:
+    """How a search is executed, as the options say; nothing of it is part of a trial."""
+
+    workers: int | None
+    device: str
+    track: str | None
+    max_attempts: int
+    data: Path
+    loader_workers: int = 0
+
+
+def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> int | None:
+    """Return how many trials the study is to have; None where only the time ends it.
+
+    Raises:
+        SpecError: If nothing ends the search.
+    """
+    limit = trials or search.sweep.spec.run_cap
+    if search.strategy.sampler == "grid":
+        return min(limit or search.sweep.grid_size, search.sweep.grid_size)
+    if limit is None and seconds is None:
+        raise SpecError(f"{search.sweep.path} has no run_cap: say --trials N or --timeout TIME")
+    return limit
+
+
+def run_one_search(
+    search: Search, how: SearchExecution, limit: int | None, seconds: float | None, *, warm_start: bool
+) -> SweepStudy:
+    """Go on with a search until it has its trials or its time is over, and return its study."""
+    study = SweepStudy(search)
+    name = search.sweep.name
+    if search.strategy.sampler == "grid":
+        study.enqueue_grid(limit)
+    elif warm_start and (found := study.add_finished()):
+        say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
+    study.revive()
+    counts = study.counts()
+    over = counts.done + counts.pruned + counts.failed
+    if counts.waiting or limit is None or counts.own < limit or counts.running:
+        _try(search, study, how, limit, seconds, over)
+    return study
+
+
+def _try(
+    search: Search,
+    study: SweepStudy,
+    how: SearchExecution,
+    limit: int | None,
+    seconds: float | None,
+    over: int,
+) -> None:
+    gpus = visible_gpus() if how.device != "cpu" else ()
+    workers = min(how.workers or len(gpus) or default_workers(), (limit or 1_000_000) - over or 1)
+    asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
+    done = f", {over} of them over" if over else ""
+    say(
+        f"{search.sweep.name}: {asked}{done}, with {workers} worker{'s' * (workers > 1)}; checking them first"
+    )
+    train, device = prepare(search.sweep, how)
+    trier = Trier(search, train, limit, how.max_attempts, device)
+    from ema_lab.experiments.search.execution import run_search
+
+    end = time.monotonic() + seconds if seconds is not None else float("inf")
+    with SearchDisplay(study, limit) as display:
+        run_search(
+            trier,
+            study,
+            workers=workers,
+            gpus=gpus if len(gpus) > 1 else (),
+            is_over=lambda: time.monotonic() >= end,
+            watch=display.watch,
+        )
+
+
+def prepare(sweep: Sweep, how: SearchExecution) -> tuple[Any, str]:
+    """Check models and data before the first trial; return what trains a run, and the device.
+
+    Raises:
+        SpecError: With a line for each choice of values whose model does not fit.
+    """
+    from ema_lab.data.load import load_splits
+    from ema_lab.training.tracker import check_tracker
+
+    check_tracker(how.track)
+    check_models(sweep)
+    for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
+        load_splits(data, how.data)
+    return _training(how)
+
+
+def check_models(sweep: Sweep) -> None:
+    """Build the distinct models of the space on the meta device, so that what does not fit is found now.
+
+    Raises:
+        SpecError: With a line for each choice of values whose model does not fit.
+    """
+    from ema_lab.models.build import check_classifier
+
+    problems: dict[str, None] = {}
+    for spec in {spec.model_key: spec for spec in sweep.examples()}.values():
+        try:
+            check_classifier(spec)
+        except SpecError as error:
+            problems.setdefault(f"{sweep.path}: {spec.model.attention.resolved()}: {error}")
+    if problems:
+        raise SpecError("\n".join(problems))
+
+
+def _training(how: SearchExecution) -> tuple[Any, str]:
+    from ema_lab.pipeline import Machine, train_run
+    from ema_lab.training.trainer import choose_device
+
+    device = str(choose_device(how.device))
+    threads = max(1, available_cores() // (how.workers or default_workers())) if device == "cpu" else None
+    machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
+    return partial(train_run, machine=machine, track=how.track), device
+
+
+def _smoke(sweep: Sweep, how: SearchExecution) -> int:
+    from ema_lab.experiments.execution import execute
+    from ema_lab.experiments.smoke import smoke_spec
+
+    check_models(sweep)
+    train, device = _training(how)
+    with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
+        specs = [smoke_spec(sweep.examples()[0])]
+        progress = execute(specs, train=train, store=RunStore(folder), device=device)
+    say(f"{sweep.name}: the first trial {'failed' if progress.failed else 'trains'}")
+    return 1 if progress.failed else 0
+
+
+def trial_rows(study: SweepStudy, *, best: bool) -> list[dict[str, Any]]:
+    """Return the study's trials as flat objects: all, or the best first and not too many."""
+    objectives = study.search.objectives
+    trials: Sequence[Ended] = study.trials()
+    if best:
+        trials = best_first(study)[:BEST_SHOWN]
+    return [_row(one, objectives, short=best) for one in trials]
+
+
+def best_first(study: SweepStudy) -> list[Ended]:
+    """Return the finished trials, the best first; with several objectives, the Pareto front."""
+    if len(study.search.objectives) > 1:
+        return study.best()
+    sign = study.search.objectives[0].sign
+    done = [one for one in study.trials() if one.values is not None]
+    return sorted(done, key=lambda one: -sign * (one.values or (0.0,))[0])
+
+
+def _row(one: Ended, objectives: Sequence[Objective], *, short: bool) -> dict[str, Any]:
+    values = one.values or (None,) * len(objectives)
+    plain = {
+        key: value_words(value) if short or not isinstance(value, str | int | float) else value
+        for key, value in one.choice.items()
+    }
+    return {
+        "trial": one.number,
+        "status": "warm" if one.warm else one.state,
+        **{each.name: value for each, value in zip(objectives, values, strict=True)},
+        **plain,
+        "run_ids": " ".join(one.run_ids),
+        **({} if short else {"message": one.message}),
+    }
+
+
+def _say_result(study: SweepStudy, search: Search) -> None:
+    counts = study.counts()
+    words = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
+    warm = f", {counts.warm} learned from the store" if counts.warm else ""
+    seeds = len(search.sweep.seeds)
+    mean = f"mean over seeds {', '.join(map(str, search.sweep.seeds))}" if seeds > 1 else "one seed"
+    say(f"{search.sweep.name}: {words}{warm} (store {search.root}; {mean}, validation split)")
+    for one in study.trials():
+        if one.state == "failed":
+            say(f"failed: trial {one.number}: {one.message}")

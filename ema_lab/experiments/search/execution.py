@@ -1,0 +1,89 @@
+"""Execution of a search: workers that ask for trials until there are none."""
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from datetime import UTC, datetime
+from socket import gethostname
+
+from pebble import ProcessExpired, ProcessPool
+
+from ema_lab.errors import EngineError
+from ema_lab.experiments.engines.local import worker_pool
+from ema_lab.experiments.file_system import require_shared_locks
+from ema_lab.experiments.killed import end_interrupted
+from ema_lab.experiments.record import Attempt
+from ema_lab.experiments.search.study import Ended, SweepStudy
+from ema_lab.experiments.search.trial import Trier
+
+TICK_SECONDS = 0.5
+MAX_KILLED_IN_A_ROW = 10
+
+
+def run_search(
+    trier: Trier,
+    study: SweepStudy,
+    *,
+    workers: int = 1,
+    gpus: tuple[str, ...] = (),
+    is_over: Callable[[], bool] = lambda: False,
+    watch: Callable[[Ended | None], None] = lambda ended: None,
+) -> None:
+    """Try trials until there are none; a worker that dies costs nothing but its time.
+
+    Args:
+        trier: What a worker calls; with several workers it must be picklable.
+        study: The search's study.
+        workers: 1 trains in this process, more start that many processes.
+        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker.
+        is_over: Asked before each trial whether none shall begin any more.
+        watch: Told of each trial that has ended, and in between of None.
+
+    Raises:
+        EngineError: If workers die one after the other.
+    """
+    require_shared_locks(study.store.root)
+    if workers == 1 and not gpus:
+        watch(None)
+        while not is_over() and (ended := trier(study)) is not None:
+            watch(ended)
+        return
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def ours(attempt: Attempt) -> bool:
+        return attempt.started >= began and attempt.host == gethostname()
+
+    try:
+        with worker_pool(workers, gpus) as pool:
+            _keep_asking(pool, trier, workers, is_over, watch)
+    except BaseException:
+        for run_id in study.running_run_ids():
+            end_interrupted(study.store, run_id, ours)
+        raise
+
+
+def _keep_asking(
+    pool: ProcessPool,
+    trier: Trier,
+    workers: int,
+    is_over: Callable[[], bool],
+    watch: Callable[[Ended | None], None],
+) -> None:
+    futures: set[Future[Ended | None]] = {pool.submit(trier, None) for _ in range(workers)}
+    killed = 0
+    while futures:
+        ready, futures = wait(futures, TICK_SECONDS, FIRST_COMPLETED)
+        for future in ready:
+            try:
+                ended = future.result()
+            except ProcessExpired:  # its trial is tried again by whoever asks next
+                killed += 1
+                if killed >= MAX_KILLED_IN_A_ROW:
+                    raise EngineError(f"{killed} workers were killed one after the other") from None
+                futures.add(pool.submit(trier, None))
+                continue
+            if ended is not None:
+                killed = 0
+                watch(ended)
+                if not is_over():
+                    futures.add(pool.submit(trier, None))
+        watch(None)

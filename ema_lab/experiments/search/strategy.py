@@ -1,0 +1,107 @@
+"""How a search chooses: its sampler, its pruner, and the seed that both start from."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.search.objective import Objective
+from ema_lab.experiments.search.sweep import Sweep
+from ema_lab.registry import unknown_name
+
+Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]
+Pruner = Literal["none", "asha", "hyperband", "median", "wilcoxon"]
+BY_METHOD: dict[str, Sampler] = {"grid": "grid", "random": "random", "bayes": "tpe"}
+RUNGS = 3  # without min_iter, trials are first compared after epochs / eta ** RUNGS
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Sampler and pruner by name. `min_epochs`: the first epoch at which a trial may be pruned."""
+
+    sampler: Sampler
+    pruner: Pruner = "none"
+    min_epochs: int = 1
+    eta: int = 3
+    seed: int = 0
+
+    @property
+    def prunes_by_epoch(self) -> bool:
+        return self.pruner in {"asha", "hyperband", "median"}
+
+    def optuna_sampler(self, number: int) -> Any:
+        """Return the sampler for the trial of a number: what it draws depends on both and the history."""
+        import optuna.samplers as samplers
+
+        seed = random.Random(f"{self.seed}-{number}").getrandbits(32)
+        match self.sampler:
+            case "grid" | "random":
+                return samplers.RandomSampler(seed=seed)
+            case "gp":
+                return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+            case "cmaes":
+                return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            case "nsga2":
+                return samplers.NSGAIISampler(seed=seed)
+        return samplers.TPESampler(seed=seed)
+
+    def optuna_pruner(self, epochs: int) -> Any:
+        """Return the pruner for runs of that many epochs."""
+        import optuna.pruners as pruners
+
+        match self.pruner:
+            case "asha":
+                return pruners.SuccessiveHalvingPruner(self.min_epochs, self.eta)
+            case "hyperband":
+                return pruners.HyperbandPruner(self.min_epochs, max(epochs, self.min_epochs), self.eta)
+            case "median":
+                return pruners.MedianPruner(n_warmup_steps=self.min_epochs - 1)
+            case "wilcoxon":
+                return pruners.WilcoxonPruner()
+        return pruners.NopPruner()
+
+
+def choose_strategy(
+    sweep: Sweep,
+    objectives: Sequence[Objective],
+    *,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    seed: int = 0,
+) -> Strategy:
+    """Return what the options ask for; without them, what the file's method and early_terminate say.
+
+    Raises:
+        SpecError: If they do not go together.
+    """
+    chosen = _known("sampler", sampler or BY_METHOD[sweep.spec.method], get_args(Sampler))
+    if (chosen == "grid") is not (sweep.spec.method == "grid"):
+        raise SpecError(
+            f"--sampler {chosen}: {sweep.path} has the method {sweep.spec.method}; change it there"
+        )
+    if chosen == "cmaes" and all(one.is_listed for one in sweep.parameters):
+        raise SpecError("--sampler cmaes moves through numbers, and every parameter here is a list of values")
+    if chosen == "cmaes" and len(objectives) > 1:
+        raise SpecError("--sampler cmaes has one objective; for several: tpe, gp, nsga2, random")
+    bands = sweep.spec.early_terminate
+    picked = _known("pruner", pruner or ("asha" if bands else "none"), get_args(Pruner))
+    if picked != "none" and len(objectives) > 1:
+        words = f"--pruner {picked}" if pruner else "early_terminate"
+        raise SpecError(f"{words} compares trials by one objective; for several, add --pruner none")
+    if picked != "none" and not objectives[0].is_metric:
+        raise SpecError(f"--pruner {picked} compares trials by a validation metric")
+    if picked == "wilcoxon" and len(sweep.seeds) < 3:
+        raise SpecError(
+            f"--pruner wilcoxon compares seed by seed: give 3 or more seeds, got {len(sweep.seeds)}"
+        )
+    eta = bands.eta if bands else 3
+    epochs = sweep.base.spec.recipe.epochs
+    first = bands.first_band if bands else max(1, round(epochs / eta**RUNGS))
+    return Strategy(chosen, picked, first, eta, seed)
+
+
+def _known(what: str, name: str, names: Sequence[Any]) -> Any:
+    if name not in names:
+        raise SpecError(f"--{what}: {unknown_name(what, name, names)}")
+    return name

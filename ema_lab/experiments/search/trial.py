@@ -1,0 +1,155 @@
+"""One trial of a sweep, from the question what to try to its value: what a search's workers call."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ema_lab.errors import DefinitionError, StoreError
+from ema_lab.experiments.claim import Claim, Result, Task
+from ema_lab.experiments.curve import read_curve
+from ema_lab.experiments.failure import failure_of
+from ema_lab.experiments.search.storage import heartbeat, quiet_optuna
+from ema_lab.experiments.search.study import RUN_IDS, Asked, Ended, Search, SweepStudy
+from ema_lab.job import RunOutcome, RunStopped
+from ema_lab.specs.run import RunSpec
+
+TICK_SECONDS = 0.25
+TrainReporting = Callable[..., RunOutcome]  # as `ema_lab.job.Train`, with the keyword `report`
+_studies: dict[tuple[object, ...], SweepStudy] = {}  # of this process: a worker tries many trials
+
+
+@dataclass(frozen=True)
+class Trier:
+    """Asks for a trial, trains its runs and tells its value; runs in a worker.
+
+    Attributes:
+        search: Which study it belongs to.
+        train: Trains one run, and reports each epoch to `report`. For several workers it must be picklable.
+        limit: The number of the study's own trials; None asks for ever.
+        max_attempts: Failed or killed attempts after which a run is left alone, and its trial fails.
+        device: What the attempts say they run on.
+    """
+
+    search: Search
+    train: TrainReporting
+    limit: int | None
+    max_attempts: int
+    device: str = ""
+
+    def __call__(self, study: SweepStudy | None = None) -> Ended | None:
+        """Try the next trial; None when there is none. A worker opens the study itself, once."""
+        study = study or _study(self.search)
+        asked = study.ask(self.limit)
+        if asked is None:
+            return None
+        try:
+            with heartbeat(study.storage, asked.trial._trial_id):
+                ended = self._try(study, asked)
+                study.end(asked, ended)
+            return ended
+        finally:
+            asked.release()
+
+    def _try(self, study: SweepStudy, asked: Asked) -> Ended:
+        about = partial(Ended, asked.number, choice=asked.choice)
+        try:
+            runs = self.search.sweep.runs(asked.choice)
+        except DefinitionError as error:
+            return about(state="failed", message=str(error.problems[0]))
+        run_ids = tuple(spec.run_id for spec in runs)
+        asked.trial.set_user_attr(RUN_IDS, list(run_ids))
+        about = partial(about, run_ids=run_ids)
+        for number, spec in enumerate(runs):
+            follower = _Follower(self.search, asked.trial, spec, number)
+            result = self._train(spec, follower, asked.number)
+            if result == "stopped" or (result in {"done", "elsewhere"} and follower.is_pruned_after_run()):
+                return about(state="pruned", message=follower.reason)
+            if result not in {"done", "elsewhere"}:
+                failure = failure_of(study.store.facts(spec.run_id))
+                words = failure.message if failure else result
+                return about(state="failed", message=f"{spec.run_id}: {words}")
+        try:
+            values = tuple(one.of_runs(study.store, run_ids) for one in self.search.objectives)
+        except StoreError as error:
+            return about(state="failed", message=str(error))
+        return about(state="done", values=values)
+
+    def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
+        """Claim and train a run; one that another process has is waited for, and taken over if it stops."""
+        store = self.search.store
+        claim = Claim(partial(self.train, report=follower), store, self.max_attempts, self.device)
+        task = Task(spec, self.search.sweep.name, f"trial {trial}")
+        while (result := claim(task)) == "busy":
+            while store.is_locked(spec.run_id):
+                time.sleep(TICK_SECONDS)
+        return result
+
+
+class _Follower:
+    """Tells the study how a run goes, and stops it where the pruner says so.
+
+    By epoch it is the first seed's run that is followed; the Wilcoxon pruner compares seed by seed.
+    """
+
+    def __init__(self, search: Search, trial: Any, spec: RunSpec, number: int) -> None:
+        self._search = search
+        self._trial = trial
+        self._spec = spec
+        self._number = number
+        self._told: set[int] = set()
+        self.reason = ""
+        only = search.objectives[0] if len(search.objectives) == 1 else None
+        by_seed = search.strategy.pruner == "wilcoxon"
+        self._metric = only.name if only and only.is_metric and number == 0 and not by_seed else None
+
+    def __call__(self, row: dict[str, float]) -> None:
+        """Take an epoch's row.
+
+        Raises:
+            RunStopped: If the trial is to be pruned there.
+        """
+        if self._metric is None:
+            return
+        epoch = int(row["epoch"])
+        if epoch - 1 not in self._told and epoch > 1:  # a run that goes on from its checkpoint
+            self._tell_curve()
+        self._tell(row)
+        if self._search.strategy.prunes_by_epoch and epoch < self._spec.recipe.epochs:
+            with quiet_optuna():
+                if self._trial.should_prune():
+                    self.reason = f"pruned after epoch {epoch}"
+                    raise RunStopped(self.reason)
+
+    def _tell_curve(self) -> None:
+        for row in read_curve(self._search.store.folder(self._spec.run_id)):
+            self._tell(row)
+
+    def _tell(self, row: dict[str, float]) -> None:
+        epoch = int(row["epoch"])
+        if self._metric in row and epoch not in self._told:
+            self._told.add(epoch)
+            with quiet_optuna():
+                self._trial.report(row[self._metric], epoch)
+
+    def is_pruned_after_run(self) -> bool:
+        """Tell what a finished run has shown; return whether further seeds are not worth it."""
+        if self._metric is not None:
+            self._tell_curve()
+        if self._search.strategy.pruner != "wilcoxon":
+            return False
+        value = self._search.objectives[0].of_run(self._search.store, self._spec.run_id)
+        with quiet_optuna():
+            self._trial.report(value, self._number)
+            if self._number + 1 < len(self._search.sweep.seeds) and self._trial.should_prune():
+                self.reason = f"pruned after seed {self._spec.seed}"
+                return True
+        return False
+
+
+def _study(search: Search) -> SweepStudy:
+    key = (search.study_name, search.storage, search.root, search.strategy)
+    if key not in _studies:
+        _studies[key] = SweepStudy(search)
+    return _studies[key]

@@ -1,0 +1,169 @@
+"""Sweeps: their base, their runs, and what does not fit."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from search_fakes import FIRST_LINE, GROUPS, LR
+
+from ema_lab.errors import DefinitionError
+from ema_lab.experiments.search.distribution import Parameter
+from ema_lab.experiments.search.sweep import load_sweep
+from ema_lab.specs.sweep import ParameterSpec
+
+
+def problems(error):
+    return [str(problem) for problem in error.value.problems]
+
+
+def test_a_run_is_the_base_with_constants_and_values(write):
+    sweep = write(GROUPS + LR)
+    spec = sweep.run({"model.attention.groups": 8, "recipe.optimizer.lr": 0.01}, 3)
+    tree = spec.resolved()
+    assert tree["model"]["attention"] == {"name": "ema", "groups": 8}
+    assert tree["data"]["val_images"] == 100
+    assert (tree["recipe"]["optimizer"]["lr"], tree["seed"]) == (0.01, 3)
+
+
+def test_a_run_is_that_of_an_ablation_with_the_same_cell(write):
+    sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.2]}\n")
+    tree = sweep.base.spec.resolved()
+    tree["data"]["val_images"] = 100
+    same = type(sweep.base.spec).model_validate(tree)
+    assert sweep.run({"recipe.optimizer.lr": 0.1}, 0).run_id == same.run_id
+
+
+def test_values_are_found_again_in_a_run_and_other_runs_are_not_its_own(write):
+    sweep = write(GROUPS + LR + "  model.placement.after: {values: [block_end, stage_end]}\n")
+    values = {"model.attention.groups": 2, "recipe.optimizer.lr": 0.5, "model.placement.after": "stage_end"}
+    assert sweep.values_of(sweep.run(values, 0)) == values
+    assert sweep.values_of(sweep.base.spec) is None
+
+
+def test_values_are_found_again_where_the_base_is_a_row_with_axes(write, tmp_path):
+    write(GROUPS)
+    path = tmp_path / "base.yaml"
+    axes = "  ema: {model.attention: {name: ema}, axes: {model.attention.groups: [4, 8]}}"
+    path.write_text(path.read_text().replace("  ema: {model.attention: {name: ema, groups: 4}}", axes))
+    sweep_path = tmp_path / "sweep.yaml"
+    sweep_path.write_text(sweep_path.read_text().replace(f"{path}/ema", f'"{path}/ema [groups=8]"'))
+    sweep = load_sweep(sweep_path)
+    for groups in (2, 4, 8):
+        assert sweep.values_of(sweep.run({"model.attention.groups": groups}, 0)) == {
+            "model.attention.groups": groups
+        }
+
+
+def test_a_listed_module_is_found_again_however_it_is_written(write):
+    sweep = write(
+        "  model.attention: {values: [none, ema, {name: se, reduction: 8}, {name: se, reduction: 16}]}\n"
+    )
+    for choice in ("none", "ema", {"name": "se", "reduction": 8}, {"name": "se", "reduction": 16}):
+        values = {"model.attention": choice}
+        assert sweep.values_of(sweep.run(values, 0)) == values
+
+
+def test_a_value_that_does_not_fit_is_named_with_its_line(write):
+    with pytest.raises(DefinitionError) as error:
+        write("  model.attention.groups: {values: [4, four]}\n")
+    assert f"sweep.yaml:{FIRST_LINE}: model.attention.groups: " in problems(error)[0]
+    assert problems(error)[0].endswith("got 'four'")
+
+
+def test_two_values_that_do_not_go_together_are_named(write):
+    with pytest.raises(DefinitionError) as error:
+        write("  model.attention: {values: [ema, se]}\n" + GROUPS)
+    line = problems(error)[0]
+    assert "groups" in line
+    assert '(with model.attention="se", model.attention.groups=2)' in line
+
+
+def test_an_option_at_its_default_is_found_again(write):
+    sweep = write(GROUPS + "  model.attention.local_branch: {values: [true, false]}\n")
+    for local in (True, False):
+        values = {"model.attention.groups": 4, "model.attention.local_branch": local}
+        assert sweep.values_of(sweep.run(values, 0)) == values
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("  model.attention.heads: {values: [1, 2]}\n", "heads"),
+        ("  seed: {values: [1, 2]}\n", "seeds are listed"),
+        ("  recipe.use: {values: [digits-quick, cifar-200]}\n", "recipe.use: changes nothing"),
+        ("  data.val_images: {value: 0}\n" + LR, "stands twice"),
+        ("  recipe.protocol: {values: [last, best-test]}\n", "test data chooses nothing"),
+        ("  recipe.optimizer.lr: {min: -1.0, max: 1.0}\n", "lr: "),
+    ],
+)
+def test_what_a_search_cannot_have_is_refused(write, parameters, words):
+    with pytest.raises(DefinitionError) as error:
+        write(parameters)
+    assert any(words in line for line in problems(error))
+
+
+def test_a_search_without_validation_images_is_refused(write, tmp_path):
+    path = tmp_path / "sweep.yaml"
+    with pytest.raises(DefinitionError):
+        write("  seed: {values: [1, 2]}\n")
+    path.write_text(
+        path.read_text()
+        .replace("data.val_images: {value: 100}", LR.strip())
+        .replace("  seed: {values: [1, 2]}\n", "")
+    )
+    with pytest.raises(DefinitionError, match=r"add data.val_images: \{value: N\}"):
+        load_sweep(path)
+
+
+@pytest.mark.parametrize("base", ["nowhere/ema", "BASE/emma"])
+def test_a_base_that_is_not_there_is_refused_with_its_line(write, tmp_path, base):
+    write(LR)
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        path.read_text().replace(f"{tmp_path}/base.yaml/ema", base.replace("BASE", f"{tmp_path}/base.yaml"))
+    )
+    with pytest.raises(DefinitionError, match=r"sweep.yaml:6: parameters.base: "):
+        load_sweep(path)
+
+
+def test_a_grid_has_every_combination_once(write):
+    sweep = write(GROUPS + "  recipe.epochs: {min: 2, max: 4}\n", method="grid")
+    cells = list(sweep.grid())
+    assert len(cells) == sweep.grid_size == 9
+    assert len({sweep.run(values, 0).run_id for values in cells}) == 9
+
+
+def test_another_space_is_another_study(write):
+    first = write(LR).fingerprint("top1:max")
+    assert write(LR).fingerprint("top1:max") == first
+    assert write(LR).fingerprint("loss:min") != first
+    assert write(LR, seeds="[0, 1]").fingerprint("top1:max") != first
+    assert write(GROUPS + LR).fingerprint("top1:max") != first
+
+
+def test_another_base_must_take_the_parameters(write):
+    from ema_lab.experiments.search.sweep import base_cell
+
+    sweep = write(LR)
+    none = base_cell(sweep.spec.base.replace("/ema", "/none"))
+    assert sweep.on(none).run({"recipe.optimizer.lr": 0.1}, 0).model.attention.name == "none"
+    with pytest.raises(DefinitionError, match=r"sweep.yaml:9: model.attention"):
+        write(GROUPS).on(none)
+
+
+@given(u=st.floats(0, 1), low=st.floats(1e-4, 1), factor=st.floats(1.01, 1e3))
+def test_values_of_a_range_stay_in_it(u, low, factor):
+    form = {"distribution": "log_uniform_values", "min": low, "max": low * factor}
+    one = Parameter("x", ParameterSpec.model_validate(form))
+    assert low * (1 - 1e-9) <= one.at(u) <= low * factor * (1 + 1e-9)
+
+
+def test_loading_needs_neither_torch_nor_optuna():
+    code = (
+        "import sys; from ema_lab.experiments.search.sweep import load_sweep; load_sweep('ema_design');"
+        "print([name for name in ('torch', 'optuna') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
