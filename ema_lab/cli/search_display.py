@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ema_lab.cli.progress import finished_epochs
+from ema_lab.experiments.search.history import Ended
 from ema_lab.experiments.search.objective import Objective
-from ema_lab.experiments.search.study import Ended, SweepStudy
+from ema_lab.experiments.search.study import SweepStudy
 
 SECONDS = 2.0
 
