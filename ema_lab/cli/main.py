@@ -25,7 +25,7 @@ from ema_lab.cli import (
     serve,
     status,
     store,
-    sweep,
+    sweep_group,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -84,7 +84,7 @@ for commands in (
     check,
     plan,
     execution,
-    sweep,
+    sweep_group,
     status,
     report,
     results,

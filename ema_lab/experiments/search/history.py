@@ -133,7 +133,9 @@ def find_history(
     wanted = read_objectives(sweep.spec, objectives)
     path = journal_path(store, sweep.name)
     if storage is None and not path.exists():
-        raise StoreError(f"there is no search of {sweep.name} in {store.root}; ema-lab sweep {sweep.path}")
+        raise StoreError(
+            f"there is no search of {sweep.name} in {store.root}; `ema-lab sweep {sweep.path}` begins one"
+        )
     opened = read_journal(path) if storage is None else open_storage(storage, store, sweep.name)
     with quiet_optuna():
         names = optuna.get_all_study_names(opened)

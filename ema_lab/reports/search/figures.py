@@ -89,6 +89,7 @@ class _OneObjective:
         self._need(2)
         if not self.varied:
             raise NothingToDrawError("no parameter has two values among the finished trials")
+        self._need_two_values()
         drawing = plot.plot_slices(self.study, self._ordered(), self.objective.label)
         return drawing, f"{self.objective.label} of the finished trials; the darker, the later."
 
@@ -99,11 +100,11 @@ class _OneObjective:
 
     def contour(self, first: str, second: str) -> tuple["Figure", str]:
         self._need(2)
-        if len({trial.value for trial in self.done}) < 2:
-            raise NothingToDrawError("all finished trials have the same value")
+        self._need_two_values()
         drawing = plot.plot_contour_of(self.study, (first, second), self.objective.label)
         words = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
-        return drawing, f"{words} (dots), whatever their other values."
+        between = " Between listed values there is nothing." if self._is_listed(first, second) else ""
+        return drawing, f"{words} (dots), whatever their other values; the darker, the better.{between}"
 
     def _no_contour(self) -> tuple["Figure", str]:
         self._need(2)
@@ -114,6 +115,13 @@ class _OneObjective:
             raise NothingToDrawError(
                 f"it takes {count} finished trial{'s' * (count > 1)}, and there {_are(len(self.done))}"
             )
+
+    def _need_two_values(self) -> None:
+        if len({trial.value for trial in self.done}) < 2:
+            raise NothingToDrawError("all finished trials have the same value")
+
+    def _is_listed(self, *names: str) -> bool:
+        return any(isinstance(trial.params.get(name), str) for trial in self.done for name in names)
 
     def _ordered(self) -> list[str]:
         """Return the varied parameters, the most important first."""

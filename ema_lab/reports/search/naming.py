@@ -30,17 +30,18 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 def choice_labels(choices: Sequence[Any]) -> dict[str, str]:
     """Return what an axis calls listed values, by their JSON: `ema groups=8`; no two are called the same."""
     keys = [json.dumps(choice, sort_keys=True) for choice in choices]
-    labels = [_label(choice) for choice in choices]
-    shared = {label for label, count in Counter(labels).items() if count > 1}
-    return {key: key if label in shared else label for key, label in zip(keys, labels, strict=True)}
+    names = [label(choice) for choice in choices]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return {key: key if name in shared else name for key, name in zip(keys, names, strict=True)}
 
 
-def _label(value: Any) -> str:
+def label(value: Any) -> str:
+    """Return a value as an axis calls it: `ema groups=8`."""
     if isinstance(value, Mapping):
-        rest = " ".join(f"{key}={_label(one)}" for key, one in value.items() if key != "name")
+        rest = " ".join(f"{key}={label(one)}" for key, one in value.items() if key != "name")
         return " ".join(filter(None, (str(value.get("name", "")), rest)))
     if isinstance(value, list):
-        return ",".join(map(_label, value))
+        return ",".join(map(label, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value_words(value)

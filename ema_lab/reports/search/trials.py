@@ -7,7 +7,7 @@ from ema_lab.errors import StoreError
 from ema_lab.experiments.search.history import Ended, History
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.store import RunStore
-from ema_lab.reports.search.naming import short_keys, value_words
+from ema_lab.reports.search.naming import label, short_keys, value_words
 from ema_lab.specs.metric import COSTS
 
 PLAIN = str | int | float
@@ -108,7 +108,7 @@ def trials_markdown(history: History) -> str:
                 "warm" if one.warm else one.state,
                 *_numbers(one, history.objectives),
                 *(["yes" if one.number in front else ""] if several else []),
-                *(value_words(one.choice[key]) if key in one.choice else "" for key in keys),
+                *(label(one.choice[key]) if key in one.choice else "" for key in keys),
                 " ".join(one.run_ids),
                 one.message,
             ]

@@ -90,7 +90,8 @@ def _copy(
     over = {one.number for one in history.trials()}
     places = [history.objectives.index(one) for one in objectives]
     with quiet_optuna():
-        study = optuna.create_study(directions=[one.direction for one in objectives])
+        ways: list[Any] = [one.direction for one in objectives]
+        study = optuna.create_study(directions=ways)
         for trial in history.study.get_trials(deepcopy=False):
             is_over = trial.number in over
             state = trial.state if is_over else optuna.trial.TrialState.FAIL
