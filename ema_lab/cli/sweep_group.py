@@ -20,7 +20,7 @@ goes on where it was when it is called again. Then, at any time, also while it r
   ema-lab dashboard quick_search                  the same search live in a browser
 
 X is a path, or a name as `ema-lab list sweeps` prints it. A file that is called like one of these commands is
-named by its path: ema-lab sweep run ./show.yaml
+named by its path: ema-lab sweep ./show.yaml
 """
 
 
