@@ -20,6 +20,7 @@ from ema_lab.cli import (
     execution,
     gallery,
     plan,
+    push,
     report,
     results,
     serve,
@@ -92,6 +93,7 @@ for commands in (
     audit,
     cost,
     gallery,
+    push,
     store,
     serve,
 ):
