@@ -26,7 +26,7 @@ from ema_lab.mirror.wandb import WandbMirror
 from ema_lab.registry import unknown_name
 from ema_lab.tracking import wandb_project
 
-SHOWN_CELLS = 5
+SHOWN = 5
 LOCK = "mirror"
 MIRRORS = ("trackio", "wandb")
 
@@ -66,7 +66,9 @@ def push(
     snapshot = Snapshot.take(full, runs)
     content = snapshot.runs(runs, chosen.cells)
     if not content:
-        raise StoreError(f"no run of {full.name} is done in {store}; ema-lab run {as_asked(ablation, store)}")
+        raise StoreError(
+            f"no run of {full.name} is done in {store}; ema-lab run {as_asked(ablation, store)} trains them"
+        )
     if importlib.util.find_spec(to) is None:
         raise SpecError(f"{to} is not installed; pip install 'ema-lab[{to}]'")
     with runs.claim(LOCK) as claimed:
@@ -81,6 +83,8 @@ def push(
     told = ", ".join(f"{counts[state]} {state}" for state in ("sent", "replaced", "unchanged"))
     say(f"{full.name} -> {target.place}: {told}, the results table included")
     say(*_holes(rows), *lines)
+    if cut := snapshot.cut_curves(content):
+        say(f"without a whole curve in the store: {_shortened(cut)}")
     stale = Counter(row["stale"] for row in rows if row["stale"])
     say(*stale_lines(as_asked(ablation, store), stale))
     if hint := _hint(target):
@@ -122,9 +126,13 @@ def _row(cell: Cell, snapshot: Snapshot, done: Mapping[str, Sent]) -> dict[str, 
 def _holes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield which cells have no result to be mirrored."""
     for state, group in _by_state(rows).items():
-        names = [f"{row['variant']} seed {row['seed']}" for row in group[:SHOWN_CELLS]]
-        more = f" and {len(group) - SHOWN_CELLS} more" if len(group) > SHOWN_CELLS else ""
-        yield f"not mirrored, {state}: {', '.join(names)}{more}"
+        names = [f"{row['variant']} seed {row['seed']}" for row in group]
+        yield f"not mirrored, {state}: {_shortened(names)}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _by_state(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

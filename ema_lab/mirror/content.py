@@ -39,6 +39,10 @@ class MirrorRun:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _whole(epoch: float | None) -> bool:
+    return epoch is not None and epoch.is_integer()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """An ablation's cells and where their runs stand, read once."""
@@ -71,9 +75,14 @@ class Snapshot:
             job_type=cell.row,
             tags=(*run_tags(cell.spec), *([STALE] if standing.stale else [])),
             config=run_config(cell.spec),
-            curve=read_curve(store.folder(cell.run_id)),
+            curve=[row for row in read_curve(store.folder(cell.run_id)) if _whole(row.get("epoch"))],
             summary=run_summary(record.metrics, record.cost, record.chosen_epoch),
         )
+
+    def cut_curves(self, runs: Sequence[MirrorRun]) -> list[str]:
+        """Return the names of the runs whose curve lacks epochs that they were trained for."""
+        epochs = {spec.run_id: spec.recipe.epochs for spec in self.ablation.runs()}
+        return [run.name for run in runs if len(run.curve) != epochs[run.run_id]]
 
     def results(self) -> MirrorRun:
         """Return the run that holds the table of all cells; one without a result is there as a hole."""

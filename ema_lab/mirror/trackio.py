@@ -5,8 +5,10 @@ hash of what was sent, and a run with fewer rows than were sent is one whose sen
 """
 
 import contextlib
+import importlib
 import io
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator, Set
 from functools import cached_property
@@ -49,18 +51,19 @@ class TrackioMirror:
         self.place = f"the Trackio project {project} in {TRACKIO_DIR}"
 
     def held(self, run: MirrorRun) -> Held:
-        found = self._existing.get(run.run_id, [])
-        if len(found) == 1 and found[0].config.get(SHA256) == run.sha256:
-            return "same" if _num_rows(found[0]) == len(_rows(run)) else "other"
+        with self._named():
+            found = self._existing.get(run.run_id, [])
+            same = len(found) == 1 and found[0].config.get(SHA256) == run.sha256
+            if same and _num_rows(found[0]) == len(_rows(run)):
+                return "same"
         return "other" if found else "no"
 
     def send(self, run: MirrorRun) -> None:
-        import trackio
-
-        with _quiet() as said:
+        trackio: Any = importlib.import_module("trackio")
+        with self._named() as said:
             for old in self._existing.pop(run.run_id, []):
                 _delete(old)
-            live: Any = trackio.init(
+            live = trackio.init(
                 project=self.project,
                 name=run.name,
                 group=self.group,
@@ -71,9 +74,10 @@ class TrackioMirror:
             )
             for step, row in _rows(run):
                 live.log(row, step=step)
-            live.finish()
-        arrived = trackio.api.Run(self.project, run.name, live.id)
-        if (found := _num_rows(arrived)) != len(_rows(run)):
+            trackio.finish()  # of the module: it would finish the run again at exit, in words
+            arrived = trackio.api.Run(self.project, run.name, live.id)
+            found = _num_rows(arrived)
+        if found != len(_rows(run)):
             why = "".join(f": {warning.message}" for warning in said[:1])
             words = f"{found} of {len(_rows(run))} rows of {run.name} arrived in {self.place}{why}"
             raise MirrorError(" ".join(words.split()))
@@ -85,8 +89,9 @@ class TrackioMirror:
         }
 
     def remove(self, mirror_id: str) -> None:
-        for run in self._existing.pop(mirror_id):
-            _delete(run)
+        with self._named():
+            for run in self._existing.pop(mirror_id):
+                _delete(run)
 
     @cached_property
     def _existing(self) -> dict[str, list[Any]]:
@@ -103,6 +108,15 @@ class TrackioMirror:
             if config.get("_Group") == self.group:
                 found.setdefault(str(config.get("run_id", "")), []).append(run)
         return found
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[list[warnings.WarningMessage]]:
+        """Say in one line why the database cannot be read or written."""
+        try:
+            with _quiet() as said:
+                yield said
+        except (OSError, sqlite3.Error) as error:
+            raise MirrorError(f"{self.place}: {type(error).__name__}: {error}") from None
 
 
 def _config(run: MirrorRun) -> dict[str, Any]:

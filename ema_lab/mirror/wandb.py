@@ -6,6 +6,7 @@ W&B is not asked what it holds. What it was sent is noted below the store, in
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ class WandbMirror:
             if self.offline and not list(folder.glob("wandb/offline-run-*/*.wandb")):
                 raise MirrorError(f"{run.name} did not arrive in {folder}")
             if not self.offline:
-                shutil.rmtree(folder / "wandb", ignore_errors=True)
+                for name in ("wandb", "data"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
             note = {"run_id": run.run_id, "name": run.name, "sha256": run.sha256}
             write_text(folder / SENT, json.dumps(note, indent=1) + "\n", durable=False)
 
@@ -90,7 +92,8 @@ class WandbMirror:
             live.log(dict(row), step=int(row["epoch"]))
         if run.table:
             data = [list(row.values()) for row in run.table]
-            live.log({"results": wandb.Table(columns=[*run.table[0]], data=data)})
+            with _staging(folder / "data"):
+                live.log({"results": wandb.Table(columns=[*run.table[0]], data=data)})
         live.summary.update(dict(run.summary or {}))
         live.finish()
         self.url = live.project_url or ""
@@ -110,10 +113,10 @@ class WandbMirror:
     @property
     def sync_command(self) -> str:
         """What sends the offline runs from a machine with an account."""
-        return f"wandb sync {self.folder}/*/wandb/offline-run-*"
+        return f"wandb sync {shlex.quote(str(self.folder))}/*/wandb/offline-run-*"
 
     def _id(self, run: MirrorRun) -> str:
-        """Return W&B's id: the run id, or one with the ablation's name if another one's group has the run.
+        """Return W&B's id: the run id, followed by the ablation's name if another's group has the run.
 
         A run of W&B is in one group only, and a group without its baseline would be of no use.
         """
@@ -128,8 +131,21 @@ class WandbMirror:
         return note if isinstance(note, dict) else {}
 
 
+@contextmanager
+def _staging(folder: Path) -> Iterator[None]:
+    """Keep what W&B stages for a table beside its run, where it is found again after weeks offline."""
+    before = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+        if before is not None:
+            os.environ["WANDB_DATA_DIR"] = before
+
+
 def _settings() -> Any:
-    """Nothing of this machine is sent: the runs were trained at another time, maybe elsewhere."""
+    """Nothing is measured here: the runs were trained at another time, maybe elsewhere."""
     import wandb
 
     return wandb.Settings(
@@ -140,6 +156,7 @@ def _settings() -> Any:
         disable_code=True,
         x_disable_stats=True,
         x_disable_meta=True,
+        x_save_requirements=False,
     )
 
 
@@ -151,9 +168,8 @@ def _named(place: str) -> Iterator[None]:
     except MirrorError:
         raise
     except Exception as error:
-        import wandb
-
-        if not isinstance(error, (wandb.Error, OSError, ValueError)):
+        theirs = type(error).__module__.partition(".")[0] == "wandb"  # not all derive from wandb.Error
+        if not theirs and not isinstance(error, (OSError, ValueError)):
             raise
         line = (str(error).strip().splitlines() or [""])[0]
         raise MirrorError(f"{place}: {type(error).__name__}: {line}") from None
