@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from curved import STUDY
+from wandb_server import serving
 
 from ema_lab.errors import MirrorError
 from ema_lab.experiments.ablation import load_ablation
@@ -169,3 +170,42 @@ def test_a_run_at_a_server_is_removed_there_before_it_is_forgotten(tmp_path, mon
     mirror.remove("abc")
     assert Server.deleted == ["lab/p/abc"]
     assert not (mirror.folder / "abc").exists()
+
+
+class TestOnline:
+    """W&B's real client against a server that knows what the client asks for, on loopback."""
+
+    @pytest.fixture
+    def server(self, study, monkeypatch):
+        with serving() as server:
+            monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+            monkeypatch.setenv("WANDB_BASE_URL", server.url)
+            yield server
+
+    def test_runs_arrive_once_and_a_change_replaces_one(self, command, study, server):
+        answer = command("push", "study", "--to", "wandb")
+        assert (answer.code, len(server.runs)) == (0, 5)
+        assert all(run.complete for run in server.runs.values())
+        run = server.runs[study[3]]
+        assert (run.bucket["groupName"], run.bucket["jobType"]) == ("study", "se")
+        assert (run.bucket["displayName"], run.bucket["project"]) == ("se-s1", "ema-lab")
+        assert [run.history[n]["train_loss"] for n in range(3)] == [2 / n + 1 for n in (1, 2, 3)]
+        assert json.loads(run.files["wandb-summary.json"])["top1"] == 93
+        assert json.loads(run.bucket["config"])["run_id"]["value"] == study[3]
+        server.runs.clear()
+        assert "5 unchanged" in command("push", "study", "--to", "wandb").err
+        assert server.runs == {}
+        store = RunStore("runs")
+        record = store.record(study[0])
+        assert record is not None
+        store.write(record.model_copy(update={"metrics": {"top1": 50.0, "loss": 0.5}}))
+        command("push", "study", "--to", "wandb")
+        assert len(server.runs) == 2
+        assert json.loads(server.runs[study[0]].files["wandb-summary.json"])["top1"] == 50
+
+    def test_a_key_that_the_server_refuses_is_one_line(self, command, server):
+        server.refuses = True
+        answer = command("push", "study", "--to", "wandb")
+        assert answer.code == 2
+        [line] = answer.err.splitlines()
+        assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: ")
