@@ -22,6 +22,7 @@ from ema_lab.tracking import wandb_has_key, wandb_host
 OFFLINE_MODES = {"offline", "dryrun"}
 SENT = "sent.json"
 INIT_SECONDS = 30  # a server that does not answer by then is down
+FINISH_SECONDS = 600  # a run that has not arrived by then is sent by the next push
 
 
 class WandbMirror:
@@ -148,16 +149,20 @@ def _settings() -> Any:
     """Nothing is measured here: the runs were trained at another time, maybe elsewhere."""
     import wandb
 
-    return wandb.Settings(
-        console="off",
-        silent=True,
-        init_timeout=INIT_SECONDS,
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_save_requirements=False,
-    )
+    wanted = {
+        "console": "off",
+        "silent": True,
+        "init_timeout": INIT_SECONDS,
+        "finish_timeout": FINISH_SECONDS,
+        "finish_timeout_raises": True,
+        "disable_git": True,
+        "disable_code": True,
+        "x_disable_stats": True,
+        "x_disable_meta": True,
+        "x_save_requirements": False,
+    }
+    known = wandb.Settings.model_fields  # older versions of W&B do not know all of them
+    return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
 
 
 @contextmanager

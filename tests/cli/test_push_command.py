@@ -110,7 +110,13 @@ class TestTrackio:
         assert (mirrored(project), ids(project)) == before
 
     @pytest.mark.parametrize(
-        "fatal", [pytest.param(1, marks=pytest.mark.slow), 3, 6, pytest.param(9, marks=pytest.mark.slow)]
+        "fatal",
+        [
+            pytest.param(1, marks=pytest.mark.slow),
+            3,
+            pytest.param(6, marks=pytest.mark.slow),
+            pytest.param(9, marks=pytest.mark.slow),
+        ],
     )
     def test_a_push_killed_in_the_middle_is_made_good(self, command, study, project, fatal):
         command("push", "study", "--to", "trackio", "--project", f"{project}-whole")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from curved import STUDY
 from wandb_server import serving
 
@@ -15,6 +16,7 @@ from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.store import RunStore
 from ema_lab.mirror.wandb import WandbMirror
 
+NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]
 MIRROR = Path("runs/.mirror/wandb-offline/ema-lab")
 
 
@@ -209,3 +211,29 @@ class TestOnline:
         assert answer.code == 2
         [line] = answer.err.splitlines()
         assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: ")
+
+    @pytest.mark.slow
+    def test_offline_runs_arrive_when_they_are_synced(self, command, study, server, monkeypatch):
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        hint = command("push", "study", "--to", "wandb").err.splitlines()[-1]
+        monkeypatch.delenv("WANDB_MODE")
+        assert hint.startswith("hint: wandb sync ")
+        line = f"{Path(sys.executable).parent}/{hint.removeprefix('hint: ')}"
+        subprocess.run(line, shell=True, check=True)
+        assert sorted(run.bucket["displayName"] for run in server.runs.values()) == NAMES
+        assert [len(server.runs[run_id].history) for run_id in study] == [3] * 4
+        assert all(run.complete for run in server.runs.values())
+
+    @pytest.mark.slow
+    def test_what_does_not_arrive_in_time_is_sent_by_the_next_push(self, command, study, server, monkeypatch):
+        server.stuck = True
+        monkeypatch.setattr("ema_lab.mirror.wandb.FINISH_SECONDS", 1)
+        answer = command("push", "study", "--to", "wandb")
+        assert answer.code == 2
+        [line] = answer.err.splitlines()
+        assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: TimeoutError: ")
+        wandb.teardown()  # the next push is another process
+        server.stuck = False
+        monkeypatch.setattr("ema_lab.mirror.wandb.FINISH_SECONDS", 60)
+        assert "5 sent" in command("push", "study", "--to", "wandb").err
+        assert [len(server.runs[run_id].history) for run_id in study] == [3] * 4

@@ -21,7 +21,7 @@ class ServedRun:
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps runs by id. `refuses` makes it refuse the key."""
+    """Keeps runs by id. `refuses`: it refuses the key; `stuck`: it takes no more history."""
 
     daemon_threads = True
 
@@ -30,6 +30,10 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.runs: dict[str, ServedRun] = {}
         self.refuses = False
+        self.stuck = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone."""
 
     def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """Answer the queries that the client makes, by the name of what is asked for."""
@@ -99,7 +103,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
-        if self.path.endswith("/file_stream"):
+        if self.path.endswith("/file_stream") and self.server.stuck:
+            self._answer({}, 503)
+        elif self.path.endswith("/file_stream"):
             self.server.stream(self.path.split("/")[-2], json.loads(body))
             self._answer({})
         elif self.server.refuses:
