@@ -54,14 +54,30 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
             handle.remove()
 
 
-def last_gate(model: nn.Module, images_BCHW: Tensor) -> np.ndarray | None:
-    """Return the last attention module's gate map (B, H, W); None for a model without attention."""
-    names = attention_names(model)
-    if not names:
+def gate_of(model: nn.Module, images_BCHW: Tensor, name: str | None = None) -> np.ndarray | None:
+    """Return the gate map (B, H, W) of a module that keeps its input's shape.
+
+    Args:
+        model: In eval mode.
+        images_BCHW: As the model takes them.
+        name: The module's qualified name; by default the last attention module's.
+
+    Returns:
+        None for a model that has no such module.
+
+    Raises:
+        SpecError: If the module's output has another shape than its input.
+    """
+    names = [name] if name is not None else attention_names(model)[-1:]
+    if not names or names[0] not in dict(model.named_modules()):
         return None
-    with torch.no_grad(), recorded(model.get_submodule(names[-1])) as calls:
+    with torch.no_grad(), recorded(model.get_submodule(names[0])) as calls:
         model(images_BCHW)
-    found: np.ndarray = gate_map(*calls[-1]).cpu().numpy()
+    x, y = calls[-1]
+    if x.shape != y.shape or x.ndim != 4:
+        shapes = f"{tuple(x.shape[1:])} to {tuple(y.shape[1:])}"
+        raise SpecError(f"--module: a gate keeps (C, H, W), and {names[0]} goes from {shapes}")
+    found: np.ndarray = gate_map(x, y).cpu().numpy()
     return found
 
 

@@ -1,5 +1,7 @@
 """The gallery of a tiny study: what it refuses, and that a hole is named."""
 
+import json
+
 import pytest
 
 from ema_lab.experiments.ablation import load_ablation
@@ -13,7 +15,8 @@ LAYER = ("--target-layer", "layer3", "--out", "out")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--images", "0,x"), "no run of tiny"),
+        (("--images", "0,x"), "whole numbers"),
+        (("--images", "0"), "no run of tiny"),
         (("--seed", "7"), "no cell of seed 7"),
     ],
 )
@@ -34,7 +37,27 @@ def test_a_row_without_a_run_is_a_named_hole(command, folder):
     assert answer.code == 0
     assert "Not there: none." in (folder / "out" / "gallery.txt").read_text()
     assert {path.suffix for path in (folder / "out").iterdir()} == {".pdf", ".svg", ".png", ".txt"}
+    assert "Stale" not in (folder / "out" / "gallery.txt").read_text()
+    inner = "layer1.0.bn2.attention"
+    assert command("gallery", "tiny", *LAYER, "--images", "0", "--module", inner).code == 0
+    assert f"at each position of module {inner}" in (folder / "out" / "gallery.txt").read_text()
+    wrong = command("gallery", "tiny", *LAYER, "--module", "layer9")
+    assert wrong.code == 2
+    assert inner in wrong.err
     for images, words in (("16", "has 16 images, got 16"), ("x", "whole numbers")):
         wrong = command("gallery", "tiny", *LAYER, "--images", images)
         assert wrong.code == 2
         assert words in wrong.err
+
+
+def test_without_a_target_layer_it_is_the_last_stage_and_stale_runs_are_named(command, folder):
+    specs = [spec for spec in load_ablation("tiny").runs() if spec.seed == 0]
+    execute(specs, train=train_run, store=RunStore("runs"))
+    record = folder / "runs" / specs[1].run_id / "record.json"
+    made = json.loads(record.read_text())
+    record.write_text(json.dumps({**made, "source": {**made["source"], "training": "0" * 16}}))
+    answer = command("gallery", "tiny", "--out", "out", "--images", "0,3")
+    assert answer.code == 0
+    caption = (folder / "out" / "gallery.txt").read_text()
+    assert "at layer3.2," in caption
+    assert "Stale, as their source has changed since: se." in caption

@@ -5,7 +5,7 @@ import torch
 
 from ema_lab.attention.se import SE, bottleneck_gate
 from ema_lab.errors import SpecError
-from ema_lab.gallery.maps import attention_names, gate_map, gate_ratio, grad_cam, last_gate, recorded
+from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
 
@@ -39,11 +39,19 @@ def test_a_gate_of_one_half_is_one_half_everywhere_but_where_nothing_comes_in():
     assert found.flatten()[1:].tolist() == [0.5, 0.5, 0.5]
 
 
-def test_the_last_gate_of_a_model_lies_between_zero_and_one(model):
-    gate = last_gate(model, torch.randn(3, 1, 16, 16))
+def test_the_gate_of_of_a_model_lies_between_zero_and_one(model):
+    gate = gate_of(model, torch.randn(3, 1, 16, 16))
     assert len(attention_names(model)) == 1
     assert gate.shape == (3, 4, 4)
     assert ((gate > 0) & (gate < 1)).all()
+
+
+def test_any_module_that_keeps_its_shape_has_a_gate_and_others_are_refused(model):
+    name = attention_names(model)[0]
+    assert gate_of(model, torch.randn(2, 1, 16, 16), name).shape == (2, 4, 4)
+    assert gate_of(model, torch.randn(2, 1, 16, 16), "nowhere") is None
+    with pytest.raises(SpecError, match="a gate keeps"):
+        gate_of(model, torch.randn(2, 1, 16, 16), "conv1")
 
 
 def test_grad_cam_has_the_size_of_the_images_and_its_range(model):

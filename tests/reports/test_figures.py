@@ -1,15 +1,19 @@
 """Every kind of figure from made-up records: right numbers, the same bytes, words that say what is shown."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import BASE, fill
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.store import RunStore
-from ema_lab.reports.figures.build import draw_figures
+from ema_lab.reports.figures.build import draw_figures, report_figures
 from ema_lab.reports.figures.draw import draw_ranks
 from ema_lab.reports.figures.numbers import Ranks, holm_rejected, nemenyi_difference, pareto_front
 from ema_lab.reports.figures.style import MODULES, look, looks_of
+from ema_lab.specs.report import ReportSpec
 
 COST = {"none": 2_000_000, "se": 3_000_000}
 
@@ -91,6 +95,75 @@ def test_a_heat_map_has_the_means(drawn):
 def test_one_data_set_is_too_few_for_ranks(drawn):
     with pytest.raises(SpecError, match=r"needs 3 methods or more and 6 data sets .* got 2 and 1"):
         drawn({"kind": "critical_difference"})
+
+
+SIX = ["digits", "fashion_mnist", "cifar10", "cifar100", "imagenet", "synthetic"]
+MANY = [{"name": "synthetic", "train_images": 8 * n} for n in range(1, 9)]
+METHODS = """
+baseline: none
+seeds: [0, 1]
+variants:
+  none: {model.attention: none}
+  se: {model.attention: {name: se, reduction: 4}}
+  ema: {model.attention: {name: ema, groups: 4}}
+"""
+POINTS = {"none": 70.0, "se": 72.0, "ema": 75.0}
+
+
+def ranks(folder, axis, values, score, *, names=None, **keys):
+    store = fill(folder, "many", f"{METHODS}axes: {{{axis}: {json.dumps(values)}}}\n", score)
+    keys = {"name": "many", "ablation": str(folder / "many.yaml"), "names": names or {}, "figures": [keys]}
+    (figure,) = report_figures(ReportSpec.model_validate(keys), store)
+    return figure
+
+
+def words_of(figure):
+    return [text.get_text().strip() for text in figure.drawing.axes[0].texts]
+
+
+CRITICAL = {"kind": "critical_difference", "name": "ranks"}
+
+
+def test_ranks_come_from_the_records_of_many_data_sets(tmp_path):
+    figure = ranks(
+        tmp_path, "data.name", SIX, lambda cell: POINTS[cell.variant], names={"ema": "EMA"}, **CRITICAL
+    )
+    assert {"EMA 1.00", "se 2.00", "3.00 none"} <= set(words_of(figure))
+    assert "on 6 data sets" in figure.caption
+    assert "Left out" not in figure.caption
+
+
+def test_a_data_set_that_lacks_a_row_is_left_out_and_named(tmp_path):
+    def score(cell):
+        lost = cell.variant == "se" and cell.spec.data.options["train_images"] == 16
+        return None if lost else POINTS[cell.variant]
+
+    figure = ranks(tmp_path, "data", MANY, score, **CRITICAL)
+    assert "on 7 data sets" in figure.caption
+    assert "Left out, as not every row has a result there: synthetic (train_images=16)." in figure.caption
+
+
+def test_wilcoxon_with_holm_joins_what_it_cannot_tell_apart(tmp_path):
+    def score(cell):  # ema is better everywhere; se and none take turns
+        turn = cell.spec.data.options["train_images"] // 8 % 2
+        return {"none": 70.0 + turn, "se": 71.0 - turn, "ema": 80.0}[cell.variant] + cell.seed
+
+    figure = ranks(tmp_path, "data", MANY, score, test="wilcoxon", **CRITICAL)
+    bars = [line for line in figure.drawing.axes[0].collections if line.get_linewidth()[0] == 2.5]
+    assert len(bars) == 1
+    (start, _), (end, _) = bars[0].get_segments()[0]
+    assert (start, end) == (pytest.approx(2.46), pytest.approx(2.54))
+    assert "Wilcoxon's signed-rank test with Holm's correction" in figure.caption
+
+
+def test_two_rows_of_a_method_on_one_data_set_are_refused(tmp_path):
+    text = f"{METHODS}axes: {{data.name: {json.dumps(SIX)}}}\n"
+    fill(tmp_path, "one", text, lambda cell: 70.0)
+    store = fill(tmp_path, "two", BASE.replace("epochs: 1", "epochs: 2") + text, lambda cell: 71.0)
+    paths = {name: str(tmp_path / f"{name}.yaml") for name in ("one", "two")}
+    keys = {"kind": "datasets", "name": "many", "ablations": paths, "figures": [CRITICAL]}
+    with pytest.raises(SpecError, match="none has two rows on digits"):
+        report_figures(ReportSpec.model_validate(keys), store)
 
 
 def test_nemenyi_is_that_of_demsars_example():

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from ema_lab.errors import DefinitionError, EmaLabError, Problem
 from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.combine import Combine
+from ema_lab.experiments.combine import PARTS, Combine
 from ema_lab.experiments.grid import ABSENT, Cell, value_of
 from ema_lab.experiments.search.distribution import Parameter
 from ema_lab.registry import unknown_name
@@ -23,7 +23,8 @@ from ema_lab.specs.strict import canonical_json
 from ema_lab.specs.sweep import ParameterSpec, SweepSpec, load_sweep_file
 
 BASE: Place = ("parameters", "base", "value")
-EXAMPLES = 64
+EXAMPLES = 64  # a grid of so many models is built whole before the first trial
+CANDIDATES = 256
 CHECKED = 2000  # combinations of ends that are all checked; of more, this many drawn ones are
 Values = Mapping[str, Any]
 
@@ -112,29 +113,25 @@ class Sweep:
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if it never would."""
-        cell = replace(self.base, spec=spec)
-        values = {}
-        for parameter in self.parameters:
-            found = value_of(cell, parameter.key)
-            value = self._listed(parameter, found) if parameter.is_listed else found
-            if value is ABSENT or parameter.held_for(value) is None:
-                return None
-            values[parameter.key] = value
-        try:
-            return values if self.run(values, spec.seed).run_id == spec.run_id else None
-        except DefinitionError:
+        if any(getattr(spec, part).canonical != text for part, text in self._fixed.items()):
             return None
+        cell = replace(self.base, spec=spec, axes=(), own_axes=())
+        candidates = [_candidates(parameter, value_of(cell, parameter.key)) for parameter in self.parameters]
+        for values in itertools.islice(itertools.product(*candidates), CANDIDATES):
+            choice = dict(zip(self._by_key, values, strict=True))
+            try:
+                if self.run(choice, spec.seed).run_id == spec.run_id:
+                    return choice
+            except DefinitionError:
+                continue
+        return None
 
-    def _listed(self, parameter: Parameter, found: Any) -> Any:
-        """Return the choice that has the same effect as a value in a resolved spec: ema is {name: ema}."""
-        if found is ABSENT:
-            return ABSENT
-        text = canonical_json(found)
-        for choice in parameter.choices:
-            name = choice if isinstance(choice, str) else None
-            if canonical_json(choice) == text or (name and text == canonical_json({"name": name})):
-                return choice
-        return ABSENT
+    @cached_property
+    def _fixed(self) -> dict[str, str]:
+        """The canonical text of the parts that no parameter changes: other runs need no closer look."""
+        searched = {parameter.key.partition(".")[0] for parameter in self.parameters}
+        first = self.parts(next(_one_at_a_time(self)))
+        return {part: first[part].canonical for part in PARTS if part not in searched}
 
     def examples(self) -> list[RunSpec]:
         """Return runs, of the first seed, that show whether the models can be built.
@@ -164,6 +161,16 @@ class Sweep:
         constants = {".".join(change.keys): change.value for change in self.constants}
         text = canonical_json([tree, space, constants, list(self.seeds), *map(str, more)])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _candidates(parameter: Parameter, found: Any) -> Sequence[Any]:
+    """Return the values that one in a resolved spec may stand for; a default is not written there."""
+    if not parameter.is_listed:
+        return () if found is ABSENT or parameter.held_for(found) is None else (found,)
+    if found is ABSENT:
+        return parameter.choices
+    text = canonical_json(found)
+    return [choice for choice in parameter.choices if canonical_json(choice) == text] or parameter.choices
 
 
 def _with_values(problem: Problem, values: Values) -> Problem:

@@ -98,6 +98,7 @@ class _Drawer:
     def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
         self.ablation, self.rows, self.store, self.digits = ablation, rows, store, report.digits
         self.looks = looks_of(ablation)
+        self.names = report.names
         self.labels = {row.name: report.names.get(row.name, row.name) for row in rows}
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
@@ -164,9 +165,11 @@ class _Drawer:
             f"means over seeds). Friedman's test: p = {found.friedman_p:.2g}. Bars join methods that "
             f"{test[figure.test]} cannot tell apart at {figure.alpha:g}."
         )
+        if found.dropped:
+            words += f" Left out, as not every row has a result there: {', '.join(found.dropped)}."
         if found.friedman_p >= figure.alpha:
             words += " Friedman's test finds no difference, so no pair was tested."
-        return draw.draw_ranks(found), words
+        return draw.draw_ranks(found, self.names), words
 
     def _absent(self, shown: Sequence[str]) -> str:
         absent = [row.name for row in self.rows if row.name not in shown]

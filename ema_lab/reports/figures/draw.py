@@ -135,14 +135,15 @@ def draw_forest(
         axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         unit = "points" if METRICS[metric].unit == "%" else METRICS[metric].unit
-        figure.supxlabel(
-            f"Δ {METRICS[metric].label} vs {labels.get(baseline, baseline)} ({unit})", fontsize=7.5
-        )
+        axes.set_xlabel(f"Δ {METRICS[metric].label} vs {labels.get(baseline, baseline)} ({unit})")
     return figure
 
 
-def draw_ranks(ranks: Ranks) -> "Figure":
-    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart."""
+def draw_ranks(ranks: Ranks, names: Mapping[str, str] = {}) -> "Figure":
+    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart.
+
+    `names`: what rows are called in print.
+    """
     count = len(ranks.methods)
     left = (count + 1) // 2
     bottom = -0.35 - 0.28 * len(ranks.groups)
@@ -159,7 +160,8 @@ def draw_ranks(ranks: Ranks) -> "Figure":
             height = bottom - 0.5 * (place if is_left else count - 1 - place)
             end = 0.95 if is_left else count + 0.05
             axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7)
-            text = f"{name} {rank:.2f} "
+            label = names.get(name, name)
+            text = f"{label} {rank:.2f} " if is_left else f" {rank:.2f} {label}"
             axes.text(end, height, text, ha="right" if is_left else "left", va="center", fontsize=7)
         for line, (first, last) in enumerate(ranks.groups):
             height = -0.25 - 0.28 * line

@@ -1,6 +1,7 @@
 """The numbers of a figure, before anything is drawn."""
 
 import csv
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -183,7 +184,8 @@ def forest_differences(rows: Sequence[Row], metric: str) -> list[tuple[str, Pair
 class Ranks:
     """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
 
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test.
+    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped` are the data sets
+    that not every method has.
     """
 
     methods: tuple[str, ...]
@@ -192,6 +194,7 @@ class Ranks:
     friedman_p: float
     critical: float | None
     groups: tuple[tuple[int, int], ...]
+    dropped: tuple[str, ...] = ()
 
 
 def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
@@ -200,7 +203,8 @@ def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 
     Raises:
-        SpecError: If there are too few methods or too few data sets that all methods have.
+        SpecError: If there are too few methods or too few data sets that all methods have, or a method
+            has two rows on one data set.
     """
     import numpy as np
     from scipy.stats import friedmanchisquare, rankdata
@@ -208,6 +212,7 @@ def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
     scores = _scores(rows, spec.metric)
     everywhere = [set(by_data) for by_data in scores.values()]
     datasets = sorted(set.intersection(*everywhere)) if everywhere else []
+    dropped = sorted(set().union(*everywhere) - set(datasets))
     _require(len(scores), len(datasets), spec)
     table = np.array([[scores[name][data] for name in scores] for data in datasets])
     ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
@@ -218,7 +223,8 @@ def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
     critical = nemenyi_difference(len(names), len(datasets), spec.alpha) if spec.test == "nemenyi" else None
     same = _alike(table[:, order], average, critical, spec.alpha) if p < spec.alpha else None
     groups = _groups(len(names), same)
-    return Ranks(tuple(names), tuple(map(float, average)), len(datasets), p, critical, groups)
+    ranked = tuple(names), tuple(map(float, average)), len(datasets), p, critical, groups
+    return Ranks(*ranked, tuple(map(_data_name, dropped)))
 
 
 def _scores(rows: Sequence[Row], metric: str) -> dict[str, dict[str, float]]:
@@ -229,10 +235,19 @@ def _scores(rows: Sequence[Row], metric: str) -> dict[str, dict[str, float]]:
         axes = {key: value for key, value in _axes(item).items() if not key.startswith("data")}
         rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
         method = f"{item.cell.variant} [{rest}]" if rest else item.cell.variant
-        by_data = scores.setdefault(method, {})
+        by_data, data = scores.setdefault(method, {}), item.cell.spec.data.canonical
+        if data in by_data:
+            raise SpecError(f"{method} has two rows on {_data_name(data)}; choose one with `rows` or `only`")
         if values:
-            by_data[item.cell.spec.data.name] = statistics.fmean(values)
+            by_data[data] = statistics.fmean(values)
     return scores
+
+
+def _data_name(canonical: str) -> str:
+    """Return a data set's name and what else tells it from others."""
+    data = json.loads(canonical)
+    more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
+    return f"{data['name']} ({more})" if more else str(data["name"])
 
 
 def _require(methods: int, datasets: int, spec: CriticalDifferenceFigure) -> None:

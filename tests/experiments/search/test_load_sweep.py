@@ -42,9 +42,25 @@ def test_values_are_found_again_in_a_run_and_other_runs_are_not_its_own(write):
     assert sweep.values_of(sweep.base.spec) is None
 
 
+def test_values_are_found_again_where_the_base_is_a_row_with_axes(write, tmp_path):
+    write(GROUPS)
+    path = tmp_path / "base.yaml"
+    axes = "  ema: {model.attention: {name: ema}, axes: {model.attention.groups: [4, 8]}}"
+    path.write_text(path.read_text().replace("  ema: {model.attention: {name: ema, groups: 4}}", axes))
+    sweep_path = tmp_path / "sweep.yaml"
+    sweep_path.write_text(sweep_path.read_text().replace(f"{path}/ema", f'"{path}/ema [groups=8]"'))
+    sweep = load_sweep(sweep_path)
+    for groups in (2, 4, 8):
+        assert sweep.values_of(sweep.run({"model.attention.groups": groups}, 0)) == {
+            "model.attention.groups": groups
+        }
+
+
 def test_a_listed_module_is_found_again_however_it_is_written(write):
-    sweep = write("  model.attention: {values: [none, ema, {name: se, reduction: 8}]}\n")
-    for choice in ("none", "ema", {"name": "se", "reduction": 8}):
+    sweep = write(
+        "  model.attention: {values: [none, ema, {name: se, reduction: 8}, {name: se, reduction: 16}]}\n"
+    )
+    for choice in ("none", "ema", {"name": "se", "reduction": 8}, {"name": "se", "reduction": 16}):
         values = {"model.attention": choice}
         assert sweep.values_of(sweep.run(values, 0)) == values
 
@@ -62,6 +78,13 @@ def test_two_values_that_do_not_go_together_are_named(write):
     line = problems(error)[0]
     assert "groups" in line
     assert '(with model.attention="se", model.attention.groups=2)' in line
+
+
+def test_an_option_at_its_default_is_found_again(write):
+    sweep = write(GROUPS + "  model.attention.local_branch: {values: [true, false]}\n")
+    for local in (True, False):
+        values = {"model.attention.groups": 4, "model.attention.local_branch": local}
+        assert sweep.values_of(sweep.run(values, 0)) == values
 
 
 @pytest.mark.parametrize(
