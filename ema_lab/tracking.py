@@ -4,7 +4,7 @@ import netrc
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import ParseResult, urlparse
 
 from ema_lab.specs.run import RunSpec
 
@@ -40,9 +40,9 @@ def run_summary(
     return {**metrics, **shown, "chosen_epoch": chosen_epoch}
 
 
-def wandb_host() -> str:
-    """Return the server that W&B's client talks to."""
-    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+def wandb_server() -> ParseResult:
+    """Return the address of the server that W&B's client talks to."""
+    return urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
 
 
 def wandb_has_key() -> bool:
@@ -50,6 +50,6 @@ def wandb_has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(wandb_host()) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(wandb_server().hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False

@@ -17,7 +17,7 @@ from ema_lab.errors import MirrorError, SpecError
 from ema_lab.files import write_text
 from ema_lab.mirror.content import MirrorRun
 from ema_lab.mirror.push import Held
-from ema_lab.tracking import wandb_has_key, wandb_host
+from ema_lab.tracking import wandb_has_key, wandb_server
 
 OFFLINE_MODES = {"offline", "dryrun"}
 SENT = "sent.json"
@@ -48,8 +48,8 @@ class WandbMirror:
         self.project = project
         self.group = group
         entity = os.environ.get("WANDB_ENTITY", "")
-        where = "wandb-offline" if self.offline else "@".join(filter(None, (entity, wandb_host())))
-        self._projects = store.resolve() / ".mirror" / where / project
+        where = "wandb-offline" if self.offline else "@".join(filter(None, (entity, wandb_server().netloc)))
+        self._projects = store.resolve() / ".mirror" / where.replace(":", "-") / project
         self.folder = self._projects / group
         self.place = f"W&B's offline runs in {self.folder}" if self.offline else f"{where}, project {project}"
         self.url = ""  # of the project; known when a run was sent to a server

@@ -141,7 +141,7 @@ def test_a_server_that_does_not_answer_is_one_line(command, study, monkeypatch):
     answer = command("push", "study", "--to", "wandb")
     assert answer.code == 2
     [line] = answer.err.splitlines()
-    assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: CommError: ")
+    assert line.startswith("ema-lab: 127.0.0.1:9, project ema-lab: CommError: ")
 
 
 def test_a_run_at_a_server_is_removed_there_before_it_is_forgotten(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ class TestOnline:
         answer = command("push", "study", "--to", "wandb")
         assert answer.code == 2
         [line] = answer.err.splitlines()
-        assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: ")
+        assert line.startswith(f"ema-lab: {server.url[7:]}, project ema-lab: ")
 
     @pytest.mark.slow
     def test_offline_runs_arrive_when_they_are_synced(self, command, study, server, monkeypatch):
@@ -231,7 +231,7 @@ class TestOnline:
         answer = command("push", "study", "--to", "wandb")
         assert answer.code == 2
         [line] = answer.err.splitlines()
-        assert line.startswith("ema-lab: 127.0.0.1, project ema-lab: TimeoutError: ")
+        assert line.startswith(f"ema-lab: {server.url[7:]}, project ema-lab: TimeoutError: ")
         wandb.teardown()  # the next push is another process
         server.stuck = False
         monkeypatch.setattr("ema_lab.mirror.wandb.FINISH_SECONDS", 60)
