@@ -21,6 +21,7 @@ from ema_lab.cli import (
     execution,
     gallery,
     plan,
+    push,
     report,
     results,
     serve,
@@ -94,6 +95,7 @@ for commands in (
     audit,
     cost,
     gallery,
+    push,
     store,
     serve,
 ):

@@ -1,6 +1,8 @@
 """What is made of a search: sweep show, plot, export. None of them changes it."""
 
+import importlib.util
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +10,7 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, shown_rows
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, StoreError
 from ema_lab.experiments.search.history import History, find_history
 from ema_lab.experiments.search.sweep import load_sweep
 from ema_lab.experiments.store import RunStore
@@ -21,6 +23,7 @@ from ema_lab.reports.search.trials import (
 )
 
 FORMATS = (".csv", ".json")
+MIRROR_LOCK = "mirror"  # the one that push takes
 
 
 def _found(sweep: str, objective: list[str] | None, store: Path, storage: str | None) -> History:
@@ -86,20 +89,58 @@ def plot(
 def export(
     sweep: SweepName,
     out: Annotated[Path | None, typer.Option("--out", help="A file.csv or file.json to write.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="wandb: mirror each trial as a run there.")] = None,
+    project: Annotated[
+        str | None, typer.Option("--project", help="With --to; by default WANDB_PROJECT, else ema-lab.")
+    ] = None,
     objective: Objectives = None,
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Write every trial with its values, parameters, runs, seeds and seconds, in the trials' order.
+    """Write every trial with its values, parameters, runs, seeds and seconds; or mirror them to W&B.
+
+    --to wandb sends only what is missing there or has changed, so it can be called again at any time. Without
+    an account it writes offline runs and prints the command that sends them.
 
     Example: ema-lab sweep export quick_search --out trials.csv
     """
-    if out is None or out.suffix not in FORMATS:
+    if (out is None) is (to is None):
+        raise SpecError("say --out FILE.csv, --out FILE.json or --to wandb, one of them")
+    if project is not None and to is None:
+        raise SpecError("--project is W&B's: it goes with --to wandb")
+    if to not in {None, "wandb"}:
+        raise SpecError(f"--to takes wandb, got {to!r}")
+    if out is not None and out.suffix not in FORMATS:
         raise SpecError(f"--out takes a file.csv or file.json, got {out}")
     history = _found(sweep, objective, store, storage)
+    if out is None:
+        _mirror(history, project)
+        return
     records = trial_records(history, history.trials())
     _write(out, _text(records, out.suffix))
     say(f"{history.study.study_name}: {counts_words(history)}; {len(records)} trials in {out}")
+
+
+def _mirror(history: History, project: str | None) -> None:
+    """Bring W&B, or the offline runs for it, up to the study."""
+    from ema_lab.mirror.push import check_project, push
+    from ema_lab.mirror.trials import FOLDER, trial_runs
+    from ema_lab.mirror.wandb import WandbMirror
+    from ema_lab.tracking import wandb_project
+
+    if importlib.util.find_spec("wandb") is None:
+        raise SpecError("wandb is not installed; pip install 'ema-lab[wandb]'")
+    name, store = check_project(project or wandb_project()), history.store
+    with store.claim(MIRROR_LOCK) as claimed:
+        if not claimed:
+            raise StoreError(f"another export or push from {store.root} is under way; wait for its end")
+        target = WandbMirror(store.root, name, history.sweep.name, FOLDER)
+        done = push(trial_runs(history), target, lambda run, sent: None)
+    counts = Counter(done.values())
+    told = ", ".join(f"{counts[state]} {state}" for state in ("sent", "replaced", "unchanged"))
+    say(f"{history.study.study_name} -> {target.place}: {told}")
+    if hint := target.sync_command if target.offline else target.url:
+        say(f"hint: {hint}")
 
 
 def _text(records: list[dict[str, Any]], suffix: str) -> str:
