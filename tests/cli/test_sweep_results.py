@@ -111,7 +111,7 @@ class TestNothingIsCreated:
             ["dashboard"],
         ],
     )
-    def test_without_a_search(self, command, searched, tree, words):
+    def test_without_a_search(self, command, folder, tree, words):
         Path("sweeps").mkdir()
         Path("sweeps/small.yaml").write_text(HEAD.format(name="small") + PARAMETERS)
         before = tree()
@@ -139,6 +139,16 @@ class TestNothingIsCreated:
         )
         Path("sweeps/small.yaml").write_text(HEAD.format(name="small") + PARAMETERS.replace("1.0", "2.0"))
         assert "there is one of another" in command("sweep", "show", "small").err
+
+
+def test_a_torn_last_line_is_left_as_it_is(command, searched):
+    searched()
+    journal = Path("runs/.sweeps/small.journal")
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')
+    before = journal.read_bytes()
+    answer = command("sweep", "show", "small")
+    assert (answer.code, len(answer.out.splitlines())) == (0, 11)
+    assert journal.read_bytes() == before
 
 
 class TestShow:
@@ -264,7 +274,6 @@ class TestDashboard:
 
     @pytest.mark.slow
     def test_it_shows_the_search_until_it_is_stopped(self, command, searched):
-        pytest.importorskip("optuna_dashboard")
         searched(2)
         program = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -299,7 +308,6 @@ def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
 
 class TestMirror:
     def test_each_trial_is_a_run_and_twice_sends_nothing(self, command, searched, monkeypatch):
-        pytest.importorskip("wandb")
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(2, states=("COMPLETE", "PRUNED"))
         answer = command("sweep", "export", "small", "--to", "wandb", "--project", "p")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CONTOURS = 3  # of the most important parameters, each with each
+FEW = 20  # finished trials, of which the best tenth is one or two
 FRONTS = (2, 3)  # objectives that a picture can show
 
 
@@ -79,10 +80,11 @@ class _OneObjective:
         self._need(2)
         if not self.importances:
             raise NothingToDrawError(f"{len(self.done)} finished trials tell no parameter from another")
+        hint = " With so few trials it is a first hint at most." if len(self.done) < FEW else ""
         drawing = plot.plot_importance(study_as_searched(self.history, self.objective))
         return drawing, (
             f"Importance of each parameter for {self.objective.label} (PED-ANOVA, as shares of one): how far "
-            "the best tenth of the finished trials stands out by it."
+            f"the best tenth of the finished trials stands out by it.{hint}"
         )
 
     def slices(self) -> tuple["Figure", str]:

@@ -20,24 +20,25 @@ def trial_rows(history: History, trials: Sequence[Ended], *, short: bool = False
     Values that are lists or mappings are JSON. `short`: numbers as a table shows them.
     """
     front = {one.number for one in history.best()} if len(history.objectives) > 1 else None
-    return [_row(one, history.objectives, front, short=short) for one in trials]
+    return [_row(one, history, front, short=short) for one in trials]
 
 
-def _row(
-    one: Ended, objectives: Sequence[Objective], front: set[int] | None, *, short: bool
-) -> dict[str, Any]:
+def _row(one: Ended, history: History, front: set[int] | None, *, short: bool) -> dict[str, Any]:
+    objectives = history.objectives
     values = one.values or (None,) * len(objectives)
+    keys = [parameter.key for parameter in history.sweep.parameters]
     return {
         "trial": one.number,
         "status": "warm" if one.warm else one.state,
         **{each.name: value for each, value in zip(objectives, values, strict=True)},
         **({} if front is None else {"pareto": one.number in front}),
-        **{
-            key: value_words(value) if short or not isinstance(value, PLAIN) else value
-            for key, value in one.choice.items()
-        },
+        **{key: _plain(one.choice[key], short) if key in one.choice else None for key in keys},
         "run_ids": " ".join(one.run_ids),
     }
+
+
+def _plain(value: Any, short: bool) -> str | int | float:
+    return value if isinstance(value, PLAIN) and not short else value_words(value)
 
 
 def trial_records(history: History, trials: Sequence[Ended]) -> list[dict[str, Any]]:

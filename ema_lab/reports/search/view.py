@@ -27,12 +27,13 @@ def shown_parameters(history: History) -> dict[str, Shown]:
     names = short_keys([parameter.key for parameter in history.sweep.parameters])
     tried = [one.choice for one in history.trials()]
     return {
-        one.key: _shown(one, names[one.key], [c[one.key] for c in tried if one.key in c])
+        one.key: shown_parameter(one, names[one.key], [c[one.key] for c in tried if one.key in c])
         for one in history.sweep.parameters
     }
 
 
-def _shown(parameter: Parameter, name: str, tried: Sequence[Any]) -> Shown:
+def shown_parameter(parameter: Parameter, name: str, tried: Sequence[Any]) -> Shown:
+    """Return how a parameter is shown; `tried` may lie outside what stands for its ends."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.spec.values is not None:
