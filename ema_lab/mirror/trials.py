@@ -9,7 +9,11 @@ FOLDER = ".mirror/sweeps"  # apart from ablations, which may have the same names
 
 
 def trial_runs(history: History) -> list[MirrorRun]:
-    """Return a run for each trial that is over, in their order; its id is the study's name and its number."""
+    """Return a run for each trial that is over, in their order; its id is the study's name and its number.
+
+    A trial's value, a mean over seeds, goes under `objective/`: the metric's own name is that of the curve,
+    which is of the first seed's run, and W&B's summary would have its last row there.
+    """
     return [_run(one, history) for one in history.trials()]
 
 
@@ -34,7 +38,7 @@ def _run(one: Ended, history: History) -> MirrorRun:
             "message": one.message,
         },
         curve=_curve(one, history),
-        summary={objective.name: value for objective, value in values},
+        summary={f"objective/{objective.name}": value for objective, value in values},
     )
 
 

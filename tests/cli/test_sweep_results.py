@@ -19,6 +19,7 @@ from ema_lab.experiments.search.storage import quiet_optuna
 from ema_lab.experiments.search.strategy import choose_strategy
 from ema_lab.experiments.search.study import RUN_IDS, VALUES, WARM, Search, SweepStudy
 from ema_lab.experiments.search.sweep import load_sweep
+from ema_lab.mirror.trials import trial_runs
 
 HEAD = """\
 name: {name}
@@ -307,6 +308,19 @@ def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
 
 
 class TestMirror:
+    def test_the_value_of_a_trial_and_the_curve_of_its_first_run_have_names_of_their_own(self, searched):
+        made = searched(2, states=("COMPLETE", "PRUNED"))
+        folder = made.store.folder(f"{0:016x}")
+        folder.mkdir()
+        (folder / "curve.csv").write_text("epoch,val_top1\n1,50.0\n2,60.0\n")
+        study = SweepStudy(made)
+        first, second = trial_runs(study)
+        assert first.summary == {"objective/val_top1": study.trials()[0].values[0]}
+        assert [row["val_top1"] for row in first.curve] == [50.0, 60.0]
+        assert (first.group, first.name, first.tags) == ("small", "trial-0", ("warm",))
+        assert first.config.items() >= study.trials()[0].choice.items()
+        assert (second.summary, second.curve, second.tags) == ({}, [], ("pruned",))
+
     def test_each_trial_is_a_run_and_twice_sends_nothing(self, command, searched, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(2, states=("COMPLETE", "PRUNED"))
