@@ -10,7 +10,7 @@ from ema_lab.cli import sweep, sweep_results
 HELP = """Search hyper-parameters as a file in W&B's sweep format says, and see what was found.
 
 `ema-lab sweep X` is `ema-lab sweep run X`: it tries choices of values until the search has its --trials, and
-goes on where it was when it is called again. Then, at any time, also while it runs:
+goes on where it was when it is called again. Look at it at any time, also while it runs. Examples:
 
 \b
   ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)

@@ -89,7 +89,7 @@ def trained(folder: Path) -> Callable[..., list[str]]:
         keep: Callable[[RunSpec], bool] = lambda spec: True,
     ) -> list[str]:
         specs = [spec for spec in load_ablation(name).runs() if keep(spec)]
-        execute(specs, train=train_curved, store=RunStore("runs"))
+        execute(specs, train=train, store=RunStore("runs"))
         return [spec.run_id for spec in specs]
 
     return train_all
