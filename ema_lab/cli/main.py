@@ -16,16 +16,18 @@ from ema_lab.cli import (
     bundle,
     check,
     cost,
+    dashboard,
     definitions,
     execution,
     gallery,
     plan,
+    push,
     report,
     results,
     serve,
     status,
     store,
-    sweep,
+    sweep_group,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -84,7 +86,8 @@ for commands in (
     check,
     plan,
     execution,
-    sweep,
+    sweep_group,
+    dashboard,
     status,
     report,
     results,
@@ -92,6 +95,7 @@ for commands in (
     audit,
     cost,
     gallery,
+    push,
     store,
     serve,
 ):

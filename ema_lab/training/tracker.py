@@ -2,15 +2,14 @@
 
 import importlib.util
 import logging
-import netrc
 import os
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlparse
 
 from ema_lab.errors import SpecError
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
+from ema_lab.tracking import run_config, run_name, run_summary, run_tags, wandb_has_key, wandb_project
 
 TRACKERS = ("wandb",)
 _log = logging.getLogger(__name__)
@@ -42,13 +41,7 @@ def check_tracker(name: str | None) -> None:
 
 def wandb_can_start() -> bool:
     """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
-    if os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    return os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or wandb_has_key()
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
@@ -97,14 +90,14 @@ class WandbTracker:
         import wandb
 
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "ema-lab"),
+            project=wandb_project(),
             id=spec.run_id,
             resume="allow",
-            name=f"{job.variant or spec.model.attention.name}-s{spec.seed}",
+            name=run_name(job.variant or spec.model.attention.name, spec.seed),
             group=job.ablation or None,
             job_type=job.variant or None,
-            tags=[spec.data.name, spec.model.backbone, spec.model.attention.name],
-            config={"run_id": spec.run_id, **spec.resolved()},
+            tags=run_tags(spec),
+            config=run_config(spec),
             dir=job.folder,
             settings=wandb.Settings(console="off", silent=True),
         )
@@ -114,6 +107,6 @@ class WandbTracker:
 
     def finish(self, outcome: RunOutcome | None) -> None:
         if outcome is not None:
-            cost = {key: outcome.cost[key] for key in ("parameters", "macs") if key in outcome.cost}
-            self._run.summary.update({**outcome.metrics, **cost, "chosen_epoch": outcome.chosen_epoch})
+            summary = run_summary(outcome.metrics, outcome.cost, outcome.chosen_epoch)
+            self._run.summary.update(summary)
         self._run.finish(exit_code=0 if outcome is not None else 1)

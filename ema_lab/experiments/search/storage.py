@@ -141,6 +141,22 @@ def _open_journal(path: Path) -> Any:
         raise StoreError(f"the journal {path} cannot be read: {error}") from None
 
 
+def read_journal(path: Path) -> Any:
+    """Open a journal that is there; what only reads it takes no lock and repairs nothing.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        with quiet_optuna():
+            return JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the journal {path} cannot be read: {error}") from None
+
+
 def _cut_torn_line(path: Path, lock: _JournalLock) -> None:
     """Remove a last line that a crash left without its end: what is appended would glue to it."""
     if not path.exists():

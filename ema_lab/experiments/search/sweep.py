@@ -154,6 +154,10 @@ class Sweep:
             size *= len(parameter.grid())
         return size
 
+    def study_name(self, objectives: Sequence[object]) -> str:
+        """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
+        return f"{self.name}-{self.fingerprint(*objectives)}"
+
     def fingerprint(self, *more: object) -> str:
         """Return a hash of what is searched: base, space, seeds, and what else tells two studies apart."""
         tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}

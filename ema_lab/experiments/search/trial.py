@@ -10,8 +10,9 @@ from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.failure import failure_of
+from ema_lab.experiments.search.history import RUN_IDS, Ended
 from ema_lab.experiments.search.storage import heartbeat, quiet_optuna
-from ema_lab.experiments.search.study import RUN_IDS, Asked, Ended, Search, SweepStudy
+from ema_lab.experiments.search.study import Asked, Search, SweepStudy
 from ema_lab.job import RunOutcome, RunStopped
 from ema_lab.specs.run import RunSpec
 
