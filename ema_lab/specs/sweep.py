@@ -258,7 +258,8 @@ class SweepSpec(Spec):
                 raise invalid("sweep", "must be {value: ...}", "parameters", key)
         if not isinstance(base := self.parameters["base"].value, str) or "/" not in base:
             raise invalid("sweep", f"must be ABLATION/VARIANT, got {base!r}", "parameters", "base", "value")
-        self._check_seeds(self.parameters["seeds"].value)
+        if wrong := seeds_problem(self.parameters["seeds"].value):
+            raise invalid("sweep", wrong, "parameters", "seeds", "value")
         if not any(parameter.kind != "constant" for _, _, parameter in self.searched()):
             raise invalid("sweep", "must have one with more than one value", "parameters")
         for _, place, parameter in self.searched():
@@ -266,14 +267,6 @@ class SweepSpec(Spec):
                 rule = f"a grid needs {', '.join(GRID_DISTRIBUTIONS)}; this is {parameter.kind}"
                 raise invalid("sweep", rule, *place)
         return self
-
-    def _check_seeds(self, seeds: object) -> None:
-        place = ("parameters", "seeds", "value")
-        if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) < len(seeds):
-            raise invalid("sweep", f"must be a list of different seeds, got {seeds!r}", *place)
-        for seed in seeds:
-            if type(seed) is not int or not 0 <= seed < 2**63:
-                raise invalid("sweep", f"must be whole numbers from 0, got {seed!r}", *place)
 
     def searched(self) -> Iterator[tuple[str, Place, ParameterSpec]]:
         """Yield each parameter but `base` and `seeds`: its dotted key, its place in the file, itself."""
@@ -293,6 +286,16 @@ class SweepSpec(Spec):
     def goal(self) -> SweepMetric:
         """The metric, by default validation top-1."""
         return self.metric or SweepMetric(name="val_top1", goal="maximize")
+
+
+def seeds_problem(seeds: object) -> str | None:
+    """Return what is wrong with the value of `seeds`, or None."""
+    if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) < len(seeds):
+        return f"must be a list of different seeds, got {seeds!r}"
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            return f"must be whole numbers from 0, got {seed!r}"
+    return None
 
 
 def _in_order(words: tuple[str, ...], command: tuple[str, ...]) -> bool:

@@ -13,15 +13,16 @@ from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
 
 TRACKERS = ("wandb",)
+WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # where its client goes by default, by its version
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Told of each epoch and of the end; `finish(None)` is a run that did not end well."""
+    """Told of each epoch and of what came out; `finish(None)` is what did not end well."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None: ...
 
-    def finish(self, outcome: RunOutcome | None) -> None: ...
+    def finish(self, outcome: Any) -> None: ...
 
 
 def check_tracker(name: str | None) -> None:
@@ -42,13 +43,25 @@ def check_tracker(name: str | None) -> None:
 
 def wandb_can_start() -> bool:
     """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
-    if os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or os.environ.get("WANDB_API_KEY"):
+    return wandb_is_offline() or wandb_has_key()
+
+
+def wandb_is_offline() -> bool:
+    """Whether W&B is told to reach no server."""
+    return os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"}
+
+
+def wandb_has_key() -> bool:
+    """Whether there is a key for W&B's server, or for the one that WANDB_BASE_URL names."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    own = os.environ.get("WANDB_BASE_URL")
+    hosts = (urlparse(own).netloc, urlparse(own).hostname or "") if own else WANDB_HOSTS
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(host) for host in hosts)
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
@@ -65,7 +78,7 @@ class NoTracker:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Ignore the row."""
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         """Ignore the outcome."""
 
 
@@ -79,7 +92,7 @@ class Guarded:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         self._call(lambda: self._inner.log_epoch(row))
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         self._call(lambda: self._inner.finish(outcome))
 
     def _call(self, action: Any) -> None:
