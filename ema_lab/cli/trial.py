@@ -5,13 +5,15 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Store, say
+from ema_lab.errors import StoreError
 from ema_lab.experiments.search.given import GivenTrial, read_trial, try_given
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.specs.run import RunSpec
 
 Parameters = Annotated[
     str,
@@ -87,19 +89,26 @@ def prepare(
 ) -> tuple[Any, str]:
     """Check the model and the data of what is to be trained; return what trains a run, and the device.
 
+    Where all is trained, torch is not loaded: W&B may well ask for the same trial twice.
+
     Raises:
         EmaLabError: If they do not fit, or are not there.
     """
+    if all(store.facts(run_id).done for run_id in trial.run_ids):
+        return _gone, device
     from ema_lab.data.load import load_splits
     from ema_lab.models.build import check_classifier
     from ema_lab.pipeline import Machine, train_run
     from ema_lab.training.trainer import choose_device
 
-    if not all(store.facts(run_id).done for run_id in trial.run_ids):
-        check_classifier(trial.runs[0])
-        load_splits(trial.runs[0].data, data)
+    check_classifier(trial.runs[0])
+    load_splits(trial.runs[0].data, data)
     machine = Machine(data.absolute(), device, None, loader_workers)
     return partial(train_run, machine=machine), str(choose_device(device))
+
+
+def _gone(spec: RunSpec, *_others: Any, **_more: Any) -> NoReturn:
+    raise StoreError(f"the finished run {spec.run_id} was taken away while its trial looked at it")
 
 
 def _end(row: Mapping[str, Any], code: int) -> int:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that under
 }
 DEFAULT_PROJECT = "ema-lab"
 STOP_SECONDS = 30.0
+ANSWER_SECONDS = 20.0
 
 SweepEngine = Annotated[
     str,
@@ -159,6 +162,7 @@ def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
     """
     import wandb
 
+    require_server(wandb.setup().settings.base_url)
     project = project or sweep.spec.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
     try:
         with contextlib.redirect_stdout(sys.stderr):  # it prints the sweep's id and address
@@ -168,6 +172,21 @@ def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
         raise EngineError(f"W&B did not create the sweep: {reason}") from None
     known = (os.environ.get(name) for name in ("WANDB_ENTITY", "WANDB_PROJECT"))  # as the server named them
     return "/".join([*(name for name in known if name), sweep_id])
+
+
+def require_server(url: str) -> None:
+    """Refuse a server that does not answer: W&B's client would ask it again for minutes.
+
+    Raises:
+        EngineError: With its address.
+    """
+    try:
+        urllib.request.urlopen(url, timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says of this page
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise EngineError(f"the W&B server {url} does not answer: {reason}") from None
 
 
 def run_agents(

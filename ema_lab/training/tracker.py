@@ -1,10 +1,12 @@
 """Trackers mirror a run while it trains. A tracker's failure is logged and never fails the run."""
 
+import configparser
 import importlib.util
 import logging
 import netrc
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlparse
 
@@ -55,13 +57,24 @@ def wandb_has_key() -> bool:
     """Whether there is a key for W&B's server, or for the one that WANDB_BASE_URL names."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    own = os.environ.get("WANDB_BASE_URL")
+    own = os.environ.get("WANDB_BASE_URL") or _wandb_login_host()
     hosts = (urlparse(own).netloc, urlparse(own).hostname or "") if own else WANDB_HOSTS
     try:
         known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
     return any(known.authenticators(host) for host in hosts)
+
+
+def _wandb_login_host() -> str | None:
+    """Return the server that `wandb login --host` has noted."""
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(folder / "settings")
+    except configparser.Error:
+        return None
+    return settings.get("default", "base_url", fallback=None)
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:

@@ -21,10 +21,10 @@ class WandbTrial:
     def __init__(self, base: str, run_ids: Sequence[str]) -> None:
         import wandb
 
-        self._run: Any = wandb.init(
+        self._run = wandb.init(
             group=base, job_type="trial", settings=wandb.Settings(console="off", silent=True)
         )
-        self._run.config.update({"run_ids": list(run_ids)})
+        self._run.config["run_ids"] = list(run_ids)
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         self._run.log(dict(row), step=int(row["epoch"]))
