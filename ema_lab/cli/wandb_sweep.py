@@ -2,16 +2,18 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +22,7 @@ from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import EngineError, SpecError
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.registry import unknown_name
+from ema_lab.specs.sweep import VALIDATION_METRICS
 from ema_lab.training.tracker import wandb_has_key, wandb_is_offline
 
 ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
@@ -142,16 +145,26 @@ def agent_environment(
 def search_with_wandb(
     sweep: Sweep, agents: Agents, project: str | None, entity: str | None, *, as_json: bool
 ) -> int:
-    """Create the sweep at W&B, run agents until it has its trials, and return the exit code."""
+    """Create the sweep at W&B, run agents until it has its trials, print those, return the exit code."""
     place = create_sweep(sweep, project, entity)
     environments = agents.environments()
     say(f"{sweep.name}: {len(environments)} agent{'s' * (len(environments) > 1)} of the W&B sweep {place}")
-    codes = run_agents(place, environments, agents.counts(len(environments)))
-    print_rows(
-        [{"sweep": place, "agents": len(codes), "failed_agents": sum(map(bool, codes))}], as_json=as_json
+    with tempfile.TemporaryFile("a+") as printed:  # appended to: agents share it
+        codes = run_agents(place, environments, agents.counts(len(environments)), printed)
+        printed.seek(0)
+        trials = [json.loads(line) for line in printed if line.startswith("{")]
+    print_rows([_row(place, trial) for trial in trials], as_json=as_json)
+    failed = sum(trial["status"] == "failed" for trial in trials)
+    say(
+        f"{sweep.name}: {len(trials)} trials, {failed} failed; "
+        f"for more of them: wandb agent --forward-signals {place}"
     )
-    say(f"{sweep.name}: more trials of this sweep: wandb agent --forward-signals {place}")
-    return 1 if any(codes) else 0
+    return 1 if failed or any(codes) else 0
+
+
+def _row(place: str, trial: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: trial.get(name) for name in VALIDATION_METRICS}
+    return {"sweep": place, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
 
 
 def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
@@ -170,6 +183,8 @@ def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
     except Exception as error:  # the client's errors have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EngineError(f"W&B did not create the sweep: {reason}") from None
+    finally:
+        wandb.teardown()
     known = (os.environ.get(name) for name in ("WANDB_ENTITY", "WANDB_PROJECT"))  # as the server named them
     return "/".join([*(name for name in known if name), sweep_id])
 
@@ -199,7 +214,9 @@ def run_agents(
             limit = [] if count is None else ["--count", str(count)]
             command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
             # A session of its own: Ctrl-C reaches it once, from here, and it hands it on to its trial.
-            agents.append(subprocess.Popen(command, env=dict(environment), start_new_session=True))
+            agents.append(
+                subprocess.Popen(command, env=dict(environment), stdout=out, start_new_session=True)
+            )
         return [agent.wait() for agent in agents]
     finally:
         stop_agents(agents)

@@ -126,6 +126,9 @@ class ParameterSpec(Spec):
         if self.values is not None:
             self._check_values()
         if self.min is not None and self.max is not None:
+            if self.distribution is None and type(self.min) is not type(self.max):
+                rule = "W&B wants two whole numbers or two decimals where no distribution is named"
+                raise invalid("parameter", f"{rule}, got {self.min} to {self.max}", "max")
             self._check_range(self.min, self.max)
         return self
 

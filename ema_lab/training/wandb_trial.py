@@ -27,7 +27,8 @@ class WandbTrial:
         self._run.config["run_ids"] = list(run_ids)
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        self._run.log(dict(row), step=int(row["epoch"]))
+        # Committed now: a row that is left open is written at the end, over the summary's means.
+        self._run.log(dict(row), step=int(row["epoch"]), commit=True)
 
     def finish(self, outcome: Mapping[str, Any] | None) -> None:
         """End the run with the trial's summary; None: it was stopped, and goes on another time."""
