@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -205,9 +205,12 @@ def require_server(url: str) -> None:
 
 
 def run_agents(
-    place: str, environments: Sequence[Mapping[str, str]], counts: Sequence[int | None]
+    place: str, environments: Sequence[Mapping[str, str]], counts: Sequence[int | None], out: IO[str]
 ) -> list[int]:
-    """Run one agent per environment until the server or its count ends it; return their exit codes."""
+    """Run one agent per environment until the server or its count ends it; return their exit codes.
+
+    What their trials print goes to `out`.
+    """
     agents: list[subprocess.Popen[bytes]] = []
     try:
         for environment, count in zip(environments, counts, strict=True):

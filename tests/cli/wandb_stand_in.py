@@ -74,11 +74,6 @@ class WandbStandIn:
     def _serverfeaturesquery(self, _variables: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
-    def _serverinfo(self, _variables: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "serverInfo": {"cliVersionInfo": {"max_cli_version": "9.0.0"}, "latestLocalVersionInfo": None}
-        }
-
     def _upsertsweep(self, variables: dict[str, Any]) -> dict[str, Any]:
         sweep_id = f"sweep{len(self.sweeps):03d}"
         self.sweeps[sweep_id] = variables["config"]
