@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ema_lab.errors import DefinitionError, Problem
+from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.recipe import Finite, NonNegative, Positive, PositiveInt, Seed
@@ -324,13 +324,17 @@ def _leaves(key: str, place: Place, parameter: ParameterSpec) -> Iterator[tuple[
 
 
 def flat_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's parameters, as W&B hands them on, by dotted key."""
+    """Return a trial's parameters, as W&B hands them on, by dotted key.
+
+    Raises:
+        SpecError: If a group and a dotted key both give a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in given.items():
-        if key in GROUPS and isinstance(value, Mapping):
-            flat |= dict(_flattened(key, value))
-        else:
-            flat[key] = value
+        for dotted_key, one in _flattened(key, value) if key in GROUPS else [(key, value)]:
+            if dotted_key in flat:
+                raise SpecError(f"{dotted_key}: is given twice")
+            flat[dotted_key] = one
     return flat
 
 

@@ -132,7 +132,7 @@ def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(lo
     text = (
         HEAD
         + "  recipe:\n    parameters:\n      optimizer:\n        parameters:\n"
-        + "          lr: {min: 0.1, max: 1}\n"
+        + "          lr: {min: 0.1, max: 1.0}\n"
     )
     assert [key for key, _, _ in load(text).searched()] == ["recipe.optimizer.lr"]
     handed = {"recipe": {"optimizer": {"lr": 0.5}}, "model.attention": {"name": "se"}, "base": "a/b"}
