@@ -10,10 +10,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Store, say
-from ema_lab.errors import StoreError
+from ema_lab.errors import EmaLabError, StoreError
 from ema_lab.experiments.search.given import GivenTrial, read_trial, try_given
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.specs.run import RunSpec
+from ema_lab.training.tracker import NoTracker
+from ema_lab.training.wandb_trial import SWEEP_ID, start_trial_tracker
 
 Parameters = Annotated[
     str,
@@ -59,12 +61,14 @@ def trial(
 
     Example: ema-lab trial '{"base": "quickstart/se", "seeds": [0], "data.val_images": 300}'
     """
-    given = read_trial(parameters)
     kept = RunStore(store)
-    train, device = prepare(given, kept, data, device, loader_workers)
-    from ema_lab.training.tracker import NoTracker
-    from ema_lab.training.wandb_trial import SWEEP_ID, start_trial_tracker
-
+    try:
+        given = read_trial(parameters)
+        train, device = prepare(given, kept, data, device, loader_workers)
+    except EmaLabError:
+        if os.environ.get(SWEEP_ID):  # who started the agent counts its trials by what they print
+            _end({"base": None, "run_ids": [], "status": "failed"}, 2)
+        raise
     tracker = start_trial_tracker(given.base, given.run_ids) if wandb else NoTracker()
     row: dict[str, Any] = {"base": given.base, "run_ids": given.run_ids}
     try:

@@ -126,6 +126,11 @@ def test_what_is_no_trial_is_code_2_and_writes_nothing(command, tree):
     assert tree() == before
 
 
+def test_what_is_no_trial_counts_as_one_that_failed_inside_an_agent(command, wandb_run):
+    answer = command("trial", "{")
+    assert (answer.code, json.loads(answer.out)["status"], wandb_run["end"]) == (2, "failed", "never")
+
+
 @pytest.fixture
 def no_account(folder, monkeypatch, tmp_path):
     """Take away whatever account of W&B this machine has; write the sweep `rates`."""
