@@ -216,7 +216,8 @@ def run_agents(
         for environment, count in zip(environments, counts, strict=True):
             limit = [] if count is None else ["--count", str(count)]
             command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
-            # --forward-signals came with 0.24. A session of its own: Ctrl-C reaches it once, from here, and it hands it on to its trial.
+            # A session of its own: Ctrl-C reaches it once, from here, and --forward-signals (wandb 0.24)
+            # hands it on to its trial.
             agents.append(
                 subprocess.Popen(command, env=dict(environment), stdout=out, start_new_session=True)
             )
