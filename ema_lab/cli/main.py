@@ -28,6 +28,7 @@ from ema_lab.cli import (
     status,
     store,
     sweep_group,
+    trial,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -88,6 +89,7 @@ for commands in (
     execution,
     sweep_group,
     dashboard,
+    trial,
     status,
     report,
     results,

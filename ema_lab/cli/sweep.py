@@ -15,6 +15,16 @@ from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Device, Json, Store, print_rows, say
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
+from ema_lab.cli.wandb_sweep import (
+    Agents,
+    SweepEngine,
+    WandbEntity,
+    WandbProject,
+    agent_environment,
+    check_ends,
+    check_engine,
+    search_with_wandb,
+)
 from ema_lab.errors import SpecError
 from ema_lab.experiments.search.history import Ended, History
 from ema_lab.experiments.search.objective import read_objectives
@@ -48,7 +58,9 @@ SearchWorkers = Annotated[
 
 
 def run(
+    context: typer.Context,
     sweep: SweepName,
+    engine: SweepEngine = "optuna",
     trials: Annotated[
         int | None,
         typer.Option("--trials", min=1, help="Trials over all calls; by default the file's run_cap."),
@@ -85,6 +97,8 @@ def run(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Two steps of the first trial on made-up images, kept nowhere.")
     ] = False,
+    project: WandbProject = None,
+    entity: WandbEntity = None,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -95,13 +109,22 @@ def run(
     Every trial is made of ordinary runs: what was trained before costs nothing, and a trial that is pruned
     leaves a pending run with its checkpoint. Call it again to go on: after a kill, or with more --trials.
 
+    With --engine wandb a W&B server chooses: this creates a sweep there and runs its agents, whose trials
+    end up in the same store.
+
     Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
     --objective macs:min
     """
+    check_engine(engine, context, sweep)
     loaded = load_sweep(sweep)
     how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)
     if smoke:
         return _smoke(loaded, how)
+    if engine == "wandb":
+        check_ends(loaded, trials)
+        told = agent_environment(store, data, device, loader_workers, max_attempts)
+        agents = Agents(workers, trials, prepare(loaded, how)[1], told)
+        return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
     objectives = read_objectives(loaded.spec, objective or ())
     strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
     seconds = read_duration("--timeout", timeout)

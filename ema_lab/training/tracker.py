@@ -2,25 +2,32 @@
 
 import importlib.util
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ema_lab.errors import SpecError
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
-from ema_lab.tracking import run_config, run_name, run_summary, run_tags, wandb_has_key, wandb_project
+from ema_lab.tracking import (
+    run_config,
+    run_name,
+    run_summary,
+    run_tags,
+    wandb_has_key,
+    wandb_is_offline,
+    wandb_project,
+)
 
 TRACKERS = ("wandb",)
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Told of each epoch and of the end; `finish(None)` is a run that did not end well."""
+    """Told of each epoch and of what came out; `finish(None)` is what did not end well."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None: ...
 
-    def finish(self, outcome: RunOutcome | None) -> None: ...
+    def finish(self, outcome: Any) -> None: ...
 
 
 def check_tracker(name: str | None) -> None:
@@ -41,7 +48,7 @@ def check_tracker(name: str | None) -> None:
 
 def wandb_can_start() -> bool:
     """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
-    return os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or wandb_has_key()
+    return wandb_is_offline() or wandb_has_key()
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
@@ -58,7 +65,7 @@ class NoTracker:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Ignore the row."""
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         """Ignore the outcome."""
 
 
@@ -72,7 +79,7 @@ class Guarded:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         self._call(lambda: self._inner.log_epoch(row))
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         self._call(lambda: self._inner.finish(outcome))
 
     def _call(self, action: Any) -> None:
@@ -103,7 +110,7 @@ class WandbTracker:
         )
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        self._run.log(dict(row), step=int(row["epoch"]))
+        self._run.log(dict(row), step=int(row["epoch"]), commit=True)
 
     def finish(self, outcome: RunOutcome | None) -> None:
         if outcome is not None:
