@@ -215,6 +215,7 @@ def _smoke(ablation: Ablation) -> Ablation:
 
 
 def run_ablation(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
+    """Train what is not done, say how that went, and return the exit code."""
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)

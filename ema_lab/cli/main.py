@@ -26,6 +26,7 @@ from ema_lab.cli import (
     status,
     store,
     sweep,
+    tune,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -85,6 +86,7 @@ for commands in (
     plan,
     execution,
     sweep,
+    tune,
     status,
     report,
     results,
