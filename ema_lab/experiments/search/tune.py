@@ -87,7 +87,8 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
         try:
             found[row] = space.on(cells[0])
         except DefinitionError as error:
-            problems += [replace(one, message=f"for the row {row}: {one.message}") for one in error.problems]
+            first = error.problems[0]  # the others are mostly the same with other values
+            problems.append(replace(first, message=f"for the row {row}: {first.message}"))
     if problems:
         raise DefinitionError(problems)
     return found
