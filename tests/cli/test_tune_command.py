@@ -34,8 +34,7 @@ def trained(tmp_path, monkeypatch):
     train_run.failing = set()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
-    specs_and_fake = specs, train_run
-    return specs_and_fake
+    return specs, train_run
 
 
 def test_rows_are_searched_alike_and_compared_on_fresh_seeds(trained, tmp_path, capsys):

@@ -100,7 +100,7 @@ class TestSpace:
         space, _ = space_for_all(write(LR))
         text = (tmp_path / "base.yaml").read_text() + "  few: {data.train_images: 1400}\n"
         (tmp_path / "base.yaml").write_text(text)
-        with pytest.raises(DefinitionError, match="for the row few: .*train"):
+        with pytest.raises(DefinitionError, match=r"for the row few: .*train"):
             row_sweeps(load_ablation(tmp_path / "base.yaml"), space)
 
     def test_an_axis_that_crosses_the_rows_is_refused(self, write, tmp_path):
