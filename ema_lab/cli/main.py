@@ -29,6 +29,7 @@ from ema_lab.cli import (
     store,
     sweep_group,
     trial,
+    tune,
 )
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
 from ema_lab.registry import unknown_name
@@ -90,6 +91,7 @@ for commands in (
     sweep_group,
     dashboard,
     trial,
+    tune,
     status,
     report,
     results,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ema_lab.experiments.search.history import History
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.storage import quiet_optuna
-from ema_lab.reports.figures.build import Drawn, NothingToDrawError
+from ema_lab.reports.figures.build import Drawn
+from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.search import plot
 from ema_lab.reports.search.trials import counts_words, seeds_words
 from ema_lab.reports.search.view import study_as_searched, study_of_values
