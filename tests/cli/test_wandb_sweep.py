@@ -17,7 +17,7 @@ from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.search.given import read_trial
 from ema_lab.experiments.store import RunStore
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system  # minutes: real agents, against a stand-in for their server
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 ABLATION = """\
 name: small
