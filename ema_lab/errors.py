@@ -38,6 +38,10 @@ class EngineError(EmaLabError):
     """An engine cannot start here, or its cluster does not answer."""
 
 
+class MirrorError(EmaLabError):
+    """A mirror cannot be reached, or does not hold what was sent."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with one place of a file."""

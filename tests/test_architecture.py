@@ -23,6 +23,7 @@ ALLOWED = {  # the whole architecture in one table; modules at the root may impo
     "contract": {"attention", "models", "data", "cost", "specs"},
     "experiments": {"specs"},
     "reports": {"experiments", "specs"},
+    "mirror": {"experiments", "specs"},
     "cli": {
         "specs",
         "attention",
@@ -33,6 +34,7 @@ ALLOWED = {  # the whole architecture in one table; modules at the root may impo
         "contract",
         "experiments",
         "gallery",
+        "mirror",
         "reports",
     },
 }

@@ -183,12 +183,12 @@ def run(
         if refresh:
             raise SpecError("--refresh changes nothing with --smoke, whose store is new and temporary")
         with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
-            return _run(_smoke(chosen), RunStore(folder), how, as_json=as_json)
+            return run_ablation(_smoke(chosen), RunStore(folder), how, as_json=as_json)
     runs = RunStore(store)
     if until is not None:
-        one_round = partial(_run, store=runs, how=how, as_json=False)
+        one_round = partial(run_ablation, store=runs, how=how, as_json=False)
         return run_until_decided(chosen, runs, until, one_round, as_json=as_json)
-    return _run(chosen, runs, how, as_json=as_json)
+    return run_ablation(chosen, runs, how, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,8 @@ def _smoke(ablation: Ablation) -> Ablation:
     return replace(ablation, cells=tuple(replace(cell, spec=smoke_spec(cell.spec)) for cell in first))
 
 
-def _run(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
+def run_ablation(ablation: Ablation, store: RunStore, how: Execution, *, as_json: bool) -> int:
+    """Train what is not done, say how that went, and return the exit code."""
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)

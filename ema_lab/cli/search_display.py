@@ -1,6 +1,5 @@
 """What is seen of a running search: a line for each trial that ends, and where it stands."""
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ema_lab.cli.progress import finished_epochs
+from ema_lab.experiments.search.history import Ended
 from ema_lab.experiments.search.objective import Objective
-from ema_lab.experiments.search.study import Ended, SweepStudy
+from ema_lab.experiments.search.study import SweepStudy
+from ema_lab.reports.search.naming import value_words
 
 SECONDS = 2.0
 
@@ -83,10 +84,3 @@ def ended_line(ended: Ended, objectives: Sequence[Objective], *, best: bool) -> 
 def choice_words(choice: Mapping[str, Any]) -> str:
     """Return a choice of values in one line, numbers short."""
     return ", ".join(f"{key}={value_words(value)}" for key, value in choice.items())
-
-
-def value_words(value: Any) -> str:
-    """Return a value as a table shows it; the record has all its digits."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -1,4 +1,4 @@
-"""The command that searches: sweep."""
+"""The command that searches: sweep, which is sweep run."""
 
 import tempfile
 import time
@@ -13,15 +13,27 @@ import typer
 from ema_lab.cli.duration import read_duration
 from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Device, Json, Store, print_rows, say
-from ema_lab.cli.search_display import SearchDisplay, value_words
+from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
+from ema_lab.cli.wandb_sweep import (
+    Agents,
+    SweepEngine,
+    WandbEntity,
+    WandbProject,
+    agent_environment,
+    check_ends,
+    check_engine,
+    search_with_wandb,
+)
 from ema_lab.errors import SpecError
-from ema_lab.experiments.search.objective import Objective, read_objectives
+from ema_lab.experiments.search.history import Ended, History
+from ema_lab.experiments.search.objective import read_objectives
 from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Ended, Search, SweepStudy
+from ema_lab.experiments.search.study import Search, SweepStudy
 from ema_lab.experiments.search.sweep import Sweep, load_sweep
 from ema_lab.experiments.search.trial import Trier
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.reports.search.trials import counts_words, seeds_words, trial_records, trial_rows
 
 BEST_SHOWN = 10
 
@@ -45,13 +57,10 @@ SearchWorkers = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command()(sweep)
-
-
-def sweep(
+def run(
+    context: typer.Context,
     sweep: SweepName,
+    engine: SweepEngine = "optuna",
     trials: Annotated[
         int | None,
         typer.Option("--trials", min=1, help="Trials over all calls; by default the file's run_cap."),
@@ -88,6 +97,8 @@ def sweep(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Two steps of the first trial on made-up images, kept nowhere.")
     ] = False,
+    project: WandbProject = None,
+    entity: WandbEntity = None,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -98,20 +109,30 @@ def sweep(
     Every trial is made of ordinary runs: what was trained before costs nothing, and a trial that is pruned
     leaves a pending run with its checkpoint. Call it again to go on: after a kill, or with more --trials.
 
+    With --engine wandb a W&B server chooses: this creates a sweep there and runs its agents, whose trials
+    end up in the same store.
+
     Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
     --objective macs:min
     """
+    check_engine(engine, context, sweep)
     loaded = load_sweep(sweep)
     how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)
     if smoke:
         return _smoke(loaded, how)
+    if engine == "wandb":
+        check_ends(loaded, trials)
+        told = agent_environment(store, data, device, loader_workers, max_attempts)
+        agents = Agents(workers, trials, prepare(loaded, how)[1], told)
+        return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
     objectives = read_objectives(loaded.spec, objective or ())
     strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
     seconds = read_duration("--timeout", timeout)
     search = Search(loaded, objectives, strategy, store, storage)
     limit = trials_in_all(search, trials, seconds)
     study = run_one_search(search, how, limit, seconds, warm_start=warm_start)
-    print_rows(trial_rows(study, best=not as_json), as_json=as_json)
+    shown = trial_records(study, study.trials()) if as_json else shown_rows(study, best_first(study))
+    print_rows(shown, as_json=as_json)
     _say_result(study, search)
     return 1 if study.counts().failed else 0
 
@@ -248,47 +269,19 @@ def _smoke(sweep: Sweep, how: SearchExecution) -> int:
     return 1 if progress.failed else 0
 
 
-def trial_rows(study: SweepStudy, *, best: bool) -> list[dict[str, Any]]:
-    """Return the study's trials as flat objects: all, or the best first and not too many."""
-    objectives = study.search.objectives
-    trials: Sequence[Ended] = study.trials()
-    if best:
-        trials = best_first(study)[:BEST_SHOWN]
-    return [_row(one, objectives, short=best) for one in trials]
+def shown_rows(study: History, trials: Sequence[Ended], most: int = BEST_SHOWN) -> list[dict[str, Any]]:
+    """Return trials as a table on the terminal has them, not too many."""
+    return trial_rows(study, trials[:most], short=True)
 
 
-def best_first(study: SweepStudy) -> list[Ended]:
+def best_first(study: History) -> list[Ended]:
     """Return the finished trials, the best first; with several objectives, the Pareto front."""
-    if len(study.search.objectives) > 1:
-        return study.best()
-    sign = study.search.objectives[0].sign
-    done = [one for one in study.trials() if one.values is not None]
-    return sorted(done, key=lambda one: -sign * (one.values or (0.0,))[0])
-
-
-def _row(one: Ended, objectives: Sequence[Objective], *, short: bool) -> dict[str, Any]:
-    values = one.values or (None,) * len(objectives)
-    plain = {
-        key: value_words(value) if short or not isinstance(value, str | int | float) else value
-        for key, value in one.choice.items()
-    }
-    return {
-        "trial": one.number,
-        "status": "warm" if one.warm else one.state,
-        **{each.name: value for each, value in zip(objectives, values, strict=True)},
-        **plain,
-        "run_ids": " ".join(one.run_ids),
-        **({} if short else {"message": one.message}),
-    }
+    several = len(study.objectives) > 1
+    return study.best() if several else [one for one in study.ranked() if one.values is not None]
 
 
 def _say_result(study: SweepStudy, search: Search) -> None:
-    counts = study.counts()
-    words = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
-    warm = f", {counts.warm} learned from the store" if counts.warm else ""
-    seeds = len(search.sweep.seeds)
-    mean = f"mean over seeds {', '.join(map(str, search.sweep.seeds))}" if seeds > 1 else "one seed"
-    say(f"{search.sweep.name}: {words}{warm} (store {search.root}; {mean}, validation split)")
+    say(f"{search.sweep.name}: {counts_words(study)} (store {search.root}; {seeds_words(study)})")
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ema_lab.errors import DefinitionError, Problem
+from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.recipe import Finite, NonNegative, Positive, PositiveInt, Seed
@@ -126,6 +126,9 @@ class ParameterSpec(Spec):
         if self.values is not None:
             self._check_values()
         if self.min is not None and self.max is not None:
+            if self.distribution is None and type(self.min) is not type(self.max):
+                rule = "W&B wants two whole numbers or two decimals where no distribution is named"
+                raise invalid("parameter", f"{rule}, got {self.min} to {self.max}", "max")
             self._check_range(self.min, self.max)
         return self
 
@@ -258,7 +261,8 @@ class SweepSpec(Spec):
                 raise invalid("sweep", "must be {value: ...}", "parameters", key)
         if not isinstance(base := self.parameters["base"].value, str) or "/" not in base:
             raise invalid("sweep", f"must be ABLATION/VARIANT, got {base!r}", "parameters", "base", "value")
-        self._check_seeds(self.parameters["seeds"].value)
+        if wrong := seeds_problem(self.parameters["seeds"].value):
+            raise invalid("sweep", wrong, "parameters", "seeds", "value")
         if not any(parameter.kind != "constant" for _, _, parameter in self.searched()):
             raise invalid("sweep", "must have one with more than one value", "parameters")
         for _, place, parameter in self.searched():
@@ -266,14 +270,6 @@ class SweepSpec(Spec):
                 rule = f"a grid needs {', '.join(GRID_DISTRIBUTIONS)}; this is {parameter.kind}"
                 raise invalid("sweep", rule, *place)
         return self
-
-    def _check_seeds(self, seeds: object) -> None:
-        place = ("parameters", "seeds", "value")
-        if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) < len(seeds):
-            raise invalid("sweep", f"must be a list of different seeds, got {seeds!r}", *place)
-        for seed in seeds:
-            if type(seed) is not int or not 0 <= seed < 2**63:
-                raise invalid("sweep", f"must be whole numbers from 0, got {seed!r}", *place)
 
     def searched(self) -> Iterator[tuple[str, Place, ParameterSpec]]:
         """Yield each parameter but `base` and `seeds`: its dotted key, its place in the file, itself."""
@@ -293,6 +289,16 @@ class SweepSpec(Spec):
     def goal(self) -> SweepMetric:
         """The metric, by default validation top-1."""
         return self.metric or SweepMetric(name="val_top1", goal="maximize")
+
+
+def seeds_problem(seeds: object) -> str | None:
+    """Return what is wrong with the value of `seeds`, or None."""
+    if not isinstance(seeds, list) or not seeds or len(set(map(repr, seeds))) < len(seeds):
+        return f"must be a list of different seeds, got {seeds!r}"
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            return f"must be whole numbers from 0, got {seed!r}"
+    return None
 
 
 def _in_order(words: tuple[str, ...], command: tuple[str, ...]) -> bool:
@@ -318,13 +324,17 @@ def _leaves(key: str, place: Place, parameter: ParameterSpec) -> Iterator[tuple[
 
 
 def flat_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a trial's parameters, as W&B hands them on, by dotted key."""
+    """Return a trial's parameters, as W&B hands them on, by dotted key.
+
+    Raises:
+        SpecError: If a group and a dotted key both give a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in given.items():
-        if key in GROUPS and isinstance(value, Mapping):
-            flat |= dict(_flattened(key, value))
-        else:
-            flat[key] = value
+        for dotted_key, one in _flattened(key, value) if key in GROUPS else [(key, value)]:
+            if dotted_key in flat:
+                raise SpecError(f"{dotted_key}: is given twice")
+            flat[dotted_key] = one
     return flat
 
 

@@ -2,26 +2,32 @@
 
 import importlib.util
 import logging
-import netrc
-import os
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlparse
 
 from ema_lab.errors import SpecError
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
+from ema_lab.tracking import (
+    run_config,
+    run_name,
+    run_summary,
+    run_tags,
+    wandb_has_key,
+    wandb_is_offline,
+    wandb_project,
+)
 
 TRACKERS = ("wandb",)
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Told of each epoch and of the end; `finish(None)` is a run that did not end well."""
+    """Told of each epoch and of what came out; `finish(None)` is what did not end well."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None: ...
 
-    def finish(self, outcome: RunOutcome | None) -> None: ...
+    def finish(self, outcome: Any) -> None: ...
 
 
 def check_tracker(name: str | None) -> None:
@@ -42,13 +48,7 @@ def check_tracker(name: str | None) -> None:
 
 def wandb_can_start() -> bool:
     """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
-    if os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"} or os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    return wandb_is_offline() or wandb_has_key()
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
@@ -65,7 +65,7 @@ class NoTracker:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Ignore the row."""
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         """Ignore the outcome."""
 
 
@@ -79,7 +79,7 @@ class Guarded:
     def log_epoch(self, row: Mapping[str, float]) -> None:
         self._call(lambda: self._inner.log_epoch(row))
 
-    def finish(self, outcome: RunOutcome | None) -> None:
+    def finish(self, outcome: Any) -> None:
         self._call(lambda: self._inner.finish(outcome))
 
     def _call(self, action: Any) -> None:
@@ -97,23 +97,23 @@ class WandbTracker:
         import wandb
 
         self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "ema-lab"),
+            project=wandb_project(),
             id=spec.run_id,
             resume="allow",
-            name=f"{job.variant or spec.model.attention.name}-s{spec.seed}",
+            name=run_name(job.variant or spec.model.attention.name, spec.seed),
             group=job.ablation or None,
             job_type=job.variant or None,
-            tags=[spec.data.name, spec.model.backbone, spec.model.attention.name],
-            config={"run_id": spec.run_id, **spec.resolved()},
+            tags=run_tags(spec),
+            config=run_config(spec),
             dir=job.folder,
             settings=wandb.Settings(console="off", silent=True),
         )
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        self._run.log(dict(row), step=int(row["epoch"]))
+        self._run.log(dict(row), step=int(row["epoch"]), commit=True)
 
     def finish(self, outcome: RunOutcome | None) -> None:
         if outcome is not None:
-            cost = {key: outcome.cost[key] for key in ("parameters", "macs") if key in outcome.cost}
-            self._run.summary.update({**outcome.metrics, **cost, "chosen_epoch": outcome.chosen_epoch})
+            summary = run_summary(outcome.metrics, outcome.cost, outcome.chosen_epoch)
+            self._run.summary.update(summary)
         self._run.finish(exit_code=0 if outcome is not None else 1)

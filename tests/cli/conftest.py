@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from curved import STUDY, train_curved
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.cli.main import run
@@ -112,3 +113,23 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         return seen
 
     return replace
+
+
+@pytest.fixture
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Hide whatever account at W&B this machine may have; end W&B's service, which keeps failed runs."""
+    for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
+@pytest.fixture
+def study(folder: Path, no_account: None, trained: Callable[..., list[str]]) -> list[str]:
+    """The finished runs of an ablation of two rows and two seeds, with curves."""
+    Path("ablations/study.yaml").write_text(STUDY)
+    return trained("study", train=train_curved)

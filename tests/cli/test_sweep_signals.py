@@ -14,7 +14,7 @@ from ema_lab.experiments.search.strategy import choose_strategy
 from ema_lab.experiments.search.study import Search, SweepStudy
 from ema_lab.experiments.search.sweep import load_sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.system  # minutes: real searches, stopped and killed
 PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
 ABLATION = """\
 name: base

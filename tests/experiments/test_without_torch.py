@@ -16,10 +16,10 @@ PROGRAMS = {
         assert len(source.source_hashes(ablation.runs()[0])) == 4
         assert smoke.smoke_spec(ablation.runs()[0]).run_id
     """,
-    "every module of specs, experiments and reports": """
+    "every module of specs, experiments, mirror and reports": """
         import importlib, pathlib, ema_lab
         root = pathlib.Path(ema_lab.__file__).parent
-        for layer in ("specs", "experiments", "reports"):
+        for layer in ("specs", "experiments", "mirror", "reports"):
             for file in sorted((root / layer).rglob("*.py")):
                 importlib.import_module(".".join(file.with_suffix("").relative_to(root.parent).parts))
     """,

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from ema_lab.attention.se import SE, bottleneck_gate
+from ema_lab.data.module import ImageData
 from ema_lab.errors import SpecError
+from ema_lab.experiments.execution import execute
+from ema_lab.experiments.store import RunStore
 from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
+from ema_lab.pipeline import train_run
 
 
 @pytest.fixture
@@ -64,3 +68,23 @@ def test_grad_cam_has_the_size_of_the_images_and_its_range(model):
 def test_an_unknown_layer_is_answered_with_those_there_are(model):
     with pytest.raises(SpecError, match=r"--target-layer: .*stage9"):
         grad_cam(model, torch.randn(1, 1, 16, 16), torch.tensor([0]), "stage9")
+
+
+@pytest.mark.slow
+def test_grad_cam_of_a_trained_model_depends_on_the_class_and_on_the_variant(make_spec, tmp_path):
+    recipe = {"epochs": 1, "batch_size": 64, "augment": {}}
+    specs = [make_spec(name, data={"name": "digits"}, recipe=recipe) for name in ("none", "se")]
+    store = RunStore(tmp_path / "runs")
+    execute(specs, train=train_run, store=store)
+    data = ImageData(specs[0], tmp_path)
+    pixels, labels = data.splits.test.whole(torch.arange(4)), data.splits.test.labels[:4]
+    maps = []
+    for spec in specs:
+        model, images = store.load_model(spec.run_id), data.normalised(pixels)
+        cam = grad_cam(model, images, labels, "layer3.2")
+        assert cam.shape == (4, *pixels.shape[2:])
+        assert cam.min() >= 0
+        assert cam.max() == pytest.approx(1, abs=1e-3)
+        assert abs(cam - grad_cam(model, images, (labels + 1) % 10, "layer3.2")).max() > 0.1
+        maps.append(cam)
+    assert abs(maps[0] - maps[1]).max() > 0.1

@@ -42,10 +42,15 @@ def fill(folder: Path, name: str, text: str, score: Score) -> RunStore:
     return store
 
 
-def report(folder: Path, store: RunStore, **keys: Any) -> Report:
-    """Build a report whose ablations lie in `folder`."""
+def report_spec(folder: Path, **keys: Any) -> ReportSpec:
+    """Return a report whose ablations lie in `folder`."""
     if "ablation" in keys:
         keys["ablation"] = str(folder / f"{keys['ablation']}.yaml")
     if "ablations" in keys:
         keys["ablations"] = {name: str(folder / f"{one}.yaml") for name, one in keys["ablations"].items()}
-    return build_report(ReportSpec.model_validate({"name": "r", **keys}), store)
+    return ReportSpec.model_validate({"name": "r", **keys})
+
+
+def report(folder: Path, store: RunStore, **keys: Any) -> Report:
+    """Build a report whose ablations lie in `folder`."""
+    return build_report(report_spec(folder, **keys), store)

@@ -47,7 +47,7 @@ def test_a_whole_file_is_read(load):
         ({"values": [1, "a", None, [1], {"x": 1}]}, "categorical"),
         ({"values": [1, 2], "probabilities": [0.25, 0.75]}, "categorical_w_probabilities"),
         ({"min": 1, "max": 3}, "int_uniform"),
-        ({"min": 1, "max": 3.5}, "uniform"),
+        ({"min": 1.0, "max": 3.5}, "uniform"),
         ({"distribution": "q_beta", "q": 0.1}, "q_beta"),
     ],
 )
@@ -72,6 +72,7 @@ def test_every_distribution_can_be_named(name):
         ("  model.stem: {values: [no, cifar]}", 8, "in quotes"),
         ("  recipe.optimizer.lr: {min: 0.1, max: 0.01}", 8, "must be above min"),
         ("  recipe.optimizer.lr: {min: 0.1}", 8, "needs max"),
+        ("  recipe.optimizer.lr: {min: 0, max: 0.5}", 8, "two whole numbers or two decimals"),
         ("  recipe.optimizer.lr: {distribution: normal, min: 1}", 8, "means nothing to normal"),
         ("  recipe.optimizer.lr: {distribution: gauss}", 8, "gauss"),
         ("  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0, max: 1}", 8, "above 0"),
@@ -131,7 +132,7 @@ def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(lo
     text = (
         HEAD
         + "  recipe:\n    parameters:\n      optimizer:\n        parameters:\n"
-        + "          lr: {min: 0.1, max: 1}\n"
+        + "          lr: {min: 0.1, max: 1.0}\n"
     )
     assert [key for key, _, _ in load(text).searched()] == ["recipe.optimizer.lr"]
     handed = {"recipe": {"optimizer": {"lr": 0.5}}, "model.attention": {"name": "se"}, "base": "a/b"}

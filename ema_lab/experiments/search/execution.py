@@ -13,7 +13,8 @@ from ema_lab.experiments.engines.local import worker_pool
 from ema_lab.experiments.file_system import require_shared_locks
 from ema_lab.experiments.killed import end_interrupted
 from ema_lab.experiments.record import Attempt
-from ema_lab.experiments.search.study import Ended, SweepStudy
+from ema_lab.experiments.search.history import Ended
+from ema_lab.experiments.search.study import SweepStudy
 from ema_lab.experiments.search.trial import Trier
 
 TICK_SECONDS = 0.5

@@ -38,9 +38,15 @@ class Objective:
     def label(self) -> str:
         """What an axis or a column is called, with its unit."""
         if not self.is_metric:
-            return COSTS[self.name].label
+            cost = COSTS[self.name]
+            return f"{cost.label} ({cost.unit})" if cost.unit else cost.label
         metric = METRICS[self.name.removeprefix(VALIDATION)]
         return f"Validation {metric.label.lower()} ({metric.unit})"
+
+    @property
+    def scale(self) -> float:
+        """What a recorded number is divided by for `label`'s unit."""
+        return 1.0 if self.is_metric else COSTS[self.name].scale
 
     def of_run(self, store: RunStore, run_id: str) -> float:
         """Return its value for a finished run: at the epoch whose weights the run reports.

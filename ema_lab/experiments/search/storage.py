@@ -228,6 +228,22 @@ def _open_journal(path: Path) -> Any:
         raise StoreError(f"the journal {path} cannot be read ({words}); {advice}") from None
 
 
+def read_journal(path: Path) -> Any:
+    """Open a journal that is there; what only reads it takes no lock and repairs nothing.
+
+    Raises:
+        StoreError: If it cannot be read.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        with quiet_optuna():
+            return JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the journal {path} cannot be read: {error}") from None
+
+
 @contextmanager
 def heartbeat(storage: Any, trial_id: int) -> Iterator[None]:
     """Tell a database every few seconds that a trial lives; other storages go by the trial's lock alone."""

@@ -5,7 +5,7 @@ next. Asking goes one at a time: a grid is handed out exactly once, and the numb
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,16 @@ from filelock import FileLock
 
 from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.curve import read_curve
+from ema_lab.experiments.search.history import (
+    CELL,
+    MESSAGE,
+    RUN_IDS,
+    VALUES,
+    WARM,
+    Ended,
+    History,
+    replaced_numbers,
+)
 from ema_lab.experiments.search.lease import STORE, Leases
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.storage import GRACE_SECONDS, folder_of, open_storage, quiet_optuna
@@ -23,7 +33,6 @@ from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.run import RunSpec
 
-VALUES, RUN_IDS, WARM, CELL, MESSAGE = "values", "run_ids", "warm", "cell", "message"
 FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
 
 
@@ -43,42 +52,11 @@ class Search:
 
     @property
     def study_name(self) -> str:
-        """The sweep's name and a hash of base, space, seeds and objectives: another space, another study."""
-        return f"{self.sweep.name}-{self.sweep.fingerprint(*self.objectives)}"
+        return self.sweep.study_name(self.objectives)
 
     @property
     def store(self) -> RunStore:
         return RunStore(self.root)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A trial that is over. `values`: one per objective, where it was trained to its end."""
-
-    number: int
-    state: str
-    choice: Mapping[str, Any]
-    values: tuple[float, ...] | None = None
-    run_ids: tuple[str, ...] = ()
-    warm: bool = False
-    message: str = ""
-
-
-@dataclass
-class Counts:
-    """How many of a study's own trials stand where."""
-
-    done: int = 0
-    pruned: int = 0
-    failed: int = 0
-    running: int = 0
-    waiting: int = 0
-    warm: int = 0
-
-    @property
-    def own(self) -> int:
-        """Trials that count towards `--trials`: all but those that the store gave."""
-        return self.done + self.pruned + self.failed + self.running + self.waiting
 
 
 @dataclass
@@ -97,7 +75,7 @@ class Asked:
         self.lock.release()
 
 
-class SweepStudy:
+class SweepStudy(History):
     """The study of a search, made with its first use.
 
     Raises:
@@ -108,20 +86,20 @@ class SweepStudy:
         import optuna
 
         self.search = search
-        self.sweep = search.sweep
-        self.store = search.store
-        self.storage = open_storage(search.storage, self.store, self.sweep.name, search.grace_seconds)
-        self._leases = Leases(folder_of(self.store) / search.study_name, self.storage)
+        self.storage = open_storage(search.storage, search.store, search.sweep.name, search.grace_seconds)
+        self._leases = Leases(folder_of(search.store) / search.study_name, self.storage)
         with self._leases.alone():
-            self.study = optuna.create_study(
+            study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
-                pruner=search.strategy.optuna_pruner(self.sweep.base.spec.recipe.epochs),
+                pruner=search.strategy.optuna_pruner(search.sweep.base.spec.recipe.epochs),
                 directions=[one.direction for one in search.objectives],  # type: ignore[misc]
                 load_if_exists=True,
             )
+            if study.metric_names is None:
+                study.set_metric_names([one.name for one in search.objectives])
+        super().__init__(search.sweep, search.objectives, search.store, study)
         self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
-
         self._check_store()
 
     def _check_store(self) -> None:
@@ -180,7 +158,7 @@ class SweepStudy:
                 with suppress(UpdateFinishedTrialError):  # it has ended just now, and then freed its lock
                     self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
         trials = self.study.get_trials(deepcopy=False)
-        replaced = _replaced(trials)
+        replaced = replaced_numbers(trials)
         again = RetryHeartbeatStaleTrialCallback()
         for trial in trials:
             died = trial.state is TrialState.FAIL and not trial.user_attrs.get(FAILED)
@@ -254,50 +232,6 @@ class SweepStudy:
             values = list(ended.values) if ended.values is not None else None
             self.study.tell(asked.trial, values, state)
 
-    def trials(self) -> list[Ended]:
-        """Return the trials that are over, in their order; those tried again stand once."""
-        states = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
-        trials = self.study.get_trials(deepcopy=False)
-        replaced = _replaced(trials)
-        return [
-            Ended(
-                trial.number,
-                states[trial.state.name],
-                trial.user_attrs.get(VALUES, {}),
-                tuple(trial.values) if trial.state.name == "COMPLETE" else None,
-                tuple(trial.user_attrs.get(RUN_IDS, ())),
-                bool(trial.user_attrs.get(WARM)),
-                trial.user_attrs.get(MESSAGE, ""),
-            )
-            for trial in trials
-            if trial.state.name in states and trial.number not in replaced
-        ]
-
-    def counts(self) -> Counts:
-        """Return how many trials stand where."""
-        counts = Counts()
-        trials = self.study.get_trials(deepcopy=False)
-        replaced = _replaced(trials)
-        names = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-        for trial in trials:
-            if trial.number in replaced:
-                continue
-            name = "warm" if trial.user_attrs.get(WARM) else names.get(trial.state.name, "waiting")
-            setattr(counts, name, getattr(counts, name) + 1)
-        return counts
-
-    def running_run_ids(self) -> list[str]:
-        """Return the runs of the trials that no process has ended yet."""
-        trials = self.study.get_trials(deepcopy=False)
-        found = (t.user_attrs.get(RUN_IDS, ()) for t in trials if t.state.name == "RUNNING")
-        return [run_id for run_ids in found for run_id in run_ids]
-
-    def best(self) -> list[Ended]:
-        """Return the finished trials that no other beats: one objective's best, or the Pareto front."""
-        done = [trial for trial in self.trials() if trial.values is not None]
-        signs = [one.sign for one in self.search.objectives]
-        return [one for one in done if not any(_beats(other, one, signs) for other in done)]
-
     def target_is_reached(self) -> bool:
         """Whether a trial has reached the file's `metric.target`."""
         target = self.sweep.spec.goal.target
@@ -306,19 +240,6 @@ class SweepStudy:
             return False
         done = (one.values[0] for one in self.trials() if one.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)
-
-
-def _replaced(trials: Sequence[Any]) -> set[int]:
-    """Return the numbers of trials that died and were tried again under another number."""
-    return {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
-
-
-def _beats(one: Ended, other: Ended, signs: Sequence[int]) -> bool:
-    """Whether a trial is better in one objective and worse in none; of equal ones the first stands."""
-    assert one.values is not None
-    assert other.values is not None
-    gains = [sign * (a - b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
-    return min(gains) >= 0 and (max(gains) > 0 or one.number < other.number)
 
 
 def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:

@@ -154,6 +154,10 @@ class Sweep:
             size *= len(parameter.grid())
         return size
 
+    def study_name(self, objectives: Sequence[object]) -> str:
+        """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
+        return f"{self.name}-{self.fingerprint(*objectives)}"
+
     def fingerprint(self, *more: object) -> str:
         """Return a hash of what is searched: base, space, seeds, and what else tells two studies apart."""
         tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}
@@ -243,19 +247,19 @@ def _check(sweep: Sweep) -> None:
             if len(problems) >= 10:
                 break
             continue
-        problems += _unfit(sweep, parts)
+        where = sweep.document.where(BASE)
+        problems += [Problem(where, line) for line in unfit(sweep.spec.base, parts)]
     if problems:
         raise DefinitionError(list(dict.fromkeys(problems)))
 
 
-def _unfit(sweep: Sweep, parts: Mapping[str, Any]) -> Iterator[Problem]:
-    base = sweep.document.where(BASE)
+def unfit(base: str, parts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a search cannot compare such runs: it chooses by validation images, never by test ones."""
     if not parts["data"].val_images:
-        advice = "a search needs validation images: add data.val_images: {value: N}"
-        yield Problem(base, f"{sweep.spec.base} has none, and {advice}")
+        yield f"{base} has none, and a search needs validation images: add data.val_images: {{value: N}}"
     if parts["recipe"].protocol == "best-test":
         advice = "test data chooses nothing: add recipe.protocol: {value: last} or best-val"
-        yield Problem(base, f"{sweep.spec.base} reports its best test epoch; {advice}")
+        yield f"{base} reports its best test epoch; {advice}"
 
 
 def _samples(sweep: Sweep) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,9 @@ from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.failure import failure_of
+from ema_lab.experiments.search.history import RUN_IDS, Ended
 from ema_lab.experiments.search.storage import heartbeat, quiet_optuna, storage_errors
-from ema_lab.experiments.search.study import RUN_IDS, Asked, Ended, Search, SweepStudy
+from ema_lab.experiments.search.study import Asked, Search, SweepStudy
 from ema_lab.job import RunOutcome, RunStopped
 from ema_lab.specs.run import RunSpec
 
@@ -90,14 +91,16 @@ class Trier:
         return about(state="done", values=values)
 
     def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
-        """Claim and train a run; one that another process has is waited for, and taken over if it stops."""
-        store = self.search.store
-        claim = Claim(partial(self.train, report=follower), store, self.max_attempts, self.device)
-        task = Task(spec, self.search.sweep.name, f"trial {trial}")
-        while (result := claim(task)) == "busy":
-            while store.is_locked(spec.run_id):
-                time.sleep(TICK_SECONDS)
-        return result
+        claim = Claim(partial(self.train, report=follower), self.search.store, self.max_attempts, self.device)
+        return claim_when_free(claim, Task(spec, self.search.sweep.name, f"trial {trial}"))
+
+
+def claim_when_free(claim: Claim, task: Task) -> Result:
+    """Claim and train a run; one that another process has is waited for, and taken over if it stops."""
+    while (result := claim(task)) == "busy":
+        while claim.store.is_locked(task.spec.run_id):
+            time.sleep(TICK_SECONDS)
+    return result
 
 
 class _Follower:

@@ -1,6 +1,7 @@
 """From a report's specs to drawn figures with captions."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
 from ema_lab.reports.build import chosen, latencies, report_ablations, with_baseline
 from ema_lab.reports.figures import draw, numbers
+from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.style import FILES, looks_of, save
-from ema_lab.reports.selection import Row, measure, rows_of
+from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
-
-
-class NothingToDrawError(SpecError):
-    """No run is there yet that the figure could show."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Drawn:
 
 
 def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
-    """Draw all figures of a report from the records of a store; several ablations give their rows together.
+    """Draw all figures of a report from the records of a store.
 
     Raises:
         SpecError: If one asks for what the ablations or their records do not have.
@@ -61,9 +59,10 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     if not report.figures:
         return []
     ablations = [with_baseline(report, ablation) for ablation in report_ablations(report, store)]
+    measured = {one.name: chosen(report, measure(one, store)) for one in ablations}
     rows: list[Row] = []
     for ablation in ablations:
-        own = rows_of(ablation, chosen(report, measure(ablation, store)))
+        own = rows_of(ablation, measured[ablation.name])
         if any(isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in report.figures):
             timed = latencies(ablation, own, store)
             own = [replace(row, latency=timed.measured.get(row.name)) for row in own] if timed else own
@@ -86,7 +85,7 @@ def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], st
             drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
             raise SpecError(f"report {report.name}: figure {figure.name}: {error}") from None
-        title = figure.title or report.title or ablation.name
+        title = figure.title or report.title or (report.name if report.ablations else ablation.name)
         caption = " ".join([title.rstrip(".") + ".", words, *_standing(rows)])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
@@ -97,11 +96,16 @@ class _Drawer:
 
     def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
         self.ablation, self.rows, self.store, self.digits = ablation, rows, store, report.digits
+        self.sources, self.names = list(report.ablations.values()), report.names
         self.looks = looks_of(ablation)
-        self.names = report.names
         self.labels = {row.name: report.names.get(row.name, row.name) for row in rows}
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
+        if len(self.sources) > 1 and not isinstance(figure, CriticalDifferenceFigure):
+            raise SpecError(
+                f"the kind {figure.kind} shows one ablation, and this report has "
+                f"{len(self.sources)}: {', '.join(self.sources)}; give each a report of its own"
+            )
         match figure:
             case TradeoffFigure():
                 return self.tradeoff(figure)
@@ -158,18 +162,22 @@ class _Drawer:
         return drawing, words + self._absent(shown)
 
     def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
-        found = numbers.ranks_of(self.rows, figure)
+        found = numbers.ranks_of(numbers.by_data(self.rows), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
-            f"means over seeds). Friedman's test: p = {found.friedman_p:.2g}. Bars join methods that "
-            f"{test[figure.test]} cannot tell apart at {figure.alpha:g}."
+            f"means over {_counts(found.seeds)}). Friedman's test: p = {found.friedman_p:.2g}. "
         )
-        if found.dropped:
-            words += f" Left out, as not every row has a result there: {', '.join(found.dropped)}."
         if found.friedman_p >= figure.alpha:
-            words += " Friedman's test finds no difference, so no pair was tested."
-        return draw.draw_ranks(found, self.names), words
+            words += "It finds no difference, so no pair was tested, and one bar joins all methods."
+        elif found.groups:
+            words += f"Bars join methods that {test[figure.test]} cannot tell apart at {figure.alpha:g}."
+        else:
+            words += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
+        if found.dropped:
+            words += f" Left out, since a method has no run there: {numbers.dropped_words(found.dropped)}."
+        labels = [self.names.get(name, name) for name in found.methods]
+        return draw.draw_ranks(found, labels), words
 
     def _absent(self, shown: Sequence[str]) -> str:
         absent = [row.name for row in self.rows if row.name not in shown]
@@ -187,12 +195,20 @@ def _standing(rows: Sequence[Row]) -> list[str]:
     """Return sentences on the runs that are not there and those that are stale."""
     words = []
     total = sum(len(row.cells) for row in rows)
-    short = {row.name: sum(item.record is None for item in row.cells) for row in rows}
-    if any(short.values()):
-        named = ", ".join(f"{name} ({count})" for name, count in short.items() if count)
-        words.append(f"{sum(short.values())} of {total} runs are not there: {named}.")
-    stale = {row.name: sum(bool(item.stale) for item in row.cells) for row in rows}
-    if any(stale.values()):
-        named = ", ".join(f"{name} ({count})" for name, count in stale.items() if count)
-        words.append(f"{sum(stale.values())} of {total} runs are stale (their source has changed): {named}.")
+    short = _by_name(rows, lambda item: item.record is None)
+    if short:
+        words.append(f"{sum(short.values())} of {total} runs are not there: {_named(short)}.")
+    stale = _by_name(rows, lambda item: bool(item.stale))
+    if stale:
+        said = "runs are stale (their source has changed)"
+        words.append(f"{sum(stale.values())} of {total} {said}: {_named(stale)}.")
     return words
+
+
+def _by_name(rows: Sequence[Row], holds: Callable[[Measured], bool]) -> Counter[str]:
+    """Count the runs of which something holds by the name of their row; ablations may share a name."""
+    return Counter(row.name for row in rows for item in row.cells if holds(item))
+
+
+def _named(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())

@@ -1,6 +1,7 @@
 """The figures as matplotlib objects, from numbers alone."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("Parameters (k)", 1e3),
     "latency": ("Latency (ms per batch)", 1.0),
 }
+RANK_CHARACTERS = 18  # of a line beside the axis of ranks, so that the axis keeps two fifths of the column
 UNITS: Mapping[str, str] = {"loss": "nats", "top1": "%", "top5": "%", "seconds": "s"}
 
 
@@ -28,6 +30,8 @@ def metric_label(metric: str) -> str:
 
 def column_label(column: str) -> str:
     """Return `Train loss (nats)` for a column of curve.csv."""
+    if column == "lr":
+        return "Learning rate"
     unit = UNITS.get(column.rpartition("_")[2])
     words = column.replace("_", " ").capitalize().replace("top", "top-")
     return f"{words} ({unit})" if unit else words
@@ -56,13 +60,16 @@ def draw_tradeoff(
                 linestyle="none", capsize=2, elinewidth=0.8, label=labels[point.row], zorder=3,
             )  # fmt: skip
         front = pareto_front([(p.cost, p.value.mean) for p in points], METRICS[metric].sign)
+        corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
+        axes.set_xlim(axes.get_xlim())
+        corners.append((axes.get_xlim()[1], corners[-1][1]))  # what costs more is no better
         axes.plot(
-            [points[i].cost / scale for i in front], [points[i].value.mean for i in front],
+            *zip(*corners, strict=True),
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
             label="Pareto front", zorder=2,
         )  # fmt: skip
         axes.set(xlabel=name, ylabel=metric_label(metric))
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
         _legend(figure)
     return figure
 
@@ -107,7 +114,8 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits
         axes.set_xticks(range(len(heatmap.across)), heatmap.across)
         axes.set_yticks(range(len(heatmap.down)), heatmap.down)
         if max(map(len, heatmap.across)) * len(heatmap.across) > 34:
-            axes.tick_params(axis="x", labelrotation=40)
+            for label in axes.get_xticklabels():
+                label.set(rotation=40, ha="right", rotation_mode="anchor")
         axes.grid(False)
         axes.set(ylabel=_factor_label(factors[0]), xlabel=_factor_label(factors[1]))
         figure.colorbar(image, ax=axes, label=metric_label(metric))
@@ -139,37 +147,47 @@ def draw_forest(
     return figure
 
 
-def draw_ranks(ranks: Ranks, names: Mapping[str, str] = {}) -> "Figure":
+def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
     """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart.
 
-    `names`: what rows are called in print.
+    The better half is named on the left, the other on the right; vertical positions are in inches.
     """
-    count = len(ranks.methods)
-    left = (count + 1) // 2
-    bottom = -0.35 - 0.28 * len(ranks.groups)
+    count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
+    texts = [
+        textwrap.fill(f"{label} ({rank:.2f})", RANK_CHARACTERS)
+        for label, rank in zip(labels, ranks.average, strict=True)
+    ]
+    bottom, line = -0.14 - 0.08 * len(ranks.groups), 0.06 + 0.11 * max(text.count("\n") + 1 for text in texts)
+    top = 0.24 + (0.22 if ranks.critical is not None else 0)
     with styled():
-        figure, axes = canvas(0.8 + 0.16 * left + 0.1 * len(ranks.groups))
-        axes.set(xlim=(1 - 0.8, count + 0.8), ylim=(bottom - 0.5 * left - 0.3, 1.1))
+        figure, axes = canvas(top - bottom + line * (left - 0.5) + 0.1)
+        axes.set(xlim=(1, count), ylim=(bottom - line * (left - 0.5), top))
         axes.axis("off")
-        axes.hlines(0, 1, count, color="black", linewidth=0.8)
+        axes.hlines(0, 1, count, color="black", linewidth=0.8, clip_on=False)
         for tick in range(1, count + 1):
-            axes.vlines(tick, 0, 0.12, color="black", linewidth=0.8)
-            axes.text(tick, 0.18, str(tick), ha="center", va="bottom", fontsize=7)
-        for place, (name, rank) in enumerate(zip(ranks.methods, ranks.average, strict=True)):
+            axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
+            axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
+        for place, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
             is_left = place < left
-            height = bottom - 0.5 * (place if is_left else count - 1 - place)
-            end = 0.95 if is_left else count + 0.05
-            axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7)
-            label = names.get(name, name)
-            text = f"{label} {rank:.2f} " if is_left else f" {rank:.2f} {label}"
-            axes.text(end, height, text, ha="right" if is_left else "left", va="center", fontsize=7)
-        for line, (first, last) in enumerate(ranks.groups):
-            height = -0.25 - 0.28 * line
+            height = bottom - line * (place if is_left else count - 1 - place)
+            end, side = (1, "right") if is_left else (count, "left")
+            axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7, clip_on=False)
+            axes.annotate(
+                text, (end, height), (-3 if is_left else 3, 0),
+                textcoords="offset points", ha=side, va="center", fontsize=7,
+            )  # fmt: skip
+        for place, (first, last) in enumerate(ranks.groups):
             ends = (ranks.average[first] - 0.04, ranks.average[last] + 0.04)
-            axes.hlines(height, *ends, color="black", linewidth=2.5)
+            axes.hlines(-0.09 - 0.08 * place, *ends, color="black", linewidth=2.5, clip_on=False)
         if ranks.critical is not None:
-            axes.hlines(0.85, 1, 1 + ranks.critical, color="black", linewidth=1.2)
-            axes.text(1 + ranks.critical + 0.08, 0.85, f"CD = {ranks.critical:.2f}", va="center", fontsize=7)
+            axes.errorbar(
+                1 + ranks.critical / 2, top - 0.06, xerr=ranks.critical / 2, color="black", capsize=2,
+                clip_on=False,
+            )  # fmt: skip
+            axes.annotate(
+                f"CD = {ranks.critical:.2f}", (1 + ranks.critical, top - 0.06), (4, 0),
+                textcoords="offset points", va="center", fontsize=7,
+            )  # fmt: skip
     return figure
 
 

@@ -41,6 +41,7 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[], box_aspect=1)
             axes.grid(False)
+            axes.spines[:].set_visible(False)
         shown = None
         for i, image in enumerate(images):
             grid[0][2 * i].imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)

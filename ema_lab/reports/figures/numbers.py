@@ -22,6 +22,10 @@ FEWEST_METHODS = 3
 FEWEST_DATASETS = 6  # below six pairs no Wilcoxon test reaches 0.05, and Friedman's chi-square is rough
 
 
+class NothingToDrawError(SpecError):
+    """No run is there yet that the figure could show."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A row's cost and its metric: mean and 95 % t interval over `value.count` seeds."""
@@ -184,8 +188,8 @@ def forest_differences(rows: Sequence[Row], metric: str) -> list[tuple[str, Pair
 class Ranks:
     """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
 
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped` are the data sets
-    that not every method has.
+    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: the data sets that
+    do not enter, each with the methods it lacks. `seeds`: the fewest and the most of a mean.
     """
 
     methods: tuple[str, ...]
@@ -194,53 +198,63 @@ class Ranks:
     friedman_p: float
     critical: float | None
     groups: tuple[tuple[int, int], ...]
-    dropped: tuple[str, ...] = ()
+    dropped: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    seeds: tuple[int, int] = (1, 1)
 
 
-def ranks_of(rows: Sequence[Row], spec: CriticalDifferenceFigure) -> Ranks:
+def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure) -> Ranks:
     """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
 
+    A data set on which a method has no finished run does not enter.
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 
     Raises:
-        SpecError: If there are too few methods or too few data sets that all methods have, or a method
-            has two rows on one data set.
+        SpecError: If the report has too few methods or too few data sets.
+        NothingToDrawError: If too few of its data sets have runs of all methods.
     """
     import numpy as np
     from scipy.stats import friedmanchisquare, rankdata
 
-    scores = _scores(rows, spec.metric)
-    everywhere = [set(by_data) for by_data in scores.values()]
-    datasets = sorted(set.intersection(*everywhere)) if everywhere else []
-    dropped = sorted(set().union(*everywhere) - set(datasets))
-    _require(len(scores), len(datasets), spec)
-    table = np.array([[scores[name][data] for name in scores] for data in datasets])
+    methods = list(dict.fromkeys(name for rows in data.values() for name in rows))
+    found = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
+    dropped = tuple(
+        (name, tuple(method for method in methods if not values[method]))
+        for name, values in found.items()
+        if not all(values.values())
+    )
+    complete = [values for values in found.values() if all(values.values())]
+    _require(len(methods), len(data), dropped, spec)
+    table = np.array([[statistics.fmean(values[name]) for name in methods] for values in complete])
     ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
-    names, average = [list(scores)[i] for i in order], ranks.mean(axis=0)[order]
+    names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
     is_tie = (ranks == ranks[0, 0]).all()  # every method ties everywhere: the statistic is 0 / 0
     p = 1.0 if is_tie else float(friedmanchisquare(*table.T).pvalue)
-    critical = nemenyi_difference(len(names), len(datasets), spec.alpha) if spec.test == "nemenyi" else None
+    critical = nemenyi_difference(len(names), len(complete), spec.alpha) if spec.test == "nemenyi" else None
     same = _alike(table[:, order], average, critical, spec.alpha) if p < spec.alpha else None
     groups = _groups(len(names), same)
-    ranked = tuple(names), tuple(map(float, average)), len(datasets), p, critical, groups
-    return Ranks(*ranked, tuple(map(_data_name, dropped)))
+    counts = [len(value) for values in complete for value in values.values()]
+    seeds = (min(counts), max(counts))
+    return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
 
 
-def _scores(rows: Sequence[Row], metric: str) -> dict[str, dict[str, float]]:
-    """Return the mean over seeds by method and data set: a method is a row without its data set."""
-    scores: dict[str, dict[str, float]] = {}
+def by_data(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Return the rows by data set and method: a method is a row without its data set.
+
+    Raises:
+        SpecError: If a method has two rows on one data set.
+    """
+    found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        item, values = row.cells[0], row.values(metric)
-        axes = {key: value for key, value in _axes(item).items() if not key.startswith("data")}
+        cell = row.cells[0].cell
+        axes = {key: value for key, value in _axes(row.cells[0]).items() if not key.startswith("data")}
         rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
-        method = f"{item.cell.variant} [{rest}]" if rest else item.cell.variant
-        by_data, data = scores.setdefault(method, {}), item.cell.spec.data.canonical
-        if data in by_data:
-            raise SpecError(f"{method} has two rows on {_data_name(data)}; choose one with `rows` or `only`")
-        if values:
-            by_data[data] = statistics.fmean(values)
-    return scores
+        method = f"{cell.variant} [{rest}]" if rest else cell.variant
+        name = _data_name(cell.spec.data.canonical)
+        if method in found.setdefault(name, {}):
+            raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
+        found[name][method] = row
+    return found
 
 
 def _data_name(canonical: str) -> str:
@@ -250,11 +264,29 @@ def _data_name(canonical: str) -> str:
     return f"{data['name']} ({more})" if more else str(data["name"])
 
 
-def _require(methods: int, datasets: int, spec: CriticalDifferenceFigure) -> None:
+def _values(rows: Mapping[str, Row], methods: Sequence[str], metric: str) -> dict[str, list[float]]:
+    """Return each method's values over the seeds on a data set; an empty list is a hole."""
+    return {name: rows[name].values(metric) if name in rows else [] for name in methods}
+
+
+def _require(
+    methods: int,
+    datasets: int,
+    dropped: Sequence[tuple[str, Sequence[str]]],
+    spec: CriticalDifferenceFigure,
+) -> None:
     needed = needed_datasets(max(methods, FEWEST_METHODS), spec)
+    rule = f"needs {FEWEST_METHODS} methods or more and {needed} data sets that all of them have"
+    what = f"a critical-difference diagram ({spec.test}) {rule}"
     if methods < FEWEST_METHODS or datasets < needed:
-        rule = f"needs {FEWEST_METHODS} methods or more and {needed} data sets that all of them have"
-        raise SpecError(f"a critical-difference diagram ({spec.test}) {rule}, got {methods} and {datasets}")
+        raise SpecError(f"{what}, got {methods} and {datasets}")
+    if datasets - len(dropped) < needed:
+        raise NothingToDrawError(f"{what}, got {datasets - len(dropped)}: {dropped_words(dropped)}")
+
+
+def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return `D (no run of se, ca)` for each data set that does not enter."""
+    return ", ".join(f"{name} (no run of {', '.join(methods)})" for name, methods in dropped)
 
 
 def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:

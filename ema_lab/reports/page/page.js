@@ -13,22 +13,24 @@
     if (text !== "") node.textContent = text;
     return node;
   };
-  // Okabe and Ito's colours, which are told apart without full colour vision; shapes differ too.
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#7F7F7F"];
-  const SHAPES = [
-    (x, y, r) => `M${x - r},${y}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`,
-    (x, y, r) => `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
-    (x, y, r) => `M${x},${y - 1.3 * r}l${1.2 * r},${2.2 * r}h${-2.4 * r}z`,
-    (x, y, r) => `M${x},${y - 1.4 * r}l${1.4 * r},${1.4 * r}l${-1.4 * r},${1.4 * r}l${-1.4 * r},${-1.4 * r}z`,
-    (x, y, r) => `M${x},${y + 1.3 * r}l${1.2 * r},${-2.2 * r}h${-2.4 * r}z`,
-  ];
+  // By the names that matplotlib gives them: a row looks here as it does in the figures.
+  const SHAPES = {
+    o: (x, y, r) => `M${x - r},${y}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`,
+    s: (x, y, r) => `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
+    "^": (x, y, r) => `M${x},${y - 1.3 * r}l${1.2 * r},${2.2 * r}h${-2.4 * r}z`,
+    D: (x, y, r) => `M${x},${y - 1.4 * r}l${1.4 * r},${1.4 * r}l${-1.4 * r},${1.4 * r}l${-1.4 * r},${-1.4 * r}z`,
+    v: (x, y, r) => `M${x},${y + 1.3 * r}l${1.2 * r},${-2.2 * r}h${-2.4 * r}z`,
+    P: (x, y, r) => `M${x - r / 2},${y - 1.3 * r}h${r}v${0.8 * r}h${0.8 * r}v${r}h${-0.8 * r}v${0.8 * r}h${-r}v${-0.8 * r}h${-0.8 * r}v${-r}h${0.8 * r}z`,
+    X: (x, y, r) => `M${x - 1.2 * r},${y - 0.6 * r}l${0.6 * r},${-0.6 * r}l${0.6 * r},${0.6 * r}l${0.6 * r},${-0.6 * r}l${0.6 * r},${0.6 * r}l${-0.6 * r},${0.6 * r}l${0.6 * r},${0.6 * r}l${-0.6 * r},${0.6 * r}l${-0.6 * r},${-0.6 * r}l${-0.6 * r},${0.6 * r}l${-0.6 * r},${-0.6 * r}l${0.6 * r},${-0.6 * r}z`,
+  };
   let data = JSON.parse(find("data").textContent);
 
-  const variants = () => [...new Set(Object.values(data.runs).map((run) => run.variant))];
+  const variants = () => data.rows.map((one) => one.row).filter((row) => Object.values(data.runs).some((run) => run.variant === row));
   const look = (variant) => {
-    const number = Math.max(0, variants().indexOf(variant));
-    return { colour: COLOURS[number % COLOURS.length], shape: SHAPES[Math.floor(number / COLOURS.length + number) % SHAPES.length] };
+    const { label, colour, marker } = data.rows.find((one) => one.row === variant);
+    return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker] };
   };
+  const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
   const done = (variant) => Object.values(data.runs).filter((run) => run.variant === variant && run.status === "done");
   const shown = (value) => {
     if (value === null || value === undefined) return "n/a";
@@ -207,12 +209,12 @@
     if (!rows.length) return find("scatter").replaceChildren(make("p", { class: "hint" }, "Nothing to draw yet."));
     const bars = rows.map((row) => [mean(row.up), row.up.length > 1 ? deviation(row.up) : 0]);
     const metric = data.metrics[y];
-    const { svg, X, Y } = frame(rows.map((row) => row.x), bars.flatMap(([m, s]) => [m - s, m + s]), x.replaceAll("_", " "), `${metric.label}${metric.unit ? ` (${metric.unit})` : ""}`);
+    const { svg, X, Y } = frame(rows.map((row) => row.x), bars.flatMap(([m, s]) => [m - s, m + s]), named(x), `${metric.label}${metric.unit ? ` (${metric.unit})` : ""}`);
     rows.forEach((row, number) => {
-      const [m, s] = bars[number], { colour, shape } = look(row.variant);
-      const mark = draw("g", { tabindex: 0, role: "button", "aria-label": `${row.variant}: ${shown(m)}` });
+      const [m, s] = bars[number], { label, colour, shape } = look(row.variant);
+      const mark = draw("g", { tabindex: 0, role: "button", "aria-label": `${label}: ${shown(m)}` });
       if (s) mark.append(draw("line", { x1: X(row.x), x2: X(row.x), y1: Y(m - s), y2: Y(m + s), stroke: colour, "stroke-width": 1.5 }));
-      mark.append(draw("path", { d: shape(X(row.x), Y(m), 5), fill: colour }), draw("title", {}, `${row.variant}: ${shown(m)}, n=${row.up.length}`));
+      mark.append(draw("path", { d: shape(X(row.x), Y(m), 5), fill: colour }), draw("title", {}, `${label}: ${shown(m)}, n=${row.up.length}`));
       mark.style.cursor = "pointer";
       mark.addEventListener("click", () => openRuns(row.ids));
       mark.addEventListener("keydown", (event) => { if (event.key === "Enter") openRuns(row.ids); });
@@ -230,20 +232,20 @@
       const many = runs.length > 1;
       return { variant, points: used.map((e) => [e, mean(at(e))]), low: many && used.map((e) => [e, Math.min(...at(e))]), high: many && used.map((e) => [e, Math.max(...at(e))]) };
     }).filter((one) => one.points.length);
-    const words = data.curves_left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.curves_left_out}.`) : chart(series, "epoch", name.replaceAll("_", " "));
+    const words = data.curves_left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.curves_left_out}.`) : chart(series, "Epoch", named(name));
     find("curves").replaceChildren(words);
   };
   const legend = () => {
     find("legend").replaceChildren(...variants().map((variant) => {
-      const { colour, shape } = look(variant), item = make("li"), svg = draw("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" });
+      const { label, colour, shape } = look(variant), item = make("li"), svg = draw("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" });
       svg.append(draw("path", { d: shape(8, 8, 5), fill: colour }));
-      item.append(svg, ` ${variant}`);
+      item.append(svg, ` ${label}`);
       return item;
     }));
   };
   const choose = (id, values, wanted) => {
     const before = find(id).value || wanted;
-    const word = (value) => data.metrics[value] ? data.metrics[value].label : value.replaceAll("_", " ");
+    const word = (value) => data.metrics[value] ? data.metrics[value].label : named(value);
     find(id).replaceChildren(...values.map((value) => make("option", { value }, word(value))));
     if (values.includes(before)) find(id).value = before;
   };

@@ -12,7 +12,7 @@ from ema_lab.specs.report import ReportSpec
 def report_data(spec: ReportSpec, store: RunStore) -> dict[str, Any]:
     """Return the data of a report's page."""
     ablations = report_ablations(spec, store)
-    return page_data(spec.name, spec.title or spec.name, ablations, store)
+    return page_data(spec.name, spec.title or spec.name, ablations, store, spec.names)
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:

@@ -1,0 +1,44 @@
+"""The group of commands about searches: sweep, and what is made of it afterwards."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ema_lab.cli import sweep, sweep_results
+
+HELP = """Search hyper-parameters as a file in W&B's sweep format says, and see what was found.
+
+`ema-lab sweep X` is `ema-lab sweep run X`: it tries choices of values until the search has its --trials, and
+goes on where it was when it is called again. Look at it at any time, also while it runs. Examples:
+
+\b
+  ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)
+  ema-lab sweep show quick_search                 the best trials
+  ema-lab sweep plot quick_search --out out/q     importance, slices, contours, history, table
+  ema-lab sweep export quick_search --out q.csv   every trial; --to wandb mirrors them
+  ema-lab dashboard quick_search                  the same search live in a browser
+
+X is a path, or a name as `ema-lab list sweeps` prints it. A file that is called like one of these commands is
+named by its path: ema-lab sweep ./show.yaml
+"""
+
+
+class RunByDefault(TyperGroup):
+    """Its commands; where the first word is none of them, it is the file, or an option, of `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        own = {*self.commands, *ctx.help_option_names}
+        asked = args or ctx.help_option_names[:1]
+        return super().parse_args(ctx, asked if asked[0] in own else ["run", *asked])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    commands = typer.Typer(
+        name="sweep", cls=RunByDefault, help=HELP, no_args_is_help=True, rich_markup_mode=None
+    )
+    commands.command("run")(sweep.run)
+    for command in (sweep_results.show, sweep_results.plot, sweep_results.export):
+        commands.command()(command)
+    app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})

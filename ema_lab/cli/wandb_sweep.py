@@ -1,0 +1,240 @@
+"""Search by a W&B server: its sweep made from the same file, its agents run here."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
+from ema_lab.cli.output import print_rows, say
+from ema_lab.errors import EngineError, SpecError
+from ema_lab.experiments.search.sweep import Sweep
+from ema_lab.registry import unknown_name
+from ema_lab.specs.sweep import VALIDATION_METRICS
+from ema_lab.tracking import wandb_has_key, wandb_is_offline
+
+ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
+    "optuna": (
+        "timeout",
+        "sampler",
+        "pruner",
+        "objective",
+        "sampler_seed",
+        "storage",
+        "warm_start",
+        "track",
+        "smoke",
+    ),
+    "wandb": ("project", "entity"),
+}
+DEFAULT_PROJECT = "ema-lab"
+STOP_SECONDS = 30.0
+ANSWER_SECONDS = 20.0
+
+SweepEngine = Annotated[
+    str,
+    typer.Option("--engine", help="Who chooses: optuna, offline, or wandb, a server that agents here ask."),
+]
+WandbProject = Annotated[
+    str | None, typer.Option("--project", help="W&B's project; by default the file's, else ema-lab.")
+]
+WandbEntity = Annotated[
+    str | None, typer.Option("--entity", help="W&B's user or team; by default the file's, else yours.")
+]
+
+
+def check_engine(engine: str, context: typer.Context, sweep: str) -> None:
+    """Refuse an engine that does not exist or cannot start here, and options that it does not understand.
+
+    Raises:
+        SpecError: With what would be right.
+        EngineError: If W&B has no account here.
+    """
+    if engine not in ONLY:
+        raise SpecError(unknown_name("engine", engine, tuple(ONLY)))
+    for other, names in ONLY.items():
+        for name in names if other != engine else ():
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise SpecError(f"--{name.replace('_', '-')} is for --engine {other}; this is {engine}")
+    if engine == "wandb":
+        check_account(sweep)
+
+
+def check_account(sweep: str) -> None:
+    """Refuse to go on without a W&B server to ask.
+
+    Raises:
+        EngineError: With the way that needs none.
+    """
+    offline = f"ema-lab sweep {sweep} runs the same file offline"
+    if importlib.util.find_spec("wandb") is None:
+        raise EngineError(f"wandb is not installed: pip install 'ema-lab[wandb]'; {offline}")
+    if wandb_is_offline():
+        raise EngineError(f"W&B's sweeps need its server, and WANDB_MODE is offline here; {offline}")
+    if not wandb_has_key():
+        needs = "needs an account (wandb login) or a server of your own (WANDB_BASE_URL), and its key"
+        raise EngineError(f"--engine wandb {needs}; {offline}")
+
+
+def check_ends(sweep: Sweep, trials: int | None) -> None:
+    """Refuse a search that nothing ends.
+
+    Raises:
+        SpecError: With the option that would end it.
+    """
+    if trials is None and sweep.spec.run_cap is None and sweep.spec.method != "grid":
+        raise SpecError(f"{sweep.path} has no run_cap: say --trials N")
+
+
+@dataclass(frozen=True)
+class Agents:
+    """W&B's agents on this machine. `told` is what their trials find in the environment.
+
+    `trials` are those of all agents together; None leaves the end to the server.
+    """
+
+    workers: int | None
+    trials: int | None
+    device: str
+    told: Mapping[str, str]
+
+    def environments(self) -> list[dict[str, str]]:
+        """Return the environment of each agent: with several GPUs each has its own, else a share of cores."""
+        gpus = visible_gpus() if self.device != "cpu" else ()
+        number = min(self.workers or len(gpus) or default_workers(), self.trials or sys.maxsize)
+        folder = str(Path(sys.executable).parent)  # where `ema-lab` is, should the shell not know
+        common = {**os.environ, **self.told, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
+        if self.device == "cpu":
+            common.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // number)))
+        own = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] if len(gpus) > 1 else [{}]
+        return [{**common, **own[index % len(own)]} for index in range(number)]
+
+    def counts(self, number: int) -> list[int | None]:
+        """Return how many trials each of so many agents is to try."""
+        if self.trials is None:
+            return [None] * number
+        return [self.trials // number + (index < self.trials % number) for index in range(number)]
+
+
+def agent_environment(
+    store: Path, data: Path, device: str, loader_workers: int, max_attempts: int
+) -> dict[str, str]:
+    """Return what `ema-lab trial` reads instead of options, which W&B's command has no place for."""
+    return {
+        "EMA_LAB_STORE": str(store.absolute()),
+        "EMA_LAB_DATA": str(data.absolute()),
+        "EMA_LAB_DEVICE": device,
+        "EMA_LAB_LOADER_WORKERS": str(loader_workers),
+        "EMA_LAB_MAX_ATTEMPTS": str(max_attempts),
+    }
+
+
+def search_with_wandb(
+    sweep: Sweep, agents: Agents, project: str | None, entity: str | None, *, as_json: bool
+) -> int:
+    """Create the sweep at W&B, run agents until it has its trials, print those, return the exit code."""
+    place = create_sweep(sweep, project, entity)
+    environments = agents.environments()
+    say(f"{sweep.name}: {len(environments)} agent{'s' * (len(environments) > 1)} of the W&B sweep {place}")
+    with tempfile.TemporaryFile("a+") as printed:  # appended to: agents share it
+        codes = run_agents(place, environments, agents.counts(len(environments)), printed)
+        printed.seek(0)
+        trials = [json.loads(line) for line in printed if line.startswith("{")]
+    print_rows([_row(place, trial) for trial in trials], as_json=as_json)
+    failed = sum(trial["status"] == "failed" for trial in trials)
+    say(
+        f"{sweep.name}: {len(trials)} trials, {failed} failed; "
+        f"for more of them: wandb agent --forward-signals {place}"
+    )
+    return 1 if failed or any(codes) else 0
+
+
+def _row(place: str, trial: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: trial.get(name) for name in VALIDATION_METRICS}
+    return {"sweep": place, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
+
+
+def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
+    """Create a sweep at W&B from the file as it is; return ENTITY/PROJECT/ID.
+
+    Raises:
+        EngineError: If the server refuses or does not answer.
+    """
+    import wandb
+
+    require_server(wandb.setup().settings.base_url)
+    project = project or sweep.spec.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints the sweep's id and address
+            sweep_id = wandb.sweep(sweep.document.value, entity=entity or sweep.spec.entity, project=project)
+    except Exception as error:  # the client's errors have no common base
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EngineError(f"W&B did not create the sweep: {reason}") from None
+    finally:
+        wandb.teardown()
+    known = (os.environ.get(name) for name in ("WANDB_ENTITY", "WANDB_PROJECT"))  # as the server named them
+    return "/".join([*(name for name in known if name), sweep_id])
+
+
+def require_server(url: str) -> None:
+    """Refuse a server that does not answer: W&B's client would ask it again for minutes.
+
+    Raises:
+        EngineError: With its address.
+    """
+    try:
+        urllib.request.urlopen(url, timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says of this page
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise EngineError(f"the W&B server {url} does not answer: {reason}") from None
+
+
+def run_agents(
+    place: str, environments: Sequence[Mapping[str, str]], counts: Sequence[int | None], out: IO[str]
+) -> list[int]:
+    """Run one agent per environment until the server or its count ends it; return their exit codes.
+
+    What their trials print goes to `out`.
+    """
+    agents: list[subprocess.Popen[bytes]] = []
+    try:
+        for environment, count in zip(environments, counts, strict=True):
+            limit = [] if count is None else ["--count", str(count)]
+            command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
+            # A session of its own: Ctrl-C reaches it once, from here, and --forward-signals (wandb 0.24)
+            # hands it on to its trial.
+            agents.append(
+                subprocess.Popen(command, env=dict(environment), stdout=out, start_new_session=True)
+            )
+        return [agent.wait() for agent in agents]
+    finally:
+        stop_agents(agents)
+
+
+def stop_agents(agents: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Stop what still runs: an agent asks its trial to end, if told again terminates it, then kills it."""
+    for _ in range(3):
+        alive = [agent for agent in agents if agent.poll() is None]
+        for agent in alive:
+            agent.send_signal(signal.SIGINT)
+        for agent in alive:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.wait(STOP_SECONDS)
+    for agent in agents:
+        if agent.poll() is None:
+            agent.kill()

@@ -1,0 +1,112 @@
+"""The command tune, as a user calls it; what trains is a fake, but for the last test."""
+
+import csv
+import json
+
+import pytest
+
+from ema_lab.cli.main import run
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.job import RunOutcome
+
+CALL = ["tune", "quickstart", "--space", "lr_weight_decay_digits", "--trials", "3", "--device", "cpu"]
+ROWS = ["--only", "variant=none", "--only", "variant=se", "--workers", "1"]
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Work in an empty folder, with a training that takes no time; return the list of what it trains."""
+    specs = []
+
+    def train_run(spec, job, *, machine, track, report=None):
+        specs.append(spec)
+        if spec.model.attention.name in train_run.failing and spec.data.val_images:
+            raise ValueError("as the test wants it")
+        row = {"epoch": spec.recipe.epochs, "val_top1": 90 - 10 * abs(spec.recipe.optimizer.lr - 0.1)}
+        with (job.folder / "curve.csv").open("w", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerow(row)
+        if report is not None:
+            report(row)
+        return RunOutcome({"top1": 50.0 + spec.seed}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
+
+    train_run.failing = set()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+    return specs, train_run
+
+
+def test_rows_are_searched_alike_and_compared_on_fresh_seeds(trained, tmp_path, capsys):
+    specs, _ = trained
+    assert run([*CALL, *ROWS, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["row"], row["done"], row["n"]) for row in rows] == [("none", 3, 3), ("se", 3, 3)]
+    searched = [spec for spec in specs if spec.data.val_images]
+    final = [spec for spec in specs if not spec.data.val_images]
+    assert {spec.seed for spec in searched} == {0}
+    assert {spec.seed for spec in final} == {1, 2, 3}
+    choices = {
+        name: [s.recipe.optimizer.lr for s in searched if s.model.attention.name == name]
+        for name in ("none", "se")
+    }
+    assert choices["none"] == choices["se"]
+    best = min(choices["none"], key=lambda lr: abs(lr - 0.1))
+    assert {spec.recipe.optimizer.lr for spec in final} == {best}
+    assert {row["recipe.optimizer.lr"] for row in rows} == {best}
+    tuned = load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml")
+    assert {spec.run_id for spec in tuned.runs()} == {spec.run_id for spec in final}
+    count = len(specs)
+    assert run([*CALL, *ROWS, "--json"]) == 0
+    assert len(specs) == count
+    assert json.loads(capsys.readouterr().out) == rows
+
+
+def test_a_row_without_a_finished_trial_is_a_hole_and_the_exit_code_says_so(trained, tmp_path, capsys):
+    trained[1].failing.add("se")
+    assert run([*CALL, *ROWS]) == 1
+    said = capsys.readouterr().err
+    assert "se: 3 of 3 trials FAILED" in said
+    assert "se: none of its 3 trials was finished" in said
+    assert list(load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml").rows()) == ["none"]
+
+
+def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
+    assert run([*CALL, "--only", "variant=none", "--workers", "1"]) == 0
+    (tmp_path / "ablations" / "quickstart-tuned.yaml").unlink()
+    assert run([*CALL, *ROWS, "--timeout", "0.001s"]) == 1
+    assert "of 3 trials a row, se lacks 3" in capsys.readouterr().err
+    assert not (tmp_path / "ablations" / "quickstart-tuned.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--search-seeds", "0,x"], "--search-seeds takes different whole numbers"),
+        (["--out", "tuned.txt"], "--out must be a file NAME.yaml"),
+        (["--out", "mine.yaml"], "not made by tune"),
+        (["--space", "lr_weight_decay"], "for the row none: data.val_images"),
+    ],
+)
+def test_a_wrong_request_trains_nothing(trained, tmp_path, capsys, options, words):
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    assert run([*CALL, *ROWS, *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not trained[0]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_rows_on_digits(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.yaml").write_text(
+        "name: short\nseeds: [0]\nbaseline: none\n"
+        "base: {model: {backbone: resnet20}, data: {name: digits},"
+        " recipe: {use: digits-quick, epochs: 1, schedule: {name: cosine}}}\n"
+        "variants:\n  none: {model.attention: none}\n  se: {model.attention: se}\n"
+    )
+    call = ["tune", "short.yaml", "--space", "lr_weight_decay_digits", "--trials", "2", "--workers", "1"]
+    assert run([*call, "--device", "cpu", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["row"], row["done"], row["n"]) for row in rows] == [("none", 2, 1), ("se", 2, 1)]
+    assert all(0 < row["top1"] <= 100 for row in rows)

@@ -1,0 +1,120 @@
+"""The critical-difference figure, from records of many data sets to the picture and its caption."""
+
+import pytest
+from made_up import BASE, fill, report_spec
+
+from ema_lab.errors import SpecError
+from ema_lab.experiments.ablation import load_ablation
+from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.style import looks_of
+from ema_lab.reports.page.source import report_data
+
+METHODS = ("none", "se", "eca", "cbam", "ema")
+GAIN = {"none": 0.0, "se": 0.1, "eca": 0.15, "cbam": 2.0, "ema": 3.0}
+VARIANTS = f"""\
+seeds: [0]
+baseline: none
+variants:
+{"".join(f"  {name}: {{model.attention: {name}}}" + chr(10) for name in METHODS)}"""
+
+
+def score(cell, place):
+    swing = 0.2 * ((-1) ** place) * (cell.variant == "se")
+    return 70 + place + GAIN[cell.variant] + swing + 0.01 * cell.seed
+
+
+def ranks(folder, *, holes=(), count=11, **keys):
+    """Draw the ranks over `count` ablations, one for each data set; `holes`: (data set, method) not run."""
+    sources = {}
+    for place in range(count):
+        name = f"d{place}"
+        text = BASE.replace("{name: synthetic}", f"{{name: synthetic, train_images: {40 + place}}}")
+
+        def of(cell, place=place, name=name):
+            return None if (name, cell.variant) in holes else score(cell, place)
+
+        store = fill(folder, name, text + VARIANTS, of)
+        sources[name.upper()] = name
+    figure = {"kind": "critical_difference", "name": "ranks", **keys.pop("figure", {})}
+    spec = report_spec(folder, kind="datasets", ablations=sources, figures=[figure], **keys)
+    return report_figures(spec, store)[0]
+
+
+def words_in(drawing):
+    return [text.get_text() for text in drawing.axes[0].texts]
+
+
+def overlap(drawing):
+    """Return the pairs of texts whose boxes overlap."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(drawing).draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in drawing.axes[0].texts]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    return [(a[0], b[0]) for a, b in pairs if a[1].overlaps(b[1])]
+
+
+@pytest.mark.parametrize("test", ["nemenyi", "wilcoxon"])
+def test_ranks_over_the_ablations_of_a_report(tmp_path, test):
+    drawn = ranks(tmp_path, figure={"test": test}, names={"ema": "EMA (ours)"})
+    assert "EMA (ours) (1.00)" in words_in(drawn.drawing)
+    assert "cbam (2.00)" in words_in(drawn.drawing)
+    assert "on 11 data sets (1 is best; means over n=1 seed)" in drawn.caption
+    assert "Friedman's test: p = " in drawn.caption
+    assert ("Holm" if test == "wilcoxon" else "Nemenyi") in drawn.caption
+
+
+def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
+    drawn = ranks(tmp_path, holes={("d3", "eca"), ("d3", "se")}, figure={"test": "wilcoxon"})
+    assert "on 10 data sets" in drawn.caption
+    assert (
+        "Left out, since a method has no run there: synthetic (train_images=43) (no run of se, eca)."
+        in drawn.caption
+    )
+    assert "2 of 55 runs are not there: se (1), eca (1)." in drawn.caption
+
+
+def test_too_few_data_sets_for_want_of_runs_is_a_sentence_for_want_of_definitions_an_error(tmp_path):
+    drawn = ranks(tmp_path, holes={(f"d{place}", "se") for place in range(6)})
+    assert drawn.drawing is None
+    assert "got 5: synthetic (train_images=40) (no run of se), " in drawn.caption
+    with pytest.raises(SpecError, match=r"figure ranks: .* got 5 and 4"):
+        ranks(tmp_path, count=4)
+
+
+def test_no_name_is_clipped_and_none_overlaps_another(tmp_path):
+    names = {
+        "ema": "EMA (groups=32, after block)",
+        "none": "ResNet-20, no attention",
+        "se": "SE, reduction 16",
+    }
+    drawing = ranks(tmp_path, names=names).drawing
+    assert overlap(drawing) == []
+    for text in drawing.axes[0].texts:
+        box, page = text.get_window_extent(), drawing.bbox
+        assert page.x0 <= box.x0
+        assert box.x1 <= page.x1
+        assert page.y0 <= box.y0
+        assert box.y1 <= page.y1
+
+
+def test_other_kinds_of_figure_do_not_mix_ablations(tmp_path):
+    with pytest.raises(SpecError, match="the kind forest shows one ablation, and this report has 2"):
+        ranks(tmp_path, count=2, figure={"kind": "forest"})
+
+
+def test_the_page_has_the_looks_of_the_figures_and_never_joins_rows_of_two_data_sets(tmp_path):
+    for name in ("a", "b"):
+        images = "{name: synthetic}", f"{{name: synthetic, train_images: {ord(name)}}}"
+        store = fill(tmp_path, name, BASE.replace(*images) + VARIANTS, lambda cell: 80.0)
+    one = report_data(report_spec(tmp_path, ablation="a", names={"se": "SE"}), store)
+    looks = looks_of(load_ablation(str(tmp_path / "a.yaml")))
+    assert [(row["row"], row["colour"]) for row in one["rows"]] == [
+        (name, looks[name].colour) for name in METHODS
+    ]
+    assert one["rows"][1]["label"] == "SE"
+    two = report_data(report_spec(tmp_path, kind="datasets", ablations={"A": "a", "B": "b"}), store)
+    rows = [row["row"] for row in two["rows"]]
+    assert rows == [f"{name}: {method}" for name in ("a", "b") for method in METHODS]
+    assert sorted(run["variant"] for run in two["runs"].values()) == sorted(rows)
+    assert len({(row["colour"], row["marker"]) for row in two["rows"]}) == len(rows)
