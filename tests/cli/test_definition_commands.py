@@ -94,6 +94,7 @@ def test_everything_is_listed_by_default(command):
         "recipe",
         "report",
         "published",
+        "sweep",
     }
 
 
@@ -246,7 +247,7 @@ def test_a_name_that_would_make_no_code_is_refused(command, tree, kind, name):
 
 def test_schemas_are_printed_or_written(command):
     printed = json.loads(command("schema").out)
-    assert set(printed) == {"ablation", "published", "ray", "recipe", "report", "run", "slurm"}
+    assert set(printed) == {"ablation", "published", "ray", "recipe", "report", "run", "slurm", "sweep"}
     assert json.loads(command("schema", "run").out) == printed["run"]
     answer = command("schema", "--out", "schemas")
     assert answer.out.splitlines() == [f"schemas/{kind}.schema.json" for kind in printed]
