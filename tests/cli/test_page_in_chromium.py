@@ -67,6 +67,17 @@ def test_sorts_by_every_column_and_back(page):
     assert headers[1].get_attribute("aria-sort") == "descending"
 
 
+def test_lists_the_runs_in_the_order_of_the_rows_and_sorts_them(page):
+    def runs():
+        return [row.text.split()[:2] for row in all_of(page, "#runtable tbody tr")]
+
+    assert runs() == [["none", "0"], ["none", "1"], ["se", "0"], ["se", "1"]]
+    all_of(page, "#runtable thead button")[1].click()
+    assert [seed for _, seed in runs()] == ["0", "0", "1", "1"]
+    all_of(page, "#runtable thead button")[1].click()
+    assert [seed for _, seed in runs()] == ["1", "1", "0", "0"]
+
+
 def test_filters_rows(page):
     one(page, "#filter").send_keys("se")
     assert [row.is_displayed() for row in all_of(page, "table.report tbody tr")] == [False, True]
@@ -79,7 +90,7 @@ def test_opens_the_runs_of_a_cell_and_one_run(page):
     assert "92" in one(page, "#runbody").text
     one(page, "#run form button").click()
     assert not one(page, "#run").is_displayed()
-    one(page, "#runtable button").click()
+    one(page, "#runtable button[data-open]").click()
     assert "none, seed 0" in one(page, "#runbody").text
     one(page, "#run form button").click()
     assert errors(page) == []
@@ -107,8 +118,14 @@ def test_served_it_refreshes_itself(site, trained, browser):  # noqa: F811
     with served(site) as ask:
         browser.get(f"http://127.0.0.1:{ask.port}/tiny")
         assert one(browser, "#standing").text == "2 done, 2 pending of 4 runs"
+        for header in ("table.report thead button", "#runtable thead button"):
+            one(browser, header).click()
+            one(browser, header).click()
         trained(train=lambda spec, job: fake_outcome(spec))
         WebDriverWait(browser, 15).until(lambda _: one(browser, "#standing").text == "4 done of 4 runs")
         assert "92.50" in one(browser, "table.report").text
+        for table in ("table.report", "#runtable"):  # what the reader chose stays
+            assert one(browser, f"{table} thead th").get_attribute("aria-sort") == "descending"
+            assert one(browser, f"{table} tbody th").text == "se"
         assert errors(browser) == []
         browser.get("about:blank")

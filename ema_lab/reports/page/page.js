@@ -31,6 +31,7 @@
     return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker] };
   };
   const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
+  const metricLabel = (key) => data.metrics[key].label + (data.metrics[key].unit ? ` (${data.metrics[key].unit})` : "");
   const done = (variant) => Object.values(data.runs).filter((run) => run.variant === variant && run.status === "done");
   const shown = (value) => {
     if (value === null || value === undefined) return "n/a";
@@ -45,24 +46,36 @@
     const number = Number(text);
     return text.trim() === "" || cell.classList.contains("hole") ? null : Number.isNaN(number) ? text : number;
   };
-  const sortBy = (table, header, column) => {
-    const down = header.getAttribute("aria-sort") === "ascending";
-    for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
-    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const sortBy = (table, headers, number, way) => {
+    for (const header of headers) header.removeAttribute("aria-sort");
+    headers[number].setAttribute("aria-sort", way);
     for (const body of table.tBodies) {
       const group = body.querySelector("th[scope=rowgroup]");
-      const rows = [...body.rows].map((row) => ({ row, value: worth(row, column) }));
+      const rows = [...body.rows].map((row) => ({ row, value: worth(row, headers.length - number) }));
       rows.sort((a, b) => {
         if (a.value === null || b.value === null) return (a.value === null) - (b.value === null); // holes last
         const order = typeof a.value === "number" && typeof b.value === "number"
           ? a.value - b.value : String(a.value).localeCompare(String(b.value));
-        return down ? -order : order;
+        return way === "descending" ? -order : order;
       });
       for (const { row } of rows) body.append(row);
       if (group) body.rows[0].prepend(group);
     }
   };
-  const armTable = (table) => {
+  const sorted = new Map(); // by table, the column and the way that the reader chose: kept when it is drawn again
+  const armHeaders = (table, key) => {
+    const headers = [...table.querySelectorAll("thead th")];
+    headers.forEach((header, number) => {
+      const button = make("button", { type: "button", title: "Sort" }, header.textContent);
+      header.replaceChildren(button);
+      button.addEventListener("click", () => {
+        sorted.set(key, [number, header.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending"]);
+        sortBy(table, headers, ...sorted.get(key));
+      });
+    });
+    if (sorted.has(key)) sortBy(table, headers, ...sorted.get(key));
+  };
+  const armTable = (table, key) => {
     if (table.tFoot) { // beside the table, notes wrap at the window's width
       const notes = make("p", { class: "notes" });
       notes.append(...table.tFoot.rows[0].cells[0].childNodes);
@@ -71,12 +84,7 @@
       table.parentElement.after(notes);
       table.deleteTFoot();
     }
-    const headers = [...table.querySelectorAll("thead th")];
-    headers.forEach((header, number) => {
-      const button = make("button", { type: "button", title: "Sort" }, header.textContent);
-      header.replaceChildren(button);
-      button.addEventListener("click", () => sortBy(table, header, headers.length - number));
-    });
+    armHeaders(table, key);
     for (const cell of table.querySelectorAll("td[data-runs]")) {
       cell.tabIndex = 0;
       cell.setAttribute("role", "button");
@@ -116,10 +124,7 @@
     body.append(make("h3", {}, `${run.variant}, seed ${run.seed}`));
     const facts = [["run", id], ["status", run.status + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
     if (run.why) facts.push(["why", run.why]);
-    for (const [key, value] of Object.entries(run.metrics)) {
-      const metric = data.metrics[key];
-      facts.push([metric ? `${metric.label}${metric.unit ? ` (${metric.unit})` : ""}` : key, value]);
-    }
+    for (const [key, value] of Object.entries(run.metrics)) facts.push([key in data.metrics ? metricLabel(key) : key, value]);
     if (run.chosen_epoch) facts.push(["chosen epoch", run.chosen_epoch]);
     if (run.wall_seconds) facts.push(["seconds", run.wall_seconds]);
     body.append(list("Result", facts, true));
@@ -208,8 +213,7 @@
     }).filter((row) => row.up.length && row.x !== null);
     if (!rows.length) return find("scatter").replaceChildren(make("p", { class: "hint" }, "Nothing to draw yet."));
     const bars = rows.map((row) => [mean(row.up), row.up.length > 1 ? deviation(row.up) : 0]);
-    const metric = data.metrics[y];
-    const { svg, X, Y } = frame(rows.map((row) => row.x), bars.flatMap(([m, s]) => [m - s, m + s]), named(x), `${metric.label}${metric.unit ? ` (${metric.unit})` : ""}`);
+    const { svg, X, Y } = frame(rows.map((row) => row.x), bars.flatMap(([m, s]) => [m - s, m + s]), named(x), metricLabel(y));
     rows.forEach((row, number) => {
       const [m, s] = bars[number], { label, colour, shape } = look(row.variant);
       const mark = draw("g", { tabindex: 0, role: "button", "aria-label": `${label}: ${shown(m)}` });
@@ -252,18 +256,21 @@
 
   /* Runs and what is said of them all. */
   const runTable = () => {
+    const place = Object.fromEntries(data.rows.map((one, number) => [one.row, number]));
+    const byRow = ([, a], [, b]) => place[a.variant] - place[b.variant] || a.seed - b.seed;
     const table = find("runtable"), names = Object.keys(data.metrics), wanted = find("state").value;
     const header = make("tr");
-    for (const text of ["variant", "seed", "status", ...names.map((key) => data.metrics[key].label), "seconds", "run"]) header.append(make("th", { scope: "col" }, text));
+    for (const text of ["Variant", "Seed", "Status", ...names.map(metricLabel), "Seconds", "Run"]) header.append(make("th", { scope: "col" }, text));
     table.tHead.replaceChildren(header);
     const rows = Object.entries(data.runs).filter(([, run]) => wanted === "all" || run.status === wanted || (wanted === "stale" && run.stale.length));
-    table.tBodies[0].replaceChildren(...rows.map(([id, run]) => {
+    table.tBodies[0].replaceChildren(...rows.sort(byRow).map(([id, run]) => {
       const row = make("tr");
-      row.append(make("th", { scope: "row" }, run.variant), make("td", {}, String(run.seed)));
+      const number = (value) => row.append(make("td", typeof value === "number" ? { "data-value": value } : { class: "hole" }, shown(value)));
+      row.append(make("th", { scope: "row" }, run.variant));
+      number(run.seed);
       const words = run.status + (run.heartbeat ? `, epoch ${run.heartbeat}` : "") + (run.stale.length ? ", stale" : "");
       row.append(make("td", { class: run.status }, words));
-      for (const key of names) row.append(make("td", {}, shown(run.metrics[key])));
-      row.append(make("td", {}, shown(run.wall_seconds)));
+      for (const value of [...names.map((key) => run.metrics[key]), run.wall_seconds]) number(value);
       const open = make("button", { type: "button", "data-open": id }, id);
       open.addEventListener("click", () => openRuns([id]));
       const last = make("td");
@@ -271,6 +278,7 @@
       row.append(last);
       return row;
     }));
+    armHeaders(table, "runs");
   };
   const counts = () => {
     const found = {};
@@ -291,7 +299,7 @@
     find("commands").textContent = data.commands.join("\n");
   };
 
-  document.querySelectorAll("table.report").forEach(armTable);
+  document.querySelectorAll("table.report").forEach(armTable); // by their place
   find("filter").addEventListener("input", filter);
   for (const id of ["x", "y"]) find(id).addEventListener("change", scatter);
   find("curve").addEventListener("change", curves);

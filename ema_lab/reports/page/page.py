@@ -1,6 +1,7 @@
 """A report as one HTML file that needs no network: its tables, figures, runs, and what is missing."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -26,10 +27,7 @@ def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str =
         "data": _script_json(data),
         "live": escape(live),
     }
-    text = _asset("page.html")
-    for key, value in parts.items():
-        text = text.replace(f"{{{{{key}}}}}", value)
-    return text
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
 
 
 def _asset(name: str) -> str:
