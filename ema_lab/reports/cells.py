@@ -218,7 +218,7 @@ def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
 
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
-    if row.is_baseline:
+    if row.is_baseline and key == "latency_ratio":
         return TableCell("baseline", expected=len(row.cells))
     found = row.latency
     if found is None:

@@ -120,7 +120,8 @@ def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
         return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
     how = timed.how
     where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
-    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline"
+    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline, "
+    words += "whose own is the median over the rows beside which it was timed"
     return [f"Latency: {words}; ratio with its 99 % interval."]
 
 

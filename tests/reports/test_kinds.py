@@ -340,7 +340,7 @@ class TestLatency:
     def test_kept_times_have_columns_and_a_note(self, tmp_path, store):
         self.keep(tmp_path, 12.0)
         [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
-        assert texts(table)["none"][:2] == ["baseline", "baseline"]
+        assert texts(table)["none"][:2] == ["10.00", "baseline"]
         assert texts(table)["se"][:2] == ["12.00", "1.20 [1.10, 1.30]"]
         assert texts(table)["ca"][:2] == ["n/a", "n/a"]
         [note] = [note for note in table.notes if note.startswith("Latency")]
