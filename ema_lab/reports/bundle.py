@@ -206,7 +206,7 @@ def _changed_cells(name: str) -> Iterator[str]:
         yield f"the report cannot be built again: {error}"
         return
     for file, text in report_files(report).items():
-        yield from differences(Path(REPORT, file), text)
+        yield from map(str, differences(Path(REPORT, file), text))
 
 
 @contextmanager
