@@ -5,6 +5,7 @@ import json
 import math
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ema_lab.errors import EmaLabError, StoreError
+from ema_lab.errors import EmaLabError, StoreError, located
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.record import RunRecord
 from ema_lab.experiments.store import RunStore
@@ -25,6 +26,15 @@ from ema_lab.specs.run import RunSpec
 MADE = {".venv", "again", "data"}  # what reproduce.sh leaves in the folder that it runs in
 # The split that a protocol chooses the epoch by.
 WATCHED = {"best-val": "val", "best-test": "test"}
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError)  # what a zip file may raise
+COMPUTED = (
+    "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
+    "requirements.txt and reproduce.sh from specs, records, curves and definitions"
+)
+SUMMED = (
+    f"compared with {SUMS} alone, which whoever changes a file can write anew: what runs measured "
+    "(other metrics, costs, times, curves), attempts, logs, definitions, the wheel"
+)
 
 
 @dataclass(frozen=True)
@@ -66,14 +76,15 @@ def verify_bundle(path: Path) -> Verification:
             problems += runs.problems()
             try:
                 built = built_files(name, made_with)
+            except Exception as error:  # whoever changed a record may have broken all that reads it
+                reason = str(error) if isinstance(error, EmaLabError) else located(error)
+                problems.append(f"the report cannot be built again: {reason}")
+            else:
                 there = {file: built[file] for file in built if file not in listed or Path(file).is_file()}
                 found, not_compared = compare(Path(), there)
-            except EmaLabError as error:
-                problems.append(f"the report cannot be built again: {error}")
-            else:
                 problems += map(str, found)
-                words += not_compared
-        return Verification(tuple(problems), (*words, *runs.words()))
+                words += [*not_compared, COMPUTED]
+        return Verification(tuple(problems), (*words, runs.held(), SUMMED))
 
 
 def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
@@ -94,7 +105,7 @@ def _other_package(folder: Path) -> Iterator[str]:
     for path in sorted((folder / WHEELS).glob("*.whl")):
         try:
             is_ours = wheel_files(path.read_bytes()) == package_files()
-        except (OSError, zipfile.BadZipFile):
+        except UNREADABLE:
             is_ours = False
         if not is_ours:
             yield f"{WHEELS}/{path.name}: not compared: it holds another ema-lab than the one that checks"
@@ -125,27 +136,23 @@ class _Runs:
             yield from self._against_curve(run_id, spec, record)
         yield from self._unequal_costs()
 
-    def words(self) -> Iterator[str]:
-        """Yield what was computed again, what was cross-checked, and what rests on the checksums alone."""
-        total = len(self.done)
-        yield (
-            "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
-            "requirements.txt and reproduce.sh from specs, records, curves and definitions"
-        )
-        yield (
+    def held(self) -> str:
+        """Return what was held against each other."""
+        known = f"{self.with_curve} of {len(self.done)} runs"
+        return (
             "held against each other: each record's chosen epoch and its recipe and curve; its metrics and "
-            f"its curve, which has them of {self.with_curve} of {total} runs; the costs of equal models"
-        )
-        yield (
-            f"compared with {SUMS} alone, which whoever changes a file can write anew: what runs measured "
-            "(other metrics, costs, times, curves), attempts, logs, definitions, the wheel"
+            f"its curve, which has them of {known}; the costs of equal models"
         )
 
     def _path(self, run_id: str) -> str:
         return f"{RUNS}/{run_id}/record.json"
 
     def _against_curve(self, run_id: str, spec: RunSpec, record: RunRecord) -> Iterator[str]:
-        rows = read_curve(self.store.folder(run_id))
+        try:
+            rows = read_curve(self.store.folder(run_id))
+        except ValueError as error:
+            yield f"{RUNS}/{run_id}/curve.csv: cannot be read: {error}"
+            return
         chosen = _chosen_epoch(spec, rows)
         if chosen is not None and record.chosen_epoch != chosen:
             given = f"chosen_epoch: {record.chosen_epoch} is written"
@@ -193,6 +200,6 @@ def _unpacked(path: Path) -> Iterator[Path]:
                     if PurePosixPath(entry).is_absolute() or ".." in PurePosixPath(entry).parts:
                         raise StoreError(f"{path} is no bundle: it holds {entry!r}")
                 archive.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise StoreError(f"{path} cannot be read: {error}") from None
         yield Path(folder).resolve()

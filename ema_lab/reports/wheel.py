@@ -44,13 +44,13 @@ def package_files() -> dict[str, bytes]:
 
 
 def wheel_files(wheel: bytes) -> dict[str, bytes]:
-    """Return the files of the package that a wheel holds, by name.
+    """Return the files that a wheel holds, by name, but for what it says of itself.
 
     Raises:
         zipfile.BadZipFile: If it is none.
     """
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        return {name: archive.read(name) for name in archive.namelist() if name.startswith("ema_lab/")}
+        return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
 def _below(place: str, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -236,6 +236,29 @@ def test_a_spec_or_a_record_in_another_runs_folder_is_found(bundled, command):
     assert f"runs/{third.name}/record.json: is the record of the run {one.name}" in lines
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("record.json", b'{"environment": {"versions": "none"}', "record.json cannot be read"),
+        ("record.json", b"{}", "is not a record of this version"),
+        ("curve.csv", b"epoch,\xff\n", "curve.csv: cannot be read"),
+        ("spec.json", b"[]", "spec.json cannot be read"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(bundled, command, name, content, words):
+    (a_run(bundled, 92.0) / name).write_bytes(content)
+    assert any(words in line for line in verified(command, bundled))
+
+
+def test_what_breaks_the_report_is_a_line_and_no_claim_that_it_was_built(bundled, command):
+    change(a_run(bundled, 92.0) / "record.json", '"torch": "0"', '"torch": [0]')
+    rewrite_sums(bundled)
+    answer = command("verify", "paper")
+    assert answer.code == 1
+    assert "the report cannot be built again: " in answer.out
+    assert "computed again" not in answer.err
+
+
 def test_what_the_checksums_do_not_list_is_refused_but_for_what_reproduce_leaves(bundled, command):
     for name in ("more.txt", "again/x", ".venv/x", "data/x"):
         (bundled / name).parent.mkdir(exist_ok=True)
