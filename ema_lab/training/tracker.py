@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from ema_lab.tracking import (
 )
 
 TRACKERS = ("wandb",)
+SERVICE_SECONDS = 300  # that W&B's own process may take to start: its 30 are too few where all cores train
 _log = logging.getLogger(__name__)
 
 
@@ -94,6 +96,7 @@ class WandbTracker:
     """Weights & Biases: group = ablation, job type = variant, the spec as config."""
 
     def __init__(self, spec: RunSpec, job: RunJob) -> None:
+        os.environ.setdefault("WANDB_X_SERVICE_WAIT", str(SERVICE_SECONDS))
         import wandb
 
         self._run = wandb.init(
