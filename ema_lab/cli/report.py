@@ -57,7 +57,7 @@ def report(
         return _check(name, out, report_files(found))
     files = report_files(found) | {"index.html": report_page(spec, found, runs)} if out is not None else {}
     figures = report_figures(spec, runs) if out is not None else []
-    say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    say(*(line for figure in figures for line in figure.remarks))
     if out is not None:  # all of it is made: only now is anything written
         make_folder(out / "figures" if figures else out)
     if as_json:
