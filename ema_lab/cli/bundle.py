@@ -24,8 +24,8 @@ def bundle(
 ) -> None:
     """Put a report and all that it rests on into one zip file: tables, figures, records, definitions.
 
-    Inside are the environment of the runs, reproduce.sh, and checksums; no weights, no data. Equal
-    records give equal files. `ema-lab verify` checks it.
+    Inside are the environment of the runs, this package, reproduce.sh, and checksums; no weights, no data.
+    Equal records give equal files. `ema-lab verify` checks it.
 
     Example: ema-lab bundle quickstart --out paper.zip
     """
@@ -46,16 +46,19 @@ def verify(
         Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the folder of an unpacked one.")
     ],
 ) -> int:
-    """Compute every cell of a bundle's tables again from its records, and name each that differs.
+    """Build a bundle's report again from its records, and name each number and file that differs.
 
-    Exit code 1 if a cell or a file was changed.
+    Tables, page and figures are compared, runs with their ids, records with their curves and each other.
+    What runs measured cannot be computed again: the last lines say what rests on the checksums alone.
+    Exit code 1 if something differs.
 
     Example: ema-lab verify paper.zip
     """
-    from ema_lab.reports.bundle import verify_bundle
+    from ema_lab.reports.bundle_check import verify_bundle
 
-    found = list(verify_bundle(path))
-    for line in found:
+    found = verify_bundle(path)
+    for line in found.problems:
         print(line)
-    say(f"{path}: {len(found) or 'no'} difference{'s' * (len(found) != 1)}")
-    return 1 if found else 0
+    count = len(found.problems)
+    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.words)
+    return 1 if count else 0

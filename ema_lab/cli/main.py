@@ -36,6 +36,7 @@ from ema_lab.registry import unknown_name
 
 INTERRUPTED = 130
 TERMINATED = 143
+TRAINING = {"run", "sweep", "tune", "trial"}  # commands that leave something when they are interrupted
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -134,7 +135,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
-        print(f"ema-lab: {word}; what was finished is kept, the rest is pending", file=sys.stderr)
+        kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(asked[:1]) else ""
+        print(f"ema-lab: {word}{kept}", file=sys.stderr)
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()

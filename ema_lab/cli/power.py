@@ -1,6 +1,6 @@
 """What a number of seeds can show, before it is trained: `plan --power`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from ema_lab.reports.statistics.power import POWER, detectable_difference, poole
 from ema_lab.specs.metric import METRICS
 
 USUAL_SEEDS = (3, 5, 10, 20)
+FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,70 @@ def read_power(
 
 
 def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bool) -> None:
-    """Print, for several numbers of seeds, the smallest difference that they show.
+    """Print, for several numbers of seeds, the smallest difference that they show, and the seeds it takes.
 
     Raises:
         SpecError: If nothing is known of the spread.
     """
     std, words = _spread(ablation, store, asked)
-    compared = [row for row in ablation.rows().values() if row[0].variant != ablation.baseline]
+    compared = sum(row[0].variant != ablation.baseline for row in ablation.rows().values())
+    family = Family(std, SIGNIFICANCE / max(1, compared))
     seeds = len({cell.seed for cell in ablation.cells})
-    first = SIGNIFICANCE / max(1, len(compared))
-    rows = [_line(count, std, first) for count in sorted({seeds, *USUAL_SEEDS})]
-    print_rows(rows, as_json=as_json)
+    half = (family.detectable(seeds, family.first) / 2,) if seeds > 1 else ()
+    seen = [family.seen(count) for count in sorted({seeds, *USUAL_SEEDS})]
+    needed = [family.needed(difference) for difference in asked.differences or half]
+    if as_json:
+        print_rows([{**dict.fromkeys(FIELDS), **row} for row in (*seen, *needed)], as_json=True)
+    else:
+        print_rows(seen, as_json=False)
+        print()
+        print_rows(needed, as_json=False)
     metric = METRICS[asked.metric]
     unit = "points" if metric.unit == "%" else metric.unit
-    test = f"two-sided paired t test at 5 %, power {POWER * 100:.0f} %"
-    test += f"; Holm: the first of {len(compared)} comparisons"
-    say(f"{ablation.name}: {metric.label}, {unit}; {test}")
-    say(f"standard deviation of paired differences: {std:.3g} ({words})")
-    seen = detectable_difference(seeds, std)
-    needed = [_needed(difference, std) for difference in asked.differences or (seen / 2,)]
-    can = "nothing: a test needs two" if seeds < 2 else f"{seen:.3g} {unit}"
-    for_them = "; ".join(needed) if seeds > 1 or asked.differences else ""
-    say(f"with {seeds} seed{'s' * (seeds != 1)} you can see {can}" + (f"; {for_them}" if for_them else ""))
+    say(
+        f"{ablation.name}: {metric.label}, {unit}; two-sided paired t test at 5 %, power {POWER:.0%}; "
+        f"holm: at 5 % / {max(1, compared)}, the first step of the table's {compared} comparisons",
+        f"standard deviation of paired differences: {std:.3g} ({words})",
+        _headline(seeds, unit, family, needed),
+    )
+
+
+@dataclass(frozen=True)
+class Family:
+    """Comparisons whose paired differences have the deviation `std`; `first`: the level of Holm's first."""
+
+    std: float
+    first: float
+
+    def detectable(self, seeds: int, level: float) -> float:
+        return detectable_difference(seeds, self.std, significance=level)
+
+    def seen(self, seeds: int) -> dict[str, Any]:
+        """Return what a number of seeds shows; None for a single one."""
+        levels = {"detectable": SIGNIFICANCE, "detectable_holm": self.first}
+        shown = {key: self.detectable(seeds, level) if seeds > 1 else None for key, level in levels.items()}
+        return {"seeds": seeds, **shown}
+
+    def needed(self, difference: float) -> dict[str, Any]:
+        """Return how many seeds a difference takes; None above 10,000."""
+        levels = {"seeds": SIGNIFICANCE, "seeds_holm": self.first}
+        counts = {key: seeds_needed(difference, self.std, significance=at) for key, at in levels.items()}
+        return {"difference": difference, **counts}
+
+
+def _headline(seeds: int, unit: str, family: Family, needed: Sequence[Mapping[str, Any]]) -> str:
+    words = "nothing: a test needs two"
+    if seeds > 1:
+        words = f"{family.detectable(seeds, family.first):.3g} {unit}"
+        if family.first < SIGNIFICANCE:
+            words += (
+                f" in any row ({family.detectable(seeds, SIGNIFICANCE):.3g} if there were one comparison)"
+            )
+    parts = [
+        f"for {row['difference']:.3g} you need {row['seeds_holm'] or 'more than 10,000'} seeds"
+        for row in needed
+    ]
+    return "; ".join([f"with {seeds} seed{'s' * (seeds != 1)} you can see {words}", *parts])
 
 
 def _spread(ablation: Ablation, store: RunStore, asked: Power) -> tuple[float, str]:
@@ -88,18 +131,3 @@ def _spread(ablation: Ablation, store: RunStore, asked: Power) -> tuple[float, s
     if std == 0:
         raise SpecError(f"--power: all paired differences of {ablation.name} are equal; give --std")
     return std, f"pooled over finished runs, {degrees} degrees of freedom"
-
-
-def _line(count: int, std: float, first: float) -> dict[str, Any]:
-    if count < 2:
-        return {"seeds": count, "detectable": None, "detectable_holm": None}
-    return {
-        "seeds": count,
-        "detectable": detectable_difference(count, std),
-        "detectable_holm": detectable_difference(count, std, significance=first),
-    }
-
-
-def _needed(difference: float, std: float) -> str:
-    count = seeds_needed(difference, std)
-    return f"for {difference:.3g} you need {count or 'more than 10,000'} seeds"

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.errors import SpecError
 from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
@@ -31,18 +32,25 @@ def report(
         bool,
         typer.Option("--check", help="Write nothing: compare the files in --out with the records."),
     ] = False,
+    tables: Annotated[
+        bool,
+        typer.Option(
+            "--tables", help="With --check: the tables alone; the page also tells of times and machines."
+        ),
+    ] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
     """Print the tables of a report from the records, and write them as Markdown, LaTeX, CSV, HTML and JSON.
 
-    With --check every number is built again, and each cell that differs is named; exit code 1.
+    With --check every number is built again, on the page and in figures too, and each cell that differs
+    is named; exit code 1.
 
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.reports.build import build_report
     from ema_lab.reports.figures.build import report_figures
-    from ema_lab.reports.files import report_files
+    from ema_lab.reports.files import PAGE, all_files, report_files
     from ema_lab.reports.page.source import report_page
     from ema_lab.reports.render import render_text
     from ema_lab.specs.report import load_report
@@ -50,12 +58,15 @@ def report(
     spec = load_report(find_definition("reports", name))
     if check and (out is None or not out.is_dir()):
         raise SpecError(f"--check compares the files of a folder: --out DIR, got {out}")
+    if tables and not check:
+        raise SpecError("--tables changes nothing without --check")
     runs = RunStore(store)
     found = build_report(spec, runs)
     say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
     if check and out is not None:
-        return _check(name, out, report_files(found))
-    files = report_files(found) | {"index.html": report_page(spec, found, runs)} if out is not None else {}
+        built = report_files(found) if tables else all_files(spec, found, runs)
+        return _check(name, out, built, as_json=as_json)
+    files = report_files(found) | {PAGE: report_page(spec, found, runs)} if out is not None else {}
     figures = report_figures(spec, runs) if out is not None else []
     say(*(line for figure in figures for line in figure.remarks))
     if out is not None:  # all of it is made: only now is anything written
@@ -82,11 +93,14 @@ def _records(found: "Report") -> list[dict[str, Any]]:
     return [{"table": table.name, **row} for table in found.tables for row in flat_records(table)]
 
 
-def _check(name: str, out: Path, files: dict[str, str]) -> int:
-    from ema_lab.reports.check import differences
+def _check(name: str, out: Path, built: Mapping[str, str | bytes], *, as_json: bool) -> int:
+    from ema_lab.reports.check import compare
 
-    found = [line for file, text in files.items() for line in differences(out / file, text)]
-    for line in found:
-        print(line)
-    say(f"{name}: {len(found) or 'no'} difference{'s' * (len(found) != 1)} in {len(files)} files of {out}")
+    found, not_compared = compare(out, built)
+    if as_json:
+        print_rows([difference.flat() for difference in found], as_json=True)
+    else:
+        print("".join(f"{difference}\n" for difference in found), end="")
+    count = f"{len(found) or 'no'} difference{'s' * (len(found) != 1)}"
+    say(*not_compared, f"{name}: {count} in {len(built) - len(not_compared)} files of {out}")
     return 1 if found else 0

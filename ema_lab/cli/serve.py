@@ -1,6 +1,7 @@
 """The command that shows a store live."""
 
 import webbrowser
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from ema_lab.cli.output import DEFAULT_STORE, Store, say
 from ema_lab.errors import UnknownNameError
 from ema_lab.experiments.store import RunStore
+from ema_lab.registry import unknown_name
 from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.report import ReportSpec, load_report
 
@@ -37,14 +39,14 @@ def serve(
 
     Example: ema-lab serve quickstart
     """
-    from ema_lab.reports.page.server import Site
+    from ema_lab.reports.page.server import Site, in_url
     from ema_lab.reports.page.server import serve as listen
 
     reports = [_report(name) for name in names or definitions("reports")]
     site = Site({report.name: report for report in reports}, RunStore(store))
 
     def ready(server: ThreadingHTTPServer) -> None:
-        address = f"http://{host}:{server.server_port}/{reports[0].name if names else ''}"
+        address = f"http://{in_url(host)}:{server.server_port}/{reports[0].name if names else ''}"
         say(f"{len(reports)} report{'s' * (len(reports) != 1)} at {address} (Ctrl-C stops)")
         if host not in LOOPBACK:
             say(f"everyone who reaches {host} can read them")
@@ -55,14 +57,20 @@ def serve(
 
 
 def _report(name: str) -> ReportSpec:
-    """Return a report, or one with the usual columns of an ablation."""
-    try:
-        return load_report(find_definition("reports", name))
-    except UnknownNameError:
-        from ema_lab.experiments.ablation import load_ablation
+    """Return a report, or one with the usual columns of an ablation.
 
-        ablation = load_ablation(name)
-        columns = (
-            ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
-        )
-        return ReportSpec(name=ablation.name, ablation=str(name), columns=columns)
+    Raises:
+        UnknownNameError: If neither has that name; the message lists both.
+    """
+    with suppress(UnknownNameError):
+        return load_report(find_definition("reports", name))
+    try:
+        path = find_definition("ablations", name)
+    except UnknownNameError:
+        known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
+        raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
+    from ema_lab.experiments.ablation import load_ablation
+
+    ablation = load_ablation(path)
+    columns = ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+    return ReportSpec(name=ablation.name, ablation=str(path), columns=columns)

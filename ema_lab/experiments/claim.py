@@ -74,7 +74,7 @@ class Claim:
             self.store.end(run_id, attempt, "interrupted")
             raise
         except RunStopped as stopped:
-            self.store.end(run_id, attempt, "interrupted", str(stopped) or None)
+            self.store.end(run_id, attempt, "pruned", str(stopped) or None)
             return "stopped"
         except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
             record = failed_record(run_id, attempt.number, error)

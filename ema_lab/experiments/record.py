@@ -6,6 +6,7 @@ from typing import Any, Literal
 from ema_lab.specs.strict import Spec
 
 FORMAT: Literal[1] = 1
+AttemptOutcome = Literal["done", "failed", "interrupted", "pruned"]
 
 
 class ErrorRecord(Spec):
@@ -38,6 +39,7 @@ class Attempt(Spec):
     """One try at a run, begun under its lock. Without an outcome it is running, or was killed.
 
     Attributes:
+        outcome: `interrupted`: the user stopped it; `pruned`: a search did.
         source: The source that it runs, per part: what it leaves is not gone on with after a change.
         oom_kills: Processes that the kernel had killed for want of memory when the attempt began.
         reason: Why it failed, or was killed, where that is known.
@@ -50,7 +52,7 @@ class Attempt(Spec):
     device: str = ""
     started: str
     ended: str | None = None
-    outcome: Literal["done", "failed", "interrupted"] | None = None
+    outcome: AttemptOutcome | None = None
     source: Mapping[str, str] = {}
     oom_kills: int | None = None
     reason: str | None = None
@@ -60,6 +62,6 @@ class Attempt(Spec):
     def counts(self) -> bool:
         """Whether the attempt counts towards the limit: it failed or was killed, and is not forgiven.
 
-        One that the user stopped does not count, nor one that was done but whose record is lost.
+        One that the user or a search stopped does not count, nor one that was done but whose record is lost.
         """
         return self.outcome in {"failed", None} and not self.forgiven

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ema_lab.errors import DamagedFileError, StoreError
-from ema_lab.experiments.record import FORMAT, Attempt, RunRecord
+from ema_lab.experiments.record import FORMAT, Attempt, AttemptOutcome, RunRecord
 from ema_lab.files import remove_leftovers, write_text
 from ema_lab.registry import unknown_name
 from ema_lab.specs.run import RunSpec
@@ -255,7 +255,7 @@ class RunStore:
         self,
         run_id: str,
         attempt: Attempt,
-        outcome: Literal["done", "failed", "interrupted"],
+        outcome: AttemptOutcome,
         reason: str | None = None,
     ) -> None:
         """Note how an attempt ended."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
@@ -234,12 +235,23 @@ def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store:
 
 
 def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
-    """Return what was timed of the rows; None if nothing was."""
+    """Return what was timed of the rows; None if nothing was.
+
+    A baseline was timed beside each of its rows: it has the median of those times, and no ratio.
+    """
     firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
     pairs = {
         name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
     }
-    return kept_latencies(store.root, pairs)
+    kept = kept_latencies(store.root, pairs)
+    if kept is None:
+        return None
+    beside: dict[str, list[float]] = {}
+    for name, times in kept.measured.items():
+        beside.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
+    keys = {row.name: row.cells[0].cell.spec.model_key for row in rows if row.is_baseline}
+    of_baselines = {name: {"ms": median(beside[key])} for name, key in keys.items() if key in beside}
+    return replace(kept, measured={**kept.measured, **of_baselines})
 
 
 def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:

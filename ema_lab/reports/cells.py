@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import (
     BOOTSTRAP_SEEDS,
+    PairedDifference,
     Summary,
     bootstrap_interval,
     effect_size,
@@ -17,6 +19,7 @@ from ema_lab.reports.statistics import (
     summarise,
     wilcoxon_test,
 )
+from ema_lab.reports.statistics.paired import SIGNIFICANCE
 from ema_lab.reports.statistics.power import detectable_difference
 from ema_lab.reports.table import Flag, Mark, SpreadKind, TableCell, TableColumn
 from ema_lab.reports.text import difference_text, p_text
@@ -41,7 +44,7 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     return replace(
         cell,
         text=text,
-        count=_count(spec, summary.count, len(row.cells)),
+        count=_count(spec, summary.count, len(row.cells), without_interval=kind is None),
         value=summary.mean,
         spread=half,
         spread_kind=kind,
@@ -53,17 +56,21 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 def spread_of(
     summary: Summary, values: Sequence[float], spec: ReportSpec
 ) -> tuple[float | None, float | None, float | None, SpreadKind | None]:
-    """Return what follows ±, the interval's bounds, and their kind; nothing below two seeds."""
+    """Return what follows ±, the interval's bounds, and their kind; nothing below two seeds.
+
+    Equal values have a standard deviation, zero, but no interval.
+    """
     if summary.count < 2:
         return None, None, None, None
-    low, high = summary.interval
+    low, high = summary.interval if summary.has_spread else (None, None)
+    if spec.spread in {"std", "se"}:
+        return summary.std if spec.spread == "std" else summary.standard_error, low, high, spec.spread
+    if not summary.has_spread:
+        return None, None, None, None
     if spec.spread == "bootstrap" and summary.count >= BOOTSTRAP_SEEDS:
         low, high = bootstrap_interval(values)
         return (high - low) / 2, low, high, "bootstrap"
-    if spec.spread in {"interval", "bootstrap"}:
-        return summary.half_width, low, high, "interval"
-    half = summary.std if spec.spread == "std" else summary.standard_error
-    return half, low, high, spec.spread
+    return summary.half_width, low, high, "interval"
 
 
 def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
@@ -75,17 +82,21 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if not found:
         return cell
     difference = paired_difference([value for _, value in found])
-    single = math.isnan(difference.low)
-    return replace(
-        cell,
-        text=difference_text(difference, spec.digits),
-        count=_missing(difference.count, len(row.cells), always=single),
-        value=difference.mean,
-        spread=None if single else (difference.high - difference.low) / 2,
-        spread_kind=None if single else "paired_interval",
-        low=None if single else difference.low,
-        high=None if single else difference.high,
-    )
+    count = _missing(difference.count, len(row.cells), without_interval=math.isnan(difference.low))
+    return replace(cell, **difference_numbers(difference, spec.digits), count=count)
+
+
+def difference_numbers(difference: PairedDifference, digits: int) -> dict[str, Any]:
+    """Return what a cell shows of a difference: its text and numbers; no bounds where there are none."""
+    bounded = not math.isnan(difference.low)
+    return {
+        "text": difference_text(difference, digits),
+        "value": difference.mean,
+        "spread": (difference.high - difference.low) / 2 if bounded else None,
+        "spread_kind": "paired_interval" if bounded else None,
+        "low": difference.low if bounded else None,
+        "high": difference.high if bounded else None,
+    }
 
 
 def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
@@ -103,7 +114,10 @@ def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCel
 
 
 def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs for one."""
+    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs for one.
+
+    How many pairs a table needs before any can reach 0.05 is said in its caption.
+    """
     compared = [row for row in rows if not row.is_baseline]
     tests = {row.name: wilcoxon_test(row.differences(metric)) for row in compared}
     corrected = holm([math.nan if test.p is None else test.p for test in tests.values()])
@@ -136,12 +150,21 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         return cell
     effect = effect_size([value for _, value in found])
     if math.isnan(effect):
-        return replace(cell, text="untested", count="needs three differing pairs")
+        few = "needs three pairs" if len(found) < 3 else "all differences are equal"
+        return replace(cell, text="untested", count=few)
     return replace(cell, text=f"{effect:+.{spec.digits}f}", value=effect)
 
 
-def detectable_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return the smallest difference that the row's pairs can show, given their spread."""
+def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
+    """Return the smallest difference that each row's pairs can show, given their spread.
+
+    Like the p-values beside it, it is meant for all rows at once: at the level of Holm's first step.
+    """
+    level = SIGNIFICANCE / max(1, sum(not row.is_baseline for row in rows))
+    return [_detectable_cell(spec, row, metric, level) for row in rows]
+
+
+def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
@@ -149,9 +172,10 @@ def detectable_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if not found:
         return cell
     summary = summarise([value for _, value in found])
-    if not summary.std > 0:
-        return replace(cell, text="untested", count="needs two differing pairs")
-    smallest = detectable_difference(summary.count, summary.std)
+    if not summary.has_spread:
+        few = "needs two pairs" if summary.count < 2 else "all differences are equal"
+        return replace(cell, text="untested", count=few)
+    smallest = detectable_difference(summary.count, summary.std, significance=level)
     return replace(cell, text=f"{smallest:.{spec.digits}f}", value=smallest)
 
 
@@ -164,34 +188,37 @@ def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
 
 def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return a cost of the row's model, in the unit of the column's header."""
-    source = next((item for item in row.cells if item.record and key in item.record.cost), None)
-    cost = row.cost(key)
-    if source is None or cost is None:
-        return _cell(row, [])
-    form = COSTS[key]
-    cell = _cell(row, [(source, float(cost))])
-    text = f"{cost / form.scale:,.{form.digits}f}"
-    return replace(cell, text=text, value=cost, flags=cell.flags & {Flag.STALE})
+    found = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
+    return _one_cost(_cell(row, found), key)
+
+
+def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
+    """Return the cell of a cost that no seed changes; where runs differ in it, their range and no value."""
+    if not cell.values:
+        return cell
+    form, low, high = COSTS[key], min(cell.values), max(cell.values)
+    low_text, high_text = (f"{cost / form.scale:{sign},.{form.digits}f}" for cost in (low, high))
+    cell = replace(cell, flags=cell.flags & {Flag.STALE})
+    if low == high:
+        return replace(cell, text=low_text, value=low)
+    return replace(cell, text=f"{low_text} to {high_text}", count="runs differ", low=low, high=high)
 
 
 def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return what a row's model costs more than its baseline's; of no seed, so without an interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    pairs = ((item, item.record, item.baseline) for item in row.cells)
-    for item, mine, other in pairs:
-        if mine and other and key in mine.cost and key in other.cost:
-            more = mine.cost[key] - other.cost[key]
-            form = COSTS[key]
-            cell = compared_cell(row, [(item, float(more))])
-            text = f"{more / form.scale:+,.{form.digits}f}"
-            return replace(cell, text=text, value=more, flags=cell.flags & {Flag.STALE})
-    return compared_cell(row, [])
+    found = [
+        (item, item.record.cost[key] - item.baseline.cost[key])
+        for item in row.cells
+        if item.record and item.baseline and key in item.record.cost and key in item.baseline.cost
+    ]
+    return _one_cost(compared_cell(row, found), key, "+")
 
 
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
-    if row.is_baseline:
+    if row.is_baseline and key == "latency_ratio":
         return TableCell("baseline", expected=len(row.cells))
     found = row.latency
     if found is None:
@@ -243,27 +270,25 @@ def _flags(row: Row, count: int) -> set[Flag]:
     return {flag for flag, applies in flags.items() if applies}
 
 
-def _count(spec: ReportSpec, count: int, expected: int) -> str:
-    return _missing(count, expected, always=spec.counts == "cells" or count == 1)
+def _count(spec: ReportSpec, count: int, expected: int, *, without_interval: bool) -> str:
+    said = _missing(count, expected, without_interval=without_interval)
+    return said or (f"n={count}" if spec.counts == "cells" else "")
 
 
-def _missing(count: int, expected: int, *, always: bool) -> str:
-    if count < expected:
-        return f"n={count} of {expected}"
-    return f"n={count}" if always else ""
+def _missing(count: int, expected: int, *, without_interval: bool) -> str:
+    """Say n where seeds are missing or where there is no interval, and why there is none."""
+    if count == expected and not without_interval:
+        return ""
+    words = f"n={count}" + (f" of {expected}" if count < expected else "")
+    return f"{words}, all equal" if without_interval and count > 1 else words
 
 
 def ranked(
     cells: Sequence[TableCell], rows: Sequence[Row], metric: str, groups: Sequence[str] = ()
 ) -> list[TableCell]:
     """Return the cells of one column with marks of rank, within each group; none where all rows tie."""
-    groups = groups or [""] * len(rows)
-    marks: list[Mark | None] = [None] * len(rows)
-    for group in dict.fromkeys(groups):
-        places = [place for place, one in enumerate(groups) if one == group]
-        ranks = rank_rows([rows[place].by_seed(metric) for place in places], METRICS[metric].sign)
-        for place, rank in zip(places, ranks, strict=True):
-            marks[place] = Mark(rank) if rank else None
+    ranks = rank_rows([row.by_seed(metric) for row in rows], METRICS[metric].sign, groups)
+    marks = [Mark(rank) if rank else None for rank in ranks]
     if {mark for mark, row in zip(marks, rows, strict=True) if row.having(metric)} == {Mark.TIE}:
         return list(cells)  # a note says so once, in the place of a sign in every cell
     return [replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)]
@@ -273,7 +298,6 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "metric": metric_cell,
     "delta": delta_cell,
     "effect": effect_cell,
-    "detectable": detectable_cell,
     "count": count_cell,
     "cost": cost_cell,
     "latency": latency_cell,
@@ -287,6 +311,8 @@ def column_cells(
     metric = column.key if column.kind == "latency" else column.metric or column.key
     if column.kind == "cost" and column.key != metric:
         return [cost_delta_cell(spec, row, metric) for row in rows]
+    if column.kind == "detectable":
+        return detectable_cells(spec, rows, metric)
     if column.kind == "p":
         build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
         return build(spec, rows, metric)

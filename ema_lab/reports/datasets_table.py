@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.reports.cells import delta_cell, metric_cell, ranked
-from ema_lab.reports.naming import baseline_name, check_names, factor_value
+from ema_lab.reports.naming import DATA_KEY, baseline_name, check_names, factor_value
 from ema_lab.reports.notes import all_tie, comparison_notes, flag_notes, number_notes, rank_notes, run_notes
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import holm, paired_test, summarise, win_tie_loss
 from ema_lab.reports.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
-
-DATA_KEY = "data.name"
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def _notes(
     return (
         *number_notes(spec, columns, cells),
         *(comparison_notes(spec, baselines, ["delta"]) if spec.cells == "delta" else ()),
-        *rank_notes(spec, ", ".join(open_columns), cells, undecided=bool(open_columns)),
+        *rank_notes(spec, ", ".join(open_columns), columns, cells, undecided=bool(open_columns)),
         *([wins] if any(column.key == "win_tie_loss" for column in columns) else []),
         *flag_notes(cells),
         *run_notes(ablations, rows),

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
-from ema_lab.reports.cells import delta_cell, metric_cell
+from ema_lab.reports.cells import delta_cell, difference_numbers, metric_cell
 from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.notes import comparison_notes, flag_notes, number_notes, rank_notes, run_notes
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import holm, rank_rows
 from ema_lab.reports.statistics.factorial import Effect, effects
 from ema_lab.reports.table import ColumnKind, Flag, Mark, Table, TableCell, TableColumn, TableRow
-from ema_lab.reports.text import difference_text, p_text
+from ema_lab.reports.text import p_text
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
 
@@ -71,7 +71,7 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
     notes = (
         *number_notes(spec, columns, shown),
         *(comparison_notes(spec, baseline_name(spec, ablation), ["delta"]) if spec.cells == "delta" else ()),
-        *(rank_notes(spec, METRICS[spec.metric].label, shown) if spec.cells == "value" else ()),
+        *(rank_notes(spec, METRICS[spec.metric].label, columns, shown) if spec.cells == "value" else ()),
         *flag_notes(shown),
         *run_notes([ablation], rows),
     )
@@ -157,16 +157,10 @@ def _effect_cells(
         run_ids=run_ids,
         flags=frozenset(flag for flag, applies in flags.items() if applies),
     )
-    single = difference.count == 1
     first = replace(
         common,
-        text=difference_text(difference, spec.digits),
+        **difference_numbers(difference, spec.digits),
         count=f"n={difference.count}",
-        value=difference.mean,
-        spread=None if single else (difference.high - difference.low) / 2,
-        spread_kind=None if single else "paired_interval",
-        low=None if single else difference.low,
-        high=None if single else difference.high,
         values=effect.differences,
     )
     if p != p:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from html import escape
 
 from ema_lab.reports.table import HOLE, Mark, Table, TableCell, TableRow
+from ema_lab.reports.text import one_line
 
 TAGS = {Mark.BEST: "strong", Mark.SECOND: "u"}
 
@@ -25,7 +26,7 @@ def render_html(table: Table) -> str:
     )
     lines = [
         f'<table class="report" id="{escape(table.name)}">',
-        f"<caption>{escape(table.title)}</caption>",
+        f"<caption>{escape(one_line(table.title).strip())}</caption>",
         f"<thead><tr>{header}</tr></thead>",
         *_bodies(table),
         f'<tfoot><tr><td colspan="{len(table.header)}">{"<br>".join(notes)}</td></tr></tfoot>',

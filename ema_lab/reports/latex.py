@@ -1,34 +1,24 @@
 """A table as LaTeX, for the packages booktabs, multirow and amssymb."""
 
 import itertools
-import re
+from collections.abc import Iterator
 
+from ema_lab.reports.latex_text import escaped, unknown_to_pdflatex
 from ema_lab.reports.render import left_columns
 from ema_lab.reports.table import HOLE, Mark, Table, TableCell, TableRow
 
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-        "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-        ">": r"\textgreater{}", "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"$\dagger$", "‡": r"$\ddagger$",
-        "×": r"$\times$", "[": "{[}", "]": "{]}", "|": r"\textbar{}", "≈": r"$\approx$", "¶": r"\P{}",
-        "√": r"$\surd$", "✓": r"$\checkmark$", "–": "--", "≤": r"$\leq$", "≥": r"$\geq$", "·": r"$\cdot$",
-    }
-)  # fmt: skip
-MINUS = re.compile(r"(?<!\w)-(?=\d)")
 MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}
-
-
-def escaped(text: str) -> str:
-    """Return text in which LaTeX reads every sign as itself, and a minus is no hyphen."""
-    return MINUS.sub("$-$", text.translate(_LATEX))
+PACKAGES = {"booktabs": r"\toprule", "multirow": r"\multirow", "amssymb": r"\checkmark"}
+SHOWN = 8  # characters that are named
 
 
 def render_latex(table: Table) -> str:
-    """Return a `table` environment for the package booktabs, with groups of rows for multirow."""
+    """Return a `table` environment for the package booktabs, with groups of rows for multirow.
+
+    A comment before it says what it needs.
+    """
     left = left_columns(table)
     lines = [
-        f"% needs \\usepackage{{{','.join(_packages(table))}}}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_caption(table)}}}",
@@ -41,21 +31,28 @@ def render_latex(table: Table) -> str:
         r"\end{tabular}",
         r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+    source = "\n".join(lines) + "\n"
+    return "".join(f"% {need}\n" for need in _needs(source)) + source
 
 
-def _packages(table: Table) -> list[str]:
-    has_checks = any(column.kind == "check" for column in table.columns)
-    return ["booktabs"] + ["multirow"] * bool(table.group_label) + ["amssymb"] * has_checks
+def _needs(source: str) -> Iterator[str]:
+    if unknown := unknown_to_pdflatex(source):
+        shown = f"{' '.join(unknown[:SHOWN])}{' ...' if len(unknown) > SHOWN else ''}"
+        yield f"needs lualatex or xelatex and a font that has them: pdflatex has no {shown}"
+    packages = [name for name, sign in PACKAGES.items() if sign in source]
+    yield f"needs \\usepackage{{{','.join(packages)}}}"
 
 
 def _caption(table: Table) -> str:
     notes = [f"$^{{{number}}}$ {escaped(text)}" for number, text in enumerate(table.footnotes, start=1)]
-    return " ".join([escaped(table.title.rstrip(".") + "."), *map(escaped, table.notes), *notes])
+    texts = [escaped(table.title.strip().rstrip(".") + "."), *map(escaped, table.notes), *notes]
+    return " ".join(text.strip() for text in texts)
 
 
 def _line(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    """Return a row; what follows the end of the row before must not look like that end's options."""
+    text = " & ".join(cells) + r" \\"
+    return f"{{}}{text}" if text.startswith("*") else text
 
 
 def _body(table: Table) -> list[str]:

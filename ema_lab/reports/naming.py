@@ -8,10 +8,12 @@ from ema_lab.experiments.grid import ABSENT, Cell, shown, value_of
 from ema_lab.registry import unknown_name
 from ema_lab.specs.report import ReportSpec
 
+DATA_KEY = "data.name"
+
 
 def short(key: str) -> str:
-    """Return the last part of a dotted key."""
-    return key.rpartition(".")[2]
+    """Return the last part of a dotted key, which says what it is; a data set's `name` alone would not."""
+    return "data set" if key == DATA_KEY else key.rpartition(".")[2]
 
 
 def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:

@@ -7,6 +7,7 @@ from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.costs import Kept
 from ema_lab.reports.naming import baseline_name
 from ema_lab.reports.selection import Row
+from ema_lab.reports.statistics import wilcoxon_pairs_needed
 from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import LATENCIES, ReportSpec
@@ -41,9 +42,14 @@ def notes_of(
     ]
     return (
         *number_notes(spec, columns, cells),
-        *comparison_notes(spec, baseline_name(spec, ablation), [_said_of(column) for column in columns]),
+        *comparison_notes(
+            spec,
+            baseline_name(spec, ablation),
+            [_said_of(column) for column in columns],
+            sum(not row.is_baseline for row in rows),
+        ),
         *_column_notes(columns),
-        *rank_notes(spec, ", ".join(undecided), cells, undecided=bool(undecided)),
+        *rank_notes(spec, ", ".join(undecided), columns, cells, undecided=bool(undecided)),
         *flag_notes(cells),
         *run_notes([ablation], rows),
     )
@@ -61,14 +67,18 @@ def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequen
     return notes
 
 
-def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str]) -> list[str]:
-    """Say what differences and tests against the baseline are, where they are shown."""
+def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1) -> list[str]:
+    """Say what differences and tests against the baseline are, where they are shown.
+
+    `compared`: how many rows are compared with the baseline: Holm's correction is over them.
+    """
     label = METRICS[spec.metric].label
     said = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds with its 95 % t interval.",
         "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
         "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
-        "over the rows; below six pairs it cannot reach 0.05.",
+        f"over the rows; with fewer than {wilcoxon_pairs_needed(max(1, compared))} differing pairs in each "
+        "row none can reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
     if spec.seeds == "decided":
@@ -81,7 +91,7 @@ def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str]) -> li
         )
     said["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
-        "seeds finds with 80 % power at 5 %, given the spread of this row's differences."
+        f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
     )
     return [note for key, note in said.items() if key in keys]
 
@@ -110,22 +120,39 @@ def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
         return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
     how = timed.how
     where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
-    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline"
+    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline, "
+    words += "whose own is the median over the rows beside which it was timed"
     return [f"Latency: {words}; ratio with its 99 % interval."]
 
 
+def _level(compared: int) -> str:
+    return "5 %" if compared < 2 else f"5 % / {compared} (Holm's first step)"
+
+
 def rank_notes(
-    spec: ReportSpec, label: str, cells: Sequence[TableCell], *, undecided: bool | None = None
+    spec: ReportSpec,
+    label: str,
+    columns: Sequence[TableColumn],
+    cells: Sequence[TableCell],
+    *,
+    undecided: bool | None = None,
 ) -> list[str]:
     """Say what bold, underlined and tied mean, and in which columns (`label`) no row is told apart."""
     marks = {cell.mark for cell in cells}
-    test = "paired t tests, Holm-corrected over all pairs of rows, 5 %"
+    pairs = "all pairs of rows" + (" within their groups" if spec.group else "")
+    if spec.kind != "grid" and sum(column.kind == "metric" for column in columns) > 1:
+        pairs += ", each column by itself"
+    test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
     notes = []
     if Mark.BEST in marks:
-        words = "better than every other row; underlined: second to it, and better than the rest"
-        notes.append(f"Bold: {words} ({test}).")
+        others = "every other row" + (" of its group" if spec.group else "")
+        others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
+        second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
+        notes.append(f"Bold: better than {others}{second} ({test}).")
     if Mark.TIE in marks:
-        notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}).")
+        untested = any(cell.mark is None and cell.n == 1 and cell.spread_kind is None for cell in cells)
+        more = "; a row with a single seed is not tested" if untested else ""
+        notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}){more}.")
     if spec.rank and spec.seeds == "file" and (all_tie(cells) if undecided is None else undecided):
         notes.append(f"No row is marked as the best in {label}: no test tells it apart ({test}).")
     return notes

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ema_lab.reports.markdown_text import escaped, escaped_line
 from ema_lab.reports.table import HOLE, Mark, Table, TableCell, TableColumn, TableRow
+from ema_lab.reports.text import one_line
 from ema_lab.specs.metric import COSTS, METRICS
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -16,19 +18,21 @@ Show = Callable[[TableCell], str]
 
 def render_text(table: Table) -> str:
     """Return an aligned table for a terminal, the same at every width; `**` is bold, `__` underlined."""
-    lines = printed_rows(table, lambda cell: _marked(cell, "**", "**", "__", "__"))
+    lines = printed_rows(table, lambda cell: _marked(cell, ("**", "**"), ("__", "__")))
     left = left_columns(table)
-    columns = list(zip(table.header, *lines, strict=True))
+    header = tuple(map(one_line, table.header))
+    columns = list(zip(header, *lines, strict=True))
     widths = [max(map(len, column)) for column in columns]
     aligned = [
         "  ".join(
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for line in (table.header, *lines)
+        for line in (header, *lines)
     ]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    body = [table.title, "", aligned[0], rule, *aligned[1:], "", *table.notes, *footnote_lines(table)]
+    notes = map(one_line, (*table.notes, *footnote_lines(table)))
+    body = [one_line(table.title).strip(), "", aligned[0], rule, *aligned[1:], "", *notes]
     return "\n".join(body) + "\n"
 
 
@@ -36,11 +40,11 @@ def render_markdown(table: Table) -> str:
     """Return a Markdown table with its title and notes."""
     left = left_columns(table)
     align = ["---" if i < left else "---:" for i in range(len(table.header))]
-    lines = printed_rows(table, lambda cell: _marked(cell, "**", "**", "<u>", "</u>"))
-    body = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
-    header = f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in table.header)} |"
-    notes = [f"{note}  " for note in (*table.notes, *footnote_lines(table))]
-    return "\n".join([f"**{table.title}**", "", header, f"| {' | '.join(align)} |", *body, "", *notes]) + "\n"
+    rows = printed_rows(table, lambda cell: _marked(cell, ("**", "**"), ("<u>", "</u>"), escaped), escaped)
+    lines = [tuple(map(escaped, table.header)), align, *rows]
+    body = [f"| {' | '.join(line)} |" for line in lines]
+    notes = [f"{escaped_line(note)}  " for note in (*table.notes, *footnote_lines(table))]
+    return "\n".join([f"**{escaped(table.title).strip()}**", "", *body, "", *notes]) + "\n"
 
 
 def left_columns(table: Table) -> int:
@@ -48,14 +52,19 @@ def left_columns(table: Table) -> int:
     return len(table.header) - len(table.columns)
 
 
-def printed_rows(table: Table, show: Show) -> list[tuple[str, ...]]:
-    """Return every row's texts, its group's and its own name first; a group is named in its first row."""
+def printed_rows(table: Table, show: Show, shown: Callable[[str], str] = one_line) -> list[tuple[str, ...]]:
+    """Return every row's texts, its group's and its own name first; a group is named in its first row.
+
+    Args:
+        table: What is printed.
+        show: Turns a cell into text, `shown` a name.
+    """
     lines = []
     before = None
     for row in table.rows:
-        group = (row.group if row.group != before else "",) if table.group_label else ()
+        group = (shown(row.group) if row.group != before else "",) if table.group_label else ()
         before = row.group
-        name = row.name + ",".join(map(str, row.footnotes)).translate(SUPERSCRIPTS)
+        name = shown(row.name) + ",".join(map(str, row.footnotes)).translate(SUPERSCRIPTS)
         lines.append((*group, name, *map(show, row.cells)))
     return lines
 
@@ -67,11 +76,16 @@ def footnote_lines(table: Table) -> list[str]:
     ]
 
 
-def _marked(cell: TableCell, *signs: str) -> str:
+def _marked(
+    cell: TableCell,
+    best: tuple[str, str],
+    second: tuple[str, str],
+    shown: Callable[[str], str] = one_line,
+) -> str:
     if cell.text is None:
         return HOLE + cell.tail
-    start, end = {Mark.BEST: signs[:2], Mark.SECOND: signs[2:]}.get(cell.mark or Mark.TIE, ("", ""))
-    return f"{start}{cell.text}{end}{cell.tail}"
+    start, end = {Mark.BEST: best, Mark.SECOND: second}.get(cell.mark or Mark.TIE, ("", ""))
+    return f"{start}{shown(cell.text)}{end}{shown(cell.tail)}"
 
 
 def flat_records(table: Table) -> list[dict[str, Any]]:

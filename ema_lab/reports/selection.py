@@ -74,8 +74,12 @@ class Row:
         return list(dict.fromkeys(part for item in self.cells for part in item.stale))
 
     def cost(self, key: str) -> int | float | None:
-        """Return a cost of the row's model, which no seed changes; None before a run has finished."""
-        return next((record.cost[key] for record in self.records if key in record.cost), None)
+        """Return a cost of the row's model, which no seed changes.
+
+        None before a run has finished, and where runs differ in it: they had different models.
+        """
+        found = {record.cost[key] for record in self.records if key in record.cost}
+        return found.pop() if len(found) == 1 else None
 
     def having(self, metric: str) -> list[tuple[Measured, float]]:
         """Return the finished cells with their values of a metric."""
@@ -117,10 +121,17 @@ def measure(ablation: Ablation, store: RunStore) -> list[Measured]:
     """Return every cell with what the store has of it and of its baseline."""
     records = store.records(dict.fromkeys(cell.run_id for cell in ablation.cells))
     done = {run_id: record for run_id, record in records.items() if record.status == "done"}
-    pruned = {run_id for run_id, record in records.items() if str(record.status) == "pruned"}
+    pruned = _pruned(store, [cell.run_id for cell in ablation.cells if cell.run_id not in done])
     staleness = Staleness()
     stale = {spec.run_id: staleness.parts(spec, done.get(spec.run_id)) for spec in ablation.runs()}
     return [_measured(ablation, cell, done, stale, pruned) for cell in ablation.cells]
+
+
+def _pruned(store: RunStore, run_ids: Sequence[str]) -> set[str]:
+    """Return the runs without a result whose last attempt a search has cut short."""
+    there = store.folder_names()
+    lasts = {run_id: store.facts(run_id).attempts[-1:] for run_id in run_ids if run_id in there}
+    return {run_id for run_id, last in lasts.items() if last and last[0].outcome == "pruned"}
 
 
 def _measured(

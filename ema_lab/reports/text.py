@@ -1,6 +1,7 @@
-"""Numbers as a table prints them."""
+"""Numbers and words as a table prints them."""
 
 import math
+import re
 
 from ema_lab.reports.statistics import PairedDifference
 
@@ -15,3 +16,8 @@ def difference_text(difference: PairedDifference, digits: int) -> str:
 def p_text(p: float) -> str:
     """Return a p-value with three digits."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def one_line(text: str) -> str:
+    """Return text without line breaks: white space is one space."""
+    return re.sub(r"\s+", " ", text)

@@ -1,5 +1,6 @@
 """Verdicts on published numbers. Nothing here is decided by hand: see `count_verdict`, `trained_verdict`."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +42,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trained:
-    """The mean of `count` of `expected` seeds, its 95 % t interval, and the smallest true difference from
-    a claim that so many seeds would show with a probability of 80 % (infinite below two seeds)."""
+    """What `count` of `expected` seeds show.
+
+    The mean, its 95 % t interval, and the smallest true difference from a claim that so many seeds would
+    show with a probability of 80 %.
+
+    Without an interval (one seed, or equal values) its bounds are NaN.
+    """
 
     mean: float
     low: float
@@ -74,8 +80,9 @@ def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) 
     value, half = float(printed.value), float(printed.step) / 2
     difference = trained.mean - value
     numbers = (difference, difference / value if value else None)
-    if trained.count < 2:
-        return Verdict(Kind.INCONCLUSIVE, "one seed has no interval", *numbers)
+    if math.isnan(trained.low):
+        reason = "one seed has no interval" if trained.count < 2 else "equal values have no interval"
+        return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
     if not trained.low <= value + half or not value - half <= trained.high:
         return Verdict(Kind.DISAGREES, f"trained is {_amount(printed, Decimal(str(difference)))}", *numbers)
     if trained.detectable > relevant:

@@ -147,6 +147,15 @@ class ReportSpec(Spec):
                 raise invalid("report", rule, "seeds")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Self:
+        for key in ("columns", "rows", "factors"):
+            listed = getattr(self, key)
+            for number, name in enumerate(listed):
+                if name in listed[:number]:
+                    raise invalid("report", f"{name!r} stands twice", key, number)
+        return self
+
     @property
     def has_data_axis(self) -> bool:
         """Whether one ablation's factor is the data set."""

@@ -2,12 +2,22 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 from contextlib import chdir
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
+
+from ema_lab.experiments.costs import CostCache
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.reproduce import reproduce_script, requirements
+from ema_lab.reports.wheel import build_wheel
 
 BUNDLED = {
     "SHA256SUMS",
@@ -47,7 +57,8 @@ def change(path: Path, old: str, new: str) -> None:
 
 def rewrite_sums(folder: Path) -> None:
     """Make the checksums fit, as somebody would who wants to hide a change."""
-    names = [line.partition("  ")[2] for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "SHA256SUMS")
+    names = [path.relative_to(folder).as_posix() for path in paths]
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
@@ -62,14 +73,23 @@ def test_holds_tables_figures_records_definitions_and_the_way_back(bundled, comm
     assert (facts["report"], facts["runs"], facts["device"]) == ("tiny", 4, ["cpu"])
     assert (bundled / "requirements.txt").read_text() == "torch==0\n"
     script = (bundled / "reproduce.sh").read_text()
-    assert "ema-lab run ablations/tiny.yaml --store again" in script
-    assert "ema-lab report reports/tiny.yaml --store again --out report --check" in script
+    assert 'ema-lab run ablations/tiny.yaml --store again --device cpu --workers "$workers"' in script
+    assert "ema-lab report reports/tiny.yaml --store again --out report --check --tables" in script
 
 
 def test_what_was_not_changed_verifies_packed_and_unpacked_anywhere(bundled, command):
     packed = Path("paper.zip").absolute()
     answer = command("verify", "paper")
-    assert (answer.code, answer.out, answer.err) == (0, "", "paper: no differences\n")
+    assert (answer.code, answer.out) == (0, "")
+    first, computed, crossed, summed = answer.err.splitlines()
+    assert first == "paper: no differences"
+    assert computed.startswith(
+        "computed again: the run ids from the specs; every table, the page, the figures"
+    )
+    assert "its curve, which has them of 0 of 4 runs" in crossed
+    assert summed.startswith(
+        "compared with SHA256SUMS alone, which whoever changes a file can write anew: what"
+    )
     with chdir(packed.root):
         assert command("verify", str(packed)).code == 0
 
@@ -106,7 +126,9 @@ def test_a_changed_cell_of_a_table_is_named(bundled, command):
     rewrite_sums(bundled)
     answer = command("verify", "paper")
     assert answer.code == 1
-    assert all("table.md" in line and "93.50" in line and "92.50" in line for line in answer.out.splitlines())
+    lines = answer.out.splitlines()
+    assert lines
+    assert all("table.md" in line and "93.50" in line and "92.50" in line for line in lines)
 
 
 def test_a_changed_file_is_named(bundled, command):
@@ -117,7 +139,7 @@ def test_a_changed_file_is_named(bundled, command):
         "ablations/tiny.yaml was changed",
         "requirements.txt is not there",
     ]
-    assert answer.err == "paper: 2 differences\n"
+    assert answer.err.startswith("paper: 2 differences\n")
 
 
 def test_modules_of_ones_own_come_along(command, trained):
@@ -169,3 +191,253 @@ def test_a_file_that_would_leave_its_folder_is_refused(command, folder):
         archive.writestr("../evil.txt", "")
     answer = command("verify", "evil.zip")
     assert (answer.code, answer.err) == (2, "ema-lab: evil.zip is no bundle: it holds '../evil.txt'\n")
+
+
+def verified(command, bundled: Path) -> list[str]:
+    """Return what `verify` prints of a bundle whose checksums fit what is in it."""
+    rewrite_sums(bundled)
+    answer = command("verify", str(bundled))
+    assert answer.code == int(bool(answer.out))
+    return answer.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("report/index.html", '"top1":92.0', '"top1":97.0', "metrics.top1: 97.0 is written"),
+        ("report/index.html", "92.50 ±", "97.50 ±", "row 'se', column 'Top-1 (%)'"),
+        ("report/figures/differences.svg", "<path ", "<path  ", "is not the figure that the records give"),
+        ("report/figures/differences.txt", "n=2", "n=9", "in a line"),
+        ("bundle.json", '"runs": 4', '"runs": 5', "bundle.json: runs: 5 is written, the records give 4"),
+        ("requirements.txt", "torch==0", "torch==1", "requirements.txt: in a line: 'torch==1' is written"),
+        ("reproduce.sh", "set -eu", "set -e", "reproduce.sh: in a line"),
+    ],
+)
+def test_whatever_follows_from_the_records_is_built_again(bundled, command, name, old, new, words):
+    change(bundled / name, old, new)
+    lines = verified(command, bundled)
+    assert lines
+    assert all(name in line and words in line for line in lines)
+
+
+def a_run(bundled: Path, top1: float) -> Path:
+    """Return the folder of the run with that result."""
+    records = {path: json.loads(path.read_text()) for path in sorted(bundled.glob("runs/*/record.json"))}
+    [path] = [path for path, record in records.items() if record["metrics"]["top1"] == top1]
+    return path.parent
+
+
+def test_a_spec_or_a_record_in_another_runs_folder_is_found(bundled, command):
+    one, other, third = (a_run(bundled, top1) for top1 in (92.0, 93.0, 90.0))
+    shutil.copy(one / "spec.json", other / "spec.json")
+    shutil.copy(one / "record.json", third / "record.json")
+    lines = verified(command, bundled)
+    assert f"runs/{other.name}/spec.json was changed: its run id is {one.name}, not {other.name}" in lines
+    assert f"runs/{third.name}/record.json: is the record of the run {one.name}" in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("record.json", b'{"environment": {"versions": "none"}', "record.json cannot be read"),
+        ("record.json", b"{}", "is not a record of this version"),
+        ("curve.csv", b"epoch,\xff\n", "curve.csv: cannot be read"),
+        ("spec.json", b"[]", "spec.json cannot be read"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(bundled, command, name, content, words):
+    (a_run(bundled, 92.0) / name).write_bytes(content)
+    assert any(words in line for line in verified(command, bundled))
+
+
+def test_what_breaks_the_report_is_a_line_and_no_claim_that_it_was_built(bundled, command):
+    change(a_run(bundled, 92.0) / "record.json", '"torch": "0"', '"torch": [0]')
+    rewrite_sums(bundled)
+    answer = command("verify", "paper")
+    assert answer.code == 1
+    assert "the report cannot be built again: " in answer.out
+    assert "computed again" not in answer.err
+
+
+def test_what_the_checksums_do_not_list_is_refused_but_for_what_reproduce_leaves(bundled, command):
+    for name in ("more.txt", "again/x", ".venv/x", "data/x"):
+        (bundled / name).parent.mkdir(exist_ok=True)
+        (bundled / name).write_text("")
+    sums = (bundled / "SHA256SUMS").read_text()
+    (bundled / "SHA256SUMS").write_text(f"{sums}{'0' * 64}  gone.txt\n")
+    answer = command("verify", "paper")
+    assert (answer.code, answer.out.splitlines()) == (
+        1,
+        ["gone.txt is not there", "more.txt is not listed in SHA256SUMS"],
+    )
+    with zipfile.ZipFile("paper.zip", "a") as archive:
+        archive.writestr(".venv/bin/pip", "")
+    answer = command("verify", "paper.zip")
+    assert (answer.code, answer.out) == (1, ".venv/bin/pip is not listed in SHA256SUMS\n")
+
+
+def test_a_record_is_held_against_its_protocol_and_equal_models(bundled, command):
+    one, other = a_run(bundled, 92.0), a_run(bundled, 91.0)
+    change(one / "record.json", '"chosen_epoch": 1', '"chosen_epoch": 2')
+    change(other / "record.json", '"macs": 2000000', '"macs": 1000000')
+    lines = verified(command, bundled)
+    assert f"runs/{one.name}/record.json: chosen_epoch: 2 is written, last gives 1" in lines
+    [costs] = [line for line in lines if "for the same model in" in line]
+    assert "1000000" in costs
+    assert "2000000" in costs
+
+
+CURVE = "epoch,test_top1,test_loss\n1,50.0,0.75\n2,{top1},0.5\n3,{top1},0.25\n"
+
+
+def with_curve(spec, job):
+    outcome = fake_outcome(spec)
+    (job.folder / "curve.csv").write_text(CURVE.format(top1=outcome.metrics["top1"]))
+    return replace(outcome, chosen_epoch=2)
+
+
+def test_a_record_is_held_against_the_row_of_its_epoch(command, trained):
+    text = TINY.replace("epochs: 1", "epochs: 3, protocol: best-test")
+    Path("ablations/tiny.yaml").write_text(text)
+    trained(train=with_curve)
+    command("bundle", "tiny", "--out", "paper.zip")
+    answer = command("verify", "paper.zip")
+    assert (answer.code, answer.out) == (0, "")
+    assert "which has them of 4 of 4 runs" in answer.err
+    with zipfile.ZipFile("paper.zip") as archive:
+        archive.extractall("paper")
+    one, other = a_run(Path("paper"), 92.0), a_run(Path("paper"), 93.0)
+    change(one / "record.json", '"top1": 92.0', '"top1": 96.0')
+    change(other / "record.json", '"chosen_epoch": 2', '"chosen_epoch": 3')
+    lines = verified(command, Path("paper"))
+    path = f"runs/{one.name}/record.json"
+    assert f"{path}: metrics.top1: 96.0 is written, the curve has 92.0 at epoch 2" in lines
+    assert f"runs/{other.name}/record.json: chosen_epoch: 3 is written, best-test gives 2" in lines
+
+
+def test_a_failed_runs_log_and_kept_latencies_come_along(command, trained):
+    Path("reports/tiny.yaml").write_text(f"{TINY_REPORT}columns: [top1, latency]\n")
+
+    def train(spec, job):
+        (job.folder / "log.txt").write_text("what happened\n")
+        if spec.seed:
+            raise MemoryError("no room")
+        return fake_outcome(spec)
+
+    store = RunStore("runs")
+    none, _, se, _ = map(store.spec, trained(train=train))
+    measured = {"ms": 12.0, "baseline_ms": 10.0, "ratio": 1.2, "ratio_low": 1.1, "ratio_high": 1.3}
+    how = {"what": "latency", "mode": "inference", "batch": 8, "rounds": 8, "device": "cpu", "threads": "1"}
+    cache = CostCache(Path("runs"), {"torch": "1"})
+    cache.get((se, none), how, lambda: measured)
+    cache.get((se, none), {**how, "what": "layers"}, lambda: measured)
+    assert command("bundle", "tiny", "--out", "paper.zip").code == 0
+    with zipfile.ZipFile("paper.zip") as archive:
+        names = archive.namelist()
+        assert "12.00" in archive.read("report/table.md").decode()
+        assert b"what happened" in archive.read("report/index.html")
+    assert sum(name.startswith("runs/.costs/") for name in names) == 1
+    assert sum(name.endswith("/log.txt") for name in names) == 2
+    answer = command("verify", "paper.zip")
+    assert (answer.code, answer.out) == (0, "")
+
+
+def test_an_ablation_that_is_named_by_its_path_stays_where_it_is(command, trained):
+    Path("mine").mkdir()
+    shutil.copy("ablations/tiny.yaml", "mine/tiny.yaml")
+    Path("reports/tiny.yaml").write_text("name: tiny\nablation: mine/tiny.yaml\n")
+    trained("mine/tiny.yaml")
+    assert command("bundle", "tiny", "--out", "paper.zip").code == 0
+    assert command("verify", "paper.zip").code == 0
+    Path("reports/tiny.yaml").write_text(f"name: tiny\nablation: {Path('mine/tiny.yaml').absolute()}\n")
+    answer = command("bundle", "tiny", "--out", "paper.zip")
+    assert answer.code == 2
+    assert "a bundle holds what lies below the current folder: name it from there" in answer.err
+
+
+class TestReproduce:
+    FACTS = {
+        "report": "r",
+        "ema_lab": "1.0",
+        "versions": [{"python": "3.11.2", "ema-lab": "1.0", "torch": "2.4.0+cpu"}],
+        "device": ["cpu: a\nprocessor"],
+        "precision": ["fp32"],
+        "num_threads": [2],
+        "commit": ["0123456789abcdef"],
+    }
+
+    def test_pins_are_versions_that_an_index_has(self):
+        assert requirements(self.FACTS) == "torch==2.4.0\n"
+
+    def test_says_where_the_runs_were_trained_and_gives_them_as_many_threads(self):
+        script = reproduce_script(self.FACTS, ["ablations/a b.yaml"])
+        machine = "# They were trained on: Python: 3.11.2; device: cpu: a processor; threads of torch: 2; "
+        assert f"{machine}commit: 0123456789ab\n" in script
+        assert "threads=2\n" in script
+        run = ".venv/bin/ema-lab run 'ablations/a b.yaml' --store again --device cpu --workers \"$workers\"\n"
+        assert run in script
+
+    @pytest.mark.parametrize(
+        ("change", "run"),
+        [
+            ({"device": ["cuda: x"]}, "run a.yaml --store again --device cuda\n"),
+            ({"device": ["cuda: x", "cpu: y"]}, "run a.yaml --store again\n"),
+            ({"num_threads": [1, 2]}, "run a.yaml --store again --device cpu\n"),
+        ],
+    )
+    def test_asks_for_threads_only_where_they_are_one_number_and_decide(self, change, run):
+        script = reproduce_script({**self.FACTS, **change}, ["a.yaml"])
+        assert run in script
+        assert "workers" not in script
+
+    @pytest.mark.parametrize(
+        ("threads", "cores", "workers", "warned"), [(1, 8, 8, 0), (2, 5, 2, 0), (4, 2, 1, 1)]
+    )
+    def test_the_workers_give_each_run_its_threads(self, threads, cores, workers, warned):
+        script = reproduce_script({**self.FACTS, "num_threads": [threads]}, ["a.yaml"])
+        lines = script[script.index("workers=") : script.index(".venv/bin/ema-lab run")]
+        program = f'set -eu\nthreads={threads}\ncores={cores}\n{lines}echo "$workers"'
+        done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{workers}\n"
+        assert bool(done.stderr) == bool(warned)
+
+
+class TestWheel:
+    def test_holds_the_package_with_its_definitions_and_is_the_same_twice(self, bundled, tmp_path):
+        name = f"wheels/ema_lab-{version('ema-lab')}-py3-none-any.whl"
+        assert (bundled / name).read_bytes() == build_wheel()[1]
+        with zipfile.ZipFile(bundled / name) as wheel:
+            names = wheel.namelist()
+            record = wheel.read(f"ema_lab-{version('ema-lab')}.dist-info/RECORD").decode()
+        assert {"ema_lab/cli/main.py", "ema_lab/bundled/ablations/quickstart.yaml"} <= set(names)
+        assert {
+            "ema_lab/reports/page/page.js",
+            "ema_lab/bundled/reports/published/ema_icassp2023.yaml",
+        } <= set(names)
+        assert not any("__pycache__" in name for name in names)
+        assert sorted(line.partition(",")[0] for line in record.splitlines()) == sorted(names)
+
+    def test_pip_installs_it_and_it_runs_without_the_checkout(self, bundled, tmp_path):
+        [wheel] = (bundled / "wheels").glob("*.whl")
+        target = tmp_path / "site"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+        subprocess.run([*pip, str(target), str(wheel.absolute())], check=True, capture_output=True)
+        program = (
+            f"import sys; sys.path.insert(0, {str(target)!r})\n"
+            "import ema_lab; from ema_lab.cli.main import main\n"
+            f"assert ema_lab.__file__.startswith({str(target)!r})\n"
+            "main(['show', 'quickstart'])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert (target / "bin" / "ema-lab").is_file()
+
+    def test_another_package_is_told_and_is_no_difference(self, bundled, command):
+        [path] = (bundled / "wheels").glob("*.whl")
+        path.write_bytes(b"no wheel")
+        rewrite_sums(bundled)
+        answer = command("verify", "paper")
+        assert answer.code == 0
+        assert f"wheels/{path.name}: not compared: it holds another ema-lab than the one" in answer.err

@@ -256,11 +256,26 @@ def test_schemas_are_printed_or_written(command):
     assert set(read_document(Path("ablations/tiny.yaml")).value) <= set(printed["ablation"]["properties"])
 
 
-def test_ctrl_c_ends_with_130_and_says_what_is_kept(command, monkeypatch):
-    def interrupt(name: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "rest"),
+    [
+        (["run", "tiny"], "; what was finished is kept, the rest is pending"),
+        (["plan", "tiny"], ""),
+        (["serve", "tiny"], ""),
+        (["report", "tiny"], ""),
+        (["bundle", "tiny", "--out", "paper.zip"], ""),
+        (["verify", "paper.zip"], ""),
+    ],
+)
+def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
+    command, monkeypatch, words, rest
+):
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ema_lab.cli.selection.load_ablation", interrupt)
-    answer = command("plan", "tiny")
+    for name in ("cli.selection.load_ablation", "specs.report.load_report", "cli.serve.load_report"):
+        monkeypatch.setattr(f"ema_lab.{name}", interrupt)
+    monkeypatch.setattr("ema_lab.reports.bundle_check.verify_bundle", interrupt)
+    answer = command(*words)
     assert (answer.code, answer.out) == (130, "")
-    assert answer.err == "ema-lab: interrupted; what was finished is kept, the rest is pending\n"
+    assert answer.err == f"ema-lab: interrupted{rest}\n"

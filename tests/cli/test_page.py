@@ -3,13 +3,14 @@
 import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny import TINY_REPORT, fake_outcome
+from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.cli import serve as command_module
 from ema_lab.experiments.store import RunStore
@@ -97,7 +98,7 @@ def served(site: Site, host: str = "127.0.0.1") -> Iterator[Callable[..., http.c
     port = servers[0].server_port
 
     def ask(path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection(host, port, timeout=10)
         connection.request(
             method, path, headers={key.replace("_", "-"): value for key, value in headers.items()}
         )
@@ -153,6 +154,14 @@ class TestServer:
             assert ask("/tiny", Host="evil.example:80").status == 403
             assert ask("/tiny", Host="localhost:80").status == 200
 
+    @pytest.mark.skipif(not socket.has_ipv6, reason="Python was built without IPv6")
+    def test_answers_on_the_loopback_of_ipv6(self, site):
+        with served(site, "::1") as ask:
+            assert ask("/tiny").status == 200
+            assert ask("/tiny", Host="[::1]").status == 200
+            assert ask("/tiny", Host="[::1").status == 403
+            assert ask("/tiny", Host="evil.example").status == 403
+
     def test_says_what_is_wrong_in_a_line_and_goes_on(self, site):
         with served(site) as ask:
             Path("ablations/tiny.yaml").write_text("name: tiny\n")
@@ -193,15 +202,24 @@ class TestServe:
         assert answer.err.startswith("ema-lab: cannot listen on 256.1.1.1:8765: ")
         assert len(answer.err.splitlines()) == 1
 
-    def test_the_words_tell_where_and_who_can_look(self, capsys, monkeypatch):
+    def test_a_name_of_nothing_is_answered_with_reports_and_ablations(self, command, folder):
+        Path("ablations/mine.yaml").write_text(TINY.replace("tiny", "mine"))
+        answer = command("serve", "min")
+        assert (answer.code, answer.out) == (2, "")
+        words = "ema-lab: no report or ablation is named 'min'; did you mean 'mine'? known: "
+        assert answer.err.startswith(words)
+        assert {"ema_claims", "tiny", "mine"} <= set(re.findall(r"\w+", answer.err))
+
+    @pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "0.0.0.0"), ("::", "[::]"), ("::1", "[::1]")])
+    def test_the_words_tell_where_and_who_can_look(self, capsys, monkeypatch, host, url):
         opened = []
         monkeypatch.setattr(command_module.webbrowser, "open", opened.append)
         monkeypatch.setattr(
             "ema_lab.reports.page.server.serve",
             lambda site, host, port, ready: ready(type("Server", (), {"server_port": 99})()),
         )
-        command_module.serve(["quickstart"], "0.0.0.0", 0, True, Path("runs"))
+        command_module.serve(["quickstart"], host, 0, True, Path("runs"))
         said = capsys.readouterr().err
-        assert "http://0.0.0.0:99/quickstart" in said
-        assert "everyone who reaches 0.0.0.0 can read them" in said
-        assert opened == ["http://0.0.0.0:99/quickstart"]
+        assert f"http://{url}:99/quickstart" in said
+        assert (f"everyone who reaches {host} can read them" in said) == (host != "::1")
+        assert opened == [f"http://{url}:99/quickstart"]

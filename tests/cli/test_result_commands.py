@@ -22,10 +22,10 @@ class TestReport:
         assert answer.out == (
             "Tiny table\n"
             "\n"
-            "Variant           Top-1 (%)       Δ Top-1 vs none  Parameters  MACs (M)\n"
-            "-----------------------------------------------------------------------\n"
-            "none     90.50 ± 0.71 (n=2)              baseline       1,000      2.00\n"
-            "se       92.50 ± 0.71 (n=2)  +2.00 [+2.00, +2.00]       1,000      2.00\n"
+            "Variant           Top-1 (%)         Δ Top-1 vs none  Parameters  MACs (M)\n"
+            "-------------------------------------------------------------------------\n"
+            "none     90.50 ± 0.71 (n=2)                baseline       1,000      2.00\n"
+            "se       92.50 ± 0.71 (n=2)  +2.00 (n=2, all equal)       1,000      2.00\n"
             "\n"
             "Mean ± sample standard deviation over n seeds.\n"
             "Δ: mean paired difference to 'none' over common seeds with its 95 % t interval.\n"
@@ -235,4 +235,4 @@ def test_the_report_compares_the_metric_that_it_names(command, trained):
     answer = command("report", "tiny")
     assert "Δ Loss vs none" in answer.out
     assert "Loss (nats)" in answer.out
-    assert "+0.00 [+0.00, +0.00]" in answer.out
+    assert "+0.00 (n=2, all equal)" in answer.out

@@ -98,8 +98,12 @@ class TestPower:
     def test_the_spread_comes_from_finished_runs(self, command, three, trained):
         trained(train=lambda spec, job: outcome(spec))
         answer = command("plan", "tiny", "--power", "--json")
-        rows = {row["seeds"]: row for row in json.loads(answer.out)}
+        found = json.loads(answer.out)
+        rows = {row["seeds"]: row for row in found if row["difference"] is None}
         assert list(rows) == [3, 5, 10, 20]
+        (half,) = (row for row in found if row["difference"] is not None)
+        assert half["difference"] == pytest.approx(rows[3]["detectable_holm"] / 2)
+        assert half["seeds_holm"] > half["seeds"] > 3
         assert rows[3]["detectable"] > rows[5]["detectable"] > rows[20]["detectable"] > 0
         assert rows[5]["detectable_holm"] > rows[5]["detectable"]
         assert "pooled over finished runs, 4 degrees of freedom" in answer.err
@@ -110,9 +114,13 @@ class TestPower:
         words = ("plan", "tiny", "--power", "--std", "0.4", "--difference", "0.5", "--difference", "2")
         answer = command(*words)
         assert answer.code == 0
-        assert "with 3 seeds you can see 1.31 points; for 0.5 you need 8 seeds; for 2 you need 3 seeds" in (
-            answer.err
+        assert (
+            "with 3 seeds you can see 1.85 points in any row (1.31 if there were one comparison); "
+            in answer.err
         )
+        assert "; for 0.5 you need 9 seeds; for 2 you need 3 seeds" in answer.err
+        assert answer.out.splitlines()[-3].split() == ["difference", "seeds", "seeds_holm"]
+        assert answer.out.splitlines()[-2].split() == ["0.5", "8", "9"]
         assert tree() == before
 
     @pytest.mark.parametrize(

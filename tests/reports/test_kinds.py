@@ -194,8 +194,8 @@ class TestKeys:
         table = self.table(tmp_path, store, columns=columns)
         assert table.header[2:] == ("Δ Loss vs none", "Δ Parameters", "Δ MACs (M)")
         assert texts(table)["none"][1:] == ["baseline"] * 3
-        assert texts(table)["se"][1:] == ["+0.00 [+0.00, +0.00]", "+0", "+0.00"]
-        assert table.rows[1].cells[2].baseline_run_ids == table.rows[0].cells[0].run_ids[:1]
+        assert texts(table)["se"][1:] == ["+0.00 (n=4, all equal)", "+0", "+0.00"]
+        assert table.rows[1].cells[2].baseline_run_ids == table.rows[0].cells[0].run_ids
         assert any(note.startswith("Δ:") for note in table.notes)
         assert flat_records(table)[1]["delta_loss_n"] == 4
 
@@ -340,7 +340,7 @@ class TestLatency:
     def test_kept_times_have_columns_and_a_note(self, tmp_path, store):
         self.keep(tmp_path, 12.0)
         [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
-        assert texts(table)["none"][:2] == ["baseline", "baseline"]
+        assert texts(table)["none"][:2] == ["10.00", "baseline"]
         assert texts(table)["se"][:2] == ["12.00", "1.20 [1.10, 1.30]"]
         assert texts(table)["ca"][:2] == ["n/a", "n/a"]
         [note] = [note for note in table.notes if note.startswith("Latency")]

@@ -8,9 +8,13 @@ import subprocess
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from ema_lab.reports.html import render_html
 from ema_lab.reports.latex import render_latex
+from ema_lab.reports.markdown_text import cells_of, escaped
 from ema_lab.reports.render import render_csv, render_markdown, render_text
 from ema_lab.reports.table import Flag, Mark, Table, TableCell, TableColumn, TableRow
 
@@ -92,6 +96,67 @@ def test_a_pipe_does_not_end_a_cell_in_markdown():
     row = render_markdown(odd_table(ODD)).splitlines()[4]
     assert r"a\|b" in row
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+HOSTILE = [
+    "*star*", "**bold**", "_it_", "__init__", "a_b_c", "`code`", "<b>bold</b>", "<!-- x -->", "[x](y)",
+    "[x]: y", "[x][y]", r"\\*", "a\\|b", "&amp;", "~~out~~", "~x~", "# one", "- one", "1. one", "> one",
+    "---", "===", "+ one", "| a | b |", "x\n\n# y", "![x](y)", "<http://x.org>", "p < 0.001", "2 * 3 * 4",
+]  # fmt: skip
+
+
+def shown(tokens) -> str:
+    """Return the text that a reader sees, without line breaks at the end."""
+    leaves = [leaf for token in tokens for leaf in (token.children or [token])]
+    breaks = {"hardbreak", "softbreak"}
+    return "".join("\n" if leaf.type in breaks else leaf.content for leaf in leaves)
+
+
+def parsed(table: Table) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return the title with its tags, the notes and the cells that a reader of the Markdown sees."""
+    tokens = MARKDOWN.parse(render_markdown(table))
+    kinds = [token.type for token in tokens]
+    first, last = kinds.index("table_open"), kinds.index("table_close")
+    cells = [shown([token]) for token in tokens[first:last] if token.type == "inline"]
+    rows = [cells[i : i + 2] for i in range(0, len(cells), 2)]
+    assert set(kinds[:first] + kinds[last + 1 :]) == {"paragraph_open", "inline", "paragraph_close"}
+    notes = shown(tokens[last + 1 :]).splitlines()
+    assert {leaf.type for token in tokens[:first] for leaf in token.children or []} <= {
+        "text", "text_special", "strong_open", "strong_close"
+    }  # fmt: skip
+    return shown(tokens[:first]), notes, rows
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_shows_every_text_as_it_is(text):
+    plain = " ".join(text.split())
+    title, notes, rows = parsed(odd_table(text))
+    assert title == plain
+    assert notes == [plain]
+    assert rows == [["Variant", plain], [plain, "1.00 ± 0.10"], ["[first]", "n/a"], ["plain", "2"]]
+
+
+@given(st.text(st.sampled_from("a1 \\\\*_`<>[]()!|&;#~$:/^'\"-+=\n"), min_size=1).filter(str.strip))
+def test_whatever_the_text_markdown_shows_it(text):
+    plain = " ".join(text.split())
+    title, _, rows = parsed(odd_table(text))
+    assert (title, rows[0][1], rows[1][0]) == (plain, plain, plain)
+    assert cells_of(f"| {escaped(plain)} | 1 |") == [plain, "1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["ema-no-local", "ema [groups=4]", "fashion_mnist", "+0.1 [-0.2, +0.4]", "p < 1"]
+)
+def test_markdown_leaves_alone_what_it_would_show_anyway(name):
+    assert escaped(name) == name
+
+
+@pytest.mark.parametrize("render", [render_text, render_markdown, render_latex, render_html])
+def test_a_title_has_no_line_breaks(render):
+    text = render(text_table(" Two\n\n\tlines\n", ("Variant", "a\nb"), (("c\n\nd", "1"),), ("e\n\nf",)))
+    assert "Two lines" in text
+    assert "c d" in text or render is render_html
 
 
 def test_latex_is_a_booktabs_table():
@@ -177,12 +242,42 @@ def test_csv_quotes_what_has_a_comma():
     assert list(csv.reader(io.StringIO(text)))[1] == ['ema [groups=4, size="a"]', "1.5"]
 
 
+HOSTILE_LATEX = (
+    r"*star* \ { } $ & # % _ ~ ^ < > [x] | -- ?` “é” αβΓΑµ −1 → ⇒ ≤ ≥ ≈ ≠ × ± Δ † ° ² ₃ ∈ ∞ ✓ ő ñ ß"
+)
+
+
+def test_latex_writes_greek_minus_and_arrows_in_maths():
+    text = render_latex(text_table("α −1 → ≤ Α 10⁻³", ("Variant",), (("μ",),), ()))
+    assert r"\caption{$\alpha$ $-$1 $\rightarrow$ $\leq$ $\mathrm{A}$ 10$^{-}$$^{3}$.}" in text
+    assert text.isascii()
+
+
+def test_latex_says_first_what_pdflatex_has_no_sign_for():
+    table = text_table("Netze für 漢字 🙂", ("Variant",), (("ą",),), ())
+    first, second, *_ = render_latex(table).splitlines()
+    assert first == "% needs lualatex or xelatex and a font that has them: pdflatex has no 漢 字 🙂 ą"
+    assert second == r"% needs \usepackage{booktabs}"
+    assert r"\caption{Netze für 漢字 🙂.}" in render_latex(table)
+    assert "lualatex" not in render_latex(text_table("Größe, señal, œuvre", ("a",), (), ()))
+
+
+def test_a_row_of_latex_is_no_option_of_the_row_before():
+    lines = render_latex(text_table("t", ("*",), (("*star*",), ("[x]",)), ())).splitlines()
+    assert [line for line in lines if line.endswith(r" \\")] == [r"{}* \\", r"{}*star* \\", r"{[}x{]} \\"]
+
+
+def test_a_package_is_named_where_a_sign_needs_it():
+    assert r"{booktabs,amssymb}" in render_latex(text_table("✓", ("a",), (), ()))
+
+
 @pytest.mark.system
 @pytest.mark.parametrize(
-    "table", [TABLE, odd_table(ODD.replace("$", "")), MARKED], ids=["plain", "odd", "marked"]
+    "table",
+    [TABLE, odd_table(ODD), MARKED, odd_table(HOSTILE_LATEX), odd_table("*star*"), odd_table("[x]\n\n[y]")],
+    ids=["plain", "odd", "marked", "hostile", "star", "brackets"],
 )
 def test_pdflatex_compiles_the_table(tmp_path, table):
-    """Without a dollar: LaTeX takes it from a font that a small installation does not have."""
     assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
     (tmp_path / "table.tex").write_text(render_latex(table), encoding="utf-8")
     packages = r"\documentclass{article}\usepackage{booktabs,multirow,amssymb}"

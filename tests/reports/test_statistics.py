@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm, sem, t, ttest_1samp, ttest_rel, wilcoxon
 from statsmodels.stats.multitest import multipletests
@@ -18,6 +18,7 @@ from ema_lab.reports.statistics import (
     paired_test,
     rank_rows,
     summarise,
+    wilcoxon_pairs_needed,
     wilcoxon_test,
     win_tie_loss,
 )
@@ -69,10 +70,22 @@ def test_a_single_pair_has_no_interval():
     assert math.isnan(estimate.high)
 
 
+@given(st.floats(0, 100), st.integers(2, 10))
+def test_equal_values_have_no_interval(value, count):
+    """Equal accuracies of a small test set do not mean that every further seed will show the same."""
+    summary = summarise([value + 1e-14 * place for place in range(count)])
+    assert not summary.has_spread
+    assert math.isnan(summary.half_width)
+    estimate = paired_difference([value] * count)
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=10))
 def test_the_interval_holds_the_mean_and_turns_with_the_sign(differences):
     estimate = paired_difference(differences)
     turned = paired_difference([-value for value in differences])
+    assume(summarise(differences).has_spread)
     assert estimate.low <= estimate.mean <= estimate.high
     assert (turned.low, turned.high) == pytest.approx((-estimate.high, -estimate.low), abs=1e-9)
 
@@ -121,12 +134,26 @@ class TestPairedTests:
         assert found.why == "5 differing pairs cannot reach p = 0.05"
         assert wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0]).pvalue == 0.0625  # scipy's, the smallest there is
 
+    @pytest.mark.parametrize(("comparisons", "pairs"), [(1, 6), (2, 7), (6, 8), (7, 9)])
+    def test_the_pairs_that_wilcoxon_needs_in_a_table(self, comparisons, pairs):
+        assert wilcoxon_pairs_needed(comparisons) == pairs
+        smallest = [wilcoxon(range(1, count + 1)).pvalue for count in (pairs - 1, pairs)]
+        assert comparisons * smallest[1] <= 0.05 < comparisons * smallest[0]
+
     def test_wilcoxon_is_that_of_scipy_from_six_pairs_on(self):
         differences = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
         assert wilcoxon_test(differences).p == wilcoxon(differences).pvalue == 0.03125
 
     def test_pairs_without_a_difference_do_not_count_for_wilcoxon(self):
         assert wilcoxon_test([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).p is None
+
+    def test_wilcoxon_finds_the_ties_of_percentages(self):
+        """Percentages of whole images differ in their last bits where the images do not."""
+        ours, theirs = [346, 347, 357, 354, 345, 348, 345, 350], [343, 345, 340, 346, 346, 351, 341, 347]
+        images = [a - b for a, b in zip(ours, theirs, strict=True)]
+        percent = [100 * a / 360 - 100 * b / 360 for a, b in zip(ours, theirs, strict=True)]
+        assert wilcoxon_test(percent).p == wilcoxon(images).pvalue == pytest.approx(0.078125)
+        assert wilcoxon(percent).pvalue < 0.05  # without the ties
 
     def test_the_effect_size_by_hand(self):
         # mean 2, sample standard deviation 1, J = 1 - 3 / (4 * 2 - 1)
@@ -162,8 +189,25 @@ class TestRank:
         rows = [by_seed(90, 91, 92, 93), by_seed(95, 96.1, 97, 98), by_seed(95.1, 95.9, 97.2, 97.9)]
         assert rank_rows(rows, +1) == [None, "tie", "tie"]
 
-    def test_a_single_seed_supports_nothing(self):
-        assert rank_rows([by_seed(90), by_seed(99)], +1) == ["tie", "tie"]
+    def test_what_cannot_be_tested_is_neither_best_nor_tied(self):
+        assert rank_rows([by_seed(90), by_seed(99)], +1) == [None, None]
+        assert rank_rows([by_seed(90, 91), by_seed(92, 93)], +1) == [None, None]  # equal differences
+        tied = [by_seed(90, 91, 92), by_seed(90.1, 91, 91.8), by_seed(80)]
+        assert rank_rows(tied, +1) == ["tie", "tie", None]
+
+    def test_a_better_mean_over_other_seeds_is_not_best(self):
+        rows = [{0: 95.0, 1: 95.2, 2: 95.1, 3: 40.0}, {0: 90.0, 1: 90.1, 2: 90.2}]
+        assert rank_rows(rows, +1) == [None, None]
+
+    def test_groups_are_ranked_apart_and_corrected_together(self):
+        group = [by_seed(1.2, 0.7, 1.3, 0.4, 0.9), by_seed(0.0, 0.0, 0.0, 0.0, 0.0)]
+        p = paired_test(list(group[0].values())).p
+        enough = int(0.05 / p)  # groups until Holm's first step no longer finds it
+        assert rank_rows(group, +1) == ["best", None]
+        assert 1 < enough < 100
+        for count, marks in ((enough, ["best", None]), (enough + 1, ["tie", "tie"])):
+            names = [str(place) for place in range(count) for _ in range(2)]
+            assert rank_rows(group * count, +1, names) == marks * count
 
     def test_a_row_without_runs_has_no_rank(self):
         assert rank_rows([by_seed(90, 91.2, 92), {}, by_seed(95, 96, 97)], +1) == [None, None, "best"]
@@ -171,7 +215,7 @@ class TestRank:
 
     def test_only_common_seeds_are_compared(self):
         rows = [{0: 90.0, 1: 91.0, 2: 92.0}, {3: 95.0, 4: 96.0, 5: 97.0}]
-        assert rank_rows(rows, +1) == ["tie", "tie"]
+        assert rank_rows(rows, +1) == [None, None]
 
 
 def test_wins_ties_and_losses_need_a_test():

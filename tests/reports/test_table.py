@@ -3,13 +3,20 @@
 from dataclasses import replace
 
 import pytest
+from made_up import OUTCOME
 
 from ema_lab.errors import SpecError
+from ema_lab.experiments.claim import Claim, Task
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.staleness import Staleness
+from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.job import RunStopped
 from ema_lab.reports.build import build_table
 from ema_lab.reports.latex import render_latex
 from ema_lab.reports.render import render_csv, render_text
-from ema_lab.reports.table import Flag, Table, TableColumn, TableRow
+from ema_lab.reports.selection import select_rows
+from ema_lab.reports.statistics.power import detectable_difference
+from ema_lab.reports.table import Mark, Table, TableColumn, TableRow
 
 NOT_CLEAN = "not a clean pair"
 SE = ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48]", "12,345", "2.54")
@@ -50,7 +57,7 @@ def test_what_is_not_shown_is_not_explained(study):
 def test_digits_and_metrics_are_chosen_by_the_report(study):
     table = study().table(columns=["loss", "delta"], metric="loss", digits=4)
     assert table.header == ("Variant", "Loss (nats)", "Δ Loss vs none")
-    assert table.lines[1] == ("se", "0.2500 ± 0.0000 (n=3)", "+0.0000 [+0.0000, +0.0000]")
+    assert table.lines[1] == ("se", "0.2500 ± 0.0000 (n=3)", "+0.0000 (n=3, all equal)")
 
 
 def test_a_metric_that_no_run_has_is_a_hole(study):
@@ -223,11 +230,86 @@ class TestStale:
         assert "‡" not in text
 
 
-def test_a_run_that_a_search_cut_short_is_told_and_enters_no_number(study):
+def test_a_run_that_a_search_cut_short_is_told_and_enters_no_number(study, tmp_path):
+    def train(spec, job):
+        raise RunStopped("pruned after epoch 1")
+
     found = study({"none": [90.0, 91.0, 92.0], "se": [91.0, None, 95.0]})
-    none, se = found.rows
-    cut = tuple(replace(item, pruned=item.record is None) for item in se.cells)
-    table = build_table(found.report(), found.ablation, [none, replace(se, cells=cut)])
-    assert table.lines[1][1] == "93.00 ± 2.83 (n=2 of 3) ¶"
-    assert Flag.PRUNED in table.rows[1].cells[0].flags
-    assert notes_with(table, "¶: a search has cut runs of this row short: they are in no number.")
+    store = RunStore(tmp_path / "runs")
+    claim = Claim(train, store, MAX_ATTEMPTS, "cpu")
+    assert [claim(Task(spec)) for spec in found.ablation.runs()].count("stopped") == 1
+    found = found._replace(rows=select_rows(found.ablation, store))
+    assert found.table().lines[1][1] == "93.00 ± 2.83 (n=2 of 3) ¶"
+    assert notes_with(found.table(), "¶: a search has cut runs of this row short: they are in no number.")
+    execute(
+        found.ablation.runs(), train=lambda spec, job: replace(OUTCOME, metrics={"top1": 95.0}), store=store
+    )
+    table = found._replace(rows=select_rows(found.ablation, store)).table()
+    assert table.lines[1][1] == "93.67 ± 2.31 (n=3)"
+
+
+class TestEqualValues:
+    """On a small test set several seeds may get the same images right: no interval of width zero."""
+
+    SCORES = {"none": [90.0, 91.0, 92.0], "se": [91.0, 92.0, 93.0]}
+
+    def test_equal_differences_have_no_interval_and_no_p_value(self, study):
+        row = study(self.SCORES).table(columns=["delta", "p", "effect", "detectable"]).lines[1]
+        assert row[1] == "+1.00 (n=3, all equal)"
+        assert set(row[2:]) == {"untested (all differences are equal)"}
+
+    def test_data_hold_no_bounds(self, study):
+        (_, record) = study(self.SCORES).records(columns=["delta"])
+        assert (record["delta"], record["delta_low"], record["delta_high"]) == (1.0, None, None)
+
+    @pytest.mark.parametrize(
+        ("spread", "text"), [("std", "91.00 ± 0.00 (n=3)"), ("interval", "91.00 (n=3, all equal)")]
+    )
+    def test_equal_seeds_have_a_deviation_of_zero_but_no_interval(self, study, spread, text):
+        table = study({"none": [91.0] * 3, "se": [91.0, 93.0, 95.0]}).table(columns=["top1"], spread=spread)
+        assert table.lines[0][1] == text
+
+
+class TestCosts:
+    def test_runs_that_differ_in_a_cost_show_their_range_and_no_value(self, study):
+        found = study(cost=lambda spec: {"macs": 2_540_160 * (1 + spec.seed), "parameters": 7})
+        table = found.table(columns=["parameters", "macs", "delta_macs"])
+        assert table.lines[1] == ("se", "7", "2.54 to 7.62 (runs differ)", "+0.00")
+        cell = table.rows[1].cells[1]
+        assert (cell.value, cell.low, cell.high, len(cell.run_ids)) == (None, 2_540_160, 7_620_480, 3)
+        assert found.rows[1].cost("macs") is None
+
+
+class TestManyRows:
+    def test_what_is_detectable_counts_the_comparisons_of_the_table(self, study):
+        found = study()
+        alone = found.table(columns=["detectable"])
+        assert notes_with(alone, "power at 5 %, given")
+        more = [replace(found.rows[1], name=name) for name in ("a", "b", "c")]
+        table = build_table(found.report(columns=["detectable"]), found.ablation, [found.rows[0], *more])
+        expected = detectable_difference(3, 1.0, significance=0.05 / 3)  # differences 1, 2, 3
+        assert table.rows[1].cells[0].value == pytest.approx(expected)
+        assert notes_with(table, "power at 5 % / 3 (Holm's first step), given")
+
+    def test_the_best_is_better_than_every_row_that_has_runs(self, study):
+        found = study({"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]})
+        assert notes_with(found.table(), "Bold: better than every other row (paired")
+        none, se = found.rows
+        hole = replace(none, name="gone", cells=tuple(replace(one, record=None) for one in none.cells))
+        table = build_table(found.report(), found.ablation, [none, se, hole])
+        assert table.rows[1].cells[0].mark is Mark.BEST
+        assert notes_with(table, "Bold: better than every other row that has runs (paired")
+
+    def test_a_tie_says_which_rows_no_test_has_seen(self, study):
+        found = study({"none": [90.0, 91.0, 92.0], "se": [90.1, 91.0, 91.8]})
+        none, se = found.rows
+        single = replace(none, name="one", cells=none.cells[:1])
+        table = build_table(found.report(), found.ablation, [none, se, single])
+        assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, None]
+        assert notes_with(table, "; a row with a single seed is not tested.")
+
+
+@pytest.mark.parametrize("key", ["columns", "rows"])
+def test_what_stands_twice_is_refused(study, key):
+    with pytest.raises(ValueError, match="'top1' stands twice"):
+        study().report(**{key: ["top1", "top1"]})

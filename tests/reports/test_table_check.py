@@ -33,7 +33,7 @@ def built(tmp_path_factory):
 
 def found(folder, name, text, built):
     (folder / name).write_text(text, encoding="utf-8")
-    return list(differences(folder / name, built[name]))
+    return list(map(str, differences(folder / name, built[name])))
 
 
 def test_what_was_written_is_what_the_records_give(tmp_path, built):
@@ -83,6 +83,7 @@ def test_numbers_may_differ_in_their_last_bit(tmp_path, built):
         ("table.html", ' data-value="12345"', "", "column 'Parameters'"),
         ("table.html", '<td data-value="12345"', '<td class="best" data-value="12345"', "class=best"),
         ("table.html", "<tbody>", '<tbody id="x">', "outside of the cells"),
+        ("table.html", "<thead><tr>", "<thead>", "outside of the cells"),
         ("table.tex", r"\midrule", r"\hline", "hlin"),
     ],
 )
@@ -119,11 +120,40 @@ def test_an_edited_run_id_is_found(tmp_path, built):
 
 
 def test_a_file_that_is_not_there_or_cannot_be_read_is_named(tmp_path, built):
-    [line] = differences(tmp_path / "table.md", built["table.md"])
+    [line] = map(str, differences(tmp_path / "table.md", built["table.md"]))
     assert line == f"{tmp_path / 'table.md'}: cannot be read: No such file or directory"
     (tmp_path / "table.md").write_bytes(b"\xff\xfe\xfa")
-    [line] = differences(tmp_path / "table.md", built["table.md"])
+    [line] = map(str, differences(tmp_path / "table.md", built["table.md"]))
     assert "not UTF-8" in line
     assert "is not JSON" in found(tmp_path, "report.json", "{", built)[0]
     for name in ("table.md", "table.tex", "table.csv", "table.html"):
         assert found(tmp_path, name, "", built)
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.html"])
+def test_a_note_that_was_added_or_left_out_is_named_alone(tmp_path, built, name):
+    ends = {"table.md": "  \n", "table.html": "\n"}[name]
+    first = next(line for line in built[name].splitlines(keepends=True) if "Mean ± sample" in line)
+    for text in (built[name].replace(first, f"A new note.{ends}{first}"), built[name].replace(first, "")):
+        [line] = found(tmp_path, name, text, built)
+        assert "outside of the cells" in line
+        assert "(nothing)" in line
+
+
+@pytest.mark.parametrize("name", ["table.md", "table.tex", "table.csv", "table.html"])
+def test_of_a_row_that_was_left_out_no_other_row_is_named(tmp_path, built, name):
+    lines = built[name].splitlines(keepends=True)
+    number = [
+        place for place, line in enumerate(lines) if ("se" in line and "92.12" in line) or ",92.1" in line
+    ][-1]
+    text = "".join(lines[:number] + lines[number + 1 :])
+    said = found(tmp_path, name, text, built)
+    assert said
+    assert all("se" in line for line in said)
+
+
+def test_markdown_is_read_back_as_it_is_shown(tmp_path, built):
+    assert r"a\|b & c_d" in built["table.md"]
+    lines = found(tmp_path, "table.md", built["table.md"].replace("92.87 ±", "92.88 ±"), built)
+    assert len(lines) == 2
+    assert all("a|b & c_d" in line for line in lines)

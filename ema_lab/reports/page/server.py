@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from ema_lab.errors import EmaLabError, EngineError
 from ema_lab.experiments.store import RunStore
@@ -18,6 +19,7 @@ from ema_lab.reports.page.page import render_page
 from ema_lab.reports.page.source import report_data
 from ema_lab.specs.report import ReportSpec
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -81,17 +83,24 @@ def serve(
         EngineError: If the address cannot be listened on.
     """
     try:
-        server = ThreadingHTTPServer((host, port), _handler(site, host))
+        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, host))
     except (OSError, OverflowError) as error:
-        raise EngineError(f"cannot listen on {host}:{port}: {error}") from None
+        raise EngineError(f"cannot listen on {in_url(host)}:{port}: {error}") from None
     with server:
         ready(server)
         server.serve_forever()
 
 
-def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
-    names = {host, "127.0.0.1", "localhost", "[::1]"}
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
+
+def in_url(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """GET and HEAD; a request for another host's name is refused: a web page elsewhere may forge it."""
 
@@ -99,8 +108,7 @@ def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
         sys_version = ""
 
         def do_GET(self) -> None:
-            asked = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-            if host in {"127.0.0.1", "localhost", "::1"} and asked not in names:
+            if host in LOOPBACK and _asked_host(self.headers.get("Host", "")) not in LOOPBACK:
                 self.send_error(HTTPStatus.FORBIDDEN, "this address only")
                 return
             try:
@@ -131,3 +139,10 @@ def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
             """Say nothing: a page asks every two seconds."""
 
     return Handler
+
+
+def _asked_host(header: str) -> str | None:
+    try:
+        return urlsplit(f"//{header}").hostname
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ from ema_lab.reports.statistics.paired import (
     effect_size,
     paired_difference,
     paired_test,
+    wilcoxon_pairs_needed,
     wilcoxon_test,
 )
 from ema_lab.reports.statistics.summary import (
@@ -36,6 +37,7 @@ __all__ = [
     "rank_rows",
     "summarise",
     "t_quantile",
+    "wilcoxon_pairs_needed",
     "wilcoxon_test",
     "win_tie_loss",
 ]

@@ -29,50 +29,66 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def rank_rows(rows: Sequence[BySeed], sign: int) -> list[Rank | None]:
+def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> list[Rank | None]:
     """Return which rows are best, second or tied with the best, as far as paired t tests support it.
 
     A row is best only if it is better than every other, with Holm's correction over all pairs of rows:
     the same data choose which row is called best, so no smaller family would hold the error. The second
-    is better than all rows below it. Where there is no best, all rows that do not differ from the one
-    with the best mean are ties.
+    is better than all rows below it. Where there is no best, the row with the best mean and all that
+    were tested and do not differ from it are ties; what cannot be tested is no tie.
 
     Args:
         rows: Values by seed (or by data set and seed), one mapping a row; empty for a row without runs.
         sign: +1 where more is better, -1 where less is.
+        groups: The group of each row, where rows are ranked within groups; their pairs are one family.
     """
-    present = [place for place, values in enumerate(rows) if values]
-    order = sorted(present, key=lambda place: -sign * summarise(list(rows[place].values())).mean)
+    groups = groups or [""] * len(rows)
+    orders: dict[str, list[int]] = {}
+    for place, values in enumerate(rows):
+        if values:
+            orders.setdefault(groups[place], []).append(place)
+    for order in orders.values():
+        order.sort(key=lambda place: -sign * summarise(list(rows[place].values())).mean)
+    compared = _compared(rows, [pair for order in orders.values() for pair in combinations(order, 2)], sign)
     ranks: list[Rank | None] = [None] * len(rows)
-    if len(order) < 2:
-        return ranks
-    beaten = _beaten(rows, order, sign)
-    first, *others = order
-    ties = [place for place in others if (first, place) not in beaten]
-    if ties:
-        for place in (first, *ties):
-            ranks[place] = "tie"
-        return ranks
-    ranks[first] = "best"
-    second, *below = others
-    if below and all((second, place) in beaten for place in below):
-        ranks[second] = "second"
+    for order in orders.values():
+        for place, rank in _ranks(order, compared).items():
+            ranks[place] = rank
     return ranks
 
 
-def _beaten(rows: Sequence[BySeed], order: Sequence[int], sign: int) -> set[tuple[int, int]]:
-    """Return the pairs (better, worse) that differ significantly, all pairs of rows being the family."""
-    pairs = list(combinations(order, 2))
+Pair = tuple[int, int]
+Comparison = Literal["better", "worse", "equal", "untested"]
+
+
+def _compared(rows: Sequence[BySeed], pairs: Sequence[Pair], sign: int) -> dict[Pair, Comparison]:
+    """Return how the first row of each pair stands to the second, all pairs being the family."""
     tests = [
         paired_test([sign * (rows[a][key] - rows[b][key]) for key in rows[a].keys() & rows[b].keys()])
         for a, b in pairs
     ]
-    corrected = holm([test.p for test in tests])
-    return {
-        pair if test.t > 0 else pair[::-1]
-        for pair, test, p in zip(pairs, tests, corrected, strict=True)
-        if p < SIGNIFICANCE
-    }
+    found: dict[Pair, Comparison] = {}
+    for pair, test, p in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
+        if math.isnan(p):
+            found[pair] = "untested"
+        else:
+            found[pair] = "equal" if p >= SIGNIFICANCE else "better" if test.t > 0 else "worse"
+    return found
+
+
+def _ranks(order: Sequence[int], compared: Mapping[Pair, Comparison]) -> dict[int, Rank]:
+    """Return the ranks that some rows get; `order` has the best mean first."""
+    first, *others = order
+    standing = {place: compared[first, place] for place in others}
+    ties = [place for place, one in standing.items() if one == "equal"]
+    if ties:
+        return dict.fromkeys([first, *ties], "tie")
+    if not others or set(standing.values()) != {"better"}:
+        return {}
+    second, *below = others
+    if below and all(compared[second, place] == "better" for place in below):
+        return {first: "best", second: "second"}
+    return {first: "best"}
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from ema_lab.reports.statistics.summary import summarise
 
 SIGNIFICANCE = 0.05
-WILCOXON_PAIRS = 6  # with five pairs the smallest two-sided p-value is 2 / 2^5 = 0.0625
+TIED = 1e-9  # of the largest difference
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean difference over `count` common seeds and its 95 % t interval; NaN bounds below two."""
+    """Mean difference over `count` common seeds and its 95 % t interval.
+
+    The bounds are NaN below two seeds, and where all differences are equal.
+    """
 
     mean: float
     low: float
@@ -57,7 +60,7 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
     if count < 2:
         return PairedTest(math.nan, math.nan, count, "a test needs two pairs")
     summary = summarise(differences)
-    if summary.standard_error <= 1e-12 * max(1.0, abs(summary.mean)):
+    if not summary.has_spread:
         return PairedTest(math.nan, math.nan, count, "all differences are equal")
     from scipy.special import stdtr
 
@@ -66,14 +69,26 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> WilcoxonTest:
-    """Test the same without a normal distribution, by signed ranks (Wilcoxon 1945); exact without ties."""
-    pairs = [difference for difference in differences if difference]
-    if len(pairs) < WILCOXON_PAIRS:
+    """Test the same without a normal distribution, by signed ranks (Wilcoxon 1945); exact without ties.
+
+    Differences that are equal but for rounding are ties, as percentages of whole numbers of images are.
+    """
+    unit = TIED * max(map(abs, differences), default=0.0) or 1.0
+    pairs = [steps for difference in differences if (steps := round(difference / unit))]
+    if len(pairs) < wilcoxon_pairs_needed(1):  # five: the smallest two-sided p-value is 2 / 2^5 = 0.0625
         why = f"{len(pairs)} differing pairs cannot reach p = 0.05"
         return WilcoxonTest(None, len(pairs), why)
     from scipy.stats import wilcoxon
 
     return WilcoxonTest(float(wilcoxon(pairs).pvalue), len(pairs))
+
+
+def wilcoxon_pairs_needed(comparisons: int) -> int:
+    """Return how many differing pairs the signed-rank test needs to reach 0.05 at Holm's first step.
+
+    The smallest two-sided p-value of n pairs is 2 / 2^n.
+    """
+    return math.ceil(math.log2(2 * comparisons / SIGNIFICANCE))
 
 
 def effect_size(differences: Sequence[float]) -> float:
@@ -85,7 +100,7 @@ def effect_size(differences: Sequence[float]) -> float:
     if len(differences) < 3:
         return math.nan
     summary = summarise(differences)
-    if summary.standard_error <= 1e-12 * max(1.0, abs(summary.mean)):
+    if not summary.has_spread:
         return math.nan
     correction = 1 - 3 / (4 * (summary.count - 1) - 1)
     return correction * summary.mean / summary.std

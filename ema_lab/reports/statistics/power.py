@@ -90,5 +90,5 @@ def pooled_std(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
     degrees = sum(summary.count - 1 for summary in usable)
     if not degrees:
         return None
-    squares = sum((summary.count - 1) * summary.std**2 for summary in usable)
+    squares = sum((summary.count - 1) * summary.std**2 for summary in usable if summary.has_spread)
     return math.sqrt(squares / degrees), degrees

@@ -20,7 +20,6 @@ from ema_lab.reports.statistics.paired import SIGNIFICANCE
 from ema_lab.reports.statistics.summary import Summary, summarise
 
 PRIOR_VARIANCE = 4.0  # of the standardised effect: decides clear effects sooner than 1, others as soon
-NO_SPREAD = 1e-12
 MIN_SEEDS = 3  # two equal differences of a coarse metric would be decided at once
 Decision = Literal["better", "worse", "equal", "open"]
 
@@ -48,7 +47,7 @@ def e_value(differences: Sequence[float]) -> float:
 
 
 def _evidence(seen: Summary) -> float:
-    if seen.count < 2 or seen.std <= NO_SPREAD * max(1.0, abs(seen.mean)):
+    if not seen.has_spread:
         return 1.0  # equal differences say nothing of a normal distribution
     squared = (seen.mean / seen.standard_error) ** 2 / (seen.count - 1)
     spread = 1 + seen.count * PRIOR_VARIANCE
@@ -58,7 +57,7 @@ def _evidence(seen: Summary) -> float:
 
 def confidence_half_width(seen: Summary, significance: float) -> float:
     """Return half the width of the always-valid interval of the mean; infinite while it is unbounded."""
-    if seen.count < 2 or seen.std <= NO_SPREAD * max(1.0, abs(seen.mean)):
+    if not seen.has_spread:
         return math.inf
     spread = 1 + seen.count * PRIOR_VARIANCE
     bound = math.exp(math.log(spread / significance**2) / seen.count)

@@ -8,6 +8,7 @@ from functools import cache
 CONFIDENCE = 0.95
 BOOTSTRAP_SEEDS = 20  # below, the bootstrap covers too little: the plain one 76 % at three seeds
 RESAMPLES = 10_000
+ROUNDING = 1e-12  # of the mean, or of 1 where that is smaller: values that differ by no more are equal
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,14 @@ class Summary:
         return self.std / math.sqrt(self.count)
 
     @property
+    def has_spread(self) -> bool:
+        """Whether the values differ. Equal ones, common where a metric is coarse, show no uncertainty."""
+        return self.count > 1 and self.standard_error > ROUNDING * max(1.0, abs(self.mean))
+
+    @property
     def half_width(self) -> float:
-        """Half of the mean's 95 % t interval; NaN below two seeds."""
-        if self.count < 2:
+        """Half of the mean's 95 % t interval; NaN below two seeds, and where all values are equal."""
+        if not self.has_spread:
             return math.nan
         return t_quantile(self.count - 1) * self.standard_error
 

@@ -96,7 +96,7 @@ def test_a_pruned_trial_is_a_pending_run_with_its_checkpoint(write, make):
     assert search.store.state(pruned.run_ids[0]) == "pending"
     assert search.store.record(pruned.run_ids[0]) is None
     assert (search.store.folder(pruned.run_ids[0]) / "last.ckpt").exists()
-    assert [one.outcome for one in search.store.attempts(pruned.run_ids[0])] == ["interrupted"]
+    assert [one.outcome for one in search.store.attempts(pruned.run_ids[0])] == ["pruned"]
     assert pruned.values is None
     assert pruned not in study.best()
 

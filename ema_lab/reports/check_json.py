@@ -1,0 +1,75 @@
+"""Written JSON against what the records give: which value was edited."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ema_lab.reports.difference import ABSENT, Difference, same
+
+Place = tuple[Any, ...]
+
+
+class Named(NamedTuple):
+    """A place in JSON as a reader knows it."""
+
+    where: str
+    row: str | None
+    column: str | None
+
+
+def json_differences(
+    file: str, written: str, built: str, named: Callable[[Place, Any], Named]
+) -> Iterator[Difference]:
+    """Yield each value that differs; `named` names its place in what was built."""
+    right = json.loads(built)
+    try:
+        mine = json.loads(written)
+    except ValueError as error:
+        yield Difference(file, problem=f"is not JSON: {error}")
+        return
+    flat, wanted = dict(_leaves(mine, ())), dict(_leaves(right, ()))
+    for place in dict.fromkeys([*wanted, *flat]):
+        value, other = flat.get(place, ABSENT), wanted.get(place, ABSENT)
+        if not same(value, other):
+            yield Difference(file, *named(place, right), value, other)
+
+
+def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, below in items:
+            yield from _leaves(below, (*place, key))
+    else:
+        yield place, value
+
+
+def report_place(place: Place, report: Any) -> Named:
+    """Name a place of report.json: a cell by row and column."""
+    match place:
+        case ("tables", int(table), "rows", int(row), "cells", int(cell), *rest):
+            try:
+                found = report["tables"][table]
+                name, column = found["rows"][row]["name"], found["columns"][cell]["label"]
+            except IndexError:
+                return plain_place(place, report)
+            return Named(f"row {name!r}, column {column!r}, {_dotted(rest)}", name, column)
+    return plain_place(place, report)
+
+
+def run_place(place: Place, data: Any) -> Named:
+    """Name a place of the page's data: a run, and what of it."""
+    match place:
+        case ("runs", str(run_id), *rest):
+            run = data["runs"].get(run_id, {"variant": "of no row", "seed": "?"})
+            name = f"{run['variant']}, seed {run['seed']}"
+            return Named(f"run {run_id} ({name}), {_dotted(rest)}", run_id, _dotted(rest))
+    return plain_place(place, data)
+
+
+def plain_place(place: Place, _value: Any = None) -> Named:
+    """Name a place by its keys."""
+    return Named(_dotted(place) or "the whole", None, _dotted(place))
+
+
+def _dotted(place: Any) -> str:
+    return ".".join(map(str, place))

@@ -1,0 +1,30 @@
+"""A written page against the one that the records give: its tables, its data, and all around them."""
+
+import re
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from ema_lab.reports.check_json import json_differences, run_place
+from ema_lab.reports.check_table import table_differences
+from ema_lab.reports.difference import Difference, line_differences
+
+TABLE = re.compile(r'<table class="report".*?</table>', re.DOTALL)
+DATA = re.compile(r'(?<=<script type="application/json" id="data">).*?(?=</script>)', re.DOTALL)
+
+
+def page_differences(file: str, written: str, built: str) -> Iterator[Difference]:
+    """Yield each cell of a table, each value of a run and each other line that differs."""
+    tables = zip_longest(TABLE.findall(written), TABLE.findall(built), fillvalue="")
+    for mine, right in tables:
+        yield from table_differences(file, ".html", mine, right)
+    [data] = DATA.findall(built)
+    found = DATA.findall(written)
+    if len(found) == 1:
+        yield from json_differences(file, found[0], data, run_place)
+    else:
+        yield Difference(file, problem=f"the runs' data are there {len(found)} times, not once")
+    yield from line_differences(file, "outside of the cells", _around(written), _around(built))
+
+
+def _around(page: str) -> list[str]:
+    return DATA.sub("", TABLE.sub("", page)).splitlines()
