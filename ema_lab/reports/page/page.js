@@ -1,18 +1,13 @@
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
-  const make = (tag, attributes = {}, text = "") => {
-    const node = document.createElement(tag);
+  const filled = (node, attributes, text) => {
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     if (text !== "") node.textContent = text;
     return node;
   };
-  const draw = (tag, attributes, text = "") => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    if (text !== "") node.textContent = text;
-    return node;
-  };
+  const make = (tag, attributes = {}, text = "") => filled(document.createElement(tag), attributes, text);
+  const draw = (tag, attributes, text = "") => filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, text);
   // By the names that matplotlib gives them: a row looks here as it does in the figures.
   const SHAPES = {
     o: (x, y, r) => `M${x - r},${y}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`,
@@ -65,10 +60,9 @@
     });
     return valued.map(({ item }) => item);
   };
-  const mark = (headers, number, way) => {
-    for (const header of headers) header.removeAttribute("aria-sort");
-    headers[number].setAttribute("aria-sort", way);
-  };
+  const mark = (headers, number, way) => headers.forEach((header, i) => {
+    if (i === number) header.setAttribute("aria-sort", way); else header.removeAttribute("aria-sort");
+  });
   const sortBy = (table, headers, number, way) => {
     mark(headers, number, way);
     const value = (row) => worth(row, headers.length - number);
@@ -92,11 +86,10 @@
     });
     if (sorted.has(key)) sort(headers, ...sorted.get(key));
   };
-  const armCell = (cell, ids) => {
-    cell.tabIndex = 0;
-    cell.setAttribute("role", "button");
-    cell.addEventListener("click", () => openRuns(ids));
-    cell.addEventListener("keydown", (event) => {
+  const arm = (node, ids) => {
+    filled(node, { tabindex: 0, role: "button" }, "");
+    node.addEventListener("click", () => openRuns(ids));
+    node.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") { event.preventDefault(); openRuns(ids); }
     });
   };
@@ -110,8 +103,9 @@
       table.parentElement.after(notes);
       table.deleteTFoot();
     }
+    table.style.setProperty("--columns", table.rows[0].cells.length);
     armHeaders(table, key, (headers, number, way) => sortBy(table, headers, number, way));
-    for (const cell of table.querySelectorAll("td[data-runs]")) armCell(cell, idsIn(cell));
+    for (const cell of table.querySelectorAll("td[data-runs]")) arm(cell, idsIn(cell));
     for (const row of table.querySelectorAll("tr[data-runs]:not([data-runs=''])")) {
       const name = row.querySelector("th[scope=row]"), button = make("button", { type: "button", title: "Its runs" });
       button.append(...name.childNodes);
@@ -137,9 +131,7 @@
     block.append(make("summary", {}, title));
     const table = make("table");
     for (const [key, value] of entries) {
-      const row = table.insertRow();
-      row.append(make("th", { scope: "row" }, key));
-      row.insertCell().textContent = shown(value);
+      table.insertRow().append(make("th", { scope: "row" }, key), make("td", {}, shown(value)));
     }
     block.append(table);
     return block;
@@ -156,16 +148,15 @@
     if (run.chosen_epoch) facts.push(["chosen epoch", run.chosen_epoch]);
     if (run.wall_seconds) facts.push(["seconds", run.wall_seconds]);
     body.append(list("Result", facts, true));
-    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1")) ;
+    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1"));
     if (measure && run.curve.epoch.length > 1) {
       body.append(make("p", { class: "hint" }, `${measure} over epochs`));
       body.append(chart([{ variant: run.variant, points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
     }
     body.append(list("Spec", pairs(run.spec)), list("Environment", [...pairs(run.environment), ["data sha256", run.data_sha256]]), list("Cost", pairs(run.cost)));
     run.attempts.forEach((attempt) => body.append(list(`Attempt ${attempt.number}: ${attempt.outcome || "open"}`, pairs(attempt))));
-    if (data.left_out && run.status === "done") {
-      body.append(make("p", { class: "hint" }, `Its curve, attempts and log are left out (${data.left_out}); they are in the store.`));
-    }
+    const left = data.left_out && run.status === "done" && `Its curve, attempts and log are left out (${data.left_out}); they are in the store.`;
+    if (left) body.append(make("p", { class: "hint" }, left));
     if (run.log) {
       const block = make("details", run.status === "done" ? {} : { open: "" });
       block.append(make("summary", {}, "The end of its log"), make("pre", {}, run.log));
@@ -233,7 +224,12 @@
     return svg;
   };
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-  const costOf = (run, key) => run.cost[key] ?? run[key];
+  // As the tables have it, a cost in which a row's runs differ has no value; their seconds have a mean.
+  const costOf = (runs, key) => {
+    const found = runs.map((run) => run.cost[key] ?? run[key] ?? null).filter((value) => value !== null);
+    const isOne = key === "wall_seconds" ? found.length : new Set(found).size === 1;
+    return isOne ? mean(found) : null;
+  };
   // What none beats: that costs no more and is no worse, and is better in one of the two.
   const front = (points, sign) => {
     const kept = [];
@@ -246,26 +242,23 @@
   const scatter = () => {
     const [x, y] = [find("x").value, find("y").value];
     const points = data.rows.map(({ row, means }) => {
-      const across = done(row).map((run) => costOf(run, x)).filter((value) => value !== undefined && value !== null);
-      return means[y] && across.length ? { ...means[y], variant: row, x: mean(across), y: means[y].mean } : null;
-    }).filter((point) => point);
+      const across = costOf(done(row), x);
+      return means[y] && across !== null ? [{ ...means[y], variant: row, x: across, y: means[y].mean }] : [];
+    }).flat();
     if (!points.length) return find("scatter").replaceChildren(make("p", { class: "hint" }, "Nothing to draw yet."));
     const ends = points.flatMap((point) => [point.low ?? point.y, point.high ?? point.y]);
     const { svg, X, Y, right } = frame(points.map((point) => point.x), ends, named(x), metricLabel(y));
-    const [first, ...more] = front(points, data.metrics[y].sign);
-    const steps = more.map((point) => `H${X(point.x)}V${Y(point.y)}`).join("");
-    svg.append(draw("path", { class: "front", fill: "none", d: `M${X(first.x)},${Y(first.y)}${steps}H${right}` }));
+    const steps = front(points, data.metrics[y].sign).map((point, i) => `${i ? "H" : "M"}${X(point.x)}${i ? "V" : ","}${Y(point.y)}`);
+    svg.append(draw("path", { class: "front", fill: "none", d: `${steps.join("")}H${right}` }));
     for (const point of points) {
       const { label, colour, shape } = look(point.variant), hollow = point.low === null;
       const range = hollow ? "no interval" : `${shown(point.low)} to ${shown(point.high)}`;
-      const mark = draw("g", { tabindex: 0, role: "button", "aria-label": `${label}: ${shown(point.y)}` });
-      if (!hollow) mark.append(draw("line", { x1: X(point.x), x2: X(point.x), y1: Y(point.low), y2: Y(point.high), stroke: colour, "stroke-width": 1.5 }));
-      mark.append(draw("path", { d: shape(X(point.x), Y(point.y), 5), fill: hollow ? "var(--paper)" : colour, stroke: colour, "stroke-width": 1.5 }));
-      mark.append(draw("title", {}, `${label}: ${shown(point.y)} (${range}), n=${point.n}`));
-      mark.style.cursor = "pointer";
-      mark.addEventListener("click", () => openRuns(idsOf.get(point.variant)));
-      mark.addEventListener("keydown", (event) => { if (event.key === "Enter") openRuns(idsOf.get(point.variant)); });
-      svg.append(mark);
+      const spot = draw("g", { "aria-label": `${label}: ${shown(point.y)}` });
+      if (!hollow) spot.append(draw("line", { x1: X(point.x), x2: X(point.x), y1: Y(point.low), y2: Y(point.high), stroke: colour, "stroke-width": 1.5 }));
+      spot.append(draw("path", { d: shape(X(point.x), Y(point.y), 5), fill: hollow ? "var(--paper)" : colour, stroke: colour, "stroke-width": 1.5 }));
+      spot.append(draw("title", {}, `${label}: ${shown(point.y)} (${range}), n=${point.n}`));
+      arm(spot, idsOf.get(point.variant));
+      svg.append(spot);
     }
     find("scatter").replaceChildren(svg);
   };
@@ -282,8 +275,7 @@
       const band = (side) => runs.length > 1 && used.map(([epoch, values]) => [epoch, extreme(values)[side]]);
       return { variant: row, points: used.map(([epoch, values]) => [epoch, mean(values)]), low: band(0), high: band(1) };
     }).filter((one) => one.points.length);
-    const words = data.left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.left_out}.`) : chart(series, "Epoch", named(name));
-    find("curves").replaceChildren(words);
+    find("curves").replaceChildren(data.left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.left_out}.`) : chart(series, "Epoch", named(name)));
   };
   const legend = () => {
     find("legend").replaceChildren(...data.rows.map(({ row }) => {
@@ -344,9 +336,8 @@
       find("more").hidden = drawn.length === ids.length;
       find("more").textContent = `Show all ${ids.length.toLocaleString("en")}`;
     };
-    const header = make("tr");
-    for (const [title] of found) header.append(make("th", { scope: "col" }, title));
-    table.tHead.replaceChildren(header);
+    table.tHead.replaceChildren(make("tr"));
+    table.tHead.rows[0].append(...found.map(([title]) => make("th", { scope: "col" }, title)));
     if (!sorted.has("runs")) fill();
     armHeaders(table, "runs", (headers, number, way) => { mark(headers, number, way); fill(number, way); });
   };
@@ -399,7 +390,7 @@
         const holder = make("template");
         holder.innerHTML = fresh.tables;
         const old = document.querySelectorAll("#tables .scroll");
-        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); });
+        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); else find("tables").append(node); });
         document.querySelectorAll("table.report").forEach(armTable);
         filter();
         show();
