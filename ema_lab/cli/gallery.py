@@ -52,7 +52,7 @@ def gallery(
     first = next(cell for name, cell in cells.items() if done[name])
     layer = target_layer or _last_stage(first)
     pixels, labels, panels = _look(cells, done, runs, data, numbers, layer, module)
-    from ema_lab.reports.figures.build import Drawn
+    from ema_lab.reports.figures.build import Drawn, remarks
     from ema_lab.reports.figures.gallery import draw_gallery
 
     words = [f"#{number}: class {label}" for number, label in zip(numbers, labels, strict=True)]
@@ -76,7 +76,7 @@ def gallery(
     drawn = Drawn("gallery", draw_gallery(pixels, words, panels), caption)
     for path in drawn.write(out):
         print(path)
-    say(caption, *drawn.remarks)
+    say(caption, *remarks([drawn]))
 
 
 def _numbers(text: str) -> list[int]:

@@ -7,8 +7,7 @@ from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.grid import Cell, shown
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.build import chosen, ordered, report_ablations, with_baseline
-from ema_lab.reports.datasets_table import DATA_KEY
-from ema_lab.reports.naming import factor_value, short
+from ema_lab.reports.naming import DATA_KEY, factor_value
 from ema_lab.reports.selection import Row, measure, rows_of
 from ema_lab.specs.report import ReportSpec
 
@@ -78,7 +77,7 @@ def _words(spec: ReportSpec, cell: Cell, only: str | None = "") -> str:
     """Return ` [groups=4]`: a cell's values on its axes, or on one of them, as the report names them."""
     names = spec.names
     words = [
-        f"{names.get(key, short(key))}={names.get(shown(value), shown(value))}"
+        f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
         for key, value in cell.own_axes + cell.axes
         if only in {"", key}
     ]

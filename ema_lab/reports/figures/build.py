@@ -44,15 +44,6 @@ class Drawn:
     drawing: "Drawing | None"
     caption: str
 
-    @property
-    def remarks(self) -> list[str]:
-        """What to tell the user beside the files: why nothing is drawn, or which characters are not."""
-        if self.drawing is None:
-            return [f"figure {self.name}: {self.caption}"]
-        signs = unknown_characters(self.drawing)
-        rule = "they are drawn as boxes; install a font that has them, or name the rows by `names`"
-        return [f"figure {self.name}: no font here has the characters {signs!r}: {rule}"] if signs else []
-
     def write(self, folder: Path) -> list[Path]:
         """Write PDF, SVG, PNG and the caption; without a drawing the caption alone, and no older picture."""
         path = folder / f"{self.name}.txt"
@@ -62,6 +53,16 @@ class Drawn:
         for ending in FILES:
             (folder / f"{self.name}.{ending}").unlink(missing_ok=True)
         return [path]
+
+
+def remarks(figures: Sequence[Drawn]) -> list[str]:
+    """Return what to tell the user beside the files: what is not drawn, and characters that no font has."""
+    words = [f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None]
+    signs = "".join(unknown_characters(figure.drawing) for figure in figures if figure.drawing is not None)
+    if signs:
+        found, rule = "".join(dict.fromkeys(signs)), "they are drawn as boxes; install a font that has them"
+        words.append(f"figures: no font here has the characters {found!r}: {rule}")
+    return words
 
 
 def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
