@@ -52,7 +52,7 @@ def gallery(
     first = next(cell for name, cell in cells.items() if done[name])
     layer = target_layer or _last_stage(first)
     pixels, labels, panels = _look(cells, done, runs, data, numbers, layer, module)
-    from ema_lab.reports.figures.build import Drawn
+    from ema_lab.reports.figures.build import Drawn, remarks
     from ema_lab.reports.figures.gallery import draw_gallery
 
     words = [f"#{number}: class {label}" for number, label in zip(numbers, labels, strict=True)]
@@ -67,15 +67,16 @@ def gallery(
     caption = (
         f"{chosen.name}, seed {seed}, test images {', '.join(map(str, numbers))}. Gate: sum of |output| over "
         f"sum of |input| across channels, at each position of {whose}; 1 changes "
-        f"nothing; one scale for all. Grad-CAM of the image's own class at {layer}, each image from "
-        "0 to 1."
+        f"nothing; one scale for all, from the least to the greatest value shown. Grad-CAM of the image's "
+        f"own class at {layer}, laid over the image, each from 0 (dark) to 1 (bright)."
         + (f" Not there: {', '.join(holes)}." if holes else "")
         + (f" Stale, as their source has changed since: {', '.join(stale)}." if stale else "")
     )
     make_folder(out)
-    for path in Drawn("gallery", draw_gallery(pixels, words, panels), caption).write(out):
+    drawn = Drawn("gallery", draw_gallery(pixels, words, panels), caption)
+    for path in drawn.write(out):
         print(path)
-    say(caption)
+    say(caption, *remarks([drawn]))
 
 
 def _numbers(text: str) -> list[int]:

@@ -49,7 +49,7 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.reports.build import build_report
-    from ema_lab.reports.figures.build import report_figures
+    from ema_lab.reports.figures.build import remarks, report_figures
     from ema_lab.reports.files import PAGE, all_files, report_files
     from ema_lab.reports.page.source import report_page
     from ema_lab.reports.render import render_text
@@ -68,7 +68,7 @@ def report(
         return _check(name, out, built, as_json=as_json)
     files = report_files(found) | {PAGE: report_page(spec, found, runs)} if out is not None else {}
     figures = report_figures(spec, runs) if out is not None else []
-    say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    say(*remarks(figures))
     if out is not None:  # all of it is made: only now is anything written
         make_folder(out / "figures" if figures else out)
     if as_json:

@@ -70,7 +70,7 @@ def build_table(
     """
     _check(spec, ablation, rows)
     rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
-    rows = _ordered(spec, rows)
+    rows = ordered(spec, rows)
     columns = [table_column(key, spec, ablation) for key in spec.columns]
     groups = [_group(spec, row) for row in rows]
     by_column = [
@@ -132,7 +132,8 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
         raise SpecError(f"report {spec.name}: leave_one_out needs a baseline row in which all is on")
 
 
-def _ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
+def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that the report names, or all of them in its order."""
     if spec.rows:
         by_name = {row.name: row for row in rows}
         return [by_name[name] for name in spec.rows if name in by_name]

@@ -13,6 +13,7 @@ TAGS = {Mark.BEST: "strong", Mark.SECOND: "u"}
 def render_html(table: Table) -> str:
     """Return a `<table>`. A cell has `data-value` (unrounded), `data-n`, `data-runs`, `data-baseline-runs`.
 
+    `data-runs`: the runs behind the number, then those that it asks for and that are not there.
     Flags and marks are classes: `stale`, `unclean`, `hole`, `missing`, `single_seed`, `pruned`, `best`,
     `second`, `tie`. Groups of rows are bodies of the table, each with its name spanning its rows.
     """
@@ -58,7 +59,7 @@ def _cell(cell: TableCell) -> str:
         "class": " ".join(names),
         "data-value": "" if cell.value is None else repr(cell.value),
         "data-n": f"{cell.n}" if cell.n else "",
-        "data-runs": " ".join(cell.run_ids),
+        "data-runs": " ".join(dict.fromkeys((*cell.run_ids, *cell.missing_run_ids))),
         "data-baseline-runs": " ".join(cell.baseline_run_ids),
     }
     attributes = "".join(f' {key}="{escape(text)}"' for key, text in values.items() if text)

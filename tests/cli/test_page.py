@@ -7,18 +7,21 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.cli import serve as command_module
+from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.page.page import render_page
 from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
 from ema_lab.specs.report import load_report
 
+NASTY = ["{{data}}", "{{tables}}", "{{script}}", "y tabindex=0 autofocus onfocus=alert(1) z"]
 CURVE = "epoch,lr,train_loss,train_top1,train_seconds\n1,0.1,2.5,20.123456,1.0\n2,0.1,1.5,60.0,2.0\n"
 
 
@@ -76,6 +79,56 @@ class TestPage:
         assert failed["attempts"][0]["outcome"] == "failed"
         assert sum(run["status"] == "pending" for run in runs.values()) == 3
         assert 'class="hole"' in page
+
+    def test_a_hole_names_the_runs_that_it_asks_for(self, command, trained):
+        run_ids = trained(keep=lambda spec: spec.model.attention.name == "none")
+        wanted = [spec.run_id for spec in load_ablation("tiny").runs() if spec.run_id not in run_ids]
+        page = page_of(command)
+        holes = re.findall(r'<td class="hole"[^>]*data-runs="([^"]*)"', page)
+        assert len(holes) == page.count('<td class="hole"') == 4
+        assert set(holes) == {" ".join(wanted)}
+
+    def test_a_run_that_failed_and_was_done_later_has_its_attempts_and_the_end_of_its_log(
+        self, command, trained
+    ):
+        run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
+        assert data_of(page_of(command))["runs"][run_ids[1]]["failures"] == 1
+
+        def logged(spec, job):
+            (job.folder / "log.txt").write_text("".join(f"line {number}\n" for number in range(100_000)))
+            return with_curve(spec, job)
+
+        trained(train=logged, keep=lambda spec: spec.model.attention.name == "none")
+        run = data_of(page_of(command))["runs"][run_ids[1]]
+        assert run["status"] == "done"
+        assert [attempt["outcome"] for attempt in run["attempts"]] == ["failed", "done"]
+        assert run["failures"] == 1
+        assert run["log"].splitlines() == [f"line {number}" for number in range(99_990, 100_000)]
+
+    def test_of_many_runs_the_finished_ones_have_neither_curve_nor_log_nor_attempts(
+        self, command, trained, monkeypatch
+    ):
+        monkeypatch.setattr("ema_lab.reports.page.data.MOST_CURVES", 3)
+        run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
+        data = data_of(page_of(command))
+        assert data["left_out"] == "more than 3 runs"
+        done, failed = (data["runs"][run_id] for run_id in run_ids)
+        assert (done["curve"], done["log"], done["attempts"]) == (None, None, [])
+        assert failed["log"].splitlines()[-1] == "</script><b>last line</b>"
+        assert failed["attempts"][0]["outcome"] == "failed"
+
+    @pytest.mark.parametrize("name", NASTY)
+    def test_a_name_in_the_pages_own_language_is_shown_as_it_is(self, command, trained, name):
+        Path("reports/tiny.yaml").write_text(
+            json.dumps({"name": "tiny", "title": name, "ablation": "tiny", "names": {"se": name}})
+        )
+        trained()
+        page = page_of(command)
+        data = data_of(page)
+        assert [data["title"], data["rows"][1]["label"]] == [name, name]
+        assert page.count(f"<title>{escape(name)}</title>") == page.count(f"<h1>{escape(name)}</h1>") == 1
+        assert f'<th scope="row">{escape(name)}</th>' in page
+        assert "onfocus=" not in re.sub(r">[^<]*<", "><", page)
 
     def test_no_text_of_a_run_ends_its_script(self):
         page = render_page([], {"title": "<b>", "name": "</script><script>alert(1)</script>"})

@@ -1,10 +1,12 @@
 """The page in a real browser: it loads without errors, sorts, filters, opens a run, prints, and lives."""
 
 import base64
+import json
+import re
 from pathlib import Path
 
 import pytest
-from test_page import page_of, served, site, with_curve  # noqa: F401 (a fixture)
+from test_page import NASTY, failing, page_of, served, site, with_curve  # noqa: F401 (a fixture)
 from tiny import fake_outcome
 
 pytestmark = pytest.mark.system
@@ -78,9 +80,80 @@ def test_lists_the_runs_in_the_order_of_the_rows_and_sorts_them(page):
     assert [seed for _, seed in runs()] == ["1", "1", "0", "0"]
 
 
-def test_filters_rows(page):
+def test_filters_rows_and_runs(page):
     one(page, "#filter").send_keys("se")
     assert [row.is_displayed() for row in all_of(page, "table.report tbody tr")] == [False, True]
+    assert [cell.text for cell in all_of(page, "#runtable tbody th")] == ["se", "se"]
+
+
+def test_words_stand_last_in_a_column_of_numbers(page):
+    delta = all_of(page, "table.report thead button")[2]
+    for _ in range(2):
+        delta.click()
+        assert [row.text.split()[0] for row in all_of(page, "table.report tbody tr")] == ["se", "none"]
+
+
+def test_the_scatter_has_the_intervals_and_the_front_of_the_figure(page):
+    labels = [title.get_attribute("textContent") for title in all_of(page, "#scatter title")]
+    assert labels == ["none: 90.5 (84.1469 to 96.8531), n=2", "se: 92.5 (86.1469 to 98.8531), n=2"]
+    assert len(all_of(page, "#scatter path.front")) == 1
+    assert len(all_of(page, "#scatter g line")) == 2
+
+
+def test_a_point_without_an_interval_is_hollow(command, trained, browser):
+    trained(keep=lambda spec: spec.seed == 0)
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    assert [mark.get_attribute("fill") for mark in all_of(browser, "#scatter g path")] == ["var(--paper)"] * 2
+    assert all_of(browser, "#scatter g line") == []
+
+
+def test_a_hole_and_a_rows_name_open_runs_that_failed(command, trained, browser):
+    trained(train=failing, keep=lambda spec: (spec.model.attention.name, spec.seed) == ("none", 1))
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    assert one(browser, "#standing").text == "4 pending (1 failed before) of 4 runs"
+    for opener in ("table.report td.hole", "table.report tbody th button"):
+        one(browser, opener).send_keys("\n")
+        assert one(browser, "#runname").text == "2 runs"
+        assert "MemoryError: no room" in one(browser, "#runbody").text
+        assert "pending, failed once" in one(browser, "#runbody").text
+        one(browser, "#run form button").click()
+    assert "pending, failed once" in [cell.text for cell in all_of(browser, "#runtable td.pending")]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_no_name_is_read_as_the_pages_own_language(command, trained, browser, name):
+    report = {"name": "tiny", "title": name, "ablation": "tiny", "names": {"se": name}}
+    Path("reports/tiny.yaml").write_text(json.dumps(report))
+    trained()
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    assert errors(browser) == []
+    assert one(browser, "h1").text == browser.title == name
+    assert all_of(browser, "table.report tbody th")[1].text == name
+    assert all_of(browser, "#runtable tbody th")[2].text == name
+    assert all_of(browser, "[onfocus]") == []
+
+
+def test_thousands_of_runs_are_drawn_in_part_but_sorted_and_found_as_a_whole(page):
+    text = Path("out/index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    made = next(run for run in data["runs"].values() if run["variant"] == "se")
+    for number in range(600):
+        data["runs"][f"more{number:03}"] = made | {"seed": 2 + number}
+    text = re.sub(r'(?<=id="data">).*?(?=</script>)', lambda _: json.dumps(data), text, flags=re.DOTALL)
+    Path("out/many.html").write_text(text)
+    page.get(Path("out/many.html").absolute().as_uri())
+    assert len(all_of(page, "#runtable tbody tr")) == 500
+    assert one(page, "#more").text == "Show all 604"
+    for _ in range(2):
+        all_of(page, "#runtable thead button")[1].click()
+    assert one(page, "#runtable tbody tr").text.split()[:2] == ["se", "601"]
+    one(page, "#more").click()
+    assert len(all_of(page, "#runtable tbody tr")) == 604
+    assert not one(page, "#more").is_displayed()
+    assert errors(page) == []
 
 
 def test_opens_the_runs_of_a_cell_and_one_run(page):
@@ -96,6 +169,16 @@ def test_opens_the_runs_of_a_cell_and_one_run(page):
     assert errors(page) == []
 
 
+def test_a_dark_page_is_printed_dark_on_white(page):
+    page.execute_script("document.documentElement.dataset.theme = 'dark'")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    colours = page.execute_script(
+        "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert colours == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
 def test_fits_a_phone_and_changes_its_theme(page):
     before = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     one(page, "#theme").click()
@@ -107,7 +190,26 @@ def test_fits_a_phone_and_changes_its_theme(page):
         page.set_window_size(1200, 1400)
 
 
-def test_prints(page):
+def test_prints_every_column_of_a_wide_table(page):
+    page.execute_script(
+        "for (const row of document.querySelectorAll('table.report tr'))"
+        " for (let i = 0; i < 15; i++) row.append(row.cells[1 + i % 4].cloneNode(true));"
+        "document.querySelector('table.report').style.setProperty('--columns', 20)"
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    page.set_window_size(720, 900)  # of a sheet of A4 between its margins
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        texts = all_of(page, "table.report td:nth-child(4)")
+        lines = (
+            "const range = document.createRange(); range.selectNodeContents(arguments[0]);"
+            "return range.getClientRects().length"
+        )
+        assert [text.text for text in texts] == ["1,000", "1,000"]
+        assert [page.execute_script(lines, text) for text in texts] == [1, 1]
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        page.set_window_size(1200, 1400)
     assert base64.b64decode(page.print_page()).startswith(b"%PDF")
 
 

@@ -1,5 +1,7 @@
 """Every kind of figure at one column's width: text that can be read, and bytes that no process changes."""
 
+import itertools
+import math
 import os
 import subprocess
 import sys
@@ -9,69 +11,92 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ema_lab.reports.figures import draw
 from ema_lab.reports.figures.gallery import Panel, draw_gallery
-from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, Ranks
-from ema_lab.reports.figures.style import COLUMN_INCHES, look, save
+from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
+from ema_lab.reports.figures.ranks import Ranks
+from ema_lab.reports.figures.style import COLUMN_INCHES, Look, look, save
 from ema_lab.reports.statistics import PairedDifference
 
 ROWS = ("none", "ema [groups=16]", "cross-spatial: own weights", "coordinate attention", "se", "eca", "cbam")
-LOOKS = {row: look(place) for place, row in enumerate(ROWS)}
-LABELS = dict.fromkeys(ROWS, "") | {row: row for row in ROWS}
+WORDS = "attention after the second convolution without normalisation of its groups"
+LONG = tuple(f"{WORDS[7 * i : 7 * i + 10]} {WORDS}".strip()[: 40 + 2 * i - 4] + f" [{i}]" for i in range(10))
+LONG += ("a_name_without_any_blank_" * 2 + "[groups=4,norm=no]", "W" * 52)
 
 
 def interval(place: int) -> PairedDifference:
-    return PairedDifference(90 + place / 3, 89.5 + place / 3, 90.5 + place / 3, 3)
+    """Return a mean with its interval; every fifth has none."""
+    arm = math.nan if place % 5 == 4 else 0.5
+    return PairedDifference(90 + place / 3, 90 + place / 3 - arm, 90 + place / 3 + arm, 3)
 
 
-def tradeoff(cost: str, costs: Sequence[float]) -> Figure:
-    points = [Point(row, x, interval(i)) for i, (row, x) in enumerate(zip(ROWS, costs, strict=False))]
-    return draw.draw_tradeoff(points, LOOKS, LABELS, "top1", cost)
+def looks(rows: Sequence[str]) -> tuple[dict[str, Look], dict[str, str]]:
+    return {row: look(place) for place, row in enumerate(rows)}, {row: row for row in rows}
 
 
-def curves() -> Figure:
+def tradeoff(cost: str, costs: Sequence[float], rows: Sequence[str] = ROWS) -> Figure:
+    points = [Point(row, x, interval(i)) for i, (row, x) in enumerate(zip(rows, costs, strict=False))]
+    return draw.draw_tradeoff(points, *looks(rows), "top1", cost)
+
+
+def curves(rows: Sequence[str] = ROWS) -> Figure:
     epochs, mean = tuple(range(1, 201)), tuple(100 / (1 + epoch) for epoch in range(200))
     low, high = tuple(value - 1 for value in mean), tuple(value + 1 for value in mean)
-    found = [Curve(row, epochs, mean, low, high, 3) for row in ROWS]
-    return draw.draw_curves(found, LOOKS, LABELS, "train_loss")
+    found = [Curve(row, epochs, mean, low, high, 3) for row in rows]
+    return draw.draw_curves(found, *looks(rows), "train_loss")
 
 
-def heatmap() -> Figure:
-    across = ("block_end", "stage_end", "after_conv1", "after_conv2", "after_depthwise")
-    cells = tuple(tuple((80.0 + i + j, 3) if i != j else None for j in range(5)) for i in range(4))
-    found = Heatmap(("4", "8", "16", "32"), across, cells, ())
-    return draw.draw_heatmap(found, ("model.attention.groups", "model.placement.after"), "top1", 2)
+def heatmap(down: Sequence[str], across: Sequence[str]) -> Figure:
+    cells = tuple(
+        tuple((80.0 + i + j, 3) if i != j else None for j in range(len(across))) for i in range(len(down))
+    )
+    found = Heatmap(tuple(down), tuple(across), cells, ())
+    return draw.draw_heatmap(found, ("Groups", "After"), "top1", 2)
 
 
-def forest() -> Figure:
-    found = [(row, interval(i - 270)) for i, row in enumerate(ROWS)]
-    return draw.draw_forest(found, LOOKS, LABELS, "top1", "none")
+def forest(rows: Sequence[str] = ROWS, baseline: str = "none") -> Figure:
+    found = [(row, interval(i - 270)) for i, row in enumerate(rows)]
+    return draw.draw_forest(found, *looks(rows), "top1", baseline)
 
 
-def ranks() -> Figure:
-    found = Ranks(ROWS, (1.5, 2.0, 2.1, 4.0, 5.0, 6.4, 7.0), 12, 1e-4, 2.6, ((0, 3), (2, 5), (4, 6)))
-    return draw.draw_ranks(found, ROWS)
+def ranks(rows: Sequence[str] = ROWS) -> Figure:
+    average = tuple(1.5 + 0.85 * place for place in range(len(rows)))
+    found = Ranks(tuple(rows), average, 12, 1e-4, 2.6, ((0, 3), (2, 5), (4, 6)))
+    return draw.draw_ranks(found, rows)
 
 
-def gallery() -> Figure:
+def gallery(names: Sequence[str] = ("none", "ema [groups=16]", "se")) -> Figure:
     maps = np.linspace(0.2, 1, 2 * 16).reshape(2, 4, 4)
-    panels = [Panel("none", None, maps), Panel("ema [groups=16]", maps, maps), Panel("se", None, None)]
+    without = (Panel(names[0], None, maps), Panel(names[1], None, None))
+    panels = [*without, *(Panel(name, maps, maps) for name in names[2:])]
     return draw_gallery(np.zeros((2, 8, 8, 1)), ["#0: class 3", "#17: class 5"], panels)
 
 
+PLACES = ("block_end", "stage_end", "after_conv1", "after_conv2", "after_depthwise")
 FIGURES: dict[str, Callable[[], Figure]] = {
     "macs": lambda: tradeoff("macs", [31.1e6 + 0.8e6 * i for i in range(7)]),
     "large macs": lambda: tradeoff("macs", [4.09e9 + 3e8 * i for i in range(7)]),
     "parameters": lambda: tradeoff("parameters", [25_557_032 + 40_000 * i for i in range(7)]),
     "one point": lambda: tradeoff("latency", [12.5]),
     "curves": curves,
-    "heatmap": heatmap,
+    "heatmap": lambda: heatmap(("4", "8", "16", "32"), PLACES),
     "forest": forest,
     "ranks": ranks,
     "gallery": gallery,
+    "long tradeoff": lambda: tradeoff("macs", [31.1e6 + 0.8e6 * i for i in range(12)], LONG),
+    "four long": lambda: tradeoff("macs", [31.1e6 + 0.8e6 * i for i in range(4)], LONG),
+    "long curves": lambda: curves(LONG),
+    "long down": lambda: heatmap(LONG, ("4", "8", "16", "32")),
+    "long across": lambda: heatmap(("4", "8", "16", "32"), LONG),
+    "long both": lambda: heatmap(LONG, LONG),
+    "long forest": lambda: forest(LONG, LONG[9]),
+    "wide forest": lambda: forest(ROWS, LONG[11]),
+    "long ranks": lambda: ranks(LONG),
+    "long gallery": lambda: gallery(LONG),
 }
 
 
@@ -85,45 +110,57 @@ def texts(figure: Figure) -> list[Any]:
     ]
 
 
-def boxes_of(labels: Sequence[Any], figure: Figure) -> list[tuple[str, Any]]:
-    """Return what ticks inside of their axes say, and where; ticks outside are not drawn."""
-    inside = figure.bbox.padded(1)
-    boxes = [(label.get_text(), label.get_window_extent()) for label in labels if label.get_text()]
-    return [(text, box) for text, box in boxes if inside.overlaps(box)]
-
-
 @pytest.mark.parametrize("kind", FIGURES)
 def test_fonts_are_of_six_points_or_more_at_one_columns_width(kind):
     figure = FIGURES[kind]()
     width = figure.get_figwidth()
-    assert width == COLUMN_INCHES or kind == "gallery"
+    assert width == COLUMN_INCHES or "gallery" in kind
     scale = min(1.0, 2 * COLUMN_INCHES / width)  # a gallery may span both columns, never less than its text
     assert min(text.get_fontsize() for text in texts(figure)) * scale >= 6
 
 
+def ticks_of(axes: Axes) -> list[list[Any]]:
+    """Return the labels of both axes that are drawn: those of ticks inside of their limits."""
+    found = []
+    for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        labels = [tick.label2 if tick.label2.get_visible() else tick.label1 for tick in ticks]
+        found.append([label for label in labels if label.get_text()])
+    return found
+
+
+def clashes(labels: Sequence[Any]) -> list[tuple[str, str]]:
+    """Return the pairs of texts whose boxes overlap."""
+    boxes = [(label.get_text(), label.get_window_extent()) for label in labels]
+    return [(a, b) for i, (a, at) in enumerate(boxes) for b, other in boxes[:i] if at.overlaps(other)]
+
+
 @pytest.mark.parametrize("kind", FIGURES)
-def test_no_tick_label_overlaps_another_and_no_text_leaves_the_figure(kind):
+def test_no_text_overlaps_another_of_its_kind_and_none_leaves_the_figure(kind):
     figure = FIGURES[kind]()
     drawn = texts(figure)
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            seen = [tick.label2 if tick.label2.get_visible() else tick.label1 for tick in ticks]
-            boxes = boxes_of(seen, figure) if axes.axison else []
-            rotated = any(label.get_rotation() for label in seen)
-            clashes = [
-                (a, b) for i, (a, at) in enumerate(boxes) for b, other in boxes[:i] if at.overlaps(other)
-            ]
-            assert rotated or not clashes
-    own = [text for axes in figure.axes for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts)]
-    for text in own:
-        if text in drawn:
-            box = text.get_window_extent()
-            assert figure.bbox.x0 - 1 <= box.x0
-            assert box.x1 <= figure.bbox.x1 + 1
-            assert figure.bbox.y0 - 1 <= box.y0
-            assert box.y1 <= figure.bbox.y1 + 1
+    groups = [labels for axes in figure.axes for labels in ticks_of(axes)]
+    groups += [list(axes.texts) for axes in figure.axes]
+    groups += [list(legend.get_texts()) for legend in figure.legends]
+    assert [pair for group in groups for pair in clashes(group)] == []
+    own = [text for axes in figure.axes for text in (axes.xaxis.label, axes.yaxis.label, axes.title)]
+    page = figure.bbox
+    for text in [*itertools.chain(*groups), *(text for text in own if text in drawn)]:
+        box = text.get_window_extent()
+        inside = (page.x0 - 1 <= box.x0, box.x1 <= page.x1 + 1, page.y0 - 1 <= box.y0, box.y1 <= page.y1 + 1)
+        assert all(inside), (text.get_text(), box)
+    for legend in figure.legends:
+        assert page.x0 - 1 <= legend.get_window_extent().x0
+        assert legend.get_window_extent().x1 <= page.x1 + 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FIGURES if "gallery" not in kind])
+def test_long_names_leave_room_for_what_is_drawn(kind):
+    figure = FIGURES[kind]()
+    texts(figure)
+    assert figure.axes[0].bbox.width > 0.25 * figure.bbox.width
+    assert figure.axes[0].bbox.height > 0.18 * figure.bbox.height
 
 
 def test_a_forests_label_is_centred_on_its_axes():

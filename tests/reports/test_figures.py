@@ -1,18 +1,33 @@
 """Every kind of figure from made-up records: right numbers, the same bytes, words that say what is shown."""
 
+import itertools
 import json
+import math
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import BASE, fill
+from scipy.stats import friedmanchisquare
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.figures.build import draw_figures, report_figures
-from ema_lab.reports.figures.draw import draw_ranks
-from ema_lab.reports.figures.numbers import Ranks, holm_rejected, nemenyi_difference, pareto_front
+from ema_lab.reports.figures.draw import draw_forest, draw_ranks, draw_tradeoff
+from ema_lab.reports.figures.numbers import Point, pareto_front
+from ema_lab.reports.figures.ranks import (
+    Ranks,
+    friedman_p,
+    holm_rejected,
+    needed_datasets,
+    nemenyi_difference,
+)
 from ema_lab.reports.figures.style import MODULES, look, looks_of
+from ema_lab.reports.shown import modules_of
+from ema_lab.reports.statistics import PairedDifference
+from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.report import ReportSpec
 
 COST = {"none": 2_000_000, "se": 3_000_000}
@@ -20,7 +35,7 @@ COST = {"none": 2_000_000, "se": 3_000_000}
 
 @pytest.fixture
 def drawn(study, tmp_path):
-    def build(figure, curve=True, **keys):
+    def build(figure, keep=None, **keys):
         keys.setdefault("cost", lambda s: {"parameters": 1000, "macs": COST[s.model.attention.name]})
         made = study(**keys)
         store = RunStore(tmp_path / "runs")
@@ -30,7 +45,8 @@ def drawn(study, tmp_path):
                     path = store.folder(item.cell.run_id) / "curve.csv"
                     path.write_text(f"epoch,train_loss\n1,{item.cell.seed + 1}\n2,0.5\n")
         report = made.report(figures=[{"name": "figure", **figure}])
-        return draw_figures(report, made.ablation, made.rows, store)[0]
+        rows = [row for row in made.rows if keep in {None, row.name}]
+        return draw_figures(report, made.ablation, rows, store)[0]
 
     return build
 
@@ -68,6 +84,36 @@ def test_curves_show_the_mean_and_say_what_the_band_is(drawn):
     assert "band: from least to most over seeds" in figure.caption
 
 
+def test_a_figure_of_rows_that_are_all_the_baseline_says_so(drawn):
+    figure = drawn({"kind": "forest"}, keep="none")
+    assert figure.drawing is None
+    assert "Not drawn: every row is the baseline 'none', so there is no difference." in figure.caption
+
+
+def test_a_point_without_an_interval_is_hollow_and_that_is_said(drawn):
+    figure = drawn({"kind": "tradeoff"}, scores={"none": [90.0, 91.0, 92.0], "se": [91.0, None, None]})
+    full, hollow = (bar[0] for bar in figure.drawing.axes[0].containers)
+    assert full.get_markerfacecolor() == full.get_color()
+    assert hollow.get_markerfacecolor() == "white"
+    assert "Hollow: no interval (one seed, or equal values)." in figure.caption
+    assert "Hollow" not in drawn({"kind": "tradeoff"}).caption
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "forest"])
+def test_equal_values_have_no_interval_and_are_drawn_hollow(kind):
+    value = PairedDifference(1.0, math.nan, math.nan, 3)
+    words = {"row": look(0)}, {"row": "row"}, "top1"
+    drawing = (
+        draw_tradeoff([Point("row", 1e6, value)], *words, "macs")
+        if kind == "tradeoff"
+        else draw_forest([("row", value)], *words, "none")
+    )
+    (bar,) = drawing.axes[0].containers
+    assert bar[0].get_markerfacecolor() == "white"
+    assert not bar.has_xerr
+    assert not bar.has_yerr
+
+
 def test_an_unknown_column_is_answered_with_those_there_are(drawn):
     with pytest.raises(SpecError, match=r"column 'val_top1' is not in .*; it has train_loss"):
         drawn({"kind": "curves", "column": "val_top1"})
@@ -93,9 +139,48 @@ def test_a_heat_map_has_the_means(drawn):
     assert [text.get_text() for text in figure.drawing.axes[0].texts] == ["91.00", "93.00"]
 
 
-def test_one_data_set_is_too_few_for_ranks(drawn):
-    with pytest.raises(SpecError, match=r"needs 3 methods or more and 6 data sets .* got 2 and 1"):
-        drawn({"kind": "critical_difference"})
+def test_too_few_methods_or_data_sets_for_ranks_are_a_sentence(drawn, tmp_path):
+    figure = drawn({"kind": "critical_difference"})
+    assert figure.drawing is None
+    assert (
+        "Not drawn: a critical-difference diagram (nemenyi) needs 3 methods or more, got 2." in figure.caption
+    )
+    few = ranks(tmp_path, "data.name", SIX[:2], lambda cell: POINTS[cell.variant], **CRITICAL)
+    words = "(nemenyi) of 3 methods needs 3 data sets that all of them have, got 2."
+    assert few.drawing is None
+    assert words in few.caption
+
+
+@pytest.mark.parametrize("methods", [3, 4, 5, 10, 20])
+def test_the_fewest_data_sets_are_those_on_which_the_diagram_can_show_a_difference(methods):
+    nemenyi, wilcoxon = (
+        CriticalDifferenceFigure(name="r", kind="critical_difference", test=test)
+        for test in ("nemenyi", "wilcoxon")
+    )
+    needed = needed_datasets(methods, nemenyi)
+    assert nemenyi_difference(methods, needed, 0.05) < methods - 1
+    alike = [list(range(1, methods + 1))]
+    assert friedman_p(np.array(alike * needed)) < 0.05
+    fewer = needed - 1
+    assert (
+        nemenyi_difference(methods, fewer, 0.05) >= methods - 1 or friedman_p(np.array(alike * fewer)) >= 0.05
+    )
+    pairs, most = math.comb(methods, 2), needed_datasets(methods, wilcoxon)
+    assert 2.0 ** (1 - most) * pairs <= 0.05 < 2.0 ** (2 - most) * pairs
+
+
+def test_on_few_data_sets_friedmans_p_value_is_that_of_all_permutations():
+    table = np.array([[1, 2, 3], [1, 2, 3], [1.5, 1.5, 3]])
+    spread = ((table.sum(axis=0) - 6) ** 2).sum()
+    rows = (list(itertools.permutations(row)) for row in table)
+    every = [((np.sum(found, axis=0) - 6) ** 2).sum() >= spread for found in itertools.product(*rows)]
+    assert friedman_p(table) == pytest.approx(np.mean(every), abs=0.002)
+    assert friedman_p(np.full((4, 3), 2.0)) == 1
+
+
+def test_on_many_data_sets_friedmans_p_value_is_that_of_the_chi_square(monkeypatch):
+    table = np.array([np.random.default_rng(seed).permutation(6) + 1 for seed in range(11)])
+    assert friedman_p(table) == friedmanchisquare(*table.T).pvalue
 
 
 SIX = ["digits", "fashion_mnist", "cifar10", "cifar100", "imagenet", "synthetic"]
@@ -199,8 +284,26 @@ def test_the_same_figure_gives_the_same_bytes_in_a_readable_size(drawn, tmp_path
 
 
 def test_a_modules_look_does_not_depend_on_the_ablation(study):
-    looks = looks_of(study().ablation)
+    made = study()
+    looks = looks_of(modules_of(made.ablation, made.rows))
     assert looks == {"none": look(MODULES.index("none")), "se": look(MODULES.index("se"))}
+
+
+def test_rows_whose_modules_have_one_colour_are_told_apart_and_the_first_keeps_it():
+    assert look(MODULES.index("ema")).colour == look(MODULES.index("gam")).colour
+    looks = looks_of({"theirs": "gam", "none": "none", "ours": "ema", "ours, wide": "ema"})
+    assert looks["ours"] == look(MODULES.index("ema"))
+    assert len({one.colour for one in looks.values()}) == 4
+    assert looks_of({"theirs": "gam"})["theirs"] == look(MODULES.index("gam"))
+
+
+@given(st.lists(st.sampled_from([*MODULES, "own:Module"]), max_size=60))
+def test_no_two_rows_look_the_same_nor_share_a_colour_while_one_is_free(modules):
+    looks = looks_of({f"row {place}": name for place, name in enumerate(modules)})
+    assert len(set(looks.values())) == len(modules)
+    colours = Counter(one.colour for one in looks.values())
+    assert len(colours) == min(len(modules), 7)
+    assert not colours or max(colours.values()) <= math.ceil(len(modules) / 7)
 
 
 def test_every_module_has_a_look_of_its_own():

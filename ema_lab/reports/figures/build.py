@@ -10,11 +10,15 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
-from ema_lab.reports.build import chosen, latencies, report_ablations, with_baseline
+from ema_lab.reports.build import latencies
 from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.numbers import NothingToDrawError
-from ema_lab.reports.figures.style import FILES, looks_of, save
-from ema_lab.reports.selection import Measured, Row, measure, rows_of
+from ema_lab.reports.figures.numbers import NothingToDrawError, has_interval
+from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
+from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
+from ema_lab.reports.naming import baseline_name
+from ema_lab.reports.selection import Measured, Row
+from ema_lab.reports.shown import modules_of, report_rows, row_labels
+from ema_lab.reports.statistics import PairedDifference
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -28,6 +32,7 @@ from ema_lab.specs.report import ReportSpec
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+HOLLOW = "Hollow: no interval (one seed, or equal values)."
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
 
 
@@ -50,6 +55,16 @@ class Drawn:
         return [path]
 
 
+def remarks(figures: Sequence[Drawn]) -> list[str]:
+    """Return what to tell the user beside the files: what is not drawn, and characters that no font has."""
+    words = [f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None]
+    signs = "".join(unknown_characters(figure.drawing) for figure in figures if figure.drawing is not None)
+    if signs:
+        found, rule = "".join(dict.fromkeys(signs)), "they are drawn as boxes; install a font that has them"
+        words.append(f"figures: no font here has the characters {found!r}: {rule}")
+    return words
+
+
 def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     """Draw all figures of a report from the records of a store.
 
@@ -58,35 +73,34 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     """
     if not report.figures:
         return []
-    ablations = [with_baseline(report, ablation) for ablation in report_ablations(report, store)]
-    measured = {one.name: chosen(report, measure(one, store)) for one in ablations}
+    found = report_rows(report, store)
     rows: list[Row] = []
-    for ablation in ablations:
-        own = rows_of(ablation, measured[ablation.name])
+    for ablation, own in found:
         if any(isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in report.figures):
             timed = latencies(ablation, own, store)
             own = [replace(row, latency=timed.measured.get(row.name)) for row in own] if timed else own
         rows += own
-    return draw_figures(report, ablations[0], rows, store)
+    return draw_figures(report, found[0][0], rows, store)
 
 
 def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> list[Drawn]:
-    """Draw all figures of a report.
+    """Draw all figures of a report, of these rows.
 
     Raises:
         SpecError: If one asks for what the ablation or its records do not have.
     """
     drawn = []
     drawing: Drawing | None
+    drawer = _Drawer(report, ablation, rows, store)
     for figure in report.figures:
         try:
-            drawing, words = _Drawer(report, ablation, rows, store).draw(figure)
+            drawing, words = drawer.draw(figure)
         except NothingToDrawError as error:
             drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
             raise SpecError(f"report {report.name}: figure {figure.name}: {error}") from None
         title = figure.title or report.title or (report.name if report.ablations else ablation.name)
-        caption = " ".join([title.rstrip(".") + ".", words, *_standing(rows)])
+        caption = " ".join([title.rstrip(".") + ".", words, *drawer.standing()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
 
@@ -95,17 +109,19 @@ class _Drawer:
     """Draws figures of one report; each method returns a drawing and the words for its caption."""
 
     def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
-        self.ablation, self.rows, self.store, self.digits = ablation, rows, store, report.digits
-        self.sources, self.names = list(report.ablations.values()), report.names
-        self.looks = looks_of(ablation)
-        self.labels = {row.name: report.names.get(row.name, row.name) for row in rows}
+        self.report, self.ablation, self.rows, self.store = report, ablation, rows, store
+        self.looks = looks_of(modules_of(ablation, rows))
+        self.labels = row_labels(report, rows)
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
-        if len(self.sources) > 1 and not isinstance(figure, CriticalDifferenceFigure):
+        sources = list(self.report.ablations.values())
+        if len(sources) > 1 and not isinstance(figure, CriticalDifferenceFigure):
             raise SpecError(
                 f"the kind {figure.kind} shows one ablation, and this report has "
-                f"{len(self.sources)}: {', '.join(self.sources)}; give each a report of its own"
+                f"{len(sources)}: {', '.join(sources)}; give each a report of its own"
             )
+        if not self.rows:
+            raise NothingToDrawError("`only` leaves none of the rows that `rows` names")
         match figure:
             case TradeoffFigure():
                 return self.tradeoff(figure)
@@ -126,6 +142,7 @@ class _Drawer:
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, figure.metric, figure.cost)
         seeds = _counts([point.value.count for point in points])
         words = f"Mean and 95 % t interval over {seeds} of each row; dashed: the Pareto front of the means."
+        words += _hollow([point.value for point in points])
         return drawing, words + self._absent([point.row for point in points])
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
@@ -141,28 +158,38 @@ class _Drawer:
         found = numbers.heatmap_of(self.rows, figure)
         if not any(cell for row in found.cells for cell in row):
             raise NothingToDrawError("no run is finished, so there is no number to show")
-        drawing = draw.draw_heatmap(found, figure.factors, figure.metric, self.digits)
+        named = replace(found, down=self._names(found.down), across=self._names(found.across))
+        names = self.report.names
+        down, across = (names.get(factor, draw.factor_label(factor)) for factor in figure.factors)
+        drawing = draw.draw_heatmap(named, (down, across), figure.metric, self.report.digits)
         seeds = _counts([cell[1] for row in found.cells for cell in row if cell])
-        out = f" Without these factors, so not shown: {', '.join(found.left_out)}." if found.left_out else ""
+        lost = ", ".join(self.labels[name] for name in found.left_out)
+        out = f" Without these factors, so not shown: {lost}." if lost else ""
         return drawing, f"{draw.metric_label(figure.metric)}, mean over {seeds}; n/a: no run.{out}"
+
+    def _names(self, values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.report.names.get(value, value) for value in values)
 
     def forest(self, figure: ForestFigure) -> tuple["Drawing", str]:
         if self.ablation.baseline is None:
             raise SpecError(f"needs a baseline, and the ablation {self.ablation.name} names none")
+        baseline = baseline_name(self.report, self.ablation)
+        if all(row.is_baseline for row in self.rows):
+            raise NothingToDrawError(f"every row is the baseline {baseline!r}, so there is no difference")
         found = numbers.forest_differences(self.rows, figure.metric)
         if not found:
             raise NothingToDrawError("no row has a seed in common with the baseline")
-        baseline = self.ablation.baseline
         drawing = draw.draw_forest(found, self.looks, self.labels, figure.metric, baseline)
         seeds = _counts([value.count for _, value in found])
         words = f"Mean paired difference to {baseline!r} over {seeds} in common, with its 95 % t interval."
+        words += _hollow([value for _, value in found])
         if not all(item.clean_pair for row in self.rows for item in row.cells):
             words += " Not all pairs are clean: device, precision, threads or versions differ."
         shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
         return drawing, words + self._absent(shown)
 
     def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
-        found = numbers.ranks_of(numbers.by_data(self.rows), figure)
+        found = ranks_of(by_data(self.rows), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
@@ -175,13 +202,31 @@ class _Drawer:
         else:
             words += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
         if found.dropped:
-            words += f" Left out, since a method has no run there: {numbers.dropped_words(found.dropped)}."
-        labels = [self.names.get(name, name) for name in found.methods]
-        return draw.draw_ranks(found, labels), words
+            words += f" Left out, since a method has no run there: {dropped_words(found.dropped)}."
+        return draw.draw_ranks(found, self._names(found.methods)), words
 
     def _absent(self, shown: Sequence[str]) -> str:
-        absent = [row.name for row in self.rows if row.name not in shown]
+        absent = [self.labels[row.name] for row in self.rows if row.name not in shown]
         return f" Not shown for want of numbers: {', '.join(absent)}." if absent else ""
+
+    def standing(self) -> list[str]:
+        """Return sentences on the runs that are not there and those that are stale."""
+        words = []
+        total = sum(len(row.cells) for row in self.rows)
+        if short := self._counted(lambda item: item.record is None):
+            words.append(f"{sum(short.values())} of {total} runs are not there: {_named(short)}.")
+        if stale := self._counted(lambda item: bool(item.stale)):
+            said = "runs are stale (their source has changed)"
+            words.append(f"{sum(stale.values())} of {total} {said}: {_named(stale)}.")
+        return words
+
+    def _counted(self, holds: Callable[[Measured], bool]) -> Counter[str]:
+        """Count the runs of which something holds by their row's name; ablations may share a name."""
+        return Counter(self.labels[row.name] for row in self.rows for item in row.cells if holds(item))
+
+
+def _hollow(values: Sequence[PairedDifference]) -> str:
+    return "" if all(map(has_interval, values)) else f" {HOLLOW}"
 
 
 def _counts(counts: Sequence[int]) -> str:
@@ -189,25 +234,6 @@ def _counts(counts: Sequence[int]) -> str:
     if least == most:
         return f"n={most} seed" + "s" * (most > 1)
     return f"n={least} to {most} seeds"
-
-
-def _standing(rows: Sequence[Row]) -> list[str]:
-    """Return sentences on the runs that are not there and those that are stale."""
-    words = []
-    total = sum(len(row.cells) for row in rows)
-    short = _by_name(rows, lambda item: item.record is None)
-    if short:
-        words.append(f"{sum(short.values())} of {total} runs are not there: {_named(short)}.")
-    stale = _by_name(rows, lambda item: bool(item.stale))
-    if stale:
-        said = "runs are stale (their source has changed)"
-        words.append(f"{sum(stale.values())} of {total} {said}: {_named(stale)}.")
-    return words
-
-
-def _by_name(rows: Sequence[Row], holds: Callable[[Measured], bool]) -> Counter[str]:
-    """Count the runs of which something holds by the name of their row; ablations may share a name."""
-    return Counter(row.name for row in rows for item in row.cells if holds(item))
 
 
 def _named(counts: Counter[str]) -> str:

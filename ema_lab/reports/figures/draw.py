@@ -1,11 +1,13 @@
 """The figures as matplotlib objects, from numbers alone."""
 
+import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, Ranks, pareto_front
+from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, Legend, fitted, legend_of, lines_of, width_of
+from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, has_interval, pareto_front
+from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, styled
 from ema_lab.reports.statistics import PairedDifference
 from ema_lab.specs.metric import METRICS
@@ -19,7 +21,9 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("Parameters (k)", 1e3),
     "latency": ("Latency (ms per batch)", 1.0),
 }
-RANK_CHARACTERS = 18  # of a line beside the axis of ranks, so that the axis keeps two fifths of the column
+NAME = 0.42 * COLUMN  # the widest names beside a forest or a heat map, in points
+RANKED = 0.3 * COLUMN  # the widest names beside the axis of ranks, which keeps two fifths of the column
+FRONT = "Pareto front"
 UNITS: Mapping[str, str] = {"loss": "nats", "top1": "%", "top5": "%", "seconds": "s"}
 
 
@@ -51,13 +55,13 @@ def draw_tradeoff(
     """Draw value against cost, a bar for each interval, and the Pareto front as a line of steps."""
     name, scale = COSTS[cost]
     with styled():
-        figure, axes = canvas(2.4 + _legend_inches(len(points)))
-        for point in points:
+        legend = legend_of([FRONT, *(labels[point.row] for point in points)])
+        figure, axes = canvas(2.25 + legend.inches)
+        for point, text in zip(points, legend.texts[1:], strict=True):
             look, value = looks[point.row], point.value
-            error = None if math.isnan(value.low) else [[value.mean - value.low], [value.high - value.mean]]
             axes.errorbar(
-                point.cost / scale, value.mean, yerr=error, color=look.colour, marker=look.marker,
-                linestyle="none", capsize=2, elinewidth=0.8, label=labels[point.row], zorder=3,
+                point.cost / scale, value.mean, yerr=_bars(value), **_mark(look, value),
+                linestyle="none", capsize=2, elinewidth=0.8, label=text, zorder=3,
             )  # fmt: skip
         front = pareto_front([(p.cost, p.value.mean) for p in points], METRICS[metric].sign)
         corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
@@ -66,12 +70,23 @@ def draw_tradeoff(
         axes.plot(
             *zip(*corners, strict=True),
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
-            label="Pareto front", zorder=2,
+            label=FRONT, zorder=2,
         )  # fmt: skip
         axes.set(xlabel=name, ylabel=metric_label(metric))
         axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
-        _legend(figure)
+        _draw_legend(figure, legend)
     return figure
+
+
+def _bars(value: PairedDifference) -> list[list[float]] | None:
+    """Return the lengths of an interval's two arms; None where there is no interval."""
+    return [[value.mean - value.low], [value.high - value.mean]] if has_interval(value) else None
+
+
+def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
+    """Return how a point looks: hollow without an interval, lest it seem exact."""
+    inside = look.colour if has_interval(value) else "white"
+    return {"color": look.colour, "marker": look.marker, "markerfacecolor": inside}
 
 
 def draw_curves(
@@ -81,45 +96,64 @@ def draw_curves(
     from matplotlib.ticker import MaxNLocator
 
     with styled():
-        figure, axes = canvas(2.2 + _legend_inches(len(curves)))
-        for curve in curves:
+        legend = legend_of([labels[curve.row] for curve in curves])
+        figure, axes = canvas(2.05 + legend.inches)
+        for curve, text in zip(curves, legend.texts, strict=True):
             look = looks[curve.row]
             every = max(1, len(curve.epochs) // 6)
             axes.plot(
-                curve.epochs, curve.mean, color=look.colour, marker=look.marker, markevery=every,
-                markersize=3, label=labels[curve.row],
+                curve.epochs, curve.mean, color=look.colour, marker=look.marker, linestyle=look.line,
+                markevery=every, markersize=3, label=text,
             )  # fmt: skip
             axes.fill_between(curve.epochs, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
         axes.set(xlabel="Epoch", ylabel=column_label(column))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        _legend(figure)
+        _draw_legend(figure, legend)
     return figure
 
 
 def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits: int) -> "Figure":
-    """Draw the means as colours and numbers; a cell without a run is hatched and says n/a."""
+    """Draw the means as colours and numbers; a cell without a run is hatched and says n/a.
+
+    `factors`: what the axes are called, down and across.
+    """
     with styled():
-        figure, axes = canvas(0.9 + 0.3 * len(heatmap.down))
+        down = [fitted(name, NAME / 1.5) for name in heatmap.down]
+        room = COLUMN - max(map(width_of, down)) - 85  # the scale of colours, labels, edges
+        across, is_upright = _column_names(heatmap.across, room / len(heatmap.across))
+        above = max(map(width_of, across)) / 72 if is_upright else LINE_INCHES * max(map(lines_of, across))
+        tall = max(0.3, LINE_INCHES * max(map(lines_of, down)) + 0.06)
+        figure, axes = canvas(0.75 + above + tall * len(down))
         values = [[cell[0] if cell else math.nan for cell in row] for row in heatmap.cells]
         image = axes.imshow(values, cmap="cividis", aspect="auto")
         means = [cell[0] for row in heatmap.cells for cell in row if cell]
         middle = (min(means) + max(means)) / 2
+        texts = [[f"{cell[0]:.{digits}f}" if cell else "n/a" for cell in row] for row in heatmap.cells]
+        is_wide = max(width_of(text) for row in texts for text in row) > room / len(across)
         for i, row in enumerate(heatmap.cells):
             for j, cell in enumerate(row):
-                is_dark = cell is not None and cell[0] < middle
-                text = f"{cell[0]:.{digits}f}" if cell else "n/a"
-                colour = "white" if is_dark else "black"
-                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
+                colour = "white" if cell is not None and cell[0] < middle else "black"
+                axes.text(
+                    j, i, texts[i][j], ha="center", va="center", color=colour, fontsize=7,
+                    rotation=90 if is_wide else 0,
+                )  # fmt: skip
         axes.set_facecolor("#EEEEEE")
-        axes.set_xticks(range(len(heatmap.across)), heatmap.across)
-        axes.set_yticks(range(len(heatmap.down)), heatmap.down)
-        if max(map(len, heatmap.across)) * len(heatmap.across) > 34:
-            for label in axes.get_xticklabels():
-                label.set(rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xticks(range(len(across)), across, rotation=90 if is_upright else 0)
+        axes.set_yticks(range(len(down)), down)
         axes.grid(False)
-        axes.set(ylabel=_factor_label(factors[0]), xlabel=_factor_label(factors[1]))
+        axes.set(ylabel=factors[0], xlabel=factors[1])
         figure.colorbar(image, ax=axes, label=metric_label(metric))
     return figure
+
+
+def _column_names(names: Sequence[str], points: float) -> tuple[list[str], bool]:
+    """Return the names of columns so wide, and whether they stand upright, since they do not fit else."""
+    across = [fitted(name, points - 4) for name in names]
+    words = [word for name in names for word in name.split()]
+    if max(map(lines_of, across)) <= 3 and max(map(width_of, words), default=0) <= points - 4:
+        return across, False
+    lines = max(1, int(points / (72 * LINE_INCHES)))
+    return [fitted(name, max(NAME, 1.3 * width_of(name) / lines)) for name in names], True
 
 
 def draw_forest(
@@ -129,21 +163,28 @@ def draw_forest(
     metric: str,
     baseline: str,
 ) -> "Figure":
-    """Draw each row's mean difference and interval, the first row on top, beside a line at zero."""
+    """Draw each row's mean difference and interval, the first row on top, beside a line at zero.
+
+    `baseline`: its name in print. Vertical positions are in inches.
+    """
     with styled():
-        figure, axes = canvas(0.7 + 0.24 * len(differences))
-        axes.axvline(0, color="#777777", linewidth=0.8)
-        for place, (row, value) in enumerate(differences):
-            error = None if math.isnan(value.low) else [[value.mean - value.low], [value.high - value.mean]]
-            axes.errorbar(
-                value.mean, place, xerr=error, color=looks[row].colour, marker=looks[row].marker,
-                capsize=2, elinewidth=0.9,
-            )  # fmt: skip
-        axes.set_yticks(range(len(differences)), [labels[row] for row, _ in differences])
-        axes.set_ylim(len(differences) - 0.5, -0.5)
-        axes.grid(axis="y", visible=False)
+        names = [fitted(labels[row], NAME) for row, _ in differences]
         unit = "points" if METRICS[metric].unit == "%" else METRICS[metric].unit
-        axes.set_xlabel(f"Δ {METRICS[metric].label} vs {labels.get(baseline, baseline)} ({unit})")
+        words = f"Δ {METRICS[metric].label} vs {baseline} ({unit})"
+        below = fitted(words, COLUMN - max(map(width_of, names)) - 24, 7.5)
+        ends = list(itertools.accumulate(0.12 + LINE_INCHES * lines_of(name) for name in names))
+        middles = [(start + end) / 2 for start, end in zip([0.0, *ends], ends, strict=False)]
+        figure, axes = canvas(0.32 + ends[-1] + 0.13 * lines_of(below))
+        axes.axvline(0, color="#777777", linewidth=0.8)
+        for place, (row, value) in zip(middles, differences, strict=True):
+            axes.errorbar(
+                value.mean, place, xerr=_bars(value), **_mark(looks[row], value), capsize=2, elinewidth=0.9
+            )
+        axes.set_yticks(middles, names)
+        axes.set_ylim(ends[-1], 0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(below)
+        axes.locator_params(axis="x", nbins=5)
     return figure
 
 
@@ -153,20 +194,19 @@ def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
     The better half is named on the left, the other on the right; vertical positions are in inches.
     """
     count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
-    texts = [
-        textwrap.fill(f"{label} ({rank:.2f})", RANK_CHARACTERS)
-        for label, rank in zip(labels, ranks.average, strict=True)
-    ]
-    bottom, line = -0.14 - 0.08 * len(ranks.groups), 0.06 + 0.11 * max(text.count("\n") + 1 for text in texts)
-    top = 0.24 + (0.22 if ranks.critical is not None else 0)
+    bottom, top = -0.14 - 0.08 * len(ranks.groups), 0.24 + (0.22 if ranks.critical is not None else 0)
     with styled():
+        named = zip(labels, ranks.average, strict=True)
+        texts = [fitted(f"{label} ({rank:.2f})", RANKED) for label, rank in named]
+        line = 0.06 + LINE_INCHES * max(map(lines_of, texts))
         figure, axes = canvas(top - bottom + line * (left - 0.5) + 0.1)
         axes.set(xlim=(1, count), ylim=(bottom - line * (left - 0.5), top))
         axes.axis("off")
         axes.hlines(0, 1, count, color="black", linewidth=0.8, clip_on=False)
         for tick in range(1, count + 1):
             axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
-            axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
+            if count < 10 or tick % 2:
+                axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
         for place, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
             is_left = place < left
             height = bottom - line * (place if is_left else count - 1 - place)
@@ -180,24 +220,22 @@ def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
             ends = (ranks.average[first] - 0.04, ranks.average[last] + 0.04)
             axes.hlines(-0.09 - 0.08 * place, *ends, color="black", linewidth=2.5, clip_on=False)
         if ranks.critical is not None:
-            axes.errorbar(
-                1 + ranks.critical / 2, top - 0.06, xerr=ranks.critical / 2, color="black", capsize=2,
-                clip_on=False,
-            )  # fmt: skip
-            axes.annotate(
-                f"CD = {ranks.critical:.2f}", (1 + ranks.critical, top - 0.06), (4, 0),
-                textcoords="offset points", va="center", fontsize=7,
-            )  # fmt: skip
+            _draw_critical(axes, ranks.critical, top - 0.06)
     return figure
 
 
-def _legend_inches(entries: int) -> float:
-    return 0.15 * math.ceil((entries + 1) / 2)
+def _draw_critical(axes: "Axes", critical: float, height: float) -> None:
+    axes.errorbar(1 + critical / 2, height, xerr=critical / 2, color="black", capsize=2, clip_on=False)
+    axes.annotate(
+        f"CD = {critical:.2f}", (1 + critical, height), (4, 0),
+        textcoords="offset points", va="center", fontsize=7,
+    )  # fmt: skip
 
 
-def _legend(figure: "Figure") -> None:
-    figure.legend(loc="outside lower center", ncol=2, columnspacing=1, handletextpad=0.4)
+def _draw_legend(figure: "Figure", legend: Legend) -> None:
+    figure.legend(loc="outside lower center", ncol=legend.columns, columnspacing=1, handletextpad=0.4)
 
 
-def _factor_label(factor: str) -> str:
+def factor_label(factor: str) -> str:
+    """Return `Groups` for the key `model.attention.groups`."""
     return factor.rpartition(".")[2].replace("_", " ").capitalize()

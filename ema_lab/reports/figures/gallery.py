@@ -1,14 +1,18 @@
 """A gallery: the same images across, each variant's gate map and Grad-CAM down."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ema_lab.reports.figures.fit import LINE_INCHES, fitted, lines_of
 from ema_lab.reports.figures.style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+NAME = 90  # the widest names of rows, in points
+GATE = "Gate: Σ|out| / Σ|in|"
+VEIL = 0.5  # how much of Grad-CAM's colour covers the image
 
 
 @dataclass(frozen=True)
@@ -20,23 +24,34 @@ class Panel:
     cam: Any
 
 
+def gate_range(panels: Sequence[Panel]) -> tuple[float, float] | None:
+    """Return the least and the greatest gate that is shown, one scale for all rows; None without a gate."""
+    import numpy as np
+
+    gates = [panel.gate[np.isfinite(panel.gate)] for panel in panels if panel.gate is not None]
+    values = np.concatenate(gates) if gates else np.empty(0)
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low - 0.01, high + 0.01)  # a scale needs two ends
+
+
 def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) -> "Figure":
     """Draw images (B, H, W, 1 or 3; 0 to 1) and a row per variant; what is not there says so.
 
-    All gate maps have one scale, centred on 1 (nothing changed); Grad-CAM is from 0 to 1 per image.
+    All gate maps have one scale, from the least to the greatest value shown. Grad-CAM lies over the image,
+    from 0 to 1 for each image.
     """
-    import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    gates = [panel.gate for panel in panels if panel.gate is not None]
-    reach = max(
-        [float(np.nanmax(np.abs(gate - 1))) for gate in gates if np.isfinite(gate).any()], default=1.0
-    )
-    if not math.isfinite(reach) or reach == 0:
-        reach = 1.0
+    scale = gate_range(panels)
     with styled():
-        size = (1.2 * len(images) + 1.4, 0.62 * (1 + len(panels)) + 0.2)
-        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        names = [fitted(panel.name, NAME) for panel in panels]
+        tall = max(0.62, LINE_INCHES * max(map(lines_of, names)) + 0.04)
+        size = (1.2 * len(images) + 1 + NAME / 72, tall * (1 + len(panels)) + 0.35)
+        layout = ConstrainedLayoutEngine(w_pad=0.08)  # square panels move a little after it has measured
+        figure = Figure(figsize=size, layout=layout, facecolor="white")
         grid = figure.subplots(1 + len(panels), 2 * len(images), squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[], box_aspect=1)
@@ -44,30 +59,39 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
             axes.spines[:].set_visible(False)
         shown = None
         for i, image in enumerate(images):
-            grid[0][2 * i].imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            _draw_image(grid[0][2 * i], image)
             grid[0][2 * i].set_title(labels[i], fontsize=7)
             grid[0][2 * i + 1].axis("off")
             for j, panel in enumerate(panels, start=1):
-                shown = _draw_pair(grid[j][2 * i], grid[j][2 * i + 1], panel, i, reach) or shown
+                _draw_cam(grid[j][2 * i + 1], panel, i, image)
+                shown = _draw_gate(grid[j][2 * i], panel, i, scale) or shown
             grid[1][2 * i].set_title("gate", fontsize=7)
             grid[1][2 * i + 1].set_title("Grad-CAM", fontsize=7)
-        for j, panel in enumerate(panels, start=1):
-            grid[j][0].set_ylabel(panel.name, fontsize=7, rotation=0, ha="right", va="center")
+        for j, name in enumerate(names, start=1):
+            grid[j][0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
         if shown is not None:
-            figure.colorbar(shown, ax=grid, label="Σ|out| / Σ|in|", shrink=0.6, aspect=25)
+            figure.colorbar(shown, ax=grid, label=GATE, shrink=0.6, aspect=25)
     return figure
 
 
-def _draw_pair(gate_axes: Any, cam_axes: Any, panel: Panel, image: int, reach: float) -> Any:
-    """Draw a variant's two maps of an image; return the gate's, or None without one."""
+def _draw_image(axes: Any, image: Any) -> None:
+    axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+
+
+def _draw_cam(axes: Any, panel: Panel, place: int, image: Any) -> None:
     if panel.cam is None:
-        _say(cam_axes, "no run")
-    else:
-        cam_axes.imshow(panel.cam[image], cmap="cividis", vmin=0, vmax=1)
-    if panel.gate is None:
-        _say(gate_axes, "no run" if panel.cam is None else "no gate")
+        _say(axes, "no run")
+        return
+    _draw_image(axes, image)
+    axes.imshow(panel.cam[place], cmap="inferno", vmin=0, vmax=1, alpha=VEIL)
+
+
+def _draw_gate(axes: Any, panel: Panel, place: int, scale: tuple[float, float] | None) -> Any:
+    """Draw a variant's gate of an image; return what the bar of colours belongs to, or None without one."""
+    if panel.gate is None or scale is None:
+        _say(axes, "no run" if panel.cam is None else "no gate")
         return None
-    return gate_axes.imshow(panel.gate[image], cmap="RdBu_r", vmin=1 - reach, vmax=1 + reach)
+    return axes.imshow(panel.gate[place], cmap="viridis", vmin=scale[0], vmax=scale[1])
 
 
 def _say(axes: Any, text: str) -> None:

@@ -1,12 +1,10 @@
 """The numbers of a figure, before anything is drawn."""
 
 import csv
-import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,11 @@ from ema_lab.experiments.grid import shown
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import PairedDifference, paired_difference
-from ema_lab.specs.figure import CriticalDifferenceFigure, CurvesFigure, HeatmapFigure
-from ema_lab.specs.metric import METRICS
-
-FEWEST_METHODS = 3
-FEWEST_DATASETS = 6  # below six pairs no Wilcoxon test reaches 0.05, and Friedman's chi-square is rough
+from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 
 
 class NothingToDrawError(SpecError):
-    """No run is there yet that the figure could show."""
+    """What the figure could show is not there, or not yet; the rest of a report goes on."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,11 @@ class Point:
     row: str
     cost: float
     value: PairedDifference
+
+
+def has_interval(value: PairedDifference) -> bool:
+    """Whether a mean has an interval: one seed has none, nor have equal values."""
+    return not math.isnan(value.low)
 
 
 def mean_interval(values: Sequence[float]) -> PairedDifference:
@@ -153,7 +152,7 @@ def heatmap_of(rows: Sequence[Row], spec: HeatmapFigure) -> Heatmap:
             raise SpecError(rule)
         found[place] = row
     if not found:
-        axes = list(dict.fromkeys(key for row in rows for key in _axes(row.cells[0])))
+        axes = list(dict.fromkeys(key for row in rows for key in axes_of(row.cells[0])))
         wanted = " and ".join(spec.factors)
         raise SpecError(f"no row has a value of {wanted}; the axes are {', '.join(axes) or 'none'}")
     down = tuple(dict.fromkeys(place[0] for place in found))
@@ -162,14 +161,15 @@ def heatmap_of(rows: Sequence[Row], spec: HeatmapFigure) -> Heatmap:
     return Heatmap(down, across, cells, tuple(left_out))
 
 
-def _axes(item: Measured) -> dict[str, Any]:
+def axes_of(item: Measured) -> dict[str, Any]:
+    """Return a cell's values on all axes, by key."""
     return dict(item.cell.own_axes + item.cell.axes)
 
 
 def _factor(item: Measured, factor: str) -> str | None:
     if factor == "variant":
         return item.cell.variant
-    axes = _axes(item)
+    axes = axes_of(item)
     return shown(axes[factor]) if factor in axes else None
 
 
@@ -182,158 +182,3 @@ def forest_differences(rows: Sequence[Row], metric: str) -> list[tuple[str, Pair
     """Return the paired difference of every row that has one with the baseline."""
     found = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
     return [(name, paired_difference(differences)) for name, differences in found if differences]
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
-
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: the data sets that
-    do not enter, each with the methods it lacks. `seeds`: the fewest and the most of a mean.
-    """
-
-    methods: tuple[str, ...]
-    average: tuple[float, ...]
-    datasets: int
-    friedman_p: float
-    critical: float | None
-    groups: tuple[tuple[int, int], ...]
-    dropped: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    seeds: tuple[int, int] = (1, 1)
-
-
-def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure) -> Ranks:
-    """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
-
-    A data set on which a method has no finished run does not enter.
-    Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
-
-    Raises:
-        SpecError: If the report has too few methods or too few data sets.
-        NothingToDrawError: If too few of its data sets have runs of all methods.
-    """
-    import numpy as np
-    from scipy.stats import friedmanchisquare, rankdata
-
-    methods = list(dict.fromkeys(name for rows in data.values() for name in rows))
-    found = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
-    dropped = tuple(
-        (name, tuple(method for method in methods if not values[method]))
-        for name, values in found.items()
-        if not all(values.values())
-    )
-    complete = [values for values in found.values() if all(values.values())]
-    _require(len(methods), len(data), dropped, spec)
-    table = np.array([[statistics.fmean(values[name]) for name in methods] for values in complete])
-    ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
-    order = np.argsort(ranks.mean(axis=0), kind="stable")
-    names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
-    is_tie = (ranks == ranks[0, 0]).all()  # every method ties everywhere: the statistic is 0 / 0
-    p = 1.0 if is_tie else float(friedmanchisquare(*table.T).pvalue)
-    critical = nemenyi_difference(len(names), len(complete), spec.alpha) if spec.test == "nemenyi" else None
-    same = _alike(table[:, order], average, critical, spec.alpha) if p < spec.alpha else None
-    groups = _groups(len(names), same)
-    counts = [len(value) for values in complete for value in values.values()]
-    seeds = (min(counts), max(counts))
-    return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
-
-
-def by_data(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """Return the rows by data set and method: a method is a row without its data set.
-
-    Raises:
-        SpecError: If a method has two rows on one data set.
-    """
-    found: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        cell = row.cells[0].cell
-        axes = {key: value for key, value in _axes(row.cells[0]).items() if not key.startswith("data")}
-        rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
-        method = f"{cell.variant} [{rest}]" if rest else cell.variant
-        name = _data_name(cell.spec.data.canonical)
-        if method in found.setdefault(name, {}):
-            raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
-        found[name][method] = row
-    return found
-
-
-def _data_name(canonical: str) -> str:
-    """Return a data set's name and what else tells it from others."""
-    data = json.loads(canonical)
-    more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
-    return f"{data['name']} ({more})" if more else str(data["name"])
-
-
-def _values(rows: Mapping[str, Row], methods: Sequence[str], metric: str) -> dict[str, list[float]]:
-    """Return each method's values over the seeds on a data set; an empty list is a hole."""
-    return {name: rows[name].values(metric) if name in rows else [] for name in methods}
-
-
-def _require(
-    methods: int,
-    datasets: int,
-    dropped: Sequence[tuple[str, Sequence[str]]],
-    spec: CriticalDifferenceFigure,
-) -> None:
-    needed = needed_datasets(max(methods, FEWEST_METHODS), spec)
-    rule = f"needs {FEWEST_METHODS} methods or more and {needed} data sets that all of them have"
-    what = f"a critical-difference diagram ({spec.test}) {rule}"
-    if methods < FEWEST_METHODS or datasets < needed:
-        raise SpecError(f"{what}, got {methods} and {datasets}")
-    if datasets - len(dropped) < needed:
-        raise NothingToDrawError(f"{what}, got {datasets - len(dropped)}: {dropped_words(dropped)}")
-
-
-def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Return `D (no run of se, ca)` for each data set that does not enter."""
-    return ", ".join(f"{name} (no run of {', '.join(methods)})" for name, methods in dropped)
-
-
-def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
-    """Return the fewest data sets on which the test can tell any two of the methods apart."""
-    if spec.test == "wilcoxon":  # the smallest p-value of n pairs is 2^(1-n); Holm divides alpha by the pairs
-        pairs = methods * (methods - 1) // 2
-        return max(FEWEST_DATASETS, math.ceil(1 + math.log2(pairs / spec.alpha)))
-    widest = nemenyi_difference(methods, 1, spec.alpha)
-    return max(FEWEST_DATASETS, math.ceil((widest / (methods - 1)) ** 2))
-
-
-def nemenyi_difference(methods: int, datasets: int, alpha: float) -> float:
-    """Return the difference of average ranks from which on Nemenyi's test tells two methods apart."""
-    from scipy.stats import studentized_range
-
-    quantile = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(methods * (methods + 1) / (6 * datasets))
-
-
-def _alike(table: Any, average: Any, critical: float | None, alpha: float) -> set[tuple[int, int]]:
-    pairs = list(combinations(range(table.shape[1]), 2))
-    if critical is not None:
-        return {(i, j) for i, j in pairs if average[j] - average[i] < critical}
-    from scipy.stats import wilcoxon
-
-    p = {(i, j): _p_value(wilcoxon, table[:, i] - table[:, j]) for i, j in pairs}
-    return set(pairs) - holm_rejected(p, alpha)
-
-
-def _p_value(wilcoxon: Any, differences: Any) -> float:
-    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
-
-
-def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple[int, int]]:
-    """Return the pairs that Holm's step-down procedure rejects."""
-    rejected: set[tuple[int, int]] = set()
-    for step, (pair, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
-        if value > alpha / (len(p) - step):
-            break
-        rejected.add(pair)
-    return rejected
-
-
-def _groups(count: int, same: set[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:
-    """Return the longest stretches of ranks within which no pair differs; all of them for None."""
-    if same is None:
-        return ((0, count - 1),)
-    stretches = [(i, j) for i, j in same if all(p in same for p in combinations(range(i, j + 1), 2))]
-    longest = [a for a in stretches if not any(b != a and b[0] <= a[0] and a[1] <= b[1] for b in stretches)]
-    return tuple(sorted(longest))

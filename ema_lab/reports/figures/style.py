@@ -1,13 +1,14 @@
 """How every figure looks, which colour a module has, and files whose bytes depend on nothing else."""
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from ema_lab.experiments.ablation import Ablation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +17,13 @@ COLUMN_INCHES = 3.3
 # Okabe and Ito's palette, without its yellow, which is hardly seen on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
+FONT = "DejaVu Sans"
+FALLBACKS = (  # for characters that it lacks, if they are installed
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
+    "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC",
+    "Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans", "Arial Unicode MS",
+)  # fmt: skip
 # A module's place here is its look in every figure: new names are added at the end only.
 MODULES = (
     "none", "ema", "cbam", "se", "eca", "ca", "sa", "bam", "gam", "gc", "ge", "nam", "simam", "triplet",
@@ -24,7 +32,7 @@ MODULES = (
 # matplotlib's version stays in the files: another one draws other bytes, and `report --check` must know.
 FILES: Mapping[str, Mapping[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 RC: Mapping[Any, Any] = {
-    "font.family": "DejaVu Sans", "font.size": 7.5, "axes.labelsize": 7.5, "axes.titlesize": 8,
+    "font.size": 7.5, "axes.labelsize": 7.5, "axes.titlesize": 8,
     "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "legend.frameon": False,
     "axes.linewidth": 0.6, "lines.linewidth": 1.1, "lines.markersize": 4, "axes.axisbelow": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.linewidth": 0.4,
@@ -35,44 +43,80 @@ RC: Mapping[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """A colour and a marker."""
+    """A colour, a marker and a style of line, by the names that matplotlib gives them."""
 
     colour: str
     marker: str
+    line: str = "-"
 
 
 def look(place: int) -> Look:
-    """Return the look at a place: seven colours, then the same ones with other markers."""
-    turn, colour = divmod(place, len(COLOURS))
-    return Look(COLOURS[colour], MARKERS[(colour + 3 * turn) % len(MARKERS)])
+    """Return the look at a place: seven colours, then the same ones with other markers and lines.
 
-
-def looks_of(ablation: Ablation) -> dict[str, Look]:
-    """Return each row's look: the first row of a module has the module's, the same in every figure.
-
-    Further rows of that module take places that no module of the ablation has, in the file's order.
+    No two of the first 196 places look the same.
     """
-    modules = {row: cells[0].spec.model.attention.name for row, cells in ablation.rows().items()}
+    turn, colour = divmod(place, len(COLOURS))
+    marker = MARKERS[(colour + 3 * turn) % len(MARKERS)]
+    return Look(COLOURS[colour], marker, LINES[turn % len(LINES)])
+
+
+def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
+    """Return the look of each row that a report shows; no two of them share a colour while one is free.
+
+    The first row of a module has the module's own look, the same in every figure and report, unless one that
+    stands before it in `MODULES` has that colour here. All other rows take the colours that are used least.
+
+    Args:
+        modules: Each row's attention module, in the order of the file: the looks do not change with results.
+    """
     names = [*MODULES, *sorted(set(modules.values()) - set(MODULES))]
-    taken = {names.index(name) for name in modules.values()}
-    free = (place for place in range(len(names) + len(modules)) if place not in taken)
-    looks: dict[str, Look] = {}
-    seen: set[str] = set()
-    for row, name in modules.items():
-        looks[row] = look(next(free) if name in seen else names.index(name))
-        seen.add(name)
-    return looks
+    firsts = {name: row for row, name in reversed(list(modules.items()))}
+    places: dict[str, int] = {}
+    uses = [0] * len(COLOURS)
+    for place in sorted(map(names.index, firsts)):
+        if uses[place % len(COLOURS)] == 0:
+            places[firsts[names[place]]] = place
+            uses[place % len(COLOURS)] = 1
+    taken = set(places.values())
+    for row in modules:
+        if row not in places:
+            colour = uses.index(min(uses))
+            places[row] = next(place for place in count(colour, len(COLOURS)) if place not in taken)
+            taken.add(places[row])
+            uses[colour] += 1
+    return {row: look(places[row]) for row in modules}
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in our style, whatever the user's matplotlibrc says."""
+    """Draw in our style, whatever the user's matplotlibrc says; for characters see `unknown_characters`."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
+        matplotlib.rcParams["font.family"] = list(font_families())
         yield
+
+
+@cache
+def font_families() -> tuple[str, ...]:
+    """Return our font and those installed here that have characters which it lacks."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return (FONT, *(name for name in FALLBACKS if name in installed))
+
+
+def unknown_characters(figure: "Figure") -> str:
+    """Return the characters of a figure's texts that no font here has, each once: they are drawn as boxes."""
+    from matplotlib.font_manager import findfont, get_font
+    from matplotlib.text import Text
+
+    known = {code for name in font_families() for code in get_font(findfont(name)).get_charmap()}
+    texts = "".join(text.get_text() for text in figure.findobj(Text))
+    return "".join(sign for sign in dict.fromkeys(texts) if sign.isprintable() and ord(sign) not in known)
 
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:

@@ -1,79 +1,90 @@
 """What the page knows besides the tables: the runs behind them, what is missing, what reproduces them."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from dataclasses import asdict
 from typing import Any
 
+from ema_lab.errors import StoreError
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.grid import Cell
+from ema_lab.experiments.record import Attempt
 from ema_lab.experiments.standing import Standing, Survey
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.figures.draw import column_label
+from ema_lab.reports.figures.numbers import has_interval, mean_interval
 from ema_lab.reports.figures.style import look, looks_of
+from ema_lab.reports.selection import Row
+from ema_lab.reports.shown import modules_of, row_labels
 from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.report import ReportSpec
 
 LOG_LINES = 40  # the end of a log, which says why a run failed
-MOST_CURVES = 2000  # of more runs, the page shows no curves: it would be too large to open
+DONE_LOG_LINES = 10
+LOG_BYTES = 1 << 16  # what is read of a log, from its end
+MOST_CURVES = 2000  # of more runs, the page would be too large to open with all curves, logs and attempts
 CURVE_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "val_top1", "test_top1", "val_loss", "test_loss")
+Shown = Sequence[tuple[Ablation, Sequence[Row]]]
 
 
-def page_data(
-    name: str,
-    title: str,
-    ablations: Iterable[Ablation],
-    store: RunStore,
-    names: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """Return plain data: the runs of the ablations by id, and the commands that make the report again.
+def page_data(spec: ReportSpec, shown: Shown, store: RunStore) -> dict[str, Any]:
+    """Return plain data: the runs of a report by id, and the commands that make the report again.
 
-    `names`: those of rows for print. Rows of several ablations keep the ablation's name before theirs.
+    Rows of several ablations keep the ablation's name before theirs. Nothing depends on the time or the
+    machine that it is called on, so that equal records give equal pages.
 
-    Nothing depends on the time or the machine that it is called on, so that equal records give equal pages.
+    Args:
+        spec: Of the report.
+        shown: What `report_rows` returns.
+        store: Where the runs are.
     """
-    ablations = list(ablations)
-    rows = {cell.run_id: _row(one, cell, ablations) for one in ablations for cell in one.cells}
-    cells = {cell.run_id: cell for ablation in ablations for cell in ablation.cells}
+    prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
+    rows = [(prefixes[one.name], row) for one, own in shown for row in own]
+    cells = {item.cell.run_id: (prefix + row.name, item.cell) for prefix, row in rows for item in row.cells}
     survey = Survey(store)
-    with_curves = len(cells) <= MOST_CURVES
+    is_whole = len(cells) <= MOST_CURVES
     return {
-        "name": name,
-        "title": title,
-        "ablations": [ablation.name for ablation in ablations],
+        "name": spec.name,
+        "title": spec.title or spec.name,
+        "ablations": [ablation.name for ablation, _ in shown],
         "metrics": {key: {"label": m.label, "unit": m.unit, "sign": m.sign} for key, m in METRICS.items()},
         "costs": {key: cost.label for key, cost in COSTS.items()},
         "columns": {column: column_label(column) for column in CURVE_COLUMNS},
-        "rows": _looks(ablations, names),
-        "commands": commands(name, ablations),
-        "curves_left_out": None if with_curves else f"more than {MOST_CURVES} runs",
+        "rows": _rows(spec, shown, prefixes),
+        "commands": commands(spec.name, [ablation for ablation, _ in shown]),
+        "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": {
-            run_id: run_data(cell, survey.standing(cell.spec), store, with_curves) | {"variant": rows[run_id]}
-            for run_id, cell in cells.items()
+            run_id: run_data(cell, survey.standing(cell.spec), store, is_whole) | {"variant": name}
+            for run_id, (name, cell) in cells.items()
         },
     }
 
 
-def _row(ablation: Ablation, cell: Cell, ablations: Sequence[Ablation]) -> str:
-    return f"{ablation.name}: {cell.row}" if len(ablations) > 1 else cell.row
+def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return each row's name in print, look and means, those of the tables and figures, in their order."""
+    own_looks = looks_of(modules_of(*shown[0])) if len(shown) == 1 else {}
+    found: list[dict[str, Any]] = []
+    for ablation, rows in shown:
+        prefix, labels = prefixes[ablation.name], row_labels(spec, rows)
+        for row in rows:  # a module of several ablations has several looks: its rows must be told apart
+            found.append(
+                {
+                    "row": prefix + row.name,
+                    "label": prefix + labels[row.name],
+                    "means": {key: _mean(values) for key in METRICS if (values := row.values(key))},
+                    **asdict(own_looks.get(row.name) or look(len(found))),
+                }
+            )
+    return found
 
 
-def _looks(ablations: Sequence[Ablation], names: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return each row's name in print, colour and marker, those of the figures, in the file's order."""
-    rows = {_row(one, cells[0], ablations): name for one in ablations for name, cells in one.rows().items()}
-    if len(ablations) == 1:
-        looks = looks_of(ablations[0])
-    else:  # one module in several ablations: the rows must be told apart
-        looks = {row: look(place) for place, row in enumerate(rows)}
-    return [
-        {
-            "row": row,
-            "label": row.removesuffix(name) + names.get(name, name),
-            "colour": looks[row].colour,
-            "marker": looks[row].marker,
-        }
-        for row, name in rows.items()
-    ]
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    """Return a mean over seeds and its interval's bounds, None without one, as figures draw them."""
+    found = mean_interval(values)
+    bounds = (found.low, found.high) if has_interval(found) else (None, None)
+    return {"mean": found.mean, "low": bounds[0], "high": bounds[1], "n": found.count}
 
 
 def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
@@ -84,15 +95,18 @@ def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
     ]
 
 
-def run_data(cell: Cell, standing: Standing, store: RunStore, with_curve: bool) -> dict[str, Any]:
-    """Return what is known of one run."""
-    facts = standing.facts
+def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
+    """Return what is known of one run; `is_whole`: also the curve, and of a finished run log and attempts."""
+    facts, is_done = standing.facts, standing.state == "done"
     record = facts.record if facts.done else None
-    failed = standing.state != "done" and standing.failure is not None
+    attempts = _attempts(store, cell.run_id) if is_done and is_whole else facts.attempts
+    tried = attempts[:-1] if standing.state == "running" else attempts
+    lines = LOG_LINES if standing.failure else DONE_LOG_LINES if is_done and is_whole else 0
     return {
         "variant": cell.row,
         "seed": cell.seed,
         "status": standing.state,
+        "failures": sum(attempt.outcome in {"failed", None} for attempt in tried),
         "stale": list(standing.stale),
         "spec": cell.spec.resolved(),
         "metrics": _finite(record.metrics) if record else {},
@@ -103,12 +117,20 @@ def run_data(cell: Cell, standing: Standing, store: RunStore, with_curve: bool) 
         "wall_seconds": record.wall_seconds if record else None,
         "environment": dict(record.environment) if record else {},
         "data_sha256": record.data_sha256 if record else None,
-        "attempts": [attempt.model_dump(mode="json", exclude={"source"}) for attempt in facts.attempts],
+        "attempts": [attempt.model_dump(mode="json", exclude={"source"}) for attempt in attempts],
         "why": standing.reason,
         "heartbeat": standing.heartbeat.epoch if standing.heartbeat else None,
-        "curve": _curve(store, cell.run_id) if with_curve and standing.state != "pending" else None,
-        "log": _log(store, cell.run_id) if failed else None,
+        "curve": _curve(store, cell.run_id) if is_whole and standing.state != "pending" else None,
+        "log": _log(store, cell.run_id, lines) if lines else None,
     }
+
+
+def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:
+    """Return the tries at a finished run; a damaged file costs their mention, not the page."""
+    try:
+        return store.attempts(run_id)
+    except StoreError:
+        return ()
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
@@ -126,9 +148,12 @@ def _number(value: float | None) -> float | None:
     return float(f"{value:.5g}") if value is not None and math.isfinite(value) else None
 
 
-def _log(store: RunStore, run_id: str) -> str | None:
+def _log(store: RunStore, run_id: str, lines: int) -> str | None:
     try:
-        lines = (store.folder(run_id) / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        with (store.folder(run_id) / "log.txt").open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return None
-    return "\n".join(lines[-LOG_LINES:])
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,18 +1,13 @@
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
-  const make = (tag, attributes = {}, text = "") => {
-    const node = document.createElement(tag);
+  const filled = (node, attributes, text) => {
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     if (text !== "") node.textContent = text;
     return node;
   };
-  const draw = (tag, attributes, text = "") => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-    if (text !== "") node.textContent = text;
-    return node;
-  };
+  const make = (tag, attributes = {}, text = "") => filled(document.createElement(tag), attributes, text);
+  const draw = (tag, attributes, text = "") => filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, text);
   // By the names that matplotlib gives them: a row looks here as it does in the figures.
   const SHAPES = {
     o: (x, y, r) => `M${x - r},${y}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`,
@@ -23,16 +18,23 @@
     P: (x, y, r) => `M${x - r / 2},${y - 1.3 * r}h${r}v${0.8 * r}h${0.8 * r}v${r}h${-0.8 * r}v${0.8 * r}h${-r}v${-0.8 * r}h${-0.8 * r}v${-r}h${0.8 * r}z`,
     X: (x, y, r) => `M${x - 1.2 * r},${y - 0.6 * r}l${0.6 * r},${-0.6 * r}l${0.6 * r},${0.6 * r}l${0.6 * r},${-0.6 * r}l${0.6 * r},${0.6 * r}l${-0.6 * r},${0.6 * r}l${0.6 * r},${0.6 * r}l${-0.6 * r},${0.6 * r}l${-0.6 * r},${-0.6 * r}l${-0.6 * r},${0.6 * r}l${-0.6 * r},${-0.6 * r}l${0.6 * r},${-0.6 * r}z`,
   };
+  const DASHES = { "-": "none", "--": "7 3", ":": "2 2.5", "-.": "8 3 2 3" };
   let data = JSON.parse(find("data").textContent);
-
-  const variants = () => data.rows.map((one) => one.row).filter((row) => Object.values(data.runs).some((run) => run.variant === row));
+  let rows, idsOf; // by name, each row and its runs: looked up once, since there may be thousands
+  const index = () => {
+    rows = new Map(data.rows.map((one, place) => [one.row, { ...one, place }]));
+    idsOf = new Map(data.rows.map((one) => [one.row, []]));
+    for (const [id, run] of Object.entries(data.runs)) idsOf.get(run.variant).push(id);
+  };
   const look = (variant) => {
-    const { label, colour, marker } = data.rows.find((one) => one.row === variant);
-    return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker] };
+    const { label, colour, marker, line } = rows.get(variant);
+    return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker], dashes: DASHES[line] };
   };
   const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
   const metricLabel = (key) => data.metrics[key].label + (data.metrics[key].unit ? ` (${data.metrics[key].unit})` : "");
-  const done = (variant) => Object.values(data.runs).filter((run) => run.variant === variant && run.status === "done");
+  const done = (variant) => idsOf.get(variant).map((id) => data.runs[id]).filter((run) => run.status === "done");
+  const times = (count) => ["", "once", "twice"][count] || `${count} times`;
+  const extreme = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
   const shown = (value) => {
     if (value === null || value === undefined) return "n/a";
     if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
@@ -46,35 +48,52 @@
     const number = Number(text);
     return text.trim() === "" || cell.classList.contains("hole") ? null : Number.isNaN(number) ? text : number;
   };
+  const words = new Intl.Collator(); // a hundred times faster than localeCompare
+  // What is null comes last, whichever way; so do words in a column of numbers, such as `baseline`.
+  const inOrder = (items, valueOf, way, isNumeric) => {
+    const sign = way === "descending" ? -1 : 1;
+    const valued = items.map((item) => ({ item, value: valueOf(item) }));
+    for (const one of valued) if (one.value === undefined || (isNumeric && typeof one.value !== "number")) one.value = null;
+    valued.sort((a, b) => {
+      if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
+      return sign * (isNumeric ? a.value - b.value : words.compare(String(a.value), String(b.value)));
+    });
+    return valued.map(({ item }) => item);
+  };
+  const mark = (headers, number, way) => headers.forEach((header, i) => {
+    if (i === number) header.setAttribute("aria-sort", way); else header.removeAttribute("aria-sort");
+  });
   const sortBy = (table, headers, number, way) => {
-    for (const header of headers) header.removeAttribute("aria-sort");
-    headers[number].setAttribute("aria-sort", way);
+    mark(headers, number, way);
+    const value = (row) => worth(row, headers.length - number);
+    const isNumeric = [...table.tBodies].some((body) => [...body.rows].some((row) => typeof value(row) === "number"));
     for (const body of table.tBodies) {
       const group = body.querySelector("th[scope=rowgroup]");
-      const rows = [...body.rows].map((row) => ({ row, value: worth(row, headers.length - number) }));
-      rows.sort((a, b) => {
-        if (a.value === null || b.value === null) return (a.value === null) - (b.value === null); // holes last
-        const order = typeof a.value === "number" && typeof b.value === "number"
-          ? a.value - b.value : String(a.value).localeCompare(String(b.value));
-        return way === "descending" ? -order : order;
-      });
-      for (const { row } of rows) body.append(row);
+      for (const row of inOrder([...body.rows], value, way, isNumeric)) body.append(row);
       if (group) body.rows[0].prepend(group);
     }
   };
   const sorted = new Map(); // by table, the column and the way that the reader chose: kept when it is drawn again
-  const armHeaders = (table, key) => {
+  const armHeaders = (table, key, sort) => {
     const headers = [...table.querySelectorAll("thead th")];
     headers.forEach((header, number) => {
       const button = make("button", { type: "button", title: "Sort" }, header.textContent);
       header.replaceChildren(button);
       button.addEventListener("click", () => {
         sorted.set(key, [number, header.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending"]);
-        sortBy(table, headers, ...sorted.get(key));
+        sort(headers, ...sorted.get(key));
       });
     });
-    if (sorted.has(key)) sortBy(table, headers, ...sorted.get(key));
+    if (sorted.has(key)) sort(headers, ...sorted.get(key));
   };
+  const arm = (node, ids) => {
+    filled(node, { tabindex: 0, role: "button" }, "");
+    node.addEventListener("click", () => openRuns(ids));
+    node.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); openRuns(ids); }
+    });
+  };
+  const idsIn = (node) => [node.dataset.runs, node.dataset.baselineRuns].flatMap((text) => (text || "").split(" "));
   const armTable = (table, key) => {
     if (table.tFoot) { // beside the table, notes wrap at the window's width
       const notes = make("p", { class: "notes" });
@@ -84,22 +103,23 @@
       table.parentElement.after(notes);
       table.deleteTFoot();
     }
-    armHeaders(table, key);
-    for (const cell of table.querySelectorAll("td[data-runs]")) {
-      cell.tabIndex = 0;
-      cell.setAttribute("role", "button");
-      const open = () => openRuns(cell.dataset.runs.split(" "));
-      cell.addEventListener("click", open);
-      cell.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); }
-      });
+    table.style.setProperty("--columns", table.rows[0].cells.length);
+    armHeaders(table, key, (headers, number, way) => sortBy(table, headers, number, way));
+    for (const cell of table.querySelectorAll("td[data-runs]")) arm(cell, idsIn(cell));
+    for (const row of table.querySelectorAll("tr[data-runs]:not([data-runs=''])")) {
+      const name = row.querySelector("th[scope=row]"), button = make("button", { type: "button", title: "Its runs" });
+      button.append(...name.childNodes);
+      button.addEventListener("click", () => openRuns(idsIn(row)));
+      name.append(button);
     }
   };
-  const filter = () => {
+  const matches = (names) => {
     const wanted = find("filter").value.trim().toLowerCase();
+    return names.some((name) => name.toLowerCase().includes(wanted));
+  };
+  const filter = () => {
     for (const row of document.querySelectorAll("table.report tbody tr")) {
-      const names = [row.dataset.row || "", ...[...row.querySelectorAll("th")].map((cell) => cell.textContent)];
-      row.hidden = !names.some((name) => name.toLowerCase().includes(wanted));
+      row.hidden = !matches([row.dataset.row || "", ...[...row.querySelectorAll("th")].map((cell) => cell.textContent)]);
     }
   };
 
@@ -111,39 +131,41 @@
     block.append(make("summary", {}, title));
     const table = make("table");
     for (const [key, value] of entries) {
-      const row = table.insertRow();
-      row.append(make("th", { scope: "row" }, key));
-      row.insertCell().textContent = shown(value);
+      table.insertRow().append(make("th", { scope: "row" }, key), make("td", {}, shown(value)));
     }
     block.append(table);
     return block;
   };
+  const standing = (run) => run.status + (run.heartbeat ? `, epoch ${run.heartbeat}` : "")
+    + (run.failures && run.status !== "failed" ? `, failed ${times(run.failures)}` : "");
   const runBody = (id) => {
     const run = data.runs[id];
     const body = make("div", { "data-run": id });
-    body.append(make("h3", {}, `${run.variant}, seed ${run.seed}`));
-    const facts = [["run", id], ["status", run.status + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
+    body.append(make("h3", {}, `${look(run.variant).label}, seed ${run.seed}`));
+    const facts = [["run", id], ["status", standing(run) + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
     if (run.why) facts.push(["why", run.why]);
     for (const [key, value] of Object.entries(run.metrics)) facts.push([key in data.metrics ? metricLabel(key) : key, value]);
     if (run.chosen_epoch) facts.push(["chosen epoch", run.chosen_epoch]);
     if (run.wall_seconds) facts.push(["seconds", run.wall_seconds]);
     body.append(list("Result", facts, true));
-    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1")) ;
+    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1"));
     if (measure && run.curve.epoch.length > 1) {
       body.append(make("p", { class: "hint" }, `${measure} over epochs`));
       body.append(chart([{ variant: run.variant, points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
     }
     body.append(list("Spec", pairs(run.spec)), list("Environment", [...pairs(run.environment), ["data sha256", run.data_sha256]]), list("Cost", pairs(run.cost)));
     run.attempts.forEach((attempt) => body.append(list(`Attempt ${attempt.number}: ${attempt.outcome || "open"}`, pairs(attempt))));
+    const left = data.left_out && run.status === "done" && `Its curve, attempts and log are left out (${data.left_out}); they are in the store.`;
+    if (left) body.append(make("p", { class: "hint" }, left));
     if (run.log) {
-      const block = make("details", { open: "" });
+      const block = make("details", run.status === "done" ? {} : { open: "" });
       block.append(make("summary", {}, "The end of its log"), make("pre", {}, run.log));
       body.append(block);
     }
     return body;
   };
   const openRuns = (ids) => {
-    const known = ids.filter((id) => id in data.runs);
+    const known = [...new Set(ids)].filter((id) => id in data.runs);
     find("runname").textContent = known.length === 1 ? `Run ${known[0]}` : `${known.length} runs`;
     find("runbody").replaceChildren(...known.map(runBody));
     if (!find("run").open) find("run").showModal();
@@ -167,7 +189,7 @@
   const frame = (xs, ys, xlabel, ylabel) => {
     const width = 640, height = 340, left = 62, bottom = 46, top = 12, right = 18;
     const spread = (values) => {
-      const low = Math.min(...values), high = Math.max(...values), pad = (high - low || Math.abs(high) || 1) * 0.06;
+      const [low, high] = extreme(values), pad = (high - low || Math.abs(high) || 1) * 0.06;
       return [low - pad, high + pad];
     };
     const [x0, x1] = spread(xs), [y0, y1] = spread(ys);
@@ -185,64 +207,81 @@
     svg.append(draw("path", { class: "axis", fill: "none", d: `M${left},${top}V${height - bottom}H${width - right}` }));
     svg.append(draw("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, xlabel));
     svg.append(draw("text", { x: 14, y: (height - bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(height - bottom) / 2})` }, ylabel));
-    return { svg, X, Y };
+    return { svg, X, Y, right: width - right };
   };
   const chart = (series, xlabel, ylabel) => {
     const points = series.flatMap((one) => [...one.points, ...(one.low || []), ...(one.high || [])]).filter(([, y]) => y !== null);
     if (!points.length) return make("p", { class: "hint" }, "Nothing to draw yet.");
     const { svg, X, Y } = frame(points.map((p) => p[0]), points.map((p) => p[1]), xlabel, ylabel);
     for (const one of series) {
-      const { colour } = look(one.variant);
+      const { colour, label, dashes } = look(one.variant);
       const path = (list) => list.filter(([, y]) => y !== null).map(([x, y]) => `${X(x)},${Y(y)}`).join("L");
       if (one.low) svg.append(draw("path", { d: `M${path(one.low)}L${path([...one.high].reverse())}Z`, fill: colour, opacity: 0.15 }));
-      const line = draw("path", { d: `M${path(one.points)}`, fill: "none", stroke: colour, "stroke-width": 2 });
-      line.append(draw("title", {}, one.variant));
+      const line = draw("path", { d: `M${path(one.points)}`, fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dashes });
+      line.append(draw("title", {}, label));
       svg.append(line);
     }
     return svg;
   };
   const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-  const deviation = (values) => Math.sqrt(values.reduce((a, b) => a + (b - mean(values)) ** 2, 0) / (values.length - 1));
+  // As the tables have it, a cost in which a row's runs differ has no value; their seconds have a mean.
+  const costOf = (runs, key) => {
+    const found = runs.map((run) => run.cost[key] ?? run[key] ?? null).filter((value) => value !== null);
+    const isOne = key === "wall_seconds" ? found.length : new Set(found).size === 1;
+    return isOne ? mean(found) : null;
+  };
+  // What none beats: that costs no more and is no worse, and is better in one of the two.
+  const front = (points, sign) => {
+    const kept = [];
+    for (const point of [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y))) {
+      const last = kept.at(-1);
+      if (!last || sign * point.y > sign * last.y || (point.x === last.x && point.y === last.y)) kept.push(point);
+    }
+    return kept;
+  };
   const scatter = () => {
     const [x, y] = [find("x").value, find("y").value];
-    const rows = variants().map((variant) => {
-      const runs = done(variant).filter((run) => y in run.metrics);
-      const across = runs.map((run) => run.cost[x] ?? run[x]).filter((value) => value !== undefined && value !== null);
-      const up = runs.map((run) => run.metrics[y]);
-      return { variant, up, x: across.length ? mean(across) : null, ids: Object.keys(data.runs).filter((id) => data.runs[id].variant === variant) };
-    }).filter((row) => row.up.length && row.x !== null);
-    if (!rows.length) return find("scatter").replaceChildren(make("p", { class: "hint" }, "Nothing to draw yet."));
-    const bars = rows.map((row) => [mean(row.up), row.up.length > 1 ? deviation(row.up) : 0]);
-    const { svg, X, Y } = frame(rows.map((row) => row.x), bars.flatMap(([m, s]) => [m - s, m + s]), named(x), metricLabel(y));
-    rows.forEach((row, number) => {
-      const [m, s] = bars[number], { label, colour, shape } = look(row.variant);
-      const mark = draw("g", { tabindex: 0, role: "button", "aria-label": `${label}: ${shown(m)}` });
-      if (s) mark.append(draw("line", { x1: X(row.x), x2: X(row.x), y1: Y(m - s), y2: Y(m + s), stroke: colour, "stroke-width": 1.5 }));
-      mark.append(draw("path", { d: shape(X(row.x), Y(m), 5), fill: colour }), draw("title", {}, `${label}: ${shown(m)}, n=${row.up.length}`));
-      mark.style.cursor = "pointer";
-      mark.addEventListener("click", () => openRuns(row.ids));
-      mark.addEventListener("keydown", (event) => { if (event.key === "Enter") openRuns(row.ids); });
-      svg.append(mark);
-    });
+    const points = data.rows.map(({ row, means }) => {
+      const across = costOf(done(row), x);
+      return means[y] && across !== null ? [{ ...means[y], variant: row, x: across, y: means[y].mean }] : [];
+    }).flat();
+    if (!points.length) return find("scatter").replaceChildren(make("p", { class: "hint" }, "Nothing to draw yet."));
+    const ends = points.flatMap((point) => [point.low ?? point.y, point.high ?? point.y]);
+    const { svg, X, Y, right } = frame(points.map((point) => point.x), ends, named(x), metricLabel(y));
+    const steps = front(points, data.metrics[y].sign).map((point, i) => `${i ? "H" : "M"}${X(point.x)}${i ? "V" : ","}${Y(point.y)}`);
+    svg.append(draw("path", { class: "front", fill: "none", d: `${steps.join("")}H${right}` }));
+    for (const point of points) {
+      const { label, colour, shape } = look(point.variant), hollow = point.low === null;
+      const range = hollow ? "no interval" : `${shown(point.low)} to ${shown(point.high)}`;
+      const spot = draw("g", { "aria-label": `${label}: ${shown(point.y)}` });
+      if (!hollow) spot.append(draw("line", { x1: X(point.x), x2: X(point.x), y1: Y(point.low), y2: Y(point.high), stroke: colour, "stroke-width": 1.5 }));
+      spot.append(draw("path", { d: shape(X(point.x), Y(point.y), 5), fill: hollow ? "var(--paper)" : colour, stroke: colour, "stroke-width": 1.5 }));
+      spot.append(draw("title", {}, `${label}: ${shown(point.y)} (${range}), n=${point.n}`));
+      arm(spot, idsOf.get(point.variant));
+      svg.append(spot);
+    }
     find("scatter").replaceChildren(svg);
   };
   const curves = () => {
     const name = find("curve").value;
-    const series = variants().map((variant) => {
-      const runs = Object.values(data.runs).filter((run) => run.variant === variant && run.curve && run.curve[name]);
-      const epochs = [...new Set(runs.flatMap((run) => run.curve.epoch))].sort((a, b) => a - b);
-      const at = (epoch) => runs.map((run) => run.curve[name][run.curve.epoch.indexOf(epoch)]).filter((v) => v !== undefined && v !== null);
-      const used = epochs.filter((epoch) => at(epoch).length);
-      const many = runs.length > 1;
-      return { variant, points: used.map((e) => [e, mean(at(e))]), low: many && used.map((e) => [e, Math.min(...at(e))]), high: many && used.map((e) => [e, Math.max(...at(e))]) };
+    const series = data.rows.map(({ row }) => {
+      const byEpoch = new Map();
+      const runs = idsOf.get(row).map((id) => data.runs[id]).filter((run) => run.curve && run.curve[name]);
+      for (const { curve } of runs) curve.epoch.forEach((epoch, i) => {
+        if (!byEpoch.has(epoch)) byEpoch.set(epoch, []);
+        if (curve[name][i] !== null) byEpoch.get(epoch).push(curve[name][i]);
+      });
+      const used = [...byEpoch].filter(([, values]) => values.length).sort(([a], [b]) => a - b);
+      const band = (side) => runs.length > 1 && used.map(([epoch, values]) => [epoch, extreme(values)[side]]);
+      return { variant: row, points: used.map(([epoch, values]) => [epoch, mean(values)]), low: band(0), high: band(1) };
     }).filter((one) => one.points.length);
-    const words = data.curves_left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.curves_left_out}.`) : chart(series, "Epoch", named(name));
-    find("curves").replaceChildren(words);
+    find("curves").replaceChildren(data.left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.left_out}.`) : chart(series, "Epoch", named(name)));
   };
   const legend = () => {
-    find("legend").replaceChildren(...variants().map((variant) => {
-      const { label, colour, shape } = look(variant), item = make("li"), svg = draw("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" });
-      svg.append(draw("path", { d: shape(8, 8, 5), fill: colour }));
+    find("legend").replaceChildren(...data.rows.map(({ row }) => {
+      const { label, colour, shape, dashes } = look(row), item = make("li"), svg = draw("svg", { viewBox: "0 0 32 16", "aria-hidden": "true" });
+      svg.append(draw("line", { x1: 0, x2: 32, y1: 8, y2: 8, stroke: colour, "stroke-width": 2, "stroke-dasharray": dashes }));
+      svg.append(draw("path", { d: shape(16, 8, 5), fill: colour }));
       item.append(svg, ` ${label}`);
       return item;
     }));
@@ -255,40 +294,66 @@
   };
 
   /* Runs and what is said of them all. */
-  const runTable = () => {
-    const place = Object.fromEntries(data.rows.map((one, number) => [one.row, number]));
-    const byRow = ([, a], [, b]) => place[a.variant] - place[b.variant] || a.seed - b.seed;
-    const table = find("runtable"), names = Object.keys(data.metrics), wanted = find("state").value;
-    const header = make("tr");
-    for (const text of ["Variant", "Seed", "Status", ...names.map(metricLabel), "Seconds", "Run"]) header.append(make("th", { scope: "col" }, text));
-    table.tHead.replaceChildren(header);
-    const rows = Object.entries(data.runs).filter(([, run]) => wanted === "all" || run.status === wanted || (wanted === "stale" && run.stale.length));
-    table.tBodies[0].replaceChildren(...rows.sort(byRow).map(([id, run]) => {
-      const row = make("tr");
-      const number = (value) => row.append(make("td", typeof value === "number" ? { "data-value": value } : { class: "hole" }, shown(value)));
-      row.append(make("th", { scope: "row" }, run.variant));
-      number(run.seed);
-      const words = run.status + (run.heartbeat ? `, epoch ${run.heartbeat}` : "") + (run.stale.length ? ", stale" : "");
-      row.append(make("td", { class: run.status }, words));
-      for (const value of [...names.map((key) => run.metrics[key]), run.wall_seconds]) number(value);
-      const open = make("button", { type: "button", "data-open": id }, id);
+  const MOST_ROWS = 500; // of the runs' table at first: more take a browser seconds
+  let all = false;
+  const columns = () => [
+    ["Variant", (run) => look(run.variant).label],
+    ["Seed", (run) => run.seed],
+    ["Status", (run) => standing(run) + (run.stale.length ? ", stale" : "")],
+    ...Object.keys(data.metrics).map((key) => [metricLabel(key), (run) => run.metrics[key]]),
+    ["Seconds", (run) => run.wall_seconds],
+    ["Run", (run, id) => id],
+  ];
+  const runRow = (id, run, found) => {
+    const row = make("tr");
+    found.forEach(([title, value], number) => {
+      const what = value(run, id);
+      if (number === 0) return row.append(make("th", { scope: "row" }, what));
+      if (title === "Status") return row.append(make("td", { class: run.status }, what));
+      if (title !== "Run") return row.append(make("td", typeof what === "number" ? {} : { class: "hole" }, shown(what)));
+      const open = make("button", { type: "button", "data-open": id }, id), last = make("td");
       open.addEventListener("click", () => openRuns([id]));
-      const last = make("td");
       last.append(open);
       row.append(last);
-      return row;
-    }));
-    armHeaders(table, "runs");
+    });
+    return row;
+  };
+  const runTable = () => {
+    const table = find("runtable"), wanted = find("state").value, found = columns();
+    const isWanted = (run) => wanted === "all" || run.status === wanted || (wanted === "stale" && run.stale.length)
+      || (wanted === "failed before" && run.status !== "failed" && run.failures);
+    const names = new Map([...rows].map(([row, { label }]) => [row, matches([row, label])]));
+    const fill = (number, way) => {
+      let ids = Object.keys(data.runs).filter((id) => isWanted(data.runs[id]) && names.get(data.runs[id].variant));
+      ids.sort((a, b) => {
+        const [one, other] = [data.runs[a], data.runs[b]];
+        return rows.get(one.variant).place - rows.get(other.variant).place || one.seed - other.seed;
+      });
+      const value = number === undefined ? null : (id) => found[number][1](data.runs[id], id);
+      if (value) ids = inOrder(ids, value, way, ids.some((id) => typeof value(id) === "number"));
+      const drawn = all ? ids : ids.slice(0, MOST_ROWS);
+      table.tBodies[0].replaceChildren(...drawn.map((id) => runRow(id, data.runs[id], found)));
+      find("more").hidden = drawn.length === ids.length;
+      find("more").textContent = `Show all ${ids.length.toLocaleString("en")}`;
+    };
+    table.tHead.replaceChildren(make("tr"));
+    table.tHead.rows[0].append(...found.map(([title]) => make("th", { scope: "col" }, title)));
+    if (!sorted.has("runs")) fill();
+    armHeaders(table, "runs", (headers, number, way) => { mark(headers, number, way); fill(number, way); });
   };
   const counts = () => {
     const found = {};
     for (const run of Object.values(data.runs)) found[run.status] = (found[run.status] || 0) + 1;
-    const stale = Object.values(data.runs).filter((run) => run.stale.length).length;
-    const parts = Object.entries(found).sort().map(([state, count]) => `${count} ${state}`);
-    find("standing").textContent = `${parts.join(", ")}${stale ? `, ${stale} stale` : ""} of ${Object.keys(data.runs).length} runs`;
-    choose("state", ["all", ...Object.keys(found).sort(), ...(stale ? ["stale"] : [])], "all");
+    const runs = Object.values(data.runs);
+    const stale = runs.filter((run) => run.stale.length).length;
+    const before = runs.filter((run) => run.failures && run.status === "pending").length;
+    const parts = Object.entries(found).sort().map(([state, count]) => `${count} ${state}${state === "pending" && before ? ` (${before} failed before)` : ""}`);
+    find("standing").textContent = `${parts.join(", ")}${stale ? `, ${stale} stale` : ""} of ${runs.length} runs`;
+    const again = runs.some((run) => run.failures && run.status !== "failed");
+    choose("state", ["all", ...Object.keys(found).sort(), ...(again ? ["failed before"] : []), ...(stale ? ["stale"] : [])], "all");
   };
   const show = () => {
+    index();
     const runs = Object.values(data.runs);
     const costs = [...new Set(runs.flatMap((run) => Object.keys(run.cost)))].sort();
     choose("x", [...costs, "wall_seconds"], "macs");
@@ -300,7 +365,8 @@
   };
 
   document.querySelectorAll("table.report").forEach(armTable); // by their place
-  find("filter").addEventListener("input", filter);
+  find("filter").addEventListener("input", () => { filter(); runTable(); });
+  find("more").addEventListener("click", () => { all = true; runTable(); });
   for (const id of ["x", "y"]) find(id).addEventListener("change", scatter);
   find("curve").addEventListener("change", curves);
   find("state").addEventListener("change", runTable);
@@ -324,7 +390,7 @@
         const holder = make("template");
         holder.innerHTML = fresh.tables;
         const old = document.querySelectorAll("#tables .scroll");
-        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); });
+        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); else find("tables").append(node); });
         document.querySelectorAll("table.report").forEach(armTable);
         filter();
         show();

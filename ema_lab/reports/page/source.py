@@ -3,16 +3,16 @@
 from typing import Any
 
 from ema_lab.experiments.store import RunStore
-from ema_lab.reports.build import Report, report_ablations
+from ema_lab.reports.build import Report
 from ema_lab.reports.page.data import page_data
 from ema_lab.reports.page.page import render_page
+from ema_lab.reports.shown import report_rows
 from ema_lab.specs.report import ReportSpec
 
 
 def report_data(spec: ReportSpec, store: RunStore) -> dict[str, Any]:
     """Return the data of a report's page."""
-    ablations = report_ablations(spec, store)
-    return page_data(spec.name, spec.title or spec.name, ablations, store, spec.names)
+    return page_data(spec, report_rows(spec, store), store)
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:

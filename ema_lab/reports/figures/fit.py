@@ -1,0 +1,81 @@
+"""Text that fits: names are wrapped to the width that they are measured to take, in points."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ema_lab.reports.figures.style import COLUMN_INCHES
+
+COLUMN = COLUMN_INCHES * 72
+SMALL = 7  # the size of names: of ticks, legends and panels
+LINE_INCHES = 0.12  # of a line at that size
+HINTED = 1.04  # on a screen's raster, letters may be this much wider than in print
+EDGE, HANDLE, BETWEEN = 14, 17, 8  # of a legend: both edges, an entry's sign, between two columns
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks where names of rows have joints, too."""
+
+    wordsep_re = re.compile(r"(\s+|[^\s_/=,;-]*[_/=,;-]+)")
+
+
+def width_of(text: str, size: float = SMALL) -> float:
+    """Return how wide a text's widest line is drawn, in points; to be called in our style."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=rcParams["font.family"], size=size)
+    lines = text.split("\n")
+    widths = [text_to_path.get_text_width_height_descent(line, font, False)[0] for line in lines]
+    return HINTED * float(max(widths))
+
+
+def fitted(text: str, points: float, size: float = SMALL) -> str:
+    """Return a text whose lines are no wider than `points`: broken between words, else inside of one."""
+    width = width_of(text, size)
+    if width <= points:
+        return text
+    longest = min(len(text), int(1.5 * len(text) * points / width) + 2)
+    for characters in range(longest, 0, -1):
+        lines = _Wrapper(characters).wrap(text)
+        if all(width_of(line, size) <= points for line in lines):
+            break
+    return "\n".join(lines)
+
+
+def lines_of(text: str) -> int:
+    """Return how many lines a text has."""
+    return text.count("\n") + 1
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Wrapped texts in so many columns, and the height that they take."""
+
+    texts: tuple[str, ...]
+    columns: int
+    inches: float
+
+
+def legend_of(labels: Sequence[str]) -> Legend:
+    """Return the lowest legend of one column's width, but rather two lines more than four broken names."""
+
+    def cost(legend: Legend) -> float:
+        return legend.inches + LINE_INCHES / 2 * sum(lines_of(text) - 1 for text in legend.texts)
+
+    return min((_legend(labels, columns) for columns in (1, 2, 3)), key=cost)
+
+
+def _legend(labels: Sequence[str], columns: int) -> Legend:
+    room = (COLUMN - EDGE - BETWEEN * (columns - 1)) / columns - HANDLE
+    texts = tuple(fitted(label, room) for label in labels)
+    each, more = divmod(len(texts), columns)  # matplotlib fills the first columns with one more
+    ends = [each * (place + 1) + min(place + 1, more) for place in range(columns)]
+    starts = [0, *ends[:-1]]
+    inches = max(
+        sum(LINE_INCHES * lines_of(text) + 0.05 for text in texts[start:end])
+        for start, end in zip(starts, ends, strict=True)
+    )
+    return Legend(texts, columns, inches)
