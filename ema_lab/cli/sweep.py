@@ -72,7 +72,8 @@ def run(
     sampler: Annotated[
         str | None,
         typer.Option(
-            "--sampler", help="tpe, gp, random, cmaes or nsga2; by default from the method: bayes is tpe."
+            "--sampler",
+            help="tpe, gp, random, cmaes, nsga2, or grid; by default from the method: bayes is tpe.",
         ),
     ] = None,
     pruner: Annotated[
@@ -171,9 +172,10 @@ def run_one_search(
     name = search.sweep.name
     if search.strategy.sampler == "grid":
         study.enqueue_grid(limit)
-    elif warm_start and (found := study.add_finished()):
+    if warm_start and (found := study.add_finished()):
         say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
     study.revive()
+    study.renew(how.max_attempts)
     counts = study.counts()
     over = counts.done + counts.pruned + counts.failed
     if counts.waiting or limit is None or counts.own < limit or counts.running:
@@ -285,3 +287,5 @@ def _say_result(study: SweepStudy, search: Search) -> None:
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
+    if study.counts().failed:
+        say("hint: once the cause is mended, a larger --max-attempts tries them again")

@@ -20,6 +20,7 @@ import typer
 from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import EngineError, SpecError
+from ema_lab.experiments.search.strategy import require_comparison
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.registry import unknown_name
 from ema_lab.specs.sweep import VALIDATION_METRICS
@@ -90,11 +91,13 @@ def check_account(sweep: str) -> None:
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:
-    """Refuse a search that nothing ends.
+    """Refuse a search that nothing ends, and early stopping after the last epoch.
 
     Raises:
-        SpecError: With the option that would end it.
+        SpecError: With what would be right.
     """
+    if bands := sweep.spec.early_terminate:
+        require_comparison(sweep, bands.first_band, "early_terminate")
     if trials is None and sweep.spec.run_cap is None and sweep.spec.method != "grid":
         raise SpecError(f"{sweep.path} has no run_cap: say --trials N")
 

@@ -11,6 +11,8 @@ from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 
 VALUES, RUN_IDS, WARM, CELL, MESSAGE = "values", "run_ids", "warm", "cell", "message"
+STEPS = "steps"  # a study's attribute: whether its trials report by epoch or by seed, see `Strategy.steps`
+HISTORY = "retry_history"  # Optuna's: the numbers under which a trial was tried before
 STATES: Mapping[str, str] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -27,6 +29,7 @@ class Ended:
         warm: Whether it was learned from finished runs of the store.
         message: Why it ended otherwise than done.
         seconds: From its begin to its end in this search; runs that were there before cost it nothing.
+        tried_as: The numbers under which it was tried before, the first one first.
     """
 
     number: int
@@ -37,6 +40,12 @@ class Ended:
     warm: bool = False
     message: str = ""
     seconds: float | None = None
+    tried_as: tuple[int, ...] = ()
+
+    @property
+    def first_number(self) -> int:
+        """The number under which it was first tried: its place among all trials."""
+        return self.tried_as[0] if self.tried_as else self.number
 
 
 @dataclass
@@ -182,12 +191,13 @@ def _ended(trial: Any) -> Ended:
         warm,
         trial.user_attrs.get(MESSAGE, ""),
         trial.duration.total_seconds() if trial.duration and not warm else None,
+        tuple(trial.system_attrs.get(HISTORY, ())),
     )
 
 
 def replaced_numbers(trials: Sequence[Any]) -> set[int]:
-    """Return the numbers of trials that died and were tried again under another number."""
-    return {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    """Return the numbers of trials that stand under another number now: they were tried again."""
+    return {number for trial in trials for number in trial.system_attrs.get(HISTORY, ())}
 
 
 def _beats(one: Ended, other: Ended, signs: Sequence[int]) -> bool:

@@ -154,6 +154,11 @@ class Sweep:
             size *= len(parameter.grid())
         return size
 
+    @cached_property
+    def epochs(self) -> int:
+        """The epochs of its runs; where epochs are searched themselves, the most that a run has."""
+        return max(self.run(values, self.seeds[0]).recipe.epochs for values in _one_at_a_time(self))
+
     def study_name(self, objectives: Sequence[object]) -> str:
         """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
         return f"{self.name}-{self.fingerprint(*objectives)}"

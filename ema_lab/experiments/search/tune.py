@@ -96,7 +96,7 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
 
 def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
     """Return the first `budget` trials that the search itself has tried: later ones would favour a row."""
-    own = sorted((one for one in trials if not one.warm), key=lambda one: one.number)
+    own = sorted((one for one in trials if not one.warm), key=lambda one: one.first_number)
     return tuple(own[:budget])
 
 
