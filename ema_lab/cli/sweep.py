@@ -26,6 +26,7 @@ from ema_lab.cli.wandb_sweep import (
     search_with_wandb,
 )
 from ema_lab.errors import SpecError
+from ema_lab.experiments.search.fit import check_examples
 from ema_lab.experiments.search.history import Ended, History
 from ema_lab.experiments.search.objective import read_objectives
 from ema_lab.experiments.search.strategy import choose_strategy
@@ -218,7 +219,7 @@ def prepare(sweep: Sweep, how: SearchExecution) -> tuple[Any, str]:
     """Check models and data before the first trial; return what trains a run, and the device.
 
     Raises:
-        SpecError: With a line for each choice of values whose model does not fit.
+        DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.data.load import load_splits
     from ema_lab.training.tracker import check_tracker
@@ -234,18 +235,11 @@ def check_models(sweep: Sweep) -> None:
     """Build the distinct models of the space on the meta device, so that what does not fit is found now.
 
     Raises:
-        SpecError: With a line for each choice of values whose model does not fit.
+        DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.models.build import check_classifier
 
-    problems: dict[str, None] = {}
-    for spec in {spec.model_key: spec for spec in sweep.examples()}.values():
-        try:
-            check_classifier(spec)
-        except SpecError as error:
-            problems.setdefault(f"{sweep.path}: {spec.model.attention.resolved()}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    check_examples(sweep, check_classifier)
 
 
 def _training(how: SearchExecution) -> tuple[Any, str]:

@@ -180,6 +180,16 @@ def test_a_sweep_that_nothing_ends_is_refused(command, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_account")
+def test_early_stopping_after_the_last_epoch_is_refused(command, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    path = Path("sweeps/rates.yaml")
+    path.write_text(f"{path.read_text()}early_terminate: {{type: hyperband, min_iter: 500}}\n")
+    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
+    assert answer.code == 2
+    assert "early_terminate: would first compare trials after epoch 500, and the runs have" in answer.err
+
+
+@pytest.mark.usefixtures("no_account")
 @pytest.mark.parametrize(
     ("settings", "machine"),
     [

@@ -85,7 +85,7 @@ def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
         (["--search-seeds", "0,x"], "--search-seeds takes different whole numbers"),
         (["--out", "tuned.txt"], "--out must be a file NAME.yaml"),
         (["--out", "mine.yaml"], "not made by tune"),
-        (["--space", "lr_weight_decay"], "for the row none: data.val_images"),
+        (["--space", "lr_weight_decay"], "for the rows none, se: data.val_images"),
     ],
 )
 def test_a_wrong_request_trains_nothing(trained, tmp_path, capsys, options, words):

@@ -82,16 +82,21 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
         rule = f"the axis {names} crosses every variant; tune one of its values at a time"
         raise SpecError(f"{ablation.path}: {rule}: --only {ablation.cells[0].axes[0][0]}=VALUE")
     found: dict[str, Sweep] = {}
-    problems: list[Problem] = []
+    problems: dict[Problem, list[str]] = {}
     for row, cells in ablation.rows().items():
         try:
             found[row] = space.on(cells[0])
         except DefinitionError as error:
-            first = error.problems[0]  # the others are mostly the same with other values
-            problems.append(replace(first, message=f"for the row {row}: {first.message}"))
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(row)
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError([_for_rows(*item) for item in problems.items()])
     return found
+
+
+def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
+    named = f"the row{'s' * (len(rows) > 1)} {', '.join(rows)}"
+    return replace(problem, message=f"for {named}: {problem.message}")
 
 
 def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
