@@ -6,7 +6,13 @@ from typing import Any
 
 from ema_lab.errors import StoreError
 from ema_lab.experiments.search.objective import Objective, read_objectives
-from ema_lab.experiments.search.storage import journal_path, open_storage, quiet_optuna, read_journal
+from ema_lab.experiments.search.storage import (
+    journal_path,
+    open_storage,
+    quiet_optuna,
+    read_journal,
+    storage_errors,
+)
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 
@@ -158,6 +164,27 @@ def find_history(
         ]
     where = path if storage is None else "the storage"
     raise StoreError(f"no search of {sweep.path} by {_listed(wanted)} in {where}{_others(sweep, others)}")
+
+
+def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
+    """Return the runs of all trials of all searches whose journals are in a store, or that a storage keeps.
+
+    Raises:
+        StoreError: If a journal cannot be read, or the storage does not answer.
+    """
+    import optuna
+
+    opened = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
+    if storage is not None:
+        opened.append(open_storage(storage, store, ""))
+    with quiet_optuna(), storage_errors():
+        return {
+            run_id
+            for one in opened
+            for name in optuna.get_all_study_names(one)
+            for trial in optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
+            for run_id in trial.user_attrs.get(RUN_IDS, ())
+        }
 
 
 def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
