@@ -138,12 +138,22 @@ class SweepStudy(History):
                 over = full or self.search.strategy.sampler == "grid"
                 if self.target_is_reached() or (over and not self._renew(max_attempts)):
                     return None
-            number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = self.search.strategy.optuna_sampler(number)
+            self.study.sampler = self.search.strategy.optuna_sampler(self._next_number())
             trial = self.study.ask(self._distributions)
             choice = self._choice(trial.params)
             trial.set_user_attr(VALUES, choice)
             return Asked(trial, choice, self._leases.take(trial))
+
+    def _next_number(self) -> int:
+        """Return the number of the next trial; of one that is tried again, the first it had.
+
+        One that died before it had drawn its values draws them then: no other may have its number.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state.name == "WAITING":  # Optuna takes the first
+                return int(trial.system_attrs.get(HISTORY, [trial.number])[0])
+        return len(trials)
 
     def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
         return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}

@@ -94,6 +94,17 @@ def test_a_choice_of_values_that_makes_no_run_fails_once(write, make, monkeypatc
     assert (study.counts().failed, len(study.study.get_trials())) == (2, 2)
 
 
+def test_a_trial_that_died_before_it_chose_does_so_as_if_it_had_not(write, make, tmp_path):
+    whole = [one.choice for one in run(*make(write(LR), limit=3)).trials()]
+    (tmp_path / "runs").rename(tmp_path / "other")
+    search, trier = make(write(LR), limit=3)
+    SweepStudy(search).study.ask()  # here its process is killed
+    study = run(search, trier)
+    choices = [one.choice["recipe.optimizer.lr"] for one in study.trials()]
+    assert choices[0] == whole[0]["recipe.optimizer.lr"]
+    assert len(set(choices)) == study.counts().done == study.counts().own == 3
+
+
 @pytest.mark.parametrize("method", ["random", "grid"])
 def test_a_pruned_trial_whose_run_was_finished_since_gets_its_value(write, make, method):
     lr = LR if method == "random" else "  recipe.optimizer.lr: {values: [0.1, 0.9, 0.8, 0.5]}\n"
