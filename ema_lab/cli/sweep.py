@@ -81,7 +81,7 @@ def run(
         str | None,
         typer.Option(
             "--pruner",
-            help="asha, hyperband, median (by epoch), wilcoxon (by seed), none; by default as the file says.",
+            help="asha, hyperband, median (by epoch), wilcoxon (by 5 or more seeds), none; default: the file.",
         ),
     ] = None,
     objective: Objectives = None,

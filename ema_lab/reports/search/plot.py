@@ -53,6 +53,7 @@ def plot_importance(study: Any) -> "Figure":
             text.set_fontsize(7)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel="Importance (share)", ylabel="", xlim=(0, 1.15 * axes.get_xlim()[1]))
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # the rest is room for numbers
         return _finished(axes.figure, 0.6 + 0.22 * len(axes.patches))
 
 
