@@ -81,7 +81,7 @@ def run(
         str | None,
         typer.Option(
             "--pruner",
-            help="asha, hyperband, median (by epoch), wilcoxon (by 5 or more seeds), none; default: the file.",
+            help="asha, hyperband, median (by epoch), wilcoxon (by 5 seeds or more), none; else the file's.",
         ),
     ] = None,
     objective: Objectives = None,
