@@ -26,6 +26,7 @@ from ema_lab.cli.wandb_sweep import (
     search_with_wandb,
 )
 from ema_lab.errors import SpecError
+from ema_lab.experiments.search.fit import check_examples
 from ema_lab.experiments.search.history import Ended, History
 from ema_lab.experiments.search.objective import read_objectives
 from ema_lab.experiments.search.strategy import choose_strategy
@@ -72,14 +73,15 @@ def run(
     sampler: Annotated[
         str | None,
         typer.Option(
-            "--sampler", help="tpe, gp, random, cmaes or nsga2; by default from the method: bayes is tpe."
+            "--sampler",
+            help="tpe, gp, random, cmaes, nsga2, or grid; by default from the method: bayes is tpe.",
         ),
     ] = None,
     pruner: Annotated[
         str | None,
         typer.Option(
             "--pruner",
-            help="asha, hyperband, median (by epoch), wilcoxon (by seed), none; by default as the file says.",
+            help="asha, hyperband, median (by epoch), wilcoxon (by 5 seeds or more), none; else the file's.",
         ),
     ] = None,
     objective: Objectives = None,
@@ -171,9 +173,10 @@ def run_one_search(
     name = search.sweep.name
     if search.strategy.sampler == "grid":
         study.enqueue_grid(limit)
-    elif warm_start and (found := study.add_finished()):
+    if warm_start and (found := study.add_finished()):
         say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
     study.revive()
+    study.renew(how.max_attempts)
     counts = study.counts()
     over = counts.done + counts.pruned + counts.failed
     if counts.waiting or limit is None or counts.own < limit or counts.running:
@@ -216,7 +219,7 @@ def prepare(sweep: Sweep, how: SearchExecution) -> tuple[Any, str]:
     """Check models and data before the first trial; return what trains a run, and the device.
 
     Raises:
-        SpecError: With a line for each choice of values whose model does not fit.
+        DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.data.load import load_splits
     from ema_lab.training.tracker import check_tracker
@@ -232,18 +235,11 @@ def check_models(sweep: Sweep) -> None:
     """Build the distinct models of the space on the meta device, so that what does not fit is found now.
 
     Raises:
-        SpecError: With a line for each choice of values whose model does not fit.
+        DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.models.build import check_classifier
 
-    problems: dict[str, None] = {}
-    for spec in {spec.model_key: spec for spec in sweep.examples()}.values():
-        try:
-            check_classifier(spec)
-        except SpecError as error:
-            problems.setdefault(f"{sweep.path}: {spec.model.attention.resolved()}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    check_examples(sweep, check_classifier)
 
 
 def _training(how: SearchExecution) -> tuple[Any, str]:
@@ -285,3 +281,5 @@ def _say_result(study: SweepStudy, search: Search) -> None:
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
+    if study.counts().failed:
+        say("hint: once the cause is mended, a larger --max-attempts tries them again")

@@ -39,8 +39,10 @@ from ema_lab.experiments.search.tune import (
     final_run,
     fresh_seeds,
     missing,
+    other_epochs,
     own_trials,
     row_sweeps,
+    searched_seeds,
     space_for_all,
     tuned_definition,
     tuned_text,
@@ -169,7 +171,7 @@ def _search(
 def _search_all(tuning: Tuning, how: SearchExecution, seconds: float | None) -> list[RowSearch]:
     """Give every row its trials, as far as the time allows."""
     end = time.monotonic() + seconds if seconds is not None else None
-    found = [_state(row, search, tuning.budget) for row, search in tuning.searches]
+    found = [_state(row, search, tuning.budget, how.max_attempts) for row, search in tuning.searches]
     if lacking := missing(found, tuning.budget):
         check_runs(tuning.ablation)
         for row, search in tuning.searches:
@@ -181,9 +183,12 @@ def _search_all(tuning: Tuning, how: SearchExecution, seconds: float | None) -> 
     return found
 
 
-def _state(row: str, search: Search, budget: int) -> RowSearch:
-    trials = own_trials(SweepStudy(search).trials(), budget)
-    return RowSearch(row, search.sweep, search.study_name, trials)
+def _state(row: str, search: Search, budget: int, max_attempts: int | None = None) -> RowSearch:
+    """Return where a row's search stands. `max_attempts`: failed trials that have any left wait again."""
+    study = SweepStudy(search)
+    if max_attempts is not None:
+        study.renew(max_attempts)
+    return RowSearch(row, search.sweep, search.study_name, own_trials(study.trials(), budget))
 
 
 def _finish(
@@ -200,16 +205,17 @@ def _finish(
     if not winners:
         say("no row has a winner: nothing is written")
         return 1
-    _write(tuning, found, winners)
+    _write(tuning, found, winners, store)
     tuned = load_ablation(tuning.path)
     code = run_ablation(tuned, store, how, as_json=False)
     _print(tuning, found, winners, store, as_json=as_json)
     return 1 if failed or code else 0
 
 
-def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> None:
+def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended], store: RunStore) -> None:
     ablation, space = tuning.ablation, tuning.space
-    seeds = fresh_seeds(len({cell.seed for cell in ablation.cells}), space.seeds)
+    used = {*space.seeds, *searched_seeds(ablation, store, tuning.searches[0][1].storage)}
+    seeds = fresh_seeds(len({cell.seed for cell in ablation.cells}), used)
     values = {row: trial.choice for row, trial in winners.items()}
     words = f"{ablation.name} with the {', '.join(key.key for key in space.parameters)} found for each row."
     definition = tuned_definition(tuning.path.stem, ablation, values, seeds, words)
@@ -218,8 +224,11 @@ def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, End
         for row, cells in ablation.rows().items()
         if row in values
     }
-    if write_tuned(tuning.path, tuned_text(definition, _comment(tuning, found, winners)), wanted):
+    lengths = other_epochs(found, winners, wanted)
+    comment = [*_comment(tuning, found, winners), *lengths]
+    if write_tuned(tuning.path, tuned_text(definition, comment), wanted):
         say(f"{tuning.path}: written")
+    say(*lengths)
 
 
 def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> list[str]:

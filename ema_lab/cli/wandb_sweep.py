@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import typer
 from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import EngineError, SpecError
+from ema_lab.experiments.search.strategy import require_comparison
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.registry import unknown_name
 from ema_lab.specs.sweep import VALIDATION_METRICS
@@ -40,7 +40,6 @@ ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that under
     "wandb": ("project", "entity"),
 }
 DEFAULT_PROJECT = "ema-lab"
-STOP_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
 
 SweepEngine = Annotated[
@@ -90,11 +89,13 @@ def check_account(sweep: str) -> None:
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:
-    """Refuse a search that nothing ends.
+    """Refuse a search that nothing ends, and early stopping after the last epoch.
 
     Raises:
-        SpecError: With the option that would end it.
+        SpecError: With what would be right.
     """
+    if bands := sweep.spec.early_terminate:
+        require_comparison(sweep, bands.first_band, "early_terminate")
     if trials is None and sweep.spec.run_cap is None and sweep.spec.method != "grid":
         raise SpecError(f"{sweep.path} has no run_cap: say --trials N")
 
@@ -209,32 +210,27 @@ def run_agents(
 ) -> list[int]:
     """Run one agent per environment until the server or its count ends it; return their exit codes.
 
-    What their trials print goes to `out`.
+    What their trials print goes to `out`. However this process ends, agents and trials are stopped.
     """
     agents: list[subprocess.Popen[bytes]] = []
     try:
         for environment, count in zip(environments, counts, strict=True):
             limit = [] if count is None else ["--count", str(count)]
-            command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
-            # A session of its own: Ctrl-C reaches it once, from here, and --forward-signals (wandb 0.24)
-            # hands it on to its trial.
-            agents.append(
-                subprocess.Popen(command, env=dict(environment), stdout=out, start_new_session=True)
-            )
+            agent = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
+            command = [sys.executable, "-m", "ema_lab.cli.with_parent", *agent]
+            # A session of its own: Ctrl-C reaches the agent once, when its standard input is closed here,
+            # and --forward-signals (wandb 0.24) hands it on to its trial.
+            pipes: Mapping[str, Any] = {"stdin": subprocess.PIPE, "stdout": out}
+            agents.append(subprocess.Popen(command, env=dict(environment), start_new_session=True, **pipes))
         return [agent.wait() for agent in agents]
     finally:
         stop_agents(agents)
 
 
 def stop_agents(agents: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Stop what still runs: an agent asks its trial to end, if told again terminates it, then kills it."""
-    for _ in range(3):
-        alive = [agent for agent in agents if agent.poll() is None]
-        for agent in alive:
-            agent.send_signal(signal.SIGINT)
-        for agent in alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                agent.wait(STOP_SECONDS)
+    """Stop what still runs, as `with_parent` does, and wait for its end."""
     for agent in agents:
-        if agent.poll() is None:
-            agent.kill()
+        assert agent.stdin is not None
+        agent.stdin.close()
+    for agent in agents:
+        agent.wait()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -177,6 +178,16 @@ def test_a_sweep_that_nothing_ends_is_refused(command, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     answer = command("sweep", "rates", "--engine", "wandb")
     assert (answer.code, "has no run_cap: say --trials N" in answer.err) == (2, True)
+
+
+@pytest.mark.usefixtures("no_account")
+def test_early_stopping_after_the_last_epoch_is_refused(command, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    path = Path("sweeps/rates.yaml")
+    path.write_text(f"{path.read_text()}early_terminate: {{type: hyperband, min_iter: 500}}\n")
+    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
+    assert answer.code == 2
+    assert "early_terminate: would first compare trials after epoch 500, and the runs have" in answer.err
 
 
 @pytest.mark.usefixtures("no_account")

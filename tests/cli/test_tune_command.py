@@ -8,6 +8,7 @@ import pytest
 from ema_lab.cli.main import run
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.job import RunOutcome
+from ema_lab.specs.definition import find_definition
 
 CALL = ["tune", "quickstart", "--space", "lr_weight_decay_digits", "--trials", "3", "--device", "cpu"]
 ROWS = ["--only", "variant=none", "--only", "variant=se", "--workers", "1"]
@@ -71,6 +72,52 @@ def test_a_row_without_a_finished_trial_is_a_hole_and_the_exit_code_says_so(trai
     assert list(load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml").rows()) == ["none"]
 
 
+def test_a_failed_trial_is_tried_again_once_its_cause_is_mended(trained, capsys):
+    specs, train_run = trained
+    train_run.failing.add("se")
+    assert run([*CALL, *ROWS, "--max-attempts", "1"]) == 1
+    train_run.failing.clear()
+    count = len(specs)
+    capsys.readouterr()
+    assert run([*CALL, *ROWS, "--max-attempts", "2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["row"], row["done"], row["failed"]) for row in rows] == [("none", 3, 0), ("se", 3, 0)]
+    assert [spec.model.attention.name for spec in specs[count:]] == ["se"] * 6
+
+
+def test_seeds_of_an_earlier_search_are_not_fresh(trained, tmp_path):
+    specs, _ = trained
+    assert run([*CALL, *ROWS]) == 0
+    assert run([*CALL, *ROWS, "--search-seeds", "1,4"]) == 0
+    tuned = load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml")
+    assert {cell.seed for cell in tuned.cells} == {2, 3, 5}
+    count = len(specs)
+    assert run([*CALL, *ROWS, "--search-seeds", "1,4"]) == 0
+    assert len(specs) == count
+
+
+def test_seeds_of_searches_of_other_models_are_fresh(trained, tmp_path):
+    assert run([*CALL, "--only", "variant=cbam", "--workers", "1", "--search-seeds", "1"]) == 0
+    assert run([*CALL, *ROWS]) == 0
+    tuned = load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml")
+    assert {cell.seed for cell in tuned.cells} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("line", ["  recipe.epochs: {value: 2}", "  recipe.epochs: {values: [2, 3]}"])
+def test_other_lengths_in_the_search_are_told(trained, tmp_path, capsys, line):
+    shipped = find_definition("sweeps", "lr_weight_decay_digits").read_text(encoding="utf-8")
+    text = shipped.replace("lr_weight_decay_digits", "short").replace("command:", f"{line}\ncommand:")
+    (tmp_path / "short.yaml").write_text(text)
+    assert run([*CALL[:2], "--space", "short.yaml", *CALL[4:], *ROWS]) == 0
+    text = (tmp_path / "ablations" / "quickstart-tuned.yaml").read_text()
+    said = capsys.readouterr().err
+    if "value:" in line:
+        words = "none, se: searched with 2 epochs, trained with 6"
+        assert (f"# {words}\n" in text, f"{words}\n" in said) == (True, True)
+    else:  # then the winner has its own
+        assert "searched with" not in text + said
+
+
 def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
     assert run([*CALL, "--only", "variant=none", "--workers", "1"]) == 0
     (tmp_path / "ablations" / "quickstart-tuned.yaml").unlink()
@@ -85,7 +132,7 @@ def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
         (["--search-seeds", "0,x"], "--search-seeds takes different whole numbers"),
         (["--out", "tuned.txt"], "--out must be a file NAME.yaml"),
         (["--out", "mine.yaml"], "not made by tune"),
-        (["--space", "lr_weight_decay"], "for the row none: data.val_images"),
+        (["--space", "lr_weight_decay"], "for the rows none, se: data.val_images"),
     ],
 )
 def test_a_wrong_request_trains_nothing(trained, tmp_path, capsys, options, words):

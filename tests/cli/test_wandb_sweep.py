@@ -153,6 +153,18 @@ def test_ctrl_c_stops_agents_and_trials_and_leaves_pending_runs(server, number, 
     assert [store.attempts(one)[-1].outcome for one in store.run_ids()] == ["interrupted"] * 2
 
 
+def test_a_search_that_is_killed_takes_its_agents_and_trials_with_it(server):
+    long = parameters(0.1, **{"recipe.epochs": 400, "seeds": [0]})
+    server.trials = [long, {**long, "seeds": [1]}]
+    process = start("--workers", "2", "--trials", "2")
+    wait_for(lambda: len(list(Path("runs").glob("*/last.ckpt"))) == 2)
+    process.kill()
+    process.communicate(timeout=120)  # its pipes are those of agents and trials, too: they are closed
+    store = RunStore("runs")
+    assert [store.is_locked(one) for one in store.run_ids()] == [False] * 2
+    assert [store.attempts(one)[-1].outcome for one in store.run_ids()] == ["interrupted"] * 2
+
+
 def test_a_trial_that_fails_is_code_1(server):
     server.trials = [parameters(0.1, **{"data.val_images": 0}), parameters(0.1)]
     process = start("--workers", "1", "--trials", "2", "--json")

@@ -3,13 +3,15 @@
 import json
 import math
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ema_lab.experiments.search.distribution import Parameter
 from ema_lab.reports.search.naming import choice_labels, short_keys
-from ema_lab.reports.search.plot import log_ticks, number_words
+from ema_lab.reports.search.plot import log_ticks, number_words, optuna_styled, plot_slices
 from ema_lab.reports.search.view import shown_parameter
 from ema_lab.specs.sweep import ParameterSpec
 
@@ -84,3 +86,24 @@ class TestShownParameter:
         shown = shown_parameter(Parameter("model.attention", spec), "attention", [])
         assert [shown.value_of(choice) for choice in choices] == ["se reduction=4", "none"]
         assert json.dumps(list(shown.distribution.choices)) == '["se reduction=4", "none"]'
+
+
+@pytest.mark.parametrize("listed", [["2", "4", "8"], ["none", "se, reduction=16", "ema, groups=32"]])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_plots_of_a_slice_figure_are_equally_wide(listed, count):
+    space = {
+        "attention": CategoricalDistribution(listed),
+        "lr": FloatDistribution(0.01, 0.5, log=True),
+        "epochs": IntDistribution(3, 90),
+    }
+    names = list(space)[:count]
+    with optuna_styled():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        for number in range(6):
+            study.tell(study.ask({name: space[name] for name in names}), float(number))
+    figure = plot_slices(study, names, "Validation top-1 (%)")
+    figure.draw_without_rendering()
+    *plots, bar = (axes.get_position() for axes in figure.axes)
+    assert len(plots) == count
+    assert {round(box.width, 6) for box in plots} == {round(plots[0].width, 6)}
+    assert bar.y1 < min(box.y0 for box in plots)

@@ -19,29 +19,39 @@ LATENT = " (quantile)"  # what the study calls a latent number, after the parame
 EDGE = 2.0**-30  # the normal families have no value at 0 and 1
 UNBOUNDED_ENDS = 0.001  # the quantile that stands for the end of what has none
 Quantile = Callable[[ParameterSpec, float], float]
+Scale = Callable[[float], float]
+Ends = tuple[float, float]
 
 
-def _between(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share
+def _between(ends: Ends, share: float, to: Scale = float, back: Scale = float) -> float:
+    """Return what lies between two values at a share of their distance on another scale.
+
+    To that scale and back is inexact: at 0 and 1 it is the two themselves, and nothing lies beyond them.
+    """
+    low, high = ends
+    if share in {0, 1}:
+        return high if share else low
+    inner = back(to(low) + (to(high) - to(low)) * share)
+    return min(max(inner, low), high)
 
 
 def _uniform(p: ParameterSpec, u: float) -> float:
-    return _between(*_range(p), u)
+    return _between(_range(p), u)
 
 
 def _log_uniform(p: ParameterSpec, u: float) -> float:
-    return math.exp(_between(*_range(p), u))
+    low, high = _range(p)
+    return _between((math.exp(low), math.exp(high)), u, math.log, math.exp)
 
 
 def _log_uniform_values(p: ParameterSpec, u: float) -> float:
-    low, high = _range(p)
-    return math.exp(_between(math.log(low), math.log(high), u))
+    return _between(_range(p), u, math.log, math.exp)
 
 
 def _inv_log_uniform(p: ParameterSpec, u: float) -> float:
     """The logarithm of the value's reciprocal is uniform from min to max."""
     low, high = _range(p)
-    return math.exp(-_between(high, low, u))
+    return _between((math.exp(-high), math.exp(-low)), u, math.log, math.exp)
 
 
 def _normal(p: ParameterSpec, u: float) -> float:
@@ -59,7 +69,7 @@ def _beta(p: ParameterSpec, u: float) -> float:
     return float(betaincinv(p.a or 1.0, p.b or 1.0, u))
 
 
-def _range(p: ParameterSpec) -> tuple[float, float]:
+def _range(p: ParameterSpec) -> Ends:
     assert p.min is not None
     assert p.max is not None
     return float(p.min), float(p.max)
@@ -109,7 +119,7 @@ class Parameter:
         return f"{self.key}{LATENT}" if self.is_latent else self.key
 
     def at(self, u: float) -> Any:
-        """Return the value at a quantile (0 to 1), as W&B's transform has it."""
+        """Return the value at a quantile (0 to 1), as W&B's transform has it; at 0 and 1 the very ends."""
         spec = self.spec
         if self.kind == "categorical_w_probabilities":
             return self._drawn(u)

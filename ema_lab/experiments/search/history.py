@@ -6,11 +6,19 @@ from typing import Any
 
 from ema_lab.errors import StoreError
 from ema_lab.experiments.search.objective import Objective, read_objectives
-from ema_lab.experiments.search.storage import journal_path, open_storage, quiet_optuna, read_journal
+from ema_lab.experiments.search.storage import (
+    journal_path,
+    open_storage,
+    quiet_optuna,
+    read_journal,
+    storage_errors,
+)
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 
 VALUES, RUN_IDS, WARM, CELL, MESSAGE = "values", "run_ids", "warm", "cell", "message"
+STEPS = "steps"  # a study's attribute: whether its trials report by epoch or by seed, see `Strategy.steps`
+HISTORY = "retry_history"  # Optuna's: the numbers under which a trial was tried before
 STATES: Mapping[str, str] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
 
 
@@ -27,6 +35,7 @@ class Ended:
         warm: Whether it was learned from finished runs of the store.
         message: Why it ended otherwise than done.
         seconds: From its begin to its end in this search; runs that were there before cost it nothing.
+        tried_as: The numbers under which it was tried before, the first one first.
     """
 
     number: int
@@ -37,6 +46,12 @@ class Ended:
     warm: bool = False
     message: str = ""
     seconds: float | None = None
+    tried_as: tuple[int, ...] = ()
+
+    @property
+    def first_number(self) -> int:
+        """The number under which it was first tried: its place among all trials."""
+        return self.tried_as[0] if self.tried_as else self.number
 
 
 @dataclass
@@ -151,6 +166,27 @@ def find_history(
     raise StoreError(f"no search of {sweep.path} by {_listed(wanted)} in {where}{_others(sweep, others)}")
 
 
+def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
+    """Return the runs of all trials of all searches whose journals are in a store, or that a storage keeps.
+
+    Raises:
+        StoreError: If a journal cannot be read, or the storage does not answer.
+    """
+    import optuna
+
+    opened = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
+    if storage is not None:
+        opened.append(open_storage(storage, store, ""))
+    with quiet_optuna(), storage_errors():
+        return {
+            run_id
+            for one in opened
+            for name in optuna.get_all_study_names(one)
+            for trial in optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
+            for run_id in trial.user_attrs.get(RUN_IDS, ())
+        }
+
+
 def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
     """Say what else is there: the same file by other objectives, or another state of the file."""
     same = []
@@ -182,12 +218,13 @@ def _ended(trial: Any) -> Ended:
         warm,
         trial.user_attrs.get(MESSAGE, ""),
         trial.duration.total_seconds() if trial.duration and not warm else None,
+        tuple(trial.system_attrs.get(HISTORY, ())),
     )
 
 
 def replaced_numbers(trials: Sequence[Any]) -> set[int]:
-    """Return the numbers of trials that died and were tried again under another number."""
-    return {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    """Return the numbers of trials that stand under another number now: they were tried again."""
+    return {number for trial in trials for number in trial.system_attrs.get(HISTORY, ())}
 
 
 def _beats(one: Ended, other: Ended, signs: Sequence[int]) -> bool:

@@ -12,8 +12,11 @@ from ema_lab.registry import unknown_name
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median", "wilcoxon"]
+Steps = Literal["epoch", "seed"]
 BY_METHOD: dict[str, Sampler] = {"grid": "grid", "random": "random", "bayes": "tpe"}
 RUNGS = 3  # without min_iter, trials are first compared after epochs / eta ** RUNGS
+P_THRESHOLD = 0.1  # of the Wilcoxon pruner; n pairs, one fewer than seeds, give no p below 1 / 2 ** n
+LEAST_SEEDS = 5
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Strategy:
     @property
     def prunes_by_epoch(self) -> bool:
         return self.pruner in {"asha", "hyperband", "median"}
+
+    @property
+    def steps(self) -> Steps:
+        """What the steps are at which trials report their values."""
+        return "seed" if self.pruner == "wilcoxon" else "epoch"
 
     def optuna_sampler(self, number: int) -> Any:
         """Return the sampler for the trial of a number: what it draws depends on both and the history."""
@@ -56,9 +64,9 @@ class Strategy:
             case "hyperband":
                 return pruners.HyperbandPruner(self.min_epochs, max(epochs, self.min_epochs), self.eta)
             case "median":
-                return pruners.MedianPruner(n_warmup_steps=self.min_epochs - 1)
+                return pruners.MedianPruner(n_warmup_steps=self.min_epochs)
             case "wilcoxon":
-                return pruners.WilcoxonPruner()
+                return pruners.WilcoxonPruner(p_threshold=P_THRESHOLD)
         return pruners.NopPruner()
 
 
@@ -91,14 +99,37 @@ def choose_strategy(
         raise SpecError(f"{words} compares trials by one objective; for several, add --pruner none")
     if picked != "none" and not objectives[0].is_metric:
         raise SpecError(f"--pruner {picked} compares trials by a validation metric")
-    if picked == "wilcoxon" and len(sweep.seeds) < 3:
+    if picked == "wilcoxon" and len(sweep.seeds) < LEAST_SEEDS:
+        rule = f"its p cannot fall below {P_THRESHOLD} before {LEAST_SEEDS - 1} seeds are compared"
         raise SpecError(
-            f"--pruner wilcoxon compares seed by seed: give 3 or more seeds, got {len(sweep.seeds)}"
+            f"--pruner wilcoxon needs {LEAST_SEEDS} or more seeds, got {len(sweep.seeds)}: {rule}"
         )
     eta = bands.eta if bands else 3
-    epochs = sweep.base.spec.recipe.epochs
-    first = bands.first_band if bands else max(1, round(epochs / eta**RUNGS))
-    return Strategy(chosen, picked, first, eta, seed)
+    first = bands.first_band if bands else max(1, round(sweep.epochs / eta**RUNGS))
+    strategy = Strategy(chosen, picked, first, eta, seed)
+    if strategy.prunes_by_epoch:
+        require_comparison(sweep, first, f"--pruner {pruner}" if pruner else "early_terminate")
+    return strategy
+
+
+def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
+    """Refuse to prune where trials would first be compared when they are over.
+
+    Args:
+        sweep: The sweep.
+        first: The first epoch at which trials are compared.
+        asked: What asks for it: an option, or the file's key.
+
+    Raises:
+        SpecError: If its runs have no more epochs.
+    """
+    if first < sweep.epochs:
+        return
+    bands = sweep.spec.early_terminate
+    where = f"{sweep.document.where(('early_terminate',))}: " if bands else ""
+    advice = "lower min_iter, or max_iter / eta ** s" if bands else "leave it out"
+    rule = f"would first compare trials after epoch {first}, and the runs have {sweep.epochs}"
+    raise SpecError(f"{where}{asked}: {rule}, so none could be pruned: {advice}")
 
 
 def _known(what: str, name: str, names: Sequence[Any]) -> Any:

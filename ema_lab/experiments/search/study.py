@@ -5,7 +5,7 @@ next. Asking goes one at a time: a grid is handed out exactly once, and the numb
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any
 
 from filelock import FileLock
 
-from ema_lab.errors import DefinitionError, StoreError
+from ema_lab.errors import DefinitionError, SpecError, StoreError
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.search.history import (
     CELL,
+    HISTORY,
     MESSAGE,
     RUN_IDS,
+    STEPS,
     VALUES,
     WARM,
     Ended,
@@ -30,10 +32,11 @@ from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.storage import GRACE_SECONDS, folder_of, open_storage, quiet_optuna
 from ema_lab.experiments.search.strategy import Strategy
 from ema_lab.experiments.search.sweep import Sweep
-from ema_lab.experiments.store import RunStore
+from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.specs.run import RunSpec
 
 FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
+OVER_WITHOUT_VALUE = {"PRUNED", "FAIL"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class SweepStudy(History):
 
     Raises:
         StoreError: If the storage does not answer, or cannot be read.
+        SpecError: If its trials report at other steps than the pruner compares.
     """
 
     def __init__(self, search: Search) -> None:
@@ -92,13 +96,15 @@ class SweepStudy(History):
             study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
-                pruner=search.strategy.optuna_pruner(search.sweep.base.spec.recipe.epochs),
+                pruner=search.strategy.optuna_pruner(search.sweep.epochs),
                 directions=[one.direction for one in search.objectives],  # type: ignore[misc]
                 load_if_exists=True,
             )
             if study.metric_names is None:
                 study.set_metric_names([one.name for one in search.objectives])
+            _require_steps(study, search.strategy)
         super().__init__(search.sweep, search.objectives, search.store, study)
+        self._tries: dict[tuple[str, ...], int] = {}
         self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
         self._check_store()
 
@@ -115,25 +121,39 @@ class SweepStudy(History):
                     "gRPC does not tell which of its trials live: share that store, or use postgresql+psycopg://"
                 )
 
-    def ask(self, limit: int | None) -> Asked | None:
+    def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> Asked | None:
         """Return the next trial, its lock held; None when there is none to come.
 
-        Trials of dead processes come first, then those of a grid that wait. `limit` is the number of
-        the study's own trials; None asks for ever.
+        Trials of dead processes come first, then those of a grid that wait, at the end those that failed.
+
+        Args:
+            limit: The number of the study's own trials; None asks for ever.
+            max_attempts: Failed or killed attempts after which a run, and so its trial, is left alone.
         """
         with self._leases.alone():
             self._revive()
             counts = self.counts()
             if not counts.waiting:
                 full = limit is not None and counts.own >= limit
-                if full or self.search.strategy.sampler == "grid" or self.target_is_reached():
+                over = full or self.search.strategy.sampler == "grid"
+                if self.target_is_reached() or (over and not self._renew(max_attempts)):
                     return None
-            number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = self.search.strategy.optuna_sampler(number)
+            self.study.sampler = self.search.strategy.optuna_sampler(self._next_number())
             trial = self.study.ask(self._distributions)
             choice = self._choice(trial.params)
             trial.set_user_attr(VALUES, choice)
             return Asked(trial, choice, self._leases.take(trial))
+
+    def _next_number(self) -> int:
+        """Return the number of the next trial; of one that is tried again, the first it had.
+
+        One that died before it had drawn its values draws them then: no other may have its number.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state.name == "WAITING":  # Optuna takes the first
+                return int(trial.system_attrs.get(HISTORY, [trial.number])[0])
+        return len(trials)
 
     def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
         return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}
@@ -149,7 +169,7 @@ class SweepStudy(History):
         Whoever dies in the middle of it leaves what the next one completes.
         """
         from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+        from optuna.storages import fail_stale_trials
         from optuna.trial import TrialState
 
         fail_stale_trials(self.study)  # where there are heartbeats: trials of another store's processes
@@ -157,15 +177,48 @@ class SweepStudy(History):
             if self._leases.is_dead(trial):
                 with suppress(UpdateFinishedTrialError):  # it has ended just now, and then freed its lock
                     self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        for trial in self._standing():
+            if trial.state is TrialState.FAIL and not trial.user_attrs.get(FAILED):
+                self._try_again(trial)
+
+    def _standing(self) -> list[Any]:
+        """Return the study's trials without those that were tried again."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
-        again = RetryHeartbeatStaleTrialCallback()
-        for trial in trials:
-            died = trial.state is TrialState.FAIL and not trial.user_attrs.get(FAILED)
-            if died and trial.number not in replaced:
-                trial = copy.deepcopy(trial)
-                trial.user_attrs = {key: trial.user_attrs[key] for key in (CELL,) if key in trial.user_attrs}
-                again(self.study, trial)
+        return [trial for trial in trials if trial.number not in replaced]
+
+    def _try_again(self, trial: Any) -> None:
+        """Let a copy of a trial wait, which stands in its place. The caller is alone."""
+        from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+        trial = copy.deepcopy(trial)
+        kept = {CELL, RUN_IDS} & trial.user_attrs.keys()
+        trial.user_attrs = {key: trial.user_attrs[key] for key in kept}
+        RetryHeartbeatStaleTrialCallback()(self.study, trial)
+
+    def renew(self, max_attempts: int) -> None:
+        """Let failed trials wait to be tried again whose runs may be: attempts are left, or all are done."""
+        with self._leases.alone():
+            self._renew(max_attempts)
+
+    def _renew(self, max_attempts: int) -> bool:
+        """Return whether there are any. The caller is alone."""
+        failed = [one for one in self._standing() if one.user_attrs.get(FAILED) and one.state.name == "FAIL"]
+        again = [trial for trial in failed if self._may_go_on(trial, max_attempts)]
+        for trial in again:
+            self._try_again(trial)
+        return bool(again)
+
+    def _may_go_on(self, trial: Any, max_attempts: int) -> bool:
+        run_ids = tuple(trial.user_attrs.get(RUN_IDS, ()))
+        states = {self.store.state(run_id, max_attempts) for run_id in run_ids}
+        if states <= {"done"}:
+            return self._values(run_ids) is not None
+        tries = sum(self.store.facts(run_id).tries for run_id in run_ids)
+        if "failed" in states or self._tries.get(run_ids) == tries:
+            return False  # what leaves no attempt, as a folder that cannot be written, would go on for ever
+        self._tries[run_ids] = tries
+        return True
 
     def enqueue_grid(self, limit: int | None) -> None:
         """Let every combination of a grid wait, in the order of the file, those that are there left out."""
@@ -183,37 +236,62 @@ class SweepStudy(History):
         self.study.enqueue_trial(held, user_attrs=dict(attributes))
 
     def add_finished(self) -> int:
-        """Tell the study of every choice whose runs the store has all finished; return how many are new."""
-        with self._leases.alone():
-            known = {
-                tuple(trial.user_attrs.get(RUN_IDS, ()))
-                for trial in self.study.get_trials(deepcopy=False)
-                if trial.state.name not in {"PRUNED", "FAIL"}
-            }
-            return sum(self._add(choice, known) for choice in finished_choices(self.sweep, self.store))
+        """Tell the study of every choice whose runs the store has all finished; return how many are new.
 
-    def _add(self, choice: Mapping[str, Any], known: set[tuple[str, ...]]) -> bool:
+        Its own trials that were pruned, or failed, before that get their values. Of a grid, which has every
+        choice, no other is told.
+        """
+        with self._leases.alone():
+            trials = self._standing()
+            over = [one for one in trials if one.state.name in OVER_WITHOUT_VALUE]
+            known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials if one not in over}
+            count = sum(self._add(one.user_attrs.get(VALUES, {}), known, instead_of=one) for one in over)
+            if self.search.strategy.sampler != "grid":
+                count += sum(self._add(choice, known) for choice in finished_choices(self.sweep, self.store))
+            return count
+
+    def _add(self, choice: Mapping[str, Any], known: set[tuple[str, ...]], instead_of: Any = None) -> bool:
+        """Add a finished trial unless its runs are `known`: warm, or in the place of one that is over."""
         from optuna.trial import create_trial
 
-        run_ids = [spec.run_id for spec in self.sweep.runs(choice)]
-        if tuple(run_ids) in known:
+        run_ids = tuple(spec.run_id for spec in _runs(self.sweep, choice))
+        if run_ids in known or (values := self._values(run_ids)) is None:
             return False
-        try:
-            values = [one.of_runs(self.store, run_ids) for one in self.search.objectives]
-        except StoreError:
-            return False  # a run without this cost or curve teaches this search nothing
-        held = {one.name: one.held_for(choice[one.key]) for one in self.sweep.parameters}
-        first = self.search.objectives[0]
-        curve = read_curve(self.store.folder(run_ids[0])) if len(values) == 1 and first.is_metric else []
+        known.add(run_ids)
+        attributes: dict[str, Any] = {VALUES: dict(choice), RUN_IDS: list(run_ids)}
+        before: list[int] = []
+        if instead_of is None:
+            attributes[WARM] = True
+        else:
+            attributes |= {CELL: instead_of.user_attrs[CELL]} if CELL in instead_of.user_attrs else {}
+            before = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
         trial = create_trial(
-            params=held,
+            params={one.name: one.held_for(choice[one.key]) for one in self.sweep.parameters},
             distributions=self._distributions,
             values=values,
-            user_attrs={VALUES: dict(choice), RUN_IDS: run_ids, WARM: True},
-            intermediate_values={int(row["epoch"]): row[first.name] for row in curve if first.name in row},
+            user_attrs=attributes,
+            system_attrs={HISTORY: before} if before else None,
+            intermediate_values=self._reported(run_ids),
         )
         self.study.add_trial(trial)
         return True
+
+    def _values(self, run_ids: Sequence[str]) -> list[float] | None:
+        """Return the objectives' values of finished runs, or None where there are none to learn from."""
+        try:
+            return [one.of_runs(self.store, run_ids) for one in self.search.objectives] if run_ids else None
+        except StoreError:  # a run without this cost or curve teaches this search nothing
+            return None
+
+    def _reported(self, run_ids: Sequence[str]) -> dict[int, float]:
+        """Return what a trial of finished runs would have reported, by step."""
+        first, *others = self.search.objectives
+        if others or not first.is_metric:
+            return {}
+        if self.search.strategy.steps == "seed":
+            return {number: first.of_run(self.store, run_id) for number, run_id in enumerate(run_ids)}
+        curve = read_curve(self.store.folder(run_ids[0]))
+        return {int(row["epoch"]): row[first.name] for row in curve if first.name in row}
 
     def end(self, asked: Asked, ended: Ended) -> None:
         """Note how a trial ended.
@@ -240,6 +318,23 @@ class SweepStudy(History):
             return False
         done = (one.values[0] for one in self.trials() if one.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)
+
+
+def _require_steps(study: Any, strategy: Strategy) -> None:
+    """Note at which steps a new study's trials report; refuse one whose trials report at others.
+
+    Raises:
+        SpecError: With what would be right. An epoch and a seed of the same number would be compared.
+    """
+    if (held := study.user_attrs.get(STEPS)) is None:
+        study.set_user_attr(STEPS, strategy.steps)
+    elif held != strategy.steps:
+        advice = "go on as it began, or copy the file under another name, which learns from finished runs"
+        began = "with" if held == "seed" else "without"
+        raise SpecError(
+            f"--pruner {strategy.pruner} compares by {strategy.steps}, but the study {study.study_name} was "
+            f"begun {began} --pruner wilcoxon and holds values by {held}: {advice}"
+        )
 
 
 def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:

@@ -82,7 +82,7 @@ class Sweep:
         if parts is None:
             found = self._combine.problems[known:]
             del self._combine.problems[known:]
-            raise DefinitionError([_with_values(problem, values) for problem in found])
+            raise DefinitionError(found)
         return parts
 
     def _changes(self, values: Values) -> list[Change]:
@@ -91,9 +91,14 @@ class Sweep:
         changes |= {key: dotted(key, value, self._place(key, value)) for key, value in values.items()}
         return [changes[key] for key in self.places if key in changes]
 
+    def where(self, key: str, value: Any) -> str:
+        """Return file and line of a parameter's value, searched or constant."""
+        return self.document.where(self._place(key, value))
+
     def _place(self, key: str, value: Any) -> Place:
         place = self.places[key]
-        listed = list(map(canonical_json, self._by_key[key].spec.values or ()))
+        searched = self._by_key.get(key)
+        listed = list(map(canonical_json, (searched.spec.values if searched else None) or ()))
         text = canonical_json(value)
         number = listed.index(text) if text in listed else None
         return place if number is None else (*place, "values", number)
@@ -138,9 +143,12 @@ class Sweep:
 
         Of a small grid all; else the first combination, and each other value or end in its place.
         """
-        if self.spec.method == "grid" and self.grid_size <= EXAMPLES:
-            return [self.run(values, self.seeds[0]) for values in self.grid()]
-        return [self.run(values, self.seeds[0]) for values in _one_at_a_time(self)]
+        return [self.run(values, self.seeds[0]) for values in self.example_values()]
+
+    def example_values(self) -> Iterator[dict[str, Any]]:
+        """Yield the choices of values whose runs are the examples."""
+        small = self.spec.method == "grid" and self.grid_size <= EXAMPLES
+        return self.grid() if small else _one_at_a_time(self)
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of a grid, the last parameter fastest."""
@@ -153,6 +161,11 @@ class Sweep:
         for parameter in self.parameters:
             size *= len(parameter.grid())
         return size
+
+    @cached_property
+    def epochs(self) -> int:
+        """The epochs of its runs; where epochs are searched themselves, the most that a run has."""
+        return max(self.run(values, self.seeds[0]).recipe.epochs for values in _one_at_a_time(self))
 
     def study_name(self, objectives: Sequence[object]) -> str:
         """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
@@ -177,10 +190,21 @@ def _candidates(parameter: Parameter, found: Any) -> Sequence[Any]:
     return [choice for choice in parameter.choices if canonical_json(choice) == text] or parameter.choices
 
 
-def _with_values(problem: Problem, values: Values) -> Problem:
-    """Name the combination: a problem of two values together stands at one of them."""
-    given = ", ".join(f"{key}={canonical_json(value)}" for key, value in values.items())
-    return replace(problem, message=f"{problem.message} (with {given})") if len(values) > 1 else problem
+def common_items(choices: Sequence[Values]) -> dict[str, Any]:
+    """Return the values that all of some choices have."""
+    common = dict(choices[0])
+    for values in choices[1:]:
+        common = {key: v for key, v in common.items() if canonical_json(v) == canonical_json(values[key])}
+    return common
+
+
+def _with_values(problem: Problem, choices: Sequence[Values]) -> Problem:
+    """Name the values without which a problem does not come up, unless it is the one that it names."""
+    common = common_items(choices)
+    if all(problem.message.startswith(f"{key}:") for key in common):
+        return problem
+    given = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
+    return replace(problem, message=f"{problem.message} (with {given})")
 
 
 def load_sweep(name: str | Path) -> Sweep:
@@ -238,19 +262,18 @@ def _only_value(spec: ParameterSpec) -> Any:
 
 def _check(sweep: Sweep) -> None:
     """Check the base with every end of the space: what validates there does between them."""
-    problems: list[Problem] = []
+    choices: dict[Problem, list[Values]] = {}
+    where = sweep.document.where(BASE)
     for values in _samples(sweep):
         try:
-            parts = sweep.parts(values)
+            lines = unfit(sweep.spec.base, sweep.parts(values))
+            problems = tuple(Problem(where, line) for line in lines)
         except DefinitionError as error:
-            problems += error.problems
-            if len(problems) >= 10:
-                break
-            continue
-        where = sweep.document.where(BASE)
-        problems += [Problem(where, line) for line in unfit(sweep.spec.base, parts)]
-    if problems:
-        raise DefinitionError(list(dict.fromkeys(problems)))
+            problems = error.problems
+        for problem in dict.fromkeys(problems):
+            choices.setdefault(problem, []).append(values)
+    if choices:
+        raise DefinitionError([_with_values(*item) for item in choices.items()])
 
 
 def unfit(base: str, parts: Mapping[str, Any]) -> Iterator[str]:

@@ -32,7 +32,8 @@ class Trier:
         search: Which study it belongs to.
         train: Trains one run, and reports each epoch to `report`. For several workers it must be picklable.
         limit: The number of the study's own trials; None asks for ever.
-        max_attempts: Failed or killed attempts after which a run is left alone, and its trial fails.
+        max_attempts: Failed or killed attempts after which a run is left alone; till then its trial is tried
+            again, after all others.
         device: What the attempts say they run on.
     """
 
@@ -50,7 +51,7 @@ class Trier:
         """
         with storage_errors():
             study = study or _study(self.search)
-            asked = study.ask(self.limit)
+            asked = study.ask(self.limit, self.max_attempts)
             return None if asked is None else self._try_asked(study, asked)
 
     def _try_asked(self, study: SweepStudy, asked: Asked) -> Ended:

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError
+from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError, StoreError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.grid import Cell
-from ema_lab.experiments.search.history import Ended
+from ema_lab.experiments.search.history import Ended, searched_run_ids
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.sweep import Sweep
+from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.sweep import ParameterSpec
@@ -82,21 +83,26 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
         rule = f"the axis {names} crosses every variant; tune one of its values at a time"
         raise SpecError(f"{ablation.path}: {rule}: --only {ablation.cells[0].axes[0][0]}=VALUE")
     found: dict[str, Sweep] = {}
-    problems: list[Problem] = []
+    problems: dict[Problem, list[str]] = {}
     for row, cells in ablation.rows().items():
         try:
             found[row] = space.on(cells[0])
         except DefinitionError as error:
-            first = error.problems[0]  # the others are mostly the same with other values
-            problems.append(replace(first, message=f"for the row {row}: {first.message}"))
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(row)
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError([_for_rows(*item) for item in problems.items()])
     return found
+
+
+def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
+    named = f"the row{'s' * (len(rows) > 1)} {', '.join(rows)}"
+    return replace(problem, message=f"for {named}: {problem.message}")
 
 
 def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
     """Return the first `budget` trials that the search itself has tried: later ones would favour a row."""
-    own = sorted((one for one in trials if not one.warm), key=lambda one: one.number)
+    own = sorted((one for one in trials if not one.warm), key=lambda one: one.first_number)
     return tuple(own[:budget])
 
 
@@ -110,6 +116,50 @@ def winner(trials: Sequence[Ended], objective: Objective) -> Ended | None:
     """Return the finished trial with the best validation value, of equal ones the first; None without one."""
     done = [one for one in trials if one.state == "done" and one.values is not None]
     return min(done, key=lambda one: (-objective.sign * (one.values or (0.0,))[0], one.number), default=None)
+
+
+def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = None) -> set[int]:
+    """Return the seeds that any search has tried with a row's model on its data, whatever its space.
+
+    Args:
+        ablation: The rows.
+        store: Where the runs are, and the journals of searches.
+        storage: A URL where searches are kept, too.
+
+    Raises:
+        StoreError: If a search's trials cannot be read.
+    """
+    rows = {_subject(cell.spec) for cell in ablation.cells}
+    seeds: set[int] = set()
+    for run_id in searched_run_ids(store, storage):
+        try:
+            spec = store.spec(run_id)
+        except StoreError:
+            continue  # it was never begun here
+        if _subject(spec) in rows:
+            seeds.add(spec.seed)
+    return seeds
+
+
+def _subject(spec: RunSpec) -> tuple[str, str]:
+    return spec.model.canonical, spec.data.name
+
+
+def other_epochs(
+    searches: Sequence[RowSearch], winners: Mapping[str, Ended], final: Mapping[str, RunSpec]
+) -> list[str]:
+    """Return a line for each two lengths of runs, in the search and afterwards, that differ; with rows."""
+    rows: dict[tuple[int, int], list[str]] = {}
+    for one in searches:
+        if one.row in winners:
+            searched = one.sweep.runs(winners[one.row].choice)[0].recipe.epochs
+            trained = final[one.row].recipe.epochs
+            if searched != trained:
+                rows.setdefault((searched, trained), []).append(one.row)
+    return [
+        f"{', '.join(names)}: searched with {searched} epoch{'s' * (searched != 1)}, trained with {trained}"
+        for (searched, trained), names in rows.items()
+    ]
 
 
 def fresh_seeds(count: int, used: Collection[int]) -> list[int]:

@@ -2,10 +2,10 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from ema_lab.experiments.search.history import History
+from ema_lab.experiments.search.history import STEPS, History
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.storage import quiet_optuna
 from ema_lab.reports.figures.build import Drawn
@@ -145,16 +145,11 @@ def _intermediate(history: History) -> tuple["Figure", str]:
     followed = [trial for trial in study.trials if trial.intermediate_values]
     if not followed:
         raise NothingToDrawError("no trial has reported a value by epoch")
-    if history.sweep.seeds and _by_seed(followed, history.sweep.seeds):
+    if history.study.user_attrs.get(STEPS) == "seed":
         raise NothingToDrawError("its trials were compared seed by seed, not by epoch")
     seed = f", of the run with seed {history.sweep.seeds[0]}" if len(history.sweep.seeds) > 1 else ""
     words = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
     return plot.plot_intermediate(study, objective.label), words
-
-
-def _by_seed(trials: Sequence[Any], seeds: Sequence[int]) -> bool:
-    """Whether steps are seeds, as the Wilcoxon pruner has them: epochs count from 1, its steps from 0."""
-    return any(0 in trial.intermediate_values for trial in trials) and len(seeds) > 1
 
 
 def _front(history: History) -> tuple["Figure", str]:

@@ -53,6 +53,7 @@ def plot_importance(study: Any) -> "Figure":
             text.set_fontsize(7)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel="Importance (share)", ylabel="", xlim=(0, 1.15 * axes.get_xlim()[1]))
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # the rest is room for numbers
         return _finished(axes.figure, 0.6 + 0.22 * len(axes.patches))
 
 
@@ -93,7 +94,10 @@ def plot_intermediate(study: Any, label: str) -> "Figure":
 
 
 def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
-    """Draw the value over each parameter, two side by side; the darker, the later the trial."""
+    """Draw the value over each parameter; the darker, the later the trial.
+
+    All plots are equally wide: two side by side, unless the names of one do not fit there.
+    """
     import numpy as np
     from optuna.visualization.matplotlib import plot_slice
 
@@ -101,17 +105,16 @@ def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
         plots: Any = plot_slice(study, list(names), target_name=label)
         found = list(np.atleast_1d(plots))
         figure = found[0].figure
-        wide = [axes for axes in found if len(found) == 1 or _has_long_names(axes.xaxis)]
-        narrow = [axes for axes in found if axes not in wide]
-        rows = len(wide) + -(-len(narrow) // 2)
-        _place_in_rows(figure, wide, narrow, rows)
+        columns = 1 if len(found) == 1 or any(_has_long_names(axes.xaxis) for axes in found) else 2
+        rows = -(-len(found) // columns)
+        _place_in_rows(figure, found, rows, columns)
         deeper = 0.0
         for axes in found:
             axes.tick_params(labelbottom=True)
             axes.set(xlabel=axes.get_xlabel(), ylabel="")
             for points in axes.collections:
                 points.set(sizes=[16], linewidth=0.4)
-            deeper += _plain_axis(axes, "x", study, COLUMN if axes in wide else HALF_COLUMN)
+            deeper += _plain_axis(axes, "x", study, COLUMN if columns == 1 else HALF_COLUMN)
         figure.supylabel(label, fontsize=RC["axes.labelsize"])
         _lay_down(found)
         return _finished(figure, 0.9 + 1.4 * rows + deeper)
@@ -119,21 +122,21 @@ def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
 
 def _lay_down(found: Sequence[Any]) -> None:
     """Put the colours' bar below the plots: beside many rows it would be as wide as one of them."""
+    from matplotlib.ticker import MaxNLocator
+
     points = found[-1].collections[0]
     points.colorbar.remove()
-    found[0].figure.colorbar(points, ax=list(found), location="bottom", aspect=40, label="Trial")
+    whole = MaxNLocator(nbins=6, integer=True)
+    found[0].figure.colorbar(points, ax=list(found), location="bottom", aspect=40, label="Trial", ticks=whole)
 
 
-def _place_in_rows(figure: Any, wide: Sequence[Any], narrow: Sequence[Any], rows: int) -> None:
+def _place_in_rows(figure: Any, found: Sequence[Any], rows: int, columns: int) -> None:
     from matplotlib.gridspec import GridSpec
 
-    cells = GridSpec(rows, 2, figure=figure)
-    for row, axes in enumerate(wide):
-        axes.set_subplotspec(cells[row, :])
-        axes.tick_params(labelleft=True)
-    for place, axes in enumerate(narrow):
-        row, column = divmod(place, 2)
-        axes.set_subplotspec(cells[len(wide) + row, column])
+    cells = GridSpec(rows, columns, figure=figure)
+    for place, axes in enumerate(found):
+        row, column = divmod(place, columns)
+        axes.set_subplotspec(cells[row, column])
         axes.tick_params(labelleft=column == 0)
 
 

@@ -4,6 +4,8 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ema_lab.experiments.search.execution import run_search
+from ema_lab.experiments.search.study import SweepStudy
 from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
 
@@ -31,6 +33,7 @@ parameters:
 """
 LR = "  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 1.0}\n"
 GROUPS = "  model.attention.groups: {values: [2, 4, 8]}\n"
+ASHA = "early_terminate: {type: hyperband, min_iter: 1, eta: 2}\n"
 FIRST_LINE = HEAD.count("\n") + 1
 
 
@@ -63,3 +66,17 @@ class FakeTrain:
     @property
     def trained(self) -> list[str]:
         return self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
+
+
+def run(search, trier, **options):
+    """Do what a call of the search does, and return its study."""
+    study = SweepStudy(search)
+    if search.strategy.sampler == "grid":
+        study.enqueue_grid(trier.limit)
+    run_search(trier, study, **options)
+    return study
+
+
+def untold(train):
+    """Train as `run` does, where nobody asks to be told of the epochs."""
+    return lambda spec, job: train(spec, job, report=lambda row: None)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from ema_lab.experiments.search.distribution import Parameter
@@ -125,3 +127,38 @@ def test_a_quantile_is_that_of_wandbs_own_transform(case):
     ours = parameter(**case["parameter"])
     found = [ours.at(quantile) for quantile in WANDB["quantiles"]]
     assert found == (pytest.approx(case["values"]) if isinstance(found[0], float | int) else case["values"])
+
+
+ENDS = {  # what the two ends of each bounded family are, of its min and max
+    "uniform": float,
+    "log_uniform": math.exp,
+    "log_uniform_values": float,
+    "inv_log_uniform": lambda value: math.exp(-value),
+    "inv_log_uniform_values": float,
+    "q_uniform": round,
+    "q_log_uniform": lambda value: round(math.exp(value)),
+    "q_log_uniform_values": round,
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@given(low=st.floats(1e-6, 10), width=st.floats(1e-3, 10), u=st.floats(0, 1))
+def test_the_ends_of_a_range_are_exact_found_again_and_nothing_lies_beyond(name, low, width, u):
+    form = {"min": low, "max": low + width}
+    one = parameter(distribution=name, **form)
+    ends = [ENDS[name](value) for value in form.values()]
+    assert sorted([one.at(0.0), one.at(1.0)]) == sorted(ends)
+    assert min(ends) <= one.at(u) <= max(ends)
+    for end in ends:
+        assert one.value_of(one.held_for(end)) == end
+
+
+@given(low=st.integers(-50, 50), width=st.integers(1, 50))
+def test_the_ends_of_whole_numbers_and_of_a_beta_are_exact(low, width):
+    assert [parameter(min=low, max=low + width).at(u) for u in (0.0, 1.0)] == [low, low + width]
+    beta = parameter(distribution="beta", a=float(width), b=2.0)
+    assert [beta.at(u) for u in (0.0, 1.0)] == [0.0, 1.0]
+
+
+def test_a_run_at_the_end_of_a_range_is_one_that_the_study_can_hold():
+    assert parameter(distribution="log_uniform_values", min=0.01, max=0.5).held_for(0.01) == 0.01

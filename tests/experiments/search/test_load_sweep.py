@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_fakes import FIRST_LINE, GROUPS, LR
 
-from ema_lab.errors import DefinitionError
+from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.experiments.search.distribution import Parameter
+from ema_lab.experiments.search.fit import check_examples
 from ema_lab.experiments.search.sweep import load_sweep
 from ema_lab.specs.sweep import ParameterSpec
 
@@ -75,9 +76,72 @@ def test_a_value_that_does_not_fit_is_named_with_its_line(write):
 def test_two_values_that_do_not_go_together_are_named(write):
     with pytest.raises(DefinitionError) as error:
         write("  model.attention: {values: [ema, se]}\n" + GROUPS)
-    line = problems(error)[0]
+    (line,) = problems(error)
     assert "groups" in line
-    assert '(with model.attention="se", model.attention.groups=2)' in line
+    assert line.endswith('(with model.attention="se")')
+
+
+def test_a_problem_is_told_once_however_many_combinations_have_it(write):
+    rates = LR + LR.replace("optimizer.lr", "optimizer.weight_decay")
+    with pytest.raises(DefinitionError) as error:
+        write(rates + "  recipe.label_smothing: {values: [0.0, 0.1]}\n" + GROUPS)
+    (line,) = problems(error)
+    assert line.startswith(f"{error.value.problems[0].where}: recipe.label_smothing: ")
+    assert "with" not in line
+    with pytest.raises(DefinitionError) as error:
+        write(rates + "  model.attention.groups: {values: [4, four, five]}\n")
+    assert [line[-6:] for line in problems(error)] == ["'four'", "'five'"]
+
+
+class TestModels:
+    """Values that no model can be built with."""
+
+    @staticmethod
+    def check(spec):
+        groups = spec.model.attention.options.get("groups", 1)
+        if 16 % groups or (groups == 8 and spec.model.placement.stages == (1,)):
+            raise SpecError(f"16 channels in {groups} groups")
+
+    def lines(self, sweep):
+        with pytest.raises(DefinitionError) as error:
+            check_examples(sweep, self.check)
+        return [line.rpartition("/")[2] for line in problems(error)]
+
+    @pytest.mark.parametrize("method", ["grid", "random"])
+    def test_are_named_with_their_line(self, write, method):
+        more = "  model.attention.local_branch: {values: [true, false]}\n  recipe.epochs: {values: [1, 2]}\n"
+        sweep = write(more + "  model.attention.groups: {values: [4, 7, 5]}\n", method=method)
+        where = f"sweep.yaml:{FIRST_LINE + 2}"
+        assert self.lines(sweep) == [
+            f"{where}: model.attention.groups=7: 16 channels in 7 groups",
+            f"{where}: model.attention.groups=5: 16 channels in 5 groups",
+        ]
+
+    def test_are_named_together_where_each_fits_alone(self, write):
+        stages = "  model.placement.stages: {values: [[1, 2], [1]]}\n"
+        lines = self.lines(write("  model.attention.groups: {values: [4, 8]}\n" + stages, method="grid"))
+        place = f"sweep.yaml:{FIRST_LINE + 1}"
+        assert lines == [
+            f"{place}: model.attention.groups=8, model.placement.stages=[1]: 16 channels in 8 groups"
+        ]
+
+    def test_that_are_mappings_are_json(self, write):
+        (line,) = self.lines(write("  model.attention: {values: [none, {name: ema, groups: 7}]}\n"))
+        assert 'model.attention={"groups":7,"name":"ema"}: 16 channels' in line
+
+    def test_that_are_constants_are_named_too(self, write):
+        (line,) = self.lines(write("  model.attention.groups: {value: 7}\n" + LR))
+        assert line.startswith(f"sweep.yaml:{FIRST_LINE}: model.attention.groups=7: ")
+
+    def test_of_the_base_are_told_at_its_line(self, write, tmp_path):
+        sweep = write(LR)
+        other = tmp_path / "base.yaml"
+        other.write_text(other.read_text().replace("groups: 4", "groups: 7"))
+        (line,) = self.lines(load_sweep(sweep.path))
+        assert line.endswith("ema: 16 channels in 7 groups")
+
+    def test_that_fit_pass(self, write):
+        check_examples(write(LR + "  model.attention.groups: {values: [2, 4]}\n"), self.check)
 
 
 def test_an_option_at_its_default_is_found_again(write):
