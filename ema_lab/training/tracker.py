@@ -108,7 +108,7 @@ class WandbTracker:
             job_type=job.variant or None,
             tags=run_tags(spec),
             config=run_config(spec),
-            dir=job.folder,
+            dir=job.folder.absolute(),  # W&B writes in a process that may be elsewhere
             settings=wandb.Settings(console="off", silent=True),
         )
 

@@ -47,7 +47,8 @@ def test_an_offline_wandb_run_holds_group_job_type_config_and_summary(tmp_path):
         "--device",
         "cpu",
     ]
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = {**others, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     records = wandb_records(tmp_path)
     [run] = [record["run"] for record in records if record["type"] == "run"]
