@@ -29,7 +29,7 @@ def bundle(
 
     Example: ema-lab bundle quickstart --out paper.zip
     """
-    from ema_lab.reports.bundle import write_bundle
+    from ema_lab.reports.bundle.bundle import write_bundle
     from ema_lab.specs.report import load_report
 
     if out.suffix != ".zip":
@@ -54,7 +54,7 @@ def verify(
 
     Example: ema-lab verify paper.zip
     """
-    from ema_lab.reports.bundle_check import verify_bundle
+    from ema_lab.reports.bundle.verify import verify_bundle
 
     found = verify_bundle(path)
     for line in found.problems:

@@ -94,7 +94,7 @@ def _records(found: "Report") -> list[dict[str, Any]]:
 
 
 def _check(name: str, out: Path, built: Mapping[str, str | bytes], *, as_json: bool) -> int:
-    from ema_lab.reports.check import compare
+    from ema_lab.reports.check.compare import compare
 
     found, not_compared = compare(out, built)
     if as_json:

@@ -16,8 +16,8 @@ from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.experiments.costs import CostCache
 from ema_lab.experiments.store import RunStore
-from ema_lab.reports.reproduce import reproduce_script, requirements
-from ema_lab.reports.wheel import build_wheel
+from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
+from ema_lab.reports.bundle.wheel import build_wheel
 
 BUNDLED = {
     "SHA256SUMS",

@@ -275,7 +275,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
 
     for name in ("cli.selection.load_ablation", "specs.report.load_report", "cli.serve.load_report"):
         monkeypatch.setattr(f"ema_lab.{name}", interrupt)
-    monkeypatch.setattr("ema_lab.reports.bundle_check.verify_bundle", interrupt)
+    monkeypatch.setattr("ema_lab.reports.bundle.verify.verify_bundle", interrupt)
     answer = command(*words)
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == f"ema-lab: interrupted{rest}\n"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import fill, report
 
-from ema_lab.reports.check import differences
+from ema_lab.reports.check.compare import differences
 from ema_lab.reports.files import report_files
 
 STUDY = """\

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ema_lab.reports.difference import Difference, common
+from ema_lab.reports.check.difference import Difference, common
 
 DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion)?(\d[\w.+]*)")  # as its SVG, PDF and PNG say
 STREAM = re.compile(rb"(?<=\nstream\n).*?(?=\nendstream\n)", re.DOTALL)

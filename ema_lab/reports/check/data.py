@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ema_lab.reports.difference import ABSENT, Difference, same
+from ema_lab.reports.check.difference import ABSENT, Difference, same
 
 Place = tuple[Any, ...]
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from itertools import zip_longest
 from typing import NamedTuple
 
-from ema_lab.reports.difference import ABSENT, Difference, aligned, line_differences, same
+from ema_lab.reports.check.difference import ABSENT, Difference, aligned, line_differences, same
 from ema_lab.reports.markdown_text import cells_of
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")

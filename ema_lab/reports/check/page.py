@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from ema_lab.reports.check_json import json_differences, run_place
-from ema_lab.reports.check_table import table_differences
-from ema_lab.reports.difference import Difference, line_differences
+from ema_lab.reports.check.data import json_differences, run_place
+from ema_lab.reports.check.difference import Difference, line_differences
+from ema_lab.reports.check.table import table_differences
 
 TABLE = re.compile(r'<table class="report".*?</table>', re.DOTALL)
 DATA = re.compile(r'(?<=<script type="application/json" id="data">).*?(?=</script>)', re.DOTALL)

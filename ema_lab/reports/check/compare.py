@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ema_lab.reports.check_figure import drawn_elsewhere, figure_differences
-from ema_lab.reports.check_json import json_differences, plain_place, report_place
-from ema_lab.reports.check_page import page_differences
-from ema_lab.reports.check_table import GRIDS, rounded_numbers, table_differences
-from ema_lab.reports.difference import Difference, line_differences
+from ema_lab.reports.check.data import json_differences, plain_place, report_place
+from ema_lab.reports.check.difference import Difference, line_differences
+from ema_lab.reports.check.figure import drawn_elsewhere, figure_differences
+from ema_lab.reports.check.page import page_differences
+from ema_lab.reports.check.table import GRIDS, rounded_numbers, table_differences
 from ema_lab.reports.files import DATA, PAGE
 
 

@@ -23,10 +23,10 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.files import whole
 from ema_lab.registry import Registry
 from ema_lab.reports.build import build_report, chosen, latencies, report_ablations, with_baseline
+from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
+from ema_lab.reports.bundle.wheel import build_wheel, zipped
 from ema_lab.reports.files import all_files
-from ema_lab.reports.reproduce import reproduce_script, requirements
 from ema_lab.reports.selection import measure, rows_of
-from ema_lab.reports.wheel import build_wheel, zipped
 from ema_lab.signature import source_file, split_target
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure

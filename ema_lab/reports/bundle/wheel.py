@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ema_lab.specs.definition import BUNDLED
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold
 KINDS = ("ablations", "reports", "sweeps")  # as pyproject.toml has them put into the package
 TAG = "py3-none-any"
