@@ -118,7 +118,8 @@ def stop_after(monkeypatch):
         ("resnet20", 2, "last"),  # worker processes stay from epoch to epoch
         ("resnet20", 2, "best-val"),
         ("mobilenet_v2", 0, "last"),  # dropout
-        ("efficientnet_b0", 2, "last"),  # dropout and stochastic depth
+        # dropout and stochastic depth
+        pytest.param("efficientnet_b0", 2, "last", marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
