@@ -100,7 +100,7 @@ def plan(
         print_rows([*view.cells(), *view.skipped()], as_json=True)
         return
     print_rows(view.rows(), as_json=False)
-    for reason, number in Counter(cell.reason for cell in chosen.skipped).items():
+    for reason, number in Counter(one.reason for one in chosen.skipped).items():
         say(f"{number} skipped: {reason}")
     stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
     say(*stale_lines(as_asked(ablation, store), stale))
@@ -156,14 +156,14 @@ class Plan:
     def skipped(self) -> list[dict[str, Any]]:
         """Return one flat object per cell that is left out."""
         return [
-            {"run_id": None, "variant": cell.row, "seed": cell.seed, "status": "skipped"}
-            | {"stale": None, "seconds": None, "reason": cell.reason}
-            for cell in self.ablation.skipped
+            {"run_id": None, "variant": one.cell.row, "seed": one.cell.seed, "status": "skipped"}
+            | {"stale": None, "seconds": None, "reason": one.reason}
+            for one in self.ablation.skipped
         ]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the counts of each table row, and the time of its pending runs one after the other."""
-        skipped = Counter(cell.row for cell in self.ablation.skipped)
+        skipped = Counter(one.cell.row for one in self.ablation.skipped)
         cells = {**self.ablation.rows(), **{row: [] for row in skipped if row not in self.ablation.rows()}}
         found = []
         for row, members in cells.items():

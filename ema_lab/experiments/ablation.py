@@ -1,7 +1,7 @@
 """An ablation, loaded from its file and expanded."""
 
 import itertools
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -54,21 +54,26 @@ class Ablation:
         Raises:
             SpecError: If none does.
         """
-        cells = tuple(c for c in self.cells if all(matches(c, k, list(v)) for k, v in conditions.items()))
-        if not cells:
+        found = self.where(lambda cell: all(matches(cell, k, list(v)) for k, v in conditions.items()))
+        if not found.cells:
             asked = ", ".join(f"{key}={' or '.join(map(str, v))}" for key, v in conditions.items())
             there = [f"variants: {_listed(cell.variant for cell in self.cells)}"]
             if "seed" in conditions:
                 there.append(f"seeds: {_listed(cell.seed for cell in self.cells)}")
             raise SpecError(f"no cell of {self.name} has {asked}; {'; '.join(there)}")
-        return replace(self, cells=cells)
+        return found
+
+    def where(self, wanted: Callable[[Cell], bool]) -> "Ablation":
+        """Return the cells that are wanted, of those that the file leaves out, too."""
+        cells = tuple(cell for cell in self.cells if wanted(cell))
+        return replace(self, cells=cells, skipped=tuple(one for one in self.skipped if wanted(one.cell)))
 
     def first_seeds(self, count: int) -> "Ablation":
         """Return the cells of the first `count` seeds of the file."""
         seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
         if not 1 <= count <= len(seeds):
             raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
-        return replace(self, cells=tuple(cell for cell in self.cells if cell.seed in seeds[:count]))
+        return self.where(lambda cell: cell.seed in seeds[:count])
 
     def with_seeds(self, counts: Mapping[str, int]) -> "Ablation":
         """Return the cells with further seeds: each named row has that many, which count on from the file's.

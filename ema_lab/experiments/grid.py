@@ -52,9 +52,7 @@ class Cell:
 class SkippedCell:
     """A cell that the file leaves out, and why."""
 
-    row: str
-    variant: str
-    seed: int
+    cell: Cell
     reason: str
 
 
@@ -229,9 +227,5 @@ def _apply_skips(
     kept = [cell for cell in cells if id(cell) not in reasons]
     if not kept:
         raise DefinitionError([Problem(document.where(("skip",)), "skip: every cell is skipped")])
-    skipped = [
-        SkippedCell(cell.row, cell.variant, cell.seed, reasons[id(cell)])
-        for cell in cells
-        if id(cell) in reasons
-    ]
+    skipped = [SkippedCell(cell, reasons[id(cell)]) for cell in cells if id(cell) in reasons]
     return kept, skipped

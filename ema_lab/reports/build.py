@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.costs import Kept, kept_latencies
 from ema_lab.experiments.grid import matches
@@ -16,7 +15,15 @@ from ema_lab.reports.audit_table import audit_tables
 from ema_lab.reports.cells import column_cells
 from ema_lab.reports.datasets_table import DataSet, by_data_set, datasets_table
 from ema_lab.reports.grid_table import grid_tables
-from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
+from ema_lab.reports.naming import (
+    baseline_name,
+    check_names,
+    enters,
+    factor_value,
+    names_within,
+    printed_row,
+    short,
+)
 from ema_lab.reports.notes import latency_notes, notes_of
 from ema_lab.reports.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.sequential_cells import sequential_cells
@@ -36,12 +43,12 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
     """
     if spec.baseline is None:
         if spec.cells == "delta" and ablation.baseline is None:
-            rule = f"cells: delta needs a baseline, and the ablation {ablation.name} names none"
-            raise SpecError(f"report {spec.name}: {rule}")
+            rule = f"delta needs a baseline, and the ablation {ablation.name} names none"
+            raise spec.refusal(rule, "cells")
         return ablation
     variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
     if spec.baseline not in variants:
-        raise SpecError(f"report {spec.name}: baseline: {unknown_name('variant', spec.baseline, variants)}")
+        raise spec.refusal(unknown_name("variant", spec.baseline, variants), "baseline")
     return replace(ablation, baseline=spec.baseline)
 
 
@@ -51,11 +58,19 @@ def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
     Raises:
         SpecError: If none is left.
     """
-    wanted = {key: value if isinstance(value, list) else [value] for key, value in spec.only.items()}
-    kept = [item for item in measured if all(matches(item.cell, key, value) for key, value in wanted.items())]
+    kept = [item for item in measured if enters(spec, item.cell)]
     if not kept:
-        raise SpecError(f"report {spec.name}: only: no cell has {dict(spec.only)}")
+        raise spec.refusal(f"no cell has {dict(spec.only)}", "only")
     return kept
+
+
+def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
+    """Refuse a value of `only` that no cell has, though others of the list do."""
+    cells = [cell for one in ablations for cell in (*one.cells, *(left.cell for left in one.skipped))]
+    for key, wanted in spec.only.items():
+        for number, value in enumerate(wanted if isinstance(wanted, list) else []):
+            if not any(matches(cell, key, value) for cell in cells):
+                raise spec.refusal(f"no cell has {value!r}", "only", key, number)
 
 
 def build_table(
@@ -123,13 +138,13 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     comparisons = [column for column in spec.columns if column in NEED_BASELINE]
     if comparisons and ablation.baseline is None:
         rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
-        raise SpecError(f"report {spec.name}: {rule}")
-    known = list(
-        dict.fromkeys([*(row.name for row in rows), *ablation.rows(), *(c.row for c in ablation.skipped)])
-    )
-    check_names(spec, known, [spec.group] if spec.group else [])
+        raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
+    cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
+    known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
+    groups = [spec.group, *(_group(spec, row) for row in rows)] if spec.group else []
+    check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
-        raise SpecError(f"report {spec.name}: leave_one_out needs a baseline row in which all is on")
+        raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")
 
 
 def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
@@ -145,17 +160,20 @@ def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
 
 
 def _group(spec: ReportSpec, row: Row) -> str:
-    return "" if spec.group is None else factor_value(spec, row.cells[0].cell, spec.group)
+    if spec.group is None:
+        return ""
+    values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
+    if len(values) > 1:
+        raise spec.refusal(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
+    return values[0]
 
 
 def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
-    cell = row.cells[0].cell
     group = _group(spec, row)
-    name = cell.row_without(spec.group) if spec.group else row.name
     notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
     return TableRow(
         row.name,
-        spec.names.get(row.name, spec.names.get(name, name)),
+        printed_row(spec, row.cells[0].cell),
         cells,
         spec.names.get(group, group),
         notes,
@@ -174,10 +192,10 @@ def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
         SpecError: If `parts` names a row that is not there.
     """
     names = [row.name for row in rows]
-    for off in spec.parts.values():
+    for part, off in spec.parts.items():
         for name in off:
             if name not in names:
-                raise SpecError(f"report {spec.name}: parts: {unknown_name('row', name, names)}")
+                raise spec.refusal(unknown_name("row", name, names), "parts", part)
     if spec.parts:
         return [TableColumn(part, part, "check") for part in spec.parts]
     return [TableColumn(row.name, _part(row.name), "check") for row in rows if not row.is_baseline]
@@ -217,8 +235,9 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     ablation = with_baseline(spec, load_ablation(spec.ablation))
     if spec.seeds == "decided":
         ablation = ablation.with_found_seeds(store.folder_names())
+    _check_only(spec, [ablation])
     measured = chosen(spec, measure(ablation, store))
-    missing = missing_runs(measured)
+    missing = missing_runs(spec, measured)
     if spec.kind == "grid":
         return Report(spec.name, grid_tables(spec, ablation, measured), missing)
     if spec.kind == "datasets":
@@ -270,12 +289,14 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     data = []
     everything: list[Measured] = []
-    for name, source in spec.ablations.items():
-        ablation = with_baseline(spec, load_ablation(source))
+    ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
+    _check_only(spec, list(ablations.values()))
+    for name, found in ablations.items():
+        ablation = with_baseline(spec, found)
         measured = chosen(spec, measure(ablation, store))
         everything += measured
         data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
-    return Report(spec.name, (datasets_table(spec, data),), missing_runs(everything))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, everything))
 
 
 def _claims(spec: ReportSpec, store: RunStore) -> Report:
@@ -286,7 +307,7 @@ def _claims(spec: ReportSpec, store: RunStore) -> Report:
     costs = {place: record_costs(row) for place, row in runs.items() if row.records}
     tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
     measured = [item for row in runs.values() for item in row.cells]
-    return Report(spec.name, tuple(tables), missing_runs(measured))
+    return Report(spec.name, tuple(tables), missing_runs(spec, measured))
 
 
 def record_costs(row: Row) -> dict[str, int]:
@@ -294,6 +315,9 @@ def record_costs(row: Row) -> dict[str, int]:
     return {key: count for key, count in row.records[0].cost.items() if isinstance(count, int)}
 
 
-def missing_runs(measured: Sequence[Measured]) -> tuple[str, ...]:
-    """Return the runs that are not there, each once."""
-    return tuple(dict.fromkeys(item.cell.run_id for item in measured if item.record is None))
+def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:
+    """Return the runs that are not there, each once, those that others are compared with, too."""
+    found = [item.cell.run_id for item in measured if item.record is None]
+    if spec.compares:
+        found += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
+    return tuple(dict.fromkeys(found))

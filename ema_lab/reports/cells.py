@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ema_lab.reports.selection import Measured, Row
+from ema_lab.reports.selection import Measured, Row, unclean_rows
 from ema_lab.reports.statistics import (
     BOOTSTRAP_SEEDS,
     PairedDifference,
@@ -246,8 +246,12 @@ def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
 
 
 def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
-    """Return the like for a comparison with the baseline: both sides count."""
+    """Return the like for a comparison with the baseline: both sides count, and both may be missing."""
     cell = _cell(row, found)
+    paired = {item.cell.run_id for item, _ in found}
+    lacking = [item for item in row.cells if item.cell.run_id not in paired]
+    missing = [item.cell.run_id for item in lacking if item.record is None]
+    missing += [item.baseline_id for item in lacking if item.baseline is None and item.baseline_id]
     flags = set(cell.flags)
     if found and any(item.stale_baseline for item in row.cells):
         flags.add(Flag.STALE)
@@ -256,6 +260,7 @@ def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCel
     return replace(
         cell,
         baseline_run_ids=tuple(item.baseline_id for item, _ in found if item.baseline_id),
+        missing_run_ids=tuple(dict.fromkeys(missing)),
         flags=frozenset(flags),
     )
 
@@ -286,12 +291,25 @@ def _missing(count: int, expected: int, *, without_interval: bool) -> str:
 def ranked(
     cells: Sequence[TableCell], rows: Sequence[Row], metric: str, groups: Sequence[str] = ()
 ) -> list[TableCell]:
-    """Return the cells of one column with marks of rank, within each group; none where all rows tie."""
+    """Return the cells of one column with marks of rank, within each group; none where no row is told apart.
+
+    A mark that rests on pairs that are not clean is flagged.
+    """
     ranks = rank_rows([row.by_seed(metric) for row in rows], METRICS[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
-    if {mark for mark, row in zip(marks, rows, strict=True) if row.having(metric)} == {Mark.TIE}:
+    groups = groups or [""] * len(rows)
+    there = [place for place, row in enumerate(rows) if row.having(metric)]
+    others = len(there) - len({groups[place] for place in there})  # all but the best mean of each group
+    if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
         return list(cells)  # a note says so once, in the place of a sign in every cell
-    return [replace(cell, mark=mark) for cell, mark in zip(cells, marks, strict=True)]
+    unclean = [
+        mark in {Mark.BEST, Mark.SECOND, Mark.TIE} and differs
+        for mark, differs in zip(marks, unclean_rows(rows), strict=True)
+    ]
+    return [
+        replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged else set()))
+        for cell, mark, flagged in zip(cells, marks, unclean, strict=True)
+    ]
 
 
 CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {

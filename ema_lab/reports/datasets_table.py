@@ -2,14 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ema_lab.experiments.ablation import Ablation
-from ema_lab.reports.cells import delta_cell, metric_cell, ranked
+from ema_lab.reports.cells import compared_cell, delta_cell, metric_cell, ranked
 from ema_lab.reports.naming import DATA_KEY, baseline_name, check_names, factor_value
-from ema_lab.reports.notes import all_tie, comparison_notes, flag_notes, number_notes, rank_notes, run_notes
+from ema_lab.reports.notes import (
+    comparison_notes,
+    flag_notes,
+    has_interval,
+    number_notes,
+    rank_notes,
+    run_notes,
+)
 from ema_lab.reports.selection import Measured, Row
-from ema_lab.reports.statistics import holm, paired_test, summarise, win_tie_loss
+from ema_lab.reports.statistics import Summary, holm, paired_test, summarise, win_tie_loss
 from ema_lab.reports.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
@@ -103,36 +110,44 @@ def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[
 
 def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) -> list[TableCell]:
     """Compare every row with the baseline on every data set; Holm over all of these comparisons."""
-    places = [
-        (name, one.rows[name])
+    compared = {
+        name: [row for one in data if (row := one.rows.get(name)) and row.differences(spec.metric)]
         for name in names
-        for one in data
-        if name in one.rows and not one.rows[name].is_baseline and one.rows[name].differences(spec.metric)
-    ]
-    corrected = holm([paired_test(row.differences(spec.metric)).p for _, row in places])
-    found: dict[str, list[tuple[float, float]]] = {}
-    for (name, row), p in zip(places, corrected, strict=True):
-        found.setdefault(name, []).append((summarise(row.differences(spec.metric)).mean, p))
-    cells = []
-    for name in names:
-        rows = [one.rows[name] for one in data if name in one.rows]
-        pairs = [item for row in rows for item, _ in row.pairs(spec.metric)]
-        if any(row.is_baseline for row in rows):
-            cells.append(TableCell("baseline"))
-            continue
-        counted = win_tie_loss(found.get(name, []), METRICS[spec.metric].sign)
-        tested = sum(not math.isnan(p) for _, p in found.get(name, []))
-        cell = TableCell(
-            str(counted) if name in found else None,
-            n=tested,
-            expected=len(rows),
-            run_ids=tuple(item.cell.run_id for item in pairs),
-            baseline_run_ids=tuple(item.baseline_id for item in pairs if item.baseline_id),
-            flags=frozenset() if name in found else frozenset({Flag.HOLE}),
-        )
-        few = f"{len(found.get(name, []))} of {len(data)}" if len(found.get(name, [])) < len(data) else ""
-        cells.append(replace(cell, count=few if name in found else ""))
-    return cells
+        if not any(name in one.rows and one.rows[name].is_baseline for one in data)
+    }
+    differences = [row.differences(spec.metric) for rows in compared.values() for row in rows]
+    tests = zip(differences, holm([paired_test(one).p for one in differences]), strict=True)
+    outcomes = iter([_outcome(summarise(one), p) for one, p in tests])
+    cells = {
+        name: _win_cell(spec, rows, [next(outcomes) for _ in rows], len(data))
+        for name, rows in compared.items()
+    }
+    return [cells.get(name, TableCell("baseline")) for name in names]
+
+
+def _outcome(differences: Summary, p: float) -> tuple[float, float]:
+    """Return a mean difference and its p; where no seed differs at all, nothing speaks for a difference."""
+    return differences.mean, 1.0 if differences.is_zero else p
+
+
+def _win_cell(
+    spec: ReportSpec, rows: Sequence[Row], outcomes: Sequence[tuple[float, float]], count: int
+) -> TableCell:
+    """Return wins, ties and losses over the data sets that allow a test."""
+    if not rows:
+        return TableCell(expected=count, flags=frozenset({Flag.HOLE}))
+    tested = sum(not math.isnan(p) for _, p in outcomes)
+    cells = [compared_cell(row, row.pairs(spec.metric)) for row in rows]
+    return TableCell(
+        str(win_tie_loss(outcomes, METRICS[spec.metric].sign)) if tested else "untested",
+        f"{tested} of {count} tested" if 0 < tested < count else "",
+        n=tested,
+        expected=count,
+        run_ids=tuple(run_id for cell in cells for run_id in cell.run_ids),
+        baseline_run_ids=tuple(run_id for cell in cells for run_id in cell.baseline_run_ids),
+        missing_run_ids=tuple(run_id for cell in cells for run_id in cell.missing_run_ids),
+        flags=frozenset(flag for cell in cells for flag in cell.flags & {Flag.STALE, Flag.UNCLEAN}),
+    )
 
 
 def _table_row(
@@ -166,17 +181,18 @@ def _notes(
         "W/T/L: data sets on which a row is significantly better than the baseline, not different, and worse "
         "(paired t tests, Holm-corrected over all rows and data sets, 5 %)."
     )
-    open_columns = [
-        column.label
+    metrics = {
+        column.label: [row.cells[place] for row in body]
         for place, column in enumerate(columns)
-        if column.kind == "metric" and all_tie([row.cells[place] for row in body])
-    ]
+        if column.kind == "metric"
+    }
+    deltas = ["delta"] if spec.cells == "delta" else []
     baselines = " and ".join(dict.fromkeys(baseline_name(spec, one.ablation) for one in data))
     return (
-        *number_notes(spec, columns, cells),
-        *(comparison_notes(spec, baselines, ["delta"]) if spec.cells == "delta" else ()),
-        *rank_notes(spec, ", ".join(open_columns), columns, cells, undecided=bool(open_columns)),
+        *number_notes(spec, [cell for column in metrics.values() for cell in column]),
+        *comparison_notes(spec, baselines, deltas, bounded=has_interval(cells)),
+        *rank_notes(spec, metrics),
         *([wins] if any(column.key == "win_tie_loss" for column in columns) else []),
         *flag_notes(cells),
-        *run_notes(ablations, rows),
+        *run_notes(spec, ablations, rows),
     )

@@ -1,14 +1,14 @@
 """What a table's caption says, written from what the table shows."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ema_lab.experiments.ablation import Ablation
 from ema_lab.experiments.costs import Kept
-from ema_lab.reports.naming import baseline_name
+from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.selection import Row
 from ema_lab.reports.statistics import wilcoxon_pairs_needed
-from ema_lab.reports.table import SIGNS, TIE_SIGN, Flag, Mark, TableCell, TableColumn, TableRow
+from ema_lab.reports.table import RANK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import LATENCIES, ReportSpec
 
@@ -35,30 +35,31 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return the sentences of a caption: only those that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
-    undecided = [
-        METRICS[column.metric or column.key].label
-        for place, column in enumerate(columns)
-        if column.kind == "metric" and all_tie([row.cells[place] for row in body])
-    ]
+    by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
+    metrics = {METRICS[column.key].label: by_column[column] for column in columns if column.kind == "metric"}
+    deltas = [cell for column in columns if column.kind == "delta" for cell in by_column[column]]
     return (
-        *number_notes(spec, columns, cells),
+        *number_notes(spec, [cell for column in metrics.values() for cell in column]),
         *comparison_notes(
             spec,
             baseline_name(spec, ablation),
             [_said_of(column) for column in columns],
             sum(not row.is_baseline for row in rows),
+            bounded=has_interval(deltas),
         ),
         *_column_notes(columns),
-        *rank_notes(spec, ", ".join(undecided), columns, cells, undecided=bool(undecided)),
+        *rank_notes(spec, metrics),
         *flag_notes(cells),
-        *run_notes([ablation], rows),
+        *run_notes(spec, [ablation], rows),
     )
 
 
-def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequence[TableCell]) -> list[str]:
-    """Say what ± is, and what n is where the caption says it."""
-    if not any(column.kind == "metric" for column in columns):
+def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
+    """Say what ± is in these cells of metrics, and what n is where the caption says it."""
+    if not cells:
         return []
+    if all(cell.n < 2 for cell in cells):
+        return ["Single seeds: what another seed would give is not known."]
     notes = [SPREADS[spec.spread]]
     if spec.counts == "caption":
         counts = {cell.n for cell in cells if cell.spread_kind in SPREADS and not cell.count}
@@ -67,14 +68,18 @@ def number_notes(spec: ReportSpec, columns: Sequence[TableColumn], cells: Sequen
     return notes
 
 
-def comparison_notes(spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1) -> list[str]:
+def comparison_notes(
+    spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1, *, bounded: bool = True
+) -> list[str]:
     """Say what differences and tests against the baseline are, where they are shown.
 
     `compared`: how many rows are compared with the baseline: Holm's correction is over them.
+    `bounded`: whether any difference has an interval.
     """
     label = METRICS[spec.metric].label
+    interval = " with its 95 % t interval" if bounded else ""
     said = {
-        "delta": f"Δ: mean paired difference to {baseline!r} over common seeds with its 95 % t interval.",
+        "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
         "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
         "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
         f"over the rows; with fewer than {wilcoxon_pairs_needed(max(1, compared))} differing pairs in each "
@@ -129,51 +134,64 @@ def _level(compared: int) -> str:
     return "5 %" if compared < 2 else f"5 % / {compared} (Holm's first step)"
 
 
-def rank_notes(
-    spec: ReportSpec,
-    label: str,
-    columns: Sequence[TableColumn],
-    cells: Sequence[TableCell],
-    *,
-    undecided: bool | None = None,
-) -> list[str]:
-    """Say what bold, underlined and tied mean, and in which columns (`label`) no row is told apart."""
+def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> list[str]:
+    """Say what bold, underlined, tied and untested mean, and where nothing is told apart.
+
+    `ranked`: the cells that are ranked together, under the words for them.
+    """
+    if not spec.rank or spec.seeds != "file":
+        return []
+    one = "cell" if spec.kind == "grid" else "row"
+    cells = [cell for column in ranked.values() for cell in column]
     marks = {cell.mark for cell in cells}
-    pairs = "all pairs of rows" + (" within their groups" if spec.group else "")
-    if spec.kind != "grid" and sum(column.kind == "metric" for column in columns) > 1:
-        pairs += ", each column by itself"
+    pairs = f"all pairs of {one}s" + (" within their groups" if spec.group else "")
+    pairs += ", each column by itself" if len(ranked) > 1 else ""
     test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
     notes = []
     if Mark.BEST in marks:
-        others = "every other row" + (" of its group" if spec.group else "")
+        others = f"every other {one}" + (" of its group" if spec.group else "")
         others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
         second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
         notes.append(f"Bold: better than {others}{second} ({test}).")
     if Mark.TIE in marks:
-        untested = any(cell.mark is None and cell.n == 1 and cell.spread_kind is None for cell in cells)
-        more = "; a row with a single seed is not tested" if untested else ""
-        notes.append(f"{TIE_SIGN}: no difference to the best mean is significant ({test}){more}.")
-    if spec.rank and spec.seeds == "file" and (all_tie(cells) if undecided is None else undecided):
-        notes.append(f"No row is marked as the best in {label}: no test tells it apart ({test}).")
+        notes.append(f"{RANK_SIGNS[Mark.TIE]}: no difference to the best mean is significant ({test}).")
+    if Mark.UNTESTED in marks:
+        why = "a test needs two common seeds whose differences are not all equal"
+        notes.append(f"{RANK_SIGNS[Mark.UNTESTED]}: not tested against the best mean: {why}.")
+    undecided = {label: column for label, column in ranked.items() if _is_undecided(column)}
+    single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
+    tested = [label for label in undecided if label not in single]
+    if single:
+        notes.append(f"No {one} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+    if tested:
+        words = f"no test tells it apart ({test})"
+        notes.append(f"No {one} is marked as the best in {', '.join(tested)}: {words}.")
     return notes
 
 
-def all_tie(cells: Sequence[TableCell]) -> bool:
-    """Whether cells can be compared, yet none is marked."""
-    return sum(cell.value is not None for cell in cells) > 1 and all(cell.mark is None for cell in cells)
+def _is_undecided(cells: Sequence[TableCell]) -> bool:
+    """Whether cells can be compared, yet none is best or tied with the best."""
+    return sum(cell.value is not None for cell in cells) > 1 and all(
+        cell.mark in {None, Mark.UNTESTED} for cell in cells
+    )
 
 
-def run_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+def has_interval(cells: Sequence[TableCell]) -> bool:
+    """Whether any number has an interval."""
+    return any(cell.low is not None for cell in cells)
+
+
+def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
     """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
     names = [ablation.name for ablation in ablations]
-    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(ablations, rows)]
+    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows)]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
     """Say what the signs of unclean pairs and pruned runs mean."""
     flags = {flag for cell in cells for flag in cell.flags}
     said = {
-        Flag.UNCLEAN: "not a clean pair: device, precision, threads or versions differ from the baseline's.",
+        Flag.UNCLEAN: "not a clean pair: device, precision, threads or versions of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
     return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
@@ -200,13 +218,24 @@ def protocol_notes(rows: Sequence[Row]) -> list[str]:
     return [f"{PROTOCOLS[protocol]} ({', '.join(data)})." for protocol in protocols]
 
 
-def hole_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
     """Say which cells were left out on purpose, and how many runs are not there."""
-    reasons = Counter(cell.reason for ablation in ablations for cell in ablation.skipped)
-    notes = [f"{count} cells are left out: {reason}." for reason, count in reasons.items()]
+    skipped = [one for ablation in ablations for one in ablation.skipped if is_shown(spec, one.cell)]
+    reasons = Counter(one.reason for one in skipped)
+    notes = [
+        f"{count} cell{'s are' if count > 1 else ' is'} left out: {reason}."
+        for reason, count in reasons.items()
+    ]
     missing = [item for row in rows for item in row.cells if item.record is None]
     if missing:
         total = sum(len(row.cells) for row in rows)
         words = "failed or not run yet (n/a or n < seeds)"
         notes.append(f"{len(missing)} of {total} runs are not there: {words}.")
+    shown = {item.cell.run_id for row in rows for item in row.cells}
+    apart = {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
+    if spec.compares and apart:
+        count = "1 run" if len(apart) == 1 else f"{len(apart)} runs"
+        notes.append(
+            f"{count} of the baseline, which is no row here, {'is' if len(apart) == 1 else 'are'} not there."
+        )
     return notes

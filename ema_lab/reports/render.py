@@ -96,16 +96,21 @@ def flat_records(table: Table) -> list[dict[str, Any]]:
 def _flat_row(table: Table, row: TableRow) -> dict[str, Any]:
     values: dict[str, Any] = {"group": row.group} if table.group_label else {}
     values |= {"variant": row.key, "seeds": row.seeds, "n": row.n}
-    for column, cell in zip(table.columns, row.cells, strict=True):
-        values |= _flat_cell(column, cell)
+    for place, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
+        values |= _flat_cell(column, cell, _spread_name(table, place))
     return values | {"stale": " ".join(row.stale) or None, "run_ids": " ".join(row.run_ids)}
 
 
-def _flat_cell(column: TableColumn, cell: TableCell) -> dict[str, Any]:
+def _spread_name(table: Table, place: int) -> str:
+    """Return how the spread of a column is named in data: one name, also for cells that have none."""
+    kinds = [kind for row in table.rows if (kind := row.cells[place].spread_kind)]
+    return {"std": "std", "se": "se"}.get(kinds[0], "half_width") if kinds else "std"
+
+
+def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, Any]:
     key = column.key
     if column.kind == "metric":
-        suffix = {None: "std", "std": "std", "se": "se"}.get(cell.spread_kind, "half_width")
-        return {key: cell.value, f"{key}_{suffix}": cell.spread}
+        return {key: cell.value, f"{key}_{spread}": cell.spread}
     if column.kind == "delta":
         bounds = {f"{key}_low": cell.low, f"{key}_high": cell.high}
         return {key: cell.value, **bounds, f"{key}_n": cell.n}

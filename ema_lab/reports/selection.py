@@ -14,6 +14,11 @@ from ema_lab.experiments.store import RunStore
 PAIR_KEYS = ("device", "precision", "num_threads", "versions")
 
 
+def setting(record: RunRecord) -> str:
+    """Return what must be equal in two runs for a clean pair, as a text that can be compared."""
+    return repr([record.environment.get(key) for key in PAIR_KEYS])
+
+
 @dataclass(frozen=True)
 class Measured:
     """One cell, its record (None where it is not done) and its baseline's.
@@ -35,8 +40,7 @@ class Measured:
         """Whether both runs of the pair had the same device, precision, threads and versions."""
         if self.record is None or self.baseline is None:
             return True
-        mine, other = self.record.environment, self.baseline.environment
-        return all(mine.get(key) == other.get(key) for key in PAIR_KEYS)
+        return setting(self.record) == setting(self.baseline)
 
     def value(self, metric: str) -> float | None:
         """Return a metric; None where the run is not done, or has none."""
@@ -100,6 +104,16 @@ class Row:
     def differences(self, metric: str) -> list[float]:
         """Return variant minus baseline for every seed that both have finished."""
         return [value for _, value in self.pairs(metric)]
+
+
+def unclean_rows(rows: Sequence[Row]) -> list[bool]:
+    """Return for each row whether it shares a seed with another whose run is no clean pair with its own."""
+    settings: dict[int, set[str]] = {}
+    for row in rows:
+        for item in row.cells:
+            if item.record:
+                settings.setdefault(item.cell.seed, set()).add(setting(item.record))
+    return [any(item.record and len(settings[item.cell.seed]) > 1 for item in row.cells) for row in rows]
 
 
 def select_rows(ablation: Ablation, store: RunStore) -> list[Row]:

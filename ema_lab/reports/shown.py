@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.grid import Cell, shown
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.build import chosen, ordered, report_ablations, with_baseline
-from ema_lab.reports.naming import DATA_KEY, factor_value
+from ema_lab.reports.naming import axis_words, factor_value, gathered, table_row
 from ema_lab.reports.selection import Row, measure, rows_of
 from ema_lab.specs.report import ReportSpec
 
@@ -33,33 +32,19 @@ def shown_rows(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
         groups = [factor_value(spec, row.cells[0].cell, spec.group) if spec.group else "" for row in found]
         by_name = {row.name: group for row, group in zip(found, groups, strict=True)}
         return sorted(found, key=lambda row: groups.index(by_name[row.name]))
-    names = {row.name: _table_name(spec, row) for row in rows}
+    names = {row.name: table_row(spec, row.cells[0].cell) for row in rows}
     if not spec.rows:
         return list(rows)
     kept = [row for row in rows if names[row.name] in spec.rows]
     return sorted(kept, key=lambda row: spec.rows.index(names[row.name]))
 
 
-def _table_name(spec: ReportSpec, row: Row) -> str:
-    """Return the name of the table's row in which a row stands: a grid and data sets gather several."""
-    cell = row.cells[0].cell
-    if spec.kind == "grid":
-        return factor_value(spec, cell, spec.factors[0])
-    return cell.row_without(_gathered(spec))
-
-
-def _gathered(spec: ReportSpec) -> str | None:
-    """Return the key whose values a table names apart from its rows, if there is one."""
-    if spec.kind == "datasets" and spec.ablation:
-        return spec.factors[0] if spec.factors else DATA_KEY
-    return spec.group
-
-
 def row_labels(spec: ReportSpec, rows: Sequence[Row]) -> dict[str, str]:
     """Return the names in print by row; equal ones are told apart by the value that the table names apart."""
     found = {row.name: _label(spec, row) for row in rows}
     counts = Counter(found.values())
-    keys = {row.name: _words(spec, row.cells[0].cell, only=_gathered(spec)) for row in rows}
+    key = gathered(spec)
+    keys = {row.name: axis_words(spec, row.cells[0].cell, lambda axis: axis == key) for row in rows}
     return {name: f"{label}{keys[name]}" if counts[label] > 1 else label for name, label in found.items()}
 
 
@@ -67,21 +52,10 @@ def _label(spec: ReportSpec, row: Row) -> str:
     cell = row.cells[0].cell
     if row.name in spec.names:
         return spec.names[row.name]
-    inner = cell.row_without(_gathered(spec))
+    inner, key = cell.row_without(gathered(spec)), gathered(spec)
     if inner in spec.names:  # of data sets, the method is what the file names
-        return spec.names[inner] + _words(spec, cell, only=_gathered(spec))
-    return spec.names.get(cell.variant, cell.variant) + _words(spec, cell)
-
-
-def _words(spec: ReportSpec, cell: Cell, only: str | None = "") -> str:
-    """Return ` [groups=4]`: a cell's values on its axes, or on one of them, as the report names them."""
-    names = spec.names
-    words = [
-        f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
-        for key, value in cell.own_axes + cell.axes
-        if only in {"", key}
-    ]
-    return f" [{', '.join(words)}]" if words else ""
+        return spec.names[inner] + axis_words(spec, cell, lambda axis: axis == key)
+    return spec.names.get(cell.variant, cell.variant) + axis_words(spec, cell, lambda _: True)
 
 
 def modules_of(ablation: Ablation, rows: Sequence[Row]) -> dict[str, str]:

@@ -23,15 +23,16 @@ class Flag(StrEnum):
 
 
 class Mark(StrEnum):
-    """Where a cell stands in its column, as far as a test supports it."""
+    """Where a cell stands in its column, as far as a test supports it; `UNTESTED`: none could be made."""
 
     BEST = "best"
     SECOND = "second"
     TIE = "tie"
+    UNTESTED = "untested"
 
 
 SIGNS: Mapping[Flag, str] = {Flag.UNCLEAN: "†", Flag.STALE: "‡", Flag.PRUNED: "¶"}
-TIE_SIGN = "≈"
+RANK_SIGNS: Mapping[Mark, str] = {Mark.TIE: "≈", Mark.UNTESTED: "?"}
 ColumnKind = Literal[
     "metric", "delta", "p", "effect", "detectable", "latency", "count", "cost", "check", "text"
 ]
@@ -51,10 +52,10 @@ class TableCell:
         low: The interval's lower bound, where there is one; `high` its upper.
         n: Runs (or pairs) behind the number; `expected`: runs that the ablation asks for.
         p: The p-value, Holm-corrected over the rows of the table.
-        values: The numbers behind `value`, one for each of `run_ids`.
+        values: The numbers behind `value`, one for each of `run_ids`; of an effect, one for each seed.
         run_ids: The runs behind the number; `baseline_run_ids`: the runs that it is compared with.
         missing_run_ids: Runs that the ablation asks for and that are not there.
-        flags: What to know of it. `mark`: best, second or tied with the best.
+        flags: What to know of it. `mark`: best, second, tied with the best, or not tested against it.
     """
 
     text: str | None = None
@@ -77,7 +78,7 @@ class TableCell:
     @property
     def tail(self) -> str:
         """What follows the number: n in brackets, then signs."""
-        signs = [TIE_SIGN] if self.mark is Mark.TIE else []
+        signs = [sign for mark, sign in RANK_SIGNS.items() if self.mark is mark]
         signs += [sign for flag, sign in SIGNS.items() if flag in self.flags]
         return "".join(f" {part}" for part in ([f"({self.count})"] if self.count else []) + signs)
 

@@ -27,6 +27,7 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+HALF_CHARACTER = r"has half of a character (\ud800 to \udfff): write it as it is, or as \U and eight digits"
 _COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
@@ -119,6 +120,11 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).splitlines()[0]
 
 
+def _is_broken(node: yaml.Node) -> bool:
+    """Whether a word has half of a character, as JSON writes those beyond 16 bits: in two escapes."""
+    return isinstance(node, yaml.ScalarNode) and re.search("[\ud800-\udfff]", node.value) is not None
+
+
 def _build(
     loader: yaml.SafeLoader,
     node: yaml.Node,
@@ -128,6 +134,9 @@ def _build(
     path: Path,
 ) -> Any:
     lines.setdefault(place, node.start_mark.line + 1)
+    if _is_broken(node):
+        problems.append(Problem(f"{path}:{node.start_mark.line + 1}", HALF_CHARACTER))
+        return None
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
         where = f"{path}:{node.start_mark.line + 1}"
         problems.append(Problem(where, f"the tag {node.tag!r} is not understood"))
@@ -141,6 +150,8 @@ def _build(
             here = f"{path}:{key_node.start_mark.line + 1}"
             if not isinstance(key_node, yaml.ScalarNode):
                 problems.append(Problem(here, "a key must be a word"))
+            elif _is_broken(key_node):
+                problems.append(Problem(here, HALF_CHARACTER))
             elif key in built:
                 problems.append(Problem(here, f"the key {key!r} stands twice in one mapping"))
             else:

@@ -4,9 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
-from ema_lab.errors import DefinitionError, Problem
+from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
@@ -70,7 +78,7 @@ class ReportSpec(Spec):
             `bootstrap` (an interval, from 20 seeds on).
         counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
         rank: Whether the best and the second are marked, where a test supports it.
-        names: Names of rows for print. `footnotes`: a note by row.
+        names: Names for print: of rows, variants, factors, values of factors. `footnotes`: a note by row.
         figures: What is drawn beside the tables: `tradeoff`, `curves`, `heatmap`, `forest`,
             `critical_difference`, each with a `name` for its files.
     """
@@ -104,6 +112,7 @@ class ReportSpec(Spec):
     names: dict[str, str] = {}
     footnotes: dict[str, str] = {}
     figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
+    _document: Document | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -124,6 +133,7 @@ class ReportSpec(Spec):
             "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
             "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
             "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            **{key: key in self.model_fields_set and self.cells != "value" for key in ("spread", "rank")},
             "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
@@ -156,6 +166,26 @@ class ReportSpec(Spec):
                     raise invalid("report", f"{name!r} stands twice", key, number)
         return self
 
+    def refusal(self, message: str, *place: str | int) -> SpecError:
+        """Return the error for a key that does not fit what the report shows, with its line in the file.
+
+        Args:
+            message: What is wrong, and what would be right.
+            place: The keys and positions that lead to it.
+        """
+        words = ".".join(map(str, place))
+        text = f"{words}: {message}" if words else message
+        if self._document is None:
+            return SpecError(f"report {self.name}: {text}")
+        return SpecError(f"{self._document.where(place)}: {text}")
+
+    @property
+    def compares(self) -> bool:
+        """Whether rows are compared with a baseline."""
+        if self.kind in {"grid", "datasets"}:
+            return self.cells == "delta" or self.kind == "datasets"
+        return self.kind != "claims" and any(column in NEED_BASELINE for column in self.columns)
+
     @property
     def has_data_axis(self) -> bool:
         """Whether one ablation's factor is the data set."""
@@ -171,6 +201,7 @@ def load_report(path: Path) -> ReportSpec:
     document = read_document(path)
     try:
         report = ReportSpec.model_validate(document.value)
+        report._document = document
     except ValidationError as error:
         raise DefinitionError(document.problems(error)) from None
     require_file_name(document, report.name)

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from ema_lab.errors import SpecError
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.costs import CostCache
+from ema_lab.reports.build import build_report
 from ema_lab.reports.files import report_files
 from ema_lab.reports.render import flat_records, render_markdown, render_text, table_data
 from ema_lab.reports.table import Flag, Mark
-from ema_lab.specs.report import ReportSpec
+from ema_lab.specs.report import ReportSpec, load_report
 
 NOISE = [0.00, 0.07, -0.05, 0.11, 0.02, -0.08, 0.04]
 GRID = """\
@@ -67,6 +68,43 @@ class TestGrid:
         assert means == pytest.approx([1.0, 2.0, 0.0], abs=0.1)
         assert effects.rows[1].cells[1].p < 0.05 < effects.rows[2].cells[1].p
         assert len(effects.rows[0].cells[0].run_ids) == 20
+        flat = flat_records(effects)[0]
+        assert (flat["seeds"], flat["n"], len(flat["run_ids"].split())) == (5, 5, 20)
+
+    def test_an_effect_knows_the_runs_and_seeds_that_it_rests_on(self, tmp_path):
+        text = GRID.replace("[4, 8]", "[4, 8, 16]").replace("[0, 1, 2, 3, 4]", "[0, 1, 2]")
+
+        def score(cell):
+            return None if cell.seed == 2 and dict(cell.own_axes).get(FACTORS[0]) == 16 else grid_score(cell)
+
+        store = fill(tmp_path, "g", text, score)
+        names = {"4": "four", FACTORS[0]: "G"}
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        _, effects = report(tmp_path, store, names=names, **keys).tables
+        by_name = {row.name: row for row in effects.rows}
+        groups = {
+            cell.run_id: dict(cell.own_axes)[FACTORS[0]]
+            for cell in load_ablation(tmp_path / "g.yaml").cells[3:]
+        }
+        eight = by_name["G 8 vs four"].cells[0]
+        assert {groups[run_id] for run_id in eight.run_ids} == {4, 8}
+        assert len(eight.run_ids) == 2 * 2 * 2  # groups, placements, common seeds
+        assert (eight.count, eight.n, eight.expected, eight.missing_run_ids) == ("n=2 of 3", 2, 3, ())
+        assert len(by_name["G 16 vs four"].cells[0].missing_run_ids) == 2
+        assert Flag.MISSING in eight.flags
+
+    def test_rows_that_are_not_shown_are_in_no_test_and_no_effect(self, tmp_path):
+        store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        grid, effects = report(tmp_path, store, rows=["8", "4"], **keys).tables
+        only = {"variant": "ema", FACTORS[0]: [4, 8]}
+        alone, _ = report(tmp_path, store, **{**keys, "only": only}).tables
+        assert [row.name for row in grid.rows] == ["8", "4"]
+        marks = {row.key: [cell.mark for cell in row.cells] for row in grid.rows}
+        assert marks == {row.key: [cell.mark for cell in row.cells] for row in alone.rows}
+        assert any("every other cell" in note or "all pairs of cells" in note for note in grid.notes)
+        assert effects.rows[0].key == "groups 4 vs 8"
+        assert not any("16" in row.key for row in effects.rows)
 
     def test_differences_to_the_baseline_where_asked(self, tmp_path):
         store = fill(tmp_path, "g", GRID, grid_score)
@@ -122,7 +160,7 @@ class TestLeaveOneOut:
         keys = {"kind": "leave_one_out", "ablation": "w", "columns": ["top1"]}
         [table] = report(tmp_path, store, parts=parts, **keys).tables
         assert [row.cells[1].text for row in table.rows] == ["✓", "–", "–"]
-        with pytest.raises(SpecError, match="parts: no row is named 'no atention'"):
+        with pytest.raises(SpecError, match=r"parts\.any: no row is named 'no atention'"):
             report(tmp_path, store, parts={"any": ["no atention"]}, **keys)
 
 
@@ -156,12 +194,19 @@ class TestDataSets:
         assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L")
         assert [row.key for row in table.rows] == ["none", "se"]
 
+    def test_data_sets_that_allow_no_test_are_neither_won_nor_tied(self, tmp_path):
+        single = TWO.replace("[0, 1, 2, 3]", "[0]")
+        for name in ("a", "b"):
+            store = fill(tmp_path, name, single, lambda cell: 80.0 + (cell.variant == "se"))
+        [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
+        assert texts(table)["se"][2] == "untested"
+
     def test_a_row_that_a_data_set_does_not_have_is_a_hole(self, tmp_path):
         fill(tmp_path, "a", TWO, lambda cell: 80.0 + cell.seed)
         store = fill(tmp_path, "b", TWO.replace("se:", "eca:").replace(" se}", " eca}"), lambda cell: 81.0)
         [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
         assert texts(table)["eca"][0] == "n/a"
-        assert texts(table)["eca"][2] == "0/1/0 (1 of 2)"
+        assert texts(table)["eca"][2] == "0/1/0 (1 of 2 tested)"
 
 
 class TestKeys:
@@ -223,10 +268,12 @@ class TestKeys:
         assert [row.key for row in self.table(tmp_path, store, rows=["se"]).rows] == ["se"]
         table = self.table(tmp_path, store, only={"variant": "se"})
         assert table.rows[0].cells[1].n == 4  # the baseline is known though it is not shown
-        with pytest.raises(SpecError, match="rows: no row is named 'sea'"):
+        with pytest.raises(SpecError, match=r"rows\.0: no row is named 'sea'"):
             self.table(tmp_path, store, rows=["sea"])
         with pytest.raises(SpecError, match="only: no cell has"):
             self.table(tmp_path, store, only={"variant": "eca"})
+        with pytest.raises(SpecError, match=r"only\.variant\.1: no cell has 'eca'"):
+            self.table(tmp_path, store, only={"variant": ["se", "eca"]})
 
     def test_another_baseline(self, tmp_path, store):
         table = self.table(tmp_path, store, baseline="se")
@@ -263,6 +310,16 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
 
     store = fill(tmp_path, "s", text, score)
     [table] = report(tmp_path, store, ablation="s", group="recipe.epochs").tables
+    names = {"none": "Plain", "se": "SE", "1": "One epoch"}
+    [named] = report(tmp_path, store, ablation="s", group="recipe.epochs", names=names).tables
+    assert [(row.group, row.name) for row in named.rows[:2]] == [("One epoch", "Plain"), ("One epoch", "SE")]
+    assert named.columns[1].label == "Δ Top-1 vs Plain"
+    [plain] = report(tmp_path, store, ablation="s", names=names).tables
+    assert plain.rows[1].name == "Plain [epochs=2]"
+    with pytest.raises(
+        SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of it: 0, 1"
+    ):
+        report(tmp_path, store, ablation="s", group="seed")
     assert [(row.group, row.name) for row in table.rows] == [
         ("1", "none"),
         ("1", "se"),
@@ -273,6 +330,33 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     lines = render_markdown(table).splitlines()
     assert [line.split("|")[1].strip() for line in lines[4:8]] == ["1", "", "2", ""]
     assert [record["group"] for record in flat_records(table)] == ["1", "1", "2", "2"]
+
+
+def test_a_key_that_does_not_fit_is_named_with_its_line(tmp_path):
+    store = fill(tmp_path, "s", TWO, lambda cell: 80.0 + cell.seed)
+    path = tmp_path / "r.yaml"
+    for line, place in (
+        ("rows: [se, sea]", "rows.1"),
+        ("group: recipe.epoch", "group"),
+        ("baseline: x", "baseline"),
+    ):
+        path.write_text(f"name: r\nablation: {tmp_path / 's.yaml'}\n\n{line}\n")
+        with pytest.raises(SpecError, match=rf"^{path}:4: {place}: "):
+            build_report(load_report(path), store)
+
+
+def test_one_column_of_a_spread_for_rows_with_and_without_it(tmp_path):
+    store = fill(tmp_path, "s", TWO, lambda cell: 80.0 + cell.seed * (cell.variant == "se"))
+    [table] = report(tmp_path, store, ablation="s", spread="interval", columns=["top1"]).tables
+    assert [key for key in flat_records(table)[0] if key.startswith("top1")] == ["top1", "top1_half_width"]
+
+
+@pytest.mark.parametrize("key", [{"spread": "se"}, {"rank": False}])
+def test_what_differences_do_not_show_is_refused(key):
+    with pytest.raises(ValidationError, match="changes nothing"):
+        ReportSpec.model_validate(
+            {"name": "r", "kind": "grid", "ablation": "g", "factors": FACTORS, "cells": "delta", **key}
+        )
 
 
 def test_every_cell_of_the_json_lists_its_runs(tmp_path):

@@ -1,5 +1,6 @@
 """Means, deviations and paired intervals, against NumPy and SciPy."""
 
+import itertools
 import math
 from unittest.mock import patch
 
@@ -190,10 +191,54 @@ class TestRank:
         assert rank_rows(rows, +1) == [None, "tie", "tie"]
 
     def test_what_cannot_be_tested_is_neither_best_nor_tied(self):
-        assert rank_rows([by_seed(90), by_seed(99)], +1) == [None, None]
-        assert rank_rows([by_seed(90, 91), by_seed(92, 93)], +1) == [None, None]  # equal differences
+        assert rank_rows([by_seed(90), by_seed(99)], +1) == ["untested", None]
+        assert rank_rows([by_seed(90, 91), by_seed(92, 93)], +1) == ["untested", None]  # equal differences
         tied = [by_seed(90, 91, 92), by_seed(90.1, 91, 91.8), by_seed(80)]
-        assert rank_rows(tied, +1) == ["tie", "tie", None]
+        assert rank_rows(tied, +1) == ["tie", "tie", "untested"]
+
+    def test_rows_whose_seeds_do_not_differ_at_all_are_ties(self):
+        rows = [by_seed(100, 100, 100), by_seed(100, 100, 100), by_seed(99.7, 100, 99.4)]
+        assert rank_rows(rows, +1) == ["tie", "tie", "tie"]
+
+    @given(
+        st.lists(
+            st.dictionaries(
+                st.integers(0, 4), st.integers(880, 890).map(lambda hits: hits / 9.1), max_size=5
+            ),
+            max_size=5,
+        ),
+        st.sampled_from([1, -1]),
+    )
+    def test_marks_are_those_of_one_test_at_a_time(self, rows, sign):
+        """Held against the definition: a paired test of each pair, Holm over all of them."""
+        there = [place for place, row in enumerate(rows) if row]
+        there.sort(key=lambda place: -sign * summarise(list(rows[place].values())).mean)
+        pairs = list(itertools.combinations(there, 2))
+        differences = [
+            [sign * (rows[a][key] - rows[b][key]) for key in sorted(rows[a].keys() & rows[b].keys())]
+            for a, b in pairs
+        ]
+        tests = [paired_test(one) for one in differences]
+        equal = [len(one) > 1 and summarise(one).is_zero for one in differences]
+        p_values = holm([1.0 if same else test.p for test, same in zip(tests, equal, strict=True)])
+        standing = {
+            pair: "untested" if math.isnan(p) else "tie" if p >= 0.05 else "better" if test.t > 0 else "worse"
+            for pair, test, p in zip(pairs, tests, p_values, strict=True)
+        }
+        expected = [None] * len(rows)
+        if there:
+            first, *others = there
+            against = {place: standing[first, place] for place in others}
+            for place, one in against.items():
+                expected[place] = one if one in {"tie", "untested"} else None
+            if "tie" in against.values():
+                expected[first] = "tie"
+            elif others and set(against.values()) == {"better"}:
+                expected[first] = "best"
+                below = [standing[others[0], place] for place in others[1:]]
+                if below and set(below) == {"better"}:
+                    expected[others[0]] = "second"
+        assert rank_rows(rows, sign) == expected
 
     def test_a_better_mean_over_other_seeds_is_not_best(self):
         rows = [{0: 95.0, 1: 95.2, 2: 95.1, 3: 40.0}, {0: 90.0, 1: 90.1, 2: 90.2}]
@@ -215,10 +260,10 @@ class TestRank:
 
     def test_only_common_seeds_are_compared(self):
         rows = [{0: 90.0, 1: 91.0, 2: 92.0}, {3: 95.0, 4: 96.0, 5: 97.0}]
-        assert rank_rows(rows, +1) == [None, None]
+        assert rank_rows(rows, +1) == ["untested", None]
 
 
 def test_wins_ties_and_losses_need_a_test():
     found = win_tie_loss([(1.0, 0.01), (1.0, 0.2), (-1.0, 0.04), (3.0, math.nan)], +1)
-    assert str(found) == "1/2/1"
+    assert str(found) == "1/1/1"
     assert str(win_tie_loss([(1.0, 0.01), (-1.0, 0.04)], -1)) == "1/0/1"

@@ -90,12 +90,29 @@ class TestHoles:
         table = study(SINGLE, more=SKIP).table()
         assert table.lines[0][1] == "90.00 (n=1)"
         assert table.lines[1][1:3] == ("92.00 (n=1)", "+2.00 (n=1)")
+        assert table.notes[0] == "Single seeds: what another seed would give is not known."
+        assert not notes_with(table, "interval")
+        assert notes_with(table, "No row is marked as the best in Top-1: single seeds allow no test.")
         assert "±" not in "".join(cell or "" for row in table.lines for cell in row)
 
     def test_cells_that_the_ablation_leaves_out_are_told(self, study):
         table = study(SINGLE, more=SKIP).table()
         assert notes_with(table, "4 cells are left out: a week each.")
         assert notes_with(table, "not there") == []
+
+    def test_what_is_left_out_of_rows_that_are_not_shown_is_not_told(self, study):
+        assert notes_with(study(SINGLE, more=SKIP).table(rows=["se"]), "2 cells are left out: a week each.")
+
+    def test_a_missing_run_of_the_baseline_is_named_where_it_is_what_is_missing(self, study):
+        found = study({"none": [90.0, None, 92.0], "se": [91.0, 93.0, 96.0]})
+        base = found.rows[0]
+        delta = found.table(rows=["se"]).rows[0].cells[1]
+        assert delta.missing_run_ids == (base.run_ids[1],)
+        assert notes_with(
+            found.table(rows=["se"]), "1 run of the baseline, which is no row here, is not there."
+        )
+        assert not notes_with(found.table(), "of the baseline, which is no row here")
+        assert found.table().rows[1].cells[0].missing_run_ids == ()
 
     def test_a_run_without_a_cost_leaves_a_hole(self, study):
         table = study(cost=lambda spec: {"parameters": 7}).table()
@@ -115,6 +132,17 @@ class TestPairs:
         assert table.lines[0][2] == "baseline"
         assert table.lines[1][2] == "+2.00 [-0.48, +4.48] †"
         assert len(notes_with(table, NOT_CLEAN)) == 1
+
+    def test_a_mark_that_rests_on_pairs_that_are_not_clean_is_flagged(self, study):
+        scores = {"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]}
+        on_gpu = study(scores, environment=lambda spec: {"device": spec.model.attention.name})
+        table = on_gpu.table(columns=["top1"])
+        assert [cell.plain for row in table.rows for cell in row.cells] == [
+            "91.00 ± 1.00 (n=3)",
+            "96.00 ± 0.90 (n=3) †",
+        ]
+        assert table.rows[1].cells[0].mark is Mark.BEST
+        assert notes_with(table, NOT_CLEAN)
 
     def test_what_changes_no_result_is_not_flagged(self, study):
         table = study(environment=lambda spec: {"commit": spec.run_id, "tf32": spec.seed}).table()
@@ -305,8 +333,9 @@ class TestManyRows:
         none, se = found.rows
         single = replace(none, name="one", cells=none.cells[:1])
         table = build_table(found.report(), found.ablation, [none, se, single])
-        assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, None]
-        assert notes_with(table, "; a row with a single seed is not tested.")
+        assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, Mark.UNTESTED]
+        assert table.rows[2].cells[0].plain.endswith(" ?")
+        assert notes_with(table, "?: not tested against the best mean: a test needs two common seeds")
 
 
 @pytest.mark.parametrize("key", ["columns", "rows"])

@@ -119,3 +119,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         with pytest.raises(DefinitionError, match="cannot be read") as caught:
             read_document(path)
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "line"), [('a: 1\nb: "\\ud83d\\udc4d"\n', 2), ('"\\udc4d": 1\n', 1)])
+def test_half_a_character_is_refused_with_its_line(read, text, line):
+    with pytest.raises(DefinitionError, match=rf":{line}: has half of a character"):
+        read(text)

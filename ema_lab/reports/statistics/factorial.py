@@ -22,7 +22,7 @@ class Effect:
         factors: One factor for a main effect, two for an interaction.
         levels: The level of each of them that is compared; `references`: what it is compared with.
         difference: The mean contrast over seeds with its 95 % t interval. `test`: of no effect.
-        differences: The contrast in each seed.
+        seeds: Those that all combinations have in common. `differences`: the contrast in each of them.
     """
 
     factors: Levels
@@ -30,6 +30,7 @@ class Effect:
     references: Levels
     difference: PairedDifference
     test: PairedTest
+    seeds: tuple[Hashable, ...]
     differences: tuple[float, ...]
 
 
@@ -47,7 +48,8 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
     missing = [key for key in itertools.product(*levels) if key not in values]
     if missing:
         raise ValueError(f"effects need a full product, and {' x '.join(missing[0])} is missing")
-    seeds = set.intersection(*(set(by_seed) for by_seed in values.values()))
+    common = set.intersection(*(set(by_seed) for by_seed in values.values()))
+    seeds = tuple(sorted(common, key=repr))
     if not seeds:
         raise ValueError("effects need a seed that all combinations have in common")
     found = []
@@ -64,13 +66,13 @@ def _effect(
     levels: Sequence[Sequence[str]],
     places: tuple[int, ...],
     chosen: Levels,
-    seeds: set[Hashable],
+    seeds: tuple[Hashable, ...],
 ) -> Effect:
     others = [levels[place] if place not in places else [""] for place in range(len(factors))]
     rest = list(itertools.product(*others))
     references = tuple(levels[place][0] for place in places)
     differences = []
-    for seed in sorted(seeds, key=repr):
+    for seed in seeds:
         total = 0.0
         for sides in itertools.product((True, False), repeat=len(places)):
             sign = -1 if sides.count(False) % 2 else 1
@@ -85,6 +87,7 @@ def _effect(
         references,
         paired_difference(differences),
         paired_test(differences),
+        seeds,
         tuple(differences),
     )
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ema_lab.reports.statistics.summary import summarise
+from ema_lab.reports.statistics.summary import ROUNDING, summarise
 
 SIGNIFICANCE = 0.05
 TIED = 1e-9  # of the largest difference
@@ -73,7 +73,7 @@ def wilcoxon_test(differences: Sequence[float]) -> WilcoxonTest:
 
     Differences that are equal but for rounding are ties, as percentages of whole numbers of images are.
     """
-    unit = TIED * max(map(abs, differences), default=0.0) or 1.0
+    unit = max(ROUNDING, TIED * max(map(abs, differences), default=0.0))
     pairs = [steps for difference in differences if (steps := round(difference / unit))]
     if len(pairs) < wilcoxon_pairs_needed(1):  # five: the smallest two-sided p-value is 2 / 2^5 = 0.0625
         why = f"{len(pairs)} differing pairs cannot reach p = 0.05"

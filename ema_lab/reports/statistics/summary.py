@@ -30,6 +30,11 @@ class Summary:
         return self.count > 1 and self.standard_error > ROUNDING * max(1.0, abs(self.mean))
 
     @property
+    def is_zero(self) -> bool:
+        """Whether all values, differences say, are zero."""
+        return self.count > 1 and not self.has_spread and abs(self.mean) <= ROUNDING
+
+    @property
     def half_width(self) -> float:
         """Half of the mean's 95 % t interval; NaN below two seeds, and where all values are equal."""
         if not self.has_spread:
