@@ -6,6 +6,7 @@ no image tells the two apart.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 TIED = 1e-9  # of the larger magnitude: rounding is at most some 1e-15 of it, an image never below 1e-7
 
@@ -28,7 +29,7 @@ def snapped(values: Sequence[float]) -> list[float]:
     """Return the values, those that are equal but for rounding being the same number."""
     order = sorted(range(len(values)), key=values.__getitem__)
     found = list(values)
-    for before, place in zip(order, order[1:], strict=False):
+    for before, place in pairwise(order):
         if tied(found[before], found[place]):
             found[place] = found[before]
     return found
