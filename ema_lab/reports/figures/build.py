@@ -185,7 +185,7 @@ class _Drawer:
         if self.decided:
             rule = "a rank needs a number of seeds that was fixed beforehand"
             raise SpecError(f"{rule}, and this report has seeds: decided")
-        found = ranks_of(by_data(self.rows), figure)
+        found = ranks_of(by_data(self.report, self.rows), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
