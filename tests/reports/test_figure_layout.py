@@ -46,7 +46,7 @@ def tradeoff(cost: str, costs: Sequence[float], rows: Sequence[str] = ROWS) -> F
 def curves(rows: Sequence[str] = ROWS) -> Figure:
     epochs, mean = tuple(range(1, 201)), tuple(100 / (1 + epoch) for epoch in range(200))
     low, high = tuple(value - 1 for value in mean), tuple(value + 1 for value in mean)
-    found = [Curve(row, epochs, mean, low, high, 3) for row in rows]
+    found = [Curve(row, epochs, mean, low, high, (3,) * 200) for row in rows]
     return draw.draw_curves(found, *looks(rows), "train_loss")
 
 

@@ -35,7 +35,9 @@ COST = {"none": 2_000_000, "se": 3_000_000}
 
 @pytest.fixture
 def drawn(study, tmp_path):
-    def build(figure, keep=None, **keys):
+    def build(figure, keep=None, short=(), equal=False, **keys):
+        """Draw a figure; `short`: epochs with a value by row and seed; `equal`: the seeds' curves are."""
+        short = dict(short)
         keys.setdefault("cost", lambda s: {"parameters": 1000, "macs": COST[s.model.attention.name]})
         made = study(**keys)
         store = RunStore(tmp_path / "runs")
@@ -43,7 +45,12 @@ def drawn(study, tmp_path):
             for item in row.cells:
                 if item.record is not None:
                     path = store.folder(item.cell.run_id) / "curve.csv"
-                    path.write_text(f"epoch,train_loss\n1,{item.cell.seed + 1}\n2,0.5\n")
+                    first, epochs = (
+                        1 if equal else item.cell.seed + 1,
+                        short.get((row.name, item.cell.seed), 2),
+                    )
+                    values = [f"1,{first}", "2,0.5"][:epochs] + ["1,", "2,"][epochs:]
+                    path.write_text("\n".join(["epoch,train_loss", *values]))
         report = made.report(figures=[{"name": "figure", **figure}])
         rows = [row for row in made.rows if keep in {None, row.name}]
         return draw_figures(report, made.ablation, rows, store)[0]
@@ -108,10 +115,32 @@ def test_equal_values_have_no_interval_and_are_drawn_hollow(kind):
         if kind == "tradeoff"
         else draw_forest([("row", value)], *words, "none")
     )
-    (bar,) = drawing.axes[0].containers
-    assert bar[0].get_markerfacecolor() == "white"
-    assert not bar.has_xerr
-    assert not bar.has_yerr
+    points = [line for line in drawing.axes[0].lines if line.get_marker() == look(0).marker]
+    assert [point.get_markerfacecolor() for point in points] == ["white"]
+    assert not any(bar.has_xerr or bar.has_yerr for bar in drawing.axes[0].containers)
+
+
+SINGLE = {"none": [90.0, None, None], "se": [91.0, None, None]}
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves", "forest", "heatmap"])
+def test_a_caption_speaks_of_no_interval_or_band_where_every_row_has_one_seed(drawn, kind):
+    factors = {"factors": ["variant", "recipe.batch_size"]} if kind == "heatmap" else {}
+    more = "baseline: none\naxes: {recipe.batch_size: [16]}"
+    figure = drawn({"kind": kind, **factors}, scores=SINGLE, more=more)
+    assert "over n=1 seed" in figure.caption
+    assert "95 %" not in figure.caption
+    assert "band" not in figure.caption
+
+
+def test_a_caption_of_curves_counts_values_at_an_epoch_not_runs(drawn, tmp_path):
+    figure = drawn({"kind": "curves"}, short={("se", 1): 1, ("se", 2): 0, ("none", 2): 1})
+    words = (
+        "Mean over n=1 to 3 seeds; band: ± sample standard deviation over seeds, none where one seed alone"
+    )
+    assert words in figure.caption
+    even = drawn({"kind": "curves", "band": "interval"}, equal=True)
+    assert "Mean over n=3 seeds." in even.caption
 
 
 def test_an_unknown_column_is_answered_with_those_there_are(drawn):
@@ -121,8 +150,7 @@ def test_an_unknown_column_is_answered_with_those_there_are(drawn):
 
 def test_a_forest_shows_paired_differences_and_names_holes(drawn):
     figure = drawn({"kind": "forest"}, scores={"none": [90.0, 91.0, 92.0], "se": [91.0, 93.0, None]})
-    (bar,) = figure.drawing.axes[0].containers
-    assert bar[0].get_xdata().tolist() == [1.5]
+    assert [1.5] in [list(line.get_xdata()) for line in figure.drawing.axes[0].lines]
     assert "1 of 6 runs are not there: se (1)." in figure.caption
     assert "n=2 seeds" in figure.caption
 
@@ -308,6 +336,13 @@ def test_no_two_rows_look_the_same_nor_share_a_colour_while_one_is_free(modules)
 
 def test_every_module_has_a_look_of_its_own():
     assert len({look(place) for place in range(len(MODULES))}) == len(MODULES)
+
+
+def test_rounding_puts_no_row_on_the_pareto_front():
+    equal = [91.1111111111111, 91.11111111111113]
+    assert pareto_front([(10, equal[0]), (30, equal[1]), (20, 90.0)], 1) == [0]
+    assert pareto_front([(10, equal[1]), (30, equal[0])], -1) == [0]
+    assert pareto_front([(10, equal[1]), (10, equal[0]), (30, 92.0)], 1) == [0, 1, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.sampled_from([1, -1]))

@@ -1,5 +1,7 @@
 """The critical-difference figure, from records of many data sets to the picture and its caption."""
 
+from statistics import fmean
+
 import pytest
 from made_up import BASE, fill, report_spec
 
@@ -15,6 +17,15 @@ seeds: [0]
 baseline: none
 variants:
 {"".join(f"  {name}: {{model.attention: {name}}}" + chr(10) for name in METHODS)}"""
+
+THREE = """\
+seeds: [0, 1, 2]
+baseline: none
+variants:
+  none: {model.attention: none}
+  se: {model.attention: {name: se, reduction: 4}}
+  ema: {model.attention: {name: ema, groups: 4}}
+"""
 
 
 def score(cell, place):
@@ -71,6 +82,60 @@ def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
         in drawn.caption
     )
     assert "2 of 55 runs are not there: se (1), eca (1)." in drawn.caption
+
+
+@pytest.mark.parametrize("test", ["nemenyi", "wilcoxon"])
+def test_rounding_tells_no_two_methods_apart(tmp_path, test):
+    """se has as many hits as the baseline on each data set, yet its mean is higher in the last bit."""
+    places = (-21, -14, -12, -5, -3, 4, 6, 13, 15)
+
+    def hits(cell, place):
+        own = {"none": [330, 331, 332], "se": [331] * 3, "ema": [334, 336, 341]}[cell.variant]
+        return 100 * (own[cell.seed] + place) / 360
+
+    means = [
+        [fmean(100 * (one + place) / 360 for one in own) for place in places]
+        for own in ([330, 331, 332], [331] * 3)
+    ]
+    assert all(a < b for a, b in zip(*means, strict=True))
+    drawn = one_ablation(tmp_path, places, hits, test=test)
+    assert {"ema (1.00)", "none (2.50)", "se (2.50)"} <= set(words_in(drawn.drawing))
+    assert "cannot tell apart" in drawn.caption
+
+
+def test_the_data_sets_are_those_of_the_tables_factor(tmp_path):
+    """Each value of the axis has its own recipe, which is no part of a method's name."""
+    drawn = one_ablation(tmp_path, range(8), lambda cell, place: 80 + len(cell.variant), names={"D1": "One"})
+    assert {"none (1.00)", "ema (2.00)", "se (3.00)"} <= set(words_in(drawn.drawing))
+    assert "on 8 data sets" in drawn.caption
+    short = one_ablation(
+        tmp_path,
+        range(8),
+        lambda cell, place: None if (cell.variant, place) == ("se", 1) else 80 + len(cell.variant),
+        names={"D1": "One"},
+        folder="short",
+    )
+    assert "Left out, since a method has no run there: One (no run of se)." in short.caption
+
+
+def one_ablation(path, places, hits, *, folder="one", names=None, **figure):
+    """Draw the ranks over the values of an axis that sets the data and the recipe."""
+    axis = ", ".join(
+        f"D{i}: {{data.train_images: {40 + i}, recipe.epochs: {i + 1}}}" for i in range(len(places))
+    )
+    text = f"{THREE}axes: {{benchmark: {{{axis}}}}}\n"
+    (tmp := path / folder).mkdir()
+    store = fill(tmp, "many", text, lambda cell: hits(cell, places[cell.spec.recipe.epochs - 1]))
+    figures = [{"kind": "critical_difference", "name": "ranks", **figure}]
+    keys = {"kind": "datasets", "ablation": "many", "factors": ["benchmark"], "names": names or {}}
+    return report_figures(report_spec(tmp, figures=figures, **keys), store)[0]
+
+
+def test_a_caption_names_the_first_few_of_many_that_are_not_there(tmp_path):
+    drawn = ranks(tmp_path, holes={(f"d{place}", name) for place in range(10) for name in METHODS})
+    assert drawn.drawing is None
+    assert "train_images=44) (no run of none, se, eca, cbam, ema) and 5 more." in drawn.caption
+    assert len(drawn.caption) < 700
 
 
 def test_too_few_data_sets_are_a_sentence_that_names_those_without_runs(tmp_path):

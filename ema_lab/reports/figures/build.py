@@ -12,13 +12,13 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
 from ema_lab.reports.build import latencies
 from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.numbers import NothingToDrawError, has_interval
+from ema_lab.reports.figures.captions import counted, curves_words, forest_words, listed, tradeoff_words
+from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
 from ema_lab.reports.naming import baseline_name
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.shown import modules_of, report_rows, row_labels
-from ema_lab.reports.statistics import PairedDifference
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -31,9 +31,6 @@ from ema_lab.specs.report import ReportSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
-
-HOLLOW = "Hollow: no interval (one seed, or equal values)."
-BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,7 @@ class _Drawer:
         self.report, self.ablation, self.rows, self.store = report, ablation, rows, store
         self.looks = looks_of(modules_of(ablation, rows))
         self.labels = row_labels(report, rows)
+        self.decided = report.seeds == "decided"
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
         sources = list(self.report.ablations.values())
@@ -135,23 +133,20 @@ class _Drawer:
                 return self.ranks(figure)
 
     def tradeoff(self, figure: TradeoffFigure) -> tuple["Drawing", str]:
-        points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost)
+        points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost, decided=self.decided)
         if not points:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, figure.metric, figure.cost)
-        seeds = _counts([point.value.count for point in points])
-        words = f"Mean and 95 % t interval over {seeds} of each row; dashed: the Pareto front of the means."
-        words += _hollow([point.value for point in points])
+        words = tradeoff_words([point.value for point in points], decided=self.decided)
         return drawing, words + self._absent([point.row for point in points])
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
-        curves = numbers.curves_of(self.rows, self.store, figure)
+        curves = numbers.curves_of(self.rows, self.store, figure, decided=self.decided)
         if not curves:
             raise NothingToDrawError("no run is finished, so there is no curve")
         drawing = draw.draw_curves(curves, self.looks, self.labels, figure.column)
-        seeds = _counts([curve.seeds for curve in curves])
-        words = f"Mean over {seeds}; band: {BANDS[figure.band]} over seeds."
+        words = curves_words(curves, figure.band, decided=self.decided)
         return drawing, words + self._absent([curve.row for curve in curves])
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
@@ -162,8 +157,8 @@ class _Drawer:
         names = self.report.names
         down, across = (names.get(factor, draw.factor_label(factor)) for factor in figure.factors)
         drawing = draw.draw_heatmap(named, (down, across), figure.metric, self.report.digits)
-        seeds = _counts([cell[1] for row in found.cells for cell in row if cell])
-        lost = ", ".join(self.labels[name] for name in found.left_out)
+        seeds = counted([cell[1] for row in found.cells for cell in row if cell])
+        lost = listed([self.labels[name] for name in found.left_out])
         out = f" Without these factors, so not shown: {lost}." if lost else ""
         return drawing, f"{draw.metric_label(figure.metric)}, mean over {seeds}; n/a: no run.{out}"
 
@@ -176,24 +171,25 @@ class _Drawer:
         baseline = baseline_name(self.report, self.ablation)
         if all(row.is_baseline for row in self.rows):
             raise NothingToDrawError(f"every row is the baseline {baseline!r}, so there is no difference")
-        found = numbers.forest_differences(self.rows, figure.metric)
+        found = numbers.forest_differences(self.rows, figure.metric, decided=self.decided)
         if not found:
             raise NothingToDrawError("no row has a seed in common with the baseline")
         drawing = draw.draw_forest(found, self.looks, self.labels, figure.metric, baseline)
-        seeds = _counts([value.count for _, value in found])
-        words = f"Mean paired difference to {baseline!r} over {seeds} in common, with its 95 % t interval."
-        words += _hollow([value for _, value in found])
+        words = forest_words([value for _, value in found], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
             words += " Not all pairs are clean: device, precision, threads or versions differ."
         shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
         return drawing, words + self._absent(shown)
 
     def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
-        found = ranks_of(by_data(self.rows), figure)
+        if self.decided:
+            rule = "a rank needs a number of seeds that was fixed beforehand"
+            raise SpecError(f"{rule}, and this report has seeds: decided")
+        found = ranks_of(by_data(self.report, self.rows), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
-            f"means over {_counts(found.seeds)}). Friedman's test: p = {found.friedman_p:.2g}. "
+            f"means over {counted(found.seeds)}). Friedman's test: p = {found.friedman_p:.2g}. "
         )
         if found.friedman_p >= figure.alpha:
             words += "It finds no difference, so no pair was tested, and one bar joins all methods."
@@ -207,7 +203,7 @@ class _Drawer:
 
     def _absent(self, shown: Sequence[str]) -> str:
         absent = [self.labels[row.name] for row in self.rows if row.name not in shown]
-        return f" Not shown for want of numbers: {', '.join(absent)}." if absent else ""
+        return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
     def standing(self) -> list[str]:
         """Return sentences on the runs that are not there and those that are stale."""
@@ -225,16 +221,5 @@ class _Drawer:
         return Counter(self.labels[row.name] for row in self.rows for item in row.cells if holds(item))
 
 
-def _hollow(values: Sequence[PairedDifference]) -> str:
-    return "" if all(map(has_interval, values)) else f" {HOLLOW}"
-
-
-def _counts(counts: Sequence[int]) -> str:
-    least, most = min(counts), max(counts)
-    if least == most:
-        return f"n={most} seed" + "s" * (most > 1)
-    return f"n={least} to {most} seeds"
-
-
 def _named(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return listed([f"{name} ({count})" for name, count in counts.items()])

@@ -177,9 +177,12 @@ def draw_forest(
         figure, axes = canvas(0.32 + ends[-1] + 0.13 * lines_of(below))
         axes.axvline(0, color="#777777", linewidth=0.8)
         for place, (row, value) in zip(middles, differences, strict=True):
-            axes.errorbar(
-                value.mean, place, xerr=_bars(value), **_mark(looks[row], value), capsize=2, elinewidth=0.9
-            )
+            axes.plot(value.mean, place, linestyle="none", **_mark(looks[row], value))
+            if has_interval(value):  # around its middle: one that is always valid need not hold the mean
+                axes.errorbar(
+                    (value.low + value.high) / 2, place, xerr=(value.high - value.low) / 2,
+                    fmt="none", ecolor=looks[row].colour, capsize=2, elinewidth=0.9,
+                )  # fmt: skip
         axes.set_yticks(middles, names)
         axes.set_ylim(ends[-1], 0)
         axes.grid(axis="y", visible=False)

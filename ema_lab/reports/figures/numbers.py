@@ -4,7 +4,7 @@ import csv
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from ema_lab.experiments.grid import shown
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.statistics import PairedDifference, paired_difference
+from ema_lab.reports.statistics.sequential import follow
+from ema_lab.reports.statistics.ties import snapped
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 
 
@@ -22,7 +24,7 @@ class NothingToDrawError(SpecError):
 
 @dataclass(frozen=True)
 class Point:
-    """A row's cost and its metric: mean and 95 % t interval over `value.count` seeds."""
+    """A row's cost and its metric: what `mean_interval` returns of its `value.count` seeds."""
 
     row: str
     cost: float
@@ -30,32 +32,54 @@ class Point:
 
 
 def has_interval(value: PairedDifference) -> bool:
-    """Whether a mean has an interval: one seed has none, nor have equal values."""
+    """Whether a mean has an interval: one seed has none, nor have equal values, nor seeds that were added."""
     return not math.isnan(value.low)
 
 
-def mean_interval(values: Sequence[float]) -> PairedDifference:
-    """Return the mean of independent values and its 95 % t interval: that of differences to zero."""
-    return paired_difference(values)
+def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDifference:
+    """Return the mean of independent values and its 95 % t interval: that of differences to zero.
+
+    Args:
+        values: One for each seed.
+        decided: Whether seeds were added until comparisons were decided. How many there are then depends on
+            what they showed, so a t interval would cover too little: there is none.
+    """
+    found = paired_difference(values)
+    return replace(found, low=math.nan, high=math.nan) if decided else found
+
+
+def always_valid(differences: Sequence[float], comparisons: int) -> PairedDifference:
+    """Return a mean difference and the interval that holds however often it has been looked at."""
+    found = follow(differences, comparisons)
+    is_bounded = not math.isinf(found.low) and found.low <= found.high
+    bounds = (found.low, found.high) if is_bounded else (math.nan, math.nan)
+    return PairedDifference(found.mean, *bounds, found.count)
 
 
 def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
     """Return the indices of the (cost, value) pairs that none beats, the cheapest first.
 
-    One beats another if it costs no more and is no worse, and is better in one of the two.
+    One beats another if it costs no more and is no worse, and is better in one of the two; values that
+    differ by rounding alone are equal.
     """
+    values = snapped([value for _, value in points])
+    exact = [(cost, value) for (cost, _), value in zip(points, values, strict=True)]
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
         return a[0] <= b[0] and sign * a[1] >= sign * b[1] and a != b
 
-    front = [i for i, mine in enumerate(points) if not any(beats(other, mine) for other in points)]
-    return sorted(front, key=lambda i: (points[i], i))
+    front = [i for i, mine in enumerate(exact) if not any(beats(other, mine) for other in exact)]
+    return sorted(front, key=lambda i: (exact[i], i))
 
 
-def tradeoff_points(rows: Sequence[Row], metric: str, cost: str) -> list[Point]:
-    """Return a point for every row that has both the metric and the cost."""
+def tradeoff_points(rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False) -> list[Point]:
+    """Return a point for every row that has both the metric and the cost; `decided`: see `mean_interval`."""
     found = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
-    return [Point(name, x, mean_interval(values)) for name, x, values in found if x is not None and values]
+    return [
+        Point(name, x, mean_interval(values, decided=decided))
+        for name, x, values in found
+        if x is not None and values
+    ]
 
 
 def cost_of(row: Row, cost: str) -> float | None:
@@ -68,18 +92,20 @@ def cost_of(row: Row, cost: str) -> float | None:
 
 @dataclass(frozen=True)
 class Curve:
-    """A row's mean by epoch and its band; NaN bounds where an epoch has one seed."""
+    """A row's mean by epoch, its band and over how many seeds; NaN bounds where an epoch has no band."""
 
     row: str
     epochs: tuple[int, ...]
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    seeds: int
+    counts: tuple[int, ...]
 
 
-def curves_of(rows: Sequence[Row], store: RunStore, spec: CurvesFigure) -> list[Curve]:
-    """Return a curve for every row with a finished run."""
+def curves_of(
+    rows: Sequence[Row], store: RunStore, spec: CurvesFigure, *, decided: bool = False
+) -> list[Curve]:
+    """Return a curve for every row with a finished run; `decided`: see `mean_interval`."""
     curves = []
     for row in rows:
         by_epoch: dict[int, list[float]] = {}
@@ -89,9 +115,10 @@ def curves_of(rows: Sequence[Row], store: RunStore, spec: CurvesFigure) -> list[
                     by_epoch.setdefault(epoch, []).append(value)
         if by_epoch:
             epochs = sorted(by_epoch)
-            bands = [_band(by_epoch[epoch], spec.band) for epoch in epochs]
+            bands = [_band(by_epoch[epoch], spec.band, decided=decided) for epoch in epochs]
             means, lows, highs = zip(*bands, strict=True)
-            curves.append(Curve(row.name, tuple(epochs), means, lows, highs, len(row.records)))
+            counts = tuple(len(by_epoch[epoch]) for epoch in epochs)
+            curves.append(Curve(row.name, tuple(epochs), means, lows, highs, counts))
     return curves
 
 
@@ -110,7 +137,7 @@ def _column(path: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
         raise StoreError(f"{path} cannot be read: {error}") from None
 
 
-def _band(values: Sequence[float], band: str) -> tuple[float, float, float]:
+def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.nan, math.nan
@@ -119,7 +146,7 @@ def _band(values: Sequence[float], band: str) -> tuple[float, float, float]:
     if band == "std":
         std = statistics.stdev(values)
         return mean, mean - std, mean + std
-    interval = mean_interval(values)
+    interval = mean_interval(values, decided=decided)
     return mean, interval.low, interval.high
 
 
@@ -178,7 +205,15 @@ def _mean(row: Row | None, metric: str) -> tuple[float, int] | None:
     return (statistics.fmean(values), len(values)) if values else None
 
 
-def forest_differences(rows: Sequence[Row], metric: str) -> list[tuple[str, PairedDifference]]:
-    """Return the paired difference of every row that has one with the baseline."""
-    found = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
-    return [(name, paired_difference(differences)) for name, differences in found if differences]
+def forest_differences(
+    rows: Sequence[Row], metric: str, *, decided: bool = False
+) -> list[tuple[str, PairedDifference]]:
+    """Return the paired difference of every row that has one with the baseline, as the table has it.
+
+    `decided`: whether seeds were added until it was decided; its interval then holds for all rows at once.
+    """
+    compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
+    found = [(name, differences) for name, differences in compared if differences]
+    if decided:
+        return [(name, always_valid(differences, len(compared))) for name, differences in found]
+    return [(name, paired_difference(differences)) for name, differences in found]

@@ -10,10 +10,14 @@ from typing import Any
 
 from ema_lab.errors import SpecError
 from ema_lab.experiments.grid import shown
+from ema_lab.reports.figures.captions import listed
 from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
+from ema_lab.reports.naming import factor_value
 from ema_lab.reports.selection import Row
+from ema_lab.reports.statistics.ties import differences, snapped
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.metric import METRICS
+from ema_lab.specs.report import ReportSpec
 
 FEWEST_METHODS = 3
 PERMUTATIONS = 99_999
@@ -40,7 +44,8 @@ class Ranks:
 def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure) -> Ranks:
     """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
 
-    A data set on which a method has no finished run does not enter.
+    A data set on which a method has no finished run does not enter. Means that are equal but for rounding
+    share their rank.
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 
     Raises:
@@ -58,7 +63,8 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     )
     complete = [values for values in found.values() if all(values.values())]
     _require(len(methods), len(data), dropped, spec)
-    table = np.array([[statistics.fmean(values[name]) for name in methods] for values in complete])
+    means = [[statistics.fmean(values[name]) for name in methods] for values in complete]
+    table = np.array([snapped(row) for row in means])
     ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
     names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
@@ -71,23 +77,34 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
 
 
-def by_data(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+def by_data(report: ReportSpec, rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """Return the rows by data set and method: a method is a row without its data set.
+
+    The data set is what the report's factor says, as in its table; without one, the data that was trained on.
 
     Raises:
         SpecError: If a method has two rows on one data set.
     """
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        cell = row.cells[0].cell
-        axes = {key: value for key, value in axes_of(row.cells[0]).items() if not key.startswith("data")}
-        rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
-        method = f"{cell.variant} [{rest}]" if rest else cell.variant
-        name = _data_name(cell.spec.data.canonical)
+        method, name = _by_factor(report, row) if report.has_data_axis else _by_data(row)
         if method in found.setdefault(name, {}):
             raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
         found[name][method] = row
     return found
+
+
+def _by_factor(report: ReportSpec, row: Row) -> tuple[str, str]:
+    cell, key = row.cells[0].cell, report.factors[0]
+    value = factor_value(report, cell, key)
+    return cell.row_without(key), report.names.get(value, value)
+
+
+def _by_data(row: Row) -> tuple[str, str]:
+    cell = row.cells[0].cell
+    axes = {key: value for key, value in axes_of(row.cells[0]).items() if not key.startswith("data")}
+    rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
+    return f"{cell.variant} [{rest}]" if rest else cell.variant, _data_name(cell.spec.data.canonical)
 
 
 def _data_name(canonical: str) -> str:
@@ -119,8 +136,8 @@ def _require(
 
 
 def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Return `D (no run of se, ca)` for each data set that does not enter."""
-    return ", ".join(f"{name} (no run of {', '.join(methods)})" for name, methods in dropped)
+    """Return `D (no run of se, ca)` for each data set that does not enter, or for the first few."""
+    return listed([f"{name} (no run of {listed(methods)})" for name, methods in dropped])
 
 
 def friedman_p(ranks: Any) -> float:
@@ -178,12 +195,12 @@ def _alike(table: Any, average: Any, critical: float | None, alpha: float) -> se
         return {(i, j) for i, j in pairs if average[j] - average[i] < critical}
     from scipy.stats import wilcoxon
 
-    p = {(i, j): _p_value(wilcoxon, table[:, i] - table[:, j]) for i, j in pairs}
+    p = {(i, j): _p_value(wilcoxon, differences(table[:, i], table[:, j])) for i, j in pairs}
     return set(pairs) - holm_rejected(p, alpha)
 
 
-def _p_value(wilcoxon: Any, differences: Any) -> float:
-    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+def _p_value(wilcoxon: Any, found: Sequence[float]) -> float:
+    return float(wilcoxon(found).pvalue) if any(found) else 1.0
 
 
 def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple[int, int]]:

@@ -1,0 +1,74 @@
+"""What a figure's caption says, written from the numbers that the figure shows."""
+
+import math
+from collections.abc import Sequence
+
+from ema_lab.reports.figures.numbers import Curve, has_interval
+from ema_lab.reports.statistics import PairedDifference
+
+MOST_NAMED = 5
+BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
+WITHOUT = (
+    ", without intervals: seeds were added until each comparison with the baseline was decided, and a t "
+    "interval would be too narrow"
+)
+
+
+def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
+    """Say what a trade-off's points and bars are."""
+    seeds = counted([value.count for value in values])
+    mean = "Mean and 95 % t interval" if any(map(has_interval, values)) else "Mean"
+    words = (
+        f"{mean} over {seeds} of each row{WITHOUT if decided else ''}; dashed: the Pareto front of the means."
+    )
+    return words if decided else words + hollow_words(values)
+
+
+def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
+    """Say what a forest's points and bars are."""
+    words = (
+        f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
+    )
+    if decided:
+        words += ", which were added until it was decided (at most a limit)"
+    if any(map(has_interval, values)):
+        kind = (
+            "always-valid 95 % interval, which holds for all rows at once" if decided else "95 % t interval"
+        )
+        words += f", with its {kind}"
+    return f"{words}.{hollow_words(values, 'too few seeds' if decided else 'one seed')}"
+
+
+def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> str:
+    """Say what a hollow point is, where one is shown."""
+    return "" if all(map(has_interval, values)) else f" Hollow: no interval ({few}, or equal values)."
+
+
+def curves_words(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
+    """Say over how many seeds the curves are at any epoch, and what their bands are."""
+    words = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
+    lows = [low for curve in curves for low in curve.low]
+    if decided and band == "interval":
+        return f"{words}{WITHOUT}."
+    if all(map(math.isnan, lows)):
+        return f"{words}."
+    words += f"; band: {BANDS[band]} over seeds"
+    if any(map(math.isnan, lows)):
+        words += ", none where one seed alone has a value" + (
+            ", or all are equal" if band == "interval" else ""
+        )
+    return f"{words}."
+
+
+def counted(counts: Sequence[int]) -> str:
+    """Return `n=3 seeds`, or `n=1 to 3 seeds`."""
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"n={most} seed" + "s" * (most > 1)
+    return f"n={least} to {most} seeds"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a, b, c`, or the first few and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
