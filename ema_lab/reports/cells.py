@@ -86,14 +86,16 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     return replace(cell, **difference_numbers(difference, spec.digits), count=count)
 
 
-def difference_numbers(difference: PairedDifference, digits: int) -> dict[str, Any]:
+def difference_numbers(
+    difference: PairedDifference, digits: int, kind: SpreadKind = "paired_interval"
+) -> dict[str, Any]:
     """Return what a cell shows of a difference: its text and numbers; no bounds where there are none."""
     bounded = not math.isnan(difference.low)
     return {
         "text": difference_text(difference, digits),
         "value": difference.mean,
         "spread": (difference.high - difference.low) / 2 if bounded else None,
-        "spread_kind": "paired_interval" if bounded else None,
+        "spread_kind": kind if bounded else None,
         "low": difference.low if bounded else None,
         "high": difference.high if bounded else None,
     }

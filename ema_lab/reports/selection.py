@@ -9,6 +9,7 @@ from ema_lab.experiments.grid import Cell
 from ema_lab.experiments.record import RunRecord
 from ema_lab.experiments.staleness import Staleness
 from ema_lab.experiments.store import RunStore
+from ema_lab.reports.statistics.ties import difference
 
 # Two runs are a clean pair only where nothing but the variant differs.
 PAIR_KEYS = ("device", "precision", "num_threads", "versions")
@@ -47,9 +48,9 @@ class Measured:
         return self.record.metrics.get(metric) if self.record else None
 
     def difference(self, metric: str) -> float | None:
-        """Return variant minus baseline; None where one of the two is not there."""
+        """Return variant minus baseline, zero where only rounding differs; None without one of the two."""
         mine, other = self.value(metric), self.baseline.metrics.get(metric) if self.baseline else None
-        return None if mine is None or other is None else mine - other
+        return None if mine is None or other is None else difference(mine, other)
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ How many seeds a row has then depends on what they showed, so a plain t interval
 hold however often one has looked.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ema_lab.reports.cells import compared_cell
+from ema_lab.reports.cells import compared_cell, difference_numbers
 from ema_lab.reports.selection import Row
-from ema_lab.reports.statistics import PairedDifference, holm
+from ema_lab.reports.statistics import holm
 from ema_lab.reports.statistics.sequential import Followed, follow
 from ema_lab.reports.table import TableCell
-from ema_lab.reports.text import difference_text, p_text
+from ema_lab.reports.text import p_text
 from ema_lab.specs.report import ReportSpec
 
 
@@ -37,15 +36,6 @@ def _cell(spec: ReportSpec, row: Row, key: str, followed: Followed, p: float) ->
         return cell
     if key == "p":
         return replace(cell, text=p_text(p), value=p, p=p)
-    bounded = not math.isinf(followed.low)
-    bounds = (followed.low, followed.high) if bounded else (math.nan, math.nan)
-    return replace(
-        cell,
-        text=difference_text(PairedDifference(followed.mean, *bounds, followed.count), spec.digits),
-        count=f"n={followed.count}" + (f" of {len(row.cells)}" if followed.count < len(row.cells) else ""),
-        value=followed.mean,
-        spread=(followed.high - followed.low) / 2 if bounded else None,
-        spread_kind="always_valid" if bounded else None,
-        low=followed.low if bounded else None,
-        high=followed.high if bounded else None,
-    )
+    numbers = difference_numbers(followed.difference, spec.digits, "always_valid")
+    count = f"n={followed.count}" + (f" of {len(row.cells)}" if followed.count < len(row.cells) else "")
+    return replace(cell, **numbers, count=count)

@@ -18,7 +18,10 @@ class _Figure(Spec):
 
 
 class TradeoffFigure(_Figure):
-    """A metric against a cost: a point per row with its 95 % t interval, and the Pareto front."""
+    """A metric against a cost: a point per row with its 95 % t interval, and the Pareto front.
+
+    Where a report's seeds are `decided` there is no such interval: their number depends on what they showed.
+    """
 
     kind: Literal["tradeoff"]
     metric: MetricName = "top1"
@@ -45,14 +48,14 @@ class HeatmapFigure(_Figure):
 
 
 class ForestFigure(_Figure):
-    """Paired differences to the baseline with their 95 % t intervals."""
+    """Paired differences to the baseline with the table's intervals: t, or always-valid of decided seeds."""
 
     kind: Literal["forest"]
     metric: MetricName = "top1"
 
 
 class CriticalDifferenceFigure(_Figure):
-    """Average ranks over data sets (an axis `data.name`), and what a test cannot tell apart."""
+    """Average ranks over the report's data sets, and what a test cannot tell apart."""
 
     kind: Literal["critical_difference"]
     metric: MetricName = "top1"

@@ -48,14 +48,6 @@ def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDi
     return replace(found, low=math.nan, high=math.nan) if decided else found
 
 
-def always_valid(differences: Sequence[float], comparisons: int) -> PairedDifference:
-    """Return a mean difference and the interval that holds however often it has been looked at."""
-    found = follow(differences, comparisons)
-    is_bounded = not math.isinf(found.low) and found.low <= found.high
-    bounds = (found.low, found.high) if is_bounded else (math.nan, math.nan)
-    return PairedDifference(found.mean, *bounds, found.count)
-
-
 def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
     """Return the indices of the (cost, value) pairs that none beats, the cheapest first.
 
@@ -215,5 +207,5 @@ def forest_differences(
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
     found = [(name, differences) for name, differences in compared if differences]
     if decided:
-        return [(name, always_valid(differences, len(compared))) for name, differences in found]
+        return [(name, follow(differences, len(compared)).difference) for name, differences in found]
     return [(name, paired_difference(differences)) for name, differences in found]

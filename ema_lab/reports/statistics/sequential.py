@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ema_lab.reports.statistics.family import holm
-from ema_lab.reports.statistics.paired import SIGNIFICANCE
+from ema_lab.reports.statistics.paired import SIGNIFICANCE, PairedDifference
 from ema_lab.reports.statistics.summary import Summary, summarise
 
 PRIOR_VARIANCE = 4.0  # of the standardised effect: decides clear effects sooner than 1, others as soon
@@ -39,6 +39,13 @@ class Followed:
     low: float
     high: float
     p: float
+
+    @property
+    def difference(self) -> PairedDifference:
+        """The mean with its interval; without bounds while it is open, and where looks exclude each other."""
+        is_bounded = not math.isinf(self.low) and self.low <= self.high
+        bounds = (self.low, self.high) if is_bounded else (math.nan, math.nan)
+        return PairedDifference(self.mean, *bounds, self.count)
 
 
 def e_value(differences: Sequence[float]) -> float:
