@@ -63,15 +63,24 @@
   const mark = (headers, number, way) => headers.forEach((header, i) => {
     if (i === number) header.setAttribute("aria-sort", way); else header.removeAttribute("aria-sort");
   });
+  const groupOf = (body) => body.querySelector("th[scope=rowgroup]");
+  // A group's name stands in the first visible row and spans those that are visible: else columns would move.
+  const placeGroups = (table) => {
+    for (const body of table.tBodies) {
+      const group = groupOf(body), visible = [...body.rows].filter((row) => !row.hidden);
+      if (!group || !visible.length) continue;
+      group.rowSpan = visible.length;
+      visible[0].prepend(group);
+    }
+  };
   const sortBy = (table, headers, number, way) => {
     mark(headers, number, way);
-    const value = (row) => worth(row, headers.length - number);
-    const isNumeric = [...table.tBodies].some((body) => [...body.rows].some((row) => typeof value(row) === "number"));
-    for (const body of table.tBodies) {
-      const group = body.querySelector("th[scope=rowgroup]");
-      for (const row of inOrder([...body.rows], value, way, isNumeric)) body.append(row);
-      if (group) body.rows[0].prepend(group);
-    }
+    const bodies = [...table.tBodies], byGroup = number === 0 && groupOf(bodies[0]);
+    const value = byGroup ? (body) => worth(groupOf(body).parentElement, headers.length) : (row) => worth(row, headers.length - number);
+    const isNumeric = (byGroup ? bodies : bodies.flatMap((body) => [...body.rows])).some((one) => typeof value(one) === "number");
+    if (byGroup) return table.append(...inOrder(bodies, value, way, isNumeric));
+    for (const body of bodies) body.append(...inOrder([...body.rows], value, way, isNumeric));
+    placeGroups(table);
   };
   const sorted = new Map(); // by table, the column and the way that the reader chose: kept when it is drawn again
   const armHeaders = (table, key, sort) => {
@@ -118,8 +127,14 @@
     return names.some((name) => name.toLowerCase().includes(wanted));
   };
   const filter = () => {
-    for (const row of document.querySelectorAll("table.report tbody tr")) {
-      row.hidden = !matches([row.dataset.row || "", ...[...row.querySelectorAll("th")].map((cell) => cell.textContent)]);
+    for (const table of document.querySelectorAll("table.report")) {
+      for (const body of table.tBodies) {
+        const group = groupOf(body);
+        for (const row of body.rows) {
+          row.hidden = !matches([row.dataset.row, row.querySelector("th[scope=row]").textContent, group ? group.textContent : ""]);
+        }
+      }
+      placeGroups(table);
     }
   };
 
