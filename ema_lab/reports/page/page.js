@@ -245,14 +245,15 @@
     const isOne = key === "wall_seconds" ? found.length : new Set(found).size === 1;
     return isOne ? mean(found) : null;
   };
-  // What none beats: that costs no more and is no worse, and is better in one of the two.
+  // What none beats: that costs no more and is no worse, and is better in one of the two. Rounding is no difference.
   const front = (points, sign) => {
-    const kept = [];
-    for (const point of [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y))) {
-      const last = kept.at(-1);
-      if (!last || sign * point.y > sign * last.y || (point.x === last.x && point.y === last.y)) kept.push(point);
-    }
-    return kept;
+    const same = (a, b) => Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b));
+    const beats = (a, b) => {
+      const [sameCost, sameWorth] = [same(a.x, b.x), same(a.y, b.y)];
+      return (sameCost || a.x < b.x) && (sameWorth || sign * a.y > sign * b.y) && !(sameCost && sameWorth);
+    };
+    const cheapestFirst = [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y)); // these beat most others
+    return cheapestFirst.filter((point) => !cheapestFirst.some((other) => beats(other, point)));
   };
   const scatter = () => {
     const [x, y] = [find("x").value, find("y").value];
