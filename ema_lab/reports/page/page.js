@@ -93,7 +93,8 @@
         sort(headers, ...sorted.get(key));
       });
     });
-    if (sorted.has(key)) sort(headers, ...sorted.get(key));
+    const [number, way] = sorted.get(key) || [];
+    if (number < headers.length) sort(headers, number, way);
   };
   const arm = (node, ids) => {
     filled(node, { tabindex: 0, role: "button" }, "");
@@ -103,17 +104,15 @@
     });
   };
   const idsIn = (node) => [node.dataset.runs, node.dataset.baselineRuns].flatMap((text) => (text || "").split(" "));
-  const armTable = (table, key) => {
+  const armTable = (table) => {
     if (table.tFoot) { // beside the table, notes wrap at the window's width
       const notes = make("p", { class: "notes" });
       notes.append(...table.tFoot.rows[0].cells[0].childNodes);
-      const before = table.parentElement.nextElementSibling;
-      if (before && before.className === "notes") before.remove();
       table.parentElement.after(notes);
       table.deleteTFoot();
     }
     table.style.setProperty("--columns", table.rows[0].cells.length);
-    armHeaders(table, key, (headers, number, way) => sortBy(table, headers, number, way));
+    armHeaders(table, `#${table.id}`, (headers, number, way) => sortBy(table, headers, number, way));
     for (const cell of table.querySelectorAll("td[data-runs]")) arm(cell, idsIn(cell));
     for (const row of table.querySelectorAll("tr[data-runs]:not([data-runs=''])")) {
       const name = row.querySelector("th[scope=row]"), button = make("button", { type: "button", title: "Its runs" });
@@ -380,7 +379,7 @@
     find("commands").textContent = data.commands.join("\n");
   };
 
-  document.querySelectorAll("table.report").forEach(armTable); // by their place
+  document.querySelectorAll("table.report").forEach(armTable);
   find("filter").addEventListener("input", () => { filter(); runTable(); });
   find("more").addEventListener("click", () => { all = true; runTable(); });
   for (const id of ["x", "y"]) find(id).addEventListener("change", scatter);
@@ -405,8 +404,8 @@
         data = fresh.data;
         const holder = make("template");
         holder.innerHTML = fresh.tables;
-        const old = document.querySelectorAll("#tables .scroll");
-        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); else find("tables").append(node); });
+        document.querySelectorAll("#tables .scroll, #tables .notes").forEach((node) => node.remove());
+        find("tables").append(holder.content);
         document.querySelectorAll("table.report").forEach(armTable);
         filter();
         show();
