@@ -22,14 +22,15 @@
   let data = JSON.parse(find("data").textContent);
   let rows, idsOf; // by name, each row and its runs: looked up once, since there may be thousands
   const index = () => {
-    rows = new Map(data.rows.map((one, place) => [one.row, { ...one, place }]));
-    idsOf = new Map(data.rows.map((one) => [one.row, []]));
-    for (const [id, run] of Object.entries(data.runs)) idsOf.get(run.variant).push(id);
+    rows = new Map([...data.rows, ...data.others].map((one, place) => [one.row, { ...one, place }]));
+    idsOf = new Map([...rows.keys()].map((row) => [row, []]));
+    for (const [id, run] of Object.entries(data.runs)) for (const row of run.variants) idsOf.get(row).push(id);
   };
   const look = (variant) => {
     const { label, colour, marker, line } = rows.get(variant);
     return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker], dashes: DASHES[line] };
   };
+  const rowsOf = (run) => run.variants.map((row) => look(row).label).join(", ");
   const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
   const metricLabel = (key) => data.metrics[key].label + (data.metrics[key].unit ? ` (${data.metrics[key].unit})` : "");
   const done = (variant) => idsOf.get(variant).map((id) => data.runs[id]).filter((run) => run.status === "done");
@@ -155,7 +156,7 @@
   const runBody = (id) => {
     const run = data.runs[id];
     const body = make("div", { "data-run": id });
-    body.append(make("h3", {}, `${look(run.variant).label}, seed ${run.seed}`));
+    body.append(make("h3", {}, `${rowsOf(run)}, seed ${run.seed}`));
     const facts = [["run", id], ["status", standing(run) + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
     if (run.why) facts.push(["why", run.why]);
     for (const [key, value] of Object.entries(run.metrics)) facts.push([key in data.metrics ? metricLabel(key) : key, value]);
@@ -165,7 +166,7 @@
     const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1"));
     if (measure && run.curve.epoch.length > 1) {
       body.append(make("p", { class: "hint" }, `${measure} over epochs`));
-      body.append(chart([{ variant: run.variant, points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
+      body.append(chart([{ variant: run.variants[0], points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
     }
     body.append(list("Spec", pairs(run.spec)), list("Environment", [...pairs(run.environment), ["data sha256", run.data_sha256]]), list("Cost", pairs(run.cost)));
     run.attempts.forEach((attempt) => body.append(list(`Attempt ${attempt.number}: ${attempt.outcome || "open"}`, pairs(attempt))));
@@ -312,7 +313,7 @@
   const MOST_ROWS = 500; // of the runs' table at first: more take a browser seconds
   let all = false;
   const columns = () => [
-    ["Variant", (run) => look(run.variant).label],
+    ["Variant", rowsOf],
     ["Seed", (run) => run.seed],
     ["Status", (run) => standing(run) + (run.stale.length ? ", stale" : "")],
     ...Object.keys(data.metrics).map((key) => [metricLabel(key), (run) => run.metrics[key]]),
@@ -339,10 +340,10 @@
       || (wanted === "failed before" && run.status !== "failed" && run.failures);
     const names = new Map([...rows].map(([row, { label }]) => [row, matches([row, label])]));
     const fill = (number, way) => {
-      let ids = Object.keys(data.runs).filter((id) => isWanted(data.runs[id]) && names.get(data.runs[id].variant));
+      let ids = Object.keys(data.runs).filter((id) => isWanted(data.runs[id]) && data.runs[id].variants.some((row) => names.get(row)));
       ids.sort((a, b) => {
         const [one, other] = [data.runs[a], data.runs[b]];
-        return rows.get(one.variant).place - rows.get(other.variant).place || one.seed - other.seed;
+        return rows.get(one.variants[0]).place - rows.get(other.variants[0]).place || one.seed - other.seed;
       });
       const value = number === undefined ? null : (id) => found[number][1](data.runs[id], id);
       if (value) ids = inOrder(ids, value, way, ids.some((id) => typeof value(id) === "number"));
