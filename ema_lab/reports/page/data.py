@@ -44,13 +44,7 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
     """
     prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
     others = _others(shown, tables)
-    cells: dict[str, Cell] = {}
-    variants: dict[str, list[str]] = {}  # equal specs are one run, which is of several rows
-    for ablation, rows in (*shown, *others):
-        for row in rows:
-            for item in row.cells:
-                cells[item.cell.run_id] = item.cell
-                variants.setdefault(item.cell.run_id, []).append(prefixes[ablation.name] + row.name)
+    cells = _cells([*shown, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     return {
@@ -65,9 +59,8 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
         "commands": commands(spec.name, [ablation for ablation, _ in shown]),
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": {
-            run_id: {"variants": variants[run_id]}
-            | run_data(cell, survey.standing(cell.spec), store, is_whole)
-            for run_id, cell in cells.items()
+            run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
+            for run_id, (names, cell) in cells.items()
         },
     }
 
@@ -83,6 +76,17 @@ def _others(shown: Shown, tables: Iterable[Table]) -> Shown:
         (one, rows_of(one, [Measured(cell, None, None) for cell in one.cells if cell.run_id in named]))
         for one, _ in shown
     ]
+
+
+def _cells(shown: Shown, prefixes: Mapping[str, str]) -> dict[str, tuple[list[str], Cell]]:
+    """Return each run's rows and its cell; cells of equal specs are one run, which is of several rows."""
+    found: dict[str, tuple[list[str], Cell]] = {}
+    for ablation, rows in shown:
+        for row in rows:
+            for item in row.cells:
+                names, _ = found.setdefault(item.cell.run_id, ([], item.cell))
+                names.append(prefixes[ablation.name] + row.name)
+    return found
 
 
 def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:

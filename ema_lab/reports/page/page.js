@@ -128,11 +128,9 @@
   };
   const filter = () => {
     for (const table of document.querySelectorAll("table.report")) {
-      for (const body of table.tBodies) {
-        const group = groupOf(body);
-        for (const row of body.rows) {
-          row.hidden = !matches([row.dataset.row, row.querySelector("th[scope=row]").textContent, group ? group.textContent : ""]);
-        }
+      for (const row of table.querySelectorAll("tbody tr")) {
+        const names = [row.querySelector("th[scope=row]"), groupOf(row.parentElement)].filter(Boolean);
+        row.hidden = !matches([row.dataset.row, ...names.map((cell) => cell.textContent)]);
       }
       placeGroups(table);
     }
