@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +50,7 @@ def report(
     """
     from ema_lab.reports.build import build_report
     from ema_lab.reports.figures.build import remarks, report_figures
-    from ema_lab.reports.files import PAGE, all_files, report_files
+    from ema_lab.reports.files import PAGE, all_files, report_files, unmade_files
     from ema_lab.reports.page.source import report_page
     from ema_lab.reports.render import render_text
     from ema_lab.specs.report import load_report
@@ -65,7 +65,7 @@ def report(
     say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
     if check and out is not None:
         built = report_files(found) if tables else all_files(spec, found, runs)
-        return _check(name, out, built, as_json=as_json)
+        return _check(name, out, built, unmade_files(spec, built), as_json=as_json)
     files = report_files(found) | {PAGE: report_page(spec, found, runs)} if out is not None else {}
     figures = report_figures(spec, runs) if out is not None else []
     say(*remarks(figures))
@@ -78,6 +78,8 @@ def report(
     if out is not None:
         for file, text in files.items():
             (out / file).write_text(text, encoding="utf-8")
+        for file in unmade_files(spec, files):  # an older table would be taken for one of now
+            (out / file).unlink(missing_ok=True)
         drawn = [path for figure in figures for path in figure.write(out / "figures")]
         say_where = sys.stderr if as_json else sys.stdout
         print("\n".join(map(str, [*(out / file for file in files), *drawn])), file=say_where)
@@ -93,10 +95,12 @@ def _records(found: "Report") -> list[dict[str, Any]]:
     return [{"table": table.name, **row} for table in found.tables for row in flat_records(table)]
 
 
-def _check(name: str, out: Path, built: Mapping[str, str | bytes], *, as_json: bool) -> int:
+def _check(
+    name: str, out: Path, built: Mapping[str, str | bytes], unmade: Sequence[str], *, as_json: bool
+) -> int:
     from ema_lab.reports.check.compare import compare
 
-    found, not_compared = compare(out, built)
+    found, not_compared = compare(out, built, unmade)
     if as_json:
         print_rows([difference.flat() for difference in found], as_json=True)
     else:

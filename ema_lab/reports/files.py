@@ -2,18 +2,27 @@
 
 import re
 import tempfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.build import Report
 from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.style import FILES
 from ema_lab.reports.html import render_html
 from ema_lab.reports.latex import render_latex
 from ema_lab.reports.page.source import report_page
 from ema_lab.reports.render import flat_records, render_csv, render_json, render_markdown
+from ema_lab.reports.table import Table
 from ema_lab.specs.report import ReportSpec
 
 PAGE, DATA, FIGURES = "index.html", "report.json", "figures"
+RENDERERS: Mapping[str, Callable[[Table], str]] = {
+    "md": render_markdown,
+    "tex": render_latex,
+    "csv": lambda table: render_csv(flat_records(table)),
+    "html": render_html,
+}
 
 
 def report_files(report: Report) -> dict[str, str]:
@@ -21,12 +30,7 @@ def report_files(report: Report) -> dict[str, str]:
     files: dict[str, str] = {}
     for table in report.tables:
         stem = re.sub(r"[^\w.-]+", "-", table.name)
-        files |= {
-            f"{stem}.md": render_markdown(table),
-            f"{stem}.tex": render_latex(table),
-            f"{stem}.csv": render_csv(flat_records(table)),
-            f"{stem}.html": render_html(table),
-        }
+        files |= {f"{stem}.{ending}": render(table) for ending, render in RENDERERS.items()}
     return files | {DATA: render_json(report.name, report.tables)}
 
 
@@ -38,6 +42,21 @@ def all_files(spec: ReportSpec, report: Report, store: RunStore) -> dict[str, st
     """
     page = {PAGE: report_page(spec, report, store)}
     return {**report_files(report), **page, **_figure_files(spec, store)}
+
+
+def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
+    """Return the files that a report makes of other records, not of these: one that is there is left over.
+
+    A grid has effects only while it is full, a figure pictures only while there is something to draw.
+
+    Args:
+        spec: Of the report.
+        made: The names of the files that it makes; where those of figures are left out, they are here too.
+    """
+    effects = [f"effects.{ending}" for ending in RENDERERS] if spec.kind == "grid" else []
+    figures = [f"{FIGURES}/{figure.name}" for figure in spec.figures]
+    pictures = [f"{name}.{ending}" for name in figures if f"{name}.txt" in made for ending in FILES]
+    return [name for name in effects + pictures if name not in made]
 
 
 def _figure_files(spec: ReportSpec, store: RunStore) -> dict[str, str | bytes]:

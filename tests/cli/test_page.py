@@ -53,12 +53,33 @@ class TestPage:
         data = data_of(page_of(command))
         assert list(data["runs"]) == sorted(run_ids)
         run = data["runs"][run_ids[2]]
-        assert (run["variant"], run["seed"], run["status"]) == ("se", 0, "done")
+        assert (run["variants"], run["seed"], run["status"]) == (["se"], 0, "done")
         assert run["metrics"] == {"top1": 92.0, "loss": 0.5}
         assert run["spec"] == RunStore("runs").spec(run_ids[2]).resolved()
         assert run["environment"]["num_threads"] == 1
         assert run["curve"]["train_top1"] == [20.123, 60.0]
         assert data["commands"] == ["ema-lab run tiny", "ema-lab report tiny --out tiny"]
+
+    def test_a_run_of_rows_of_two_ablations_is_there_once_and_names_both(self, command, trained):
+        Path("ablations/other.yaml").write_text(TINY.replace("tiny", "other"))
+        Path("reports/tiny.yaml").write_text(
+            "name: tiny\nkind: datasets\nablations: {One: tiny, Two: other}\ncells: delta\n"
+        )
+        run_ids = trained()
+        data = data_of(page_of(command))
+        assert data["runs"][run_ids[2]]["variants"] == ["tiny: se", "other: se"]
+        assert list(data["runs"]) == sorted(run_ids)
+        assert data["others"] == []
+
+    def test_every_run_that_a_cell_names_is_there(self, command, trained):
+        Path("reports/tiny.yaml").write_text("name: tiny\nablation: tiny\nonly: {variant: se}\n")
+        run_ids = trained(keep=lambda spec: spec.seed == 0)
+        page = page_of(command)
+        data = data_of(page)
+        named = re.findall(r'data-(?:baseline-)?runs="([^"]*)"', page)
+        assert {run_id for text in named for run_id in text.split()} == set(data["runs"]) > set(run_ids)
+        assert [row["row"] for row in data["rows"]] == ["se"]
+        assert [(row["row"], row["label"]) for row in data["others"]] == [("none", "none")]
 
     def test_needs_no_network_and_is_the_same_twice(self, command, trained):
         trained(train=with_curve)

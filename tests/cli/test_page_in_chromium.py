@@ -3,11 +3,17 @@
 import base64
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_page import NASTY, failing, page_of, served, site, with_curve  # noqa: F401 (a fixture)
-from tiny import fake_outcome
+from tiny import TINY, fake_outcome
+
+from ema_lab.experiments.store import RunStore
+from ema_lab.reports.page.server import Site
+from ema_lab.specs.report import load_report
 
 pytestmark = pytest.mark.system
 
@@ -136,10 +142,122 @@ def test_no_name_is_read_as_the_pages_own_language(command, trained, browser, na
     assert all_of(browser, "[onfocus]") == []
 
 
+GROUPED = """\
+name: tiny
+ablation: tiny
+group: recipe.epochs
+columns: [top1, delta]
+"""
+
+
+@pytest.fixture
+def grouped(command, trained, browser):
+    """Two rows in each of two groups; `none` is the first row of each."""
+    Path("ablations/tiny.yaml").write_text(TINY + "axes: {recipe.epochs: [1, 20]}\n")
+    Path("reports/tiny.yaml").write_text(GROUPED)
+    trained(train=with_curve)
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    return browser
+
+
+def places(browser):
+    """Return each visible row's cells by the left edge of the header that they stand under."""
+    script = """
+    const left = (node) => Math.round(node.getBoundingClientRect().left);
+    const heads = [...document.querySelectorAll('table.report thead th')].map(left);
+    return [...document.querySelectorAll('table.report tbody tr')].filter((row) => !row.hidden)
+      .map((row) => [...row.cells].map((cell) => [heads.indexOf(left(cell)), cell.innerText, cell.rowSpan]));
+    """
+    return browser.execute_script(script)
+
+
+def test_a_group_keeps_its_name_and_columns_when_rows_are_filtered_and_sorted(grouped):
+    box = one(grouped, "#filter")
+    box.send_keys("se")
+    for _ in range(2):
+        names = [[cell[:2] for cell in row[:2]] for row in places(grouped)]
+        assert names == [[[0, "1"], [1, "se"]], [[0, "20"], [1, "se"]]]
+        assert [cell[0] for row in places(grouped) for cell in row] == [0, 1, 2, 3] * 2
+        assert [row[0][2] for row in places(grouped)] == [1, 1]
+        all_of(grouped, "table.report thead button")[2].click()  # a descending sort moves the group's name
+        all_of(grouped, "table.report thead button")[2].click()
+    box.clear()
+    box.send_keys(" \b")
+    names = [[cell[1:] for cell in row[:-2]] for row in places(grouped)]
+    assert names == [[["1", 2], ["se", 1]], [["none", 1]], [["20", 2], ["se", 1]], [["none", 1]]]
+    assert errors(grouped) == []
+
+
+def test_a_groups_name_finds_all_of_its_rows(command, trained, browser):
+    more = "  wide: {model.attention: {name: se, reduction: 2}}\n"
+    Path("ablations/tiny.yaml").write_text(TINY.replace("  se:", "  narrow:") + more)
+    Path("reports/tiny.yaml").write_text(GROUPED.replace("recipe.epochs", "model.attention.name"))
+    trained()
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    one(browser, "#filter").send_keys("se")
+    assert [[cell[1] for cell in row[:-2]] for row in places(browser)] == [["se", "narrow"], ["wide"]]
+
+
+def test_groups_are_sorted_by_their_names(grouped):
+    header = one(grouped, "table.report thead button")
+    for names in (["1", "20"], ["20", "1"]):
+        header.click()
+        assert [cell.text for cell in all_of(grouped, "table.report th[scope=rowgroup]")] == names
+    assert errors(grouped) == []
+
+
+def test_a_run_of_two_rows_is_drawn_and_listed_for_both(command, trained, browser):
+    Path("ablations/tiny.yaml").write_text(
+        f"{TINY}  se again: {{model.attention: {{name: se, reduction: 4}}}}\n"
+    )
+    trained(train=with_curve)
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    spots = [spot.get_attribute("aria-label") for spot in all_of(browser, "#scatter g")]
+    assert spots == ["none: 90.5", "se: 92.5", "se again: 92.5"]
+    assert len(all_of(browser, "#curves path[stroke-width='2']")) == 3
+    assert [cell.text for cell in all_of(browser, "#runtable tbody th")] == ["none"] * 2 + [
+        "se, se again"
+    ] * 2
+    one(browser, "#filter").send_keys("again")
+    assert [cell.text for cell in all_of(browser, "#runtable tbody th")] == ["se, se again"] * 2
+    assert errors(browser) == []
+
+
+def test_a_cell_opens_its_baselines_runs_also_where_their_row_is_not_shown(command, trained, browser):
+    Path("reports/tiny.yaml").write_text("name: tiny\nablation: tiny\nonly: {variant: se}\n")
+    trained(train=with_curve)
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    one(browser, "td[data-baseline-runs]").send_keys("\n")
+    titles = [title.text for title in all_of(browser, "#runbody h3")]
+    assert titles == ["se, seed 0", "se, seed 1", "none, seed 0", "none, seed 1"]
+    assert len(all_of(browser, "#scatter g")) == len(all_of(browser, "#legend li")) == 1
+    assert errors(browser) == []
+
+
+def test_what_rounding_alone_tells_apart_is_not_on_the_front_beside_what_costs_less(
+    command, trained, browser
+):
+    def rounded(spec, job):
+        is_none = spec.model.attention.name == "none"
+        top1 = 91.1111111111111 if is_none else 91.11111111111113
+        return replace(fake_outcome(spec), metrics={"top1": top1}, cost={"macs": 1000 if is_none else 2000})
+
+    trained(train=rounded)
+    page_of(command)
+    browser.get(Path("out/index.html").absolute().as_uri())
+    assert len(all_of(browser, "#scatter g")) == 2
+    front = one(browser, "#scatter path.front").get_attribute("d")
+    assert re.fullmatch(r"M[\d.]+,[\d.]+H[\d.]+", front)  # one corner: that of `none`
+
+
 def test_thousands_of_runs_are_drawn_in_part_but_sorted_and_found_as_a_whole(page):
     text = Path("out/index.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
-    made = next(run for run in data["runs"].values() if run["variant"] == "se")
+    made = next(run for run in data["runs"].values() if run["variants"] == ["se"])
     for number in range(600):
         data["runs"][f"more{number:03}"] = made | {"seed": 2 + number}
     text = re.sub(r'(?<=id="data">).*?(?=</script>)', lambda _: json.dumps(data), text, flags=re.DOTALL)
@@ -229,5 +347,36 @@ def test_served_it_refreshes_itself(site, trained, browser):  # noqa: F811
         for table in ("table.report", "#runtable"):  # what the reader chose stays
             assert one(browser, f"{table} thead th").get_attribute("aria-sort") == "descending"
             assert one(browser, f"{table} tbody th").text == "se"
+        assert errors(browser) == []
+        browser.get("about:blank")
+
+
+def test_served_a_table_that_is_no_longer_made_goes_and_comes_again(site, trained, browser):  # noqa: F811
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    Path("ablations/tiny.yaml").write_text(TINY + "axes: {recipe.epochs: [1, 20]}\n")
+    grid = "name: tiny\nablation: tiny\nkind: grid\nfactors: [variant, recipe.epochs]\n"
+    Path("reports/tiny.yaml").write_text(grid)
+    live = Site({"tiny": load_report(Path("reports/tiny.yaml"))}, RunStore("runs"))
+    run_ids = trained()
+
+    def shown():
+        notes = "".join(note.text for note in all_of(browser, "#tables .notes"))
+        return [
+            table.get_attribute("id") for table in all_of(browser, "#tables table")
+        ], "No effects" in notes
+
+    def wait(tables, none):
+        WebDriverWait(browser, 15).until(lambda _: shown() == (tables, none))
+        assert len(all_of(browser, "#tables .notes")) == len(tables)
+
+    with served(live) as ask:
+        browser.get(f"http://127.0.0.1:{ask.port}/tiny")
+        wait(["table", "effects"], False)
+        for run_id in run_ids[:2]:  # all of one cell
+            shutil.rmtree(RunStore("runs").folder(run_id))
+        wait(["table"], True)
+        trained()
+        wait(["table", "effects"], False)
         assert errors(browser) == []
         browser.get("about:blank")

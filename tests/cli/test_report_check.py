@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 
 import pytest
-from tiny import TINY_REPORT, fake_outcome
+from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.experiments.store import RunStore
 
@@ -62,6 +63,56 @@ def test_a_missing_file_is_named(command, trained):
     answer = command("report", "tiny", "--out", "out", "--check")
     assert answer.code == 1
     assert answer.out == "out/table.tex: cannot be read: No such file or directory\n"
+
+
+GRID = """\
+name: tiny
+ablation: tiny
+kind: grid
+factors: [variant, recipe.epochs]
+figures: [{kind: heatmap, name: heat, factors: [variant, recipe.epochs]}]
+"""
+EFFECTS = [f"out/effects.{kind}" for kind in ("md", "tex", "csv", "html")]
+
+
+@pytest.fixture
+def grid(command, trained) -> list[str]:
+    """Write a report that has effects, which need a full grid, into `out`; return the run ids."""
+    Path("ablations/tiny.yaml").write_text(TINY + "axes: {recipe.epochs: [1, 2]}\n")
+    Path("reports/tiny.yaml").write_text(GRID)
+    run_ids = trained()
+    command("report", "tiny", "--out", "out")
+    assert all(Path(name).is_file() for name in EFFECTS)
+    return run_ids
+
+
+def lose(run_ids: list[str]) -> None:
+    for run_id in run_ids:
+        shutil.rmtree(RunStore("runs").folder(run_id))
+
+
+def test_a_table_that_the_report_no_longer_makes_is_removed_and_other_files_are_not(command, grid):
+    Path("out/mine.md").write_text("of the user")
+    lose(grid[:2])
+    assert command("report", "tiny", "--out", "out").code == 0
+    assert not any(Path(name).exists() for name in EFFECTS)
+    assert Path("out/mine.md").is_file()
+    assert check(command).code == 0
+
+
+def test_a_table_and_a_figure_that_are_left_over_are_named(command, grid):
+    kept = {name: Path(name).read_text() for name in EFFECTS[:1]}
+    picture = Path("out/figures/heat.png").read_bytes()
+    lose(grid)
+    command("report", "tiny", "--out", "out")
+    for name, text in kept.items():
+        Path(name).write_text(text)
+    Path("out/figures/heat.png").write_bytes(picture)
+    words = "is left over: of the records of now, the report makes no such file"
+    answer = check(command)
+    assert (answer.code, answer.out) == (1, f"out/effects.md: {words}\nout/figures/heat.png: {words}\n")
+    answer = check(command, "--tables")
+    assert (answer.code, answer.out) == (1, f"out/effects.md: {words}\n")
 
 
 def test_check_needs_the_folder(command, trained, tree):

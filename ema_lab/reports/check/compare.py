@@ -1,6 +1,6 @@
 """Written files against the records: which cell of which file was edited."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,11 @@ class Comparison(NamedTuple):
     not_compared: tuple[str, ...]
 
 
-def compare(folder: Path, built: Mapping[str, str | bytes]) -> Comparison:
-    """Compare files of a folder, by name, with what they would be; its other files are left alone."""
+def compare(folder: Path, built: Mapping[str, str | bytes], unmade: Iterable[str] = ()) -> Comparison:
+    """Compare files of a folder, by name, with what they would be; its other files are left alone.
+
+    `unmade`: names of which no file may be there.
+    """
     found: list[Difference] = []
     not_compared = []
     for name, content in built.items():
@@ -28,6 +31,8 @@ def compare(folder: Path, built: Mapping[str, str | bytes]) -> Comparison:
             not_compared.append(reason)
         else:
             found += differences(folder / name, content)
+    problem = "is left over: of the records of now, the report makes no such file"
+    found += [Difference(str(folder / name), problem=problem) for name in unmade if (folder / name).exists()]
     return Comparison(tuple(found), tuple(not_compared))
 
 

@@ -60,8 +60,8 @@ def run_place(place: Place, data: Any) -> Named:
     """Name a place of the page's data: a run, and what of it."""
     match place:
         case ("runs", str(run_id), *rest):
-            run = data["runs"].get(run_id, {"variant": "of no row", "seed": "?"})
-            name = f"{run['variant']}, seed {run['seed']}"
+            run = data["runs"].get(run_id, {"variants": ["of no row"], "seed": "?"})
+            name = f"{', '.join(run['variants'])}, seed {run['seed']}"
             return Named(f"run {run_id} ({name}), {_dotted(rest)}", run_id, _dotted(rest))
     return plain_place(place, data)
 

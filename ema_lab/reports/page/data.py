@@ -16,8 +16,9 @@ from ema_lab.experiments.store import RunStore
 from ema_lab.reports.figures.draw import column_label
 from ema_lab.reports.figures.numbers import has_interval, mean_interval
 from ema_lab.reports.figures.style import look, looks_of
-from ema_lab.reports.selection import Row
+from ema_lab.reports.selection import Measured, Row, rows_of
 from ema_lab.reports.shown import modules_of, row_labels
+from ema_lab.reports.table import Table
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.report import ReportSpec
 
@@ -29,7 +30,7 @@ CURVE_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "val_top1", "test_to
 Shown = Sequence[tuple[Ablation, Sequence[Row]]]
 
 
-def page_data(spec: ReportSpec, shown: Shown, store: RunStore) -> dict[str, Any]:
+def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
     """Return plain data: the runs of a report by id, and the commands that make the report again.
 
     Rows of several ablations keep the ablation's name before theirs. Nothing depends on the time or the
@@ -38,11 +39,12 @@ def page_data(spec: ReportSpec, shown: Shown, store: RunStore) -> dict[str, Any]
     Args:
         spec: Of the report.
         shown: What `report_rows` returns.
+        tables: Of the report: each run that a cell names is there, of rows that are not shown too.
         store: Where the runs are.
     """
     prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
-    rows = [(prefixes[one.name], row) for one, own in shown for row in own]
-    cells = {item.cell.run_id: (prefix + row.name, item.cell) for prefix, row in rows for item in row.cells}
+    others = _others(shown, tables)
+    cells = _cells([*shown, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     return {
@@ -53,13 +55,38 @@ def page_data(spec: ReportSpec, shown: Shown, store: RunStore) -> dict[str, Any]
         "costs": {key: cost.label for key, cost in COSTS.items()},
         "columns": {column: column_label(column) for column in CURVE_COLUMNS},
         "rows": _rows(spec, shown, prefixes),
+        "others": _rows(spec, others, prefixes),
         "commands": commands(spec.name, [ablation for ablation, _ in shown]),
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": {
-            run_id: run_data(cell, survey.standing(cell.spec), store, is_whole) | {"variant": name}
-            for run_id, (name, cell) in cells.items()
+            run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
+            for run_id, (names, cell) in cells.items()
         },
     }
+
+
+def _others(shown: Shown, tables: Iterable[Table]) -> Shown:
+    """Return the rows that are not shown, but whose runs cells name: baselines, or levels of effects."""
+    found = [cell for table in tables for row in table.rows for cell in row.cells]
+    named = {
+        run_id for cell in found for run_id in (*cell.run_ids, *cell.missing_run_ids, *cell.baseline_run_ids)
+    }
+    named -= {run_id for _, rows in shown for row in rows for run_id in row.run_ids}
+    return [
+        (one, rows_of(one, [Measured(cell, None, None) for cell in one.cells if cell.run_id in named]))
+        for one, _ in shown
+    ]
+
+
+def _cells(shown: Shown, prefixes: Mapping[str, str]) -> dict[str, tuple[list[str], Cell]]:
+    """Return each run's rows and its cell; cells of equal specs are one run, which is of several rows."""
+    found: dict[str, tuple[list[str], Cell]] = {}
+    for ablation, rows in shown:
+        for row in rows:
+            for item in row.cells:
+                names, _ = found.setdefault(item.cell.run_id, ([], item.cell))
+                names.append(prefixes[ablation.name] + row.name)
+    return found
 
 
 def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -103,7 +130,6 @@ def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) ->
     tried = attempts[:-1] if standing.state == "running" else attempts
     lines = LOG_LINES if standing.failure else DONE_LOG_LINES if is_done and is_whole else 0
     return {
-        "variant": cell.row,
         "seed": cell.seed,
         "status": standing.state,
         "failures": sum(attempt.outcome in {"failed", None} for attempt in tried),

@@ -22,14 +22,15 @@
   let data = JSON.parse(find("data").textContent);
   let rows, idsOf; // by name, each row and its runs: looked up once, since there may be thousands
   const index = () => {
-    rows = new Map(data.rows.map((one, place) => [one.row, { ...one, place }]));
-    idsOf = new Map(data.rows.map((one) => [one.row, []]));
-    for (const [id, run] of Object.entries(data.runs)) idsOf.get(run.variant).push(id);
+    rows = new Map([...data.rows, ...data.others].map((one, place) => [one.row, { ...one, place }]));
+    idsOf = new Map([...rows.keys()].map((row) => [row, []]));
+    for (const [id, run] of Object.entries(data.runs)) for (const row of run.variants) idsOf.get(row).push(id);
   };
   const look = (variant) => {
     const { label, colour, marker, line } = rows.get(variant);
     return { label, colour: colour === "#000000" ? "currentColor" : colour, shape: SHAPES[marker], dashes: DASHES[line] };
   };
+  const rowsOf = (run) => run.variants.map((row) => look(row).label).join(", ");
   const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
   const metricLabel = (key) => data.metrics[key].label + (data.metrics[key].unit ? ` (${data.metrics[key].unit})` : "");
   const done = (variant) => idsOf.get(variant).map((id) => data.runs[id]).filter((run) => run.status === "done");
@@ -63,15 +64,24 @@
   const mark = (headers, number, way) => headers.forEach((header, i) => {
     if (i === number) header.setAttribute("aria-sort", way); else header.removeAttribute("aria-sort");
   });
+  const groupOf = (body) => body.querySelector("th[scope=rowgroup]");
+  // A group's name stands in the first visible row and spans those that are visible: else columns would move.
+  const placeGroups = (table) => {
+    for (const body of table.tBodies) {
+      const group = groupOf(body), visible = [...body.rows].filter((row) => !row.hidden);
+      if (!group || !visible.length) continue;
+      group.rowSpan = visible.length;
+      visible[0].prepend(group);
+    }
+  };
   const sortBy = (table, headers, number, way) => {
     mark(headers, number, way);
-    const value = (row) => worth(row, headers.length - number);
-    const isNumeric = [...table.tBodies].some((body) => [...body.rows].some((row) => typeof value(row) === "number"));
-    for (const body of table.tBodies) {
-      const group = body.querySelector("th[scope=rowgroup]");
-      for (const row of inOrder([...body.rows], value, way, isNumeric)) body.append(row);
-      if (group) body.rows[0].prepend(group);
-    }
+    const bodies = [...table.tBodies], byGroup = number === 0 && groupOf(bodies[0]);
+    const value = byGroup ? (body) => worth(groupOf(body).parentElement, headers.length) : (row) => worth(row, headers.length - number);
+    const isNumeric = (byGroup ? bodies : bodies.flatMap((body) => [...body.rows])).some((one) => typeof value(one) === "number");
+    if (byGroup) return table.append(...inOrder(bodies, value, way, isNumeric));
+    for (const body of bodies) body.append(...inOrder([...body.rows], value, way, isNumeric));
+    placeGroups(table);
   };
   const sorted = new Map(); // by table, the column and the way that the reader chose: kept when it is drawn again
   const armHeaders = (table, key, sort) => {
@@ -84,7 +94,8 @@
         sort(headers, ...sorted.get(key));
       });
     });
-    if (sorted.has(key)) sort(headers, ...sorted.get(key));
+    const [number, way] = sorted.get(key) || [];
+    if (number < headers.length) sort(headers, number, way);
   };
   const arm = (node, ids) => {
     filled(node, { tabindex: 0, role: "button" }, "");
@@ -94,17 +105,15 @@
     });
   };
   const idsIn = (node) => [node.dataset.runs, node.dataset.baselineRuns].flatMap((text) => (text || "").split(" "));
-  const armTable = (table, key) => {
+  const armTable = (table) => {
     if (table.tFoot) { // beside the table, notes wrap at the window's width
       const notes = make("p", { class: "notes" });
       notes.append(...table.tFoot.rows[0].cells[0].childNodes);
-      const before = table.parentElement.nextElementSibling;
-      if (before && before.className === "notes") before.remove();
       table.parentElement.after(notes);
       table.deleteTFoot();
     }
     table.style.setProperty("--columns", table.rows[0].cells.length);
-    armHeaders(table, key, (headers, number, way) => sortBy(table, headers, number, way));
+    armHeaders(table, `#${table.id}`, (headers, number, way) => sortBy(table, headers, number, way));
     for (const cell of table.querySelectorAll("td[data-runs]")) arm(cell, idsIn(cell));
     for (const row of table.querySelectorAll("tr[data-runs]:not([data-runs=''])")) {
       const name = row.querySelector("th[scope=row]"), button = make("button", { type: "button", title: "Its runs" });
@@ -118,8 +127,12 @@
     return names.some((name) => name.toLowerCase().includes(wanted));
   };
   const filter = () => {
-    for (const row of document.querySelectorAll("table.report tbody tr")) {
-      row.hidden = !matches([row.dataset.row || "", ...[...row.querySelectorAll("th")].map((cell) => cell.textContent)]);
+    for (const table of document.querySelectorAll("table.report")) {
+      for (const row of table.querySelectorAll("tbody tr")) {
+        const names = [row.querySelector("th[scope=row]"), groupOf(row.parentElement)].filter(Boolean);
+        row.hidden = !matches([row.dataset.row, ...names.map((cell) => cell.textContent)]);
+      }
+      placeGroups(table);
     }
   };
 
@@ -141,7 +154,7 @@
   const runBody = (id) => {
     const run = data.runs[id];
     const body = make("div", { "data-run": id });
-    body.append(make("h3", {}, `${look(run.variant).label}, seed ${run.seed}`));
+    body.append(make("h3", {}, `${rowsOf(run)}, seed ${run.seed}`));
     const facts = [["run", id], ["status", standing(run) + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
     if (run.why) facts.push(["why", run.why]);
     for (const [key, value] of Object.entries(run.metrics)) facts.push([key in data.metrics ? metricLabel(key) : key, value]);
@@ -151,7 +164,7 @@
     const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1"));
     if (measure && run.curve.epoch.length > 1) {
       body.append(make("p", { class: "hint" }, `${measure} over epochs`));
-      body.append(chart([{ variant: run.variant, points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
+      body.append(chart([{ variant: run.variants[0], points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
     }
     body.append(list("Spec", pairs(run.spec)), list("Environment", [...pairs(run.environment), ["data sha256", run.data_sha256]]), list("Cost", pairs(run.cost)));
     run.attempts.forEach((attempt) => body.append(list(`Attempt ${attempt.number}: ${attempt.outcome || "open"}`, pairs(attempt))));
@@ -230,14 +243,15 @@
     const isOne = key === "wall_seconds" ? found.length : new Set(found).size === 1;
     return isOne ? mean(found) : null;
   };
-  // What none beats: that costs no more and is no worse, and is better in one of the two.
+  // What none beats: that costs no more and is no worse, and is better in one of the two. Rounding is no difference.
   const front = (points, sign) => {
-    const kept = [];
-    for (const point of [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y))) {
-      const last = kept.at(-1);
-      if (!last || sign * point.y > sign * last.y || (point.x === last.x && point.y === last.y)) kept.push(point);
-    }
-    return kept;
+    const same = (a, b) => Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b));
+    const beats = (a, b) => {
+      const [sameCost, sameWorth] = [same(a.x, b.x), same(a.y, b.y)];
+      return (sameCost || a.x < b.x) && (sameWorth || sign * a.y > sign * b.y) && !(sameCost && sameWorth);
+    };
+    const cheapestFirst = [...points].sort((a, b) => a.x - b.x || sign * (b.y - a.y)); // these beat most others
+    return cheapestFirst.filter((point) => !cheapestFirst.some((other) => beats(other, point)));
   };
   const scatter = () => {
     const [x, y] = [find("x").value, find("y").value];
@@ -297,7 +311,7 @@
   const MOST_ROWS = 500; // of the runs' table at first: more take a browser seconds
   let all = false;
   const columns = () => [
-    ["Variant", (run) => look(run.variant).label],
+    ["Variant", rowsOf],
     ["Seed", (run) => run.seed],
     ["Status", (run) => standing(run) + (run.stale.length ? ", stale" : "")],
     ...Object.keys(data.metrics).map((key) => [metricLabel(key), (run) => run.metrics[key]]),
@@ -324,10 +338,10 @@
       || (wanted === "failed before" && run.status !== "failed" && run.failures);
     const names = new Map([...rows].map(([row, { label }]) => [row, matches([row, label])]));
     const fill = (number, way) => {
-      let ids = Object.keys(data.runs).filter((id) => isWanted(data.runs[id]) && names.get(data.runs[id].variant));
+      let ids = Object.keys(data.runs).filter((id) => isWanted(data.runs[id]) && data.runs[id].variants.some((row) => names.get(row)));
       ids.sort((a, b) => {
         const [one, other] = [data.runs[a], data.runs[b]];
-        return rows.get(one.variant).place - rows.get(other.variant).place || one.seed - other.seed;
+        return rows.get(one.variants[0]).place - rows.get(other.variants[0]).place || one.seed - other.seed;
       });
       const value = number === undefined ? null : (id) => found[number][1](data.runs[id], id);
       if (value) ids = inOrder(ids, value, way, ids.some((id) => typeof value(id) === "number"));
@@ -364,7 +378,7 @@
     find("commands").textContent = data.commands.join("\n");
   };
 
-  document.querySelectorAll("table.report").forEach(armTable); // by their place
+  document.querySelectorAll("table.report").forEach(armTable);
   find("filter").addEventListener("input", () => { filter(); runTable(); });
   find("more").addEventListener("click", () => { all = true; runTable(); });
   for (const id of ["x", "y"]) find(id).addEventListener("change", scatter);
@@ -389,8 +403,8 @@
         data = fresh.data;
         const holder = make("template");
         holder.innerHTML = fresh.tables;
-        const old = document.querySelectorAll("#tables .scroll");
-        holder.content.querySelectorAll(".scroll").forEach((node, number) => { if (old[number]) old[number].replaceWith(node); else find("tables").append(node); });
+        document.querySelectorAll("#tables .scroll, #tables .notes").forEach((node) => node.remove());
+        find("tables").append(holder.content);
         document.querySelectorAll("table.report").forEach(armTable);
         filter();
         show();

@@ -50,7 +50,7 @@ class Site:
             return None
         spec = self.reports[name]
         tables = build_report(spec, self.store).tables
-        data = report_data(spec, self.store)
+        data = report_data(spec, tables, self.store)
         if not rest:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
         shown = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)

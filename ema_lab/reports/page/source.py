@@ -1,5 +1,6 @@
 """The page of a report."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from ema_lab.experiments.store import RunStore
@@ -7,14 +8,15 @@ from ema_lab.reports.build import Report
 from ema_lab.reports.page.data import page_data
 from ema_lab.reports.page.page import render_page
 from ema_lab.reports.shown import report_rows
+from ema_lab.reports.table import Table
 from ema_lab.specs.report import ReportSpec
 
 
-def report_data(spec: ReportSpec, store: RunStore) -> dict[str, Any]:
-    """Return the data of a report's page."""
-    return page_data(spec, report_rows(spec, store), store)
+def report_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
+    """Return the data of the page that shows these tables of a report."""
+    return page_data(spec, report_rows(spec, store), tables, store)
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:
     """Return a report as one HTML file."""
-    return render_page(report.tables, report_data(spec, store))
+    return render_page(report.tables, report_data(spec, report.tables, store))
