@@ -28,7 +28,7 @@ class TestReport:
             "se       92.50 ± 0.71 (n=2)  +2.00 (n=2, all equal)       1,000      2.00\n"
             "\n"
             "Mean ± sample standard deviation over n seeds.\n"
-            "Δ: mean paired difference to 'none' over common seeds with its 95 % t interval.\n"
+            "Δ: mean paired difference to 'none' over common seeds.\n"
             "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, matrix "
             "products, normalisations); one multiply-add is one.\n"
             "No row is marked as the best in Top-1: no test tells it apart (paired t tests, Holm-corrected "

@@ -188,13 +188,13 @@ class TestSkip:
     def test_the_cells_that_meet_every_condition_are_left_out(self, load, when, left):
         ablation = load(f"{NONE_AND_EMA}skip: [{{when: {when}, reason: a day per run}}]\n")
         assert named(ablation) == left
-        assert {cell.reason for cell in ablation.skipped} == {"a day per run"}
+        assert {one.reason for one in ablation.skipped} == {"a day per run"}
         assert len(ablation.cells) + len(ablation.skipped) == 4
 
     def test_an_axis_value_can_be_a_condition(self, load):
         text = f"{NONE_AND_EMA}axes: {{recipe.epochs: [2, 3]}}\n"
         text += "skip: [{when: {variant: ema, recipe.epochs: 3}, reason: long}]\n"
-        assert {cell.row for cell in load(text).skipped} == {"ema [epochs=3]"}
+        assert {one.cell.row for one in load(text).skipped} == {"ema [epochs=3]"}
 
     @pytest.mark.parametrize(
         "when", ["{variant: emma}", "{seed: '0'}", "{recipe.epoch: 6}", "{variant: ema, seed: 7}"]
@@ -380,7 +380,7 @@ def test_ten_thousand_cells_expand(load):
 class TestEveryBundledAblation:
     def test_expands_into_distinct_rows_with_all_their_seeds(self, name):
         ablation = load_ablation(name)
-        skipped = {(cell.row, cell.seed) for cell in ablation.skipped}
+        skipped = {(one.cell.row, one.cell.seed) for one in ablation.skipped}
         seeds = {cell.seed for cell in ablation.cells}
         for row, cells in ablation.rows().items():
             missing = seeds - {cell.seed for cell in cells}

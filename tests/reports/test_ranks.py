@@ -172,14 +172,14 @@ def test_the_page_has_the_looks_of_the_figures_and_never_joins_rows_of_two_data_
     for name in ("a", "b"):
         images = "{name: synthetic}", f"{{name: synthetic, train_images: {ord(name)}}}"
         store = fill(tmp_path, name, BASE.replace(*images) + VARIANTS, lambda cell: 80.0)
-    one = report_data(report_spec(tmp_path, ablation="a", names={"se": "SE"}), store)
+    one = report_data(report_spec(tmp_path, ablation="a", names={"se": "SE"}), (), store)
     looks = looks_of({name: name for name in METHODS})
     assert [(row["row"], row["colour"]) for row in one["rows"]] == [
         (name, looks[name].colour) for name in METHODS
     ]
     assert one["rows"][1]["label"] == "SE"
-    two = report_data(report_spec(tmp_path, kind="datasets", ablations={"A": "a", "B": "b"}), store)
+    two = report_data(report_spec(tmp_path, kind="datasets", ablations={"A": "a", "B": "b"}), (), store)
     rows = [row["row"] for row in two["rows"]]
     assert rows == [f"{name}: {method}" for name in ("a", "b") for method in METHODS]
-    assert sorted(run["variant"] for run in two["runs"].values()) == sorted(rows)
+    assert sorted(row for run in two["runs"].values() for row in run["variants"]) == sorted(rows)
     assert len({(row["colour"], row["marker"]) for row in two["rows"]}) == len(rows)

@@ -100,18 +100,22 @@ def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[d
                 {
                     "row": prefix + row.name,
                     "label": prefix + labels[row.name],
-                    "means": {key: _mean(values) for key in METRICS if (values := row.values(key))},
+                    "means": _means(spec, row),
                     **asdict(own_looks.get(row.name) or look(len(found))),
                 }
             )
     return found
 
 
-def _mean(values: Sequence[float]) -> dict[str, float | None]:
-    """Return a mean over seeds and its interval's bounds, None without one, as figures draw them."""
-    found = mean_interval(values)
-    bounds = (found.low, found.high) if has_interval(found) else (None, None)
-    return {"mean": found.mean, "low": bounds[0], "high": bounds[1], "n": found.count}
+def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
+    """Return the mean of each metric over seeds and its interval, None without one, as figures draw them."""
+    means = {}
+    for key in METRICS:
+        if values := row.values(key):
+            found = mean_interval(values, decided=spec.seeds == "decided")
+            low, high = (found.low, found.high) if has_interval(found) else (None, None)
+            means[key] = {"mean": found.mean, "low": low, "high": high, "n": found.count}
+    return means
 
 
 def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
