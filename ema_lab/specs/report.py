@@ -155,6 +155,9 @@ class ReportSpec(Spec):
             if self.seeds == "decided" and column in self.columns:
                 rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
                 raise invalid("report", rule, "seeds")
+        if self.seeds == "decided" and self.spread in {"interval", "bootstrap"}:
+            rule = "an interval of a mean needs a number of seeds that was fixed beforehand; choose std or se"
+            raise invalid("report", rule, "spread")
         return self
 
     @model_validator(mode="after")

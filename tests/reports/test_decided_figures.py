@@ -4,11 +4,13 @@ import math
 
 import pytest
 from made_up import fill, report, report_spec
+from pydantic import ValidationError
 
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures.build import report_figures
 from ema_lab.reports.figures.draw import draw_forest
 from ema_lab.reports.figures.style import look
+from ema_lab.reports.page.source import report_data
 from ema_lab.reports.statistics import PairedDifference
 
 VARIANTS = """\
@@ -24,8 +26,8 @@ WHY = "seeds were added until each comparison with the baseline was decided, and
 
 
 @pytest.fixture
-def decided(tmp_path):
-    """Return a function that draws a study of 3 seeds, to which 9 were added of `se` and 3 of `ema`."""
+def store(tmp_path):
+    """A study of 3 seeds, to which 9 were added of `se` and 3 of `ema`."""
 
     def score(cell):
         if cell.seed > {"none": 11, "se": 11, "ema": 5}[cell.variant]:
@@ -36,6 +38,12 @@ def decided(tmp_path):
     store = fill(tmp_path, "study", VARIANTS.format(seeds=[0, 1, 2]), score)
     for path in (tmp_path / "runs").glob("*/record.json"):
         path.with_name("curve.csv").write_text("epoch,train_loss\n1,2\n2,1\n")
+    return store
+
+
+@pytest.fixture
+def decided(tmp_path, store):
+    """Return a function that draws figures of the study, and builds its table."""
 
     def draw(*figures, **keys):
         keys = {"ablation": "study", "columns": ["top1", "delta"], "seeds": "decided", **keys}
@@ -100,6 +108,19 @@ def test_curves_have_a_band_of_spread_but_no_interval(decided):
     assert all(
         path.vertices.size == 0 for area in interval.drawing.axes[0].collections for path in area.get_paths()
     )
+
+
+def test_the_page_has_no_interval_of_their_means(tmp_path, store):
+    spec = report_spec(tmp_path, ablation="study", columns=["top1", "delta"], seeds="decided")
+    means = [row["means"]["top1"] for row in report_data(spec, (), store)["rows"]]
+    assert [(mean["low"], mean["high"]) for mean in means] == [(None, None)] * 3
+    assert [mean["n"] for mean in means] == [12, 12, 6]
+
+
+@pytest.mark.parametrize("spread", ["interval", "bootstrap"])
+def test_an_interval_of_their_means_is_refused_in_a_table(tmp_path, spread):
+    with pytest.raises(ValidationError, match="an interval of a mean needs a number of seeds"):
+        report_spec(tmp_path, ablation="study", columns=["top1"], seeds="decided", spread=spread)
 
 
 def test_ranks_are_refused_as_the_table_refuses_them(decided):
