@@ -53,7 +53,7 @@ def drawn(study, tmp_path):
                     path.write_text("\n".join(["epoch,train_loss", *values]))
         report = made.report(figures=[{"name": "figure", **figure}])
         rows = [row for row in made.rows if keep in {None, row.name}]
-        return draw_figures(report, made.ablation, rows, store)[0]
+        return draw_figures(report, [(made.ablation, rows)], store)[0]
 
     return build
 
@@ -274,13 +274,20 @@ def test_wilcoxon_with_holm_joins_what_it_cannot_tell_apart(tmp_path):
 
 
 def test_two_rows_of_a_method_on_one_data_set_are_refused(tmp_path):
-    text = f"{METHODS}axes: {{data.name: {json.dumps(SIX)}}}\n"
-    fill(tmp_path, "one", text, lambda cell: 70.0)
-    store = fill(tmp_path, "two", BASE.replace("epochs: 1", "epochs: 2") + text, lambda cell: 71.0)
-    paths = {name: str(tmp_path / f"{name}.yaml") for name in ("one", "two")}
+    twice = [{"name": "digits"}, {"name": "digits", "val_images": 0}]
+    with pytest.raises(SpecError, match=r"figures\.0: figure ranks: none has two rows on digits"):
+        ranks(tmp_path, "data", twice, lambda cell: 70.0, **CRITICAL)
+
+
+def test_ablations_on_the_same_images_are_data_sets_of_their_own_as_in_the_table(tmp_path):
+    paths = {}
+    for epochs in (1, 2, 3):
+        base = BASE.replace("epochs: 1", f"epochs: {epochs}")
+        store = fill(tmp_path, f"e{epochs}", base + METHODS, lambda cell: POINTS[cell.variant])
+        paths[f"{epochs} epochs"] = str(tmp_path / f"e{epochs}.yaml")
     keys = {"kind": "datasets", "name": "many", "ablations": paths, "figures": [CRITICAL]}
-    with pytest.raises(SpecError, match="none has two rows on digits"):
-        report_figures(ReportSpec.model_validate(keys), store)
+    (figure,) = report_figures(ReportSpec.model_validate(keys), store)
+    assert "on 3 data sets" in figure.caption
 
 
 def test_nemenyi_is_that_of_demsars_example():

@@ -77,10 +77,7 @@ def test_ranks_over_the_ablations_of_a_report(tmp_path, test):
 def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
     drawn = ranks(tmp_path, holes={("d3", "eca"), ("d3", "se")}, figure={"test": "wilcoxon"})
     assert "on 10 data sets" in drawn.caption
-    assert (
-        "Left out, since a method has no run there: synthetic (train_images=43) (no run of se, eca)."
-        in drawn.caption
-    )
+    assert "Left out, since a method has no run there: D3 (no run of se, eca)." in drawn.caption
     assert "2 of 55 runs are not there: se (1), eca (1)." in drawn.caption
 
 
@@ -134,16 +131,14 @@ def one_ablation(path, places, hits, *, folder="one", names=None, **figure):
 def test_a_caption_names_the_first_few_of_many_that_are_not_there(tmp_path):
     drawn = ranks(tmp_path, holes={(f"d{place}", name) for place in range(10) for name in METHODS})
     assert drawn.drawing is None
-    assert "train_images=44) (no run of none, se, eca, cbam, ema) and 5 more." in drawn.caption
+    assert "D4 (no run of none, se, eca, cbam, ema) and 5 more." in drawn.caption
     assert len(drawn.caption) < 700
 
 
 def test_too_few_data_sets_are_a_sentence_that_names_those_without_runs(tmp_path):
     drawn = ranks(tmp_path, holes={(f"d{place}", "se") for place in range(9)})
     assert drawn.drawing is None
-    assert "needs 3 data sets that all of them have, got 2: synthetic (train_images=40) (no run of se), " in (
-        drawn.caption
-    )
+    assert "needs 3 data sets that all of them have, got 2: D0 (no run of se), " in (drawn.caption)
     assert ranks(tmp_path, count=4).drawing is not None
 
 

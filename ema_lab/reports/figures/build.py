@@ -70,33 +70,34 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     """
     if not report.figures:
         return []
-    found = report_rows(report, store)
-    rows: list[Row] = []
-    for ablation, own in found:
+    found = []
+    for ablation, rows in report_rows(report, store):
         if any(isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in report.figures):
-            timed = latencies(ablation, own, store)
-            own = [replace(row, latency=timed.measured.get(row.name)) for row in own] if timed else own
-        rows += own
-    return draw_figures(report, found[0][0], rows, store)
+            timed = latencies(ablation, rows, store)
+            rows = [replace(row, latency=timed.measured.get(row.name)) for row in rows] if timed else rows
+        found.append((ablation, rows))
+    return draw_figures(report, found, store)
 
 
-def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> list[Drawn]:
-    """Draw all figures of a report, of these rows.
+def draw_figures(
+    report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
+) -> list[Drawn]:
+    """Draw all figures of a report, of these rows of its ablations.
 
     Raises:
         SpecError: If one asks for what the ablation or its records do not have.
     """
     drawn = []
     drawing: Drawing | None
-    drawer = _Drawer(report, ablation, rows, store)
-    for figure in report.figures:
+    drawer = _Drawer(report, found, store)
+    for number, figure in enumerate(report.figures):
         try:
             drawing, words = drawer.draw(figure)
         except NothingToDrawError as error:
             drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
-            raise SpecError(f"report {report.name}: figure {figure.name}: {error}") from None
-        title = figure.title or report.title or (report.name if report.ablations else ablation.name)
+            raise report.refusal(f"figure {figure.name}: {error}", "figures", number) from None
+        title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
         caption = " ".join([title.rstrip(".") + ".", words, *drawer.standing()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
@@ -105,10 +106,14 @@ def draw_figures(report: ReportSpec, ablation: Ablation, rows: Sequence[Row], st
 class _Drawer:
     """Draws figures of one report; each method returns a drawing and the words for its caption."""
 
-    def __init__(self, report: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> None:
-        self.report, self.ablation, self.rows, self.store = report, ablation, rows, store
-        self.looks = looks_of(modules_of(ablation, rows))
-        self.labels = row_labels(report, rows)
+    def __init__(
+        self, report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
+    ) -> None:
+        self.report, self.found, self.store = report, found, store
+        self.ablation = found[0][0]
+        self.rows = [row for _, rows in found for row in rows]
+        self.looks = looks_of(modules_of(self.ablation, self.rows))
+        self.labels = row_labels(report, self.rows)
         self.decided = report.seeds == "decided"
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
@@ -185,7 +190,7 @@ class _Drawer:
         if self.decided:
             rule = "a rank needs a number of seeds that was fixed beforehand"
             raise SpecError(f"{rule}, and this report has seeds: decided")
-        found = ranks_of(by_data(self.report, self.rows), figure)
+        found = ranks_of(by_data(self.report, [rows for _, rows in self.found]), figure)
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "

@@ -1,5 +1,6 @@
 """Average ranks over many data sets, and which of them a test cannot tell apart."""
 
+import itertools
 import json
 import math
 import statistics
@@ -77,16 +78,25 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     return Ranks(tuple(names), tuple(map(float, average)), len(complete), p, critical, groups, dropped, seeds)
 
 
-def by_data(report: ReportSpec, rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dict[str, Row]]:
     """Return the rows by data set and method: a method is a row without its data set.
 
-    The data set is what the report's factor says, as in its table; without one, the data that was trained on.
+    The data sets are those of the report's table: its ablations', or the values of its factor; in a report
+    that names neither, they are what was trained on.
+
+    Args:
+        report: Whose figure it is.
+        parts: The rows of each ablation, in the report's order.
 
     Raises:
         SpecError: If a method has two rows on one data set.
     """
+    if report.ablations:
+        names = {source: name for name, source in reversed(list(report.ablations.items()))}
+        sources = dict.fromkeys(report.ablations.values())
+        return {names[one]: {row.name: row for row in rows} for one, rows in zip(sources, parts, strict=True)}
     found: dict[str, dict[str, Row]] = {}
-    for row in rows:
+    for row in itertools.chain(*parts):
         method, name = _by_factor(report, row) if report.has_data_axis else _by_data(row)
         if method in found.setdefault(name, {}):
             raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
@@ -102,7 +112,7 @@ def _by_factor(report: ReportSpec, row: Row) -> tuple[str, str]:
 
 def _by_data(row: Row) -> tuple[str, str]:
     cell = row.cells[0].cell
-    axes = {key: value for key, value in axes_of(row.cells[0]).items() if not key.startswith("data")}
+    axes = {key: value for key, value in axes_of(row.cells[0]).items() if key.partition(".")[0] != "data"}
     rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
     return f"{cell.variant} [{rest}]" if rest else cell.variant, _data_name(cell.spec.data.canonical)
 
