@@ -56,9 +56,10 @@ def notes_of(
 
 def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
     """Say what ± is in these cells of metrics, and what n is where the caption says it."""
-    if not cells:
+    most = max((cell.n for cell in cells), default=0)
+    if most == 0:
         return []
-    if all(cell.n < 2 for cell in cells):
+    if most == 1:
         return ["Single seeds: what another seed would give is not known."]
     notes = [SPREADS[spec.spread]]
     if spec.counts == "caption":

@@ -71,6 +71,11 @@ class TestHoles:
         assert "n/a" in render_text(table)
         assert notes_with(table, "3 of 6 runs are not there: failed or not run yet")
 
+    def test_a_table_without_runs_explains_no_spread(self, study):
+        table = study({"none": [None] * 3, "se": [None] * 3}).table()
+        assert not notes_with(table, "over n seeds")
+        assert not notes_with(table, "Single seeds")
+
     def test_missing_seeds_are_named_beside_the_mean_and_the_difference(self, study):
         table = study({"none": [90.0, 91.0, 92.0], "se": [91.0, None, 95.0]}).table()
         assert table.lines[1][1] == "93.00 ± 2.83 (n=2 of 3)"
