@@ -306,7 +306,7 @@ def ranked(
         return list(cells)  # a note says so once, in the place of a sign in every cell
     unclean = [
         mark in {Mark.BEST, Mark.SECOND, Mark.TIE} and differs
-        for mark, differs in zip(marks, unclean_rows(rows), strict=True)
+        for mark, differs in zip(marks, unclean_rows(rows, groups), strict=True)
     ]
     return [
         replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged else set()))

@@ -107,14 +107,18 @@ class Row:
         return [value for _, value in self.pairs(metric)]
 
 
-def unclean_rows(rows: Sequence[Row]) -> list[bool]:
-    """Return for each row whether it shares a seed with another whose run is no clean pair with its own."""
-    settings: dict[int, set[str]] = {}
-    for row in rows:
+def unclean_rows(rows: Sequence[Row], groups: Sequence[str] = ()) -> list[bool]:
+    """Return for each row whether one of its runs is no clean pair with that of a row of its group."""
+    groups = groups or [""] * len(rows)
+    settings: dict[tuple[str, int], set[str]] = {}
+    for row, group in zip(rows, groups, strict=True):
         for item in row.cells:
             if item.record:
-                settings.setdefault(item.cell.seed, set()).add(setting(item.record))
-    return [any(item.record and len(settings[item.cell.seed]) > 1 for item in row.cells) for row in rows]
+                settings.setdefault((group, item.cell.seed), set()).add(setting(item.record))
+    return [
+        any(item.record and len(settings[group, item.cell.seed]) > 1 for item in row.cells)
+        for row, group in zip(rows, groups, strict=True)
+    ]
 
 
 def select_rows(ablation: Ablation, store: RunStore) -> list[Row]:
