@@ -3,7 +3,9 @@
 Its keys and distributions are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
+import itertools
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -216,16 +218,26 @@ class HyperbandSpec(Spec):
             raise invalid("early_terminate", "needs min_iter, or max_iter and s")
         if (self.max_iter is None) is not (self.s is None):
             raise invalid("early_terminate", "max_iter and s stand together", "s")
+        if self.max_iter is not None and self.max_iter < self.eta:
+            rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
+            raise invalid("early_terminate", rule, "max_iter")
         return self
 
     @property
     def first_band(self) -> int:
         """The first epoch at which a trial may be stopped."""
+        return self.until(self.min_iter or self.max_iter or 1)[0]
+
+    def until(self, epochs: int) -> tuple[int, ...]:
+        """Return the bands of runs of so many epochs, the first one first."""
         if self.min_iter is not None:
-            return self.min_iter
+            rising = itertools.accumulate(itertools.repeat(self.eta), operator.mul, initial=self.min_iter)
+            return tuple(itertools.takewhile(lambda band: band <= epochs, rising))
         assert self.max_iter is not None
         assert self.s is not None
-        return max(1, int(self.max_iter / self.eta**self.s))
+        falling = itertools.accumulate(itertools.repeat(self.eta), operator.floordiv, initial=self.max_iter)
+        bands = [*itertools.takewhile(bool, itertools.islice(falling, 1, 1 + self.s))]
+        return tuple(band for band in reversed(bands) if band <= epochs)
 
 
 class SweepSpec(Spec):

@@ -5,7 +5,14 @@ import yaml
 
 from ema_lab.errors import DefinitionError
 from ema_lab.specs.schema import json_schema
-from ema_lab.specs.sweep import KEYS, ParameterSpec, SweepSpec, flat_parameters, load_sweep_file
+from ema_lab.specs.sweep import (
+    KEYS,
+    HyperbandSpec,
+    ParameterSpec,
+    SweepSpec,
+    flat_parameters,
+    load_sweep_file,
+)
 
 HEAD = """\
 name: s
@@ -116,6 +123,7 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
         ),
         ("name: s", "name: s\nearly_terminate: {type: hyperband}", "needs min_iter"),
         ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 9}", "stand together"),
+        ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}", "1 or more"),
         ("name: s", "name: s\nrun_cap: 0", "run_cap"),
         ("name: s", "name: s\nmethods: x", "did you mean"),
     ],
@@ -141,6 +149,22 @@ def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(lo
         "model.attention": {"name": "se"},
         "base": "a/b",
     }
+
+
+@pytest.mark.parametrize(
+    ("form", "bands"),
+    [
+        ({"min_iter": 1, "eta": 2}, (1, 2, 4, 8)),
+        ({"min_iter": 3}, (3, 9)),
+        ({"min_iter": 10}, ()),
+        ({"max_iter": 4, "s": 2, "eta": 2}, (1, 2)),
+        ({"max_iter": 14, "s": 2}, (1, 4)),
+        ({"max_iter": 27, "s": 99}, (1, 3, 9)),
+        ({"max_iter": 81, "s": 3}, (3, 9)),
+    ],
+)
+def test_bands_are_wandbs(form, bands):
+    assert HyperbandSpec(type="hyperband", **form).until(9) == bands
 
 
 def test_a_file_is_the_same_to_wandbs_reader(load):
