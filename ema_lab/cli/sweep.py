@@ -132,6 +132,7 @@ def run(
     seconds = read_duration("--timeout", timeout)
     search = Search(loaded, objectives, strategy, store, storage)
     limit = trials_in_all(search, trials, seconds)
+    say(*loaded.remarks())
     study = run_one_search(search, how, limit, seconds, warm_start=warm_start)
     shown = trial_records(study, study.trials()) if as_json else shown_rows(study, best_first(study))
     print_rows(shown, as_json=as_json)

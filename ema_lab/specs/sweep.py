@@ -289,6 +289,14 @@ class SweepSpec(Spec):
             if key not in OWN_KEYS:
                 yield from _leaves(key, ("parameters", key), parameter)
 
+    def idle_offline(self) -> Iterator[Place]:
+        """Yield the keys that mean something to W&B's server alone."""
+        for key in ("impute", "impute_while_running"):
+            if self.metric is not None and getattr(self.metric, key) not in {None, "false"}:
+                yield "metric", key
+        if self.early_terminate is not None and self.early_terminate.strict:
+            yield "early_terminate", "strict"
+
     @property
     def base(self) -> str:
         return str(self.parameters["base"].value)

@@ -116,6 +116,12 @@ class Sweep:
         parts = self.parts(values)
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
 
+    def remarks(self) -> list[str]:
+        """Return a line for each key of the file that changes nothing in a search without W&B's server."""
+        places = self.spec.idle_offline()
+        rule = "changes nothing offline, only with --engine wandb"
+        return [f"{self.document.where(place)}: {'.'.join(map(str, place))} {rule}" for place in places]
+
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if it never would."""
         if any(getattr(spec, part).canonical != text for part, text in self._fixed.items()):

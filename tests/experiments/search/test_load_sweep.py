@@ -231,3 +231,16 @@ def test_loading_needs_neither_torch_nor_optuna():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_changes_nothing_offline_is_said_with_its_line(write):
+    stop = "early_terminate: {type: hyperband, min_iter: 1, strict: STRICT}\n"
+    metric = "{name: val_top1, goal: maximize"
+    sweep = write(LR, more=stop.replace("STRICT", "false"))
+    assert sweep.remarks() == []
+    text = sweep.path.read_text().replace(metric, metric + ", impute: worst, impute_while_running: 'false'")
+    sweep.path.write_text(text.replace("strict: false", "strict: true"))
+    assert load_sweep(sweep.path).remarks() == [
+        f"{sweep.path}:{line}: {key} changes nothing offline, only with --engine wandb"
+        for line, key in [(3, "metric.impute"), (FIRST_LINE + 1, "early_terminate.strict")]
+    ]
