@@ -70,6 +70,7 @@ KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution need
     "beta": _BETA,
     "q_beta": (set(), {"a", "b", "q"}),
 }
+MOST_STEPS = 100_000
 GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
@@ -92,7 +93,8 @@ class ParameterSpec(Spec):
     Attributes:
         min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
         max: Greatest value, likewise.
-        q: What a quantised distribution rounds to multiples of; 1 by default.
+        q: What a quantised distribution rounds to multiples of; 1.0 by default. A grid goes from min
+            by q, to the last value below max, as W&B's does; of int_uniform it has every whole number.
         mu: Mean, of the logarithm for log_normal; 0 by default. `sigma`: deviation, 1 by default.
         a: First shape of a beta distribution, 1 by default. `b`: the second.
     """
@@ -155,6 +157,11 @@ class ParameterSpec(Spec):
             for key in ("min", "max"):
                 if not float(getattr(self, key)).is_integer():
                     raise invalid("parameter", "must be a whole number for int_uniform", key)
+
+    @property
+    def num_steps(self) -> float:
+        """How many steps of q, or of 1, a range has."""
+        return 0.0 if self.min is None or self.max is None else (self.max - self.min) / (self.q or 1)
 
     @property
     def kind(self) -> str:
@@ -280,6 +287,9 @@ class SweepSpec(Spec):
         for _, place, parameter in self.searched():
             if self.method == "grid" and parameter.kind not in GRID_DISTRIBUTIONS:
                 rule = f"a grid needs {', '.join(GRID_DISTRIBUTIONS)}; this is {parameter.kind}"
+                raise invalid("sweep", rule, *place)
+            if self.method == "grid" and parameter.num_steps > MOST_STEPS:
+                rule = f"a grid tries each value of a range, at most {MOST_STEPS:,}, and this has more"
                 raise invalid("sweep", rule, *place)
         return self
 

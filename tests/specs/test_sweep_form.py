@@ -136,6 +136,20 @@ def test_a_wrong_file_is_told_with_a_line(load, old, new, words):
     assert "s.yaml:" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "min: 1, max: 1000000",
+        "distribution: q_uniform, min: 1, max: 1.0e+300",
+        "distribution: q_uniform, min: 0, max: 9, q: 1.0e-5",
+    ],
+)
+def test_a_grid_without_end_is_told_with_its_line(load, form):
+    grid = HEAD.replace("random", "grid")
+    with pytest.raises(DefinitionError, match=r"s.yaml:8: .* at most 100,000"):
+        load(f"{grid}  recipe.epochs: {{{form}}}\n")
+
+
 def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(load):
     text = (
         HEAD

@@ -13,7 +13,7 @@ from ema_lab.errors import DefinitionError, EmaLabError, Problem
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.combine import PARTS, Combine
 from ema_lab.experiments.grid import ABSENT, Cell, value_of
-from ema_lab.experiments.search.distribution import Parameter
+from ema_lab.experiments.search.distribution import Parameter, in_grid
 from ema_lab.registry import unknown_name
 from ema_lab.specs.change import Change, dotted
 from ema_lab.specs.definition import find_definition
@@ -229,6 +229,8 @@ def load_sweep(name: str | Path) -> Sweep:
             [Problem(document.where(BASE), f"parameters.base: {x}") for x in lines]
         ) from None
     searched = list(spec.searched())
+    if spec.method == "grid":
+        searched = [(key, place, in_grid(one)) for key, place, one in searched]
     constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
     sweep = Sweep(
         spec.name,
