@@ -12,8 +12,8 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import ParameterSpec
 
 LATENT = " (quantile)"  # what the study calls a latent number, after the parameter's key
 EDGE = 2.0**-30  # the normal families have no value at 0 and 1

@@ -18,9 +18,10 @@ from ema_lab.registry import unknown_name
 from ema_lab.specs.change import Change, dotted
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import Document, Place
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import ParameterSpec, SweepSpec, load_sweep_file
+from ema_lab.specs.sweep import SweepSpec, load_sweep_file
 
 BASE: Place = ("parameters", "base", "value")
 EXAMPLES = 64  # a grid of so many models is built whole before the first trial

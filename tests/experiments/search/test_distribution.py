@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ema_lab.experiments.search.distribution import Parameter, in_grid
-from ema_lab.specs.sweep import ParameterSpec
+from ema_lab.specs.parameter import ParameterSpec
 
 DRAWS = 4000
 CONTINUOUS = {
@@ -160,3 +160,13 @@ def test_the_ends_of_whole_numbers_and_of_a_beta_are_exact(low, width):
 
 def test_a_run_at_the_end_of_a_range_is_one_that_the_study_can_hold():
     assert parameter(distribution="log_uniform_values", min=0.01, max=0.5).held_for(0.01) == 0.01
+
+
+@pytest.mark.parametrize(
+    "kind", ["log_uniform", "inv_log_uniform", "q_log_uniform", "log_normal", "q_log_normal"]
+)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_greatest_logarithms_that_are_let_through_can_be_drawn(kind, sign):
+    form = {"mu": sign * 693.0, "sigma": 1.0} if "normal" in kind else {"min": -700.0, "max": 700.0}
+    one = parameter(distribution=kind, **form)
+    assert all(math.isfinite(one.at(u)) for u in (0.0, 0.5, 1.0))

@@ -12,7 +12,7 @@ from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.experiments.search.distribution import Parameter
 from ema_lab.experiments.search.fit import check_examples
 from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.specs.sweep import ParameterSpec
+from ema_lab.specs.parameter import ParameterSpec
 
 
 def problems(error):
