@@ -98,7 +98,8 @@ def in_grid(spec: ParameterSpec) -> ParameterSpec:
     if spec.kind != "q_uniform":
         return spec
     low, high = _range(spec)
-    cells = np.arange(spec.min, spec.max, 1.0 if spec.q is None else spec.q).tolist()
+    bounds: list[Any] = [spec.min, spec.max, 1.0 if spec.q is None else spec.q]
+    cells = np.arange(*bounds).tolist()  # of whole numbers where all three are, as W&B's
     return ParameterSpec(values=tuple(cell for cell in cells if low <= cell <= high))
 
 
