@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from ema_lab.experiments.search.history import HISTORY, replaced_numbers
+from ema_lab.experiments.search.history import HISTORY
 
 
 class HalvingPruner(BasePruner):
@@ -22,8 +22,8 @@ class HalvingPruner(BasePruner):
     Args:
         bands: The epochs at which trials are compared, the first one first.
         eta: One in so many goes on.
-        brackets: 1 is ASHA. Hyperband has several: trials of the n-th are spared the first n bands, and
-            are compared among themselves.
+        brackets: 1 is ASHA. Hyperband has several: number n, from 0, leaves out the first n bands, and its
+            trials are compared among themselves.
     """
 
     def __init__(self, bands: Sequence[int], eta: int, brackets: int = 1) -> None:
@@ -38,25 +38,23 @@ class HalvingPruner(BasePruner):
         if epoch not in self.bands[bracket:]:
             return False
         sign = 1 if study.direction is StudyDirection.MAXIMIZE else -1
-        value = sign * trial.intermediate_values[epoch]
-        rivals = [
-            sign * other.intermediate_values[epoch]
-            for other in _others(study, trial)
+        rung = {  # of one that was tried again, the last value
+            _first_number(other): sign * other.intermediate_values[epoch]
+            for other in study.get_trials(deepcopy=False)
             if epoch in other.intermediate_values and self.bracket(study, other) == bracket
-        ]
-        reached = 1 + sum(not math.isnan(rival) for rival in rivals)
-        better = sum(rival > value for rival in rivals)
+        }
+        value = sign * trial.intermediate_values[epoch]
+        rung[_first_number(trial)] = value
+        reached = sum(not math.isnan(other) for other in rung.values())
+        better = sum(other > value for other in rung.values())
         return math.isnan(value) or better >= max(1, reached // self.eta)
 
     def bracket(self, study: Study, trial: FrozenTrial) -> int:
         """Return a trial's bracket. One that is tried again stays in that of its first number."""
-        first: int = trial.system_attrs.get(HISTORY, [trial.number])[0]
-        draw = random.Random(f"{study.study_name}-{first}")
+        draw = random.Random(f"{study.study_name}-{_first_number(trial)}")
         return draw.choices(range(len(self.weights)), self.weights)[0]
 
 
-def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Return the study's other trials; of one that was tried again, only the last."""
-    trials = study.get_trials(deepcopy=False)
-    left_out = replaced_numbers(trials) | {trial.number}
-    return [other for other in trials if other.number not in left_out]
+def _first_number(trial: FrozenTrial) -> int:
+    number: int = trial.system_attrs.get(HISTORY, [trial.number])[0]
+    return number

@@ -88,12 +88,14 @@ def test_a_trial_that_is_tried_again_stays_in_its_bracket():
     assert brackets.count(0) > brackets.count(1) > brackets.count(2) > 0
 
 
-def test_a_trial_that_is_tried_again_counts_once():
+@pytest.mark.parametrize("again", [{}, {1: 0.9}])
+def test_a_trial_that_is_tried_again_counts_once_before_it_has_begun_too(again):
     study = optuna.create_study(direction="maximize", pruner=HalvingPruner([1], 3))
-    for value, attributes in [(0.9, {}), (0.9, {HISTORY: [0]}), *[(0.1, {})] * 4]:
-        study.add_trial(
-            create_trial(state=TrialState.FAIL, intermediate_values={1: value}, system_attrs=attributes)
-        )
+    for value in (0.9, 0.1, 0.1, 0.1, 0.1):
+        study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: value}))
+    study.add_trial(
+        create_trial(state=TrialState.RUNNING, intermediate_values=again, system_attrs={HISTORY: [0]})
+    )
     trial = study.ask()
     trial.report(0.5, 1)
     assert not trial.should_prune()  # the second of six, of which two go on; of seven, the third
