@@ -11,7 +11,7 @@ from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.failure import failure_of
-from ema_lab.experiments.search.history import RUN_IDS, Ended
+from ema_lab.experiments.search.history import HISTORY, RUN_IDS, Ended
 from ema_lab.experiments.search.storage import heartbeat, quiet_optuna, storage_errors
 from ema_lab.experiments.search.study import Asked, Search, SweepStudy
 from ema_lab.job import RunOutcome, RunStopped
@@ -118,6 +118,7 @@ class _Follower:
         self._spec = spec
         self._number = number
         self._told: set[int] = set()
+        self._judged: set[int] = set()
         self.reason = ""
         only = search.objectives[0] if len(search.objectives) == 1 else None
         by_seed = search.strategy.pruner == "wilcoxon"
@@ -160,8 +161,8 @@ class _Follower:
             return False
         self._trial.report(row[self._metric], epoch)
         self._told.add(epoch)
-        asks = asks and self._search.strategy.prunes_by_epoch and epoch < self._spec.recipe.epochs
-        if asks and self._trial.should_prune():
+        asks = asks and self._search.strategy.prunes_by_epoch and epoch not in self._judged
+        if asks and epoch < self._spec.recipe.epochs and self._trial.should_prune():
             self.reason = f"pruned after epoch {epoch}"
             return True
         return False
@@ -169,12 +170,14 @@ class _Follower:
     def is_pruned_before_run(self) -> bool:
         """Tell what was trained before; return whether the trial would have been pruned in it.
 
-        A finished run costs nothing, so it is never pruned.
+        A finished run costs nothing, so it is never pruned. What a trial passed before it died it has
+        passed: others were pruned because of it.
         """
         if self._metric is None:
             return False
         done = self._search.store.facts(self._spec.run_id).done
         with quiet_optuna():
+            self._judged = _epochs_before(self._trial)
             return self._tell_curve(asks=not done)
 
     def is_pruned_after_run(self) -> bool:
@@ -191,6 +194,13 @@ class _Follower:
                 self.reason = f"pruned after seed {self._spec.seed}"
                 return True
         return False
+
+
+def _epochs_before(trial: Any) -> set[int]:
+    """Return the epochs that a trial reported under the numbers that it had before."""
+    trials = trial.study.get_trials(deepcopy=False)
+    numbers = trials[trial.number].system_attrs.get(HISTORY, ())
+    return {epoch for number in numbers for epoch in trials[number].intermediate_values}
 
 
 def _study(search: Search) -> SweepStudy:

@@ -103,6 +103,28 @@ def test_a_trial_that_is_tried_again_counts_once_before_it_has_begun_too(again):
     assert trial.should_prune()
 
 
+def test_a_trial_that_is_tried_again_has_passed_what_it_passed(write, make, tmp_path):
+    @dataclass
+    class FailingOnce(FakeTrain):
+        def __call__(self, spec, job, *, report):
+            def tell(row):
+                report(row)
+                if row["epoch"] == 5 and not (tmp_path / "failed").exists():
+                    (tmp_path / "failed").touch()
+                    raise OSError("no space left")
+
+            return super().__call__(spec, job, report=tell)
+
+    sweep = write("  recipe.optimizer.lr: {values: [0.2, 0.5, 0.1]}\n", method="grid", more=ASHA)
+    search, trier = make(sweep)
+    trials = run(search, replace(trier, train=FailingOnce(tmp_path / "log"))).trials()
+    assert [(one.choice["recipe.optimizer.lr"], one.state) for one in trials] == [
+        (0.5, "pruned"),
+        (0.1, "done"),
+        (0.2, "done"),
+    ]
+
+
 RATES = (0.5, 0.4, 0.3, 0.2, 0.1, 0.9, 0.7, 0.35, 0.15, 0.8, 0.6, 0.25)
 GRID = f"  recipe.optimizer.lr: {{values: {list(RATES)}}}\n"
 
