@@ -111,6 +111,9 @@ def run(
     Every trial is made of ordinary runs: what was trained before costs nothing, and a trial that is pruned
     leaves a pending run with its checkpoint. Call it again to go on: after a kill, or with more --trials.
 
+    A grid over a range is W&B's: int_uniform has every whole number from min to max, q_uniform has min,
+    min + q, ... below max, without max itself.
+
     With --engine wandb a W&B server chooses: this creates a sweep there and runs its agents, whose trials
     end up in the same store.
 
@@ -132,6 +135,7 @@ def run(
     seconds = read_duration("--timeout", timeout)
     search = Search(loaded, objectives, strategy, store, storage)
     limit = trials_in_all(search, trials, seconds)
+    say(*loaded.remarks())
     study = run_one_search(search, how, limit, seconds, warm_start=warm_start)
     shown = trial_records(study, study.trials()) if as_json else shown_rows(study, best_first(study))
     print_rows(shown, as_json=as_json)

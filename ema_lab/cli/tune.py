@@ -114,6 +114,7 @@ def tune(
     searches = [
         _search(row, one, (sampler, pruner, sampler_seed), store, storage) for row, one in sweeps.items()
     ]
+    say(*shared.remarks())
     if left_out:
         say(f"{shared.path}: {', '.join(left_out)} left out: the rows of {chosen.name} are what is compared")
     how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)

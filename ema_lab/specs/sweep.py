@@ -3,7 +3,8 @@
 Its keys and distributions are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
-import math
+import itertools
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,7 +15,6 @@ import yaml
 from pydantic import (
     AfterValidator,
     Field,
-    PlainValidator,
     Strict,
     ValidationError,
     WithJsonSchema,
@@ -24,148 +24,18 @@ from pydantic import (
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
 from ema_lab.specs.metric import METRICS
-from ema_lab.specs.recipe import Finite, NonNegative, Positive, PositiveInt, Seed
+from ema_lab.specs.parameter import ParameterSpec
+from ema_lab.specs.recipe import Finite, PositiveInt, Seed
 from ema_lab.specs.report import require_file_name
-from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+from ema_lab.specs.strict import Spec, invalid, problem
 
 VALIDATION = "val_"
 VALIDATION_METRICS = tuple(f"{VALIDATION}{name}" for name in METRICS)
 COMMAND = ("ema-lab", "trial", "${args_json}")
 OWN_KEYS = ("base", "seeds")
 GROUPS = ("model", "data", "recipe")
-Distribution = Literal[
-    "constant",
-    "categorical",
-    "categorical_w_probabilities",
-    "int_uniform",
-    "uniform",
-    "q_uniform",
-    "log_uniform",
-    "log_uniform_values",
-    "q_log_uniform",
-    "q_log_uniform_values",
-    "inv_log_uniform",
-    "inv_log_uniform_values",
-    "normal",
-    "q_normal",
-    "log_normal",
-    "q_log_normal",
-    "beta",
-    "q_beta",
-]
-_RANGE = ({"min", "max"}, set[str]())
-_NORMAL = (set[str](), {"mu", "sigma"})
-_BETA = (set[str](), {"a", "b"})
-KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution needs, and what it may have
-    "constant": ({"value"}, set()),
-    "categorical": ({"values"}, set()),
-    "categorical_w_probabilities": ({"values", "probabilities"}, set()),
-    **dict.fromkeys(("int_uniform", "uniform", "log_uniform", "log_uniform_values"), _RANGE),
-    **dict.fromkeys(("inv_log_uniform", "inv_log_uniform_values"), _RANGE),
-    **{name: (_RANGE[0], {"q"}) for name in ("q_uniform", "q_log_uniform", "q_log_uniform_values")},
-    **dict.fromkeys(("normal", "log_normal"), _NORMAL),
-    **{name: (set[str](), {"mu", "sigma", "q"}) for name in ("q_normal", "q_log_normal")},
-    "beta": _BETA,
-    "q_beta": (set(), {"a", "b", "q"}),
-}
+MOST_STEPS = 100_000
 GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
-
-
-def _number(value: object) -> int | float:
-    """Return a finite number, whole ones as they are: W&B tells 1 from 1.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise problem(f"must be a number, got {value!r}")
-    return value
-
-
-Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
-
-
-class ParameterSpec(Spec):
-    """One parameter: a constant, a list of values, or a distribution; or a group of `parameters`.
-
-    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, a whole `min` and
-    `max` int_uniform, others uniform.
-
-    Attributes:
-        min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
-        max: Greatest value, likewise.
-        q: What a quantised distribution rounds to multiples of; 1 by default.
-        mu: Mean, of the logarithm for log_normal; 0 by default. `sigma`: deviation, 1 by default.
-        a: First shape of a beta distribution, 1 by default. `b`: the second.
-    """
-
-    distribution: Distribution | None = None
-    value: Any = None
-    values: Annotated[tuple[Any, ...], Strict(False), Field(min_length=1)] | None = None
-    probabilities: Annotated[tuple[NonNegative, ...], Strict(False)] | None = None
-    min: Number | None = None
-    max: Number | None = None
-    q: Number | None = None
-    mu: Finite | None = None
-    sigma: NonNegative | None = None
-    a: Positive | None = None
-    b: Positive | None = None
-    parameters: Annotated[Mapping[str, "ParameterSpec"], Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = self.model_fields_set - {"distribution"}
-        if "parameters" in given:
-            if vain := sorted(self.model_fields_set - {"parameters"}):
-                raise invalid("parameter", "does not stand beside parameters", vain[0])
-            return self
-        needed, possible = KEYS[self.kind]
-        if missing := sorted(needed - given):
-            raise invalid("parameter", f"the distribution {self.kind} needs {' and '.join(missing)}")
-        if vain := sorted(given - needed - possible):
-            allowed = ", ".join(sorted(needed | possible))
-            raise invalid("parameter", f"means nothing to {self.kind}, which takes {allowed}", vain[0])
-        if self.q is not None and self.q <= 0:
-            raise invalid("parameter", f"must be above 0, got {self.q}", "q")
-        if self.values is not None:
-            self._check_values()
-        if self.min is not None and self.max is not None:
-            if self.distribution is None and type(self.min) is not type(self.max):
-                rule = "W&B wants two whole numbers or two decimals where no distribution is named"
-                raise invalid("parameter", f"{rule}, got {self.min} to {self.max}", "max")
-            self._check_range(self.min, self.max)
-        return self
-
-    def _check_values(self) -> None:
-        texts = [canonical_json(value) for value in self.values or ()]
-        if len(set(texts)) < len(texts):
-            raise invalid("parameter", f"a value stands twice, got {list(self.values or ())}", "values")
-        if self.probabilities is None:
-            return
-        if len(self.probabilities) != len(texts):
-            rule = f"needs one number per value, got {len(self.probabilities)} for {len(texts)} values"
-            raise invalid("parameter", rule, "probabilities")
-        if abs(sum(self.probabilities) - 1) > 1e-6:
-            raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")
-
-    def _check_range(self, least: float, most: float) -> None:
-        if least >= most:
-            raise invalid("parameter", f"must be above min, got {least:g} to {most:g}", "max")
-        if self.kind.endswith("_values") and least <= 0:
-            raise invalid("parameter", f"must be above 0 for {self.kind}, got {least:g}", "min")
-        if self.kind == "int_uniform":
-            for key in ("min", "max"):
-                if not float(getattr(self, key)).is_integer():
-                    raise invalid("parameter", "must be a whole number for int_uniform", key)
-
-    @property
-    def kind(self) -> str:
-        """The distribution, given or as W&B chooses it."""
-        if self.distribution is not None:
-            return self.distribution
-        given = self.model_fields_set
-        if "values" in given:
-            return "categorical_w_probabilities" if "probabilities" in given else "categorical"
-        if given & {"min", "max"}:
-            whole = isinstance(self.min, int) and isinstance(self.max, int)
-            return "int_uniform" if whole else "uniform"
-        return "constant"
 
 
 def _validation_metric(name: str) -> str:
@@ -216,16 +86,26 @@ class HyperbandSpec(Spec):
             raise invalid("early_terminate", "needs min_iter, or max_iter and s")
         if (self.max_iter is None) is not (self.s is None):
             raise invalid("early_terminate", "max_iter and s stand together", "s")
+        if self.max_iter is not None and self.max_iter < self.eta:
+            rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
+            raise invalid("early_terminate", rule, "max_iter")
         return self
 
     @property
     def first_band(self) -> int:
         """The first epoch at which a trial may be stopped."""
+        return self.until(self.min_iter or self.max_iter or 1)[0]
+
+    def until(self, epochs: int) -> tuple[int, ...]:
+        """Return the bands of runs of so many epochs, the first one first."""
         if self.min_iter is not None:
-            return self.min_iter
+            rising = itertools.accumulate(itertools.repeat(self.eta), operator.mul, initial=self.min_iter)
+            return tuple(itertools.takewhile(lambda band: band <= epochs, rising))
         assert self.max_iter is not None
         assert self.s is not None
-        return max(1, int(self.max_iter / self.eta**self.s))
+        falling = itertools.accumulate(itertools.repeat(self.eta), operator.floordiv, initial=self.max_iter)
+        bands = [*itertools.takewhile(bool, itertools.islice(falling, 1, 1 + self.s))]
+        return tuple(band for band in reversed(bands) if band <= epochs)
 
 
 class SweepSpec(Spec):
@@ -265,17 +145,40 @@ class SweepSpec(Spec):
             raise invalid("sweep", wrong, "parameters", "seeds", "value")
         if not any(parameter.kind != "constant" for _, _, parameter in self.searched()):
             raise invalid("sweep", "must have one with more than one value", "parameters")
+        self._check_keys()
         for _, place, parameter in self.searched():
             if self.method == "grid" and parameter.kind not in GRID_DISTRIBUTIONS:
                 rule = f"a grid needs {', '.join(GRID_DISTRIBUTIONS)}; this is {parameter.kind}"
                 raise invalid("sweep", rule, *place)
+            if self.method == "grid" and parameter.num_steps > MOST_STEPS:
+                rule = f"a grid tries each value of a range, at most {MOST_STEPS:,}, and this has more"
+                raise invalid("sweep", rule, *place)
         return self
+
+    def _check_keys(self) -> None:
+        """Refuse what is given twice: flat and in groups, or in the mapping that is another key's value."""
+        given: dict[str, str] = {}
+        for key, place, parameter in self.searched():
+            values = parameter.values or (parameter.value,)
+            for below in dict.fromkeys(one for value in values for one, _ in _flattened(key, value)):
+                if below in given:
+                    both = f"by {given[below]} above and by {key}"
+                    raise invalid("sweep", f"{below} is given twice, {both}", *place)
+                given[below] = key
 
     def searched(self) -> Iterator[tuple[str, Place, ParameterSpec]]:
         """Yield each parameter but `base` and `seeds`: its dotted key, its place in the file, itself."""
         for key, parameter in self.parameters.items():
             if key not in OWN_KEYS:
                 yield from _leaves(key, ("parameters", key), parameter)
+
+    def idle_offline(self) -> Iterator[Place]:
+        """Yield the keys that mean something to W&B's server alone."""
+        for key in ("impute", "impute_while_running"):
+            if self.metric is not None and getattr(self.metric, key) not in {None, "false"}:
+                yield "metric", key
+        if self.early_terminate is not None and self.early_terminate.strict:
+            yield "early_terminate", "strict"
 
     @property
     def base(self) -> str:

@@ -13,7 +13,7 @@ from ema_lab.experiments.search.distribution import Parameter
 from ema_lab.reports.search.naming import choice_labels, short_keys
 from ema_lab.reports.search.plot import log_ticks, number_words, optuna_styled, plot_slices
 from ema_lab.reports.search.view import shown_parameter
-from ema_lab.specs.sweep import ParameterSpec
+from ema_lab.specs.parameter import ParameterSpec
 
 words = st.text("abc", min_size=1, max_size=2)
 keys = st.lists(st.lists(words, min_size=1, max_size=4).map(".".join), unique=True, max_size=6)

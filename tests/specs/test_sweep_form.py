@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from ema_lab.errors import DefinitionError
+from ema_lab.specs.parameter import KEYS, ParameterSpec
 from ema_lab.specs.schema import json_schema
-from ema_lab.specs.sweep import KEYS, ParameterSpec, SweepSpec, flat_parameters, load_sweep_file
+from ema_lab.specs.sweep import HyperbandSpec, SweepSpec, flat_parameters, load_sweep_file
 
 HEAD = """\
 name: s
@@ -77,6 +78,13 @@ def test_every_distribution_can_be_named(name):
         ("  recipe.optimizer.lr: {distribution: gauss}", 8, "gauss"),
         ("  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0, max: 1}", 8, "above 0"),
         ("  recipe.optimizer.lr: {distribution: int_uniform, min: 0.5, max: 2}", 8, "whole number"),
+        ("  recipe.epochs: {distribution: int_uniform, min: 3.0, max: 9.0}", 8, "whole number"),
+        ("  recipe.optimizer.lr: {distribution: log_uniform, min: 1, max: 1000}", 8, "log_uniform_values"),
+        ("  recipe.optimizer.lr: {distribution: log_uniform, min: -1000, max: 1}", 8, "log_uniform_values"),
+        ("  x.y: {distribution: q_log_uniform, min: 1, max: 1000}", 8, "write q_log_uniform_values"),
+        ("  x.y: {distribution: inv_log_uniform, min: -1000, max: 1000}", 8, "inv_log_uniform_values"),
+        ("  x.y: {distribution: log_normal, mu: 0, sigma: 500}", 8, "of the value's logarithm"),
+        ("  x.y: {distribution: q_log_normal, mu: 800}", 8, "mu: "),
         ("  recipe.optimizer.lr: {values: [1, 1.0]}", 8, "stands twice"),
         ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5]}", 8, "one number per value"),
         ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5, 0.6]}", 8, "add up to 1"),
@@ -84,6 +92,14 @@ def test_every_distribution_can_be_named(name):
         ("  recipe:\n    parameters:\n      x: {values: [{a: 1}, 2]}", 10, "flat dotted key"),
         ("  model.x:\n    parameters:\n      x: {values: [1, 2]}", 8, "stand inside model, data, recipe"),
         ("  recipe.epochs: {value: 3}", 5, "more than one value"),
+        (
+            f"{RATE}  recipe: {{parameters: {{optimizer: {{parameters: {{lr: {{value: 1}}}}}}}}}}",
+            9,
+            "given twice",
+        ),
+        (f"{RATE}  recipe: {{parameters: {{optimizer.lr: {{value: 1}}}}}}", 9, "optimizer.lr is given twice"),
+        (f"  recipe.optimizer: {{values: [{{lr: 1}}, {{}}]}}\n{RATE}", 9, "by recipe.optimizer above"),
+        (f"{RATE}  recipe.optimizer: {{values: [{{}}, {{lr: 1}}]}}", 9, "and by recipe.optimizer"),
     ],
 )
 def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, words):
@@ -116,6 +132,7 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
         ),
         ("name: s", "name: s\nearly_terminate: {type: hyperband}", "needs min_iter"),
         ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 9}", "stand together"),
+        ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}", "1 or more"),
         ("name: s", "name: s\nrun_cap: 0", "run_cap"),
         ("name: s", "name: s\nmethods: x", "did you mean"),
     ],
@@ -126,6 +143,20 @@ def test_a_wrong_file_is_told_with_a_line(load, old, new, words):
         load(HEAD.replace(old, new) + RATE)
     assert words in str(error.value)
     assert "s.yaml:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "min: 1, max: 1000000",
+        "distribution: q_uniform, min: 1, max: 1.0e+300",
+        "distribution: q_uniform, min: 0, max: 9, q: 1.0e-5",
+    ],
+)
+def test_a_grid_without_end_is_told_with_its_line(load, form):
+    grid = HEAD.replace("random", "grid")
+    with pytest.raises(DefinitionError, match=r"s.yaml:8: .* at most 100,000"):
+        load(f"{grid}  recipe.epochs: {{{form}}}\n")
 
 
 def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(load):
@@ -141,6 +172,30 @@ def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(lo
         "model.attention": {"name": "se"},
         "base": "a/b",
     }
+
+
+@pytest.mark.parametrize(
+    ("form", "bands"),
+    [
+        ({"min_iter": 1, "eta": 2}, (1, 2, 4, 8)),
+        ({"min_iter": 3}, (3, 9)),
+        ({"min_iter": 10}, ()),
+        ({"max_iter": 4, "s": 2, "eta": 2}, (1, 2)),
+        ({"max_iter": 14, "s": 2}, (1, 4)),
+        ({"max_iter": 27, "s": 99}, (1, 3, 9)),
+        ({"max_iter": 81, "s": 3}, (3, 9)),
+    ],
+)
+def test_bands_are_wandbs(form, bands):
+    assert HyperbandSpec(type="hyperband", **form).until(9) == bands
+
+
+def test_a_part_of_what_another_key_chooses_may_be_searched(load):
+    text = (
+        HEAD
+        + "  model.attention: {values: [se, {name: cbam}]}\n  model.attention.reduction: {values: [4, 8]}\n"
+    )
+    assert len(list(load(text).searched())) == 2
 
 
 def test_a_file_is_the_same_to_wandbs_reader(load):

@@ -12,8 +12,8 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import ParameterSpec
 
 LATENT = " (quantile)"  # what the study calls a latent number, after the parameter's key
 EDGE = 2.0**-30  # the normal families have no value at 0 and 1
@@ -85,6 +85,22 @@ CONTINUOUS: Mapping[str, Quantile] = {
     "log_normal": _log_normal,
     "beta": _beta,
 }
+
+
+def in_grid(spec: ParameterSpec) -> ParameterSpec:
+    """Return a parameter as a grid has it: a q_uniform is the list of min, min + q, ... below max.
+
+    So are W&B's cells, to the last bit. That of 0.001 to 0.01 by 0.003 has one that rounding lifts above
+    max; here nothing lies beyond.
+    """
+    import numpy as np
+
+    if spec.kind != "q_uniform":
+        return spec
+    low, high = _range(spec)
+    bounds: list[Any] = [spec.min, spec.max, 1.0 if spec.q is None else spec.q]
+    cells = np.arange(*bounds).tolist()  # of whole numbers where all three are, as W&B's
+    return ParameterSpec(values=tuple(cell for cell in cells if low <= cell <= high))
 
 
 @dataclass(frozen=True)
@@ -167,16 +183,12 @@ class Parameter:
         return (self.at(edge), self.at(1 - edge))
 
     def grid(self) -> tuple[Any, ...]:
-        """Return every value of a parameter that a grid can have."""
+        """Return every value of a parameter that a grid can have, see `in_grid`."""
         if self.is_listed:
             return self.choices
-        low, high = _range(self.spec)
-        if self.kind == "int_uniform":
-            return tuple(range(int(low), int(high) + 1))
-        step = self.spec.q or 1
-        first, last = round(low / step), round(high / step)
-        values = (number * step for number in range(first, last + 1))
-        return tuple(value if isinstance(step, int) else float(f"{value:.12g}") for value in values)
+        assert self.kind == "int_uniform"
+        low, high = map(int, _range(self.spec))
+        return tuple(range(low, high + 1))
 
     def optuna_distribution(self) -> Any:
         """Return what the study searches: Optuna's distribution of `name`."""

@@ -9,23 +9,25 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.registry import unknown_name
+from ema_lab.specs.sweep import HyperbandSpec
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median", "wilcoxon"]
 Steps = Literal["epoch", "seed"]
 BY_METHOD: dict[str, Sampler] = {"grid": "grid", "random": "random", "bayes": "tpe"}
-RUNGS = 3  # without min_iter, trials are first compared after epochs / eta ** RUNGS
+ETA = 3  # where the file has no early_terminate, a third goes on,
+RUNGS = 3  # and trials are first compared after epochs / ETA ** RUNGS
 P_THRESHOLD = 0.1  # of the Wilcoxon pruner; n pairs, one fewer than seeds, give no p below 1 / 2 ** n
 LEAST_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """Sampler and pruner by name. `min_epochs`: the first epoch at which a trial may be pruned."""
+    """Sampler and pruner by name. `bands`: the epochs at which trials are compared, those of runs at most."""
 
     sampler: Sampler
     pruner: Pruner = "none"
-    min_epochs: int = 1
+    bands: tuple[int, ...] = (1,)
     eta: int = 3
     seed: int = 0
 
@@ -54,17 +56,19 @@ class Strategy:
                 return samplers.NSGAIISampler(seed=seed)
         return samplers.TPESampler(seed=seed)
 
-    def optuna_pruner(self, epochs: int) -> Any:
-        """Return the pruner for runs of that many epochs."""
+    def optuna_pruner(self) -> Any:
+        """Return the pruner."""
         import optuna.pruners as pruners
+
+        from ema_lab.experiments.search.halving import HalvingPruner
 
         match self.pruner:
             case "asha":
-                return pruners.SuccessiveHalvingPruner(self.min_epochs, self.eta)
+                return HalvingPruner(self.bands, self.eta)
             case "hyperband":
-                return pruners.HyperbandPruner(self.min_epochs, max(epochs, self.min_epochs), self.eta)
+                return HalvingPruner(self.bands, self.eta, brackets=len(self.bands))
             case "median":
-                return pruners.MedianPruner(n_warmup_steps=self.min_epochs)
+                return pruners.MedianPruner(n_warmup_steps=self.bands[0])
             case "wilcoxon":
                 return pruners.WilcoxonPruner(p_threshold=P_THRESHOLD)
         return pruners.NopPruner()
@@ -92,8 +96,8 @@ def choose_strategy(
         raise SpecError("--sampler cmaes moves through numbers, and every parameter here is a list of values")
     if chosen == "cmaes" and len(objectives) > 1:
         raise SpecError("--sampler cmaes has one objective; for several: tpe, gp, nsga2, random")
-    bands = sweep.spec.early_terminate
-    picked = _known("pruner", pruner or ("asha" if bands else "none"), get_args(Pruner))
+    stops_early = sweep.spec.early_terminate is not None
+    picked = _known("pruner", pruner or ("asha" if stops_early else "none"), get_args(Pruner))
     if picked != "none" and len(objectives) > 1:
         words = f"--pruner {picked}" if pruner else "early_terminate"
         raise SpecError(f"{words} compares trials by one objective; for several, add --pruner none")
@@ -104,12 +108,16 @@ def choose_strategy(
         raise SpecError(
             f"--pruner wilcoxon needs {LEAST_SEEDS} or more seeds, got {len(sweep.seeds)}: {rule}"
         )
-    eta = bands.eta if bands else 3
-    first = bands.first_band if bands else max(1, round(sweep.epochs / eta**RUNGS))
-    strategy = Strategy(chosen, picked, first, eta, seed)
+    bands = sweep.spec.early_terminate or _usual_bands(sweep.epochs)
+    strategy = Strategy(chosen, picked, bands.until(sweep.epochs), bands.eta, seed)
     if strategy.prunes_by_epoch:
-        require_comparison(sweep, first, f"--pruner {pruner}" if pruner else "early_terminate")
+        asked = f"--pruner {pruner}" if pruner else "early_terminate"
+        require_comparison(sweep, bands.first_band, asked)
     return strategy
+
+
+def _usual_bands(epochs: int) -> HyperbandSpec:
+    return HyperbandSpec(type="hyperband", min_iter=max(1, round(epochs / ETA**RUNGS)), eta=ETA)
 
 
 def require_comparison(sweep: Sweep, first: int, asked: str) -> None:

@@ -96,7 +96,7 @@ class SweepStudy(History):
             study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
-                pruner=search.strategy.optuna_pruner(search.sweep.epochs),
+                pruner=search.strategy.optuna_pruner(),
                 directions=[one.direction for one in search.objectives],  # type: ignore[misc]
                 load_if_exists=True,
             )

@@ -13,14 +13,15 @@ from ema_lab.errors import DefinitionError, EmaLabError, Problem
 from ema_lab.experiments.ablation import load_ablation
 from ema_lab.experiments.combine import PARTS, Combine
 from ema_lab.experiments.grid import ABSENT, Cell, value_of
-from ema_lab.experiments.search.distribution import Parameter
+from ema_lab.experiments.search.distribution import Parameter, in_grid
 from ema_lab.registry import unknown_name
 from ema_lab.specs.change import Change, dotted
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import Document, Place
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import ParameterSpec, SweepSpec, load_sweep_file
+from ema_lab.specs.sweep import SweepSpec, load_sweep_file
 
 BASE: Place = ("parameters", "base", "value")
 EXAMPLES = 64  # a grid of so many models is built whole before the first trial
@@ -115,6 +116,12 @@ class Sweep:
         """Return the runs of a choice of values, one for each of the sweep's seeds."""
         parts = self.parts(values)
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
+
+    def remarks(self) -> list[str]:
+        """Return a line for each key of the file that changes nothing in a search without W&B's server."""
+        places = self.spec.idle_offline()
+        rule = "changes nothing offline, only with --engine wandb"
+        return [f"{self.document.where(place)}: {'.'.join(map(str, place))} {rule}" for place in places]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if it never would."""
@@ -223,6 +230,8 @@ def load_sweep(name: str | Path) -> Sweep:
             [Problem(document.where(BASE), f"parameters.base: {x}") for x in lines]
         ) from None
     searched = list(spec.searched())
+    if spec.method == "grid":
+        searched = [(key, place, in_grid(one)) for key, place, one in searched]
     constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
     sweep = Sweep(
         spec.name,

@@ -11,7 +11,7 @@ from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.experiments.claim import Claim, Result, Task
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.failure import failure_of
-from ema_lab.experiments.search.history import RUN_IDS, Ended
+from ema_lab.experiments.search.history import HISTORY, RUN_IDS, Ended
 from ema_lab.experiments.search.storage import heartbeat, quiet_optuna, storage_errors
 from ema_lab.experiments.search.study import Asked, Search, SweepStudy
 from ema_lab.job import RunOutcome, RunStopped
@@ -78,6 +78,8 @@ class Trier:
         about = partial(about, run_ids=run_ids)
         for number, spec in enumerate(runs):
             follower = _Follower(self.search, asked.trial, spec, number)
+            if follower.is_pruned_before_run():
+                return about(state="pruned", message=follower.reason)
             result = self._train(spec, follower, asked.number)
             if result == "stopped" or (result in {"done", "elsewhere"} and follower.is_pruned_after_run()):
                 return about(state="pruned", message=follower.reason)
@@ -116,6 +118,7 @@ class _Follower:
         self._spec = spec
         self._number = number
         self._told: set[int] = set()
+        self._judged: set[int] = set()
         self.reason = ""
         only = search.objectives[0] if len(search.objectives) == 1 else None
         by_seed = search.strategy.pruner == "wilcoxon"
@@ -140,32 +143,48 @@ class _Follower:
         except UpdateFinishedTrialError:
             raise RunStopped(TAKEN) from None
         if pruned:
-            self.reason = f"pruned after epoch {int(row['epoch'])}"
             raise RunStopped(self.reason)
 
     def _tell_epoch(self, row: dict[str, float]) -> bool:
         epoch = int(row["epoch"])
-        if epoch - 1 not in self._told and epoch > 1:  # a run that goes on from its checkpoint
-            self._tell_curve()
-        self._tell(row)
-        asks = self._search.strategy.prunes_by_epoch and epoch < self._spec.recipe.epochs
-        return bool(asks and self._trial.should_prune())
+        goes_on = epoch - 1 not in self._told and epoch > 1  # from another process's checkpoint
+        return (goes_on and self._tell_curve(asks=True)) or self._tell(row, asks=True)
 
-    def _tell_curve(self) -> None:
-        for row in read_curve(self._search.store.folder(self._spec.run_id)):
-            self._tell(row)
+    def _tell_curve(self, *, asks: bool) -> bool:
+        rows = read_curve(self._search.store.folder(self._spec.run_id))
+        return any(self._tell(row, asks=asks) for row in rows)
 
-    def _tell(self, row: dict[str, float]) -> None:
+    def _tell(self, row: dict[str, float], *, asks: bool) -> bool:
+        """Tell what an epoch has shown, once; return whether the trial is to be pruned there."""
         epoch = int(row["epoch"])
-        if self._metric in row and epoch not in self._told:
-            self._trial.report(row[self._metric], epoch)
-            self._told.add(epoch)
+        if self._metric is None or self._metric not in row or epoch in self._told:
+            return False
+        self._trial.report(row[self._metric], epoch)
+        self._told.add(epoch)
+        asks = asks and self._search.strategy.prunes_by_epoch and epoch not in self._judged
+        if asks and epoch < self._spec.recipe.epochs and self._trial.should_prune():
+            self.reason = f"pruned after epoch {epoch}"
+            return True
+        return False
+
+    def is_pruned_before_run(self) -> bool:
+        """Tell what was trained before; return whether the trial would have been pruned in it.
+
+        A finished run costs nothing, so it is never pruned. What a trial passed before it died it has
+        passed: others were pruned because of it.
+        """
+        if self._metric is None:
+            return False
+        done = self._search.store.facts(self._spec.run_id).done
+        with quiet_optuna():
+            self._judged = _epochs_before(self._trial)
+            return self._tell_curve(asks=not done)
 
     def is_pruned_after_run(self) -> bool:
         """Tell what a finished run has shown; return whether further seeds are not worth it."""
         if self._metric is not None:
             with quiet_optuna():
-                self._tell_curve()
+                self._tell_curve(asks=False)
         if self._search.strategy.pruner != "wilcoxon":
             return False
         value = self._search.objectives[0].of_run(self._search.store, self._spec.run_id)
@@ -175,6 +194,13 @@ class _Follower:
                 self.reason = f"pruned after seed {self._spec.seed}"
                 return True
         return False
+
+
+def _epochs_before(trial: Any) -> set[int]:
+    """Return the epochs that a trial reported under the numbers that it had before."""
+    trials = trial.study.get_trials(deepcopy=False)
+    numbers = trials[trial.number].system_attrs.get(HISTORY, ())
+    return {epoch for number in numbers for epoch in trials[number].intermediate_values}
 
 
 def _study(search: Search) -> SweepStudy:

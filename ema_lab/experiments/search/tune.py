@@ -21,8 +21,8 @@ from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
-from ema_lab.specs.sweep import ParameterSpec
 
 MADE_BY = "# Made by ema-lab tune"
 MODEL = "model."

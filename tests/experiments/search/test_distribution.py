@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ema_lab.experiments.search.distribution import Parameter
-from ema_lab.specs.sweep import ParameterSpec
+from ema_lab.experiments.search.distribution import Parameter, in_grid
+from ema_lab.specs.parameter import ParameterSpec
 
 DRAWS = 4000
 CONTINUOUS = {
@@ -106,17 +106,15 @@ def test_a_listed_value_is_found_again_and_others_are_not():
     assert one.value_of(one.held_for("b")) == "b"
 
 
-@pytest.mark.parametrize(
-    ("form", "values"),
-    [
-        ({"values": [3, 1]}, (3, 1)),
-        ({"value": 3}, (3,)),
-        ({"min": 2, "max": 4}, (2, 3, 4)),
-        ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, (0, 0.25, 0.5, 0.75, 1)),
-    ],
-)
-def test_a_grid_has_every_value(form, values):
-    assert parameter(**form).grid() == values
+GRIDS = json.loads((Path(__file__).parent / "wandb_grids.json").read_text(encoding="utf-8"))["grids"]
+
+
+@pytest.mark.parametrize("case", GRIDS, ids=lambda case: str(case["parameter"]))
+def test_a_grid_has_wandbs_cells_and_none_beyond_the_range(case):
+    spec = in_grid(ParameterSpec.model_validate(case["parameter"]))
+    most = case["parameter"].get("max")
+    cells = [cell for cell in case["cells"] if most is None or cell <= most]
+    assert list(map(repr, Parameter("x", spec).grid())) == list(map(repr, cells))
 
 
 WANDB = json.loads((Path(__file__).parent / "wandb_quantiles.json").read_text(encoding="utf-8"))
@@ -162,3 +160,13 @@ def test_the_ends_of_whole_numbers_and_of_a_beta_are_exact(low, width):
 
 def test_a_run_at_the_end_of_a_range_is_one_that_the_study_can_hold():
     assert parameter(distribution="log_uniform_values", min=0.01, max=0.5).held_for(0.01) == 0.01
+
+
+@pytest.mark.parametrize(
+    "kind", ["log_uniform", "inv_log_uniform", "q_log_uniform", "log_normal", "q_log_normal"]
+)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_greatest_logarithms_that_are_let_through_can_be_drawn(kind, sign):
+    form = {"mu": sign * 693.0, "sigma": 1.0} if "normal" in kind else {"min": -700.0, "max": 700.0}
+    one = parameter(distribution=kind, **form)
+    assert all(math.isfinite(one.at(u)) for u in (0.0, 0.5, 1.0))

@@ -6,13 +6,13 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from search_fakes import FIRST_LINE, GROUPS, LR
+from search_fakes import FIRST_LINE, GROUPS, LR, run
 
 from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.experiments.search.distribution import Parameter
 from ema_lab.experiments.search.fit import check_examples
 from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.specs.sweep import ParameterSpec
+from ema_lab.specs.parameter import ParameterSpec
 
 
 def problems(error):
@@ -199,6 +199,30 @@ def test_a_grid_has_every_combination_once(write):
     assert len({sweep.run(values, 0).run_id for values in cells}) == 9
 
 
+def test_a_grid_over_a_rounded_range_trains_what_lies_in_it(write, make):
+    text = "  recipe.batch_size: {distribution: q_uniform, min: 30, max: 70, q: 20}\n"
+    sweep = write(
+        text + LR.replace("distribution: log_uniform_values, min: 0.001, max: 1.0", "value: 0.1"),
+        method="grid",
+    )
+    study = run(*make(sweep))
+    assert [one.choice for one in study.trials()] == [{"recipe.batch_size": size} for size in (30, 50)]
+    assert [sweep.values_of(one) for one in sweep.examples()] == [one.choice for one in study.trials()]
+
+
+def test_a_value_of_a_rounded_range_that_does_not_fit_is_told_with_its_line(write):
+    with pytest.raises(DefinitionError) as error:
+        write("  recipe.batch_size: {distribution: q_uniform, min: 2, max: 6}\n", method="grid")
+    where = f"sweep.yaml:{FIRST_LINE}: recipe.batch_size: "
+    assert all(where in line for line in problems(error))
+    assert problems(error)[0].endswith("should be a valid integer, got 2.0")
+
+
+def test_a_grid_over_a_rounded_range_of_one_value_is_that_one(write):
+    sweep = write("  recipe.batch_size: {distribution: q_uniform, min: 30, max: 40, q: 20}\n", method="grid")
+    assert (sweep.grid_size, sweep.examples()[0].recipe.batch_size) == (1, 30)
+
+
 def test_another_space_is_another_study(write):
     first = write(LR).fingerprint("top1:max")
     assert write(LR).fingerprint("top1:max") == first
@@ -231,3 +255,16 @@ def test_loading_needs_neither_torch_nor_optuna():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_changes_nothing_offline_is_said_with_its_line(write):
+    stop = "early_terminate: {type: hyperband, min_iter: 1, strict: STRICT}\n"
+    metric = "{name: val_top1, goal: maximize"
+    sweep = write(LR, more=stop.replace("STRICT", "false"))
+    assert sweep.remarks() == []
+    text = sweep.path.read_text().replace(metric, metric + ", impute: worst, impute_while_running: 'false'")
+    sweep.path.write_text(text.replace("strict: false", "strict: true"))
+    assert load_sweep(sweep.path).remarks() == [
+        f"{sweep.path}:{line}: {key} changes nothing offline, only with --engine wandb"
+        for line, key in [(3, "metric.impute"), (FIRST_LINE + 1, "early_terminate.strict")]
+    ]

@@ -72,13 +72,20 @@ class TestEpochs:
     def test_are_the_most_that_a_run_has(self, write, parameters, epochs):
         sweep = write(parameters)
         assert sweep.epochs == epochs
-        first = choose_strategy(sweep, read_objectives(sweep.spec, ()), pruner="asha").min_epochs
+        first = choose_strategy(sweep, read_objectives(sweep.spec, ()), pruner="asha").bands[0]
         assert first == max(1, round(epochs / 27))
 
     def test_reach_the_pruner(self, write, make):
         constants = "  recipe.epochs: {value: 60}\n"
         pruner = SweepStudy(make(write(LR + constants), pruner="hyperband")[0]).study.pruner
-        assert pruner._max_resource == 60
+        assert pruner.bands == (2, 6, 18, 54)
+
+    def test_after_the_last_band_of_the_file_prune_nothing(self, write, make):
+        more = "early_terminate: {type: hyperband, max_iter: 4, s: 2, eta: 2}\n"
+        sweep = write(LR + "  recipe.epochs: {value: 9}\n", more=more)
+        study = run(*make(sweep, limit=16))
+        pruned = [one.message for one in study.trials() if one.state == "pruned"]
+        assert set(pruned) == {"pruned after epoch 1", "pruned after epoch 2"}
 
     @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
     def test_of_a_base_with_many_let_short_runs_be_pruned(self, write, make, tmp_path, pruner):

@@ -1,0 +1,170 @@
+"""One parameter of a sweep file: a constant, a list of values, or one of W&B's distributions.
+
+Its keys are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PlainValidator, Strict, model_validator
+
+from ema_lab.specs.recipe import Finite, NonNegative, Positive
+from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+
+Distribution = Literal[
+    "constant",
+    "categorical",
+    "categorical_w_probabilities",
+    "int_uniform",
+    "uniform",
+    "q_uniform",
+    "log_uniform",
+    "log_uniform_values",
+    "q_log_uniform",
+    "q_log_uniform_values",
+    "inv_log_uniform",
+    "inv_log_uniform_values",
+    "normal",
+    "q_normal",
+    "log_normal",
+    "q_log_normal",
+    "beta",
+    "q_beta",
+]
+_RANGE = ({"min", "max"}, set[str]())
+_NORMAL = (set[str](), {"mu", "sigma"})
+_BETA = (set[str](), {"a", "b"})
+KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution needs, and what it may have
+    "constant": ({"value"}, set()),
+    "categorical": ({"values"}, set()),
+    "categorical_w_probabilities": ({"values", "probabilities"}, set()),
+    **dict.fromkeys(("int_uniform", "uniform", "log_uniform", "log_uniform_values"), _RANGE),
+    **dict.fromkeys(("inv_log_uniform", "inv_log_uniform_values"), _RANGE),
+    **{name: (_RANGE[0], {"q"}) for name in ("q_uniform", "q_log_uniform", "q_log_uniform_values")},
+    **dict.fromkeys(("normal", "log_normal"), _NORMAL),
+    **{name: (set[str](), {"mu", "sigma", "q"}) for name in ("q_normal", "q_log_normal")},
+    "beta": _BETA,
+    "q_beta": (set(), {"a", "b", "q"}),
+}
+MOST_LOGARITHM = 700  # exp(710) is more than a float holds, exp(-746) is 0
+DEVIATIONS = 7  # what is drawn of a normal distribution lies within
+
+
+def _number(value: object) -> int | float:
+    """Return a finite number, whole ones as they are: W&B tells 1 from 1.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise problem(f"must be a number, got {value!r}")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
+
+
+class ParameterSpec(Spec):
+    """One parameter: a constant, a list of values, or a distribution; or a group of `parameters`.
+
+    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, a whole `min` and
+    `max` int_uniform, others uniform.
+
+    Attributes:
+        min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
+        max: Greatest value, likewise.
+        q: What a quantised distribution rounds to multiples of; 1.0 by default. A grid goes from min
+            by q, to the last value below max, as W&B's does; of int_uniform it has every whole number.
+        mu: Mean, of the logarithm for log_normal; 0 by default. `sigma`: deviation, 1 by default.
+        a: First shape of a beta distribution, 1 by default. `b`: the second.
+    """
+
+    distribution: Distribution | None = None
+    value: Any = None
+    values: Annotated[tuple[Any, ...], Strict(False), Field(min_length=1)] | None = None
+    probabilities: Annotated[tuple[NonNegative, ...], Strict(False)] | None = None
+    min: Number | None = None
+    max: Number | None = None
+    q: Number | None = None
+    mu: Finite | None = None
+    sigma: NonNegative | None = None
+    a: Positive | None = None
+    b: Positive | None = None
+    parameters: Annotated[Mapping[str, "ParameterSpec"], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = self.model_fields_set - {"distribution"}
+        if "parameters" in given:
+            if vain := sorted(self.model_fields_set - {"parameters"}):
+                raise invalid("parameter", "does not stand beside parameters", vain[0])
+            return self
+        needed, possible = KEYS[self.kind]
+        if missing := sorted(needed - given):
+            raise invalid("parameter", f"the distribution {self.kind} needs {' and '.join(missing)}")
+        if vain := sorted(given - needed - possible):
+            allowed = ", ".join(sorted(needed | possible))
+            raise invalid("parameter", f"means nothing to {self.kind}, which takes {allowed}", vain[0])
+        if self.q is not None and self.q <= 0:
+            raise invalid("parameter", f"must be above 0, got {self.q}", "q")
+        if self.values is not None:
+            self._check_values()
+        if self.min is not None and self.max is not None:
+            if self.distribution is None and type(self.min) is not type(self.max):
+                rule = "W&B wants two whole numbers or two decimals where no distribution is named"
+                raise invalid("parameter", f"{rule}, got {self.min} to {self.max}", "max")
+            self._check_range(self.min, self.max)
+        if self.kind.endswith("log_normal"):
+            self._check_log_normal(self.mu or 0.0, 1.0 if self.sigma is None else self.sigma)
+        return self
+
+    def _check_log_normal(self, mu: float, sigma: float) -> None:
+        if abs(mu) + DEVIATIONS * sigma > MOST_LOGARITHM:
+            rule = f"mu and sigma are those of the value's logarithm, |mu| + {DEVIATIONS} sigma at most"
+            key = "sigma" if abs(mu) <= MOST_LOGARITHM / 2 else "mu"
+            raise invalid("parameter", f"{rule} {MOST_LOGARITHM}, got mu {mu:g} and sigma {sigma:g}", key)
+
+    def _check_values(self) -> None:
+        texts = [canonical_json(value) for value in self.values or ()]
+        if len(set(texts)) < len(texts):
+            raise invalid("parameter", f"a value stands twice, got {list(self.values or ())}", "values")
+        if self.probabilities is None:
+            return
+        if len(self.probabilities) != len(texts):
+            rule = f"needs one number per value, got {len(self.probabilities)} for {len(texts)} values"
+            raise invalid("parameter", rule, "probabilities")
+        if abs(sum(self.probabilities) - 1) > 1e-6:
+            raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")
+
+    def _check_range(self, least: float, most: float) -> None:
+        if least >= most:
+            raise invalid("parameter", f"must be above min, got {least:g} to {most:g}", "max")
+        if self.kind.endswith("_values") and least <= 0:
+            raise invalid("parameter", f"must be above 0 for {self.kind}, got {least:g}", "min")
+        if self.kind == "int_uniform":
+            for key, end in (("min", least), ("max", most)):
+                if not isinstance(end, int):
+                    raise invalid("parameter", f"must be a whole number for int_uniform, got {end}", key)
+        if self.kind.endswith("log_uniform"):
+            for key, end in (("min", least), ("max", most)):
+                if abs(end) > MOST_LOGARITHM:
+                    rule = (
+                        f"is the logarithm of the value for {self.kind}, at most {MOST_LOGARITHM} either way"
+                    )
+                    advice = f"for the value itself write {self.kind}_values"
+                    raise invalid("parameter", f"{rule}, got {end:g}: {advice}", key)
+
+    @property
+    def num_steps(self) -> float:
+        """How many steps of q, or of 1, a range has."""
+        return 0.0 if self.min is None or self.max is None else (self.max - self.min) / (self.q or 1)
+
+    @property
+    def kind(self) -> str:
+        """The distribution, given or as W&B chooses it."""
+        if self.distribution is not None:
+            return self.distribution
+        given = self.model_fields_set
+        if "values" in given:
+            return "categorical_w_probabilities" if "probabilities" in given else "categorical"
+        if given & {"min", "max"}:
+            whole = isinstance(self.min, int) and isinstance(self.max, int)
+            return "int_uniform" if whole else "uniform"
+        return "constant"
