@@ -50,8 +50,7 @@ class SearchDisplay:
         if self._bar is not None and (ended is not None or time.monotonic() - self._last > SECONDS):
             self._last = time.monotonic()
             counts = self._study.counts()
-            over = counts.done + counts.pruned + counts.failed
-            self._bar.update(self._line, completed=over, description=self._words())
+            self._bar.update(self._line, completed=counts.over, description=self._words())
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
@@ -65,7 +64,7 @@ class SearchDisplay:
     def _words(self) -> str:
         counts = self._study.counts()
         total = f"/{self._total}" if self._total else ""
-        words = f"{counts.done + counts.pruned + counts.failed}{total} trials, {counts.running} running"
+        words = f"{counts.over}{total} trials, {counts.running} running"
         epochs = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
         return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
 

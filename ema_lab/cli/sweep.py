@@ -178,9 +178,9 @@ def run_one_search(
     study.revive()
     study.renew(how.max_attempts)
     counts = study.counts()
-    over = counts.done + counts.pruned + counts.failed
     if counts.waiting or limit is None or counts.own < limit or counts.running:
-        _try(search, study, how, limit, seconds, over)
+        # What an earlier call with a larger limit, or another method, has begun is finished, too.
+        _try(search, study, how, limit and max(limit, counts.own), seconds, counts.over)
     return study
 
 
@@ -193,7 +193,8 @@ def _try(
     over: int,
 ) -> None:
     gpus = visible_gpus() if how.device != "cpu" else ()
-    workers = min(how.workers or len(gpus) or default_workers(), (limit or 1_000_000) - over or 1)
+    wanted = how.workers or len(gpus) or default_workers()
+    workers = min(wanted, limit - over) if limit else wanted
     asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
     done = f", {over} of them over" if over else ""
     say(

@@ -66,9 +66,14 @@ class Counts:
     warm: int = 0
 
     @property
+    def over(self) -> int:
+        """Trials that were tried, however they ended."""
+        return self.done + self.pruned + self.failed
+
+    @property
     def own(self) -> int:
         """Trials that count towards `--trials`: all but those that the store gave."""
-        return self.done + self.pruned + self.failed + self.running + self.waiting
+        return self.over + self.running + self.waiting
 
 
 class History:
