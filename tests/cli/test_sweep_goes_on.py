@@ -1,6 +1,8 @@
 """A search that is called again, as a user calls it; what trains is a fake."""
 
 import csv
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,26 @@ class TestMoreTrialsThanTheLimit:
         assert "small: 9 trials, 8 of them over, with 1 worker" in answer.err
         assert "small: 9 finished" in answer.err
         assert len(trained) == len(set(trained)) == 6
+
+
+class TestWorkersThatCannotBeStarted:
+    @pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError()])
+    def test_as_their_server_was_killed_are_no_interruption(self, command, trained, monkeypatch, error):
+        def start(_process):
+            raise error
+
+        monkeypatch.setattr(ForkServerProcess, "start", start)
+        answer = command(*CALL, "--workers", "2")
+        assert answer.code == 1
+        assert answer.err.splitlines()[1:] == [
+            "ema-lab: the process that starts the workers was killed; call it again to go on"
+        ]
+
+    def test_any_more_end_the_search(self, command, trained, monkeypatch):
+        def keep_asking(*_others):
+            raise BrokenProcessPool
+
+        monkeypatch.setattr("ema_lab.experiments.search.execution._keep_asking", keep_asking)
+        answer = command(*CALL, "--workers", "2")
+        assert answer.code == 1
+        assert answer.err.endswith("others cannot be started; call it again to go on\n")
