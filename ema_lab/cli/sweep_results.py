@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
-from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, shown_rows
+from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, say_stale, shown_rows
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.experiments.search.history import History, find_history
 from ema_lab.experiments.search.sweep import load_sweep
@@ -52,6 +52,7 @@ def show(
     rows = trial_records(history, trials[:most]) if as_json else shown_rows(history, trials, most)
     print_rows(rows, as_json=as_json)
     say(f"{history.study.study_name}: {counts_words(history)} ({seeds_words(history)})")
+    say_stale(history)
     if left := len(history.trials()) - len(rows):
         say(f"{left} more with --all")
 
@@ -84,6 +85,7 @@ def plot(
     drawn = [path for figure in figures for path in figure.write(out)]
     print("\n".join(map(str, [*(out / name for name in files), *drawn])))
     say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    say_stale(history)
 
 
 def export(
@@ -119,6 +121,7 @@ def export(
     records = trial_records(history, history.trials())
     _write(out, _text(records, out.suffix))
     say(f"{history.study.study_name}: {counts_words(history)}; {len(records)} trials in {out}")
+    say_stale(history)
 
 
 def _mirror(history: History, project: str | None) -> None:
