@@ -1,17 +1,24 @@
 """A search that is called again, as a user calls it; what trains is a fake."""
 
 import csv
+import json
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
+from ema_lab import pipeline
+from ema_lab.experiments.aside import refresh
+from ema_lab.experiments.execution import execute
 from ema_lab.experiments.search.objective import read_objectives
 from ema_lab.experiments.search.strategy import choose_strategy
 from ema_lab.experiments.search.study import Search, SweepStudy
 from ema_lab.experiments.search.sweep import load_sweep
+from ema_lab.experiments.staleness import Staleness
 from ema_lab.job import RunOutcome
+from ema_lab.mirror.trials import trial_runs
 
 SWEEP = """\
 name: small
@@ -28,14 +35,20 @@ parameters:
 CALL = ("sweep", "small", "--workers", "1", "--device", "cpu")
 
 
+class TrainedRuns(list):
+    """The runs that were trained. `best`: what the next one has, but for its learning rate."""
+
+    best = 90.0
+
+
 @pytest.fixture
 def trained(folder, monkeypatch):
     """Write the sweep `small` and a training that takes no time; return the runs that it trains."""
-    run_ids = []
+    run_ids = TrainedRuns()
 
     def train_run(spec, job, *, machine, track, report=None):
         run_ids.append(spec.run_id)
-        row = {"epoch": spec.recipe.epochs, "val_top1": 90 - 10 * spec.recipe.optimizer.lr}
+        row = {"epoch": spec.recipe.epochs, "val_top1": run_ids.best - 10 * spec.recipe.optimizer.lr}
         with (job.folder / "curve.csv").open("w", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
@@ -59,6 +72,21 @@ def found() -> SweepStudy:
     sweep = load_sweep("small")
     objectives = read_objectives(sweep.spec, ())
     return SweepStudy(Search(sweep, objectives, choose_strategy(sweep, objectives), Path("runs")))
+
+
+def change_source(run_id: str) -> None:
+    """Let a run be one that another source of its module gave."""
+    path = Path("runs") / run_id / "record.json"
+    record = json.loads(path.read_text())
+    record["source"]["module"] = "0" * 16
+    path.write_text(json.dumps(record))
+
+
+def train_again(study: SweepStudy, run_ids, train) -> None:
+    """Do what `run --refresh` does."""
+    specs = [study.store.spec(run_id) for run_id in run_ids]
+    refresh(study.store, specs, Staleness())
+    execute(specs, train=partial(train, machine=None, track=None), store=study.store)
 
 
 class TestMoreTrialsThanTheLimit:
@@ -110,3 +138,64 @@ class TestWorkersThatCannotBeStarted:
         answer = command(*CALL, "--workers", "2")
         assert answer.code == 1
         assert answer.err.endswith("others cannot be started; call it again to go on\n")
+
+
+class TestStaleRuns:
+    def test_are_marked_wherever_trials_are_shown(self, command, trained):
+        assert "stale" not in command(*CALL).out
+        first = found().trials()[0]
+        change_source(first.run_ids[0])
+        words = "small: 1 trial is stale: the source of module has changed since"
+        shown = command("sweep", "show", "small")
+        assert shown.out.splitlines()[0].split()[:3] == ["trial", "status", "stale"]
+        assert ", 1 stale (" in shown.err
+        assert words in shown.err
+        rows = json.loads(command("sweep", "show", "small", "--json").out)
+        assert {row["trial"]: row["stale"] for row in rows} == {0: "module", 1: None}
+        assert words in command("sweep", "export", "small", "--out", "t.csv").err
+        assert "stale" in Path("t.csv").read_text().splitlines()[0]
+        assert command("sweep", "plot", "small", "--out", "out").code == 0
+        table = Path("out/trials.md").read_text()
+        assert f"| {first.values[0]:.2f}‡ |" in table
+        assert "‡: 1 trial is stale: the source of module has changed since." in table
+        assert "1 trial is stale" in Path("out/history.txt").read_text()
+        assert words in command(*CALL).err
+        assert [one.tags for one in trial_runs(found())] == [("done", "stale"), ("done",)]
+
+    def test_that_were_trained_again_have_their_new_values(self, command, trained):
+        command(*CALL)
+        study = found()
+        first, second = study.trials()
+        change_source(first.run_ids[0])
+        trained.best = 50.0
+        train_again(study, first.run_ids, pipeline.train_run)
+        now = {one.number: (one.values, one.stale) for one in study.trials()}
+        assert now == {0: ((first.values[0] - 40,), ()), 1: (second.values, ())}
+        rows = json.loads(command("sweep", "show", "small", "--json").out)
+        assert [(row["trial"], row["val_top1"]) for row in rows] == [
+            (1, second.values[0]),
+            (0, first.values[0] - 40),
+        ]
+        assert study.reported(first.run_ids) == {1: first.values[0] - 40}
+        assert next(one.summary for one in trial_runs(study)) == {"objective/val_top1": first.values[0] - 40}
+
+    def test_whose_result_was_put_aside_keep_a_marked_value(self, command, trained):
+        command(*CALL)
+        study = found()
+        first = study.trials()[0]
+        change_source(first.run_ids[0])
+        refresh(study.store, [study.store.spec(first.run_ids[0])], Staleness())
+        again = study.trials()[0]
+        assert (again.values, again.stale) == (first.values, ("superseded",))
+        assert "results were put aside and are not there again" in command("sweep", "show", "small").err
+
+    def test_are_not_learned_from(self, command, trained):
+        command(*CALL, "--trials", "3")
+        change_source(found().trials()[0].run_ids[0])
+        other = Path("sweeps/other.yaml")
+        other.write_text(SWEEP.replace("name: small", "name: other"))
+        answer = command("sweep", "other", "--workers", "1", "--device", "cpu", "--trials", "1")
+        learned = len(set(trained)) - 1
+        assert f"other: {learned} finished choice" in answer.err
+        assert "other: 1 finished choice is not learned from: stale" in answer.err
+        assert f"{learned} learned from the store" in answer.err
