@@ -199,3 +199,13 @@ class TestStaleRuns:
         assert f"other: {learned} finished choice" in answer.err
         assert "other: 1 finished choice is not learned from: stale" in answer.err
         assert f"{learned} learned from the store" in answer.err
+
+    def test_whose_values_a_new_trial_takes_are_named(self, command, trained):
+        command(*CALL, "--trials", "1")
+        change_source(trained[0])
+        text = SWEEP.replace("name: small", "name: other").replace("random", "grid")
+        Path("sweeps/other.yaml").write_text(text.replace("run_cap: 2\n", ""))
+        answer = command("sweep", "other", "--workers", "1", "--device", "cpu")
+        assert answer.err.count(" (stale: module); recipe.optimizer.lr=") == 1
+        assert "other: 1 trial is stale: the source of module has changed since" in answer.err
+        assert len(trained) == len(set(trained)) == 6
