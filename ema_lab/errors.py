@@ -1,4 +1,7 @@
-"""Errors that a user can cause; the command line prints them as one line each and exits with 2."""
+"""Errors that a user can cause; the command line prints them as one line each and exits with 2.
+
+Only `WorkersDiedError` makes it exit with 1: nothing is wrong with the request.
+"""
 
 import traceback
 from collections.abc import Sequence
@@ -36,6 +39,10 @@ class CostError(EmaLabError):
 
 class EngineError(EmaLabError):
     """An engine cannot start here, or its cluster does not answer."""
+
+
+class WorkersDiedError(EngineError):
+    """The processes that train were killed; the next call goes on."""
 
 
 class MirrorError(EmaLabError):

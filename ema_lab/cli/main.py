@@ -31,7 +31,7 @@ from ema_lab.cli import (
     trial,
     tune,
 )
-from ema_lab.errors import EmaLabError, Terminated, UnknownNameError
+from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
 from ema_lab.registry import unknown_name
 
 INTERRUPTED = 130
@@ -129,7 +129,7 @@ def run(arguments: list[str] | None = None) -> int:
     except EmaLabError as error:
         for line in str(error).splitlines():
             print(f"ema-lab: {line}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, WorkersDiedError) else 2
     except UsageError as error:
         print(f"ema-lab: {_usage_words(error)}", file=sys.stderr)
         return 2

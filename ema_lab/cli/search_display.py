@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,12 +47,12 @@ class SearchDisplay:
     def watch(self, ended: Ended | None) -> None:
         """Take a trial that has ended, or a moment in between."""
         if ended is not None:
+            ended = replace(ended, stale=self._study.results.stale(ended.run_ids))
             self._print(ended_line(ended, self._study.search.objectives, best=self._is_best(ended)))
         if self._bar is not None and (ended is not None or time.monotonic() - self._last > SECONDS):
             self._last = time.monotonic()
             counts = self._study.counts()
-            over = counts.done + counts.pruned + counts.failed
-            self._bar.update(self._line, completed=over, description=self._words())
+            self._bar.update(self._line, completed=counts.over, description=self._words())
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
@@ -65,7 +66,7 @@ class SearchDisplay:
     def _words(self) -> str:
         counts = self._study.counts()
         total = f"/{self._total}" if self._total else ""
-        words = f"{counts.done + counts.pruned + counts.failed}{total} trials, {counts.running} running"
+        words = f"{counts.over}{total} trials, {counts.running} running"
         epochs = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
         return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
 
@@ -75,7 +76,8 @@ def ended_line(ended: Ended, objectives: Sequence[Objective], *, best: bool) -> 
     if ended.values is not None:
         numbers = (f"{one.name} {value:.6g}" for one, value in zip(objectives, ended.values, strict=True))
         front = "best so far" if len(objectives) == 1 else "on the Pareto front"
-        words = ", ".join(numbers) + (f" ({front})" if best else "")
+        stale = f" (stale: {', '.join(ended.stale)})" if ended.stale else ""
+        words = ", ".join(numbers) + (f" ({front})" if best else "") + stale
     else:
         words = ended.message if ended.state == "pruned" else f"FAILED: {ended.message}"
     return f"trial {ended.number}: {words or ended.state}; {choice_words(ended.choice)}"

@@ -34,9 +34,10 @@ from ema_lab.experiments.search.study import Search, SweepStudy
 from ema_lab.experiments.search.sweep import Sweep, load_sweep
 from ema_lab.experiments.search.trial import Trier
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.reports.search.trials import counts_words, seeds_words, trial_records, trial_rows
+from ema_lab.reports.search.trials import counts_words, seeds_words, stale_words, trial_records, trial_rows
 
 BEST_SHOWN = 10
+WITHOUT_MEMORY = {"grid", "random"}
 
 SweepName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list sweeps` prints it.")]
 Objectives = Annotated[
@@ -177,15 +178,23 @@ def run_one_search(
     name = search.sweep.name
     if search.strategy.sampler == "grid":
         study.enqueue_grid(limit)
-    if warm_start and (found := study.add_finished()):
-        say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
+    if warm_start:
+        _say_learned(name, study.add_finished(), study.left_out)
     study.revive()
     study.renew(how.max_attempts)
     counts = study.counts()
-    over = counts.done + counts.pruned + counts.failed
     if counts.waiting or limit is None or counts.own < limit or counts.running:
-        _try(search, study, how, limit, seconds, over)
+        # What an earlier call with a larger limit, or another method, has begun is finished, too.
+        _try(search, study, how, limit and max(limit, counts.own), seconds, counts.over)
     return study
+
+
+def _say_learned(name: str, found: int, left_out: int) -> None:
+    if found:
+        say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
+    if left_out:
+        words = "choice is" if left_out == 1 else "choices are"
+        say(f"{name}: {left_out} finished {words} not learned from: stale, as the source has changed since")
 
 
 def _try(
@@ -197,7 +206,8 @@ def _try(
     over: int,
 ) -> None:
     gpus = visible_gpus() if how.device != "cpu" else ()
-    workers = min(how.workers or len(gpus) or default_workers(), (limit or 1_000_000) - over or 1)
+    wanted = how.workers or len(gpus) or default_workers()
+    workers = min(wanted, limit - over) if limit else wanted
     asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
     done = f", {over} of them over" if over else ""
     say(
@@ -280,10 +290,19 @@ def best_first(study: History) -> list[Ended]:
     return study.best() if several else [one for one in study.ranked() if one.values is not None]
 
 
+def say_stale(history: History) -> None:
+    """Say which values of a search are those of an earlier source."""
+    if words := stale_words(history.trials()):
+        say(f"{history.sweep.name}: {words}")
+
+
 def _say_result(study: SweepStudy, search: Search) -> None:
     say(f"{search.sweep.name}: {counts_words(study)} (store {search.root}; {seeds_words(study)})")
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
+    say_stale(study)
+    if any(one.stale for one in study.trials()) and search.strategy.sampler not in WITHOUT_MEMORY:
+        say("hint: the sampler learns from them; one of a copy of the file under another name does not")
     if study.counts().failed:
         say("hint: once the cause is mended, a larger --max-attempts tries them again")

@@ -3,18 +3,20 @@
 import importlib.util
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
-from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, shown_rows
+from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, say_stale, shown_rows
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.experiments.search.history import History, find_history
 from ema_lab.experiments.search.sweep import load_sweep
 from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
+from ema_lab.mirror.push import Target, check_project, push
 from ema_lab.reports.search.trials import (
     counts_words,
     seeds_words,
@@ -52,6 +54,7 @@ def show(
     rows = trial_records(history, trials[:most]) if as_json else shown_rows(history, trials, most)
     print_rows(rows, as_json=as_json)
     say(f"{history.study.study_name}: {counts_words(history)} ({seeds_words(history)})")
+    say_stale(history)
     if left := len(history.trials()) - len(rows):
         say(f"{left} more with --all")
 
@@ -84,6 +87,7 @@ def plot(
     drawn = [path for figure in figures for path in figure.write(out)]
     print("\n".join(map(str, [*(out / name for name in files), *drawn])))
     say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    say_stale(history)
 
 
 def export(
@@ -93,6 +97,9 @@ def export(
     project: Annotated[
         str | None, typer.Option("--project", help="With --to; by default WANDB_PROJECT, else ema-lab.")
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="With --to: remove mirrored runs that are no trials any more.")
+    ] = False,
     objective: Objectives = None,
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
@@ -106,41 +113,60 @@ def export(
     """
     if (out is None) is (to is None):
         raise SpecError("say --out FILE.csv, --out FILE.json or --to wandb, one of them")
-    if project is not None and to is None:
-        raise SpecError("--project is W&B's: it goes with --to wandb")
+    for option, given in (("--project", project is not None), ("--prune", prune)):
+        if given and to is None:
+            raise SpecError(f"{option} is W&B's: it goes with --to wandb")
     if to not in {None, "wandb"}:
         raise SpecError(f"--to takes wandb, got {to!r}")
     if out is not None and out.suffix not in FORMATS:
         raise SpecError(f"--out takes a file.csv or file.json, got {out}")
     history = _found(sweep, objective, store, storage)
     if out is None:
-        _mirror(history, project)
+        _mirror(history, project, prune=prune)
         return
     records = trial_records(history, history.trials())
     _write(out, _text(records, out.suffix))
     say(f"{history.study.study_name}: {counts_words(history)}; {len(records)} trials in {out}")
+    say_stale(history)
 
 
-def _mirror(history: History, project: str | None) -> None:
+def _mirror(history: History, project: str | None, *, prune: bool) -> None:
     """Bring W&B, or the offline runs for it, up to the study."""
-    from ema_lab.mirror.push import check_project, push
     from ema_lab.mirror.trials import FOLDER, trial_runs
     from ema_lab.mirror.wandb import WandbMirror
     from ema_lab.tracking import wandb_project
 
     if importlib.util.find_spec("wandb") is None:
         raise SpecError("wandb is not installed; pip install 'ema-lab[wandb]'")
-    name, store = check_project(project or wandb_project()), history.store
+    name, store, runs = check_project(project or wandb_project()), history.store, trial_runs(history)
     with store.claim(MIRROR_LOCK) as claimed:
         if not claimed:
             raise StoreError(f"another export or push from {store.root} is under way; wait for its end")
         target = WandbMirror(store.root, name, history.sweep.name, FOLDER)
-        done = push(trial_runs(history), target, lambda run, sent: None)
+        done = push(runs, target, lambda run, sent: None)
+        lines = list(_strangers(history, target, {run.run_id for run in runs}, prune=prune))
     counts = Counter(done.values())
     told = ", ".join(f"{counts[state]} {state}" for state in ("sent", "replaced", "unchanged"))
-    say(f"{history.study.study_name} -> {target.place}: {told}")
+    say(f"{history.study.study_name} -> {target.place}: {told}", *lines)
+    say_stale(history)
     if hint := target.sync_command if target.offline else target.url:
         say(f"hint: {hint}")
+
+
+def _strangers(history: History, target: Target, known: set[str], *, prune: bool) -> Iterator[str]:
+    """Yield which mirrored runs of a study are no trials of it any more; take them out if that is asked for.
+
+    The sweep's other studies, of other spaces or objectives, keep theirs.
+    """
+    study = history.study.study_name
+    for mirror_id, name in target.strangers(known).items():
+        if not mirror_id.startswith(f"{study}-"):
+            continue
+        if prune:
+            target.remove(mirror_id)
+            yield f"removed, no trial of {study} any more: {name} ({mirror_id})"
+        else:
+            yield f"no trial of {study} any more: {name} ({mirror_id}); --prune removes it"
 
 
 def _text(records: list[dict[str, Any]], suffix: str) -> str:

@@ -51,6 +51,7 @@ from ema_lab.experiments.search.tune import (
 )
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
 from ema_lab.reports.search.naming import value_words
+from ema_lab.reports.search.trials import stale_words
 
 DEFAULT_SPACE = "lr_weight_decay"
 
@@ -203,6 +204,7 @@ def _finish(
         say(f"{row}: none of its {tuning.budget} trials was finished, so it has no winner and is a hole")
     failed = sum(one.failed for one in found)
     say(*(f"{one.row}: {one.failed} of {tuning.budget} trials FAILED" for one in found if one.failed))
+    say(*(f"{one.row}: {words}" for one in found if (words := stale_words(one.trials))))
     if not winners:
         say("no row has a winner: nothing is written")
         return 1
@@ -249,7 +251,8 @@ def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, E
         shown = (
             f"trial {trial.number}, {objective.name} {_value(trial):.6g}" if trial else "no finished trial"
         )
-        lines.append(f"  {one.row}: {one.study_name}, {shown}")
+        stale = stale_words(one.trials)
+        lines.append(f"  {one.row}: {one.study_name}, {shown}{'; ' if stale else ''}{stale}")
     return lines
 
 
@@ -292,6 +295,7 @@ def _row(tuning: Tuning, one: RowSearch, trial: Ended | None, *, short: bool) ->
     row: dict[str, Any] = {
         "row": one.row,
         **{state: states.count(state) for state in ("done", "pruned", "failed")},
+        "stale trials": sum(bool(each.stale) for each in one.trials),
         "trial": trial.number if trial else None,
         f"search {objective.name}": _value(trial) if trial else None,
     }

@@ -3,13 +3,16 @@
 from ema_lab.errors import StoreError
 from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.search.history import Ended, History
-from ema_lab.mirror.content import MirrorRun
+from ema_lab.mirror.content import STALE, MirrorRun
 
 FOLDER = ".mirror/sweeps"  # apart from ablations, which may have the same names
 
 
 def trial_runs(history: History) -> list[MirrorRun]:
-    """Return a run for each trial that is over, in their order; its id is the study's name and its number.
+    """Return a run for each trial that is over, in their order.
+
+    Its id is the study's name and the number under which it was first tried, which it keeps when it is tried
+    again, or finished later.
 
     A trial's value, a mean over seeds, goes under `objective/`: the metric's own name is that of the curve,
     which is of the first seed's run, and W&B's summary would have its last row there.
@@ -22,11 +25,11 @@ def _run(one: Ended, history: History) -> MirrorRun:
     status = "warm" if one.warm else one.state
     values = zip(history.objectives, one.values or (), strict=False)
     return MirrorRun(
-        run_id=f"{name}-{one.number}",
+        run_id=f"{name}-{one.first_number}",
         name=f"trial-{one.number}",
         group=history.sweep.name,
         job_type="trial",
-        tags=(status,),
+        tags=(status, *([STALE] if one.stale else [])),
         config={
             **one.choice,
             "sweep": history.sweep.name,

@@ -336,9 +336,48 @@ class TestMirror:
         assert "0 sent, 0 replaced, 2 unchanged" in again.err
         assert sorted(folder.glob("*/wandb/offline-run-*/*.wandb")) == files
 
+    def test_a_trial_that_was_finished_since_takes_the_place_that_it_had(
+        self, command, searched, monkeypatch
+    ):
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        made = searched(2, states=("COMPLETE", "PRUNED"))
+        call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        command(*call)
+        study = SweepStudy(made)
+        pruned = study.study.get_trials()[1]
+        monkeypatch.setattr(study.results, "values", lambda run_ids: (90.0,))
+        assert study._add(pruned.user_attrs[VALUES], instead_of=pruned)
+        assert "1 sent" not in command(*call).err
+        folder = Path("runs/.mirror/sweeps/wandb-offline/p/small").resolve()
+        names = {f"{made.study_name}-{n}" for n in range(2)}
+        assert {path.name for path in folder.iterdir()} == names
+        assert json.loads((folder / f"{made.study_name}-1" / "sent.json").read_text())["name"] == "trial-2"
+
+    def test_what_is_no_trial_any_more_is_told_and_removed_if_asked_for(self, command, searched, monkeypatch):
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        made = searched(1)
+        call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        command(*call)
+        folder = Path("runs/.mirror/sweeps/wandb-offline/p/small").resolve()
+        for name in (f"{made.study_name}-5", "small-0123abcd-5"):  # the second is another study's
+            (folder / name).mkdir()
+            note = {"run_id": name, "name": "trial-5", "sha256": ""}
+            (folder / name / "sent.json").write_text(json.dumps(note))
+        words = f"no trial of {made.study_name} any more: trial-5 ({made.study_name}-5)"
+        assert f"{words}; --prune removes it\n" in command(*call).err
+        answer = command(*call, "--prune")
+        assert f"removed, {words}\n" in answer.err
+        assert "0123abcd" not in answer.err
+        assert {path.name for path in folder.iterdir()} == {f"{made.study_name}-0", "small-0123abcd-5"}
+
     @pytest.mark.parametrize(
         "words",
-        [["--to", "mlflow"], ["--to", "wandb", "--out", "t.csv"], ["--out", "t.csv", "--project", "p"]],
+        [
+            ["--to", "mlflow"],
+            ["--to", "wandb", "--out", "t.csv"],
+            ["--out", "t.csv", "--project", "p"],
+            ["--out", "t.csv", "--prune"],
+        ],
     )
     def test_what_does_not_go_together_is_refused(self, command, searched, tree, words):
         searched(1)

@@ -118,6 +118,27 @@ def test_other_lengths_in_the_search_are_told(trained, tmp_path, capsys, line):
         assert "searched with" not in text + said
 
 
+def test_a_winner_is_one_by_the_values_that_its_runs_have_now(trained, tmp_path, capsys):
+    call = [*CALL, *ROWS[:2], "--workers", "1"]
+    assert run([*call, "--json"]) == 0
+    (before,) = json.loads(capsys.readouterr().out)
+    specs, _ = trained
+    best = next(s for s in specs if s.recipe.optimizer.lr == before["recipe.optimizer.lr"])
+    folder = tmp_path / "runs" / best.run_id
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "curve.csv").write_text(f"epoch,val_top1\n{best.recipe.epochs},1.0\n")
+    record["source"]["backbone"] = "0" * 16
+    (folder / "record.json").write_text(json.dumps(record))
+    assert run([*call, "--json"]) == 0
+    answer = capsys.readouterr()
+    (row,) = json.loads(answer.out)
+    assert row["recipe.optimizer.lr"] != before["recipe.optimizer.lr"]
+    assert (before["stale trials"], row["stale trials"]) == (0, 1)
+    words = "1 trial is stale: the source of backbone has changed since"
+    assert f"none: {words}" in answer.err
+    assert words in (tmp_path / "ablations" / "quickstart-tuned.yaml").read_text()
+
+
 def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
     assert run([*CALL, "--only", "variant=none", "--workers", "1"]) == 0
     (tmp_path / "ablations" / "quickstart-tuned.yaml").unlink()

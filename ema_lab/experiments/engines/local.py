@@ -8,7 +8,7 @@ import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from ema_lab.errors import RunTimeoutError
+from ema_lab.errors import RunTimeoutError, WorkersDiedError
 from ema_lab.experiments.claim import Claim, Result, Task, failed_record
 from ema_lab.experiments.engines.engine import Monitor
 from ema_lab.experiments.killed import end_interrupted
@@ -27,6 +27,8 @@ from ema_lab.experiments.record import Attempt
 from ema_lab.experiments.store import RunStore
 
 TICK_SECONDS = 0.25
+SERVER_DIED = "the process that starts the workers was killed; call it again to go on"
+POOL_DIED = "the workers were killed, and others cannot be started; call it again to go on"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPoo
     """Keep long-lived worker processes for a block; they are stopped at once if it raises.
 
     Each has imported what runs need, leaves Ctrl-C to this process, and sees one of `gpus`, if given.
+
+    Raises:
+        WorkersDiedError: If no worker can be started any more.
     """
     with tempfile.TemporaryDirectory(prefix="ema-lab-slots-") as slots:
         pool = ProcessPool(
@@ -106,6 +111,9 @@ def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPoo
         try:
             yield pool
             pool.close()
+        except BrokenExecutor as error:
+            pool.stop()
+            raise WorkersDiedError(POOL_DIED) from error
         except BaseException:
             pool.stop()
             raise
@@ -133,13 +141,20 @@ def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
 
 
 def _context() -> Any:
-    """Return a context whose workers are forked from a server that has imported what runs need."""
+    """Return a context whose workers are forked from a server that has imported what runs need.
+
+    Raises:
+        WorkersDiedError: If the server dies meanwhile.
+    """
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ema_lab.preload"])  # imports are paid once
     with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
         multiprocessing.forkserver.ensure_running()
     first = context.Process(target=_nothing)
-    first.start()
+    try:
+        first.start()
+    except (EOFError, OSError) as error:  # typer takes an EOFError for Ctrl-D
+        raise WorkersDiedError(SERVER_DIED) from error
     first.join()  # until it has imported: a pool that is stopped before would leave workers half-born
     return context
 

@@ -8,7 +8,7 @@ from socket import gethostname
 
 from pebble import ProcessExpired, ProcessPool
 
-from ema_lab.errors import EngineError
+from ema_lab.errors import WorkersDiedError
 from ema_lab.experiments.engines.local import worker_pool
 from ema_lab.experiments.file_system import require_shared_locks
 from ema_lab.experiments.killed import end_interrupted
@@ -43,7 +43,7 @@ def run_search(
         watch: Told of each trial that has ended, and in between of None.
 
     Raises:
-        EngineError: If workers die one after the other.
+        WorkersDiedError: If workers die one after the other.
         StoreError: If the storage fails.
     """
     require_shared_locks(study.store.root)
@@ -110,7 +110,8 @@ def _keep_asking(
             except ProcessExpired:  # its trial is tried again by whoever asks next
                 killed += 1
                 if killed >= MAX_KILLED_IN_A_ROW:
-                    raise EngineError(f"{killed} workers were killed one after the other") from None
+                    words = f"{killed} workers were killed one after the other; call it again to go on"
+                    raise WorkersDiedError(words) from None
                 futures.add(pool.submit(trier, None))
                 continue
             if ended is not None:

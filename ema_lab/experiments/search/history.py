@@ -1,11 +1,14 @@
 """What a search has shown so far: its trials, how they ended, and which are the best. Read only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ema_lab.errors import StoreError
+from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.search.objective import Objective, read_objectives
+from ema_lab.experiments.search.result import Results
 from ema_lab.experiments.search.storage import (
     journal_path,
     open_storage,
@@ -30,12 +33,13 @@ class Ended:
         number: Its number in the study; those tried again have another one.
         state: done, pruned or failed.
         choice: The value of each parameter, by dotted key.
-        values: One per objective, where it was trained to its end.
+        values: One per objective, where it was trained to its end: as its runs have them now.
         run_ids: Its runs, one per seed.
         warm: Whether it was learned from finished runs of the store.
         message: Why it ended otherwise than done.
         seconds: From its begin to its end in this search; runs that were there before cost it nothing.
         tried_as: The numbers under which it was tried before, the first one first.
+        stale: Why its values are those of an earlier source, see `Results.stale`.
     """
 
     number: int
@@ -47,6 +51,7 @@ class Ended:
     message: str = ""
     seconds: float | None = None
     tried_as: tuple[int, ...] = ()
+    stale: tuple[str, ...] = ()
 
     @property
     def first_number(self) -> int:
@@ -66,9 +71,14 @@ class Counts:
     warm: int = 0
 
     @property
+    def over(self) -> int:
+        """Trials that were tried, however they ended."""
+        return self.done + self.pruned + self.failed
+
+    @property
     def own(self) -> int:
         """Trials that count towards `--trials`: all but those that the store gave."""
-        return self.done + self.pruned + self.failed + self.running + self.waiting
+        return self.over + self.running + self.waiting
 
 
 class History:
@@ -79,14 +89,39 @@ class History:
         self.objectives = objectives
         self.store = store
         self.study = study
+        self.results = Results(store, objectives)
 
     def trials(self) -> list[Ended]:
         """Return the trials that are over, in their order; those tried again stand once."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
         return [
-            _ended(trial) for trial in trials if trial.state.name in STATES and trial.number not in replaced
+            self._as_it_is(_ended(trial))
+            for trial in trials
+            if trial.state.name in STATES and trial.number not in replaced
         ]
+
+    def _as_it_is(self, one: Ended) -> Ended:
+        """Return a trial with its runs' values as they are now; those of another store are as it ended."""
+        if one.values is None:
+            return one
+        values = self.results.values(one.run_ids) or one.values
+        return replace(one, values=values, stale=self.results.stale(one.run_ids))
+
+    def reported(self, run_ids: Sequence[str]) -> dict[int, float]:
+        """Return what a trial of such runs reports by step; nothing unless the store has them, finished."""
+        first, *others = self.objectives
+        if others or not first.is_metric or self.results.values(run_ids) is None:
+            return {}
+        if self._steps == "seed":
+            means = enumerate(self.results.values([run_id]) for run_id in run_ids)
+            return {number: values[0] for number, values in means if values is not None}
+        curve = read_curve(self.store.folder(run_ids[0]))
+        return {int(row["epoch"]): row[first.name] for row in curve if first.name in row}
+
+    @cached_property
+    def _steps(self) -> Any:
+        return self.study.user_attrs.get(STEPS)
 
     def counts(self) -> Counts:
         """Return how many trials stand where."""

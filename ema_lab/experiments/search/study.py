@@ -5,7 +5,7 @@ next. Asking goes one at a time: a grid is handed out exactly once, and the numb
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 from filelock import FileLock
 
 from ema_lab.errors import DefinitionError, SpecError, StoreError
-from ema_lab.experiments.curve import read_curve
 from ema_lab.experiments.search.history import (
     CELL,
     HISTORY,
@@ -33,7 +32,6 @@ from ema_lab.experiments.search.storage import GRACE_SECONDS, folder_of, open_st
 from ema_lab.experiments.search.strategy import Strategy
 from ema_lab.experiments.search.sweep import Sweep
 from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.specs.run import RunSpec
 
 FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
 OVER_WITHOUT_VALUE = {"PRUNED", "FAIL"}
@@ -104,6 +102,7 @@ class SweepStudy(History):
                 study.set_metric_names([one.name for one in search.objectives])
             _require_steps(study, search.strategy)
         super().__init__(search.sweep, search.objectives, search.store, study)
+        self.left_out = 0  # stale choices of the store of which `add_finished` has not told
         self._tries: dict[tuple[str, ...], int] = {}
         self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
         self._check_store()
@@ -213,7 +212,7 @@ class SweepStudy(History):
         run_ids = tuple(trial.user_attrs.get(RUN_IDS, ()))
         states = {self.store.state(run_id, max_attempts) for run_id in run_ids}
         if states <= {"done"}:
-            return self._values(run_ids) is not None
+            return self.results.values(run_ids) is not None
         tries = sum(self.store.facts(run_id).tries for run_id in run_ids)
         if "failed" in states or self._tries.get(run_ids) == tries:
             return False  # what leaves no attempt, as a folder that cannot be written, would go on for ever
@@ -239,25 +238,38 @@ class SweepStudy(History):
         """Tell the study of every choice whose runs the store has all finished; return how many are new.
 
         Its own trials that were pruned, or failed, before that get their values. Of a grid, which has every
-        choice, no other is told.
+        choice, no other is told. Stale ones are `left_out`.
         """
+        self.left_out = 0
         with self._leases.alone():
             trials = self._standing()
+            known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials}
             over = [one for one in trials if one.state.name in OVER_WITHOUT_VALUE]
-            known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials if one not in over}
-            count = sum(self._add(one.user_attrs.get(VALUES, {}), known, instead_of=one) for one in over)
+            count = sum(self._add(one.user_attrs.get(VALUES, {}), instead_of=one) for one in over)
             if self.search.strategy.sampler != "grid":
-                count += sum(self._add(choice, known) for choice in finished_choices(self.sweep, self.store))
+                count += sum(
+                    self._learn(choice, known) for choice in finished_choices(self.sweep, self.store)
+                )
             return count
 
-    def _add(self, choice: Mapping[str, Any], known: set[tuple[str, ...]], instead_of: Any = None) -> bool:
-        """Add a finished trial unless its runs are `known`: warm, or in the place of one that is over."""
-        from optuna.trial import create_trial
-
-        run_ids = tuple(spec.run_id for spec in _runs(self.sweep, choice))
-        if run_ids in known or (values := self._values(run_ids)) is None:
+    def _learn(self, choice: Mapping[str, Any], known: set[tuple[str, ...]]) -> bool:
+        """Add a finished choice as a warm trial unless its runs are `known`, or stale."""
+        run_ids = _run_ids(self.sweep, choice)
+        if run_ids in known:
             return False
         known.add(run_ids)
+        if self.results.stale(run_ids):
+            self.left_out += 1
+            return False
+        return self._add(choice)
+
+    def _add(self, choice: Mapping[str, Any], instead_of: Any = None) -> bool:
+        """Add a trial if its runs are finished: a warm one, or one in the place of one that is over."""
+        from optuna.trial import create_trial
+
+        run_ids = _run_ids(self.sweep, choice)
+        if (values := self.results.values(run_ids)) is None:
+            return False
         attributes: dict[str, Any] = {VALUES: dict(choice), RUN_IDS: list(run_ids)}
         before: list[int] = []
         if instead_of is None:
@@ -271,27 +283,13 @@ class SweepStudy(History):
             values=values,
             user_attrs=attributes,
             system_attrs={HISTORY: before} if before else None,
-            intermediate_values=self._reported(run_ids),
+            intermediate_values=self.reported(run_ids),
         )
+        if instead_of is not None:  # it took the search as long as it did
+            trial.datetime_start = instead_of.datetime_start
+            trial.datetime_complete = instead_of.datetime_complete
         self.study.add_trial(trial)
         return True
-
-    def _values(self, run_ids: Sequence[str]) -> list[float] | None:
-        """Return the objectives' values of finished runs, or None where there are none to learn from."""
-        try:
-            return [one.of_runs(self.store, run_ids) for one in self.search.objectives] if run_ids else None
-        except StoreError:  # a run without this cost or curve teaches this search nothing
-            return None
-
-    def _reported(self, run_ids: Sequence[str]) -> dict[int, float]:
-        """Return what a trial of finished runs would have reported, by step."""
-        first, *others = self.search.objectives
-        if others or not first.is_metric:
-            return {}
-        if self.search.strategy.steps == "seed":
-            return {number: first.of_run(self.store, run_id) for number, run_id in enumerate(run_ids)}
-        curve = read_curve(self.store.folder(run_ids[0]))
-        return {int(row["epoch"]): row[first.name] for row in curve if first.name in row}
 
     def end(self, asked: Asked, ended: Ended) -> None:
         """Note how a trial ended.
@@ -345,13 +343,14 @@ def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:
         except StoreError:
             continue
         if spec.seed == sweep.seeds[0] and (values := sweep.values_of(spec)) is not None:
-            runs = _runs(sweep, values)
-            if runs and all(store.facts(run.run_id).done for run in runs):
+            run_ids = _run_ids(sweep, values)
+            if run_ids and all(store.facts(run_id).done for run_id in run_ids):
                 yield values
 
 
-def _runs(sweep: Sweep, values: Mapping[str, Any]) -> list[RunSpec]:
+def _run_ids(sweep: Sweep, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a choice's runs; none where it makes no run."""
     try:
-        return sweep.runs(values)
+        return tuple(spec.run_id for spec in sweep.runs(values))
     except DefinitionError:
-        return []
+        return ()

@@ -11,7 +11,7 @@ from ema_lab.experiments.search.storage import quiet_optuna
 from ema_lab.reports.figures.build import Drawn
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.search import plot
-from ema_lab.reports.search.trials import counts_words, seeds_words
+from ema_lab.reports.search.trials import counts_words, seeds_words, stale_words
 from ema_lab.reports.search.view import study_as_searched, study_of_values
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]
         drawing, words = draw()
     except NothingToDrawError as error:
         return Drawn(name, None, f"{head} Not drawn: {error}.")
-    return Drawn(name, drawing, f"{head} {words} {counts_words(history)}; {seeds_words(history)}.")
+    stale = stale_words(history.trials())
+    end = f" {stale}." if stale else ""
+    return Drawn(name, drawing, f"{head} {words} {counts_words(history)}; {seeds_words(history)}.{end}")
 
 
 class _OneObjective:

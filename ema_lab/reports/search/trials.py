@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ema_lab.errors import StoreError
+from ema_lab.experiments.aside import SUPERSEDED
 from ema_lab.experiments.search.history import Ended, History
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.search.naming import label, short_keys, value_words
+from ema_lab.reports.table import SIGNS, Flag
 from ema_lab.specs.metric import COSTS
 
 PLAIN = str | int | float
@@ -17,10 +19,13 @@ METRIC_DIGITS = 2
 def trial_rows(history: History, trials: Sequence[Ended], *, short: bool = False) -> list[dict[str, Any]]:
     """Return trials as flat objects with the real value of each parameter, by its dotted key.
 
-    Values that are lists or mappings are JSON. `short`: numbers as a table shows them.
+    Values that are lists or mappings are JSON. `short`: numbers as a table shows them, and what is stale only
+    where something is.
     """
     front = {one.number for one in history.best()} if len(history.objectives) > 1 else None
-    return [_row(one, history, front, short=short) for one in trials]
+    has_stale = not short or any(one.stale for one in trials)
+    rows = [_row(one, history, front, short=short) for one in trials]
+    return rows if has_stale else [{key: row[key] for key in row if key != "stale"} for row in rows]
 
 
 def _row(one: Ended, history: History, front: set[int] | None, *, short: bool) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def _row(one: Ended, history: History, front: set[int] | None, *, short: bool) -
     return {
         "trial": one.number,
         "status": "warm" if one.warm else one.state,
+        "stale": " ".join(one.stale) or None,
         **{each.name: value for each, value in zip(objectives, values, strict=True)},
         **({} if front is None else {"pareto": one.number in front}),
         **{key: _plain(one.choice[key], short) if key in one.choice else None for key in keys},
@@ -82,7 +88,21 @@ def counts_words(history: History) -> str:
     counts = history.counts()
     words = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
     others = {"running": counts.running, "waiting": counts.waiting, "learned from the store": counts.warm}
+    others["stale"] = sum(bool(one.stale) for one in history.trials())
     return words + "".join(f", {count} {name}" for name, count in others.items() if count)
+
+
+def stale_words(trials: Sequence[Ended]) -> str:
+    """Return how many trials have values of an earlier source, and why; nothing where none has."""
+    found = [one.stale for one in trials if one.stale]
+    if not found:
+        return ""
+    parts = dict.fromkeys(part for stale in found for part in stale)
+    changed = ", ".join(part for part in parts if part != SUPERSEDED)
+    why = [f"the source of {changed} has changed since"] if changed else []
+    why += ["results were put aside and are not there again"] if SUPERSEDED in parts else []
+    count = "1 trial is stale" if len(found) == 1 else f"{len(found)} trials are stale"
+    return f"{count}: {'; '.join(why)}"
 
 
 def seeds_words(history: History) -> str:
@@ -124,6 +144,8 @@ def _caption(history: History, keys: Mapping[str, str]) -> str:
         f"Study {history.study.study_name}: {counts_words(history)}.",
         f"Values: {seeds_words(history)}. A pruned trial has none: it was not trained to its end.",
     ]
+    if stale := stale_words(history.trials()):
+        lines.append(f"{SIGNS[Flag.STALE]}: {stale}.")
     if history.counts().warm:
         lines.append("warm: learned from finished runs of the store, not tried by this search.")
     named = ", ".join(f"{short} is {key}" for key, short in keys.items() if short != key)
@@ -133,8 +155,9 @@ def _caption(history: History, keys: Mapping[str, str]) -> str:
 def _numbers(one: Ended, objectives: Sequence[Objective]) -> list[str]:
     if one.values is None:
         return ["n/a"] * len(objectives)
+    sign = SIGNS[Flag.STALE] if one.stale else ""
     return [
-        f"{value / each.scale:,.{METRIC_DIGITS if each.is_metric else COSTS[each.name].digits}f}"
+        f"{value / each.scale:,.{METRIC_DIGITS if each.is_metric else COSTS[each.name].digits}f}{sign}"
         for each, value in zip(objectives, one.values, strict=True)
     ]
 

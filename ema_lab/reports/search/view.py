@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ema_lab.experiments.search.distribution import Parameter
-from ema_lab.experiments.search.history import RUN_IDS, VALUES, WARM, History
+from ema_lab.experiments.search.history import RUN_IDS, VALUES, WARM, Ended, History
 from ema_lab.experiments.search.objective import Objective
 from ema_lab.experiments.search.storage import quiet_optuna
 from ema_lab.reports.search.naming import choice_labels, short_keys
@@ -88,31 +88,31 @@ def _copy(
     """Copy every trial that is over; others, and those tried again, hold their numbers as failed ones."""
     import optuna
 
-    over = {one.number for one in history.trials()}
+    over = {one.number: one for one in history.trials()}
     places = [history.objectives.index(one) for one in objectives]
     with quiet_optuna():
         ways: list[Any] = [one.direction for one in objectives]
         study = optuna.create_study(directions=ways)
         for trial in history.study.get_trials(deepcopy=False):
-            is_over = trial.number in over
-            state = trial.state if is_over else optuna.trial.TrialState.FAIL
-            found = space(trial) if is_over else {}
-            done = state is optuna.trial.TrialState.COMPLETE
-            values = [trial.values[i] / history.objectives[i].scale for i in places] if done else None
+            one = over.get(trial.number)
+            found = space(trial) if one else {}
+            held = one.values if one else None
+            values = [held[i] / history.objectives[i].scale for i in places] if held else None
             study.add_trial(
                 optuna.trial.create_trial(
-                    state=state,
+                    state=trial.state if one else optuna.trial.TrialState.FAIL,
                     params={name: value for name, (value, _) in found.items()},
                     distributions={name: distribution for name, (_, distribution) in found.items()},
                     values=values,
                     user_attrs={key: trial.user_attrs.get(key) for key in (RUN_IDS, WARM)},
-                    intermediate_values={
-                        step: value
-                        for step, value in trial.intermediate_values.items()
-                        if math.isfinite(value)
-                    }
-                    if is_over
-                    else {},
+                    intermediate_values=_reported(history, trial, one) if one else {},
                 )
             )
     return study
+
+
+def _reported(history: History, trial: Any, one: Ended) -> dict[int, float]:
+    """Return what a trial that is over has reported; of finished runs, as they are now."""
+    now = history.reported(one.run_ids) if one.values is not None else {}
+    found = now or trial.intermediate_values
+    return {step: value for step, value in found.items() if math.isfinite(value)}

@@ -126,3 +126,20 @@ def test_a_pruned_trial_whose_run_was_finished_since_gets_its_value(write, make,
     values = {one.run_ids: one.values for one in study.trials()}
     for one in pruned:
         assert values[one.run_ids] == (search.objectives[0].of_run(search.store, one.run_ids[0]),)
+
+
+def test_every_pruned_trial_gets_its_value_and_keeps_its_seconds_also_two_of_the_same_runs(write, make):
+    listed = "  recipe.optimizer.lr: {values: [0.1, 0.9, 0.8]}\n"
+    search, trier = make(write(listed, more=ASHA), limit=12)
+    study = run(search, trier)
+    pruned = {one.number: one for one in study.trials() if one.state == "pruned"}
+    run_ids = {one.run_ids for one in pruned.values()}
+    assert len(run_ids) < len(pruned)
+    specs = {ids[0]: search.store.spec(ids[0]) for ids in run_ids}
+    execute(specs.values(), train=untold(trier.train), store=search.store)
+    assert study.add_finished() == len(pruned)
+    assert (study.counts().done, study.counts().own) == (12, 12)
+    finished = {one.tried_as[0]: one for one in study.trials() if one.tried_as}
+    assert finished.keys() == pruned.keys()
+    assert all(one.seconds == pruned[number].seconds for number, one in finished.items())
+    assert study.add_finished() == 0
