@@ -129,7 +129,7 @@ def test_a_pruned_trial_whose_run_was_finished_since_gets_its_value(write, make,
 
 
 def test_every_pruned_trial_gets_its_value_and_keeps_its_seconds_also_two_of_the_same_runs(write, make):
-    listed = "  recipe.optimizer.lr: {values: [0.1, 0.9, 0.8]}\n"
+    listed = "  recipe.optimizer.lr: {values: [0.8, 0.1, 0.9]}\n"
     search, trier = make(write(listed, more=ASHA), limit=12)
     study = run(search, trier)
     pruned = {one.number: one for one in study.trials() if one.state == "pruned"}
