@@ -141,7 +141,7 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
         raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
     cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
     known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
-    groups = [spec.group, *(_group(spec, row) for row in rows)] if spec.group else []
+    groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
     check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
         raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")

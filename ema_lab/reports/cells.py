@@ -58,11 +58,12 @@ def spread_of(
 ) -> tuple[float | None, float | None, float | None, SpreadKind | None]:
     """Return what follows ±, the interval's bounds, and their kind; nothing below two seeds.
 
-    Equal values have a standard deviation, zero, but no interval.
+    Equal values have a standard deviation, zero, but no interval; nor have means over seeds that were added
+    until something was decided, which a t interval would cover too seldom.
     """
     if summary.count < 2:
         return None, None, None, None
-    low, high = summary.interval if summary.has_spread else (None, None)
+    low, high = summary.interval if summary.has_spread and spec.seeds == "file" else (None, None)
     if spec.spread in {"std", "se"}:
         return summary.std if spec.spread == "std" else summary.standard_error, low, high, spec.spread
     if not summary.has_spread:
@@ -290,12 +291,15 @@ def _missing(count: int, expected: int, *, without_interval: bool) -> str:
     return f"{words}, all equal" if without_interval and count > 1 else words
 
 
+TESTED = {Mark.BEST, Mark.SECOND, Mark.TIE}
+
+
 def ranked(
     cells: Sequence[TableCell], rows: Sequence[Row], metric: str, groups: Sequence[str] = ()
 ) -> list[TableCell]:
     """Return the cells of one column with marks of rank, within each group; none where no row is told apart.
 
-    A mark that rests on pairs that are not clean is flagged.
+    A mark that rests on pairs that are not clean is flagged: those of all rows, and of ties those with ties.
     """
     ranks = rank_rows([row.by_seed(metric) for row in rows], METRICS[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
@@ -304,12 +308,13 @@ def ranked(
     others = len(there) - len({groups[place] for place in there})  # all but the best mean of each group
     if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
         return list(cells)  # a note says so once, in the place of a sign in every cell
-    unclean = [
-        mark in {Mark.BEST, Mark.SECOND, Mark.TIE} and differs
-        for mark, differs in zip(marks, unclean_rows(rows, groups), strict=True)
-    ]
+    ties = [place for place, mark in enumerate(marks) if mark is Mark.TIE]
+    unclean = unclean_rows(rows, groups)
+    among_ties = unclean_rows([rows[place] for place in ties], [groups[place] for place in ties])
+    for place, flagged in zip(ties, among_ties, strict=True):
+        unclean[place] = flagged
     return [
-        replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged else set()))
+        replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged and mark in TESTED else set()))
         for cell, mark, flagged in zip(cells, marks, unclean, strict=True)
     ]
 

@@ -5,8 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ema_lab.experiments.ablation import Ablation
+from ema_lab.experiments.grid import Cell
 from ema_lab.reports.cells import compared_cell, delta_cell, metric_cell, ranked
-from ema_lab.reports.naming import DATA_KEY, baseline_name, check_names, factor_value
+from ema_lab.reports.naming import (
+    DATA_KEY,
+    baseline_name,
+    check_names,
+    factor_value,
+    names_within,
+    printed_row,
+    table_row,
+)
 from ema_lab.reports.notes import (
     comparison_notes,
     flag_notes,
@@ -62,7 +71,8 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         SpecError: If the report names rows that no ablation has.
     """
     known = list(dict.fromkeys(name for one in data for name in one.rows))
-    check_names(spec, known, [one.name for one in data] + [*spec.names])
+    cells = {row.name: row.cells[0].cell for one in reversed(data) for row in one.rows.values()}
+    check_names(spec, known, _named_beside(spec, data))
     names = list(spec.rows) or known
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     columns = [TableColumn(one.name, _header(spec, one), kind, spec.metric) for one in data]
@@ -74,8 +84,8 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         columns.append(TableColumn("win_tie_loss", "W/T/L", "text"))
         by_column.append(_win_cells(spec, data, names))
     body = tuple(
-        _table_row(spec, name, tuple(cells), data, is_baseline=name in baselines)
-        for name, *cells in zip(names, *by_column, strict=True)
+        _table_row(spec, cells[name], tuple(row), data, is_baseline=name in baselines)
+        for name, *row in zip(names, *by_column, strict=True)
     )
     title = spec.title or spec.name
     return Table(
@@ -88,6 +98,16 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         "",
         tuple(spec.footnotes.values()),
     )
+
+
+def _named_beside(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
+    """Return what may have a name in print beside rows: data sets, their factor, parts of rows' names."""
+    cells = [row.cells[0].cell for one in data for row in one.rows.values()]
+    found = [*(one.name for one in data), *names_within(cells)]
+    if spec.ablation:
+        key = spec.factors[0] if spec.factors else DATA_KEY
+        found += [key, *(factor_value(spec, cell, key) for cell in cells)]
+    return found
 
 
 def _header(spec: ReportSpec, one: DataSet) -> str:
@@ -151,12 +171,13 @@ def _win_cell(
 
 
 def _table_row(
-    spec: ReportSpec, name: str, cells: tuple[TableCell, ...], data: Sequence[DataSet], *, is_baseline: bool
+    spec: ReportSpec, cell: Cell, cells: tuple[TableCell, ...], data: Sequence[DataSet], *, is_baseline: bool
 ) -> TableRow:
+    name = table_row(spec, cell)
     members = [one.rows[name] for one in data if name in one.rows]
     return TableRow(
         name,
-        spec.names.get(name, name),
+        printed_row(spec, cell),
         cells,
         footnotes=tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == name),
         is_baseline=is_baseline,

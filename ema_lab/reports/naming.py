@@ -36,6 +36,8 @@ def enters(spec: ReportSpec, cell: Cell) -> bool:
 
 def is_shown(spec: ReportSpec, cell: Cell) -> bool:
     """Whether a cell belongs to a row that the report's table shows."""
+    if spec.kind == "grid" and any(value_of(cell, factor) is ABSENT for factor in spec.factors):
+        return False
     return enters(spec, cell) and (not spec.rows or table_row(spec, cell) in spec.rows)
 
 

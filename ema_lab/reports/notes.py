@@ -48,7 +48,7 @@ def notes_of(
             bounded=has_interval(deltas),
         ),
         *_column_notes(columns),
-        *rank_notes(spec, metrics),
+        *rank_notes(spec, {label: _with_rivals(column, body) for label, column in metrics.items()}),
         *flag_notes(cells),
         *run_notes(spec, [ablation], rows),
     )
@@ -90,7 +90,8 @@ def comparison_notes(
     if spec.seeds == "decided":
         said["delta"] = (
             f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
-            "decided (at most a limit); its always-valid 95 % interval holds for all rows at once."
+            "decided (at most a limit)"
+            + ("; its always-valid 95 % interval holds for all rows at once." if bounded else ".")
         )
         said["p"] = (
             f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
@@ -168,6 +169,13 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
         words = f"no test tells it apart ({test})"
         notes.append(f"No {one} is marked as the best in {', '.join(tested)}: {words}.")
     return notes
+
+
+def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:
+    """Return the cells of a column whose group has others with a value: only they are ranked."""
+    groups = [row.group for row in body]
+    counts = Counter(group for group, cell in zip(groups, cells, strict=True) if cell.value is not None)
+    return [cell for group, cell in zip(groups, cells, strict=True) if counts[group] > 1]
 
 
 def _is_undecided(cells: Sequence[TableCell]) -> bool:

@@ -3,7 +3,7 @@
 Its keys are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -47,14 +47,16 @@ KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution need
     "beta": _BETA,
     "q_beta": (set(), {"a", "b", "q"}),
 }
+MOST_NUMBER = sys.float_info.max
 MOST_LOGARITHM = 700  # exp(710) is more than a float holds, exp(-746) is 0
 DEVIATIONS = 7  # what is drawn of a normal distribution lies within
 
 
 def _number(value: object) -> int | float:
     """Return a finite number, whole ones as they are: W&B tells 1 from 1.0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise problem(f"must be a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_NUMBER:
+        shown = repr(value)
+        raise problem(f"must be a number, got {shown if len(shown) < 40 else f'{shown[:37]}...'}")
     return value
 
 
@@ -138,6 +140,10 @@ class ParameterSpec(Spec):
             raise invalid("parameter", f"must be above min, got {least:g} to {most:g}", "max")
         if self.kind.endswith("_values") and least <= 0:
             raise invalid("parameter", f"must be above 0 for {self.kind}, got {least:g}", "min")
+        if self.q is not None and most - self.q == most:
+            raise invalid(
+                "parameter", f"is too small a step for numbers as large as {most:g}, got {self.q:g}", "q"
+            )
         if self.kind == "int_uniform":
             for key, end in (("min", least), ("max", most)):
                 if not isinstance(end, int):

@@ -184,9 +184,9 @@ class ReportSpec(Spec):
 
     @property
     def compares(self) -> bool:
-        """Whether rows are compared with a baseline."""
-        if self.kind in {"grid", "datasets"}:
-            return self.cells == "delta" or self.kind == "datasets"
+        """Whether rows are compared with a baseline that need not be a row of the table."""
+        if self.kind in {"grid", "datasets"}:  # wins of data sets are counted only beside the baseline's row
+            return self.cells == "delta"
         return self.kind != "claims" and any(column in NEED_BASELINE for column in self.columns)
 
     @property

@@ -117,6 +117,18 @@ def test_the_page_has_no_interval_of_their_means(tmp_path, store):
     assert [mean["n"] for mean in means] == [12, 12, 6]
 
 
+def test_the_table_has_no_interval_of_their_means(decided):
+    _, table = decided(only={"seed": [0, 1]})
+    assert [(cell.spread_kind, cell.low) for row in table.rows for cell in row.cells[:1]] == [
+        ("std", None)
+    ] * 3
+    (note,) = [note for note in table.notes if note.startswith("Δ")]
+    assert note.endswith("(at most a limit).")
+    _, table = decided()
+    assert [row.cells[0].low for row in table.rows] == [None] * 3
+    assert any("always-valid 95 % interval holds for all rows" in note for note in table.notes)
+
+
 @pytest.mark.parametrize("spread", ["interval", "bootstrap"])
 def test_an_interval_of_their_means_is_refused_in_a_table(tmp_path, spread):
     with pytest.raises(ValidationError, match="an interval of a mean needs a number of seeds"):

@@ -58,6 +58,11 @@ def test_the_interval_is_over_seeds_and_the_seeds_level_does_not_matter():
     assert main.difference.low == pytest.approx(1.1 - 4.302653 * 0.1 / 3**0.5, abs=1e-6)
 
 
+def test_seeds_keep_their_order():
+    [effect, *_] = effects(product(lambda a, b, seed: seed + len(a + b), "xy", "uv", seeds=12), ["a", "b"])
+    assert effect.seeds == tuple(range(12))
+
+
 def test_only_seeds_that_all_cells_have_are_used():
     values = product(lambda a, b, seed: float(seed), ["4", "8"], ["in", "out"])
     del values["8", "in"][1]

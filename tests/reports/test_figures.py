@@ -279,6 +279,21 @@ def test_two_rows_of_a_method_on_one_data_set_are_refused(tmp_path):
         ranks(tmp_path, "data", twice, lambda cell: 70.0, **CRITICAL)
 
 
+def test_data_are_what_the_table_and_what_a_linked_axis_say(tmp_path):
+    linked = {f"D{size}": {"data.train_images": size} for size in (8, 16, 24, 32)}
+    figure = ranks(tmp_path, "dataset", linked, lambda cell: POINTS[cell.variant], **CRITICAL)
+    assert "on 4 data sets" in figure.caption
+    both = f"{METHODS}axes: {{data.name: [synthetic, digits], data.val_images: [10, 20]}}\n"
+    store = fill(tmp_path, "two", both, lambda cell: POINTS[cell.variant])
+    keys = {"kind": "datasets", "name": "r", "ablation": str(tmp_path / "two.yaml"), "figures": [CRITICAL]}
+    captions = []
+    for factors in ([], ["data.name"]):
+        (drawn,) = report_figures(ReportSpec.model_validate({**keys, "factors": factors}), store)
+        captions.append(drawn.caption)
+    assert captions[0] == captions[1]
+    assert "6 methods" in captions[0]
+
+
 def test_ablations_on_the_same_images_are_data_sets_of_their_own_as_in_the_table(tmp_path):
     paths = {}
     for epochs in (1, 2, 3):

@@ -133,6 +133,20 @@ class TestGrid:
         with pytest.raises(SpecError, match=r"has the rows .*; choose one by `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=["variant", FACTORS[1]])
 
+    def test_cells_left_out_that_have_no_place_in_the_grid_are_not_told(self, tmp_path):
+        skip = "skip: [{when: {variant: none}, reason: known}]\n"
+        store = fill(tmp_path, "g", GRID.replace("baseline: none\n", "") + skip, grid_score)
+        for rows in ([], ["8", "4"]):
+            grid, _ = report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS, rows=rows).tables
+            assert not any("left out" in note for note in grid.notes)
+
+
+def test_rows_without_the_groups_key_may_stay_away(tmp_path):
+    store = fill(tmp_path, "g", GRID, grid_score)
+    names = [f"ema [groups={groups}, after=block_end]" for groups in (8, 4)]
+    [table] = report(tmp_path, store, ablation="g", group=FACTORS[0], rows=names).tables
+    assert [row.group for row in table.rows] == ["8", "4"]
+
 
 class TestLeaveOneOut:
     @pytest.fixture
@@ -193,6 +207,29 @@ class TestDataSets:
         [table] = report(tmp_path, store, **keys).tables
         assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L")
         assert [row.key for row in table.rows] == ["none", "se"]
+
+    def test_names_hold_for_parts_of_rows_and_wrong_ones_are_refused(self, tmp_path):
+        text = TWO + "axes: {data.train_images: [40, 80], recipe.epochs: [1, 2]}\n"
+        store = fill(tmp_path, "d", text, lambda cell: 80.0 + cell.seed)
+        keys = {"kind": "datasets", "ablation": "d", "factors": ["data.train_images"]}
+        names = {"se": "SE", "recipe.epochs": "E", "40": "forty"}
+        [table] = report(tmp_path, store, names=names, **keys).tables
+        assert table.header[1] == "forty (%)"
+        assert [row.name for row in table.rows][2:] == ["SE [E=1]", "SE [E=2]"]
+        with pytest.raises(SpecError, match=r"names\.see: no row is named 'see'"):
+            report(tmp_path, store, names={"see": "X"}, **keys)
+
+    def test_a_missing_baseline_is_told_only_where_something_is_compared_with_it(self, tmp_path):
+        score = lambda cell: None if cell.variant == "none" else 80.0 + cell.seed  # noqa: E731
+        fill(tmp_path, "a", TWO, score)
+        store = fill(tmp_path, "b", TWO, score)
+        keys = {"kind": "datasets", "ablations": {"A": "a", "B": "b"}, "rows": ["se"]}
+        for cells, count in (("value", 0), ("delta", 1)):
+            built = report(tmp_path, store, cells=cells, **keys)
+            notes = [
+                note for note in built.tables[0].notes if "of the baseline, which is no row here" in note
+            ]
+            assert len(notes) == count
 
     def test_data_sets_that_allow_no_test_are_neither_won_nor_tied(self, tmp_path):
         single = TWO.replace("[0, 1, 2, 3]", "[0]")
@@ -316,6 +353,9 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     assert named.columns[1].label == "Δ Top-1 vs Plain"
     [plain] = report(tmp_path, store, ablation="s", names=names).tables
     assert plain.rows[1].name == "Plain [epochs=2]"
+    names = ["se [epochs=2]", "se [epochs=1]"]
+    [alone] = report(tmp_path, store, ablation="s", group="recipe.epochs", rows=names).tables
+    assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group
     with pytest.raises(
         SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of it: 0, 1"
     ):

@@ -149,6 +149,17 @@ class TestPairs:
         assert table.rows[1].cells[0].mark is Mark.BEST
         assert notes_with(table, NOT_CLEAN)
 
+    def test_a_tie_of_clean_pairs_is_clean_whatever_ran_elsewhere(self, study):
+        found = study(
+            {"none": [80.0, 81.1, 82.0], "se": [95.1, 96.0, 96.9]},
+            environment=lambda spec: {"device": spec.model.attention.name},
+        )
+        none, se = found.rows
+        table = build_table(
+            found.report(columns=["top1"]), found.ablation, [none, se, replace(se, name="twin")]
+        )
+        assert [row.cells[0].plain for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3) ≈"] * 2
+
     def test_what_changes_no_result_is_not_flagged(self, study):
         table = study(environment=lambda spec: {"commit": spec.run_id, "tf32": spec.seed}).table()
         assert notes_with(table, NOT_CLEAN) == []

@@ -29,6 +29,18 @@ def load(tmp_path):
     return read
 
 
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (f"{{min: 1, max: 1{'0' * 400}}}", "lr.max: must be a number, got 1000"),
+        ("{distribution: q_uniform, min: 1.0e+16, max: 1.1e+16, q: 1.0}", "lr.q: is too small a step"),
+    ],
+)
+def test_numbers_that_no_float_tells_apart_are_refused(load, rate, words):
+    with pytest.raises(DefinitionError, match=words):
+        load(HEAD + f"  recipe.optimizer.lr: {rate}\n")
+
+
 def test_a_whole_file_is_read(load):
     text = HEAD + RATE + "run_cap: 9\nproject: p\nearly_terminate: {type: hyperband, max_iter: 27, s: 2}\n"
     spec = load(text)

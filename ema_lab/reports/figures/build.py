@@ -16,7 +16,7 @@ from ema_lab.reports.figures.captions import counted, curves_words, forest_words
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
-from ema_lab.reports.naming import baseline_name
+from ema_lab.reports.naming import baseline_name, printed_row
 from ema_lab.reports.selection import Measured, Row
 from ema_lab.reports.shown import modules_of, report_rows, row_labels
 from ema_lab.specs.figure import (
@@ -190,7 +190,9 @@ class _Drawer:
         if self.decided:
             rule = "a rank needs a number of seeds that was fixed beforehand"
             raise SpecError(f"{rule}, and this report has seeds: decided")
-        found = ranks_of(by_data(self.report, [rows for _, rows in self.found]), figure)
+        data = by_data(self.report, [rows for _, rows in self.found])
+        found = ranks_of(data, figure)
+        methods = {name: row.cells[0].cell for rows in data.values() for name, row in rows.items()}
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
             f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
@@ -204,7 +206,10 @@ class _Drawer:
             words += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
         if found.dropped:
             words += f" Left out, since a method has no run there: {dropped_words(found.dropped)}."
-        return draw.draw_ranks(found, self._names(found.methods)), words
+        if self.report.kind != "datasets":
+            return draw.draw_ranks(found, self._names(found.methods)), words
+        names = [printed_row(self.report, methods[name]) for name in found.methods]
+        return draw.draw_ranks(found, names), words
 
     def _absent(self, shown: Sequence[str]) -> str:
         absent = [self.labels[row.name] for row in self.rows if row.name not in shown]

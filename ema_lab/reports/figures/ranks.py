@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations, count
 from typing import Any
@@ -13,7 +13,7 @@ from ema_lab.errors import SpecError
 from ema_lab.experiments.grid import shown
 from ema_lab.reports.figures.captions import listed
 from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
-from ema_lab.reports.naming import factor_value
+from ema_lab.reports.naming import factor_value, gathered
 from ema_lab.reports.selection import Row
 from ema_lab.reports.statistics.ties import differences, snapped
 from ema_lab.specs.figure import CriticalDifferenceFigure
@@ -95,24 +95,43 @@ def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dic
         names = {source: name for name, source in reversed(list(report.ablations.items()))}
         sources = dict.fromkeys(report.ablations.values())
         return {names[one]: {row.name: row for row in rows} for one, rows in zip(sources, parts, strict=True)}
+    rows = list(itertools.chain(*parts))
+    key, axes = gathered(report), _data_axes(rows)
     found: dict[str, dict[str, Row]] = {}
-    for row in itertools.chain(*parts):
-        method, name = _by_factor(report, row) if report.has_data_axis else _by_data(row)
+    for row in rows:
+        method, name = (
+            _by_factor(report, row, key) if report.kind == "datasets" and key else _by_data(row, axes)
+        )
         if method in found.setdefault(name, {}):
             raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
         found[name][method] = row
     return found
 
 
-def _by_factor(report: ReportSpec, row: Row) -> tuple[str, str]:
-    cell, key = row.cells[0].cell, report.factors[0]
+def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
+    cell = row.cells[0].cell
     value = factor_value(report, cell, key)
     return cell.row_without(key), report.names.get(value, value)
 
 
-def _by_data(row: Row) -> tuple[str, str]:
+def _data_axes(rows: Sequence[Row]) -> set[str]:
+    """Return the axes that say what is trained on: keys of the data, and linked axes that decide it."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        for key, value in axes_of(row.cells[0]).items():
+            data = row.cells[0].cell.spec.data.canonical
+            found.setdefault(key, {}).setdefault(repr(value), set()).add(data)
+    deciding = {
+        key
+        for key, values in found.items()
+        if all(len(data) == 1 for data in values.values()) and len(set[str]().union(*values.values())) > 1
+    }
+    return deciding | {key for key in found if key.partition(".")[0] == "data"}
+
+
+def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
     cell = row.cells[0].cell
-    axes = {key: value for key, value in axes_of(row.cells[0]).items() if key.partition(".")[0] != "data"}
+    axes = {key: value for key, value in axes_of(row.cells[0]).items() if key not in data_axes}
     rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
     return f"{cell.variant} [{rest}]" if rest else cell.variant, _data_name(cell.spec.data.canonical)
 

@@ -49,7 +49,7 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
     if missing:
         raise ValueError(f"effects need a full product, and {' x '.join(missing[0])} is missing")
     common = set.intersection(*(set(by_seed) for by_seed in values.values()))
-    seeds = tuple(sorted(common, key=repr))
+    seeds = tuple(seed for seed in next(iter(values.values())) if seed in common)
     if not seeds:
         raise ValueError("effects need a seed that all combinations have in common")
     found = []
