@@ -21,7 +21,9 @@ from ema_lab.cli.output import (
     Data,
     Device,
     Json,
+    LoaderWorkers,
     Store,
+    Track,
     print_rows,
     say,
 )
@@ -117,13 +119,8 @@ def run(
     engine: EngineName = None,
     engine_config: EngineConfig = None,
     device: Device = "auto",
-    loader_workers: Annotated[
-        int,
-        typer.Option(
-            "--loader-workers", min=0, help="Processes per run that decode images from files; 0 uses none."
-        ),
-    ] = 0,
-    track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
+    loader_workers: LoaderWorkers = 0,
+    track: Track = None,
     smoke: Annotated[
         bool,
         typer.Option("--smoke", help="Two steps of every row on made-up images, in a temporary store."),

@@ -18,6 +18,11 @@ Data = Annotated[
     Path, typer.Option("--data", envvar="EMA_LAB_DATA", help="Folder of the data sets.", show_default=True)
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+LoaderWorkers = Annotated[
+    int,
+    typer.Option("--loader-workers", min=0, help="Processes per run that decode images; 0 uses none."),
+]
+Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")]
 AblationName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list ablations` prints it.")]
 DEFAULT_STORE = Path("runs")
 DEFAULT_DATA = Path("data")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from ema_lab.specs.definition import find_definition
 
 if TYPE_CHECKING:
     from ema_lab.reports.build import Report
+    from ema_lab.specs.report import ReportSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -49,10 +50,6 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.reports.build import build_report
-    from ema_lab.reports.figures.build import remarks, report_figures
-    from ema_lab.reports.files import PAGE, all_files, report_files, unmade_files
-    from ema_lab.reports.page.source import report_page
-    from ema_lab.reports.render import render_text
     from ema_lab.specs.report import load_report
 
     spec = load_report(find_definition("reports", name))
@@ -64,26 +61,39 @@ def report(
     found = build_report(spec, runs)
     say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
     if check and out is not None:
-        built = report_files(found) if tables else all_files(spec, found, runs)
-        return _check(name, out, built, unmade_files(spec, built), as_json=as_json)
-    files = report_files(found) | {PAGE: report_page(spec, found, runs)} if out is not None else {}
-    figures = report_figures(spec, runs) if out is not None else []
-    say(*remarks(figures))
-    if out is not None:  # all of it is made: only now is anything written
-        make_folder(out / "figures" if figures else out)
+        return _check(spec, found, runs, out, only_tables=tables, as_json=as_json)
+    write = None if out is None else _prepare(spec, found, runs, out)
     if as_json:
         print(json.dumps(_records(found), indent=1, allow_nan=False))
     else:
+        from ema_lab.reports.render import render_text
+
         print("\n".join(map(render_text, found.tables)), end="")
-    if out is not None:
+    if write is not None:
+        print("\n".join(map(str, write())), file=sys.stderr if as_json else sys.stdout)
+    return 0
+
+
+def _prepare(spec: "ReportSpec", found: "Report", runs: RunStore, out: Path) -> Callable[[], list[Path]]:
+    """Make all files of a report and their folder; return what writes them: only then is anything lost."""
+    from ema_lab.reports.figures.build import remarks, report_figures
+    from ema_lab.reports.files import PAGE, report_files, unmade_files
+    from ema_lab.reports.page.source import report_page
+
+    files = report_files(found) | {PAGE: report_page(spec, found, runs)}
+    figures = report_figures(spec, runs)
+    say(*remarks(figures))
+    make_folder(out / "figures" if figures else out)
+
+    def write() -> list[Path]:
         for file, text in files.items():
             (out / file).write_text(text, encoding="utf-8")
         for file in unmade_files(spec, files):  # an older table would be taken for one of now
             (out / file).unlink(missing_ok=True)
         drawn = [path for figure in figures for path in figure.write(out / "figures")]
-        say_where = sys.stderr if as_json else sys.stdout
-        print("\n".join(map(str, [*(out / file for file in files), *drawn])), file=say_where)
-    return 0
+        return [*(out / file for file in files), *drawn]
+
+    return write
 
 
 def _records(found: "Report") -> list[dict[str, Any]]:
@@ -96,15 +106,18 @@ def _records(found: "Report") -> list[dict[str, Any]]:
 
 
 def _check(
-    name: str, out: Path, built: Mapping[str, str | bytes], unmade: Sequence[str], *, as_json: bool
+    spec: "ReportSpec", found: "Report", runs: RunStore, out: Path, *, only_tables: bool, as_json: bool
 ) -> int:
+    """Compare the files of a folder with what the records give now, and print what differs."""
     from ema_lab.reports.check.compare import compare
+    from ema_lab.reports.files import all_files, report_files, unmade_files
 
-    found, not_compared = compare(out, built, unmade)
+    built = report_files(found) if only_tables else all_files(spec, found, runs)
+    differences, not_compared = compare(out, built, unmade_files(spec, built))
     if as_json:
-        print_rows([difference.flat() for difference in found], as_json=True)
+        print_rows([difference.flat() for difference in differences], as_json=True)
     else:
-        print("".join(f"{difference}\n" for difference in found), end="")
-    count = f"{len(found) or 'no'} difference{'s' * (len(found) != 1)}"
-    say(*not_compared, f"{name}: {count} in {len(built) - len(not_compared)} files of {out}")
-    return 1 if found else 0
+        print("".join(f"{difference}\n" for difference in differences), end="")
+    count = f"{len(differences) or 'no'} difference{'s' * (len(differences) != 1)}"
+    say(*not_compared, f"{spec.name}: {count} in {len(built) - len(not_compared)} files of {out}")
+    return 1 if differences else 0

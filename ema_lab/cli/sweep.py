@@ -3,16 +3,25 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ema_lab.cli.duration import read_duration
-from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
-from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Device, Json, Store, print_rows, say
+from ema_lab.cli.execution import Execution, available_cores, default_workers, visible_gpus
+from ema_lab.cli.output import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    Data,
+    Device,
+    Json,
+    LoaderWorkers,
+    Store,
+    Track,
+    print_rows,
+    say,
+)
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
 from ema_lab.cli.wandb_sweep import (
@@ -93,10 +102,8 @@ def run(
     ] = True,
     workers: SearchWorkers = None,
     device: Device = "auto",
-    loader_workers: Annotated[
-        int, typer.Option("--loader-workers", min=0, help="Processes per run that decode images.")
-    ] = 0,
-    track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
+    loader_workers: LoaderWorkers = 0,
+    track: Track = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Two steps of the first trial on made-up images, kept nowhere.")
     ] = False,
@@ -123,7 +130,7 @@ def run(
     """
     check_engine(engine, context, sweep)
     loaded = load_sweep(sweep)
-    how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers)
     if smoke:
         return _smoke(loaded, how)
     if engine == "wandb":
@@ -144,18 +151,6 @@ def run(
     return 1 if study.counts().failed else 0
 
 
-@dataclass(frozen=True)
-class SearchExecution:
-    """How a search is executed, as the options say; nothing of it is part of a trial."""
-
-    workers: int | None
-    device: str
-    track: str | None
-    max_attempts: int
-    data: Path
-    loader_workers: int = 0
-
-
 def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> int | None:
     """Return how many trials the study is to have; None where only the time ends it.
 
@@ -171,7 +166,7 @@ def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> 
 
 
 def run_one_search(
-    search: Search, how: SearchExecution, limit: int | None, seconds: float | None, *, warm_start: bool
+    search: Search, how: Execution, limit: int | None, seconds: float | None, *, warm_start: bool
 ) -> SweepStudy:
     """Go on with a search until it has its trials or its time is over, and return its study."""
     study = SweepStudy(search)
@@ -200,7 +195,7 @@ def _say_learned(name: str, found: int, left_out: int) -> None:
 def _try(
     search: Search,
     study: SweepStudy,
-    how: SearchExecution,
+    how: Execution,
     limit: int | None,
     seconds: float | None,
     over: int,
@@ -229,7 +224,7 @@ def _try(
         )
 
 
-def prepare(sweep: Sweep, how: SearchExecution) -> tuple[Any, str]:
+def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
     """Check models and data before the first trial; return what trains a run, and the device.
 
     Raises:
@@ -256,7 +251,7 @@ def check_models(sweep: Sweep) -> None:
     check_examples(sweep, check_classifier)
 
 
-def _training(how: SearchExecution) -> tuple[Any, str]:
+def _training(how: Execution) -> tuple[Any, str]:
     from ema_lab.pipeline import Machine, train_run
     from ema_lab.training.trainer import choose_device
 
@@ -266,7 +261,7 @@ def _training(how: SearchExecution) -> tuple[Any, str]:
     return partial(train_run, machine=machine, track=how.track), device
 
 
-def _smoke(sweep: Sweep, how: SearchExecution) -> int:
+def _smoke(sweep: Sweep, how: Execution) -> int:
     from ema_lab.experiments.execution import execute
     from ema_lab.experiments.smoke import smoke_spec
 

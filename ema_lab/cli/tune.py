@@ -19,12 +19,14 @@ from ema_lab.cli.output import (
     Data,
     Device,
     Json,
+    LoaderWorkers,
     Store,
+    Track,
     print_rows,
     say,
 )
 from ema_lab.cli.selection import Attempts, Only, selected
-from ema_lab.cli.sweep import SearchExecution, SearchWorkers, Storage, run_one_search, trials_in_all
+from ema_lab.cli.sweep import SearchWorkers, Storage, run_one_search, trials_in_all
 from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.experiments.grid import ABSENT, value_of
@@ -91,10 +93,8 @@ def tune(
     storage: Storage = None,
     workers: SearchWorkers = None,
     device: Device = "auto",
-    loader_workers: Annotated[
-        int, typer.Option("--loader-workers", min=0, help="Processes per run that decode images.")
-    ] = 0,
-    track: Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")] = None,
+    loader_workers: LoaderWorkers = 0,
+    track: Track = None,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
@@ -118,7 +118,7 @@ def tune(
     say(*shared.remarks())
     if left_out:
         say(f"{shared.path}: {', '.join(left_out)} left out: the rows of {chosen.name} are what is compared")
-    how = SearchExecution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers)
     tuning = Tuning(chosen, shared, searches, trials_in_all(searches[0][1], trials, None) or trials, path)
     found = _search_all(tuning, how, read_duration("--timeout", timeout))
     if lacking := missing(found, tuning.budget):
@@ -126,8 +126,7 @@ def tune(
         rule = "unequal budgets are not compared; call it again to go on"
         say(f"of {tuning.budget} trials a row, {words}: {rule}")
         return 1
-    final = Execution(workers, device, track, max_attempts, data, loader_workers)
-    return _finish(tuning, found, final, RunStore(store), as_json=as_json)
+    return _finish(tuning, found, how, RunStore(store), as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _search(
     return row, Search(replace(sweep, name=name), objectives, strategy, store, storage)
 
 
-def _search_all(tuning: Tuning, how: SearchExecution, seconds: float | None) -> list[RowSearch]:
+def _search_all(tuning: Tuning, how: Execution, seconds: float | None) -> list[RowSearch]:
     """Give every row its trials, as far as the time allows."""
     end = time.monotonic() + seconds if seconds is not None else None
     found = [_state(row, search, tuning.budget, how.max_attempts) for row, search in tuning.searches]

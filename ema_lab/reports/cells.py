@@ -83,7 +83,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     if not found:
         return cell
     difference = paired_difference([value for _, value in found])
-    count = _missing(difference.count, len(row.cells), without_interval=math.isnan(difference.low))
+    count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
     return replace(cell, **difference_numbers(difference, spec.digits), count=count)
 
 
@@ -91,7 +91,7 @@ def difference_numbers(
     difference: PairedDifference, digits: int, kind: SpreadKind = "paired_interval"
 ) -> dict[str, Any]:
     """Return what a cell shows of a difference: its text and numbers; no bounds where there are none."""
-    bounded = not math.isnan(difference.low)
+    bounded = difference.has_interval
     return {
         "text": difference_text(difference, digits),
         "value": difference.mean,

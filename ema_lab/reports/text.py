@@ -1,6 +1,5 @@
 """Numbers and words as a table prints them."""
 
-import math
 import re
 
 from ema_lab.reports.statistics import PairedDifference
@@ -8,7 +7,7 @@ from ema_lab.reports.statistics import PairedDifference
 
 def difference_text(difference: PairedDifference, digits: int) -> str:
     """Return a mean difference and its interval, where it has one, each with its sign."""
-    if math.isnan(difference.low):
+    if not difference.has_interval:
         return f"{difference.mean:+.{digits}f}"
     return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
 

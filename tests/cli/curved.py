@@ -1,6 +1,8 @@
 """A small ablation whose made-up runs have curves."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tiny import TINY, fake_outcome
 
@@ -11,8 +13,14 @@ EPOCHS = 3
 STUDY = TINY.replace("tiny", "study").replace("epochs: 1", f"epochs: {EPOCHS}")
 
 
+def write_curve(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write a run's curve, a line for each row of numbers by column."""
+    lines = [",".join(map(str, row.values())) for row in rows]
+    (folder / "curve.csv").write_text("\n".join([",".join(rows[0]), *lines, ""]), encoding="utf-8")
+
+
 def train_curved(spec: RunSpec, job: RunJob) -> RunOutcome:
     """Leave a curve whose loss is 2 / epoch + seed, and end as `fake_outcome` does."""
-    rows = [f"{epoch},{2.0 / epoch + spec.seed}" for epoch in range(1, EPOCHS + 1)]
-    (job.folder / "curve.csv").write_text("\n".join(["epoch,train_loss", *rows, ""]))
+    rows = [{"epoch": epoch, "train_loss": 2.0 / epoch + spec.seed} for epoch in range(1, EPOCHS + 1)]
+    write_curve(job.folder, rows)
     return replace(fake_outcome(spec), chosen_epoch=EPOCHS)

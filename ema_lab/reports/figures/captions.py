@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ema_lab.reports.figures.numbers import Curve, has_interval
+from ema_lab.reports.figures.numbers import Curve
 from ema_lab.reports.statistics import PairedDifference
 
 MOST_NAMED = 5
@@ -17,7 +17,7 @@ WITHOUT = (
 def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
     """Say what a trade-off's points and bars are."""
     seeds = counted([value.count for value in values])
-    mean = "Mean and 95 % t interval" if any(map(has_interval, values)) else "Mean"
+    mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
     words = (
         f"{mean} over {seeds} of each row{WITHOUT if decided else ''}; dashed: the Pareto front of the means."
     )
@@ -31,7 +31,7 @@ def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: 
     )
     if decided:
         words += ", which were added until it was decided (at most a limit)"
-    if any(map(has_interval, values)):
+    if any(value.has_interval for value in values):
         kind = (
             "always-valid 95 % interval, which holds for all rows at once" if decided else "95 % t interval"
         )
@@ -41,7 +41,11 @@ def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: 
 
 def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> str:
     """Say what a hollow point is, where one is shown."""
-    return "" if all(map(has_interval, values)) else f" Hollow: no interval ({few}, or equal values)."
+    return (
+        ""
+        if all(value.has_interval for value in values)
+        else f" Hollow: no interval ({few}, or equal values)."
+    )
 
 
 def curves_words(curves: Sequence[Curve], band: str, *, decided: bool) -> str:

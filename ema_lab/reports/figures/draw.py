@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, Legend, fitted, legend_of, lines_of, width_of
-from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, has_interval, pareto_front
+from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, pareto_front
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, styled
 from ema_lab.reports.statistics import PairedDifference
@@ -80,12 +80,12 @@ def draw_tradeoff(
 
 def _bars(value: PairedDifference) -> list[list[float]] | None:
     """Return the lengths of an interval's two arms; None where there is no interval."""
-    return [[value.mean - value.low], [value.high - value.mean]] if has_interval(value) else None
+    return [[value.mean - value.low], [value.high - value.mean]] if value.has_interval else None
 
 
 def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
     """Return how a point looks: hollow without an interval, lest it seem exact."""
-    inside = look.colour if has_interval(value) else "white"
+    inside = look.colour if value.has_interval else "white"
     return {"color": look.colour, "marker": look.marker, "markerfacecolor": inside}
 
 
@@ -178,7 +178,7 @@ def draw_forest(
         axes.axvline(0, color="#777777", linewidth=0.8)
         for place, (row, value) in zip(middles, differences, strict=True):
             axes.plot(value.mean, place, linestyle="none", **_mark(looks[row], value))
-            if has_interval(value):  # around its middle: one that is always valid need not hold the mean
+            if value.has_interval:  # around its middle: one that is always valid need not hold the mean
                 axes.errorbar(
                     (value.low + value.high) / 2, place, xerr=(value.high - value.low) / 2,
                     fmt="none", ecolor=looks[row].colour, capsize=2, elinewidth=0.9,

@@ -31,11 +31,6 @@ class Point:
     value: PairedDifference
 
 
-def has_interval(value: PairedDifference) -> bool:
-    """Whether a mean has an interval: one seed has none, nor have equal values, nor seeds that were added."""
-    return not math.isnan(value.low)
-
-
 def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDifference:
     """Return the mean of independent values and its 95 % t interval: that of differences to zero.
 

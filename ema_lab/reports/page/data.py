@@ -14,7 +14,7 @@ from ema_lab.experiments.record import Attempt
 from ema_lab.experiments.standing import Standing, Survey
 from ema_lab.experiments.store import RunStore
 from ema_lab.reports.figures.draw import column_label
-from ema_lab.reports.figures.numbers import has_interval, mean_interval
+from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.selection import Measured, Row, rows_of
 from ema_lab.reports.shown import modules_of, row_labels
@@ -113,7 +113,7 @@ def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
     for key in METRICS:
         if values := row.values(key):
             found = mean_interval(values, decided=spec.seeds == "decided")
-            low, high = (found.low, found.high) if has_interval(found) else (None, None)
+            low, high = (found.low, found.high) if found.has_interval else (None, None)
             means[key] = {"mean": found.mean, "low": low, "high": high, "n": found.count}
     return means
 

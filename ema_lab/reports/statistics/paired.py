@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ema_lab.reports.statistics.summary import ROUNDING, summarise
+from ema_lab.reports.statistics.ties import TIED
 
 SIGNIFICANCE = 0.05
-TIED = 1e-9  # of the largest difference
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class PairedDifference:
     low: float
     high: float
     count: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether its bounds are known."""
+        return not math.isnan(self.low)
 
 
 @dataclass(frozen=True)

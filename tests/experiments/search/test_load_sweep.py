@@ -141,7 +141,14 @@ class TestModels:
         assert line.endswith("ema: 16 channels in 7 groups")
 
     def test_that_fit_pass(self, write):
-        check_examples(write(LR + "  model.attention.groups: {values: [2, 4]}\n"), self.check)
+        seen = []
+
+        def check(spec):
+            self.check(spec)
+            seen.append(spec.model.attention.options["groups"])
+
+        check_examples(write(LR + "  model.attention.groups: {values: [2, 4]}\n"), check)
+        assert set(seen) == {2, 4}
 
 
 def test_an_option_at_its_default_is_found_again(write):
