@@ -365,6 +365,7 @@ def test_rounding_puts_no_row_on_the_pareto_front():
     assert pareto_front([(10, equal[0]), (30, equal[1]), (20, 90.0)], 1) == [0]
     assert pareto_front([(10, equal[1]), (30, equal[0])], -1) == [0]
     assert pareto_front([(10, equal[1]), (10, equal[0]), (30, 92.0)], 1) == [0, 1, 2]
+    assert pareto_front([(3.3 - 4e-16, 90.0), (3.3, 91.0)], 1) == [1]  # milliseconds: none is cheaper
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.sampled_from([1, -1]))

@@ -46,11 +46,11 @@ def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDi
 def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
     """Return the indices of the (cost, value) pairs that none beats, the cheapest first.
 
-    One beats another if it costs no more and is no worse, and is better in one of the two; values that
-    differ by rounding alone are equal.
+    One beats another if it costs no more and is no worse, and is better in one of the two; what differs by
+    rounding alone is equal.
     """
-    values = snapped([value for _, value in points])
-    exact = [(cost, value) for (cost, _), value in zip(points, values, strict=True)]
+    costs, values = (snapped([point[side] for point in points]) for side in range(2))
+    exact = list(zip(costs, values, strict=True))
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
         return a[0] <= b[0] and sign * a[1] >= sign * b[1] and a != b
