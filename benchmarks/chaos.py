@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob, RunOutcome
+from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.store import RunStore
 
 CELL_SECONDS = 0.05
 EXCEPTIONS = 0.05  # share of attempts that raise

@@ -12,11 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
+from ema_lab.execution.executor import execute
 from ema_lab.files import write_text
-from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.store import RunStore
 
 SPEC = {
     "model": {"backbone": "resnet20", "attention": {"name": "ema", "groups": 4}},

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ema_lab.experiments.record import RunRecord
-from ema_lab.experiments.source import Sources
-from ema_lab.experiments.store import RunStore, write_json
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.record import RunRecord
+from ema_lab.store.source import Sources
+from ema_lab.store.store import RunStore, write_json
 
 ROUNDS = 5
 ABLATION = """\

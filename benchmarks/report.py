@@ -11,8 +11,8 @@ from pathlib import Path
 
 from commands import ROUNDS, fill, median_seconds, print_largest_process, write_ablation
 
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.store import RunStore
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.store.store import RunStore
 
 SIZES = {1_000: (10, 50), 10_000: (20, 250)}  # records: seeds, learning rates; two variants
 REPORT = """\

@@ -15,14 +15,14 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ema_lab.experiments.search.execution import run_search
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Search, SweepStudy
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.experiments.search.trial import Trier
-from ema_lab.job import Report, RunJob, RunOutcome
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import Search, SweepStudy
+from ema_lab.search.sweep import load_sweep
+from ema_lab.search.trial import Trier
+from ema_lab.search.workers import run_search
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import Report, RunJob, RunOutcome
 
 SWEEP = """\
 name: speed

@@ -7,26 +7,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ema_lab.ablation.ablation import load_ablation
     from ema_lab.attention import attentions, build_attention, load_reference_state
     from ema_lab.cost.measure import measure_cost
-    from ema_lab.experiments.ablation import load_ablation
-    from ema_lab.experiments.execution import execute
-    from ema_lab.experiments.store import RunStore
+    from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
-    from ema_lab.pipeline import train_run
+    from ema_lab.run.pipeline import train_run
     from ema_lab.specs.run import RunSpec
+    from ema_lab.store.store import RunStore
 
 _WHERE = {
     "RunSpec": "ema_lab.specs.run",
-    "RunStore": "ema_lab.experiments.store",
+    "RunStore": "ema_lab.store.store",
     "attentions": "ema_lab.attention",
     "build_attention": "ema_lab.attention",
     "build_model": "ema_lab.models.build",
-    "execute": "ema_lab.experiments.execution",
-    "load_ablation": "ema_lab.experiments.ablation",
+    "execute": "ema_lab.execution.executor",
+    "load_ablation": "ema_lab.ablation.ablation",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.cost.measure",
-    "train_run": "ema_lab.pipeline",
+    "train_run": "ema_lab.run.pipeline",
 }
 __all__ = [
     "RunSpec",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.specs.run import RunSpec
 
 TINY_DATA = {"name": "synthetic", "image_size": 16, "train_images": 40, "test_images": 20}
@@ -19,7 +20,16 @@ TINY_RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
     "augment": {"crop_padding": 2, "flip": True},
 }
+SLURM = Path(__file__).parent / "system" / "slurm.sh"
 POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
+HEAD = """\
+name: grid
+base:
+  model: {backbone: resnet20}
+  data: {name: digits}
+  recipe: {use: digits-quick}
+seeds: [0, 1]
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -74,3 +84,40 @@ def postgresql() -> Iterator[str]:
     yield "postgresql+psycopg://ema_lab:secret@127.0.0.1:54329"
     if not running:
         subprocess.run([POSTGRESQL, "stop"], check=True)
+
+
+class Loader:
+    """Writes an ablation whose first lines are `HEAD` and loads it; line 7 is the first of the text."""
+
+    head = HEAD
+    first_line = HEAD.count("\n") + 1
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "grid.yaml"
+
+    def __call__(self, text: str, *, head: str = HEAD) -> Ablation:
+        self.path.write_text(head + text, encoding="utf-8")
+        return load_ablation(self.path)
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Loader:
+    return Loader(tmp_path)
+
+
+@pytest.fixture
+def specs() -> list[RunSpec]:
+    """Return four runs that differ in their seed."""
+    recipe = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}}
+    tree = {"model": {"backbone": "resnet20"}, "data": {"name": "synthetic"}, "recipe": recipe}
+    return [RunSpec.model_validate({**tree, "seed": seed}) for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[None]:
+    """Start Slurm on loopback; what runs already is used, and left running."""
+    running = subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+    subprocess.run([SLURM, "start"], check=True)
+    yield
+    if not running:
+        subprocess.run([SLURM, "stop"], check=True)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli.main import run
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.build import build_report
+from ema_lab.reports.report import build_report
+from ema_lab.search.sweep import load_sweep
 from ema_lab.specs.change import named_recipe
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.report import load_report
+from ema_lab.store.store import RunStore
 
 ROOT = Path(__file__).parents[1]
 ABLATIONS = sorted(ROOT.glob("ablations/*.yaml"))

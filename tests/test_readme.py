@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import load_ablation
 from ema_lab.models.build import build_model
 from ema_lab.specs.engine import load_engine
 

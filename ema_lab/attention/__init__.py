@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ema_lab.catalogue import ATTENTIONS
+from ema_lab.registry.catalogue import ATTENTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

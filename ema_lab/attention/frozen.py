@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ema_lab.catalogue import ATTENTIONS
+from ema_lab.registry.catalogue import ATTENTIONS
 
 
 def frozen(channels: int, *, of: Mapping) -> nn.Module:  # type: ignore[type-arg]

@@ -12,12 +12,12 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
-from ema_lab.experiments.store import RunStore
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.run import ModelSpec, RunSpec
+from ema_lab.store.store import RunStore
 
 Key = tuple[str, str]
 
@@ -80,10 +80,10 @@ def audit(
 
     Example: ema-lab audit ema_icassp2023 --table cifar100
     """
-    from ema_lab.reports.audit import Evidence, audit_records
-    from ema_lab.reports.audit import audit as findings_of
-    from ema_lab.reports.audit_runs import linked_rows
-    from ema_lab.reports.audit_table import audit_tables, summary_words
+    from ema_lab.audit.audit import Evidence, audit_records
+    from ema_lab.audit.audit import audit as findings_of
+    from ema_lab.audit.runs import linked_rows
+    from ema_lab.audit.table import audit_tables, summary_words
     from ema_lab.specs.published_file import load_published
 
     path = find_definition("reports/published", name)
@@ -117,8 +117,8 @@ def _only(published: PublishedSpec, names: list[str] | None) -> PublishedSpec:
 
 
 def _texts(tables: list[Any], records: list[dict[str, Any]]) -> dict[Format, str]:
-    from ema_lab.reports import render
-    from ema_lab.reports.latex import render_latex
+    from ema_lab.tables import render
+    from ema_lab.tables.latex import render_latex
 
     return {
         Format.TEXT: "\n\n".join(map(render.render_text, tables)),
@@ -174,8 +174,8 @@ def _with_operations(
     published: PublishedSpec, parameters: Mapping[Key, dict[str, int]], store: Path
 ) -> dict[Key, dict[str, int]]:
     """Add multiply-adds for one image where a row claims them, counted now or kept in the store."""
-    from ema_lab.experiments.costs import CostCache
-    from ema_lab.measurement import run_cost
+    from ema_lab.run.measurement import run_cost
+    from ema_lab.store.cost_cache import CostCache
     from ema_lab.training.environment import versions
 
     claimed = {

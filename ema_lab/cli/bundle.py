@@ -7,8 +7,8 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Store, say
 from ema_lab.errors import SpecError
-from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
+from ema_lab.store.store import RunStore
 
 
 def register(app: typer.Typer) -> None:

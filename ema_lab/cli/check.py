@@ -14,10 +14,10 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.cli.output import DEFAULT_DATA, Data, Json, print_rows, say
 from ema_lab.errors import SpecError, UnknownNameError
-from ema_lab.registry import Registry, unknown_name
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.specs.document import error_messages, read_scalar
 from ema_lab.specs.strict import with_suggestions
 

@@ -12,9 +12,9 @@ from ema_lab.cli.output import DEFAULT_STORE, Store, say
 from ema_lab.cli.serve import LOOPBACK
 from ema_lab.cli.sweep import Storage
 from ema_lab.errors import EngineError, SpecError, StoreError
-from ema_lab.experiments.search.storage import folder_of, journal_path, open_storage, quiet_optuna
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.experiments.store import RunStore
+from ema_lab.search.storage import folder_of, journal_path, open_storage, quiet_optuna
+from ema_lab.search.sweep import load_sweep
+from ema_lab.store.store import RunStore
 
 PACKAGE = "optuna_dashboard"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import SpecError, UnknownNameError
-from ema_lab.registry import Registry, unknown_name
-from ema_lab.signature import REQUIRED
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.registry import Registry, unknown_name
+from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
@@ -89,7 +89,7 @@ def _description(path: Path) -> str:
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:
-    from ema_lab.experiments.store import RunStore
+    from ema_lab.store.store import RunStore
 
     runs = RunStore(store)
     return [
@@ -137,7 +137,7 @@ def _text(kind: str, name: str, store: Path) -> str:
         return _signature_text(REGISTRIES[kind], name)
     if kind in FOLDERS:
         return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
-    from ema_lab.experiments.store import RunStore
+    from ema_lab.store.store import RunStore
 
     runs = RunStore(store)
     run_id = runs.find(name)

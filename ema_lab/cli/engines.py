@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from ema_lab.errors import SpecError, UnknownNameError
-from ema_lab.experiments.engines.engine import Engine
-from ema_lab.experiments.engines.ray import RayEngine, import_ray
-from ema_lab.experiments.engines.slurm import SlurmEngine, check_slurm
-from ema_lab.registry import unknown_name
+from ema_lab.execution.engines.engine import Engine
+from ema_lab.execution.engines.ray import RayEngine, import_ray
+from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.engine import ENGINES, EngineSpec, RaySpec, load_engine
 
 EngineName = Annotated[

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ema_lab.ablation.grid import Cell
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, AblationName, Data, Store, make_folder, say
 from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import SpecError
-from ema_lab.experiments.grid import Cell
-from ema_lab.experiments.staleness import Staleness
-from ema_lab.experiments.store import RunStore
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
+from ema_lab.store.staleness import Staleness
+from ema_lab.store.store import RunStore
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def gallery(
     first = next(cell for name, cell in cells.items() if done[name])
     layer = target_layer or _last_stage(first)
     pixels, labels, panels = _look(cells, done, runs, data, numbers, layer, module)
-    from ema_lab.reports.figures.build import Drawn, remarks
+    from ema_lab.reports.figures.assemble import Drawn, remarks
     from ema_lab.reports.figures.gallery import draw_gallery
 
     words = [f"#{number}: class {label}" for number, label in zip(numbers, labels, strict=True)]

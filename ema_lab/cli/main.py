@@ -18,7 +18,6 @@ from ema_lab.cli import (
     cost,
     dashboard,
     definitions,
-    execution,
     gallery,
     plan,
     push,
@@ -31,8 +30,9 @@ from ema_lab.cli import (
     trial,
     tune,
 )
+from ema_lab.cli import run as run_command
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -88,7 +88,7 @@ for commands in (
     definitions,
     check,
     plan,
-    execution,
+    run_command,
     sweep_group,
     dashboard,
     trial,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.duration import read_duration, write_duration
-from ema_lab.cli.execution import available_cores, check_runs, default_workers, visible_gpus
 from ema_lab.cli.output import (
     DEFAULT_STORE,
     AblationName,
@@ -22,10 +22,10 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.cli.power import read_power, show_power
+from ema_lab.cli.run import available_cores, check_runs, default_workers, visible_gpus
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.estimate import (
+from ema_lab.execution.estimate import (
     Estimates,
     estimates,
     finish_times,
@@ -33,9 +33,9 @@ from ema_lab.experiments.estimate import (
     longest_first,
     work_key,
 )
-from ema_lab.experiments.standing import Standing, Survey
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore, State
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore, State
+from ema_lab.store.survey import Standing, Survey
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "pending")
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.store import RunStore
-from ema_lab.registry import unknown_name
-from ema_lab.reports.selection import measure, rows_of
-from ema_lab.reports.statistics.paired import SIGNIFICANCE
-from ema_lab.reports.statistics.power import POWER, detectable_difference, pooled_std, seeds_needed
+from ema_lab.registry.registry import unknown_name
+from ema_lab.results.selection import measure, rows_of
 from ema_lab.specs.metric import METRICS
+from ema_lab.statistics.paired import SIGNIFICANCE
+from ema_lab.statistics.power import POWER, detectable_difference, pooled_std, seeds_needed
+from ema_lab.store.store import RunStore
 
 USUAL_SEEDS = (3, 5, 10, 20)
 FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")

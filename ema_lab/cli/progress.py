@@ -9,9 +9,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ema_lab.experiments.claim import Task
-from ema_lab.experiments.engines.engine import Progress as Counts
-from ema_lab.experiments.store import RunStore
+from ema_lab.execution.claim import Task
+from ema_lab.execution.engines.engine import Progress as Counts
+from ema_lab.store.store import RunStore
 
 PLAIN_SECONDS = 30.0
 

@@ -11,20 +11,20 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.ablation.grid import Cell
 from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
 from ema_lab.cli.selection import Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
 from ema_lab.errors import SpecError, StoreError, UnknownNameError
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.grid import Cell
-from ema_lab.experiments.store import RunStore
-from ema_lab.mirror.content import MirrorRun, Snapshot
-from ema_lab.mirror.push import Sent, Target, check_project
-from ema_lab.mirror.push import push as bring_up
-from ema_lab.mirror.trackio import TrackioMirror
-from ema_lab.mirror.wandb import WandbMirror
-from ema_lab.registry import unknown_name
-from ema_lab.tracking import wandb_project
+from ema_lab.registry.registry import unknown_name
+from ema_lab.store.store import RunStore
+from ema_lab.tracking.mirror.content import MirrorRun, Snapshot
+from ema_lab.tracking.mirror.push import Sent, Target, check_project
+from ema_lab.tracking.mirror.push import push as bring_up
+from ema_lab.tracking.mirror.trackio import TrackioMirror
+from ema_lab.tracking.mirror.wandb import WandbMirror
+from ema_lab.tracking.names import wandb_project
 
 SHOWN = 5
 LOCK = "mirror"

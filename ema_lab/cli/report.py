@@ -10,11 +10,11 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.errors import SpecError
-from ema_lab.experiments.store import RunStore
 from ema_lab.specs.definition import find_definition
+from ema_lab.store.store import RunStore
 
 if TYPE_CHECKING:
-    from ema_lab.reports.build import Report
+    from ema_lab.reports.report import Report
     from ema_lab.specs.report import ReportSpec
 
 
@@ -49,7 +49,7 @@ def report(
 
     Example: ema-lab report quickstart --out out/quickstart
     """
-    from ema_lab.reports.build import build_report
+    from ema_lab.reports.report import build_report
     from ema_lab.specs.report import load_report
 
     spec = load_report(find_definition("reports", name))
@@ -66,7 +66,7 @@ def report(
     if as_json:
         print(json.dumps(_records(found), indent=1, allow_nan=False))
     else:
-        from ema_lab.reports.render import render_text
+        from ema_lab.tables.render import render_text
 
         print("\n".join(map(render_text, found.tables)), end="")
     if write is not None:
@@ -76,7 +76,7 @@ def report(
 
 def _prepare(spec: "ReportSpec", found: "Report", runs: RunStore, out: Path) -> Callable[[], list[Path]]:
     """Make all files of a report and their folder; return what writes them: only then is anything lost."""
-    from ema_lab.reports.figures.build import remarks, report_figures
+    from ema_lab.reports.figures.assemble import remarks, report_figures
     from ema_lab.reports.files import PAGE, report_files, unmade_files
     from ema_lab.reports.page.source import report_page
 
@@ -98,7 +98,7 @@ def _prepare(spec: "ReportSpec", found: "Report", runs: RunStore, out: Path) -> 
 
 def _records(found: "Report") -> list[dict[str, Any]]:
     """Return the rows of all tables as flat objects, which say their table where there are several."""
-    from ema_lab.reports.render import flat_records
+    from ema_lab.tables.render import flat_records
 
     if len(found.tables) == 1:
         return flat_records(found.tables[0])

@@ -15,8 +15,8 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.errors import StoreError
-from ema_lab.experiments.care.exchange import flattened
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep.archive import flattened
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ema_lab.cli.progress import finished_epochs
-from ema_lab.experiments.search.history import Ended
-from ema_lab.experiments.search.objective import Objective
-from ema_lab.experiments.search.study import SweepStudy
-from ema_lab.reports.search.naming import value_words
+from ema_lab.search.history import Ended
+from ema_lab.search.objective import Objective
+from ema_lab.search.report.naming import value_words
+from ema_lab.search.study import SweepStudy
 
 SECONDS = 2.0
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import Ablation, load_ablation
 from ema_lab.specs.document import read_scalar
 
 Only = Annotated[

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.store import RunStore
-from ema_lab.registry import unknown_name
-from ema_lab.reports.selection import Row, measure, rows_of
-from ema_lab.reports.statistics.sequential import Decision, Followed, decide, follow
+from ema_lab.registry.registry import unknown_name
+from ema_lab.results.selection import Row, measure, rows_of
 from ema_lab.specs.metric import METRICS
+from ema_lab.statistics.sequential import Decision, Followed, decide, follow
+from ema_lab.store.store import RunStore
 
 MAX_SEEDS = 20
 

@@ -9,10 +9,10 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_STORE, Store, say
 from ema_lab.errors import UnknownNameError
-from ema_lab.experiments.store import RunStore
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.store.store import RunStore
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -69,7 +69,7 @@ def _report(name: str) -> ReportSpec:
     except UnknownNameError:
         known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
         raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
-    from ema_lab.experiments.ablation import load_ablation
+    from ema_lab.ablation.ablation import load_ablation
 
     ablation = load_ablation(path)
     columns = ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.failure import FailedRun, FailureGroup, grouped
-from ema_lab.experiments.retry import forgive
-from ema_lab.experiments.standing import Standing, Survey
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
+from ema_lab.store.failure import FailedRun, FailureGroup, grouped
+from ema_lab.store.retry import forgive
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.store.survey import Standing, Survey
 
 SHOWN_RUNS = 10
 IN_JSON_ONLY = ("cause", "signature")

@@ -12,10 +12,10 @@ import typer
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
 from ema_lab.cli.selection import Only, Seeds, selected
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.experiments.care import clean
-from ema_lab.experiments.care.check import check_store
-from ema_lab.experiments.care.exchange import Side, export, import_store, opened
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep import garbage as clean
+from ema_lab.store.upkeep.archive import Side, export, import_store, opened
+from ema_lab.store.upkeep.integrity import check_store
 
 TELL_SECONDS = 5.0
 HELP = """Look after the runs: check, gc, export, import, rm.

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.duration import read_duration
-from ema_lab.cli.execution import Execution, available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -22,6 +21,7 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
+from ema_lab.cli.run import Execution, available_cores, default_workers, visible_gpus
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
 from ema_lab.cli.wandb_sweep import (
@@ -35,15 +35,15 @@ from ema_lab.cli.wandb_sweep import (
     search_with_wandb,
 )
 from ema_lab.errors import SpecError
-from ema_lab.experiments.search.fit import check_examples
-from ema_lab.experiments.search.history import Ended, History
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Search, SweepStudy
-from ema_lab.experiments.search.sweep import Sweep, load_sweep
-from ema_lab.experiments.search.trial import Trier
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.reports.search.trials import counts_words, seeds_words, stale_words, trial_records, trial_rows
+from ema_lab.search.feasibility import check_examples
+from ema_lab.search.history import Ended, History
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.report.trials import counts_words, seeds_words, stale_words, trial_records, trial_rows
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import Search, SweepStudy
+from ema_lab.search.sweep import Sweep, load_sweep
+from ema_lab.search.trial import Trier
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
 BEST_SHOWN = 10
 WITHOUT_MEMORY = {"grid", "random"}
@@ -210,7 +210,7 @@ def _try(
     )
     train, device = prepare(search.sweep, how)
     trier = Trier(search, train, limit, how.max_attempts, device)
-    from ema_lab.experiments.search.execution import run_search
+    from ema_lab.search.workers import run_search
 
     end = time.monotonic() + seconds if seconds is not None else float("inf")
     with SearchDisplay(study, limit) as display:
@@ -231,7 +231,7 @@ def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
         DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.data.load import load_splits
-    from ema_lab.training.tracker import check_tracker
+    from ema_lab.tracking.live import check_tracker
 
     check_tracker(how.track)
     check_models(sweep)
@@ -252,7 +252,7 @@ def check_models(sweep: Sweep) -> None:
 
 
 def _training(how: Execution) -> tuple[Any, str]:
-    from ema_lab.pipeline import Machine, train_run
+    from ema_lab.run.pipeline import Machine, train_run
     from ema_lab.training.trainer import choose_device
 
     device = str(choose_device(how.device))
@@ -262,8 +262,8 @@ def _training(how: Execution) -> tuple[Any, str]:
 
 
 def _smoke(sweep: Sweep, how: Execution) -> int:
-    from ema_lab.experiments.execution import execute
-    from ema_lab.experiments.smoke import smoke_spec
+    from ema_lab.execution.executor import execute
+    from ema_lab.execution.smoke import smoke_spec
 
     check_models(sweep)
     train, device = _training(how)

@@ -12,17 +12,17 @@ import typer
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, say_stale, shown_rows
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.experiments.search.history import History, find_history
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.experiments.store import RunStore
 from ema_lab.files import write_text
-from ema_lab.mirror.push import Target, check_project, push
-from ema_lab.reports.search.trials import (
+from ema_lab.search.history import History, find_history
+from ema_lab.search.report.trials import (
     counts_words,
     seeds_words,
     trial_records,
     trials_markdown,
 )
+from ema_lab.search.sweep import load_sweep
+from ema_lab.store.store import RunStore
+from ema_lab.tracking.mirror.push import Target, check_project, push
 
 FORMATS = (".csv", ".json")
 MIRROR_LOCK = "mirror"  # the one that push takes
@@ -72,8 +72,8 @@ def plot(
 
     Example: ema-lab sweep plot quick_search --out out/search
     """
-    from ema_lab.reports.render import render_csv
-    from ema_lab.reports.search.figures import search_figures
+    from ema_lab.search.report.figures import search_figures
+    from ema_lab.tables.render import render_csv
 
     history = _found(sweep, objective, store, storage)
     figures = search_figures(history)
@@ -132,9 +132,9 @@ def export(
 
 def _mirror(history: History, project: str | None, *, prune: bool) -> None:
     """Bring W&B, or the offline runs for it, up to the study."""
-    from ema_lab.mirror.trials import FOLDER, trial_runs
-    from ema_lab.mirror.wandb import WandbMirror
-    from ema_lab.tracking import wandb_project
+    from ema_lab.search.mirror import FOLDER, trial_runs
+    from ema_lab.tracking.mirror.wandb import WandbMirror
+    from ema_lab.tracking.names import wandb_project
 
     if importlib.util.find_spec("wandb") is None:
         raise SpecError("wandb is not installed; pip install 'ema-lab[wandb]'")
@@ -170,7 +170,7 @@ def _strangers(history: History, target: Target, known: set[str], *, prune: bool
 
 
 def _text(records: list[dict[str, Any]], suffix: str) -> str:
-    from ema_lab.reports.render import render_csv
+    from ema_lab.tables.render import render_csv
 
     return render_csv(records) if suffix == ".csv" else json.dumps(records, indent=1, allow_nan=False) + "\n"
 

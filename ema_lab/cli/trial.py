@@ -11,11 +11,11 @@ import typer
 
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Store, say
 from ema_lab.errors import EmaLabError, StoreError
-from ema_lab.experiments.search.given import GivenTrial, read_trial, try_given
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
+from ema_lab.search.external_trial import GivenTrial, read_trial, try_given
 from ema_lab.specs.run import RunSpec
-from ema_lab.training.tracker import NoTracker
-from ema_lab.training.wandb_trial import SWEEP_ID, start_trial_tracker
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.tracking.live import NoTracker
+from ema_lab.tracking.wandb_trial import SWEEP_ID, start_trial_tracker
 
 Parameters = Annotated[
     str,
@@ -102,7 +102,7 @@ def prepare(
         return _gone, device
     from ema_lab.data.load import load_splits
     from ema_lab.models.build import check_classifier
-    from ema_lab.pipeline import Machine, train_run
+    from ema_lab.run.pipeline import Machine, train_run
     from ema_lab.training.trainer import choose_device
 
     check_classifier(trial.runs[0])

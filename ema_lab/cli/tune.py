@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.ablation.grid import ABSENT, value_of
 from ema_lab.cli.duration import read_duration
-from ema_lab.cli.execution import Execution, check_runs, run_ablation
 from ema_lab.cli.output import (
     DEFAULT_DATA,
     DEFAULT_STORE,
@@ -25,17 +26,18 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
+from ema_lab.cli.run import Execution, check_runs, run_ablation
 from ema_lab.cli.selection import Attempts, Only, selected
 from ema_lab.cli.sweep import SearchWorkers, Storage, run_one_search, trials_in_all
 from ema_lab.errors import DefinitionError, SpecError
-from ema_lab.experiments.ablation import Ablation, load_ablation
-from ema_lab.experiments.grid import ABSENT, value_of
-from ema_lab.experiments.search.history import Ended
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Search, SweepStudy
-from ema_lab.experiments.search.sweep import Sweep, load_sweep
-from ema_lab.experiments.search.tune import (
+from ema_lab.search.history import Ended
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.report.naming import value_words
+from ema_lab.search.report.trials import stale_words
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import Search, SweepStudy
+from ema_lab.search.sweep import Sweep, load_sweep
+from ema_lab.search.tuning import (
     RowSearch,
     check_place,
     final_run,
@@ -51,9 +53,7 @@ from ema_lab.experiments.search.tune import (
     winner,
     write_tuned,
 )
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.reports.search.naming import value_words
-from ema_lab.reports.search.trials import stale_words
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
 DEFAULT_SPACE = "lr_weight_decay"
 
@@ -268,9 +268,9 @@ def _print(
     *,
     as_json: bool,
 ) -> None:
-    from ema_lab.reports.build import build_report
-    from ema_lab.reports.render import flat_records, render_text
+    from ema_lab.reports.report import build_report
     from ema_lab.specs.report import ReportSpec
+    from ema_lab.tables.render import flat_records, render_text
 
     tuned = load_ablation(tuning.path)
     columns = ["top1", *(["delta"] if tuned.baseline else []), "parameters", "macs"]

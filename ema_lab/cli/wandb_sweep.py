@@ -16,14 +16,14 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ema_lab.cli.execution import available_cores, default_workers, visible_gpus
 from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.run import available_cores, default_workers, visible_gpus
 from ema_lab.errors import EngineError, SpecError
-from ema_lab.experiments.search.strategy import require_comparison
-from ema_lab.experiments.search.sweep import Sweep
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
+from ema_lab.search.strategy import require_comparison
+from ema_lab.search.sweep import Sweep
 from ema_lab.specs.sweep import VALIDATION_METRICS
-from ema_lab.tracking import wandb_has_key, wandb_is_offline
+from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
 
 ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
     "optuna": (

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ema_lab.attention import build_attention
-from ema_lab.catalogue import ATTENTIONS
 from ema_lab.contract import module as common
 from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
 from ema_lab.contract.option import effect_of, options_are_explained
 from ema_lab.cost.measure import measure_cost
-from ema_lab.signature import Option, source_file, split_target
+from ema_lab.registry.catalogue import ATTENTIONS
+from ema_lab.registry.signature import Option, source_file, split_target
 
 SIZES = ((1, 1), (1, 6), (5, 1), (7, 7), (8, 13))
 COST_SIZE = 56

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ema_lab.catalogue import DATASETS
 from ema_lab.contract.check import Check, NotApplicableError, require
 from ema_lab.contract.option import options_are_explained
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
 from ema_lab.errors import SpecError
-from ema_lab.signature import source_file, split_target
+from ema_lab.registry.catalogue import DATASETS
+from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 
 STATISTICS_TOLERANCE = 0.01

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from ema_lab.contract.check import NotApplicableError, RuleError
-from ema_lab.signature import REQUIRED, Option
+from ema_lab.registry.signature import REQUIRED, Option
 
 SOME_INTEGERS = (2, 3, 4, 5, 7, 8, 1)
 SOME_NUMBERS = (0.5, 1.0, 2.0, 4.0, 8.0)

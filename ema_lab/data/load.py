@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ema_lab.catalogue import DATASETS
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
 from ema_lab.errors import DataError, EmaLabError
+from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.run import DataSpec
 

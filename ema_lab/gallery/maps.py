@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ema_lab.errors import SpecError
 from ema_lab.models.insertion import CHILD
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 
 SMALLEST = 1e-6  # of an input's largest magnitude: below it a ratio is noise
 

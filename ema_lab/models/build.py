@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES
 from ema_lab.errors import EmaLabError, SpecError, located
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
@@ -15,6 +14,7 @@ from ema_lab.models.dropout import seed_dropout
 from ema_lab.models.initialisation import build_named
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES
 from ema_lab.specs.run import InsertionSpec, RunSpec
 
 Build = Callable[[], Any]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ema_lab.catalogue import ATTENTIONS
 from ema_lab.cost.measure import measure_cost
+from ema_lab.registry.catalogue import ATTENTIONS
 
 TOLERANCE = 0.01
 

@@ -6,7 +6,7 @@ import warnings
 from ema_lab.errors import SpecError
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 
 
 def timm_cnn(classes: int, channels: int, architecture: str) -> Backbone:

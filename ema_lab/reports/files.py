@@ -5,16 +5,16 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.build import Report
-from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import FILES
-from ema_lab.reports.html import render_html
-from ema_lab.reports.latex import render_latex
 from ema_lab.reports.page.source import report_page
-from ema_lab.reports.render import flat_records, render_csv, render_json, render_markdown
-from ema_lab.reports.table import Table
+from ema_lab.reports.report import Report
 from ema_lab.specs.report import ReportSpec
+from ema_lab.store.store import RunStore
+from ema_lab.tables.html import render_html
+from ema_lab.tables.latex import render_latex
+from ema_lab.tables.render import flat_records, render_csv, render_json, render_markdown
+from ema_lab.tables.table import Table
 
 PAGE, DATA, FIGURES = "index.html", "report.json", "figures"
 RENDERERS: Mapping[str, Callable[[Table], str]] = {

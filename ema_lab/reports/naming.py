@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.grid import ABSENT, Cell, matches, shown, value_of
-from ema_lab.registry import unknown_name
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import ABSENT, Cell, matches, shown, value_of
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.report import ReportSpec
 
 DATA_KEY = "data.name"

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, Strict, ValidationError, model_validator
 
-from ema_lab.catalogue import DATASETS
 from ema_lab.errors import SpecError
-from ema_lab.signature import REQUIRED, read_literal, split_target
+from ema_lab.registry.catalogue import DATASETS
+from ema_lab.registry.signature import REQUIRED, read_literal, split_target
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.strict import Spec, invalid
 

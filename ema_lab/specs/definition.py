@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ema_lab.errors import UnknownNameError
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries the definitions inside the package; an editable install finds them beside it.

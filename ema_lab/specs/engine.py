@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationError, WithJsonSchema
 
 from ema_lab.errors import DefinitionError, Problem
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import read_document
 from ema_lab.specs.strict import Spec, problem
 

@@ -7,7 +7,7 @@ from pydantic import Field, PlainValidator, Strict, WithJsonSchema, model_valida
 
 from ema_lab.errors import SpecError
 from ema_lab.specs.change import apply_change
-from ema_lab.specs.printed import Digits, Printed
+from ema_lab.specs.published_number import Digits, Printed
 from ema_lab.specs.recipe import Positive, PositiveInt
 from ema_lab.specs.run import ModelSpec, RunSpec
 from ema_lab.specs.strict import Spec, invalid, problem

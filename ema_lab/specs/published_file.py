@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, Place, error_messages, read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.specs.report import require_file_name

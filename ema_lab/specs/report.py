@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, METRICS

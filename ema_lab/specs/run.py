@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.errors import SpecError
-from ema_lab.registry import Registry
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
 from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from ema_lab.registry import unknown_name
+from ema_lab.registry.registry import unknown_name
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
 

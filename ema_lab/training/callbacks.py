@@ -13,8 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ema_lab.data.module import ImageData
 from ema_lab.files import whole, write_text
 from ema_lab.specs.metric import METRICS
-from ema_lab.training.classifier import Classifier
-from ema_lab.training.evaluation import predict
+from ema_lab.tasks.classification.module import Classifier
+from ema_lab.tasks.classification.predictions import predict
 
 Row = dict[str, float]
 

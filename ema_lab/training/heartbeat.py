@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from ema_lab.files import write_text
-from ema_lab.job import HEARTBEAT
+from ema_lab.store.job import HEARTBEAT
 
 SECONDS = 5
 

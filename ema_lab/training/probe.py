@@ -11,7 +11,7 @@ from ema_lab.data.augmentation import augmented
 from ema_lab.data.module import EVALUATION_BATCH
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
-from ema_lab.training.evaluation import autocast
+from ema_lab.tasks.classification.predictions import autocast
 from ema_lab.training.optimisation import build_optimizer
 from ema_lab.training.run import Machine
 from ema_lab.training.trainer import choose_device, exact_arithmetic

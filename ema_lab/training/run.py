@@ -10,13 +10,13 @@ from torch import nn
 
 from ema_lab.data.module import ImageData
 from ema_lab.files import set_aside
-from ema_lab.job import RunJob, RunOutcome
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.tasks.classification.module import Classifier
+from ema_lab.tasks.classification.predictions import Predictions, predict
 from ema_lab.training.callbacks import EpochEnd, Row
-from ema_lab.training.classifier import Classifier
 from ema_lab.training.environment import environment
-from ema_lab.training.evaluation import Predictions, predict
 from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.trainer import build_trainer, choose_device, exact_arithmetic
 

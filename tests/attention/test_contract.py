@@ -7,9 +7,9 @@ import pytest
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ema_lab.attention import attentions
-from ema_lab.catalogue import ATTENTIONS
 from ema_lab.contract.attention import CHECKS, AttentionCase
 from ema_lab.contract.check import Check, run_check
+from ema_lab.registry.catalogue import ATTENTIONS
 
 CHANNELS = 128
 Setting = tuple[str, Mapping[str, Any]]

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ema_lab.attention import attentions, build_attention
-from ema_lab.catalogue import ATTENTIONS
 from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.registry.catalogue import ATTENTIONS
 
 Options = Mapping[str, Any]
 

@@ -10,12 +10,12 @@ import torch
 from curved import STUDY, train_curved
 from tiny import TINY, TINY_REPORT, fake_outcome
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli.main import run
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob, RunOutcome
+from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.store import RunStore
 
 
 class Answer(NamedTuple):
@@ -109,7 +109,7 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             seen.append(spec.run_id)
             return outcome(spec)
 
-        monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+        monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
         return seen
 
     return replace

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tiny import TINY, fake_outcome
 
-from ema_lab.job import RunJob, RunOutcome
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
 
 EPOCHS = 3
 STUDY = TINY.replace("tiny", "study").replace("epochs: 1", f"epochs: {EPOCHS}")

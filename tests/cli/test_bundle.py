@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
-from ema_lab.experiments.costs import CostCache
-from ema_lab.experiments.store import RunStore
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel
+from ema_lab.store.cost_cache import CostCache
+from ema_lab.store.store import RunStore
 
 BUNDLED = {
     "SHA256SUMS",

@@ -11,9 +11,9 @@ import torch
 import typer
 from tiny import TINY
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.cli.main import app
 from ema_lab.data.load import load_splits
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.specs.dataset import dataset_facts
 from ema_lab.specs.document import read_document
 from ema_lab.specs.run import DataSpec

@@ -7,7 +7,7 @@ import pytest
 
 from ema_lab.cli import engines
 from ema_lab.cli.engines import choose_engine
-from ema_lab.experiments.engines.ray import RayEngine
+from ema_lab.execution.engines.ray import RayEngine
 from ema_lab.specs.engine import RaySpec
 
 SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"

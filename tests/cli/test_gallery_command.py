@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
-from ema_lab.pipeline import train_run
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.execution.executor import execute
+from ema_lab.run.pipeline import train_run
+from ema_lab.store.store import RunStore
 
 LAYER = ("--target-layer", "layer3", "--out", "out")
 

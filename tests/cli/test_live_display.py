@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli import progress
 from ema_lab.cli.progress import RunDisplay, finished_epochs
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.claim import Task
-from ema_lab.experiments.engines.engine import Progress
-from ema_lab.experiments.store import RunStore
+from ema_lab.execution.claim import Task
+from ema_lab.execution.engines.engine import Progress
+from ema_lab.store.store import RunStore
 
 
 @pytest.fixture

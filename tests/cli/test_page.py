@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli import serve as command_module
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.store import RunStore
 from ema_lab.reports.page.page import render_page
 from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
 from ema_lab.specs.report import load_report
+from ema_lab.store.store import RunStore
 
 NASTY = ["{{data}}", "{{tables}}", "{{script}}", "y tabindex=0 autofocus onfocus=alert(1) z"]
 CURVE = "epoch,lr,train_loss,train_top1,train_seconds\n1,0.1,2.5,20.123456,1.0\n2,0.1,1.5,60.0,2.0\n"

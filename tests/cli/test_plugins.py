@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
-from ema_lab import registry
+from ema_lab.registry import registry
 
 GATE = '''\
 """A gate from elsewhere."""

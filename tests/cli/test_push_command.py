@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from curved import STUDY, train_curved
 
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.record import RunRecord
-from ema_lab.experiments.store import RunStore
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.store.record import RunRecord
+from ema_lab.store.store import RunStore
 
 NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]
 _projects = count()

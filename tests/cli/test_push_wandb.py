@@ -11,10 +11,10 @@ import wandb
 from curved import STUDY
 from wandb_server import serving
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import MirrorError
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.store import RunStore
-from ema_lab.mirror.wandb import WandbMirror
+from ema_lab.store.store import RunStore
+from ema_lab.tracking.mirror.wandb import WandbMirror
 
 NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]
 MIRROR = Path("runs/.mirror/wandb-offline/ema-lab")
@@ -136,7 +136,7 @@ def test_what_is_no_cell_any_more_is_removed_when_asked(command, study):
 def test_a_server_that_does_not_answer_is_one_line(command, study, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("ema_lab.mirror.wandb.INIT_SECONDS", 1)
+    monkeypatch.setattr("ema_lab.tracking.mirror.wandb.INIT_SECONDS", 1)
     answer = command("push", "study", "--to", "wandb")
     assert answer.code == 2
     [line] = answer.err.splitlines()
@@ -226,13 +226,13 @@ class TestOnline:
     @pytest.mark.slow
     def test_what_does_not_arrive_in_time_is_sent_by_the_next_push(self, command, study, server, monkeypatch):
         server.stuck = True
-        monkeypatch.setattr("ema_lab.mirror.wandb.FINISH_SECONDS", 1)
+        monkeypatch.setattr("ema_lab.tracking.mirror.wandb.FINISH_SECONDS", 1)
         answer = command("push", "study", "--to", "wandb")
         assert answer.code == 2
         [line] = answer.err.splitlines()
         assert line.startswith(f"ema-lab: {server.url[7:]}, project ema-lab: TimeoutError: ")
         wandb.teardown()  # the next push is another process
         server.stuck = False
-        monkeypatch.setattr("ema_lab.mirror.wandb.FINISH_SECONDS", 60)
+        monkeypatch.setattr("ema_lab.tracking.mirror.wandb.FINISH_SECONDS", 60)
         assert "5 sent" in command("push", "study", "--to", "wandb").err
         assert [len(server.runs[run_id].history) for run_id in study] == [3] * 4

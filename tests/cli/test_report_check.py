@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.store import RunStore
 
 
 def test_an_untouched_folder_passes(command, trained, tree):

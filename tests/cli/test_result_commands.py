@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
-from ema_lab.measurement import run_cost
+from ema_lab.run.measurement import run_cost
 
 COLUMNS = "columns: [top1, loss, delta, parameters, macs]\n"
 
@@ -178,11 +178,13 @@ class TestCost:
 
     def test_what_was_counted_with_another_source_is_counted_again(self, command, monkeypatch):
         calls = []
-        monkeypatch.setattr("ema_lab.measurement.run_cost", lambda spec: calls.append(spec) or run_cost(spec))
+        monkeypatch.setattr(
+            "ema_lab.run.measurement.run_cost", lambda spec: calls.append(spec) or run_cost(spec)
+        )
         command("cost", "tiny")
         command("cost", "tiny")
         assert len(calls) == 2  # two models, once each
-        monkeypatch.setattr("ema_lab.experiments.costs.syntax_hash", lambda source: "another")
+        monkeypatch.setattr("ema_lab.store.cost_cache.syntax_hash", lambda source: "another")
         command("cost", "tiny")
         assert len(calls) == 4
 

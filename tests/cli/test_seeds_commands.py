@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY, fake_outcome
 
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.store import RunStore
 
 THREE = TINY.replace("seeds: [0, 1]", "seeds: [0, 1, 2]") + "  eca: {model.attention: eca}\n"
 NOISE = [0.03, -0.05, 0.02, 0.06, -0.04, 0.01, -0.02, 0.05, -0.06, 0.04, -0.01, 0.03]

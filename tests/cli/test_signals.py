@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ema_lab.cli.main import run
-from ema_lab.experiments.curve import read_curve
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.curve import read_curve
+from ema_lab.store.store import RunStore
 
 pytestmark = pytest.mark.slow
 PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tiny import TINY, fake_outcome
 
-from ema_lab.experiments import claim
-from ema_lab.experiments.record import RunRecord
-from ema_lab.experiments.source import Sources
-from ema_lab.experiments.store import RunStore
+from ema_lab.execution import claim
+from ema_lab.store.record import RunRecord
+from ema_lab.store.source import Sources
+from ema_lab.store.store import RunStore
 
 GATE = '''\
 from torch import nn
@@ -101,7 +101,7 @@ class TestFailures:
 
     def test_of_a_killed_worker_are_told(self, command):
         command("run", "tiny", "--seeds", "1", "--only", "variant=none", "--smoke", "--device", "cpu")
-        from ema_lab.experiments.ablation import load_ablation
+        from ema_lab.ablation.ablation import load_ablation
 
         RunStore("runs").begin(load_ablation("tiny").runs()[0], "cpu")
         cell = statuses(command)["none", 0]

@@ -14,8 +14,8 @@ import torch
 from tiny import TINY, fake_outcome
 
 from ema_lab.cli.main import run
-from ema_lab.experiments.record import RunRecord
-from ema_lab.experiments.store import RunStore
+from ema_lab.store.record import RunRecord
+from ema_lab.store.store import RunStore
 
 CHOSEN = (
     TINY.replace("name: tiny", "name: chosen")

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from curved import write_curve
 
-from ema_lab import pipeline
-from ema_lab.experiments.aside import refresh
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Search, SweepStudy
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.experiments.staleness import Staleness
-from ema_lab.job import RunOutcome
-from ema_lab.mirror.trials import trial_runs
+from ema_lab.execution.executor import execute
+from ema_lab.run import pipeline
+from ema_lab.search.mirror import trial_runs
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import Search, SweepStudy
+from ema_lab.search.sweep import load_sweep
+from ema_lab.store.job import RunOutcome
+from ema_lab.store.quarantine import refresh
+from ema_lab.store.staleness import Staleness
 
 SWEEP = """\
 name: small
@@ -54,7 +54,7 @@ def trained(folder, monkeypatch):
             report(row)
         return RunOutcome({"top1": 50.0}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
 
-    monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
     write(SWEEP)
     return run_ids
 
@@ -131,7 +131,7 @@ class TestWorkersThatCannotBeStarted:
         def keep_asking(*_others):
             raise BrokenProcessPool
 
-        monkeypatch.setattr("ema_lab.experiments.search.execution._keep_asking", keep_asking)
+        monkeypatch.setattr("ema_lab.search.workers._keep_asking", keep_asking)
         answer = command(*CALL, "--workers", "2")
         assert answer.code == 1
         assert answer.err.endswith("others cannot be started; call it again to go on\n")

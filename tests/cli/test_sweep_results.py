@@ -14,12 +14,12 @@ from pathlib import Path
 import optuna
 import pytest
 
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.storage import quiet_optuna
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import RUN_IDS, VALUES, WARM, Search, SweepStudy
-from ema_lab.experiments.search.sweep import load_sweep
-from ema_lab.mirror.trials import trial_runs
+from ema_lab.search.mirror import trial_runs
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.storage import quiet_optuna
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import RUN_IDS, VALUES, WARM, Search, SweepStudy
+from ema_lab.search.sweep import load_sweep
 
 HEAD = """\
 name: {name}

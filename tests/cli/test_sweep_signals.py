@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.experiments.search.objective import read_objectives
-from ema_lab.experiments.search.strategy import choose_strategy
-from ema_lab.experiments.search.study import Search, SweepStudy
-from ema_lab.experiments.search.sweep import load_sweep
+from ema_lab.search.objective import read_objectives
+from ema_lab.search.strategy import choose_strategy
+from ema_lab.search.study import Search, SweepStudy
+from ema_lab.search.sweep import load_sweep
 
 pytestmark = pytest.mark.system  # minutes: real searches, stopped and killed
 PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]

@@ -71,7 +71,7 @@ def test_a_package_that_is_not_installed_is_named(refused, monkeypatch, url, pac
 def test_a_server_that_does_not_let_one_in_is_told_with_its_words(
     refused, postgresql, monkeypatch, url, words
 ):
-    monkeypatch.setattr("ema_lab.experiments.search.storage.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("ema_lab.search.storage.CONNECT_SECONDS", 2)
     assert words in refused(url)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from ema_lab.cli.wandb_sweep import Agents
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunOutcome
-from ema_lab.training import tracker as trackers
-from ema_lab.training import wandb_trial
+from ema_lab.store.job import RunOutcome
+from ema_lab.store.store import RunStore
+from ema_lab.tracking import live as trackers
+from ema_lab.tracking import wandb_trial
 
 TRIAL = {"base": "tiny/se", "seeds": [0, 1], "data.val_images": 8, "recipe.epochs": 3}
 SWEEP = """\
@@ -42,7 +42,7 @@ def train(monkeypatch):
         seen["trained"].append(spec.seed)
         return RunOutcome({"top1": 50.0}, spec.recipe.epochs)
 
-    monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
     return seen
 
 

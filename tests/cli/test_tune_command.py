@@ -5,10 +5,10 @@ import json
 import pytest
 from curved import write_curve
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli.main import run
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.job import RunOutcome
 from ema_lab.specs.definition import find_definition
+from ema_lab.store.job import RunOutcome
 
 CALL = ["tune", "quickstart", "--space", "lr_weight_decay_digits", "--trials", "3", "--device", "cpu"]
 ROWS = ["--only", "variant=none", "--only", "variant=se", "--workers", "1"]
@@ -31,7 +31,7 @@ def trained(tmp_path, monkeypatch):
 
     train_run.failing = set()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ema_lab.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
     return specs, train_run
 
 

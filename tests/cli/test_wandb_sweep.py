@@ -13,9 +13,9 @@ import pytest
 import yaml
 from wandb_stand_in import API_KEY, ENTITY, WandbStandIn
 
-from ema_lab.experiments.curve import read_curve
-from ema_lab.experiments.search.given import read_trial
-from ema_lab.experiments.store import RunStore
+from ema_lab.search.external_trial import read_trial
+from ema_lab.store.curve import read_curve
+from ema_lab.store.store import RunStore
 
 pytestmark = pytest.mark.system  # minutes: real agents, against a stand-in for their server
 SHIPPED = Path(__file__).parents[2] / "sweeps"

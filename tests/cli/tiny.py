@@ -1,7 +1,7 @@
 """A small ablation, its report, and made-up outcomes of its runs."""
 
-from ema_lab.job import RunOutcome
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunOutcome
 
 TINY = """\
 name: tiny

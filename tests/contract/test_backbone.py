@@ -2,9 +2,9 @@
 
 import pytest
 
-from ema_lab.catalogue import BACKBONES
 from ema_lab.contract.backbone import CHECKS, BackboneCase
 from ema_lab.contract.check import Check, Result, run_check, run_checks
+from ema_lab.registry.catalogue import BACKBONES
 
 BY_NAME = {check.name: check for check in CHECKS}
 # One of each function that the catalogue names, and a stem; the sweep of tests/models covers the families.

@@ -17,7 +17,7 @@ from ema_lab.contract.check import (
     run_checks,
 )
 from ema_lab.contract.option import alternatives
-from ema_lab.signature import REQUIRED, Option
+from ema_lab.registry.signature import REQUIRED, Option
 
 
 @dataclass

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ema_lab.catalogue import DATASETS
 from ema_lab.data import fashion_mnist as fashion
 from ema_lab.data.cifar import cifar10, cifar100
 from ema_lab.data.digits import digits
 from ema_lab.data.load import load_splits
 from ema_lab.data.synthetic import synthetic
 from ema_lab.errors import DataError
+from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.run import DataSpec
 
 

@@ -15,11 +15,11 @@ from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Images
 from ema_lab.data.module import ImageData
 from ema_lab.errors import DataError
-from ema_lab.experiments.smoke import smoke_spec
-from ema_lab.job import RunJob
-from ema_lab.pipeline import train_run
+from ema_lab.execution.smoke import smoke_spec
+from ema_lab.run.pipeline import train_run
 from ema_lab.specs.recipe import AugmentSpec
 from ema_lab.specs.run import DataSpec
+from ema_lab.store.job import RunJob
 from ema_lab.training.run import Machine
 
 SIZES = [(40, 30), (30, 40), (28, 28), (20, 60), (100, 25), (21, 22)]  # width, height

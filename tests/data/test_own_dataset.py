@@ -7,10 +7,10 @@ import torch
 
 from ema_lab.data.load import load_splits
 from ema_lab.errors import DataError, SpecError
-from ema_lab.experiments.smoke import smoke_spec
-from ema_lab.experiments.source import source_hashes
+from ema_lab.execution.smoke import smoke_spec
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.run import DataSpec
+from ema_lab.store.source import source_hashes
 
 FACTS = (
     'FACTS = {"classes": 3, "channels": 1, "image_size": 4, "train_images": 6, "test_images": 3, '

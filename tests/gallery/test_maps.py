@@ -6,12 +6,12 @@ import torch
 from ema_lab.attention.se import SE, bottleneck_gate
 from ema_lab.data.module import ImageData
 from ema_lab.errors import SpecError
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
+from ema_lab.execution.executor import execute
 from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
-from ema_lab.pipeline import train_run
+from ema_lab.run.pipeline import train_run
+from ema_lab.store.store import RunStore
 
 
 @pytest.fixture

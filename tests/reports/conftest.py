@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ema_lab.experiments.ablation import Ablation, load_ablation
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob, RunOutcome
-from ema_lab.reports.build import build_table
-from ema_lab.reports.render import flat_records
-from ema_lab.reports.selection import Row, select_rows
-from ema_lab.reports.table import Table
+from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.execution.executor import execute
+from ema_lab.reports.report import build_table
+from ema_lab.results.selection import Row, select_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.store import RunStore
+from ema_lab.tables.render import flat_records
+from ema_lab.tables.table import Table
 
 ABLATION = """\
 name: study

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.grid import Cell
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import RunJob, RunOutcome
-from ema_lab.reports.build import Report, build_report
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.ablation.grid import Cell
+from ema_lab.execution.executor import execute
+from ema_lab.reports.report import Report, build_report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.store import RunStore
 
 OUTCOME = RunOutcome(
     metrics={},

@@ -7,11 +7,11 @@ from made_up import fill, report, report_spec
 from pydantic import ValidationError
 
 from ema_lab.errors import SpecError
-from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw import draw_forest
 from ema_lab.reports.figures.style import look
 from ema_lab.reports.page.source import report_data
-from ema_lab.reports.statistics import PairedDifference
+from ema_lab.statistics import PairedDifference
 
 VARIANTS = """\
 seeds: {seeds}

@@ -20,7 +20,7 @@ from ema_lab.reports.figures.gallery import Panel, draw_gallery
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, look, save
-from ema_lab.reports.statistics import PairedDifference
+from ema_lab.statistics import PairedDifference
 
 ROWS = ("none", "ema [groups=16]", "cross-spatial: own weights", "coordinate attention", "se", "eca", "cbam")
 WORDS = "attention after the second convolution without normalisation of its groups"

@@ -13,8 +13,7 @@ from made_up import BASE, fill
 from scipy.stats import friedmanchisquare
 
 from ema_lab.errors import SpecError
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.figures.build import draw_figures, report_figures
+from ema_lab.reports.figures.assemble import draw_figures, report_figures
 from ema_lab.reports.figures.draw import draw_forest, draw_ranks, draw_tradeoff
 from ema_lab.reports.figures.numbers import Point, pareto_front
 from ema_lab.reports.figures.ranks import (
@@ -25,10 +24,11 @@ from ema_lab.reports.figures.ranks import (
     nemenyi_difference,
 )
 from ema_lab.reports.figures.style import MODULES, look, looks_of
-from ema_lab.reports.shown import modules_of
-from ema_lab.reports.statistics import PairedDifference
+from ema_lab.reports.row_order import modules_of
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.report import ReportSpec
+from ema_lab.statistics import PairedDifference
+from ema_lab.store.store import RunStore
 
 COST = {"none": 2_000_000, "se": 3_000_000}
 

@@ -6,14 +6,14 @@ import pytest
 from made_up import BASE, fill, report
 from pydantic import ValidationError
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
-from ema_lab.experiments.ablation import load_ablation
-from ema_lab.experiments.costs import CostCache
-from ema_lab.reports.build import build_report
 from ema_lab.reports.files import report_files
-from ema_lab.reports.render import flat_records, render_markdown, render_text, table_data
-from ema_lab.reports.table import Flag, Mark
+from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.store.cost_cache import CostCache
+from ema_lab.tables.render import flat_records, render_markdown, render_text, table_data
+from ema_lab.tables.table import Flag, Mark
 
 NOISE = [0.00, 0.07, -0.05, 0.11, 0.02, -0.08, 0.04]
 GRID = """\
@@ -480,7 +480,7 @@ class TestLatency:
 
     def test_times_of_another_source_are_left_out(self, tmp_path, store, monkeypatch):
         self.keep(tmp_path, 12.0)
-        monkeypatch.setattr("ema_lab.experiments.costs.syntax_hash", lambda source: "another")
+        monkeypatch.setattr("ema_lab.store.cost_cache.syntax_hash", lambda source: "another")
         [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
         assert texts(table)["se"][0] == "n/a"
         assert "Latency: nothing is measured yet; ema-lab cost --latency measures it." in table.notes

@@ -6,7 +6,7 @@ import pytest
 from made_up import BASE, fill, report_spec
 
 from ema_lab.errors import SpecError
-from ema_lab.reports.figures.build import report_figures
+from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import looks_of
 from ema_lab.reports.page.source import report_data
 

@@ -6,17 +6,17 @@ import pytest
 from made_up import OUTCOME
 
 from ema_lab.errors import SpecError
-from ema_lab.experiments.claim import Claim, Task
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.staleness import Staleness
-from ema_lab.experiments.store import MAX_ATTEMPTS, RunStore
-from ema_lab.job import RunStopped
-from ema_lab.reports.build import build_table
-from ema_lab.reports.latex import render_latex
-from ema_lab.reports.render import render_csv, render_text
-from ema_lab.reports.selection import select_rows
-from ema_lab.reports.statistics.power import detectable_difference
-from ema_lab.reports.table import Mark, Table, TableColumn, TableRow
+from ema_lab.execution.claim import Claim, Task
+from ema_lab.execution.executor import execute
+from ema_lab.reports.report import build_table
+from ema_lab.results.selection import select_rows
+from ema_lab.statistics.power import detectable_difference
+from ema_lab.store.job import RunStopped
+from ema_lab.store.staleness import Staleness
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.tables.latex import render_latex
+from ema_lab.tables.render import render_csv, render_text
+from ema_lab.tables.table import Mark, Table, TableColumn, TableRow
 
 NOT_CLEAN = "not a clean pair"
 SE = ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48]", "12,345", "2.54")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, UnknownNameError
-from ema_lab.experiments.ablation import load_ablation
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.report import load_report
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ema_lab.catalogue import ATTENTIONS
+from ema_lab.registry.catalogue import ATTENTIONS
 from ema_lab.specs.run import RunSpec
 
 DIGITS: dict[str, Any] = {

@@ -11,13 +11,14 @@ from lightning.pytorch import Callback
 
 import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
-from ema_lab.experiments.execution import execute
-from ema_lab.experiments.store import RunStore
-from ema_lab.job import HEARTBEAT, RunJob
-from ema_lab.pipeline import train_run
-from ema_lab.training import classifier, heartbeat
-from ema_lab.training.classifier import DivergedError
-from ema_lab.training.metrics import classification_metrics, topk_accuracy
+from ema_lab.execution.executor import execute
+from ema_lab.run.pipeline import train_run
+from ema_lab.store.job import HEARTBEAT, RunJob
+from ema_lab.store.store import RunStore
+from ema_lab.tasks.classification import module as classifier
+from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
+from ema_lab.tasks.classification.module import DivergedError
+from ema_lab.training import heartbeat
 from ema_lab.training.run import Machine, load_weights, train
 
 EMA = {"name": "ema", "groups": 4}

@@ -15,23 +15,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ema_lab.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.costs import FOLDER as COSTS
-from ema_lab.experiments.store import RunStore
 from ema_lab.files import whole
-from ema_lab.registry import Registry
-from ema_lab.reports.build import build_report, chosen, latencies, report_ablations, with_baseline
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.registry import Registry
+from ema_lab.registry.signature import source_file, split_target
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
 from ema_lab.reports.files import all_files
-from ema_lab.reports.selection import measure, rows_of
-from ema_lab.signature import source_file, split_target
+from ema_lab.reports.report import build_report, chosen, latencies, report_ablations, with_baseline
+from ema_lab.results.selection import measure, rows_of
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.cost_cache import FOLDER as COSTS
+from ema_lab.store.store import RunStore
 
 KEPT = ("spec.json", "record.json", "curve.csv")  # of a run's folder, besides its attempts
 LOG = "log.txt"  # of a run without a result: the page says why

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ema_lab.reports.text import one_line
+from ema_lab.tables.text import one_line
 
 NOT_PINNED = ("python", "ema-lab")
 SCRIPT = """\
@@ -22,7 +22,7 @@ python3 -m venv .venv
 # `ema-lab run` gives each worker the cores of the machine over --workers, whatever is left to train.
 WORKERS = """\
 threads={threads}
-cores=$(.venv/bin/python -c 'from ema_lab.cli.execution import available_cores as cores; print(cores())')
+cores=$(.venv/bin/python -c 'from ema_lab.cli.run import available_cores as cores; print(cores())')
 workers=$((cores < threads ? 1 : cores / threads))
 [ $((cores / workers)) -eq "$threads" ] ||
     echo "each run gets $((cores / workers)) threads here, not $threads: last digits may differ" >&2

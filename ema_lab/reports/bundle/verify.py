@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ema_lab.errors import EmaLabError, StoreError, located
-from ema_lab.experiments.curve import read_curve
-from ema_lab.experiments.record import RunRecord
-from ema_lab.experiments.store import RunStore
 from ema_lab.reports.bundle.bundle import FACTS, RUNS, SUMS, WHEELS, built_files
 from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.curve import read_curve
+from ema_lab.store.record import RunRecord
+from ema_lab.store.store import RunStore
 
 MADE = {".venv", "again", "data"}  # what reproduce.sh leaves in the folder that it runs in
 # The split that a protocol chooses the epoch by.

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from ema_lab.reports.check.difference import ABSENT, Difference, aligned, line_differences, same
-from ema_lab.reports.markdown_text import cells_of
+from ema_lab.tables.markdown_text import cells_of
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from ema_lab.reports.figures.numbers import Curve
-from ema_lab.reports.statistics import PairedDifference
+from ema_lab.statistics import PairedDifference
 
 MOST_NAMED = 5
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}

@@ -9,8 +9,8 @@ from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, Legend, fitted, leg
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, pareto_front
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, styled
-from ema_lab.reports.statistics import PairedDifference
 from ema_lab.specs.metric import METRICS
+from ema_lab.statistics import PairedDifference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

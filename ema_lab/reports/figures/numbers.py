@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ema_lab.ablation.grid import shown
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.experiments.grid import shown
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.selection import Measured, Row
-from ema_lab.reports.statistics import PairedDifference, paired_difference
-from ema_lab.reports.statistics.sequential import follow
-from ema_lab.reports.statistics.ties import snapped
+from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
+from ema_lab.statistics import PairedDifference, paired_difference
+from ema_lab.statistics.sequential import follow
+from ema_lab.statistics.ties import snapped
+from ema_lab.store.store import RunStore
 
 
 class NothingToDrawError(SpecError):

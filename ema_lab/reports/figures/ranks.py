@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from itertools import combinations, count
 from typing import Any
 
+from ema_lab.ablation.grid import shown
 from ema_lab.errors import SpecError
-from ema_lab.experiments.grid import shown
 from ema_lab.reports.figures.captions import listed
 from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
 from ema_lab.reports.naming import factor_value, gathered
-from ema_lab.reports.selection import Row
-from ema_lab.reports.statistics.ties import differences, snapped
+from ema_lab.results.selection import Row
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
+from ema_lab.statistics.ties import differences, snapped
 
 FEWEST_METHODS = 3
 PERMUTATIONS = 99_999

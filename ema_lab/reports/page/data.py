@@ -6,21 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
-from ema_lab.experiments.ablation import Ablation
-from ema_lab.experiments.curve import read_curve
-from ema_lab.experiments.grid import Cell
-from ema_lab.experiments.record import Attempt
-from ema_lab.experiments.standing import Standing, Survey
-from ema_lab.experiments.store import RunStore
 from ema_lab.reports.figures.draw import column_label
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
-from ema_lab.reports.selection import Measured, Row, rows_of
-from ema_lab.reports.shown import modules_of, row_labels
-from ema_lab.reports.table import Table
+from ema_lab.reports.row_order import modules_of, row_labels
+from ema_lab.results.selection import Measured, Row, rows_of
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.report import ReportSpec
+from ema_lab.store.curve import read_curve
+from ema_lab.store.record import Attempt
+from ema_lab.store.store import RunStore
+from ema_lab.store.survey import Standing, Survey
+from ema_lab.tables.table import Table
 
 LOG_LINES = 40  # the end of a log, which says why a run failed
 DONE_LOG_LINES = 10

@@ -7,8 +7,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from ema_lab.reports.html import render_html
-from ema_lab.reports.table import Table
+from ema_lab.tables.html import render_html
+from ema_lab.tables.table import Table
 
 
 def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str = "") -> str:

@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.build import build_report
-from ema_lab.reports.html import render_html
 from ema_lab.reports.page.page import render_page
 from ema_lab.reports.page.source import report_data
+from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
+from ema_lab.store.store import RunStore
+from ema_lab.tables.html import render_html
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 HEADERS = {

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ema_lab.experiments.store import RunStore
-from ema_lab.reports.build import Report
 from ema_lab.reports.page.data import page_data
 from ema_lab.reports.page.page import render_page
-from ema_lab.reports.shown import report_rows
-from ema_lab.reports.table import Table
+from ema_lab.reports.report import Report
+from ema_lab.reports.row_order import report_rows
 from ema_lab.specs.report import ReportSpec
+from ema_lab.store.store import RunStore
+from ema_lab.tables.table import Table
 
 
 def report_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:

@@ -1,0 +1,231 @@
+"""Expansion of an ablation into cells: pure data, no file is written and no torch is loaded."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ema_lab.ablation.combinations import Combine
+from ema_lab.errors import DefinitionError, Problem
+from ema_lab.specs.ablation import AblationSpec
+from ema_lab.specs.change import Change, dotted
+from ema_lab.specs.document import Document, Place
+from ema_lab.specs.recipe import resolved
+from ema_lab.specs.run import NamedSpec, RunSpec
+from ema_lab.specs.strict import Spec
+
+MAX_PROBLEMS = 20
+ABSENT = object()
+AxisValues = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an ablation: its row, its values on the axes and its seed.
+
+    `axes` are the values on the axes that cross every variant, `own_axes` those of the variant.
+    """
+
+    variant: str
+    axes: AxisValues
+    own_axes: AxisValues
+    seed: int
+    spec: RunSpec
+
+    @property
+    def row(self) -> str:
+        """The table row: the variant and what its axes add, without the seed."""
+        return self.row_without(None)
+
+    def row_without(self, key: str | None) -> str:
+        """The table row without its value on one axis."""
+        axes = [item for item in self.own_axes + self.axes if item[0] != key]
+        values = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in axes]
+        return f"{self.variant} [{', '.join(values)}]" if values else self.variant
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id
+
+
+@dataclass(frozen=True)
+class SkippedCell:
+    """A cell that the file leaves out, and why."""
+
+    cell: Cell
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    changes: tuple[Change, ...]
+    axes: tuple["_Axis", ...] = ()
+
+
+@dataclass(frozen=True)
+class _Axis:
+    name: str
+    values: tuple[tuple[Any, tuple[Change, ...]], ...]
+
+
+def shown(value: Any) -> str:
+    """Return a value as a row shows it."""
+    if isinstance(value, Mapping):
+        options = [f"{key}={shown(item)}" for key, item in value.items() if key != "name"]
+        return " ".join([str(value.get("name", "")), *options]).strip()
+    if isinstance(value, list):
+        return "+".join(map(shown, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def expand(document: Document, spec: AblationSpec) -> tuple[list[Cell], list[SkippedCell]]:
+    """Return the cells of an ablation, rows in the order of the file, and those that it skips.
+
+    Raises:
+        DefinitionError: With every problem and its line.
+    """
+    expansion = _Expansion(document, spec)
+    cells = list(expansion.cells())
+    if expansion.problems:
+        raise DefinitionError(list(dict.fromkeys(expansion.problems)))
+    if spec.vary is not None:
+        cells = _without_equal_rows(cells)
+    return _apply_skips(document, spec, cells)
+
+
+class _Expansion:
+    """Builds and checks the run spec of every combination."""
+
+    def __init__(self, document: Document, spec: AblationSpec) -> None:
+        if "seed" in spec.base:
+            place = document.where(("base", "seed"))
+            raise DefinitionError([Problem(place, "base.seed: seeds are listed under 'seeds'")])
+        self.spec = spec
+        self.combine = Combine(document, spec.base, ("base",))
+
+    @property
+    def problems(self) -> list[Problem]:
+        return self.combine.problems
+
+    def cells(self) -> Iterator[Cell]:
+        shared = _axes(self.spec.axes, ("axes",))
+        for row in _rows(self.spec):
+            for combination in itertools.product(*(axis.values for axis in (*row.axes, *shared))):
+                changes = (*row.changes, *itertools.chain.from_iterable(item[1] for item in combination))
+                parts = self.combine.parts(changes)
+                if len(self.problems) >= MAX_PROBLEMS:
+                    return
+                if parts is None:
+                    continue
+                values = tuple(
+                    (axis.name, item[0]) for axis, item in zip((*row.axes, *shared), combination, strict=True)
+                )
+                own, common = values[: len(row.axes)], values[len(row.axes) :]
+                for seed in self.spec.seeds:
+                    run = RunSpec.model_validate({**parts, "seed": seed})
+                    yield Cell(row.name, common, own, seed, run)
+
+
+def _axes(axes: Mapping[str, Any], place: Place) -> tuple[_Axis, ...]:
+    found = []
+    for name, values in axes.items():
+        here = (*place, name)
+        if isinstance(values, Mapping):
+            points = [
+                (label, tuple(dotted(k, v, (*here, label, k)) for k, v in changes.items()))
+                for label, changes in values.items()
+            ]
+        else:
+            points = [(value, (dotted(name, value, (*here, i)),)) for i, value in enumerate(values)]
+        found.append(_Axis(name, tuple(points)))
+    return tuple(found)
+
+
+def _rows(spec: AblationSpec) -> list[_Row]:
+    if spec.variants is not None:
+        return [_variant_row(name, changes) for name, changes in spec.variants.items()]
+    if spec.without is not None:
+        rows = [_Row("full", ())]
+        for label, changes in spec.without.items():
+            place = ("without", label)
+            rows.append(_Row(label, tuple(dotted(k, v, (*place, k)) for k, v in changes.items())))
+        return rows
+    rows = [_Row("base", ())]
+    short = [key.rpartition(".")[2] for key in spec.vary or {}]
+    for key, values in (spec.vary or {}).items():
+        name = key.rpartition(".")[2]
+        name = name if short.count(name) == 1 else key
+        rows += [
+            _Row(f"{name}={shown(value)}", (dotted(key, value, ("vary", key, i)),))
+            for i, value in enumerate(values)
+        ]
+    return rows
+
+
+def _variant_row(name: str, changes: Mapping[str, Any]) -> _Row:
+    place: Place = ("variants", name)
+    own = _axes(changes.get("axes", {}), (*place, "axes"))
+    return _Row(name, tuple(dotted(k, v, (*place, k)) for k, v in changes.items() if k != "axes"), own)
+
+
+def _without_equal_rows(cells: list[Cell]) -> list[Cell]:
+    """A value equal to the base's is the base: its row is left out."""
+    base = {cell.run_id for cell in cells if cell.variant == "base"}
+    return [cell for cell in cells if cell.variant == "base" or cell.run_id not in base]
+
+
+def value_of(cell: Cell, key: str) -> Any:
+    """Return a cell's variant, row or seed, or its value on an axis or in its spec; `ABSENT` without one."""
+    value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
+    if value is not None:
+        return value
+    values = dict(cell.own_axes + cell.axes)
+    return values[key] if key in values else _lookup(cell.spec, key)
+
+
+def matches(cell: Cell, key: str, wanted: Any) -> bool:
+    """Whether a cell's variant, row, seed, axis or spec value is `wanted` or one of its items."""
+    value = value_of(cell, key)
+    allowed = wanted if isinstance(wanted, list) else [wanted]
+    name = value.get("name") if isinstance(value, Mapping) else None
+    return any(_equal(value, item) or item == name is not None for item in allowed)
+
+
+def _equal(value: Any, item: Any) -> bool:
+    """Whether two values are one in a run id: 1 is 1.0, but true is not 1."""
+    return isinstance(value, bool) is isinstance(item, bool) and bool(value == item)
+
+
+def _lookup(spec: RunSpec, key: str) -> Any:
+    """Return the value at a dotted key, given or default; `ABSENT` where there is no such key."""
+    value: Any = spec
+    for part in key.split("."):
+        if isinstance(value, Spec) and part in type(value).model_fields and part != "options":
+            value = getattr(value, part)
+        else:
+            below = getattr(value, "options", value)
+            value = below.get(part, ABSENT) if isinstance(below, Mapping) else ABSENT
+    if isinstance(value, NamedSpec):
+        return value.resolved()
+    return resolved(value) if isinstance(value, Spec) else value
+
+
+def _apply_skips(
+    document: Document, spec: AblationSpec, cells: list[Cell]
+) -> tuple[list[Cell], list[SkippedCell]]:
+    problems: list[Problem] = []
+    reasons: dict[int, str] = {}
+    for number, skip in enumerate(spec.skip):
+        hit = [cell for cell in cells if all(matches(cell, k, v) for k, v in skip.when.items())]
+        if not hit:
+            place = document.where(("skip", number))
+            problems.append(Problem(place, f"skip.{number}.when: matches no cell, got {dict(skip.when)}"))
+        reasons |= {id(cell): skip.reason for cell in hit}
+    if problems:
+        raise DefinitionError(problems)
+    kept = [cell for cell in cells if id(cell) not in reasons]
+    if not kept:
+        raise DefinitionError([Problem(document.where(("skip",)), "skip: every cell is skipped")])
+    skipped = [SkippedCell(cell, reasons[id(cell)]) for cell in cells if id(cell) in reasons]
+    return kept, skipped

@@ -1,0 +1,50 @@
+"""The trained rows behind published numbers: only runs of the very model that a row names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError
+from ema_lab.registry.registry import unknown_name
+from ema_lab.results.selection import Row, select_rows
+from ema_lab.specs.document import Place, read_document
+from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
+from ema_lab.store.store import RunStore
+
+
+def linked_rows(published: PublishedSpec, path: Path, store: RunStore) -> dict[tuple[str, str], Row]:
+    """Return the row of an ablation, with its finished runs, for every row of the file that names one.
+
+    Raises:
+        DefinitionError: If an ablation or its row is not there, or has another model than the file's row.
+    """
+    document = read_document(path)
+    problems: dict[Problem, None] = {}
+    selected: dict[str, dict[str, Row]] = {}
+    found: dict[tuple[str, str], Row] = {}
+    for key, table, name, row in published.rows():
+        ablation = row.ablation or table.ablation
+        if row.variant is None or ablation is None:
+            continue
+        place: Place = ("tables", key, "rows", name)
+        try:
+            if ablation not in selected:
+                selected[ablation] = {item.name: item for item in select_rows(load_ablation(ablation), store)}
+            found[key, name] = _same_model(table, row, row.variant, selected[ablation])
+        except EmaLabError as error:
+            message = str(error).splitlines()[0]
+            problems[Problem(document.where((*place, "variant")), f"variant: {message}")] = None
+    if problems:
+        raise DefinitionError(list(problems))
+    return found
+
+
+def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str, Row]) -> Row:
+    if variant not in rows:
+        raise SpecError(unknown_name("row", variant, rows))
+    ours, theirs = table.run(row), rows[variant].cells[0].cell.spec
+    if ours is None or ours.model_key != theirs.model_key:
+        facts = theirs.data.facts
+        form = f"{facts.classes} classes, {facts.channels} x {facts.image_size} x {facts.image_size}"
+        raise SpecError(f"is another model than this row's: {theirs.model.canonical} ({form})")
+    return rows[variant]

@@ -1,0 +1,124 @@
+"""The tables of an audit: one per table of the paper, a line per published number."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ema_lab.audit.audit import Finding
+from ema_lab.audit.verdict import Kind
+from ema_lab.results.selection import Row
+from ema_lab.specs.published import PublishedSpec, TableSpec
+from ema_lab.tables.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow
+
+LABELS = {
+    "parameters": "Parameters",
+    "macs": "MACs",
+    "flops": "FLOPs",
+    "top1": "Top-1 (%)",
+    "top5": "Top-5 (%)",
+    "map50": "mAP.5 (%)",
+    "map50_95": "mAP.5:.95 (%)",
+}
+PROTOCOLS = {
+    "last": "last epoch",
+    "best-val": "epoch chosen on the validation split",
+    "best-test": "BEST TEST EPOCH",
+}
+
+
+def audit_tables(
+    published: PublishedSpec, findings: Sequence[Finding], runs: Mapping[tuple[str, str], Row]
+) -> list[Table]:
+    """Return a table for each of the paper's, with its caveats as footnotes."""
+    by_table = [(key, [f for f in findings if f.table == key]) for key in published.tables]
+    return [_table(published, key, mine, runs) for key, mine in by_table if mine]
+
+
+def _table(
+    published: PublishedSpec, key: str, findings: Sequence[Finding], runs: Mapping[tuple[str, str], Row]
+) -> Table:
+    table = published.tables[key]
+    caveats = [name for row in table.rows.values() for name in row.caveats]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(caveats), 1)}
+    names = ["claimed", "computed", "trained", "verdict"]
+    if not any(finding.trained for finding in findings):
+        names.remove("trained")
+    columns = tuple(TableColumn(name, name.capitalize(), "text") for name in names)
+    rows = [_row(finding, names) for finding in findings]
+    marked = {finding.row: place for place, finding in reversed(list(enumerate(findings)))}
+    for name, place in marked.items():  # the first line of each row has its footnotes
+        footnotes = tuple(numbers[caveat] for caveat in table.rows[name].caveats)
+        rows[place] = replace(rows[place], footnotes=footnotes)
+    notes = _notes(table, findings, [row for place, row in runs.items() if place[0] == key])
+    return Table(
+        key,
+        f"{published.title}: {table.title}",
+        "Quantity",
+        columns,
+        tuple(rows),
+        (*notes, *(published.caveats[name] for name in table.caveats)),
+        "Row",
+        tuple(published.caveats[name] for name in numbers),
+    )
+
+
+def summary_words(findings: Iterable[Finding]) -> str:
+    """Return how many findings there are of each kind."""
+    counts = Counter(finding.verdict.kind for finding in findings)
+    words = ", ".join(f"{kind} {counts[kind]}" for kind in Kind if counts[kind])
+    return f"{counts.total()} published numbers: {words}"
+
+
+def _row(finding: Finding, names: Sequence[str]) -> TableRow:
+    computed = None
+    if finding.computed is not None:
+        computed = finding.claimed.like(finding.computed, 2 if finding.claimed.suffix else 0)
+    cells = {
+        "claimed": TableCell(finding.claimed.text),
+        "computed": TableCell(computed),
+        "trained": _trained_cell(finding) if finding.trained else TableCell(),
+        "verdict": TableCell(str(finding.verdict)),
+    }
+    shown = tuple(cells[name] for name in names)
+    label = LABELS[finding.quantity]
+    return TableRow(finding.quantity, label, shown, finding.row, stale=finding.stale, run_ids=finding.run_ids)
+
+
+def _trained_cell(finding: Finding) -> TableCell:
+    trained, digits = finding.trained, finding.claimed.decimals
+    assert trained
+    several = trained.count > 1
+    interval = f" [{trained.low:.{digits}f}, {trained.high:.{digits}f}]" if several else ""
+    missing = f" of {trained.expected}" if trained.count < trained.expected else ""
+    return TableCell(
+        f"{trained.mean:.{digits}f}{interval}",
+        f"n={trained.count}{missing}",
+        value=trained.mean,
+        low=trained.low if several else None,
+        high=trained.high if several else None,
+        n=trained.count,
+        expected=trained.expected,
+        run_ids=finding.run_ids,
+        flags=frozenset({Flag.STALE}) if finding.stale else frozenset(),
+    )
+
+
+def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
+    notes = [f"{summary_words(findings)}.", f"Setting of the paper: {table.setting}."]
+    counted = {
+        f.quantity: f"{LABELS[f.quantity]}: {f.convention.words(f.claimed)}" for f in findings if f.convention
+    }
+    if counted:
+        notes.append(
+            f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect."
+        )
+    if any(finding.trained for finding in findings):
+        recipes = [item.cell.spec.recipe for row in rows for item in row.cells]
+        ours = sorted({f"{recipe.epochs} epochs, {PROTOCOLS[recipe.protocol]}" for recipe in recipes})
+        notes.append(
+            f"Trained: mean of n seeds [95 % t interval] by our own recipe ({'; '.join(ours)}), test split; "
+            f"relevant difference {table.relevant:g} points."
+        )
+    if any(finding.stale for finding in findings):
+        notes.append(f"{SIGNS[Flag.STALE]}: the source has changed since these runs.")
+    return notes

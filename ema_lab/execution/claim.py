@@ -1,0 +1,113 @@
+"""One run, from its lock to its record: what every engine calls in its workers."""
+
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
+from ema_lab.store.killed import note_killed, oom_kills
+from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
+from ema_lab.store.record import ErrorRecord, RunRecord
+from ema_lab.store.source import Sources
+from ema_lab.store.store import RunStore
+
+logger = logging.getLogger(__name__)
+_LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
+Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to claim and train one run."""
+
+    spec: RunSpec
+    ablation: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claims, trains and records one task; runs in a worker."""
+
+    train: Train
+    store: RunStore
+    max_attempts: int
+    device: str
+
+    def __call__(self, task: Task) -> Result:
+        run_id = task.spec.run_id
+        with self.store.claim(run_id) as claimed:
+            if not claimed:
+                return "busy"
+            for line in set_damaged_aside(self.store, run_id):
+                logger.warning("%s", line)
+            state = self.store.state(run_id, self.max_attempts)
+            if state == "done":
+                return "elsewhere"
+            if state == "failed":
+                return "failed"
+            try:
+                return self._attempt(task)
+            except OSError as error:  # a full disk, say: the attempt has no outcome, and counts as killed
+                logger.error("%s: the store cannot be written: %s", run_id, error)
+                with suppress(OSError):  # a few bytes may still find room
+                    note_killed(self.store, run_id, f"{type(error).__name__}: {error}")
+                return "killed"
+
+    def _attempt(self, task: Task) -> Result:
+        run_id = task.spec.run_id
+        source = _LOADED.of(task.spec)
+        note_killed(self.store, run_id)
+        if parts := leave_other_source(self.store, run_id, source):
+            logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
+        attempt = self.store.begin(task.spec, self.device, source, oom_kills())
+        job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
+        try:
+            record = _done(task.spec, attempt.number, self.train(task.spec, job), source)
+            self.store.write(record)
+        except KeyboardInterrupt:
+            self.store.end(run_id, attempt, "interrupted")
+            raise
+        except RunStopped as stopped:
+            self.store.end(run_id, attempt, "pruned", str(stopped) or None)
+            return "stopped"
+        except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
+            record = failed_record(run_id, attempt.number, error)
+            self.store.write(record)
+        reason = f"{record.error.kind}: {record.error.message}" if record.error else None
+        self.store.end(run_id, attempt, record.status, reason)
+        return record.status
+
+
+def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str, str]) -> RunRecord:
+    if wrong := {name: value for name, value in outcome.metrics.items() if not math.isfinite(value)}:
+        raise FloatingPointError(f"a metric must be a finite number, got {wrong}")
+    return RunRecord(
+        run_id=spec.run_id,
+        status="done",
+        attempt=attempt,
+        metrics=outcome.metrics,
+        chosen_epoch=outcome.chosen_epoch,
+        cost=outcome.cost,
+        wall_seconds=outcome.wall_seconds,
+        throughput=outcome.throughput,
+        environment=outcome.environment,
+        data_sha256=outcome.data_sha256,
+        source=source,
+    )
+
+
+def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:
+    """Return the record of an attempt that ended with an error."""
+    message = str(error).strip().splitlines()
+    details = ErrorRecord(
+        kind=type(error).__name__,
+        message=message[0] if message else "",
+        traceback="".join(traceback.format_exception(error)),
+    )
+    return RunRecord(run_id=run_id, status="failed", attempt=attempt, error=details)

@@ -1,0 +1,178 @@
+"""Tasks on a Ray cluster that runs already, or on one that is started on this machine."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ema_lab.errors import EngineError
+from ema_lab.execution.claim import Claim, Result, Task
+from ema_lab.execution.engines.engine import Monitor
+from ema_lab.execution.engines.session import Session
+from ema_lab.specs.engine import RaySpec
+from ema_lab.store.store import RunStore
+
+TICK_SECONDS = 0.25
+MAX_SUBMITTED = 1000  # tasks that Ray holds at one time
+CANCEL_SECONDS = 20.0
+CONNECT_SECONDS = 10.0
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Each run is one Ray task; Ray tries it again elsewhere when its worker or its node dies.
+
+    Attributes:
+        options: What a run needs, and where the cluster is.
+        workers: Runs at one time; None leaves it to the cluster's size.
+    """
+
+    options: RaySpec
+    workers: int | None = None
+
+    def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
+        """See `Engine`.
+
+        Raises:
+            EngineError: If Ray is not here, or no cluster answers.
+        """
+        ray = import_ray()
+        store = RunStore(claim.store.root.absolute())
+        with cluster(ray, self.options, self.workers):
+            session = Session.open(store, "ray")
+            grid = _Grid(ray, self.options, session, replace(claim, store=store), monitor)
+            try:
+                grid.run(tasks, self.workers or MAX_SUBMITTED)
+            except BaseException:
+                grid.cancel()
+                raise
+            finally:
+                session.close()
+
+
+@dataclass
+class _Grid:
+    """The tasks that Ray holds now, by the references of their results."""
+
+    ray: Any
+    options: RaySpec
+    session: Session
+    claim: Claim
+    monitor: Monitor
+    submitted: dict[Any, str] = field(default_factory=dict)
+
+    def run(self, tasks: Iterable[Task], limit: int) -> None:
+        """Submit the tasks, `limit` at one time, and tell the results as they come."""
+        options = self.options
+        function = self.ray.remote(_work).options(
+            num_cpus=options.num_cpus, num_gpus=options.num_gpus, max_retries=options.max_retries
+        )
+        session, claim = self.ray.put(self.session), self.ray.put(self.claim)
+        left = list(reversed(list(tasks)))
+        while left or self.submitted:
+            while left and len(self.submitted) < limit:
+                task = left.pop()
+                self.submitted[function.remote(session, claim, task)] = task.spec.run_id
+            self.ray.wait(list(self.submitted), num_returns=1, timeout=TICK_SECONDS)
+            ready, _ = self.ray.wait(list(self.submitted), num_returns=len(self.submitted), timeout=0)
+            for reference in ready:
+                result = self._result(reference)
+                self.monitor.ended(self.submitted.pop(reference), result)
+            states = self.session.states()
+            self.monitor.running(r for r in self.submitted.values() if states.get(r) == "running")
+
+    def cancel(self) -> None:
+        """Interrupt what is on, kill what does not end, and note that its attempts were interrupted."""
+        references = list(self.submitted)
+        for force in (False, True):
+            for reference in references:
+                self.ray.cancel(reference, force=force)
+            if references:
+                _, references = self.ray.wait(references, num_returns=len(references), timeout=CANCEL_SECONDS)
+        store = self.claim.store
+        run_ids = [run_id for run_id, state in self.session.states().items() if state == "running"]
+        give_up = time.monotonic() + CANCEL_SECONDS
+        while any(map(store.is_locked, run_ids)) and time.monotonic() < give_up:
+            time.sleep(TICK_SECONDS)
+        self.session.end_interrupted(store, run_ids)
+
+    def _result(self, reference: Any) -> Result:
+        errors = self.ray.exceptions
+        try:
+            result: Result = self.ray.get(reference)
+        except errors.RayTaskError as error:  # what the claim itself raised, such as a full disk
+            raise error.cause from None
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+            logger.warning("Ray lost the run %s: %s", self.submitted[reference], type(error).__name__)
+            return "killed"  # the attempt has no outcome: it counts, and the run is pending again
+        return result
+
+
+def _work(session: Session, claim: Claim, task: Task) -> Result:
+    """Run one task in a Ray worker."""
+    return session.work(claim, task)
+
+
+def import_ray() -> Any:
+    """Return the module `ray`; without it, say how it is installed."""
+    try:
+        import ray
+    except ImportError:
+        raise EngineError("the engine ray needs Ray; install it with: pip install 'ema-lab[ray]'") from None
+    return ray
+
+
+@contextmanager
+def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine, for a block; one that is connected stays so.
+
+    Raises:
+        EngineError: If none answers, or no node of a local one is large enough for a run.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _require_answer(options.address)
+    how: dict[str, Any] = {"address": options.address}
+    if options.address is None:
+        cores = workers and max(1, round(workers * options.num_cpus))
+        how = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    if path := os.environ.get("PYTHONPATH"):  # other nodes' workers find what this process finds
+        how["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
+    try:
+        ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise EngineError(f"no Ray cluster answers at {options.address or 'local'}: {line}") from None
+    try:
+        _require_room(ray, options)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Refuse an address at which nothing listens; Ray itself would try for minutes, then end the process."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise EngineError(f"no Ray cluster answers at {address}: {error}") from None
+
+
+def _require_room(ray: Any, options: RaySpec) -> None:
+    """Refuse runs that no node can ever hold; Ray itself would wait for ever."""
+    for name, wanted in (("CPU", options.num_cpus), ("GPU", options.num_gpus)):
+        largest = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if wanted > largest:
+            where = f"the Ray cluster at {options.address}" if options.address else "this machine"
+            raise EngineError(
+                f"a run needs {wanted:g} {name}, but the largest node of {where} has {largest:g}"
+            )

@@ -1,0 +1,251 @@
+"""Jobs on a Slurm cluster, submitted as arrays by submitit; the store's folder must be shared with it."""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from ema_lab.errors import EngineError
+from ema_lab.execution.claim import Claim, Task
+from ema_lab.execution.engines.engine import Monitor
+from ema_lab.execution.engines.session import Session
+from ema_lab.specs.engine import SlurmSpec
+from ema_lab.store.store import RunStore
+
+TICK_SECONDS = 0.5
+CANCEL_SECONDS = 60.0  # longer than the KillWait of common clusters
+# What squeue calls a job that will not go on; PREEMPTED is not among them, since it may be requeued.
+OVER = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("REVOKED", "TIMEOUT"),
+}
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SlurmEngine:
+    """Each job of an array claims and trains its runs; results are collected as they come.
+
+    A job that Slurm preempts, or that reaches its time limit, ends its attempt as interrupted and is
+    requeued; it goes on from the last finished epoch.
+    """
+
+    options: SlurmSpec
+
+    def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
+        """See `Engine`.
+
+        Raises:
+            EngineError: If submitit or Slurm is not here, or the cluster refuses the jobs.
+        """
+        check_slurm()
+        claim = replace(claim, store=RunStore(claim.store.root.absolute()))
+        session = Session.open(claim.store, "slurm")
+        left = list(tasks)
+        size = self.options.array_size * self.options.runs_per_job
+        try:
+            while left:
+                unbegun = self._run_wave(left[:size], claim, session, monitor)
+                left = [*unbegun, *left[size:]]
+        except BaseException:
+            _cancel(session)
+            session.end_interrupted(claim.store, [task.spec.run_id for task in tasks])
+            raise
+        finally:
+            for path in [*session.folder.glob("*.pkl"), *session.folder.glob(".submission_file_*")]:
+                path.unlink()
+            session.close()
+
+    def _run_wave(
+        self, tasks: Sequence[Task], claim: Claim, session: Session, monitor: Monitor
+    ) -> list[Task]:
+        """Follow one array to its end; return what jobs that died had not begun, which is submitted again."""
+        size = self.options.runs_per_job
+        chunks = (tasks[start : start + size] for start in range(0, len(tasks), size))
+        jobs = submit([Job(claim, chunk, session) for chunk in chunks], self.options, session)
+        queue = _Queue(_name(session), set(jobs), self.options.poll_seconds)
+        left = {task.spec.run_id: (task, job_id) for job_id, job in jobs.items() for task in job.chunk}
+        unbegun: list[Task] = []
+        while left:
+            queue.ask()
+            states = session.states()
+            at_work = {job_id for run_id, (_, job_id) in left.items() if states.get(run_id) == "running"}
+            for run_id, (task, job_id) in list(left.items()):
+                state = states.get(run_id, "running")
+                if state == "running" and job_id not in queue.lost:
+                    continue
+                del left[run_id]
+                if run_id not in states and job_id in at_work:  # the job died at another of its runs
+                    unbegun.append(task)
+                    continue
+                if state == "running":  # an attempt without outcome: it counts, and the run is pending again
+                    state = "killed"
+                    logger.warning(
+                        "Slurm job %s ended before its runs; see %s", job_id, _log(session, job_id)
+                    )
+                monitor.ended(run_id, state)
+            monitor.running(r for r, (_, job_id) in left.items() if job_id in queue.on and r in states)
+            time.sleep(TICK_SECONDS if left else 0)
+        return unbegun
+
+
+@dataclass
+class Job:
+    """What one job does; submitit pickles it, and looks for its `checkpoint`."""
+
+    claim: Claim
+    chunk: Sequence[Task]
+    session: Session
+    _signal: int | None = field(default=None, init=False)
+
+    @property
+    def run_ids(self) -> list[str]:
+        return [task.spec.run_id for task in self.chunk]
+
+    def __call__(self) -> None:
+        from submitit.slurm.slurm import SlurmJobEnvironment
+
+        preempted = signal.Signals[f"SIG{SlurmJobEnvironment.USR_SIG}"]
+        requeue: Any = signal.getsignal(preempted)  # submitit's: pickles this job, requeues it and exits
+        for number in (preempted, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        try:
+            for task in self.chunk:
+                self.session.work(self.claim, task)
+        except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
+            told_to_end = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
+            if self._signal is None or told_to_end:
+                raise  # cancelled, or requeued by Slurm itself
+            requeue(self._signal, None)
+
+    def checkpoint(self) -> Any:
+        """Return what the requeued job does: the same; what has ended is not done again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(replace(self))  # which has seen no signal yet
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is None:  # further signals must not disturb the clean-up or the requeueing
+            self._signal = number
+            raise KeyboardInterrupt
+
+
+class _Queue:
+    """What squeue says of the jobs of one session."""
+
+    def __init__(self, name: str, job_ids: set[str], seconds: float) -> None:
+        self.on: set[str] = set()
+        self.lost: set[str] = set()
+        self._name, self._job_ids, self._seconds = name, job_ids, seconds
+        self._over: set[str] = set()
+        self._asked = float("-inf")
+
+    def ask(self) -> None:
+        """Ask again, if the last time is long enough ago; no answer changes nothing."""
+        if time.monotonic() - self._asked < self._seconds:
+            return
+        states = job_states(self._name)
+        self._asked = time.monotonic()
+        if states is None:
+            return
+        over = {job_id for job_id in self._job_ids if states.get(job_id, "COMPLETED") in OVER}
+        self.lost = over & self._over  # twice: files of a job's last moment may be seen late
+        self._over = over
+        self.on = {job_id for job_id, state in states.items() if state == "RUNNING"}
+
+
+def check_slurm() -> None:
+    """Refuse early, with one line, where jobs cannot be submitted."""
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise EngineError(
+            "the engine slurm needs submitit; install it with: pip install 'ema-lab[slurm]'"
+        ) from None
+    for program in ("sbatch", "squeue", "scancel", "srun"):
+        if shutil.which(program) is None:
+            raise EngineError(
+                f"the engine slurm needs {program} on the PATH; start it where jobs are submitted"
+            )
+    asked = subprocess.run(["squeue", "--name=ema-lab"], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise EngineError(f"Slurm does not answer here: {asked.stderr.strip().splitlines()[-1]}")
+
+
+def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[str, Job]:
+    """Submit jobs as one array and return them by their ids.
+
+    Raises:
+        EngineError: With Slurm's own words, if it refuses them.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts)
+    wanted = {
+        "job_name": _name(session),
+        "partition": options.partition,
+        "time": options.time,
+        "gpus_per_task": options.gpus_per_task or None,
+        "cpus_per_task": options.cpus_per_task,
+        "mem": None if options.mem_gb is None else f"{round(options.mem_gb * 1024)}MB",
+        "array_parallelism": options.array_parallelism,
+        "signal_delay_s": options.grace_seconds,
+        "setup": list(options.setup) or None,
+        "additional_parameters": dict(options.additional) or None,
+    }
+    executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):  # submitit repeats there what sbatch says
+            submitted = executor.submit_array(jobs)
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        lines = [line.partition("error: ")[2] for line in words.getvalue().splitlines() if "error: " in line]
+        raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
+    return dict(zip((item.job_id for item in submitted), jobs, strict=True))
+
+
+def job_states(name: str) -> Mapping[str, str] | None:
+    """Return the state of each job of that name, or None if the controller does not answer."""
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i %T"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    except (subprocess.SubprocessError, OSError) as error:
+        logger.warning("squeue gives no answer (%s); asking again", error)
+        return None
+    return dict(line.split() for line in answer.stdout.splitlines())
+
+
+def _is_running(job_id: str) -> bool:
+    """Whether Slurm means the job to go on: it is neither being cancelled nor requeued."""
+    command = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return answer.stdout.strip() in {"RUNNING", "PREEMPTED"}
+
+
+def _cancel(session: Session) -> None:
+    """Cancel all jobs of a session and wait until they have ended, so that their locks are free."""
+    name = _name(session)
+    subprocess.run(["scancel", f"--name={name}"], capture_output=True, check=False, timeout=60)
+    give_up = time.monotonic() + CANCEL_SECONDS
+    while time.monotonic() < give_up:
+        states = job_states(name)
+        if states is not None and set(states.values()) <= OVER:
+            return
+        time.sleep(TICK_SECONDS)
+
+
+def _name(session: Session) -> str:
+    return f"ema-lab-{session.folder.name}"
+
+
+def _log(session: Session, job_id: str) -> str:
+    return str(session.folder / f"{job_id}_0_log.err")

@@ -1,0 +1,94 @@
+"""How long pending runs will take: from finished runs of the same work, else from probes."""
+
+import heapq
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ema_lab.files import write_text
+from ema_lab.specs.run import RunSpec
+from ema_lab.specs.strict import canonical_json
+from ema_lab.store.store import RunStore
+
+PROBES = ".probes.json"
+
+
+def work_key(spec: RunSpec) -> str:
+    """Return what runs that differ in their seed alone have in common."""
+    return canonical_json({key: value for key, value in spec.resolved().items() if key != "seed"})
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Seconds by work, as measured on one machine.
+
+    Attributes:
+        finished: Means of the wall times of finished runs.
+        probed: Extrapolated from a few steps.
+    """
+
+    finished: Mapping[str, float]
+    probed: Mapping[str, float]
+
+    def seconds(self, spec: RunSpec) -> float | None:
+        """Return the expected wall time of a run, or None if nothing like it was measured."""
+        key = work_key(spec)
+        return self.finished.get(key, self.probed.get(key))
+
+
+def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Estimates:
+    """Return what finished runs of the store say, and its probes.
+
+    Args:
+        specs: Runs that may have been finished.
+        store: Where.
+        device: The device whose probes count; without one, all do: enough for an order.
+    """
+    times: dict[str, list[float]] = {}
+    for spec in specs:
+        record = store.facts(spec.run_id).record
+        if record is not None and record.status == "done":
+            times.setdefault(work_key(spec), []).append(record.wall_seconds)
+    finished = {key: statistics.fmean(seconds) for key, seconds in times.items()}
+    probes = _all_probes(store.root)
+    chosen = [probes.get(device, {})] if device else list(probes.values())
+    return Estimates(finished, {key: seconds for part in chosen for key, seconds in part.items()})
+
+
+def keep_probe(root: Path, device: str, spec: RunSpec, seconds: float) -> None:
+    """Add a probe to those of the store."""
+    known = _all_probes(root)
+    known.setdefault(device, {})[work_key(spec)] = seconds
+    root.mkdir(parents=True, exist_ok=True)
+    write_text(root / PROBES, json.dumps(known, indent=1), durable=False)
+
+
+def _all_probes(root: Path) -> dict[str, dict[str, float]]:
+    try:
+        found: dict[str, dict[str, float]] = json.loads((root / PROBES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # measuring again costs seconds
+        return {}
+    return found
+
+
+def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:
+    """Return runs in the order that ends earliest: unknown ones first, then the longest."""
+
+    def order(spec: RunSpec) -> float:
+        seconds = known.seconds(spec)
+        return float("-inf") if seconds is None else -seconds
+
+    return sorted(specs, key=order)
+
+
+def finish_times(seconds: Sequence[float], workers: int) -> list[float]:
+    """Return when each run ends if free workers take them in this order, from 0 s."""
+    free = [0.0] * max(1, workers)
+    ends = []
+    for duration in seconds:
+        end = heapq.heappop(free) + duration
+        heapq.heappush(free, end)
+        ends.append(end)
+    return ends

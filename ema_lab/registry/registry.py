@@ -1,0 +1,178 @@
+"""Named things that a spec can ask for, looked up, checked and explained without importing them."""
+
+import difflib
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from ema_lab.errors import EmaLabError, SpecError, UnknownNameError, located
+from ema_lab.registry.signature import (
+    REQUIRED,
+    Option,
+    Signature,
+    defining_target,
+    read_signature,
+    source_file,
+    split_target,
+)
+
+SHOWN_NAMES = 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the code behind a name is, and the arguments that the name already fixes.
+
+    `distribution` is the installed package that declares the name, empty for our own.
+    """
+
+    target: str
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    distribution: str = ""
+
+    def load(self) -> Any:
+        """Import and return the class or function."""
+        module, attribute = split_target(self.target)
+        source_file(module)  # says in one line what is missing
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # a user's own module lies beside their ablations
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except EmaLabError:
+            raise
+        except (Exception, SystemExit) as error:  # importing may run anything
+            raise SpecError(f"{self.target} cannot be imported: {located(error)}") from error
+
+
+class Registry(Mapping[str, Entry]):
+    """A fixed table of names, and those that installed packages add.
+
+    "package.module:Name" is understood too and needs no line anywhere.
+
+    Args:
+        kind: What the names stand for, for messages.
+        table: Our own names.
+        group: The entry point group in which packages declare further names; None reads none.
+        families: The code behind every name that starts with a prefix, and the argument that takes the
+            rest of the name.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        table: Mapping[str, str | Entry],
+        group: str | None = None,
+        families: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self._table = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
+        self._families = families or {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if ":" in name:
+            return Entry(defining_target(name))
+        for prefix, (target, argument) in self._families.items():
+            if name.startswith(prefix):
+                return Entry(target, {argument: name.removeprefix(prefix)})
+        offers = [*([self._table[name]] if name in self._table else []), *self._declared().get(name, ())]
+        if not offers:
+            known = [*self, *(f"{prefix}..." for prefix in self._families)]
+            raise UnknownNameError(unknown_name(self.kind, name, known))
+        if len(offers) > 1:
+            owners = " and ".join(entry.distribution or "ema-lab itself" for entry in offers)
+            rule = "uninstall one, or name its code as package.module:Name"
+            raise SpecError(f"the {self.kind} {name!r} is declared by {owners}; {rule}")
+        entry = offers[0]
+        with suppress(SpecError):  # what is wrong with it is said where it is read
+            entry = replace(entry, target=defining_target(entry.target)) if entry.distribution else entry
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._table, *self._declared()}))
+
+    def __len__(self) -> int:
+        return len({*self._table, *self._declared()})
+
+    def _declared(self) -> Mapping[str, tuple[Entry, ...]]:
+        return installed(self.group) if self.group else {}
+
+    def knows(self, name: str) -> bool:
+        """Whether a name without a colon stands for something here."""
+        return name in [*self] or name.startswith(tuple(self._families))
+
+    def signature(self, name: str) -> Signature:
+        """Return what the code behind `name` takes and says about itself."""
+        return read_signature(self[name].target)
+
+    def options(self, name: str) -> dict[str, Option]:
+        """Return the options that a spec may set: keyword-only parameters that the name leaves open."""
+        entry = self[name]
+        return {k: v for k, v in self.signature(name).options.items() if k not in entry.fixed}
+
+    def check(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
+        """Return `options` with strict types, those at their default left out.
+
+        Raises:
+            pydantic.ValidationError: With one error per wrong option.
+            SpecError: If a parameter is given that cannot be an option as it is declared.
+        """
+        self._refuse_what_is_declared_otherwise(name, options)
+        checked = _options_model(self[name].target, tuple(self.options(name).items())).model_validate(options)
+        return checked.model_dump(exclude_defaults=True)
+
+    def build(self, name: str, *arguments: object, **options: object) -> Any:
+        """Call the code behind `name`.
+
+        Raises:
+            SpecError: If there is no such option.
+        """
+        self._refuse_what_is_declared_otherwise(name, options)
+        known = self.options(name)
+        if unknown := [option for option in options if option not in known]:
+            raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
+        entry = self[name]
+        return entry.load()(*arguments, **entry.fixed, **options)
+
+    def _refuse_what_is_declared_otherwise(self, name: str, options: Iterable[str]) -> None:
+        known, signature = self.options(name), self.signature(name)
+        for option in options:
+            if option not in known and (reason := signature.why_not(option)):
+                raise SpecError(f"{self.kind} {name!r} has no option {option!r}: {reason}")
+
+
+@cache
+def installed(group: str) -> Mapping[str, tuple[Entry, ...]]:
+    """Return what installed packages declare in an entry point group, by name; read once per process."""
+    found: dict[str, tuple[Entry, ...]] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        owner = point.dist.name if point.dist else "a package without a name"
+        found[point.name] = (*found.get(point.name, ()), Entry(point.value, distribution=owner))
+    return found
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that stands for nothing: what is wrong, the nearest, what exists."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
+
+
+@cache
+def _options_model(target: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        name: (option.type, ... if option.default is REQUIRED else option.default) for name, option in options
+    }
+    settings = ConfigDict(
+        strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+    return create_model(target.partition(":")[2], __config__=settings, **fields)

@@ -1,0 +1,323 @@
+"""From a report's spec and the records to its tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.ablation.grid import matches
+from ema_lab.audit.audit import Evidence, audit
+from ema_lab.audit.runs import linked_rows
+from ema_lab.audit.table import audit_tables
+from ema_lab.registry.registry import unknown_name
+from ema_lab.reports.naming import (
+    baseline_name,
+    check_names,
+    enters,
+    factor_value,
+    names_within,
+    printed_row,
+    short,
+)
+from ema_lab.reports.table.cells import column_cells
+from ema_lab.reports.table.datasets import DataSet, by_data_set, datasets_table
+from ema_lab.reports.table.grid import grid_tables
+from ema_lab.reports.table.notes import latency_notes, notes_of
+from ema_lab.reports.table.sequential import sequential_cells
+from ema_lab.results.selection import Measured, Row, measure, rows_of
+from ema_lab.specs.definition import find_definition
+from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.published_file import load_published
+from ema_lab.specs.report import COST_DELTAS, DELTA, LATENCIES, METRIC_DELTAS, NEED_BASELINE, ReportSpec
+from ema_lab.statistics import summarise
+from ema_lab.store.cost_cache import Kept, kept_latencies
+from ema_lab.store.store import RunStore
+from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+
+
+def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
+    """Return the ablation with the report's baseline in the place of its own.
+
+    Raises:
+        SpecError: If no variant has that name.
+    """
+    if spec.baseline is None:
+        if spec.cells == "delta" and ablation.baseline is None:
+            rule = f"delta needs a baseline, and the ablation {ablation.name} names none"
+            raise spec.refusal(rule, "cells")
+        return ablation
+    variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
+    if spec.baseline not in variants:
+        raise spec.refusal(unknown_name("variant", spec.baseline, variants), "baseline")
+    return replace(ablation, baseline=spec.baseline)
+
+
+def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
+    """Return the cells that `only` leaves; their baselines stay known.
+
+    Raises:
+        SpecError: If none is left.
+    """
+    kept = [item for item in measured if enters(spec, item.cell)]
+    if not kept:
+        raise spec.refusal(f"no cell has {dict(spec.only)}", "only")
+    return kept
+
+
+def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
+    """Refuse a value of `only` that no cell has, though others of the list do."""
+    cells = [cell for one in ablations for cell in (*one.cells, *(left.cell for left in one.skipped))]
+    for key, wanted in spec.only.items():
+        for number, value in enumerate(wanted if isinstance(wanted, list) else []):
+            if not any(matches(cell, key, value) for cell in cells):
+                raise spec.refusal(f"no cell has {value!r}", "only", key, number)
+
+
+def build_table(
+    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
+) -> Table:
+    """Turn rows of runs into a table of the kinds `main` and `leave_one_out`, with its caption.
+
+    `timed`: kept latencies by row.
+
+    Raises:
+        SpecError: If the report asks for what the ablation does not have.
+    """
+    _check(spec, ablation, rows)
+    rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
+    rows = ordered(spec, rows)
+    columns = [table_column(key, spec, ablation) for key in spec.columns]
+    groups = [_group(spec, row) for row in rows]
+    by_column = [
+        sequential_cells(spec, rows, column.key)
+        if spec.seeds == "decided" and column.key in ("delta", "p")
+        else column_cells(spec, rows, column, groups)
+        for column in columns
+    ]
+    if spec.kind == "leave_one_out":
+        checks = _check_columns(spec, rows)
+        columns = [*checks, *columns]
+        by_column = [*([_check_cell(spec, row, column) for row in rows] for column in checks), *by_column]
+    footnotes = tuple(spec.footnotes.values())
+    body = tuple(_table_row(spec, row, tuple(cells)) for row, *cells in zip(rows, *by_column, strict=True))
+    if spec.group is not None:
+        groups = list(dict.fromkeys(row.group for row in body))
+        body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
+    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body))
+    label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
+    title = spec.title or ablation.name
+    return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
+
+
+def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
+    """Return the column of a key, with its label and unit."""
+    if key in METRICS:
+        return TableColumn(key, f"{METRICS[key].label} ({METRICS[key].unit})", "metric", key)
+    of = key.removeprefix(DELTA)
+    if key in METRIC_DELTAS:
+        label = f"Δ {METRICS[of].label} vs {baseline_name(spec, ablation)}"
+        return TableColumn(key, label, "delta", of)
+    if of in COSTS:
+        unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
+        return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
+    label = METRICS[spec.metric].label
+    said: Mapping[str, tuple[str, ColumnKind]] = {
+        "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
+        "p": ("p", "p"),
+        "wilcoxon": ("Wilcoxon p", "p"),
+        "effect": ("g", "effect"),
+        "detectable": ("Detectable", "detectable"),
+        "latency": ("Latency (ms)", "latency"),
+        "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
+        "n": ("n", "count"),
+    }
+    return TableColumn(key, *said[key], spec.metric)
+
+
+def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
+    comparisons = [column for column in spec.columns if column in NEED_BASELINE]
+    if comparisons and ablation.baseline is None:
+        rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
+        raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
+    cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
+    known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
+    groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
+    check_names(spec, known, [*groups, *names_within(cells)])
+    if spec.kind == "leave_one_out" and ablation.baseline is None:
+        raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")
+
+
+def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that the report names, or all of them in its order."""
+    if spec.rows:
+        by_name = {row.name: row for row in rows}
+        return [by_name[name] for name in spec.rows if name in by_name]
+    if spec.order == "file":
+        return list(rows)
+    sign = METRICS[spec.metric].sign
+    means = {row.name: summarise(values).mean for row in rows if (values := row.values(spec.metric))}
+    return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
+
+
+def _group(spec: ReportSpec, row: Row) -> str:
+    if spec.group is None:
+        return ""
+    values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
+    if len(values) > 1:
+        raise spec.refusal(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
+    return values[0]
+
+
+def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
+    group = _group(spec, row)
+    notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
+    return TableRow(
+        row.name,
+        printed_row(spec, row.cells[0].cell),
+        cells,
+        spec.names.get(group, group),
+        notes,
+        row.is_baseline,
+        len(row.cells),
+        len(row.records),
+        tuple(row.stale),
+        tuple(row.run_ids),
+    )
+
+
+def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
+    """Return a column for each part that some row leaves out.
+
+    Raises:
+        SpecError: If `parts` names a row that is not there.
+    """
+    names = [row.name for row in rows]
+    for part, off in spec.parts.items():
+        for name in off:
+            if name not in names:
+                raise spec.refusal(unknown_name("row", name, names), "parts", part)
+    if spec.parts:
+        return [TableColumn(part, part, "check") for part in spec.parts]
+    return [TableColumn(row.name, _part(row.name), "check") for row in rows if not row.is_baseline]
+
+
+def _part(name: str) -> str:
+    for word in ("no ", "without ", "w/o ", "- "):
+        if name.startswith(word):
+            return name.removeprefix(word)
+    return name
+
+
+def _check_cell(spec: ReportSpec, row: Row, column: TableColumn) -> TableCell:
+    is_on = row.name not in spec.parts.get(column.key, (column.key,))
+    return TableCell("✓" if is_on else "–", value=int(is_on))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All tables of one report; the first is the one that a terminal shows first."""
+
+    name: str
+    tables: tuple[Table, ...]
+    missing: tuple[str, ...] = ()
+
+
+def build_report(spec: ReportSpec, store: RunStore) -> Report:
+    """Build the tables of a report from the records of a store.
+
+    Raises:
+        SpecError: If the report asks for what its ablations do not have.
+    """
+    if spec.kind == "claims":
+        return _claims(spec, store)
+    if spec.kind == "datasets" and not spec.ablation:
+        return _several_ablations(spec, store)
+    ablation = with_baseline(spec, load_ablation(spec.ablation))
+    if spec.seeds == "decided":
+        ablation = ablation.with_found_seeds(store.folder_names())
+    _check_only(spec, [ablation])
+    measured = chosen(spec, measure(ablation, store))
+    missing = missing_runs(spec, measured)
+    if spec.kind == "grid":
+        return Report(spec.name, grid_tables(spec, ablation, measured), missing)
+    if spec.kind == "datasets":
+        table = datasets_table(spec, by_data_set(spec, ablation, measured))
+    else:
+        rows = rows_of(ablation, measured)
+        table = build_table(spec, ablation, rows, _latencies(spec, ablation, rows, store))
+    return Report(spec.name, (table,), missing)
+
+
+def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+    """Return what was timed of the rows, where the report shows it."""
+    return latencies(ablation, rows, store) if any(column in LATENCIES for column in spec.columns) else None
+
+
+def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+    """Return what was timed of the rows; None if nothing was.
+
+    A baseline was timed beside each of its rows: it has the median of those times, and no ratio.
+    """
+    firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
+    pairs = {
+        name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
+    }
+    kept = kept_latencies(store.root, pairs)
+    if kept is None:
+        return None
+    beside: dict[str, list[float]] = {}
+    for name, times in kept.measured.items():
+        beside.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
+    keys = {row.name: row.cells[0].cell.spec.model_key for row in rows if row.is_baseline}
+    of_baselines = {name: {"ms": median(beside[key])} for name, key in keys.items() if key in beside}
+    return replace(kept, measured={**kept.measured, **of_baselines})
+
+
+def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
+    """Return the ablations whose runs a report shows, each once."""
+    names = list(spec.ablations.values()) or [spec.ablation]
+    if spec.kind == "claims":
+        published = load_published(find_definition("reports/published", spec.published))
+        linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
+        names = [name for name in linked if name]
+    ablations = [load_ablation(name) for name in dict.fromkeys(names)]
+    if spec.seeds == "decided":
+        ablations = [ablation.with_found_seeds(store.folder_names()) for ablation in ablations]
+    return ablations
+
+
+def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
+    data = []
+    everything: list[Measured] = []
+    ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
+    _check_only(spec, list(ablations.values()))
+    for name, found in ablations.items():
+        ablation = with_baseline(spec, found)
+        measured = chosen(spec, measure(ablation, store))
+        everything += measured
+        data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, everything))
+
+
+def _claims(spec: ReportSpec, store: RunStore) -> Report:
+    """Compare published numbers with finished runs and the costs in their records; no model is built."""
+    path = find_definition("reports/published", spec.published)
+    published = load_published(path)
+    runs = linked_rows(published, path, store)
+    costs = {place: record_costs(row) for place, row in runs.items() if row.records}
+    tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
+    measured = [item for row in runs.values() for item in row.cells]
+    return Report(spec.name, tuple(tables), missing_runs(spec, measured))
+
+
+def record_costs(row: Row) -> dict[str, int]:
+    """Return the counts in the record of a row's first finished run."""
+    return {key: count for key, count in row.records[0].cost.items() if isinstance(count, int)}
+
+
+def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:
+    """Return the runs that are not there, each once, those that others are compared with, too."""
+    found = [item.cell.run_id for item in measured if item.record is None]
+    if spec.compares:
+        found += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
+    return tuple(dict.fromkeys(found))

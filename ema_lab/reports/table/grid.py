@@ -1,0 +1,200 @@
+"""A metric over two factors, and the effects of both."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
+from ema_lab.reports.table.cells import delta_cell, difference_numbers, metric_cell, ranked
+from ema_lab.reports.table.notes import (
+    comparison_notes,
+    flag_notes,
+    has_interval,
+    number_notes,
+    rank_notes,
+    run_notes,
+)
+from ema_lab.results.selection import Measured, Row, unclean_rows
+from ema_lab.specs.metric import METRICS
+from ema_lab.specs.report import ReportSpec
+from ema_lab.statistics import holm
+from ema_lab.statistics.factorial import Effect, effects
+from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.text import p_text
+
+Key = tuple[str, ...]
+
+
+def grid_tables(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> tuple[Table, ...]:
+    """Return the table of a metric over two factors, and, where the product is full, that of effects.
+
+    Raises:
+        SpecError: If a cell has no such factor, or several rows share one place.
+    """
+    places = _places(spec, ablation, measured)
+    grid = _grid(spec, ablation, places)
+    try:
+        found = effects({key: row.by_seed(spec.metric) for key, row in places.items()}, spec.factors)
+    except ValueError as error:
+        notes = (*grid.notes, f"No effects are estimated: {error}.")
+        return (replace(grid, notes=notes),)
+    return grid, effects_table(spec, spec.title or ablation.name, found, places)
+
+
+def _places(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> dict[Key, Row]:
+    """Return what stands in each place of the rows that the report shows, in its order."""
+    found: dict[Key, list[Measured]] = {}
+    for item in measured:
+        key = tuple(factor_value(spec, item.cell, factor) for factor in spec.factors)
+        found.setdefault(key, []).append(item)
+    for key, items in found.items():
+        names = list(dict.fromkeys(item.cell.row for item in items))
+        if len(names) > 1:
+            where = " x ".join(key)
+            words = f"the place {where} has the rows {', '.join(names)}; choose one by `only`"
+            raise spec.refusal(words, "factors")
+    down, across = (list(dict.fromkeys(key[place] for key in found)) for place in range(2))
+    check_names(spec, down, [*across, *spec.factors])
+    order = [key for value in spec.rows or down for key in found if key[0] == value]
+    return {
+        key: Row(found[key][0].cell.row, found[key][0].cell.variant == ablation.baseline, tuple(found[key]))
+        for key in order
+    }
+
+
+def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Table:
+    down, across = (list(dict.fromkeys(key[place] for key in places)) for place in range(2))
+    build = delta_cell if spec.cells == "delta" else metric_cell
+    cells = {key: build(spec, row, spec.metric) for key, row in places.items()}
+    if spec.rank and spec.cells == "value":
+        marked = ranked(list(cells.values()), list(places.values()), spec.metric)
+        cells = dict(zip(places, marked, strict=True))
+    columns = tuple(_column(spec, value) for value in across)
+    body = tuple(_table_row(spec, places, cells, value, across) for value in down)
+    shown = [cell for row in body for cell in row.cells]
+    notes = (
+        *_value_notes(spec, ablation, shown),
+        *flag_notes(shown),
+        *run_notes(spec, [ablation], list(places.values())),
+    )
+    first, second = (spec.names.get(factor, short(factor)) for factor in spec.factors)
+    title = f"{spec.title or ablation.name}: {_label(spec)} by {first} and {second}"
+    return Table(
+        "table", title, f"{first} \\ {second}", columns, body, notes, "", tuple(spec.footnotes.values())
+    )
+
+
+def _value_notes(spec: ReportSpec, ablation: Ablation, shown: Sequence[TableCell]) -> list[str]:
+    if spec.cells == "value":
+        return [*number_notes(spec, shown), *rank_notes(spec, {METRICS[spec.metric].label: shown})]
+    return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(shown))
+
+
+def _label(spec: ReportSpec) -> str:
+    metric = METRICS[spec.metric]
+    return f"{'Δ ' if spec.cells == 'delta' else ''}{metric.label} ({metric.unit})"
+
+
+def _column(spec: ReportSpec, value: str) -> TableColumn:
+    kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
+    return TableColumn(f"{short(spec.factors[1])}={value}", spec.names.get(value, value), kind, spec.metric)
+
+
+def _table_row(
+    spec: ReportSpec,
+    places: Mapping[Key, Row],
+    cells: Mapping[Key, TableCell],
+    value: str,
+    across: Sequence[str],
+) -> TableRow:
+    hole = TableCell(flags=frozenset({Flag.HOLE}))
+    members = [places[value, other] for other in across if (value, other) in places]
+    return TableRow(
+        value,
+        spec.names.get(value, value),
+        tuple(cells.get((value, other), hole) for other in across),
+        footnotes=tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == value),
+        seeds=sum(len(row.cells) for row in members),
+        n=sum(len(row.records) for row in members),
+        stale=tuple(dict.fromkeys(part for row in members for part in row.stale)),
+        run_ids=tuple(run_id for row in members for run_id in row.run_ids),
+    )
+
+
+def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
+    """Return main effects and interactions with their intervals and corrected p-values, a row each."""
+    metric = METRICS[spec.metric]
+    corrected = holm([effect.test.p for effect in found])
+    columns = (
+        TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric),
+        TableColumn("p", "p", "p", spec.metric),
+    )
+    rows = tuple(_effect_row(spec, effect, p, places) for effect, p in zip(found, corrected, strict=True))
+    cells = [cell for row in rows for cell in row.cells]
+    interval = " with its 95 % t interval" if has_interval(cells) else ""
+    notes = (
+        "Effect: a level against the first one of its factor, averaged over the other factor within each "
+        f"seed; mean over seeds{interval}. An interaction is a difference of such differences.",
+        "p: paired t test of no effect, Holm-corrected over these rows.",
+        *flag_notes(cells),
+        *(["‡: stale runs are part of these numbers."] if any(row.stale for row in rows) else []),
+    )
+    return Table("effects", f"{title}: effects", "Effect", columns, rows, notes)
+
+
+def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key, Row]) -> TableRow:
+    """Return an effect with the runs that it rests on: those of its levels, in the seeds that all have."""
+    levels = [{level, reference} for level, reference in zip(effect.levels, effect.references, strict=True)]
+    taken = [spec.factors.index(factor) for factor in effect.factors]
+    rows = [
+        row
+        for key, row in places.items()
+        if all(key[place] in among for place, among in zip(taken, levels, strict=True))
+    ]
+    asked = {item.cell.seed for row in places.values() for item in row.cells}
+    used = [
+        replace(row, cells=tuple(item for item in row.cells if item.cell.seed in effect.seeds))
+        for row in rows
+    ]
+    flags = {
+        Flag.STALE: any(row.stale for row in used),
+        Flag.UNCLEAN: any(unclean_rows(used)),
+        Flag.SINGLE_SEED: len(effect.seeds) == 1,
+        Flag.MISSING: len(effect.seeds) < len(asked),
+    }
+    common = TableCell(
+        n=len(effect.seeds),
+        expected=len(asked),
+        values=effect.differences,
+        run_ids=tuple(dict.fromkeys(run_id for row in used for run_id in row.run_ids)),
+        missing_run_ids=tuple(item.cell.run_id for row in rows for item in row.cells if item.record is None),
+        flags=frozenset(flag for flag, applies in flags.items() if applies),
+    )
+    return TableRow(
+        _effect_name(effect, {}),
+        _effect_name(effect, spec.names),
+        _effect_cells(spec, effect, p, common),
+        seeds=len(asked),
+        n=len(effect.seeds),
+        stale=tuple(dict.fromkeys(part for row in used for part in row.stale)),
+        run_ids=common.run_ids,
+    )
+
+
+def _effect_name(effect: Effect, names: Mapping[str, str]) -> str:
+    parts = [
+        f"{names.get(factor, short(factor))} {names.get(level, level)} vs {names.get(reference, reference)}"
+        for factor, level, reference in zip(effect.factors, effect.levels, effect.references, strict=True)
+    ]
+    return " × ".join(parts)
+
+
+def _effect_cells(
+    spec: ReportSpec, effect: Effect, p: float, common: TableCell
+) -> tuple[TableCell, TableCell]:
+    count = f"n={common.n}" + (f" of {common.expected}" if common.n < common.expected else "")
+    first = replace(common, **difference_numbers(effect.difference, spec.digits), count=count)
+    if math.isnan(p):
+        return first, replace(common, text="untested", count=effect.test.why)
+    return first, replace(common, text=p_text(p), value=p, p=p)

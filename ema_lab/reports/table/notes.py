@@ -1,0 +1,250 @@
+"""What a table's caption says, written from what the table shows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.reports.naming import baseline_name, is_shown
+from ema_lab.results.selection import Row
+from ema_lab.specs.metric import METRICS
+from ema_lab.specs.report import LATENCIES, ReportSpec
+from ema_lab.statistics import wilcoxon_pairs_needed
+from ema_lab.store.cost_cache import Kept
+from ema_lab.tables.table import RANK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
+
+SPREADS = {
+    "std": "Mean ± sample standard deviation over n seeds.",
+    "se": "Mean ± standard error (sample standard deviation / √n) over n seeds.",
+    "interval": "Mean ± half of the 95 % t interval over n seeds.",
+    "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
+    "half of the 95 % t interval.",
+}
+PROTOCOLS = {
+    "last": "Test split, last epoch",
+    "best-val": "Test split, epoch chosen on the validation split",
+    "best-test": "BEST TEST EPOCH: test data chose the epoch, so the numbers are too high",
+}
+
+
+def notes_of(
+    spec: ReportSpec,
+    ablation: Ablation,
+    columns: Sequence[TableColumn],
+    rows: Sequence[Row],
+    body: Sequence[TableRow],
+) -> tuple[str, ...]:
+    """Return the sentences of a caption: only those that something in the table needs."""
+    cells = [cell for row in body for cell in row.cells]
+    by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
+    metrics = {METRICS[column.key].label: by_column[column] for column in columns if column.kind == "metric"}
+    deltas = [cell for column in columns if column.kind == "delta" for cell in by_column[column]]
+    return (
+        *number_notes(spec, [cell for column in metrics.values() for cell in column]),
+        *comparison_notes(
+            spec,
+            baseline_name(spec, ablation),
+            [_said_of(column) for column in columns],
+            sum(not row.is_baseline for row in rows),
+            bounded=has_interval(deltas),
+        ),
+        *_column_notes(columns),
+        *rank_notes(spec, {label: _with_rivals(column, body) for label, column in metrics.items()}),
+        *flag_notes(cells),
+        *run_notes(spec, [ablation], rows),
+    )
+
+
+def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
+    """Say what ± is in these cells of metrics, and what n is where the caption says it."""
+    most = max((cell.n for cell in cells), default=0)
+    if most == 0:
+        return []
+    if most == 1:
+        return ["Single seeds: what another seed would give is not known."]
+    notes = [SPREADS[spec.spread]]
+    if spec.counts == "caption":
+        counts = {cell.n for cell in cells if cell.spread_kind in SPREADS and not cell.count}
+        if counts:
+            notes.append(f"n = {' or '.join(map(str, sorted(counts)))} unless a cell says otherwise.")
+    return notes
+
+
+def comparison_notes(
+    spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1, *, bounded: bool = True
+) -> list[str]:
+    """Say what differences and tests against the baseline are, where they are shown.
+
+    `compared`: how many rows are compared with the baseline: Holm's correction is over them.
+    `bounded`: whether any difference has an interval.
+    """
+    label = METRICS[spec.metric].label
+    interval = " with its 95 % t interval" if bounded else ""
+    said = {
+        "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
+        "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
+        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
+        f"over the rows; with fewer than {wilcoxon_pairs_needed(max(1, compared))} differing pairs in each "
+        "row none can reach 0.05.",
+        "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
+    }
+    if spec.seeds == "decided":
+        said["delta"] = (
+            f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
+            "decided (at most a limit)"
+            + ("; its always-valid 95 % interval holds for all rows at once." if bounded else ".")
+        )
+        said["p"] = (
+            f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
+        )
+    said["detectable"] = (
+        f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
+        f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
+    )
+    return [note for key, note in said.items() if key in keys]
+
+
+def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
+    said = {
+        "macs": "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, "
+        "matrix products, normalisations); one multiply-add is one.",
+        "macs_matmul": "MACs (products): those of convolutions, linear layers and matrix products alone.",
+        "macs_all": "Operations: MACs, and one for each element of an element-wise function, pooling or sum.",
+        "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
+    }
+    keys = dict.fromkeys(column.metric or column.key for column in columns if column.kind == "cost")
+    return [said[key] for key in keys if key in said]
+
+
+def _said_of(column: TableColumn) -> str:
+    return "delta" if column.kind == "delta" else column.key
+
+
+def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
+    """Say how latencies were measured, where they are shown."""
+    if not any(column in LATENCIES for column in spec.columns):
+        return []
+    if timed is None:
+        return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
+    how = timed.how
+    where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
+    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline, "
+    words += "whose own is the median over the rows beside which it was timed"
+    return [f"Latency: {words}; ratio with its 99 % interval."]
+
+
+def _level(compared: int) -> str:
+    return "5 %" if compared < 2 else f"5 % / {compared} (Holm's first step)"
+
+
+def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> list[str]:
+    """Say what bold, underlined, tied and untested mean, and where nothing is told apart.
+
+    `ranked`: the cells that are ranked together, under the words for them.
+    """
+    if not spec.rank or spec.seeds != "file":
+        return []
+    one = "cell" if spec.kind == "grid" else "row"
+    cells = [cell for column in ranked.values() for cell in column]
+    marks = {cell.mark for cell in cells}
+    pairs = f"all pairs of {one}s" + (" within their groups" if spec.group else "")
+    pairs += ", each column by itself" if len(ranked) > 1 else ""
+    test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
+    notes = []
+    if Mark.BEST in marks:
+        others = f"every other {one}" + (" of its group" if spec.group else "")
+        others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
+        second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
+        notes.append(f"Bold: better than {others}{second} ({test}).")
+    if Mark.TIE in marks:
+        notes.append(f"{RANK_SIGNS[Mark.TIE]}: no difference to the best mean is significant ({test}).")
+    if Mark.UNTESTED in marks:
+        why = "a test needs two common seeds whose differences are not all equal"
+        notes.append(f"{RANK_SIGNS[Mark.UNTESTED]}: not tested against the best mean: {why}.")
+    undecided = {label: column for label, column in ranked.items() if _is_undecided(column)}
+    single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
+    tested = [label for label in undecided if label not in single]
+    if single:
+        notes.append(f"No {one} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+    if tested:
+        words = f"no test tells it apart ({test})"
+        notes.append(f"No {one} is marked as the best in {', '.join(tested)}: {words}.")
+    return notes
+
+
+def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:
+    """Return the cells of a column whose group has others with a value: only they are ranked."""
+    groups = [row.group for row in body]
+    counts = Counter(group for group, cell in zip(groups, cells, strict=True) if cell.value is not None)
+    return [cell for group, cell in zip(groups, cells, strict=True) if counts[group] > 1]
+
+
+def _is_undecided(cells: Sequence[TableCell]) -> bool:
+    """Whether cells can be compared, yet none is best or tied with the best."""
+    return sum(cell.value is not None for cell in cells) > 1 and all(
+        cell.mark in {None, Mark.UNTESTED} for cell in cells
+    )
+
+
+def has_interval(cells: Sequence[TableCell]) -> bool:
+    """Whether any number has an interval."""
+    return any(cell.low is not None for cell in cells)
+
+
+def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
+    names = [ablation.name for ablation in ablations]
+    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows)]
+
+
+def flag_notes(cells: Sequence[TableCell]) -> list[str]:
+    """Say what the signs of unclean pairs and pruned runs mean."""
+    flags = {flag for cell in cells for flag in cell.flags}
+    said = {
+        Flag.UNCLEAN: "not a clean pair: device, precision, threads or versions of the runs compared differ.",
+        Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
+    }
+    return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
+
+
+def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Say how many runs are stale, in which parts, and what trains them again."""
+    runs = {item.cell.run_id: item.stale for row in rows for item in row.cells if item.stale}
+    if not runs:
+        return []
+    parts = ", ".join(dict.fromkeys(part for stale in runs.values() for part in stale))
+    count = "1 run is stale" if len(runs) == 1 else f"{len(runs)} runs are stale"
+    again = " and ".join(f"ema-lab run {name} --refresh" for name in dict.fromkeys(names))
+    verb = "trains" if len(set(names)) == 1 else "train"
+    words = f"the source of {parts} has changed since; {again} {verb} again"
+    return [f"{SIGNS[Flag.STALE]}: {count}: {words}."]
+
+
+def protocol_notes(rows: Sequence[Row]) -> list[str]:
+    """Say which epoch is reported, of which split of which data."""
+    cells = [item.cell for row in rows for item in row.cells]
+    protocols = sorted({cell.spec.recipe.protocol for cell in cells})
+    data = sorted({cell.spec.data.name for cell in cells})
+    return [f"{PROTOCOLS[protocol]} ({', '.join(data)})." for protocol in protocols]
+
+
+def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Say which cells were left out on purpose, and how many runs are not there."""
+    skipped = [one for ablation in ablations for one in ablation.skipped if is_shown(spec, one.cell)]
+    reasons = Counter(one.reason for one in skipped)
+    notes = [
+        f"{count} cell{'s are' if count > 1 else ' is'} left out: {reason}."
+        for reason, count in reasons.items()
+    ]
+    missing = [item for row in rows for item in row.cells if item.record is None]
+    if missing:
+        total = sum(len(row.cells) for row in rows)
+        words = "failed or not run yet (n/a or n < seeds)"
+        notes.append(f"{len(missing)} of {total} runs are not there: {words}.")
+    shown = {item.cell.run_id for row in rows for item in row.cells}
+    apart = {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
+    if spec.compares and apart:
+        count = "1 run" if len(apart) == 1 else f"{len(apart)} runs"
+        notes.append(
+            f"{count} of the baseline, which is no row here, {'is' if len(apart) == 1 else 'are'} not there."
+        )
+    return notes

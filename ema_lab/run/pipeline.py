@@ -1,0 +1,109 @@
+"""The composition of one run: model, data, training, cost, trackers. The executor is handed this."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from torch import nn
+
+from ema_lab.cost.measure import count_parameters
+from ema_lab.errors import CostError, StoreError
+from ema_lab.models.build import build_model
+from ema_lab.run.measurement import run_cost
+from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import Report, RunJob, RunOutcome
+from ema_lab.tracking.live import start_tracker
+from ema_lab.training.run import Machine, load_weights, train
+
+__all__ = ["Machine", "load_model", "train_run"]
+
+
+def train_run(
+    spec: RunSpec,
+    job: RunJob,
+    *,
+    machine: Machine | None = None,
+    track: str | None = None,
+    report: Report | None = None,
+) -> RunOutcome:
+    """Train a run in its folder and return what it found, its costs included.
+
+    Args:
+        spec: The run.
+        job: Its folder, and how an ablation calls it.
+        machine: Device, threads and data folder; by default what this machine has.
+        track: "wandb" mirrors the run there; a failure of the tracker never fails the run.
+        report: Told of each epoch's row once its checkpoint is there; may raise `RunStopped`.
+    """
+    machine = machine or Machine()
+    with logging_to(job.folder / "log.txt"):
+        tracker = start_tracker(track, spec, job)
+
+        def told(row: Mapping[str, float]) -> None:
+            tracker.log_epoch(row)
+            if report is not None:
+                report(row)
+
+        try:
+            outcome = train(spec, job, machine, told)
+            outcome = replace(outcome, cost=_cost_or_hole(spec))
+        except BaseException:
+            tracker.finish(None)
+            raise
+        tracker.finish(outcome)
+        return outcome
+
+
+def _cost_or_hole(spec: RunSpec) -> dict[str, Any]:
+    """Return a run's cost; of a model whose operations cannot be counted, its parameters and the reason."""
+    try:
+        return run_cost(spec)
+    except CostError as error:
+        logging.getLogger(__name__).warning("%s", error)
+        return {**count_parameters(build_model(spec, device="meta")), "not_counted": str(error)}
+
+
+def load_model(spec: RunSpec, folder: Path) -> nn.Module:
+    """Return a finished run's model in eval mode, with the weights that its protocol reports.
+
+    Raises:
+        StoreError: If the checkpoint is not there.
+    """
+    path = folder / ("last.ckpt" if spec.recipe.protocol == "last" else "best.ckpt")
+    if not path.is_file():
+        raise StoreError(f"{path} is not there: the run has no weights to load")
+    model = build_model(spec)
+    load_weights(model, path)
+    return model.eval()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Append log records and warnings to a file while a block runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    show = warnings.showwarning
+
+    def keep(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        root.warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
+
+    warnings.showwarning = keep
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,56 @@
+"""What a mirror is to show of a search: a run per trial, in the sweep's group."""
+
+from ema_lab.errors import StoreError
+from ema_lab.search.history import Ended, History
+from ema_lab.store.curve import read_curve
+from ema_lab.tracking.mirror.content import STALE, MirrorRun
+
+FOLDER = ".mirror/sweeps"  # apart from ablations, which may have the same names
+
+
+def trial_runs(history: History) -> list[MirrorRun]:
+    """Return a run for each trial that is over, in their order.
+
+    Its id is the study's name and the number under which it was first tried, which it keeps when it is tried
+    again, or finished later.
+
+    A trial's value, a mean over seeds, goes under `objective/`: the metric's own name is that of the curve,
+    which is of the first seed's run, and W&B's summary would have its last row there.
+    """
+    return [_run(one, history) for one in history.trials()]
+
+
+def _run(one: Ended, history: History) -> MirrorRun:
+    name = history.study.study_name
+    status = "warm" if one.warm else one.state
+    values = zip(history.objectives, one.values or (), strict=False)
+    return MirrorRun(
+        run_id=f"{name}-{one.first_number}",
+        name=f"trial-{one.number}",
+        group=history.sweep.name,
+        job_type="trial",
+        tags=(status, *([STALE] if one.stale else [])),
+        config={
+            **one.choice,
+            "sweep": history.sweep.name,
+            "study": name,
+            "trial": one.number,
+            "seeds": list(history.sweep.seeds),
+            "run_ids": list(one.run_ids),
+            "status": status,
+            "message": one.message,
+        },
+        curve=_curve(one, history),
+        summary={f"objective/{objective.name}": value for objective, value in values},
+    )
+
+
+def _curve(one: Ended, history: History) -> list[dict[str, float]]:
+    """Return the curve of the first seed's run: the one that a pruner follows."""
+    if not one.run_ids:
+        return []
+    try:
+        rows = read_curve(history.store.folder(one.run_ids[0]))
+    except StoreError:
+        return []
+    return [row for row in rows if row.get("epoch", 0.5).is_integer()]

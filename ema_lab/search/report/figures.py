@@ -1,0 +1,165 @@
+"""The figures of a search: which there are, what each says below it, and why one is not drawn."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ema_lab.reports.figures.assemble import Drawn
+from ema_lab.reports.figures.numbers import NothingToDrawError
+from ema_lab.search.history import STEPS, History
+from ema_lab.search.objective import Objective
+from ema_lab.search.report import plot
+from ema_lab.search.report.trials import counts_words, seeds_words, stale_words
+from ema_lab.search.report.view import study_as_searched, study_of_values
+from ema_lab.search.storage import quiet_optuna
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_CONTOURS = 3  # of the most important parameters, each with each
+FEW = 20  # finished trials, of which the best tenth is one or two
+FRONTS = (2, 3)  # objectives that a picture can show
+
+
+def search_figures(history: History) -> list[Drawn]:
+    """Draw a search's figures: per objective importance, slices, contours and history; then what all have."""
+    figures: list[Drawn] = []
+    for objective in history.objectives:
+        end = f"-{objective.name}" if len(history.objectives) > 1 else ""
+        figures += _OneObjective(history, objective, end).figures()
+    if len(history.objectives) == 1:
+        figures.append(_drawn(history, "intermediate", lambda: _intermediate(history)))
+    else:
+        figures.append(_drawn(history, "pareto", lambda: _front(history)))
+    return figures
+
+
+def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]) -> Drawn:
+    head = f"Search {history.sweep.name}."
+    try:
+        drawing, words = draw()
+    except NothingToDrawError as error:
+        return Drawn(name, None, f"{head} Not drawn: {error}.")
+    stale = stale_words(history.trials())
+    end = f" {stale}." if stale else ""
+    return Drawn(name, drawing, f"{head} {words} {counts_words(history)}; {seeds_words(history)}.{end}")
+
+
+class _OneObjective:
+    """The figures of one objective; each method returns a drawing and the words for its caption."""
+
+    def __init__(self, history: History, objective: Objective, end: str) -> None:
+        self.history, self.objective, self.end = history, objective, end
+        self.study = study_of_values(history, (objective,))
+        self.done = [trial for trial in self.study.trials if trial.state.name == "COMPLETE"]
+        names = dict.fromkeys(name for trial in self.done for name in trial.params)
+        self.varied = [name for name in names if len({trial.params[name] for trial in self.done}) > 1]
+        self.importances = self._importances()
+
+    def figures(self) -> Iterator[Drawn]:
+        for name, draw in (("importance", self.importance), ("slice", self.slices), ("history", self.past)):
+            yield _drawn(self.history, f"{name}{self.end}", draw)
+        for first, second in self._pairs():
+            name = f"contour-{first}-{second}{self.end}".replace("/", "_")
+            yield _drawn(self.history, name, lambda a=first, b=second: self.contour(a, b))  # type: ignore[misc]
+        if len(self.varied) < 2:
+            yield _drawn(self.history, f"contour{self.end}", self._no_contour)
+
+    def _importances(self) -> dict[str, float]:
+        """Return each parameter's importance, the greatest first; empty where trials are too few to tell."""
+        from optuna.importance import get_param_importances
+
+        if len(self.done) < 2:
+            return {}
+        with quiet_optuna(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            searched = study_as_searched(self.history, self.objective)
+            found = get_param_importances(searched, normalize=False)
+        too_few = any("importance" in str(one.message).lower() for one in said)
+        return {} if too_few or not sum(found.values()) else dict(found)
+
+    def importance(self) -> tuple["Figure", str]:
+        self._need(2)
+        if not self.importances:
+            raise NothingToDrawError(f"{len(self.done)} finished trials tell no parameter from another")
+        hint = " With so few trials it is a first hint at most." if len(self.done) < FEW else ""
+        drawing = plot.plot_importance(study_as_searched(self.history, self.objective))
+        return drawing, (
+            f"Importance of each parameter for {self.objective.label} (PED-ANOVA, as shares of one): how far "
+            f"the best tenth of the finished trials stands out by it.{hint}"
+        )
+
+    def slices(self) -> tuple["Figure", str]:
+        self._need(2)
+        if not self.varied:
+            raise NothingToDrawError("no parameter has two values among the finished trials")
+        self._need_two_values()
+        drawing = plot.plot_slices(self.study, self._ordered(), self.objective.label)
+        return drawing, f"{self.objective.label} of the finished trials; the darker, the later."
+
+    def past(self) -> tuple["Figure", str]:
+        self._need(1)
+        drawing = plot.plot_history(self.study, self.objective.label)
+        return drawing, f"{self.objective.label} of the finished trials in their order, and the best so far."
+
+    def contour(self, first: str, second: str) -> tuple["Figure", str]:
+        self._need(2)
+        self._need_two_values()
+        drawing = plot.plot_contour_of(self.study, (first, second), self.objective.label)
+        words = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
+        between = " Between listed values there is nothing." if self._is_listed(first, second) else ""
+        return drawing, f"{words} (dots), whatever their other values; the darker, the better.{between}"
+
+    def _no_contour(self) -> tuple["Figure", str]:
+        self._need(2)
+        raise NothingToDrawError("it takes two parameters with two values each among the finished trials")
+
+    def _need(self, count: int) -> None:
+        if len(self.done) < count:
+            raise NothingToDrawError(
+                f"it takes {count} finished trial{'s' * (count > 1)}, and there {_are(len(self.done))}"
+            )
+
+    def _need_two_values(self) -> None:
+        if len({trial.value for trial in self.done}) < 2:
+            raise NothingToDrawError("all finished trials have the same value")
+
+    def _is_listed(self, *names: str) -> bool:
+        return any(isinstance(trial.params.get(name), str) for trial in self.done for name in names)
+
+    def _ordered(self) -> list[str]:
+        """Return the varied parameters, the most important first."""
+        order = list(self.importances)
+        return sorted(self.varied, key=lambda name: order.index(name) if name in order else len(order))
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        return itertools.combinations(self._ordered()[:MOST_CONTOURS], 2)
+
+
+def _are(count: int) -> str:
+    return {0: "is none", 1: "is one"}.get(count, f"are {count}")
+
+
+def _intermediate(history: History) -> tuple["Figure", str]:
+    objective = history.objectives[0]
+    study = study_of_values(history, history.objectives)
+    followed = [trial for trial in study.trials if trial.intermediate_values]
+    if not followed:
+        raise NothingToDrawError("no trial has reported a value by epoch")
+    if history.study.user_attrs.get(STEPS) == "seed":
+        raise NothingToDrawError("its trials were compared seed by seed, not by epoch")
+    seed = f", of the run with seed {history.sweep.seeds[0]}" if len(history.sweep.seeds) > 1 else ""
+    words = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
+    return plot.plot_intermediate(study, objective.label), words
+
+
+def _front(history: History) -> tuple["Figure", str]:
+    labels = [one.label for one in history.objectives]
+    if len(labels) not in FRONTS:
+        raise NothingToDrawError(f"a picture shows two or three objectives, and there are {len(labels)}")
+    study = study_of_values(history, history.objectives)
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise NothingToDrawError("no trial is finished")
+    words = f"Finished trials by {' and '.join(labels)}; {len(history.best())} of them on the Pareto front."
+    return plot.plot_front(study, labels), words

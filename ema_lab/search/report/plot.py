@@ -1,0 +1,268 @@
+"""Optuna's own plots in the look of our figures, at one column's width.
+
+Optuna draws with pyplot in matplotlib's `ggplot` style; while it draws, our style goes by that name.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ema_lab.reports.figures.style import COLOURS, COLUMN_INCHES, RC, styled
+from ema_lab.search.storage import quiet_optuna
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLACK, BLUE, RED = COLOURS[:3]
+GREY = "#AAAAAA"
+COLUMN, HALF_COLUMN = 36, 15  # characters that an axis of that width holds side by side
+TICK_CHARACTERS = 5
+CHARACTER_INCHES = 0.055
+TURNED = 40  # degrees
+PLOT_INCHES = 2.3
+
+
+@contextmanager
+def optuna_styled() -> Iterator[None]:
+    """Let Optuna draw in our style, without a window and without its notes on what is experimental."""
+    import matplotlib
+    import matplotlib.style
+
+    library = matplotlib.style.library
+    theirs = library["ggplot"]
+    with styled(), quiet_optuna(), matplotlib.rc_context({"backend": "agg"}):
+        size = {"figure.figsize": (COLUMN_INCHES, PLOT_INCHES), "figure.constrained_layout.use": True}
+        library["ggplot"] = matplotlib.RcParams({**RC, **size})
+        try:
+            yield
+        finally:
+            library["ggplot"] = theirs
+
+
+def plot_importance(study: Any) -> "Figure":
+    """Draw a bar per parameter: its share of what tells the best trials from the others (PED-ANOVA)."""
+    from optuna.visualization.matplotlib import plot_param_importances
+
+    with optuna_styled():
+        axes: Any = plot_param_importances(study)
+        for bar in axes.patches:
+            bar.set_color(BLUE)
+        for text in axes.texts:
+            text.set_text(f" {text.get_text()}")
+            text.set_fontsize(7)
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="Importance (share)", ylabel="", xlim=(0, 1.15 * axes.get_xlim()[1]))
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # the rest is room for numbers
+        return _finished(axes.figure, 0.6 + 0.22 * len(axes.patches))
+
+
+def plot_history(study: Any, label: str) -> "Figure":
+    """Draw each trial's value, and the best so far as a line."""
+    from matplotlib.ticker import MaxNLocator
+    from optuna.visualization.matplotlib import plot_optimization_history
+
+    with optuna_styled():
+        axes: Any = plot_optimization_history(study, target_name=label)
+        trials, *_ = axes.collections
+        trials.set(facecolor=BLUE, edgecolor="none", sizes=[14])
+        for line in axes.lines:
+            line.set(color=RED, alpha=1, drawstyle="steps-post")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        _legend(axes.figure, [(trials, "Finished trial"), *((line, "Best so far") for line in axes.lines)])
+        return _finished(axes.figure, PLOT_INCHES)
+
+
+def plot_intermediate(study: Any, label: str) -> "Figure":
+    """Draw the value after each epoch, of finished and of pruned trials."""
+    from matplotlib.ticker import MaxNLocator
+    from optuna.visualization.matplotlib import plot_intermediate_values
+
+    pruned = {f"Trial{one.number}" for one in study.trials if one.state.name == "PRUNED"}
+    with optuna_styled():
+        axes: Any = plot_intermediate_values(study)
+        shown = {}
+        for line in axes.lines:
+            is_pruned = line.get_label() in pruned
+            line.set(color=RED if is_pruned else BLUE, linewidth=0.8, markersize=3)
+            line.set(zorder=3 if is_pruned else 2, linestyle="--" if is_pruned else "-")
+            shown["Pruned trial" if is_pruned else "Finished trial"] = line
+        axes.set(xlabel="Epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        _legend(axes.figure, [(line, name) for name, line in sorted(shown.items())])
+        return _finished(axes.figure, PLOT_INCHES)
+
+
+def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
+    """Draw the value over each parameter; the darker, the later the trial.
+
+    All plots are equally wide: two side by side, unless the names of one do not fit there.
+    """
+    import numpy as np
+    from optuna.visualization.matplotlib import plot_slice
+
+    with optuna_styled():
+        plots: Any = plot_slice(study, list(names), target_name=label)
+        found = list(np.atleast_1d(plots))
+        figure = found[0].figure
+        columns = 1 if len(found) == 1 or any(_has_long_names(axes.xaxis) for axes in found) else 2
+        rows = -(-len(found) // columns)
+        _place_in_rows(figure, found, rows, columns)
+        deeper = 0.0
+        for axes in found:
+            axes.tick_params(labelbottom=True)
+            axes.set(xlabel=axes.get_xlabel(), ylabel="")
+            for points in axes.collections:
+                points.set(sizes=[16], linewidth=0.4)
+            deeper += _plain_axis(axes, "x", study, COLUMN if columns == 1 else HALF_COLUMN)
+        figure.supylabel(label, fontsize=RC["axes.labelsize"])
+        _lay_down(found)
+        return _finished(figure, 0.9 + 1.4 * rows + deeper)
+
+
+def _lay_down(found: Sequence[Any]) -> None:
+    """Put the colours' bar below the plots: beside many rows it would be as wide as one of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    points = found[-1].collections[0]
+    points.colorbar.remove()
+    whole = MaxNLocator(nbins=6, integer=True)
+    found[0].figure.colorbar(points, ax=list(found), location="bottom", aspect=40, label="Trial", ticks=whole)
+
+
+def _place_in_rows(figure: Any, found: Sequence[Any], rows: int, columns: int) -> None:
+    from matplotlib.gridspec import GridSpec
+
+    cells = GridSpec(rows, columns, figure=figure)
+    for place, axes in enumerate(found):
+        row, column = divmod(place, columns)
+        axes.set_subplotspec(cells[row, column])
+        axes.tick_params(labelleft=column == 0)
+
+
+def plot_contour_of(study: Any, names: tuple[str, str], label: str) -> "Figure":
+    """Draw the value over two parameters, interpolated between the trials, which are dots."""
+    from matplotlib.collections import PathCollection
+    from optuna.visualization.matplotlib import plot_contour
+
+    with optuna_styled():
+        axes: Any = plot_contour(study, list(names), target_name=label)
+        for points in axes.collections:
+            if isinstance(points, PathCollection):
+                points.set(sizes=[9], linewidth=0.5)
+        axes.grid(visible=False)
+        deeper = _plain_axis(axes, "x", study, COLUMN)
+        _plain_axis(axes, "y", study, COLUMN)
+        return _finished(axes.figure, 2.5 + deeper)
+
+
+def plot_front(study: Any, labels: Sequence[str]) -> "Figure":
+    """Draw the trials over two or three objectives, those on the Pareto front apart."""
+    from optuna.visualization.matplotlib import plot_pareto_front
+
+    with optuna_styled():
+        axes: Any = plot_pareto_front(study, target_names=list(labels))
+        names = {"Trial": ("Dominated trial", GREY), "Best Trial": ("On the Pareto front", RED)}
+        shown = []
+        for points in axes.collections:
+            name, colour = names[points.get_label()]
+            points.set(facecolor=colour, edgecolor="none", sizes=[16])
+            shown.append((points, name))
+        _legend(axes.figure, shown)
+        if len(labels) == 2:
+            return _finished(axes.figure, PLOT_INCHES)
+        axes.set_box_aspect(None, zoom=0.8)  # no layout leaves room for the labels of three axes
+        return _finished(axes.figure, COLUMN_INCHES)
+
+
+def _finished(figure: "Figure", height: float) -> "Figure":
+    """Take off titles, which captions have, and Optuna's legends; give the figure its size."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
+    figure.set_layout_engine("constrained")
+    figure.set_size_inches(COLUMN_INCHES, height)
+    figure.suptitle("")
+    for axes in figure.axes:
+        for where in ("left", "center"):
+            axes.set_title("", loc=where)
+        if legend := axes.get_legend():
+            legend.remove()
+    return figure
+
+
+def _legend(figure: "Figure", shown: Iterable[tuple[Any, str]]) -> None:
+    handles, names = zip(*shown, strict=True)
+    figure.legend(handles, names, loc="outside lower center", ncol=2, columnspacing=1, handletextpad=0.4)
+
+
+def _plain_axis(axes: Any, way: str, study: Any, room: int) -> float:
+    """Write a parameter's ticks as plain text, turned where `room` characters do not hold them.
+
+    Returns:
+        By how many inches turned names make the figure deeper.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+    axis = getattr(axes, f"{way}axis")
+    known = {name: one for trial in study.trials for name, one in trial.distributions.items()}
+    if (distribution := known.get(axis.get_label_text())) is None or hasattr(distribution, "choices"):
+        return _name_choices(axis, way, room)
+    if axis.get_scale() == "log":
+        low, high = getattr(axes, f"get_{way}lim")()
+        axis.set_major_locator(FixedLocator(log_ticks(low, high, room // TICK_CHARACTERS)))
+        axis.set_minor_locator(NullLocator())
+    else:
+        whole = "Int" in type(distribution).__name__
+        axis.set_major_locator(MaxNLocator(nbins=room // TICK_CHARACTERS + 1, integer=whole))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number_words(value)))
+    return 0.0
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return two or more round numbers from low to high, at most that many where that can be."""
+    from matplotlib.ticker import MaxNLocator
+
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    choices = [((1, 2, 5), 1), ((1, 3), 1), *(((1,), every) for every in range(1, len(powers) + 1))]
+    for factors, every in choices:
+        ticks = [float(f"{factor}e{power}") for power in powers[::every] for factor in factors]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if 2 <= len(inside) <= most:
+            return inside
+    return [float(tick) for tick in MaxNLocator(most - 1).tick_values(low, high) if low <= tick <= high]
+
+
+def number_words(value: float) -> str:
+    """Return a number as a tick has it, with as few characters as can be: 0.01, 2e-5."""
+    text = f"{value:g}"
+    if 0 < abs(value) < 1e-3:
+        digits, _, power = f"{value:e}".partition("e")
+        text = f"{float(digits):g}e{int(power)}"
+    return text
+
+
+def _name_choices(axis: Any, way: str, room: int) -> float:
+    names = _names(axis)
+    axis.set_ticks(axis.get_ticklocs(), names)
+    if way == "y" or not _is_crowded(axis, room):
+        return 0.0
+    axis.set_tick_params(labelrotation=TURNED)
+    for text in axis.get_ticklabels():
+        text.set(ha="right", rotation_mode="anchor")
+    return CHARACTER_INCHES * math.sin(math.radians(TURNED)) * max(map(len, names))
+
+
+def _is_crowded(axis: Any, room: int) -> bool:
+    names = _names(axis)
+    return sum(map(len, names)) + len(names) > room
+
+
+def _has_long_names(axis: Any) -> bool:
+    """Whether it is an axis of names (which matplotlib calls units) that half a column does not hold."""
+    return axis.have_units() and _is_crowded(axis, HALF_COLUMN)
+
+
+def _names(axis: Any) -> list[str]:
+    """Return the names of an axis with names; Optuna puts them in quotes."""
+    return [text.get_text().strip("'\"") for text in axis.get_ticklabels()]

@@ -1,0 +1,321 @@
+"""A sweep, loaded from its file: a base run, what is searched, and the run of every choice."""
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.ablation.combinations import PARTS, Combine
+from ema_lab.ablation.grid import ABSENT, Cell, value_of
+from ema_lab.errors import DefinitionError, EmaLabError, Problem
+from ema_lab.registry.registry import unknown_name
+from ema_lab.search.distribution import Parameter, in_grid
+from ema_lab.specs.change import Change, dotted
+from ema_lab.specs.definition import find_definition
+from ema_lab.specs.document import Document, Place
+from ema_lab.specs.parameter import ParameterSpec
+from ema_lab.specs.run import RunSpec
+from ema_lab.specs.strict import canonical_json
+from ema_lab.specs.sweep import SweepSpec, load_sweep_file
+
+BASE: Place = ("parameters", "base", "value")
+EXAMPLES = 64  # a grid of so many models is built whole before the first trial
+CANDIDATES = 256
+CHECKED = 2000  # combinations of ends that are all checked; of more, this many drawn ones are
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A search: `base` is the cell whose run it changes, `parameters` what varies, by dotted key.
+
+    `constants` are the file's other parameters; `seeds` are trained for every choice of values.
+    """
+
+    name: str
+    document: Document
+    spec: SweepSpec
+    base: Cell
+    constants: tuple[Change, ...]
+    parameters: tuple[Parameter, ...]
+    places: Mapping[str, Place]
+
+    @property
+    def path(self) -> Path:
+        return self.document.path
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.spec.seeds
+
+    @cached_property
+    def _combine(self) -> Combine:
+        tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}
+        return Combine(self.document, tree, BASE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is computed: workers get the sweep by pickle."""
+        return {key: value for key, value in self.__dict__.items() if key != "_combine"}
+
+    def on(self, cell: Cell) -> "Sweep":
+        """Return the same search around another base.
+
+        Raises:
+            DefinitionError: If a parameter does not apply there.
+        """
+        other = replace(self, base=cell)
+        _check(other)
+        return other
+
+    def parts(self, values: Values) -> dict[str, Any]:
+        """Return the checked parts of the run specs that a choice of values stands for.
+
+        Raises:
+            DefinitionError: If they do not fit together.
+        """
+        known = len(self._combine.problems)
+        parts = self._combine.parts(self._changes(values))
+        if parts is None:
+            found = self._combine.problems[known:]
+            del self._combine.problems[known:]
+            raise DefinitionError(found)
+        return parts
+
+    def _changes(self, values: Values) -> list[Change]:
+        """Return every parameter's change, in the order of the file."""
+        changes = {".".join(change.keys): change for change in self.constants}
+        changes |= {key: dotted(key, value, self._place(key, value)) for key, value in values.items()}
+        return [changes[key] for key in self.places if key in changes]
+
+    def where(self, key: str, value: Any) -> str:
+        """Return file and line of a parameter's value, searched or constant."""
+        return self.document.where(self._place(key, value))
+
+    def _place(self, key: str, value: Any) -> Place:
+        place = self.places[key]
+        searched = self._by_key.get(key)
+        listed = list(map(canonical_json, (searched.spec.values if searched else None) or ()))
+        text = canonical_json(value)
+        number = listed.index(text) if text in listed else None
+        return place if number is None else (*place, "values", number)
+
+    @cached_property
+    def _by_key(self) -> dict[str, Parameter]:
+        return {parameter.key: parameter for parameter in self.parameters}
+
+    def run(self, values: Values, seed: int) -> RunSpec:
+        """Return the run of a choice of values and a seed."""
+        return RunSpec.model_validate({**self.parts(values), "seed": seed})
+
+    def runs(self, values: Values) -> list[RunSpec]:
+        """Return the runs of a choice of values, one for each of the sweep's seeds."""
+        parts = self.parts(values)
+        return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
+
+    def remarks(self) -> list[str]:
+        """Return a line for each key of the file that changes nothing in a search without W&B's server."""
+        places = self.spec.idle_offline()
+        rule = "changes nothing offline, only with --engine wandb"
+        return [f"{self.document.where(place)}: {'.'.join(map(str, place))} {rule}" for place in places]
+
+    def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
+        """Return the values with which this sweep trains a run, or None if it never would."""
+        if any(getattr(spec, part).canonical != text for part, text in self._fixed.items()):
+            return None
+        cell = replace(self.base, spec=spec, axes=(), own_axes=())
+        candidates = [_candidates(parameter, value_of(cell, parameter.key)) for parameter in self.parameters]
+        for values in itertools.islice(itertools.product(*candidates), CANDIDATES):
+            choice = dict(zip(self._by_key, values, strict=True))
+            try:
+                if self.run(choice, spec.seed).run_id == spec.run_id:
+                    return choice
+            except DefinitionError:
+                continue
+        return None
+
+    @cached_property
+    def _fixed(self) -> dict[str, str]:
+        """The canonical text of the parts that no parameter changes: other runs need no closer look."""
+        searched = {parameter.key.partition(".")[0] for parameter in self.parameters}
+        first = self.parts(next(_one_at_a_time(self)))
+        return {part: first[part].canonical for part in PARTS if part not in searched}
+
+    def examples(self) -> list[RunSpec]:
+        """Return runs, of the first seed, that show whether the models can be built.
+
+        Of a small grid all; else the first combination, and each other value or end in its place.
+        """
+        return [self.run(values, self.seeds[0]) for values in self.example_values()]
+
+    def example_values(self) -> Iterator[dict[str, Any]]:
+        """Yield the choices of values whose runs are the examples."""
+        small = self.spec.method == "grid" and self.grid_size <= EXAMPLES
+        return self.grid() if small else _one_at_a_time(self)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Yield every combination of a grid, the last parameter fastest."""
+        for values in itertools.product(*(parameter.grid() for parameter in self.parameters)):
+            yield dict(zip(self._by_key, values, strict=True))
+
+    @property
+    def grid_size(self) -> int:
+        size = 1
+        for parameter in self.parameters:
+            size *= len(parameter.grid())
+        return size
+
+    @cached_property
+    def epochs(self) -> int:
+        """The epochs of its runs; where epochs are searched themselves, the most that a run has."""
+        return max(self.run(values, self.seeds[0]).recipe.epochs for values in _one_at_a_time(self))
+
+    def study_name(self, objectives: Sequence[object]) -> str:
+        """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
+        return f"{self.name}-{self.fingerprint(*objectives)}"
+
+    def fingerprint(self, *more: object) -> str:
+        """Return a hash of what is searched: base, space, seeds, and what else tells two studies apart."""
+        tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}
+        space = {one.key: one.spec.model_dump(mode="json", exclude_unset=True) for one in self.parameters}
+        constants = {".".join(change.keys): change.value for change in self.constants}
+        text = canonical_json([tree, space, constants, list(self.seeds), *map(str, more)])
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _candidates(parameter: Parameter, found: Any) -> Sequence[Any]:
+    """Return the values that one in a resolved spec may stand for; a default is not written there."""
+    if not parameter.is_listed:
+        return () if found is ABSENT or parameter.held_for(found) is None else (found,)
+    if found is ABSENT:
+        return parameter.choices
+    text = canonical_json(found)
+    return [choice for choice in parameter.choices if canonical_json(choice) == text] or parameter.choices
+
+
+def common_items(choices: Sequence[Values]) -> dict[str, Any]:
+    """Return the values that all of some choices have."""
+    common = dict(choices[0])
+    for values in choices[1:]:
+        common = {key: v for key, v in common.items() if canonical_json(v) == canonical_json(values[key])}
+    return common
+
+
+def _with_values(problem: Problem, choices: Sequence[Values]) -> Problem:
+    """Name the values without which a problem does not come up, unless it is the one that it names."""
+    common = common_items(choices)
+    if all(problem.message.startswith(f"{key}:") for key in common):
+        return problem
+    given = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
+    return replace(problem, message=f"{problem.message} (with {given})")
+
+
+def load_sweep(name: str | Path) -> Sweep:
+    """Load a sweep by path or name and check all of it, base and space too; torch is not needed.
+
+    Raises:
+        UnknownNameError: If there is no such file.
+        DefinitionError: With every problem of the file and its line.
+    """
+    document, spec = load_sweep_file(find_definition("sweeps", str(name)))
+    try:
+        base = base_cell(spec.base)
+    except EmaLabError as error:
+        lines = str(error).splitlines()
+        raise DefinitionError(
+            [Problem(document.where(BASE), f"parameters.base: {x}") for x in lines]
+        ) from None
+    searched = list(spec.searched())
+    if spec.method == "grid":
+        searched = [(key, place, in_grid(one)) for key, place, one in searched]
+    constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
+    sweep = Sweep(
+        spec.name,
+        document,
+        spec,
+        base,
+        tuple(dotted(key, _only_value(one), place) for key, place, one in constants),
+        tuple(Parameter(key, one) for key, _, one in searched if not _is_constant(one)),
+        {key: place for key, place, _ in searched},
+    )
+    _check(sweep)
+    return sweep
+
+
+def base_cell(base: str) -> Cell:
+    """Return the cell that `ABLATION/VARIANT` names: the first of that table row.
+
+    Raises:
+        EmaLabError: If there is no such ablation, or it has no such row.
+    """
+    name, slash, row = base.partition(".yaml/")
+    name, row = (f"{name}.yaml", row) if slash else (base.partition("/")[0], base.partition("/")[2])
+    ablation = load_ablation(name)
+    rows = ablation.rows()
+    if row not in rows:
+        raise EmaLabError(f"{unknown_name('variant', row, rows)} (of {ablation.name})")
+    return rows[row][0]
+
+
+def _is_constant(spec: ParameterSpec) -> bool:
+    return spec.kind == "constant" or (spec.values is not None and len(spec.values) == 1)
+
+
+def _only_value(spec: ParameterSpec) -> Any:
+    return spec.value if spec.values is None else spec.values[0]
+
+
+def _check(sweep: Sweep) -> None:
+    """Check the base with every end of the space: what validates there does between them."""
+    choices: dict[Problem, list[Values]] = {}
+    where = sweep.document.where(BASE)
+    for values in _samples(sweep):
+        try:
+            lines = unfit(sweep.spec.base, sweep.parts(values))
+            problems = tuple(Problem(where, line) for line in lines)
+        except DefinitionError as error:
+            problems = error.problems
+        for problem in dict.fromkeys(problems):
+            choices.setdefault(problem, []).append(values)
+    if choices:
+        raise DefinitionError([_with_values(*item) for item in choices.items()])
+
+
+def unfit(base: str, parts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a search cannot compare such runs: it chooses by validation images, never by test ones."""
+    if not parts["data"].val_images:
+        yield f"{base} has none, and a search needs validation images: add data.val_images: {{value: N}}"
+    if parts["recipe"].protocol == "best-test":
+        advice = "test data chooses nothing: add recipe.protocol: {value: last} or best-val"
+        yield f"{base} reports its best test epoch; {advice}"
+
+
+def _samples(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield combinations of the parameters' ends: all, or where they are many, each and drawn ones."""
+    ends = [parameter.ends() for parameter in sweep.parameters]
+    keys = [parameter.key for parameter in sweep.parameters]
+    count = 1
+    for values in ends:
+        count *= len(values)
+    if count <= CHECKED:
+        for combination in itertools.product(*ends):
+            yield dict(zip(keys, combination, strict=True))
+        return
+    yield from _one_at_a_time(sweep)
+    draw = random.Random(0)
+    for _ in range(CHECKED):
+        yield {key: draw.choice(values) for key, values in zip(keys, ends, strict=True)}
+
+
+def _one_at_a_time(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield the combination of all first ends, then every other end in its place."""
+    ends = {parameter.key: parameter.ends() for parameter in sweep.parameters}
+    first = {key: values[0] for key, values in ends.items()}
+    yield first
+    for key, values in ends.items():
+        for value in values[1:]:
+            yield {**first, key: value}

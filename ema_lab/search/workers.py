@@ -1,0 +1,122 @@
+"""Execution of a search: workers that ask for trials until there are none."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from datetime import UTC, datetime
+from socket import gethostname
+
+from pebble import ProcessExpired, ProcessPool
+
+from ema_lab.errors import WorkersDiedError
+from ema_lab.execution.engines.local import worker_pool
+from ema_lab.search.history import Ended
+from ema_lab.search.study import SweepStudy
+from ema_lab.search.trial import Trier
+from ema_lab.store.file_system import require_shared_locks
+from ema_lab.store.killed import end_interrupted
+from ema_lab.store.record import Attempt
+
+TICK_SECONDS = 0.5
+MAX_KILLED_IN_A_ROW = 10
+
+
+def run_search(
+    trier: Trier,
+    study: SweepStudy,
+    *,
+    workers: int = 1,
+    gpus: tuple[str, ...] = (),
+    is_over: Callable[[], bool] = lambda: False,
+    watch: Callable[[Ended | None], None] = lambda ended: None,
+) -> None:
+    """Try trials until there are none; a worker that dies costs nothing but its time.
+
+    Trials of other processes are waited for: if one dies, its trial is tried here.
+
+    Args:
+        trier: What a worker calls; with several workers it must be picklable.
+        study: The search's study.
+        workers: 1 trains in this process, more start that many processes.
+        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker.
+        is_over: Asked before each trial whether none shall begin any more.
+        watch: Told of each trial that has ended, and in between of None.
+
+    Raises:
+        WorkersDiedError: If workers die one after the other.
+        StoreError: If the storage fails.
+    """
+    require_shared_locks(study.store.root)
+    watch(None)
+    _try_all(trier, study, workers, gpus, is_over, watch)
+    while _wait_for_others(study, is_over, watch):
+        _try_all(trier, study, workers, gpus, is_over, watch)
+
+
+def _wait_for_others(
+    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[Ended | None], None]
+) -> bool:
+    """Wait while all trials left are those of other processes; return whether one died and can be tried."""
+    while not is_over():
+        study.revive()
+        counts = study.counts()
+        if counts.waiting or not counts.running:
+            return counts.waiting > 0
+        watch(None)
+        time.sleep(TICK_SECONDS)
+    return False
+
+
+def _try_all(
+    trier: Trier,
+    study: SweepStudy,
+    workers: int,
+    gpus: tuple[str, ...],
+    is_over: Callable[[], bool],
+    watch: Callable[[Ended | None], None],
+) -> None:
+    if workers == 1 and not gpus:
+        while not is_over() and (ended := trier(study)) is not None:
+            watch(ended)
+        return
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def ours(attempt: Attempt) -> bool:
+        return attempt.started >= began and attempt.host == gethostname()
+
+    try:
+        with worker_pool(workers, gpus) as pool:
+            _keep_asking(pool, trier, workers, is_over, watch)
+    except BaseException:
+        for run_id in study.running_run_ids():
+            end_interrupted(study.store, run_id, ours)
+        raise
+
+
+def _keep_asking(
+    pool: ProcessPool,
+    trier: Trier,
+    workers: int,
+    is_over: Callable[[], bool],
+    watch: Callable[[Ended | None], None],
+) -> None:
+    futures: set[Future[Ended | None]] = {pool.submit(trier, None) for _ in range(workers)}
+    killed = 0
+    while futures:
+        ready, futures = wait(futures, TICK_SECONDS, FIRST_COMPLETED)
+        for future in ready:
+            try:
+                ended = future.result()
+            except ProcessExpired:  # its trial is tried again by whoever asks next
+                killed += 1
+                if killed >= MAX_KILLED_IN_A_ROW:
+                    words = f"{killed} workers were killed one after the other; call it again to go on"
+                    raise WorkersDiedError(words) from None
+                futures.add(pool.submit(trier, None))
+                continue
+            if ended is not None:
+                killed = 0
+                watch(ended)
+                if not is_over():
+                    futures.add(pool.submit(trier, None))
+        watch(None)

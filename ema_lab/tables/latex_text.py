@@ -1,0 +1,57 @@
+"""Text as LaTeX reads it: every sign stands for itself, as far as pdflatex has it."""
+
+import re
+import unicodedata
+
+from ema_lab.tables.text import one_line
+
+JOINER = "\u2060"  # has no width: stands between signs that LaTeX would make one of
+_TEXT = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
+    "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "[": "{[}", "]": "{]}", "|": r"\textbar{}", "¶": r"\P{}", "–": "--",
+    "—": "---", "…": r"\ldots{}", "‐": "-", "‑": "-", JOINER: "{}",
+}  # fmt: skip
+_SYMBOLS = {
+    "±": "pm", "∓": "mp", "×": "times", "÷": "div", "·": "cdot", "⋅": "cdot", "∙": "bullet", "∘": "circ",
+    "†": "dagger", "‡": "ddagger", "√": "surd", "✓": "checkmark", "≤": "leq", "≥": "geq", "≪": "ll",
+    "≫": "gg", "≠": "neq", "≈": "approx", "≃": "simeq", "≅": "cong", "≡": "equiv", "∼": "sim",
+    "∝": "propto", "∞": "infty", "∂": "partial", "∇": "nabla", "∑": "sum", "∏": "prod", "∫": "int",
+    "∈": "in", "∉": "notin", "∅": "emptyset", "⊂": "subset", "⊆": "subseteq", "∪": "cup", "∩": "cap",
+    "∀": "forall", "∃": "exists", "¬": "neg", "∧": "wedge", "∨": "vee", "⊕": "oplus", "⊗": "otimes",
+    "⊙": "odot", "∥": "parallel", "ℓ": "ell", "⟨": "langle", "⟩": "rangle", "′": "prime", "←": "leftarrow",
+    "→": "rightarrow", "↔": "leftrightarrow", "↑": "uparrow", "↓": "downarrow", "↕": "updownarrow",
+    "⇐": "Leftarrow", "⇒": "Rightarrow", "⇔": "Leftrightarrow", "⇑": "Uparrow", "⇓": "Downarrow",
+    "↦": "mapsto", "µ": "mu", "∆": "Delta", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda",
+    "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega", "α": "alpha",
+    "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ϵ": "epsilon", "ζ": "zeta", "η": "eta",
+    "θ": "theta", "ϑ": "vartheta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu",
+    "ξ": "xi", "π": "pi", "ρ": "rho", "ϱ": "varrho", "σ": "sigma", "ς": "varsigma", "τ": "tau",
+    "υ": "upsilon", "φ": "varphi", "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega",
+}  # fmt: skip
+_MATHS = {
+    **{sign: rf"\{name}" for sign, name in _SYMBOLS.items()},
+    **{sign: rf"\mathrm{{{letter}}}" for sign, letter in zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True)},
+    **{sign: f"^{{{plain}}}" for sign, plain in zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True)},
+    **{sign: f"_{{{plain}}}" for sign, plain in zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True)},
+    "−": "-",
+    "ο": "o",
+    "°": r"^{\circ}",
+    "″": r"\prime\prime",
+}
+_LATEX = str.maketrans(_TEXT | {sign: f"${maths}$" for sign, maths in _MATHS.items()})
+# What pdflatex sets besides, in the encoding that it starts with; each was tried.
+_LACKING = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų"
+_UNKNOWN = re.compile(rf"[^\n -~¡-žȘșȚț‒―‖‘’‚“”„•‰€™№]|[{_LACKING}]")
+MINUS = re.compile(r"(?<!\w)-(?=\d)")
+
+
+def escaped(text: str) -> str:
+    """Return text, on one line, in which LaTeX reads every sign as itself, and a minus is no hyphen."""
+    plain = unicodedata.normalize("NFC", one_line(text)).replace("--", f"-{JOINER}-")
+    return MINUS.sub("$-$", plain.replace("--", f"-{JOINER}-").translate(_LATEX))
+
+
+def unknown_to_pdflatex(source: str) -> list[str]:
+    """Return the characters of a LaTeX source that pdflatex has no sign for, each once."""
+    return list(dict.fromkeys(_UNKNOWN.findall(source)))

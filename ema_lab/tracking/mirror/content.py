@@ -1,0 +1,115 @@
+"""What a mirror is to show of an ablation: a run per finished cell, and its results as a table."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
+from ema_lab.store.curve import read_curve
+from ema_lab.store.store import RunStore
+from ema_lab.store.survey import Standing, Survey
+from ema_lab.tracking.names import COSTS_SHOWN, run_config, run_name, run_summary, run_tags
+
+FORMAT = 1  # a change of what is sent needs a new one, so that mirrors are brought up to it
+STALE = "stale"
+
+
+@dataclass(frozen=True)
+class MirrorRun:
+    """Everything that a mirror shows of one run. A curve's row is logged at the step of its epoch."""
+
+    run_id: str
+    name: str
+    group: str
+    job_type: str
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, Any] | None = None
+    curve: Sequence[Mapping[str, float]] = ()
+    summary: Mapping[str, float | int] | None = None
+    table: Sequence[Mapping[str, Any]] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of all that is sent."""
+        text = json.dumps([FORMAT, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _whole(epoch: float | None) -> bool:
+    return epoch is not None and epoch.is_integer()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An ablation's cells and where their runs stand, read once."""
+
+    ablation: Ablation
+    standings: Mapping[str, Standing]
+
+    @classmethod
+    def take(cls, ablation: Ablation, store: RunStore) -> "Snapshot":
+        survey = Survey(store)
+        return cls(ablation, {spec.run_id: survey.standing(spec) for spec in ablation.runs()})
+
+    def runs(self, store: RunStore, chosen: Sequence[Cell]) -> list[MirrorRun]:
+        """Return the finished runs of the chosen cells; one that cells share is called as the first is."""
+        cells = {cell.run_id: cell for cell in reversed(chosen)}
+        return [
+            self._run(cells[run_id], store)
+            for run_id in dict.fromkeys(cell.run_id for cell in chosen)
+            if self.standings[run_id].state == "done"
+        ]
+
+    def _run(self, cell: Cell, store: RunStore) -> MirrorRun:
+        standing = self.standings[cell.run_id]
+        record = standing.facts.record
+        assert record is not None
+        return MirrorRun(
+            run_id=cell.run_id,
+            name=run_name(cell.row, cell.seed),
+            group=self.ablation.name,
+            job_type=cell.row,
+            tags=(*run_tags(cell.spec), *([STALE] if standing.stale else [])),
+            config=run_config(cell.spec),
+            curve=[row for row in read_curve(store.folder(cell.run_id)) if _whole(row.get("epoch"))],
+            summary=run_summary(record.metrics, record.cost, record.chosen_epoch),
+        )
+
+    def cut_curves(self, runs: Sequence[MirrorRun]) -> list[str]:
+        """Return the names of the runs whose curve lacks epochs that they were trained for."""
+        epochs = {spec.run_id: spec.recipe.epochs for spec in self.ablation.runs()}
+        return [run.name for run in runs if len(run.curve) != epochs[run.run_id]]
+
+    def results(self) -> MirrorRun:
+        """Return the run that holds the table of all cells; one without a result is there as a hole."""
+        name = self.ablation.name
+        return MirrorRun(
+            run_id=f"results-{hashlib.sha256(name.encode()).hexdigest()[:16]}",
+            name=f"{name}-results",
+            group=name,
+            job_type="results",
+            table=self._rows(),
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        records = [one.facts.record for one in self.standings.values() if one.facts.done]
+        metrics = dict.fromkeys(name for record in records if record for name in record.metrics)
+        rows = []
+        for cell in self.ablation.cells:
+            standing = self.standings[cell.run_id]
+            record = standing.facts.record if standing.facts.done else None
+            row: dict[str, Any] = {
+                "variant": cell.row,
+                "seed": cell.seed,
+                "run_id": cell.run_id,
+                "status": standing.state,
+                "stale": " ".join(standing.stale) or None,
+            }
+            row |= {name: record.metrics.get(name) if record else None for name in metrics}
+            row |= {name: record.cost.get(name) if record else None for name in COSTS_SHOWN}
+            rows.append({**row, "chosen_epoch": record.chosen_epoch if record else None})
+        return rows

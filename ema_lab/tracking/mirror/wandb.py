@@ -1,0 +1,182 @@
+"""Weights & Biases as a mirror: online with a key, else as offline runs that `wandb sync` sends later.
+
+W&B is not asked what it holds. What it was sent is noted below the store, in
+`.mirror/HOST/PROJECT/ABLATION/<W&B's id>/sent.json`, after the run's end; offline runs lie beside it.
+"""
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ema_lab.errors import MirrorError, SpecError
+from ema_lab.files import write_text
+from ema_lab.tracking.mirror.content import MirrorRun
+from ema_lab.tracking.mirror.push import Held
+from ema_lab.tracking.names import wandb_has_key, wandb_server
+
+OFFLINE_MODES = {"offline", "dryrun"}
+FOLDER = ".mirror"
+SENT = "sent.json"
+INIT_SECONDS = 30  # a server that does not answer by then is down
+FINISH_SECONDS = 600  # a run that has not arrived by then is sent by the next push
+
+
+class WandbMirror:
+    """One ablation's group in a W&B project.
+
+    Args:
+        store: The store's folder, below which the mirror is kept.
+        project: W&B's project.
+        group: The ablation's name.
+        folder: Where below the store the mirror is kept, apart from mirrors of other things.
+
+    Raises:
+        SpecError: If W&B is set up to send nothing, or to be online without a key.
+    """
+
+    def __init__(self, store: Path, project: str, group: str, folder: str = FOLDER) -> None:
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb_has_key() else "offline")
+        if mode not in OFFLINE_MODES | {"online"}:
+            raise SpecError(f"--to wandb needs WANDB_MODE=online or offline, got {mode!r}")
+        if mode == "online" and not wandb_has_key():
+            raise SpecError("wandb has no API key here; run `wandb login`, or set WANDB_MODE=offline")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        self.offline = mode in OFFLINE_MODES
+        self.project = project
+        self.group = group
+        entity = os.environ.get("WANDB_ENTITY", "")
+        where = "wandb-offline" if self.offline else "@".join(filter(None, (entity, wandb_server().netloc)))
+        self._projects = store.resolve() / folder / where.replace(":", "-") / project
+        self.folder = self._projects / group
+        self.place = f"W&B's offline runs in {self.folder}" if self.offline else f"{where}, project {project}"
+        self.url = ""  # of the project; known when a run was sent to a server
+        self._path = "/".join(filter(None, (entity, project)))
+
+    def held(self, run: MirrorRun) -> Held:
+        note = self._note(self.folder / self._id(run))
+        return "same" if note.get("sha256") == run.sha256 else "other" if note else "no"
+
+    def send(self, run: MirrorRun) -> None:
+        folder = self.folder / self._id(run)
+        with _named(self.place):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)  # from here on W&B's id is this ablation's
+            self._log(run, folder)
+            if self.offline and not list(folder.glob("wandb/offline-run-*/*.wandb")):
+                raise MirrorError(f"{run.name} did not arrive in {folder}")
+            if not self.offline:
+                for name in ("wandb", "data"):
+                    shutil.rmtree(folder / name, ignore_errors=True)
+            note = {"run_id": run.run_id, "name": run.name, "sha256": run.sha256}
+            write_text(folder / SENT, json.dumps(note, indent=1) + "\n", durable=False)
+
+    def _log(self, run: MirrorRun, folder: Path) -> None:
+        import wandb
+
+        live = wandb.init(  # without `resume`: a run of this id is begun again
+            project=self.project,
+            id=folder.name,
+            name=run.name,
+            group=self.group,
+            job_type=run.job_type,
+            tags=list(run.tags),
+            config=dict(run.config or {}),
+            dir=str(folder),
+            mode="offline" if self.offline else "online",
+            reinit="finish_previous",
+            settings=_settings(),
+        )
+        for row in run.curve:
+            live.log(dict(row), step=int(row["epoch"]))
+        if run.table:
+            data = [list(row.values()) for row in run.table]
+            with _staging(folder / "data"):
+                live.log({"results": wandb.Table(columns=[*run.table[0]], data=data)})
+        live.summary.update(dict(run.summary or {}))
+        live.finish()
+        self.url = live.project_url or ""
+
+    def strangers(self, known: Set[str]) -> dict[str, str]:
+        notes = {path.name: self._note(path) for path in sorted(self.folder.glob("*"))}
+        return {key: note["name"] for key, note in notes.items() if note and note["run_id"] not in known}
+
+    def remove(self, mirror_id: str) -> None:
+        with _named(self.place):
+            if not self.offline:
+                import wandb
+
+                wandb.Api().run(f"{self._path}/{mirror_id}").delete()
+            shutil.rmtree(self.folder / mirror_id)
+
+    @property
+    def sync_command(self) -> str:
+        """What sends the offline runs from a machine with an account."""
+        return f"wandb sync {shlex.quote(str(self.folder))}/*/wandb/offline-run-*"
+
+    def _id(self, run: MirrorRun) -> str:
+        """Return W&B's id: the run id, followed by the ablation's name if another's group has the run.
+
+        A run of W&B is in one group only, and a group without its baseline would be of no use.
+        """
+        others = (path for path in self._projects.glob(f"*/{run.run_id}") if path.parent != self.folder)
+        return f"{run.run_id}-{self.group}" if any(others) else run.run_id
+
+    def _note(self, folder: Path) -> Mapping[str, Any]:
+        try:
+            note = json.loads((folder / SENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[None]:
+    """Keep what W&B stages for a table beside its run, where it is found again after weeks offline."""
+    before = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+        if before is not None:
+            os.environ["WANDB_DATA_DIR"] = before
+
+
+def _settings() -> Any:
+    """Nothing is measured here: the runs were trained at another time, maybe elsewhere."""
+    import wandb
+
+    wanted = {
+        "console": "off",
+        "silent": True,
+        "init_timeout": INIT_SECONDS,
+        "finish_timeout": FINISH_SECONDS,
+        "finish_timeout_raises": True,
+        "disable_git": True,
+        "disable_code": True,
+        "x_disable_stats": True,
+        "x_disable_meta": True,
+        "x_save_requirements": False,
+    }
+    known = wandb.Settings.model_fields  # older versions of W&B do not know all of them
+    return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Say in one line what W&B or the system did not let be done."""
+    try:
+        yield
+    except MirrorError:
+        raise
+    except Exception as error:
+        theirs = type(error).__module__.partition(".")[0] == "wandb"  # not all derive from wandb.Error
+        if not theirs and not isinstance(error, (OSError, ValueError)):
+            raise
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise MirrorError(f"{place}: {type(error).__name__}: {line}") from None

@@ -1,0 +1,177 @@
+"""Verdicts follow from digits, counts and intervals alone."""
+
+import statistics
+from decimal import Decimal
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ema_lab.audit.convention import Convention, conventions, support
+from ema_lab.audit.verdict import (
+    Counted,
+    Kind,
+    count_verdict,
+    trained_summary,
+    trained_verdict,
+)
+from ema_lab.specs.published import ConventionSpec
+from ema_lab.specs.published_number import Printed
+from ema_lab.statistics import summarise
+
+COSTS = {
+    "parameters": 23_903_620,
+    "parameters_without_norm": 23_849_556,
+    "parameters_without_own_norm": 23_902_676,
+    "parameters_fused": 23_877_060,
+}
+
+
+def judged(text, costs, quantity="parameters", baseline=None, others=(), **assumed):
+    """Return the verdict on one claim; `others` are the other rows of its column."""
+    tried = conventions(quantity, ConventionSpec.model_validate(assumed))
+    row = Counted(Printed(text), costs)
+    column = [(row.printed, costs), *((Printed(claim), counts) for claim, counts in others)]
+    return count_verdict(row, tried, support(column, tried), baseline)
+
+
+@given(st.integers(1, 10**12), st.integers(0, 3), st.sampled_from(["", "k", "M", "G"]))
+def test_what_is_rounded_agrees(number, decimals, suffix):
+    scale = Printed(f"1{suffix}").value
+    text = f"{Decimal(number) / scale:.{decimals}f}{suffix}"
+    assert judged(text, {"parameters": number}).kind is Kind.AGREES
+
+
+@given(st.integers(1, 10**12), st.integers(0, 3), st.sampled_from(["", "k", "M", "G"]))
+def test_a_count_always_has_a_verdict_that_its_digits_support(number, decimals, suffix):
+    printed = Printed(f"{Decimal(number):.{decimals}f}{suffix}")
+    verdict = judged(printed.text, {"parameters": 12_345_678})
+    shown = [d for d in ("rounded", "truncated", "tens") if printed.shows(Decimal(12_345_678), d)]
+    expected = Kind.AGREES if "rounded" in shown else Kind.OTHER_CONVENTION if shown else Kind.DISAGREES
+    assert verdict.kind is expected
+    assert verdict.difference == float(12_345_678 - printed.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("23.90M", "agrees"),
+        ("23.85M", "agrees under another convention: without norms"),
+        ("23.88M", "agrees under another convention: norms fused"),
+        ("23.903M", "agrees under another convention: without the module's own norms; or truncated"),
+        ("23902676", "agrees under another convention: without the module's own norms"),
+        ("23.71M", "disagrees: computed is 0.19M (0.82 %) more"),
+        ("23.9037M", "disagrees: computed is 0.0001M (0.00033 %) less"),
+        ("47.8M", "disagrees: computed is 23.9M (50 %) less"),
+    ],
+)
+def test_each_way_to_count_parameters_is_tried(text, expected):
+    assert str(judged(text, COSTS)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "expected"),
+    [
+        ("301M", "flops", "agrees"),
+        ("314M", "flops", "agrees under another convention: with norms, as fvcore"),
+        ("328M", "flops", "agrees under another convention: as thop 0.0.31"),
+        ("602M", "flops", "agrees under another convention: 2 per multiply-add"),
+        ("602M", "macs", "agrees under another convention: 2 per multiply-add"),
+        ("300M", "flops", "agrees under another convention: truncated; or rounded to 10M"),
+        ("300.79M", "flops", "nearly agrees: computed is 0.02M (0.0052 %) less"),
+        ("310M", "flops", "disagrees: computed is 9M (3.0 %) less"),
+        ("306M", "flops", "disagrees: computed is 5M (1.7 %) less"),
+    ],
+)
+def test_each_way_to_count_operations_is_tried(text, quantity, expected):
+    costs = {"macs_matmul": 300_774_272, "macs": 314_130_496, "macs_thop": 327_550_720}
+    assert str(judged(text, costs, quantity)) == expected
+
+
+def test_what_a_row_adds_decides_between_nearly_and_not():
+    plain = ("plain", Counted(Printed("16.5G"), {"macs_thop": 8_266_231_600}))
+    words = {"macs": "macs_thop", "flops_per_mac": 2}
+    near = judged("16.50G", {"macs_thop": 8_288_869_200}, "flops", plain, **words)
+    assert str(near) == "nearly agrees: computed is 0.08G (0.47 %) more; what it adds to plain agrees"
+    far = judged("16.53G", {"macs_thop": 8_340_500_000}, "flops", plain, **words)
+    assert str(far) == "disagrees: computed is 0.15G (0.91 %) more"
+    wide = judged("17.0G", {"macs_thop": 8_600_000_000}, "flops", plain, **words)
+    assert wide.kind is Kind.DISAGREES
+
+
+def test_a_row_that_leaves_the_convention_of_its_column_is_told_so():
+    siblings = [("7.23M", {"parameters": 7_235_389, "parameters_fused": 7_225_885})] * 3
+    odd = {"parameters": 7_238_685, "parameters_fused": 7_229_181}
+    assert str(judged("7.24M", odd, others=siblings)) == (
+        "agrees under another convention: all parameters, rounded; not that of most rows of the column "
+        "(norms fused; or truncated)"
+    )
+    assert judged("7.24M", odd).kind is Kind.AGREES
+
+
+def test_a_row_that_fits_every_convention_agrees_whatever_its_column_does():
+    same = {"parameters": 1_000_000, "parameters_fused": 1_000_000}
+    siblings = [("1.0M", {"parameters": 1_200_000, "parameters_fused": 1_000_000})] * 2
+    assert judged("1.0M", same, others=siblings).kind is Kind.AGREES
+
+
+def test_the_convention_that_a_table_states_is_tried_first():
+    verdict = judged("23.85M", COSTS, parameters="parameters_without_norm")
+    assert str(verdict) == "agrees"
+    tried = conventions("flops", ConventionSpec(macs="macs_thop", flops_per_mac=2, digits="truncated"))
+    assert tried[0] == Convention("macs_thop", 2, "truncated")
+    assert len(tried) == len(set(tried)) == 6
+
+
+def test_what_is_not_counted_is_not_run():
+    assert judged("23.85M", {}).kind is Kind.NOT_RUN
+    assert judged("0M", {"parameters": 5}, "parameters").kind is Kind.AGREES
+
+
+def test_one_seed_decides_nothing():
+    one = trained_summary([80.69], 3)
+    assert (one.count, one.expected) == (1, 3)
+    verdict = trained_verdict(Printed("80.69"), one, 10.0)
+    assert str(verdict) == "inconclusive: one seed has no interval"
+
+
+@pytest.mark.parametrize(
+    ("values", "relevant", "expected"),
+    [
+        ([80.6, 80.7, 80.8], 0.5, "agrees"),
+        ([80.6, 80.7, 80.8], 0.3, "inconclusive: the difference these seeds could detect is 0.33"),
+        ([79.7, 80.7, 81.7], 0.5, "inconclusive: the difference these seeds could detect is 3.26"),
+        ([79.6, 79.7, 79.8], 0.5, "disagrees: trained is 0.99 (1.2 %) less"),
+        ([82.6, 82.7, 82.8], 0.5, "disagrees: trained is 2.01 (2.5 %) more"),
+        ([80.69, 80.69], 0.5, "inconclusive: equal values have no interval"),
+    ],
+)
+def test_runs_confirm_only_what_they_could_have_denied(values, relevant, expected):
+    assert str(trained_verdict(Printed("80.69"), trained_summary(values, 3), relevant)) == expected
+
+
+def test_a_claim_is_contradicted_only_beyond_its_rounding():
+    trained = trained_summary([80.693, 80.694, 80.695, 80.696], 4)
+    assert trained.low > 80.69
+    assert trained_verdict(Printed("80.69"), trained, 0.5).kind is Kind.AGREES
+    assert trained_verdict(Printed("80.690"), trained, 0.5).kind is Kind.DISAGREES
+
+
+@given(
+    st.lists(st.floats(0, 100), min_size=2, max_size=8),
+    st.integers(0, 10_000).map(lambda number: f"{number / 100:.2f}"),
+    st.floats(0.01, 5),
+)
+def test_every_verdict_on_runs_follows_from_interval_and_power(values, text, relevant):
+    assume(summarise(values).has_spread)
+    printed, trained = Printed(text), trained_summary(values, len(values))
+    verdict = trained_verdict(printed, trained, relevant)
+    half = float(printed.step) / 2
+    outside = trained.high < float(printed.value) - half or trained.low > float(printed.value) + half
+    assert (verdict.kind is Kind.DISAGREES) is outside
+    assert (verdict.kind is Kind.AGREES) is (not outside and trained.detectable <= relevant)
+    assert verdict.difference == pytest.approx(statistics.fmean(values) - float(printed.value))
+
+
+def test_without_runs_there_is_no_verdict():
+    assert trained_verdict(Printed("80.69"), None, 0.5).kind is Kind.NOT_RUN

@@ -1,0 +1,64 @@
+"""The modules' own shares add up to what a variant adds to its baseline, for every module of the zoo."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from ema_lab.registry.catalogue import ATTENTIONS
+from ema_lab.run import measurement
+from ema_lab.run.measurement import Timing, layer_costs, run_cost, run_latency
+
+KEYS = ("parameters", "parameters_without_norm", "macs", "macs_matmul", "macs_all", "activations")
+OPTIONS = {
+    "frozen": {"of": {"name": "ema", "groups": 4}},
+    "matched": {"of": {"name": "se", "reduction": 4}, "by": "parameters"},
+    "ema": {"groups": 4},
+    "sa": {"groups": 4},
+    "ge": {"extent": 2},
+}
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENTIONS if name != "none"])
+def test_shares_add_up_to_the_difference(make_spec, name):
+    spec = make_spec({"name": name, **OPTIONS.get(name, {})})
+    with_it, without = run_cost(spec), run_cost(make_spec("none"))
+    shares = layer_costs(spec)
+    assert len(shares) == 9
+    for key in KEYS:
+        assert sum(share[key] for share in shares.values()) == with_it[key] - without[key], key
+
+
+def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch):
+    alive = weakref.WeakSet()
+    seen = []
+
+    class Work:
+        def __init__(self, spec, timing):
+            self.calls = 0
+            alive.add(self)
+
+        def __call__(self):
+            self.calls += 1
+
+    def peak(work, device):
+        gc.collect()
+        seen.append((len(alive), work.calls))
+        return len(seen) * 2**20
+
+    monkeypatch.setattr(measurement, "_work", Work)
+    monkeypatch.setattr(measurement, "peak_bytes", peak)
+    monkeypatch.setattr(measurement, "timer_of", lambda device: lambda work: 0.5)
+    timing = Timing("training", 2, 8, torch.device("cuda"))
+    found = run_latency(make_spec("se"), make_spec("none"), timing)
+    assert seen == [(1, 1), (1, 1)]  # alone, and after a first call
+    assert (found["baseline_peak_mib"], found["peak_mib"]) == (1.0, 2.0)
+
+
+def test_two_modules_after_one_block_are_told_apart(make_spec):
+    also = [{"attention": "simam", "placement": {"after": "block_end"}}]
+    shares = layer_costs(make_spec("se", model={"also": also}))
+    names = list(shares)
+    assert [share["attention"] for share in shares.values()] == ["se"] * 9 + ["simam"] * 9
+    assert names[9] == names[0].replace(".attention", ".attention_2")

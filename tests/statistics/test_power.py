@@ -1,0 +1,65 @@
+"""What a number of seeds can show: against simulated experiments and statsmodels."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+from statsmodels.stats.power import TTestPower
+
+from ema_lab.statistics.power import detectable_difference, pooled_std, power_of, seeds_needed
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20, 500])
+@pytest.mark.parametrize("significance", [0.05, 0.01, 0.001])
+def test_the_detectable_difference_has_the_power_that_it_says(seeds, significance):
+    found = detectable_difference(seeds, 2.5, significance=significance)
+    assert power_of(found / 2.5, seeds, significance) == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("seeds", [3, 5, 20, 100])
+def test_power_is_that_of_statsmodels_where_that_can_tell(effect, seeds):
+    expected = TTestPower().power(effect, seeds, 0.05)
+    if not math.isnan(expected):
+        assert power_of(effect, seeds) == pytest.approx(expected, abs=2e-5)
+    assert TTestPower().power(0.5, 20, 0.05) == pytest.approx(power_of(0.5, 20), abs=2e-5)
+
+
+def test_three_seeds_see_what_they_say_in_simulated_experiments():
+    random = np.random.default_rng(0)
+    found = detectable_difference(3, 0.4)
+    results = ttest_1samp(random.normal(found, 0.4, (20_000, 3)), 0, axis=1)
+    assert np.mean(results.pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
+
+
+def test_statsmodels_own_solver_would_be_wrong_here():
+    """A record of why the equation is solved in this project."""
+    theirs = TTestPower().solve_power(nobs=2, alpha=0.01, power=0.8)
+    assert power_of(theirs, 2, 0.01) == pytest.approx(0.18, abs=0.01)
+    random = np.random.default_rng(0)
+    ours = detectable_difference(2, 1.0, significance=0.01)
+    results = ttest_1samp(random.normal(ours, 1.0, (20_000, 2)), 0, axis=1)
+    assert np.mean(results.pvalue < 0.01) == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("difference", [0.1, 0.4, 1.0, 3.0])
+def test_the_seeds_needed_are_the_fewest_that_suffice(difference):
+    count = seeds_needed(difference, 0.5)
+    assert detectable_difference(count, 0.5) <= difference
+    assert detectable_difference(count - 1, 0.5) > difference
+
+
+def test_a_single_seed_sees_nothing():
+    assert detectable_difference(1, 0.1) == math.inf
+
+
+def test_a_difference_that_no_number_of_seeds_shows():
+    assert seeds_needed(1e-4, 1.0) is None
+    with pytest.raises(ValueError, match="above zero"):
+        seeds_needed(0.0, 1.0)
+
+
+def test_the_spread_is_pooled_over_rows():
+    assert pooled_std([[1.0, 3.0], [5.0], [2.0, 2.0, 2.0]]) == (pytest.approx(math.sqrt(2 / 3)), 3)
+    assert pooled_std([[1.0], []]) is None

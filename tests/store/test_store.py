@@ -1,0 +1,216 @@
+"""The store contract: what execution, status and reports rely on."""
+
+import json
+import multiprocessing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ema_lab.errors import StoreError
+from ema_lab.store.record import ErrorRecord, RunRecord
+from ema_lab.store.store import RunStore, write_json
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+RECORDS = st.builds(
+    RunRecord,
+    run_id=st.just("0123456789abcdef"),
+    status=st.sampled_from(["done", "failed"]),
+    attempt=st.integers(1, 9),
+    metrics=st.dictionaries(st.sampled_from(["top1", "top5", "loss"]), NUMBERS),
+    chosen_epoch=st.integers(0, 300),
+    cost=st.dictionaries(st.text(max_size=5), st.integers()),
+    wall_seconds=NUMBERS,
+    environment=st.dictionaries(st.text(max_size=5), st.text(max_size=5)),
+    source=st.dictionaries(st.text(max_size=5), st.text(max_size=5)),
+    error=st.none() | st.builds(ErrorRecord, kind=st.text(), message=st.text(), traceback=st.text()),
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+@pytest.fixture
+def spec(specs):
+    return specs[0]
+
+
+def hold(root, run_id, ready, release):
+    """Hold a run's lock until told otherwise; runs in another process."""
+    with RunStore(root).claim(run_id) as claimed:
+        ready.put(claimed)
+        release.get()
+
+
+@pytest.fixture
+def held_elsewhere(store, spec):
+    """Hold the run's lock in another process; the fixture's value ends that process without goodbye."""
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Queue(), context.Queue()
+    process = context.Process(target=hold, args=(store.root, spec.run_id, ready, release))
+    process.start()
+    assert ready.get(timeout=60)
+
+    def kill():
+        process.kill()
+        process.join()
+
+    yield kill
+    kill()
+
+
+class TestStore:
+    def test_does_not_touch_the_disk_before_the_first_run(self, store, spec):
+        assert (store.run_ids(), store.record(spec.run_id), store.attempts(spec.run_id)) == ([], None, [])
+        assert store.state(spec.run_id) == "pending"
+        assert not store.is_locked(spec.run_id)
+        assert not store.root.exists()
+
+    def test_begins_an_attempt_with_the_spec_of_the_run(self, store, spec):
+        attempt = store.begin(spec)
+        assert (attempt.number, attempt.outcome) == (1, None)
+        assert store.run_ids() == [spec.run_id]
+        assert store.spec(spec.run_id) == spec
+        assert store.attempts(spec.run_id) == [attempt]
+
+    def test_numbers_attempts_in_order(self, store, spec):
+        for _ in range(11):
+            store.end(spec.run_id, store.begin(spec), "interrupted")
+        assert [attempt.number for attempt in store.attempts(spec.run_id)] == list(range(1, 12))
+
+    @settings(deadline=None)
+    @given(record=RECORDS)
+    def test_gives_a_record_back_as_it_was_written(self, tmp_path_factory, record):
+        store = RunStore(tmp_path_factory.getbasetemp() / "round-trip")
+        store.folder(record.run_id).mkdir(parents=True, exist_ok=True)
+        store.write(record)
+        assert store.record(record.run_id) == record
+        assert store.records([record.run_id, "absent"]) == {record.run_id: record}
+
+    def test_leaves_no_partial_file(self, store, spec):
+        store.end(spec.run_id, store.begin(spec), "done")
+        store.write(RunRecord(run_id=spec.run_id, status="done", attempt=1))
+        assert list(store.root.rglob("*.partial")) == []
+
+    def test_keeps_the_old_record_when_the_new_one_cannot_be_written(self, store, spec):
+        store.begin(spec)
+        old = RunRecord(run_id=spec.run_id, status="done", attempt=1, metrics={"top1": 90.0})
+        store.write(old)
+        with pytest.raises(ValueError, match="JSON compliant"):
+            store.write(old.model_copy(update={"metrics": {"top1": float("nan")}}))
+        assert store.record(spec.run_id) == old
+        assert list(store.root.rglob("*.partial")) == []
+
+    def test_finds_a_run_by_the_beginning_of_its_id(self, store, specs):
+        for spec in specs:
+            store.begin(spec)
+        for spec in specs:
+            assert store.find(spec.run_id) == store.find(spec.run_id[:8]) == spec.run_id
+        with pytest.raises(StoreError, match="begins 4 run ids"):
+            store.find("")
+        with pytest.raises(StoreError, match="no run is named 'zzz'"):
+            store.find("zzz")
+
+    @pytest.mark.parametrize("name", ["record.json", "spec.json", "attempts/1.json"])
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', "\x00", '{"seed": 0}'], ids=repr)
+    def test_names_a_file_that_it_cannot_read(self, store, spec, name, text):
+        store.begin(spec)
+        (store.folder(spec.run_id) / name).write_text(text)
+        read = {"record.json": store.record, "spec.json": store.spec, "attempts/1.json": store.attempts}[name]
+        with pytest.raises(StoreError) as caught:
+            read(spec.run_id)
+        assert str(store.folder(spec.run_id) / name.partition("/")[0]) in str(caught.value)
+
+    def test_refuses_a_spec_that_was_changed_by_hand(self, store, spec):
+        store.begin(spec)
+        path = store.folder(spec.run_id) / "spec.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "seed": 7}))
+        with pytest.raises(StoreError, match="was changed"):
+            store.spec(spec.run_id)
+
+    def test_cannot_be_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(StoreError, match="must be a folder"):
+            RunStore(tmp_path / "file")
+        with (
+            pytest.raises(StoreError, match="cannot be written"),
+            RunStore(tmp_path / "file" / "below").claim("x"),
+        ):
+            pass
+
+    def test_writes_through_a_new_file_and_a_rename(self, tmp_path):
+        path = tmp_path / "a.json"
+        write_json(path, {"x": 1})
+        before = path.stat().st_ino
+        with path.open(encoding="utf-8") as reader:
+            write_json(path, {"x": 2})
+            assert json.load(reader) == {"x": 1}
+        assert path.stat().st_ino != before
+        assert json.loads(path.read_text()) == {"x": 2}
+
+
+class TestState:
+    def test_a_record_that_says_done_is_done(self, store, spec):
+        store.begin(spec)
+        store.write(RunRecord(run_id=spec.run_id, status="done", attempt=1))
+        assert store.state(spec.run_id) == "done"
+
+    @pytest.mark.parametrize(
+        ("outcomes", "expected"),
+        [
+            (["failed"], "pending"),
+            (["failed", "failed"], "pending"),
+            (["failed", "failed", "failed"], "failed"),
+            ([None, None, None], "failed"),
+            ([None, "failed", None], "failed"),
+            (["interrupted"] * 5, "pending"),
+            (["interrupted", "failed", "interrupted", "failed"], "pending"),
+        ],
+        ids=str,
+    )
+    def test_failed_and_killed_attempts_count_and_interrupted_ones_do_not(
+        self, store, spec, outcomes, expected
+    ):
+        for outcome in outcomes:
+            attempt = store.begin(spec)
+            if outcome is not None:
+                store.end(spec.run_id, attempt, outcome)
+        assert store.state(spec.run_id) == expected
+
+    def test_the_limit_is_the_callers(self, store, spec):
+        store.end(spec.run_id, store.begin(spec), "failed")
+        assert [store.state(spec.run_id, limit) for limit in (1, 2)] == ["failed", "pending"]
+
+
+class TestLocks:
+    def test_a_claim_is_held_for_its_block_only(self, store, spec):
+        with store.claim(spec.run_id) as claimed:
+            assert claimed
+            assert store.is_locked(spec.run_id)
+            with store.claim(spec.run_id) as second:
+                assert not second
+        assert not store.is_locked(spec.run_id)
+        with store.claim(spec.run_id) as again:
+            assert again
+
+    def test_a_claim_ends_with_an_error_too(self, store, spec):
+        with pytest.raises(RuntimeError), store.claim(spec.run_id):
+            raise RuntimeError
+        assert not store.is_locked(spec.run_id)
+
+    def test_runs_are_locked_apart(self, store, specs):
+        with store.claim(specs[0].run_id), store.claim(specs[1].run_id) as claimed:
+            assert claimed
+
+    def test_a_lock_is_freed_when_its_process_dies_and_its_file_stays(self, store, spec, held_elsewhere):
+        store.begin(spec)
+        with store.claim(spec.run_id) as claimed:
+            assert not claimed
+        assert store.state(spec.run_id) == "running"
+        held_elsewhere()
+        assert store.state(spec.run_id) == "pending"
+        with store.claim(spec.run_id) as claimed:
+            assert claimed
+        assert (store.root / ".locks" / f"{spec.run_id}.lock").is_file()
