@@ -253,6 +253,9 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
     where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
     say(f"{ablation.name}: {words} to train {where}; checking them first")
+    if rounded := sum(task.spec.recipe.evaluated_in == "bf16" for task in pending):
+        advice = "recipe.evaluation_precision: fp32 evaluates in fp32, under another run id"
+        say(f"{ablation.name}: evaluated in bf16, where rounding ties predictions: {rounded}; {advice}")
     from ema_lab.cli.progress import RunDisplay
     from ema_lab.run.pipeline import Machine, train_run
     from ema_lab.tasks.task import check_data

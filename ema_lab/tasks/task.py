@@ -131,6 +131,12 @@ def load_task(data: DataSpec) -> Task:
     return code(data.facts)
 
 
+def stored_metrics(spec: RunSpec, arrays: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of a run's stored predictions; arrays that are no numbers are not the task's."""
+    rows = {name: torch.from_numpy(rows) for name, rows in arrays.items() if rows.dtype.kind in "biuf"}
+    return load_task(spec.data).metrics(rows)
+
+
 def check_run(spec: RunSpec) -> None:
     """Check that a run's model can be trained on its data.
 

@@ -12,4 +12,4 @@ def training_precision(recipe: RecipeSpec, device: torch.device) -> torch.autoca
 
 def evaluation_precision(recipe: RecipeSpec, device: torch.device) -> torch.autocast:
     """Return the context in which predictions are computed."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.evaluated_in == "bf16")
