@@ -64,7 +64,7 @@ def check(
     Example: ema-lab store check --quick
     """
     runs = _existing(store)
-    from ema_lab.tasks.classification.unhashed import problem_of
+    from ema_lab.tasks.classification.stored import problem_of
 
     load = None if quick else _checkpoint_loader()
     found = list(check_store(runs, problem_of, load, _telling("checked")))
@@ -215,7 +215,7 @@ def remeasure(
     if not run_ids:  # of many runs, those that are not done are nothing to tell of
         chosen = [run_id for run_id in chosen if runs.facts(run_id).done]
     from ema_lab.store.upkeep.remeasure import remeasure as remeasured
-    from ema_lab.tasks.classification.unhashed import problem_of
+    from ema_lab.tasks.classification.stored import problem_of
     from ema_lab.tasks.task import stored_metrics
 
     found = list(remeasured(runs, chosen, stored_metrics, problem_of))

@@ -445,7 +445,7 @@ def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ("columns: [loss, top2]", "r.yaml:3: columns.1: no column is named 'top2'; did you mean 'top1'"),
+        ("columns: [loss, top2]", "r.yaml:3: columns.1: no column is named 'top2'; did you mean 'top5'"),
         ("columns: [delta_top2]", "r.yaml:3: columns.0: no column is named 'delta_top2'"),
         ("metric: top2", "r.yaml:3: metric: no metric is named 'top2'"),
         (

@@ -18,7 +18,7 @@ from ema_lab.store.predictions import content_sha256, read_predictions
 from ema_lab.store.quarantine import SUPERSEDED
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
-from ema_lab.store.upkeep.remeasure import CheckUnhashed
+from ema_lab.store.upkeep.remeasure import CheckMetrics
 
 DROPPED = "weights.dropped"  # left by `store gc --drop-weights`: no weights are no damage then
 KNOWN = {
@@ -42,7 +42,7 @@ class Finding:
 
 def check_store(
     store: RunStore,
-    check_unhashed: CheckUnhashed,
+    check_metrics: CheckMetrics,
     load_checkpoint: LoadCheckpoint | None = None,
     watch: Callable[[int, int], None] = lambda checked, total: None,
 ) -> Iterator[Finding]:
@@ -50,7 +50,7 @@ def check_store(
 
     Args:
         store: The store.
-        check_unhashed: Returns why predictions do not fit the metrics of a record that has no hash of them.
+        check_metrics: Returns why predictions do not fit the metrics of a record, or None.
         load_checkpoint: Loads a checkpoint and raises if that cannot be; None leaves checkpoints out.
         watch: Told after each run how many of how many are checked.
     """
@@ -61,7 +61,7 @@ def check_store(
         elif store.is_locked(name):
             yield Finding(name, "", damaged=False, problem="a process works on it: not checked")
         else:
-            yield from _check_run(store, name, check_unhashed, load_checkpoint)
+            yield from _check_run(store, name, check_metrics, load_checkpoint)
         watch(number, len(names))
     locks = {path.stem for path in (store.root / ".locks").glob("*.lock")}
     for run_id in sorted(name for name in locks - set(names) if RUN_ID.fullmatch(name)):
@@ -69,12 +69,12 @@ def check_store(
 
 
 def _check_run(
-    store: RunStore, run_id: str, check_unhashed: CheckUnhashed, load: LoadCheckpoint | None
+    store: RunStore, run_id: str, check_metrics: CheckMetrics, load: LoadCheckpoint | None
 ) -> Iterator[Finding]:
     folder = store.folder(run_id)
     spec, record, problems = _documents(store, run_id)
     if record is not None and record.status == "done" and spec is not None:
-        problems += _result_problems(folder, spec, record, check_unhashed)
+        problems += _result_problems(folder, spec, record, check_metrics)
     if load is not None:
         found = ((path.name, _checkpoint_problem(path, load)) for path in sorted(folder.glob("*.ckpt")))
         problems += [(name, problem) for name, problem in found if problem]
@@ -109,9 +109,9 @@ def _documents(
 
 
 def _result_problems(
-    folder: Path, spec: RunSpec, record: RunRecord, check_unhashed: CheckUnhashed
+    folder: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
 ) -> list[tuple[str, str]]:
-    predictions = partial(_predictions_problem, check_unhashed=check_unhashed)
+    predictions = partial(_predictions_problem, check_metrics=check_metrics)
     checks: dict[str, Check] = {"curve.csv": _curve_problem, PREDICTIONS: predictions}
     found = [(file, _guarded(check, folder / file, spec, record)) for file, check in checks.items()]
     problems = [(file, problem) for file, problem in found if problem]
@@ -155,14 +155,14 @@ def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
 
 
 def _predictions_problem(
-    path: Path, spec: RunSpec, record: RunRecord, check_unhashed: CheckUnhashed
+    path: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
 ) -> str | None:
-    """Compare the predictions with the hash in the record; of an older record, with its metrics."""
+    """Compare the predictions with the metrics and with the hash in the record, which older ones lack."""
     arrays = read_predictions(path.parent)
-    if not record.predictions_sha256:
-        return check_unhashed(arrays, spec, record.metrics)
+    if problem := check_metrics(arrays, spec, record.metrics):
+        return problem
     found = content_sha256(arrays)
-    if found == record.predictions_sha256:
+    if record.predictions_sha256 in {"", found}:
         return None
     return f"has contents of the hash {found[:16]}, and the record says {record.predictions_sha256[:16]}"
 

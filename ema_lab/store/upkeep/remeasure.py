@@ -7,12 +7,13 @@ from typing import Literal
 
 from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.predictions import SPLIT, Arrays, content_sha256, read_predictions
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
 Metrics = Callable[[RunSpec, Arrays], Mapping[str, float]]
-CheckUnhashed = Callable[[Arrays, RunSpec, Mapping[str, float]], str | None]
+CheckMetrics = Callable[[Arrays, RunSpec, Mapping[str, float]], str | None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Remeasured:
 
 
 def remeasure(
-    store: RunStore, run_ids: Iterable[str], metrics: Metrics, check_unhashed: CheckUnhashed
+    store: RunStore, run_ids: Iterable[str], metrics: Metrics, check_metrics: CheckMetrics
 ) -> Iterator[Remeasured]:
     """Compute the metrics of finished runs again, each under its lock, and write the records that change.
 
@@ -35,7 +36,7 @@ def remeasure(
         store: The store.
         run_ids: Finished runs.
         metrics: Computes a run's metrics from its predictions.
-        check_unhashed: Returns why predictions do not fit the metrics of a record that has no hash of them.
+        check_metrics: Returns why predictions do not fit the metrics of an older record, which has no hash.
     """
     for run_id in run_ids:
         with store.claim(run_id) as claimed:
@@ -43,20 +44,20 @@ def remeasure(
                 yield Remeasured(run_id, "refused", reason="a process works on it")
                 continue
             try:
-                yield _remeasured(store, run_id, metrics, check_unhashed)
+                yield _remeasured(store, run_id, metrics, check_metrics)
             except (StoreError, FileNotFoundError) as error:
                 reason = "it has no predictions" if isinstance(error, FileNotFoundError) else str(error)
                 yield Remeasured(run_id, "refused", reason=reason)
 
 
-def _remeasured(store: RunStore, run_id: str, metrics: Metrics, check_unhashed: CheckUnhashed) -> Remeasured:
+def _remeasured(store: RunStore, run_id: str, metrics: Metrics, check_metrics: CheckMetrics) -> Remeasured:
     record = store.record(run_id)  # read under the lock: it may have changed since the run was chosen
     if record is None or record.status != "done":
         raise StoreError("it is not done")
     spec = store.spec(run_id)
     arrays = read_predictions(store.folder(run_id))
     found = content_sha256(arrays)
-    if problem := _misfit(arrays, found, spec, record, check_unhashed):
+    if problem := _misfit(arrays, found, spec, record, check_metrics):
         raise StoreError(problem)
     after = dict(metrics(spec, arrays))
     if wrong := [name for name, value in after.items() if not math.isfinite(value)]:
@@ -69,7 +70,7 @@ def _remeasured(store: RunStore, run_id: str, metrics: Metrics, check_unhashed: 
 
 
 def _misfit(
-    arrays: Arrays, found: str, spec: RunSpec, record: RunRecord, check_unhashed: CheckUnhashed
+    arrays: Arrays, found: str, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
 ) -> str | None:
     """Return why predictions are not those of the record, or None."""
     if SPLIT not in arrays or str(arrays[SPLIT]) != "test":
@@ -79,8 +80,10 @@ def _misfit(
             return None
         said = record.predictions_sha256[:16]
         return f"its predictions have the hash {found[:16]}, and its record says {said}"
+    if spec.data.facts.task != DEFAULT_TASK:
+        return "its record has no hash of its predictions"
     try:
-        problem = check_unhashed(arrays, spec, record.metrics)
+        problem = check_metrics(arrays, spec, record.metrics)
     except (KeyError, ValueError, IndexError) as error:
         problem = f"cannot be compared with the record: {type(error).__name__}: {error}"
     return problem and f"its predictions do not fit its record: it {problem}"

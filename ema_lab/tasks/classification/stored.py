@@ -1,7 +1,4 @@
-"""Check of predictions whose record holds no hash of them: those of releases that only knew classification.
-
-The module needs no torch.
-"""
+"""Check of stored predictions against a record's metrics, without torch and without a user's code."""
 
 import math
 from collections.abc import Mapping
@@ -9,15 +6,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.predictions import Arrays
 
 
 def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> str | None:
     """Return why logits and labels do not fit a data set and the metrics of a record, or None.
 
+    Of other tasks nothing is known here: the hash in their records is all there is to compare.
     Where several classes share the largest logit, as they do in bf16, libraries choose differently
     among them: the top-1 may then be any that a choice gives.
     """
+    if spec.data.facts.task != DEFAULT_TASK:
+        return None
     logits, labels = arrays["logits"], arrays["labels"]
     facts = spec.data.facts
     if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
