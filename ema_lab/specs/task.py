@@ -21,7 +21,11 @@ from ema_lab.specs.strict import Spec, invalid
 DEFAULT_TASK = "classification"
 SPLITS = ("train", "val", "test")
 METRIC_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
-RESERVED = ("n", "p", "delta", "wilcoxon", "effect", "detectable", "latency", "latency_ratio", *COSTS)
+RESERVED = (  # columns of reports, then of `status`, `eval` and searches
+    *("n", "p", "delta", "wilcoxon", "effect", "detectable", "latency", "latency_ratio", *COSTS),
+    *("run_id", "variant", "seed", "status", "stale", "attempts", "wall_seconds", "by", "cause"),
+    *("signature", "error", "split", "images", "row", "trial", "parameters", "seeds", "epoch", "lr"),
+)
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
@@ -55,7 +59,7 @@ class TaskForm(Spec):
             raise invalid("task", unknown_name("metric", self.primary, self.metrics), "primary")
         for name in self.metrics:
             if name in RESERVED or name.startswith("delta_"):
-                raise invalid("task", "is the name of another column of reports", "metrics", name)
+                raise invalid("task", "is the name of another column of tables", "metrics", name)
         return self
 
 
@@ -94,8 +98,8 @@ class TaskDescription:
 
 _EXPECTED = (
     'a task is described by a literal such as TASK = {"code": "my_package.task:MyTask", "made_up": '
-    '"my_package.data:made_up", "metrics": {"error": {"label": "Error", "unit": "px", "better": "lower"}}, '
-    '"primary": "error"}'
+    '"my_package.data:made_up", "metrics": {"mae": {"label": "MAE", "unit": "px", "better": "lower"}}, '
+    '"primary": "mae"}'
 )
 
 
