@@ -198,7 +198,7 @@ def _facts(name: str) -> str:
     facts = dataset_facts(name, {})
     return (
         f"{facts.classes} classes, {facts.train_images:,} training and {facts.test_images:,} test images, "
-        f"{facts.channels} x {facts.image_size} x {facts.image_size}; mean {facts.mean}, std {facts.std}"
+        f"{' x '.join(map(str, facts.image_shape))}; mean {facts.mean}, std {facts.std}"
     )
 
 

@@ -69,7 +69,9 @@ def plan(
     difference: Annotated[
         list[float] | None, typer.Option("--difference", help="For --power: a difference to be seen.")
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="For --power: top1 by default.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="For --power: the primary one by default.")
+    ] = None,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,

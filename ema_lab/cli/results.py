@@ -70,16 +70,19 @@ def evaluate(
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
-    from ema_lab.data.module import ImageData
-    from ema_lab.training.run import evaluate as predictions_of
+    from ema_lab.tasks.task import load_data, load_task
+    from ema_lab.training.evaluation import INDICES
+    from ema_lab.training.evaluation import evaluate as predictions_of
     from ema_lab.training.trainer import choose_device
 
     spec = runs.spec(found)
-    model = runs.load_model(found)
-    predictions = predictions_of(model, ImageData(spec, data), split, choose_device(device))
-    metrics = predictions.metrics()
-    row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions.labels), **metrics}
+    model, task = runs.load_model(found), load_task(spec.data)
+    predictions = predictions_of(model, task, load_data(spec, data), split, choose_device(device))
+    metrics = task.metrics(predictions)
+    row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions[INDICES]), **metrics}
     print_rows([row], as_json=as_json)
     record = runs.record(found)
-    if split == "test" and record is not None and record.metrics["top1"] != metrics["top1"]:
-        say(f"the record says top1 {record.metrics['top1']}: device, threads or versions differ")
+    primary = spec.data.task.primary
+    known = record.metrics.get(primary) if record is not None else None
+    if split == "test" and known is not None and known != metrics[primary]:
+        say(f"the record says {primary} {known}: device, threads or versions differ")

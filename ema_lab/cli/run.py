@@ -36,7 +36,6 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
-from ema_lab.registry.catalogue import DETECTORS
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.failure import failure_of
 from ema_lab.store.quarantine import refresh as set_stale_aside
@@ -99,13 +98,9 @@ def check_runs(ablation: Ablation) -> None:
     Raises:
         SpecError: With one line for each variant that does not fit.
     """
-    for row, cells in ablation.rows().items():
-        if (name := cells[0].spec.model.backbone) in DETECTORS:
-            rule = f"{name} is a detector: it is here to be counted (ema-lab cost), not to be trained"
-            raise SpecError(f"{ablation.path}: {row}: {rule}")
-    from ema_lab.models.build import check_classifier
+    from ema_lab.tasks.task import check_run
 
-    _check_each(ablation, check_classifier)
+    _check_each(ablation, check_run)
 
 
 def run(
@@ -146,7 +141,7 @@ def run(
         int | None, typer.Option("--max-seeds", min=2, help="Where --until-decided ends: 20 seeds a row.")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="What --until-decided compares: top1.")
+        str | None, typer.Option("--metric", help="What --until-decided compares: the primary metric.")
     ] = None,
     margin: Annotated[
         float | None,
@@ -258,9 +253,12 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
     where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
     say(f"{ablation.name}: {words} to train {where}; checking them first")
+    if rounded := sum(task.spec.recipe.evaluated_in == "bf16" for task in pending):
+        advice = "recipe.evaluation_precision: fp32 evaluates in fp32, under another run id"
+        say(f"{ablation.name}: evaluated in bf16, where rounding ties predictions: {rounded}; {advice}")
     from ema_lab.cli.progress import RunDisplay
-    from ema_lab.data.load import load_splits
     from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
     from ema_lab.training.trainer import choose_device
 
@@ -270,7 +268,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     wanted = {task.spec.run_id for task in pending}
     check_runs(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
-        load_splits(spec, how.data)  # downloads what is not there, before any worker starts
+        check_data(spec, how.data)  # downloads what is not there, before any worker starts
     # What is pending must not change a result: threads follow from what was asked for, not from what is left.
     wanted_workers = how.workers or default_workers()
     threads = max(1, available_cores() // wanted_workers) if device == "cpu" else None

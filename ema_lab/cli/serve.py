@@ -72,5 +72,6 @@ def _report(name: str) -> ReportSpec:
     from ema_lab.ablation.ablation import load_ablation
 
     ablation = load_ablation(path)
-    columns = ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+    compared = ("delta",) if ablation.baseline else ()
+    columns = (ablation.task.primary, *compared, "parameters", "macs")
     return ReportSpec(name=ablation.name, ablation=str(path), columns=columns)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_aske
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.task import task_description
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.retry import forgive
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
@@ -74,9 +75,13 @@ def _survey(
     survey = Survey(store, max_attempts)
     rows = []
     failed: dict[str, FailedRun] = {}
+    tasks = dict.fromkeys(cell.spec.data.facts.task for cell in ablation.cells)
+    primary = dict.fromkeys(task_description(task).primary for task in tasks)
     for cell in ablation.cells:
         standing = survey.standing(cell.spec)
-        rows.append({"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_status(standing)})
+        rows.append(
+            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_status(standing, primary)}
+        )
         if standing.failure and standing.state != "running":
             given_up = standing.state == "failed"
             name = f"{cell.row} seed {cell.seed}"
@@ -84,7 +89,7 @@ def _survey(
     return rows, list(failed.values())
 
 
-def _status(standing: Standing) -> dict[str, Any]:
+def _status(standing: Standing, metrics: Iterable[str]) -> dict[str, Any]:
     facts, failure = standing.facts, standing.failure
     by = None
     if standing.state == "running":
@@ -96,7 +101,7 @@ def _status(standing: Standing) -> dict[str, Any]:
         "status": standing.state,
         "stale": " ".join(standing.stale) or None,
         "attempts": facts.tries,
-        "top1": facts.record.metrics.get("top1") if facts.record else None,
+        **{name: facts.record.metrics.get(name) if facts.record else None for name in metrics},
         "wall_seconds": facts.record.wall_seconds if facts.record and facts.done else None,
         "by": by,
         "cause": failure.cause if failure else None,

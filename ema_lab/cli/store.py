@@ -1,9 +1,9 @@
-"""Commands that look after a store: store check, gc, export, import, rm."""
+"""Commands that look after a store: store check, gc, export, import, remeasure, rm."""
 
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from ema_lab.store.upkeep.archive import Side, export, import_store, opened
 from ema_lab.store.upkeep.integrity import check_store
 
 TELL_SECONDS = 5.0
-HELP = """Look after the runs: check, gc, export, import, rm.
+HELP = """Look after the runs: check, gc, export, import, remeasure, rm.
 
 Example: ema-lab store check
 """
@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     commands = typer.Typer(name="store", help=HELP, no_args_is_help=True)
     for name, command in (
-        ("check", check), ("gc", gc), ("export", export_records), ("import", import_runs), ("rm", remove),
+        ("check", check), ("gc", gc), ("export", export_records), ("import", import_runs),
+        ("remeasure", remeasure), ("rm", remove),
     ):  # fmt: skip
         commands.command(name)(command)
     app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +64,10 @@ def check(
     Example: ema-lab store check --quick
     """
     runs = _existing(store)
-    found = list(check_store(runs, None if quick else _checkpoint_loader(), _telling("checked")))
+    from ema_lab.tasks.classification.stored import problem_of
+
+    load = None if quick else _checkpoint_loader()
+    found = list(check_store(runs, problem_of, load, _telling("checked")))
     rows = [
         {"run_id": f.run_id or None, "file": f.file, "damaged": f.damaged, "problem": f.problem}
         for f in found
@@ -189,6 +193,65 @@ def import_runs(
     return 1 if counts["conflict"] + counts["unreadable"] else 0
 
 
+def remeasure(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids, or enough of their beginnings.")
+    ] = None,
+    ablation: Annotated[str | None, typer.Option("--ablation", help="All runs of this ablation.")] = None,
+    only: Only = None,
+    seeds: Seeds = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> int:
+    """Compute the metrics of finished runs again from their stored predictions, without training.
+
+    Without runs and --ablation, of all finished runs. Predictions that are not those of the record are
+    refused, and the run named; exit code 1 then. Curves keep the metrics of their epochs.
+
+    Example: ema-lab store remeasure --ablation quickstart
+    """
+    runs = _existing(store)
+    chosen = _chosen(runs, run_ids, ablation, only, seeds)
+    if not run_ids:  # of many runs, those that are not done are nothing to tell of
+        chosen = [run_id for run_id in chosen if runs.facts(run_id).done]
+    from ema_lab.store.upkeep.remeasure import remeasure as remeasured
+    from ema_lab.tasks.classification.stored import problem_of
+    from ema_lab.tasks.task import stored_metrics
+
+    found = list(remeasured(runs, chosen, stored_metrics, problem_of))
+    names = {one.run_id: dict.fromkeys([*one.before, *one.after]) for one in found}
+    rows = [
+        {"run_id": one.run_id, "metric": name, "before": one.before.get(name), "after": one.after.get(name)}
+        for one in found
+        for name in names[one.run_id]
+        if one.before.get(name) != one.after.get(name)
+    ]
+    print_rows(rows, as_json=as_json)
+    say(*(f"{one.run_id}: left as it is: {one.reason}" for one in found if one.result == "refused"))
+    counts = Counter(one.result for one in found)
+    summary = ", ".join(f"{counts[result]} {result}" for result in ("changed", "equal", "refused"))
+    say(f"{len(found)} run{'s' * (len(found) != 1)} measured again: {summary}")
+    return 1 if counts["refused"] else 0
+
+
+def _chosen(
+    runs: RunStore,
+    run_ids: Sequence[str] | None,
+    ablation: str | None,
+    only: Sequence[str] | None,
+    seeds: int | None,
+) -> list[str]:
+    """Return the runs that a command names, or those that an ablation has here; without either, all."""
+    if run_ids and ablation:
+        raise SpecError("name either runs or --ablation")
+    if ablation is None and (only or seeds):
+        raise SpecError("--only and --seeds choose cells of an --ablation")
+    if ablation is not None:
+        present = runs.folder_names()
+        return [spec.run_id for spec in selected(ablation, only, seeds).runs() if spec.run_id in present]
+    return list(dict.fromkeys(_found(runs, run_id) for run_id in run_ids or runs.run_ids()))
+
+
 def remove(
     run_ids: Annotated[
         list[str] | None, typer.Argument(metavar="RUN...", help="Run ids, or enough of their beginnings.")
@@ -204,15 +267,9 @@ def remove(
     Example: ema-lab store rm --ablation quickstart --only variant=se
     """
     runs = _existing(store)
-    if bool(run_ids) == bool(ablation):
+    if not run_ids and not ablation:
         raise SpecError("name either runs or --ablation")
-    if ablation is None and (only or seeds):
-        raise SpecError("--only and --seeds choose cells of an --ablation")
-    if ablation is not None:
-        present = runs.folder_names()
-        chosen = [s.run_id for s in selected(ablation, only, seeds).runs() if s.run_id in present]
-    else:
-        chosen = list(dict.fromkeys(_found(runs, run_id) for run_id in run_ids or ()))
+    chosen = _chosen(runs, run_ids, ablation, only, seeds)
     words = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     for run_id in chosen:
         say(f"{run_id}  {runs.state(run_id)}")

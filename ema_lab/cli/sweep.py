@@ -138,7 +138,7 @@ def run(
         told = agent_environment(store, data, device, loader_workers, max_attempts)
         agents = Agents(workers, trials, prepare(loaded, how)[1], told)
         return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
-    objectives = read_objectives(loaded.spec, objective or ())
+    objectives = read_objectives(loaded, objective or ())
     strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
     seconds = read_duration("--timeout", timeout)
     search = Search(loaded, objectives, strategy, store, storage)
@@ -246,9 +246,9 @@ def check_models(sweep: Sweep) -> None:
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
-    from ema_lab.models.build import check_classifier
+    from ema_lab.tasks.task import check_run
 
-    check_examples(sweep, check_classifier)
+    check_examples(sweep, check_run)
 
 
 def _training(how: Execution) -> tuple[Any, str]:

@@ -100,13 +100,12 @@ def prepare(
     """
     if all(store.facts(run_id).done for run_id in trial.run_ids):
         return _gone, device
-    from ema_lab.data.load import load_splits
-    from ema_lab.models.build import check_classifier
     from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.tasks.task import check_data, check_run
     from ema_lab.training.trainer import choose_device
 
-    check_classifier(trial.runs[0])
-    load_splits(trial.runs[0].data, data)
+    check_run(trial.runs[0])
+    check_data(trial.runs[0].data, data)
     machine = Machine(data.absolute(), device, None, loader_workers)
     return partial(train_run, machine=machine), str(choose_device(device))
 

@@ -163,7 +163,7 @@ def _search(
 ) -> tuple[str, Search]:
     """Return a row's search. Its name says how it chooses: trials chosen in another way are not its own."""
     sampler, pruner, seed = options
-    objectives = read_objectives(sweep.spec, ())
+    objectives = read_objectives(sweep, ())
     strategy = choose_strategy(sweep, objectives, sampler=sampler, pruner=pruner, seed=seed)
     name = f"{sweep.name}-tune-{strategy.sampler}-{strategy.pruner}-{strategy.seed}"
     return row, Search(replace(sweep, name=name), objectives, strategy, store, storage)
@@ -273,7 +273,7 @@ def _print(
     from ema_lab.tables.render import flat_records, render_text
 
     tuned = load_ablation(tuning.path)
-    columns = ["top1", *(["delta"] if tuned.baseline else []), "parameters", "macs"]
+    columns = [tuned.task.primary, *(["delta"] if tuned.baseline else []), "parameters", "macs"]
     tree = {"name": tuned.name, "ablation": str(tuning.path), "columns": columns}
     table = build_report(ReportSpec.model_validate(tree), store).tables[0]
     rows = [_row(tuning, one, winners.get(one.row), short=not as_json) for one in found]

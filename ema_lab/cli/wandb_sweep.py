@@ -22,7 +22,7 @@ from ema_lab.errors import EngineError, SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.search.strategy import require_comparison
 from ema_lab.search.sweep import Sweep
-from ema_lab.specs.sweep import VALIDATION_METRICS
+from ema_lab.specs.sweep import VALIDATION
 from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
 
 ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
@@ -154,7 +154,8 @@ def search_with_wandb(
         codes = run_agents(place, environments, agents.counts(len(environments)), printed)
         printed.seek(0)
         trials = [json.loads(line) for line in printed if line.startswith("{")]
-    print_rows([_row(place, trial) for trial in trials], as_json=as_json)
+    names = list(dict.fromkeys(key for trial in trials for key in trial if key.startswith(VALIDATION)))
+    print_rows([_row(place, trial, names) for trial in trials], as_json=as_json)
     failed = sum(trial["status"] == "failed" for trial in trials)
     say(
         f"{sweep.name}: {len(trials)} trials, {failed} failed; "
@@ -163,8 +164,8 @@ def search_with_wandb(
     return 1 if failed or any(codes) else 0
 
 
-def _row(place: str, trial: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: trial.get(name) for name in VALIDATION_METRICS}
+def _row(place: str, trial: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    values = {name: trial.get(name) for name in names}
     return {"sweep": place, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
 
 

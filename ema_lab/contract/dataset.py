@@ -106,7 +106,7 @@ def _in_memory(part: ImageSource) -> Tensor:
 def _sizes_are_as_known(case: DatasetCase) -> str:
     facts = case.known
     for (name, part), count in zip(case.parts(), (facts.train_images, facts.test_images), strict=True):
-        wanted = (count, facts.channels, facts.image_size, facts.image_size)
+        wanted = (count, *facts.image_shape)
         require(len(part.labels) == count, f"{name} has {len(part.labels)} labels, but {count} are known")
         shape = tuple(part.shape)
         require(shape == wanted, f"{name} images are {shape}, but known as {wanted}")

@@ -14,7 +14,7 @@ def synthetic(
     *,
     classes: int = 10,
     channels: int = 3,
-    image_size: int = 32,
+    image_size: int | list[int] = 32,
     train_images: int = 512,
     test_images: int = 256,
 ) -> ImageSplits:
@@ -23,11 +23,12 @@ def synthetic(
     Args:
         classes: Number of classes.
         channels: Channels of an image.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels: one number, or [height, width].
         train_images: Number of training images.
         test_images: Number of test images.
     """
-    shape = (channels, image_size, image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = (channels, height, width)
     shown = min(classes, max(train_images, test_images))  # a thousand large prototypes fill the memory
     prototypes = _noise("class", shown, shape)
 

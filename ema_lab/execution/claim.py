@@ -98,6 +98,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str,
         throughput=outcome.throughput,
         environment=outcome.environment,
         data_sha256=outcome.data_sha256,
+        predictions_sha256=outcome.predictions_sha256,
         source=source,
     )
 

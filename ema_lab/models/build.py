@@ -52,24 +52,6 @@ def check_model(spec: RunSpec) -> None:
     build_model(spec, device="meta")
 
 
-def check_classifier(spec: RunSpec) -> None:
-    """Check that a run's model gives a score for each class of its data; one that needs values is not asked.
-
-    Raises:
-        SpecError: If it gives anything else.
-    """
-    facts = spec.data.facts
-    model = build_model(spec, device="meta").eval()
-    try:
-        out = model(torch.empty(2, facts.channels, facts.image_size, facts.image_size, device="meta"))
-    except Exception:
-        return
-    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-    if shape != (2, facts.classes):
-        rule = f"one score for each of {facts.classes} classes, (2, {facts.classes}) for two images"
-        raise SpecError(f"backbone {spec.model.backbone} must give {rule}, got {shape}")
-
-
 def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
     """Build a run's backbone alone, with the blocks that are known of it.
 
@@ -123,8 +105,7 @@ def _on_meta(build: Build) -> Any:
 
 
 def _placed(spec: RunSpec, backbone: Backbone) -> list[tuple[InsertionSpec, list[Site]]]:
-    facts = spec.data.facts
-    image_shape = (facts.channels, facts.image_size, facts.image_size)
+    image_shape = spec.data.facts.image_shape
     placed = [(item, find_sites(backbone, item.placement, image_shape)) for item in spec.model.insertions]
     names = [site.name for _, sites in placed for site in sites]
     for cleared in (site.name for _, sites in placed for site in sites if site.replaces):

@@ -4,6 +4,9 @@ Installed packages add names by entry points, such as these lines of a pyproject
 
     [project.entry-points."ema_lab.attention"]
     my_gate = "my_package.gates:MyGate"
+
+    [project.entry-points."ema_lab.tasks"]
+    my_task = "my_package.metrics:TASK"
 """
 
 from ema_lab.registry.registry import Entry, Registry
@@ -81,4 +84,10 @@ DATASETS = Registry(
         "synthetic": "ema_lab.data.synthetic:synthetic",
     },
     group="ema_lab.datasets",
+)
+
+TASKS = Registry(
+    "task",
+    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes it
+    group="ema_lab.tasks",
 )

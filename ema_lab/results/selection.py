@@ -17,7 +17,10 @@ PAIR_KEYS = ("device", "precision", "num_threads", "versions")
 
 def setting(record: RunRecord) -> str:
     """Return what must be equal in two runs for a clean pair, as a text that can be compared."""
-    return repr([record.environment.get(key) for key in PAIR_KEYS])
+    found = [record.environment.get(key) for key in PAIR_KEYS]
+    # Older records evaluated in the precision of training and do not name it.
+    found.append(record.environment.get("evaluation_precision", record.environment.get("precision")))
+    return repr(found)
 
 
 @dataclass(frozen=True)

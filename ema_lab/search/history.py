@@ -180,7 +180,7 @@ def find_history(
     """
     import optuna
 
-    wanted = read_objectives(sweep.spec, objectives)
+    wanted = read_objectives(sweep, objectives)
     path = journal_path(store, sweep.name)
     if storage is None and not path.exists():
         raise StoreError(

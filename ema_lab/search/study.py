@@ -310,9 +310,9 @@ class SweepStudy(History):
 
     def target_is_reached(self) -> bool:
         """Whether a trial has reached the file's `metric.target`."""
-        target = self.sweep.spec.goal.target
+        target = self.sweep.goal.target
         first = self.search.objectives[0]
-        if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.spec.goal.name:
+        if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.goal.name:
             return False
         done = (one.values[0] for one in self.trials() if one.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.ablation.combinations import PARTS, Combine
 from ema_lab.ablation.grid import ABSENT, Cell, value_of
@@ -21,7 +23,8 @@ from ema_lab.specs.document import Document, Place
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import SweepSpec, load_sweep_file
+from ema_lab.specs.sweep import SweepMetric, SweepSpec, load_sweep_file
+from ema_lab.specs.task import TaskDescription
 
 BASE: Place = ("parameters", "base", "value")
 EXAMPLES = 64  # a grid of so many models is built whole before the first trial
@@ -61,6 +64,23 @@ class Sweep:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is computed: workers get the sweep by pickle."""
         return {key: value for key, value in self.__dict__.items() if key != "_combine"}
+
+    @property
+    def task(self) -> TaskDescription:
+        """The task of the base."""
+        return self.base.spec.data.task
+
+    @cached_property
+    def goal(self) -> SweepMetric:
+        """The metric that the search improves.
+
+        Raises:
+            DefinitionError: If the base's task has no such metric, or the goal is not its direction.
+        """
+        try:
+            return self.spec.goal_for(self.task)
+        except ValidationError as error:
+            raise DefinitionError(self.document.problems(error, ("metric",))) from None
 
     def on(self, cell: Cell) -> "Sweep":
         """Return the same search around another base.
@@ -271,6 +291,7 @@ def _only_value(spec: ParameterSpec) -> Any:
 
 def _check(sweep: Sweep) -> None:
     """Check the base with every end of the space: what validates there does between them."""
+    _ = sweep.goal  # checks it
     choices: dict[Problem, list[Values]] = {}
     where = sweep.document.where(BASE)
     for values in _samples(sweep):

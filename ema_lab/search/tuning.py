@@ -59,7 +59,7 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
     if images := [one.key for one in left if not one.key.startswith("recipe.")]:
         rule = "every row needs the same images: give it one value, or leave it out"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
-    if sweep.spec.goal.target is not None:
+    if sweep.goal.target is not None:
         rule = "would end some rows' search before the others': leave it out"
         raise SpecError(f"{sweep.document.where(('metric', 'target'))}: metric.target: {rule}")
     spec = sweep.spec

@@ -4,26 +4,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Self
 
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import Field, PlainValidator, Strict, ValidationError, model_validator
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import DATASETS
 from ema_lab.registry.signature import REQUIRED, read_literal, split_target
 from ema_lab.specs.document import error_messages
-from ema_lab.specs.strict import Spec, invalid
+from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A labelled image data set. `mean` and `std` are of the training pixels scaled to [0, 1]."""
+    """A labelled image data set. `mean` and `std` are of the training pixels scaled to [0, 1].
+
+    `image_size` is a side, or height and width. `classes` is the number of outputs that a model needs, and
+    `task` the name of what is learned.
+    """
 
     classes: int
     channels: int
-    image_size: int
+    image_size: int | tuple[int, int]
     train_images: int
     test_images: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: str = DEFAULT_TASK
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        size = self.image_size
+        return (self.channels, *((size, size) if isinstance(size, int) else size))
 
 
 _FACTS: Mapping[str, DatasetFacts] = {
@@ -40,16 +52,24 @@ _FACTS: Mapping[str, DatasetFacts] = {
 }
 
 
+def _image_size(value: object) -> int | tuple[int, int]:
+    sides: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if len(sides) > 2 or not all(type(side) is int and side >= 1 for side in sides):
+        raise problem(f"must be a number of pixels, or [height, width], got {value!r}")
+    return value if isinstance(value, int) else (int(sides[0]), int(sides[-1]))
+
+
 class FactsForm(Spec):
     """The form of the literal `FACTS` in the file of a data set of one's own."""
 
     classes: Annotated[int, Field(ge=1)]
     channels: Annotated[int, Field(ge=1)]
-    image_size: Annotated[int, Field(ge=1)]
+    image_size: Annotated[int | tuple[int, int], PlainValidator(_image_size)]
     train_images: Annotated[int, Field(ge=1)]
     test_images: Annotated[int, Field(ge=1)]
     mean: Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...], Strict(False)]
     std: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Strict(False)]
+    task: Annotated[str, Field(min_length=1)] = DEFAULT_TASK
 
     @model_validator(mode="after")
     def _one_value_per_channel(self) -> Self:
@@ -80,7 +100,8 @@ def dataset_facts(name: str, options: Mapping[str, Any]) -> DatasetFacts:
     defaults = {key: option.default for key, option in DATASETS.options(name).items()}
     chosen = {k: v for k, v in {**defaults, **options}.items() if k in keys and v is not REQUIRED}
     if name == "synthetic":
-        channels = chosen["channels"]
+        channels, size = chosen["channels"], chosen["image_size"]
+        chosen["image_size"] = tuple(size) if isinstance(size, list) else size
         return DatasetFacts(**chosen, mean=(0.5,) * channels, std=(0.25,) * channels)
     return _own_facts(name, chosen)
 
@@ -97,4 +118,8 @@ def _own_facts(name: str, chosen: Mapping[str, Any]) -> DatasetFacts:
     except ValidationError as error:
         problems = "; ".join(message for _, message in error_messages(error))
         raise SpecError(f"{where}: FACTS: {problems}; {_EXPECTED}") from None
+    try:
+        task_description(form.task)
+    except SpecError as error:
+        raise SpecError(f"{where}: FACTS: task: {error}") from None
     return DatasetFacts(**form.model_dump())

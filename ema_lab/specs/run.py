@@ -24,6 +24,7 @@ from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
 from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
+from ema_lab.specs.task import TaskDescription, task_description
 
 RUN_ID_LENGTH = 16
 
@@ -259,6 +260,11 @@ class DataSpec(Spec):
     @cached_property
     def facts(self) -> DatasetFacts:
         return dataset_facts(self.name, self.options)
+
+    @property
+    def task(self) -> TaskDescription:
+        """The description of what is learned from the data set."""
+        return task_description(self.facts.task)
 
     def resolved(self) -> dict[str, Any]:
         keys = ("val_images", "split_seed", "train_images")

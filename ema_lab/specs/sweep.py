@@ -7,7 +7,6 @@ import itertools
 import operator
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,14 +22,13 @@ from pydantic import (
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
-from ema_lab.specs.metric import METRICS
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.recipe import Finite, PositiveInt, Seed
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
 
 VALIDATION = "val_"
-VALIDATION_METRICS = tuple(f"{VALIDATION}{name}" for name in METRICS)
 COMMAND = ("ema-lab", "trial", "${args_json}")
 OWN_KEYS = ("base", "seeds")
 GROUPS = ("model", "data", "recipe")
@@ -39,32 +37,43 @@ GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
 def _validation_metric(name: str) -> str:
-    if name in VALIDATION_METRICS:
-        return name
-    known = ", ".join(VALIDATION_METRICS)
-    if name in METRICS or name.startswith("test_"):
+    """Check the form of a name; whether the base's task has such a metric is checked with the base."""
+    if not name.startswith(VALIDATION):
         raise problem(f"test data chooses nothing: write {VALIDATION}{name.removeprefix('test_')}")
-    raise problem(f"must be one of {known}, got {name!r}")
+    return name
 
 
 class SweepMetric(Spec):
-    """What the search improves. `target`: it ends once a trial reaches this."""
+    """The metric that a search improves, by default the primary one of the base's task.
+
+    `target`: the search ends once a trial reaches this value.
+    """
 
     name: Annotated[
-        str, AfterValidator(_validation_metric), WithJsonSchema({"enum": list(VALIDATION_METRICS)})
-    ] = "val_top1"
+        str,
+        AfterValidator(_validation_metric),
+        WithJsonSchema({"type": "string", "pattern": METRIC_PATTERN.replace("^", f"^{VALIDATION}")}),
+    ] = ""
     goal: Literal["minimize", "maximize"] = "minimize"
     target: Finite | None = None
     impute: Literal["latest", "best", "worst"] | None = None
     impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
 
-    @model_validator(mode="after")
-    def _right_way(self) -> Self:
-        right = "maximize" if METRICS[self.name.removeprefix(VALIDATION)].sign > 0 else "minimize"
+    def for_task(self, task: TaskDescription) -> "SweepMetric":
+        """Return the metric with its name filled in.
+
+        Raises:
+            ValidationError: If the task has no such metric, or the goal is not its direction.
+        """
+        known = [f"{VALIDATION}{metric}" for metric in task.metrics]
+        name = self.name or f"{VALIDATION}{task.primary}"
+        if name not in known:
+            raise invalid("metric", f"must be one of {', '.join(known)}, got {name!r}", "name")
+        right = "maximize" if task.metrics[name.removeprefix(VALIDATION)].sign > 0 else "minimize"
         if self.goal != right:
             said = "" if "goal" in self.model_fields_set else " (W&B minimizes where nothing is said)"
-            raise invalid("metric", f"must be {right} for {self.name}, got {self.goal}{said}", "goal")
-        return self
+            raise invalid("metric", f"must be {right} for {name}, got {self.goal}{said}", "goal")
+        return self.model_copy(update={"name": name})
 
 
 class HyperbandSpec(Spec):
@@ -188,10 +197,16 @@ class SweepSpec(Spec):
     def seeds(self) -> tuple[Seed, ...]:
         return tuple(self.parameters["seeds"].value)
 
-    @cached_property
-    def goal(self) -> SweepMetric:
-        """The metric, by default validation top-1."""
-        return self.metric or SweepMetric(name="val_top1", goal="maximize")
+    def goal_for(self, task: TaskDescription) -> SweepMetric:
+        """Return what a search of runs of this task improves.
+
+        Raises:
+            ValidationError: If the task has no such metric, or the goal is not its direction.
+        """
+        if self.metric is not None:
+            return self.metric.for_task(task)
+        goal = "maximize" if task.metrics[task.primary].sign > 0 else "minimize"
+        return SweepMetric(name=f"{VALIDATION}{task.primary}", goal=goal)
 
 
 def seeds_problem(seeds: object) -> str | None:

@@ -18,7 +18,10 @@ class ErrorRecord(Spec):
 
 
 class RunRecord(Spec):
-    """The outcome of a run; written once, renamed into place."""
+    """The outcome of a run; written once, renamed into place.
+
+    `predictions_sha256` is the hash of the predictions' contents; older records have none.
+    """
 
     format: Literal[1] = FORMAT
     run_id: str
@@ -31,6 +34,7 @@ class RunRecord(Spec):
     throughput: float = 0.0
     environment: Mapping[str, Any] = {}
     data_sha256: str = ""
+    predictions_sha256: str = ""
     source: Mapping[str, str] = {}
     error: ErrorRecord | None = None
 

@@ -2,15 +2,16 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import cache
 from pathlib import Path
 
 from ema_lab.errors import SpecError
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, TASKS
 from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.task import task_description
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 UNREADABLE = ""
@@ -33,12 +34,14 @@ _SHARED = {  # files of a part besides the one that the spec names
     ),
     "training": (
         "randomness.py",
+        "tasks/task.py",
         "training/callbacks.py",
-        "tasks/classification/metrics.py",
-        "tasks/classification/module.py",
-        "tasks/classification/predictions.py",
+        "training/evaluation.py",
+        "training/module.py",
         "training/optimisation.py",
+        "training/precision.py",
         "training/run.py",
+        "training/step.py",
         "training/trainer.py",
     ),
 }
@@ -61,7 +64,7 @@ class Sources:
             "module": tuple(name for item in attentions if item.name != "none" for name in item.names),
             "backbone": (spec.model.backbone,),
             "data": (spec.data.name,),
-            "training": (),
+            "training": (spec.data.facts.task,),
         }
         return {part: self._hash(part, names) for part, names in named.items()}
 
@@ -79,8 +82,11 @@ def source_hashes(spec: RunSpec) -> dict[str, str]:
 def _part_hash(part: str, names: tuple[str, ...]) -> str:
     """Return a part's hash; a source that cannot be read is like none, so that what it gave is stale."""
     try:
+        shared = [_PACKAGE / name for name in _SHARED[part]]
+        if part == "training":
+            return _combined([*(file for name in names for file in _task_files(name)), *shared])
         files = [_file(_TABLES[part], name) for name in names]
-        return _combined([*_with_imports(files), *(_PACKAGE / name for name in _SHARED[part])])
+        return _combined([*_with_imports(files), *shared])
     except (OSError, SyntaxError, SpecError):
         return UNREADABLE
 
@@ -89,15 +95,21 @@ def _file(registry: Registry, name: str) -> Path:
     return source_file(split_target(registry[name].target)[0])
 
 
-def _with_imports(files: Iterable[Path]) -> set[Path]:
-    """Return the files and those of their own folder that they import, directly or not."""
+def _task_files(name: str) -> set[Path]:
+    """Return the source of a task without the module of its metrics, which follow from stored predictions."""
+    code, metrics = source_file(split_target(task_description(name).code)[0]), _file(TASKS, name)
+    return _with_imports([code], without={metrics} - {code})
+
+
+def _with_imports(files: Iterable[Path], without: Set[Path] = frozenset()) -> set[Path]:
+    """Return the files and those of their own folder that they import, directly or not, but for some."""
     found: set[Path] = set()
     waiting = list(files)
     while waiting:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _neighbours(file, file.stat().st_mtime_ns)
+            waiting += [one for one in _neighbours(file, file.stat().st_mtime_ns) if one not in without]
     return found
 
 

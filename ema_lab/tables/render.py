@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.metric import COSTS
 from ema_lab.tables.markdown_text import escaped, escaped_line
 from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import one_line
@@ -157,9 +157,9 @@ def unit_of(column: TableColumn) -> str:
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
         return COSTS[column.metric or column.key].unit_recorded
-    if column.kind not in {"metric", "delta"} or column.metric is None:
+    if column.kind not in {"metric", "delta"}:
         return ""
-    unit = METRICS[column.metric].unit
+    unit = column.metric_unit
     return "percentage points" if column.kind == "delta" and unit == "%" else unit
 
 

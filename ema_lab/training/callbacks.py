@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.data.module import ImageData
 from ema_lab.files import whole, write_text
-from ema_lab.specs.metric import METRICS
-from ema_lab.tasks.classification.module import Classifier
-from ema_lab.tasks.classification.predictions import predict
+from ema_lab.training.evaluation import predict
+from ema_lab.training.module import TrainingModule
 
 Row = dict[str, float]
 
@@ -40,6 +39,9 @@ class EpochEnd(Callback):
         self._began = time.perf_counter()
         self.best: tuple[float, int] | None = None
         self.watched = data.watched()
+        description = data.spec.data.task
+        self._primary = description.primary
+        self._sign = description.metrics[self._primary].sign
         self._chooses = data.spec.recipe.protocol != "last"
         self._started = 0.0
         self._first_lr = 0.0
@@ -49,29 +51,31 @@ class EpochEnd(Callback):
         self._first_lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, TrainingModule)
         row: Row = {"epoch": trainer.current_epoch + 1, "lr": self._first_lr}
         row |= pl_module.epoch_summary()
         self.train_seconds += time.perf_counter() - self._started
         row["train_seconds"] = round(self.train_seconds, 3)
         if self.watched is not None:
             split, loader = self.watched
-            metrics = predict(pl_module.model, self.data, loader, pl_module.device).metrics()
+            task = pl_module.task
+            metrics = task.metrics(predict(pl_module.model, task, self.data, loader, pl_module.device))
             row |= {f"{split}_{name}": value for name, value in metrics.items()}
             if self._chooses:
-                self._keep_if_best(pl_module, metrics["top1"], trainer.current_epoch + 1)
+                self._keep_if_best(pl_module.model, metrics, trainer.current_epoch + 1)
         self.rows.append(row)
         write_text(self.folder / "curve.csv", render_curve(self.rows), durable=False)
         with whole(self.folder / "last.ckpt") as partial:
             trainer.save_checkpoint(partial)
         self.report(row)
 
-    def _keep_if_best(self, module: Classifier, top1: float, epoch: int) -> None:
-        """Keep the weights of the first epoch with the best top-1."""
-        if self.best is not None and METRICS["top1"].sign * (top1 - self.best[0]) <= 0:
+    def _keep_if_best(self, model: torch.nn.Module, metrics: Mapping[str, float], epoch: int) -> None:
+        """Keep the weights of the first epoch with the best primary metric."""
+        value = metrics[self._primary]
+        if self.best is not None and self._sign * (value - self.best[0]) <= 0:
             return
-        self.best = (top1, epoch)
-        save_weights(module.model, self.folder / "best.ckpt", epoch)
+        self.best = (value, epoch)
+        save_weights(model, self.folder / "best.ckpt", epoch)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
         "versions": versions(),
         "device": device_name(device),
         "precision": recipe.precision,
+        "evaluation_precision": recipe.evaluated_in,
         "tf32": False,
         "deterministic": "where torch can",
         "num_threads": torch.get_num_threads(),

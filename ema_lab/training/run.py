@@ -8,17 +8,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ema_lab.data.module import ImageData
 from ema_lab.files import set_aside
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
-from ema_lab.tasks.classification.module import Classifier
-from ema_lab.tasks.classification.predictions import Predictions, predict
+from ema_lab.store.predictions import write_predictions
+from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.environment import environment
+from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
-from ema_lab.training.trainer import build_trainer, choose_device, exact_arithmetic
+from ema_lab.training.module import TrainingModule
+from ema_lab.training.trainer import build_trainer, choose_device
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ def train(
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
     device = choose_device(machine.device)
-    data = ImageData(spec, machine.data_root, machine.loader_workers)
+    task = load_task(spec.data)
+    data = load_data(spec, machine.data_root, machine.loader_workers)
     model = build_model(spec)
     epoch_end = EpochEnd(job.folder, data, report)
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)])
     try:
         trainer.fit(
-            Classifier(spec, model, len(data.train_dataloader())),
+            TrainingModule(spec, model, task, len(data.train_dataloader())),
             datamodule=data,
             ckpt_path=checkpoint_to_resume(job.folder),
             weights_only=True,
@@ -70,15 +72,17 @@ def train(
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     if epoch_end.best is not None:
         load_weights(model, job.folder / "best.ckpt")
-    predictions = evaluate(model, data, "test", device)
-    predictions.write(job.folder / "predictions.npz", "test")
+    predictions = evaluate(model, task, data, "test", device)
+    arrays = {name: rows.numpy() for name, rows in predictions.items()}
+    predictions_sha256 = write_predictions(job.folder, arrays, "test")
     return RunOutcome(
-        metrics=predictions.metrics(),
+        metrics=task.metrics(predictions),
         chosen_epoch=chosen_epoch,
         wall_seconds=round(epoch_end.wall_seconds(), 3),
         throughput=len(data.train_indices) * spec.recipe.epochs / epoch_end.train_seconds,
         environment=environment(device, spec.recipe),
         data_sha256=data.splits.sha256,
+        predictions_sha256=predictions_sha256,
     )
 
 
@@ -97,12 +101,6 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
         warnings.warn(f"{set_aside(path)} cannot be read ({reason}): the run starts again", stacklevel=2)
         return None
     return path if "optimizer_states" in checkpoint else None
-
-
-def evaluate(model: nn.Module, data: ImageData, split: str, device: torch.device) -> Predictions:
-    """Return a model's predictions on `train`, `val` or `test`."""
-    exact_arithmetic()
-    return predict(model.to(device), data, data.split(split), device)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -130,6 +130,9 @@ class TestCheck:
         with np.load(path) as saved:
             values = dict(saved)
         np.savez_compressed(path, **{**values, "logits": np.zeros_like(values["logits"])})
+        assert "has contents of the hash" in found(command)[1][last, "predictions.npz"]["problem"]
+        older = runs.record(last).model_copy(update={"predictions_sha256": ""})  # of a release before
+        runs.write(older)
         assert found(command)[0] == 0
 
     def test_finds_a_number_that_is_none_and_a_record_of_another_run(self, command, runs, last, best):

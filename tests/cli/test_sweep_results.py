@@ -47,7 +47,7 @@ def searched(folder):
         Path("sweeps").mkdir(exist_ok=True)
         Path("sweeps/small.yaml").write_text(HEAD.format(name="small") + parameters)
         sweep = load_sweep("small")
-        objectives = read_objectives(sweep.spec, objective)
+        objectives = read_objectives(sweep, objective)
         made = Search(sweep, objectives, choose_strategy(sweep, objectives), Path("runs").absolute())
         study = SweepStudy(made)
         for number in range(count):

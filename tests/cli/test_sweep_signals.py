@@ -65,7 +65,7 @@ class Watched:
 
     def __init__(self) -> None:
         sweep = load_sweep("short.yaml")
-        objectives = read_objectives(sweep.spec, ())
+        objectives = read_objectives(sweep, ())
         self.study = SweepStudy(
             Search(sweep, objectives, choose_strategy(sweep, objectives), Path("runs").absolute())
         )

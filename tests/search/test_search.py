@@ -205,7 +205,7 @@ def test_a_journal_whose_last_line_is_torn_goes_on(write, make):
 def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
     sweep = write(LR)
     with pytest.raises(SpecError, match=words):
-        choose_strategy(sweep, read_objectives(sweep.spec, ()), **options)
+        choose_strategy(sweep, read_objectives(sweep, ()), **options)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
 )
 def test_objectives_that_make_no_sense_are_refused(write, given, words):
     with pytest.raises(SpecError, match=words):
-        read_objectives(write(LR).spec, given)
+        read_objectives(write(LR), given)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])

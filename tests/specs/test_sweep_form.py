@@ -2,11 +2,13 @@
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError
 from ema_lab.specs.parameter import KEYS, ParameterSpec
 from ema_lab.specs.schema import json_schema
 from ema_lab.specs.sweep import HyperbandSpec, SweepSpec, flat_parameters, load_sweep_file
+from ema_lab.specs.task import task_description
 
 HEAD = """\
 name: s
@@ -24,7 +26,12 @@ RATE = "  recipe.optimizer.lr: {min: 0.01, max: 0.1}\n"
 def load(tmp_path):
     def read(text):
         (tmp_path / "s.yaml").write_text(text)
-        return load_sweep_file(tmp_path / "s.yaml")[1]
+        document, spec = load_sweep_file(tmp_path / "s.yaml")
+        try:
+            spec.goal_for(task_description("classification"))
+        except ValidationError as error:
+            raise DefinitionError(document.problems(error, ("metric",))) from None
+        return spec
 
     return read
 
@@ -49,7 +56,7 @@ def test_a_whole_file_is_read(load):
         ("recipe.optimizer.lr", "uniform")
     ]
     assert spec.early_terminate.first_band == 3
-    assert spec.goal.name == "val_top1"
+    assert spec.goal_for(task_description("classification")).name == "val_top1"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,8 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
         ("goal: maximize", "goal: minimize", "must be maximize"),
         (", goal: maximize", "", "W&B minimizes where nothing is said"),
         ("val_top1", "top1", "write val_top1"),
-        ("val_top1", "accuracy", "must be one of val_top1"),
+        ("val_top1", "accuracy", "write val_accuracy"),
+        ("val_top1", "val_accuracy", "must be one of val_top1"),
         ("method: random", "method: grid", "a grid needs"),
         ("method: random", "method: anneal", "anneal"),
         ("ema-lab, trial", "python, train.py", "must be ['ema-lab', 'trial'"),

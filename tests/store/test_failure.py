@@ -11,7 +11,7 @@ from ema_lab.store.failure import REMEDIES, FailedRun, failure, failure_of, grou
 from ema_lab.store.killed import KILLED, OOM_KILLED
 from ema_lab.store.record import Attempt, ErrorRecord, RunRecord
 from ema_lab.store.store import RunFacts
-from ema_lab.tasks.classification.module import DivergedError
+from ema_lab.training.module import DivergedError
 
 FRAMES = """\
 Traceback (most recent call last):

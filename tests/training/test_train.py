@@ -15,10 +15,12 @@ from ema_lab.execution.executor import execute
 from ema_lab.run.pipeline import train_run
 from ema_lab.store.job import HEARTBEAT, RunJob
 from ema_lab.store.store import RunStore
-from ema_lab.tasks.classification import module as classifier
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
-from ema_lab.tasks.classification.module import DivergedError
+from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training import heartbeat
+from ema_lab.training import module as training_module
+from ema_lab.training.evaluation import evaluate
+from ema_lab.training.module import DivergedError
 from ema_lab.training.run import Machine, load_weights, train
 
 EMA = {"name": "ema", "groups": 4}
@@ -226,7 +228,7 @@ def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, ma
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_within_the_epoch(make_spec, tmp_path, machine, monkeypatch):
-    monkeypatch.setattr(classifier, "CHECK_STEPS", 2)
+    monkeypatch.setattr(training_module, "CHECK_STEPS", 2)
     spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})  # five steps of eight images
     with pytest.raises(DivergedError, match=r"nan in epoch 1, noticed after (16|32) images"):
         train(spec, folder(tmp_path / "run"), machine)
@@ -260,9 +262,9 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
     assert not model.training
     assert store.record(spec.run_id).cost["parameters"] == sum(p.numel() for p in model.parameters())
     with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
-        data = run_module.ImageData(spec, machine.data_root)
-        again = run_module.evaluate(model, data, "test", torch.device("cpu"))
-        assert np.array_equal(again.logits.numpy(), saved["logits"])
+        data = load_data(spec, machine.data_root)
+        again = evaluate(model, load_task(spec.data), data, "test", torch.device("cpu"))
+        assert np.array_equal(again["logits"].numpy(), saved["logits"])
 
 
 def test_last_weights_load_without_lightnings_prefix(make_spec, tmp_path, machine):

@@ -17,7 +17,6 @@ from ema_lab.errors import EmaLabError, StoreError, located
 from ema_lab.reports.bundle.bundle import FACTS, RUNS, SUMS, WHEELS, built_files
 from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
-from ema_lab.specs.metric import METRICS
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
 from ema_lab.store.record import RunRecord
@@ -180,11 +179,12 @@ def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | N
     """Return the epoch that a run's protocol chooses; None if its curve does not tell."""
     if spec.recipe.protocol == "last":
         return spec.recipe.epochs
-    column = f"{WATCHED[spec.recipe.protocol]}_top1"
+    task = spec.data.task
+    column = f"{WATCHED[spec.recipe.protocol]}_{task.primary}"
     known = [row for row in rows if column in row and "epoch" in row]
     if not known:
         return None
-    best = max(known, key=lambda row: METRICS["top1"].sign * row[column])  # of equals, the first
+    best = max(known, key=lambda row: task.metrics[task.primary].sign * row[column])  # of equals, the first
     return int(best["epoch"])
 
 

@@ -6,23 +6,28 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ema_lab.errors import StoreError
+from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import PARTIAL
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import HEARTBEAT
+from ema_lab.store.predictions import FILE as PREDICTIONS
+from ema_lab.store.predictions import content_sha256, read_predictions
 from ema_lab.store.quarantine import SUPERSEDED
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep.remeasure import CheckMetrics
 
 DROPPED = "weights.dropped"  # left by `store gc --drop-weights`: no weights are no damage then
 KNOWN = {
-    "spec.json", "record.json", "curve.csv", "predictions.npz", "attempts", "last.ckpt", "best.ckpt",
+    "spec.json", "record.json", "curve.csv", PREDICTIONS, "attempts", "last.ckpt", "best.ckpt",
     "log.txt", HEARTBEAT, SUPERSEDED, DROPPED,
 }  # fmt: skip
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 LoadCheckpoint = Callable[[Path], object]
+Check = Callable[[Path, RunSpec, RunRecord], str | None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Finding:
 
 def check_store(
     store: RunStore,
+    check_metrics: CheckMetrics,
     load_checkpoint: LoadCheckpoint | None = None,
     watch: Callable[[int, int], None] = lambda checked, total: None,
 ) -> Iterator[Finding]:
@@ -44,6 +50,7 @@ def check_store(
 
     Args:
         store: The store.
+        check_metrics: Returns why predictions do not fit the metrics of a record, or None.
         load_checkpoint: Loads a checkpoint and raises if that cannot be; None leaves checkpoints out.
         watch: Told after each run how many of how many are checked.
     """
@@ -54,18 +61,20 @@ def check_store(
         elif store.is_locked(name):
             yield Finding(name, "", damaged=False, problem="a process works on it: not checked")
         else:
-            yield from _check_run(store, name, load_checkpoint)
+            yield from _check_run(store, name, check_metrics, load_checkpoint)
         watch(number, len(names))
     locks = {path.stem for path in (store.root / ".locks").glob("*.lock")}
     for run_id in sorted(name for name in locks - set(names) if RUN_ID.fullmatch(name)):
         yield Finding(run_id, f".locks/{run_id}.lock", damaged=False, problem="a lock without a run")
 
 
-def _check_run(store: RunStore, run_id: str, load: LoadCheckpoint | None) -> Iterator[Finding]:
+def _check_run(
+    store: RunStore, run_id: str, check_metrics: CheckMetrics, load: LoadCheckpoint | None
+) -> Iterator[Finding]:
     folder = store.folder(run_id)
     spec, record, problems = _documents(store, run_id)
     if record is not None and record.status == "done" and spec is not None:
-        problems += _result_problems(folder, spec, record)
+        problems += _result_problems(folder, spec, record, check_metrics)
     if load is not None:
         found = ((path.name, _checkpoint_problem(path, load)) for path in sorted(folder.glob("*.ckpt")))
         problems += [(name, problem) for name, problem in found if problem]
@@ -99,8 +108,11 @@ def _documents(
     return spec, record, problems
 
 
-def _result_problems(folder: Path, spec: RunSpec, record: RunRecord) -> list[tuple[str, str]]:
-    checks = {"curve.csv": _curve_problem, "predictions.npz": _predictions_problem}
+def _result_problems(
+    folder: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
+) -> list[tuple[str, str]]:
+    predictions = partial(_predictions_problem, check_metrics=check_metrics)
+    checks: dict[str, Check] = {"curve.csv": _curve_problem, PREDICTIONS: predictions}
     found = [(file, _guarded(check, folder / file, spec, record)) for file, check in checks.items()]
     problems = [(file, problem) for file, problem in found if problem]
     if not (folder / weights_file(spec)).exists() and not (folder / DROPPED).exists():
@@ -123,13 +135,13 @@ def _record_problems(run_id: str, record: RunRecord) -> Iterator[str]:
             yield f"{name} is {value}"
 
 
-def _guarded(
-    check: Callable[[Path, RunSpec, RunRecord], str | None], path: Path, spec: RunSpec, record: RunRecord
-) -> str | None:
+def _guarded(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> str | None:
     try:
         return check(path, spec, record)
     except FileNotFoundError:
         return "is not there"
+    except DamagedFileError as error:
+        return str(error).removeprefix(f"{path} ")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         return f"cannot be read: {error}"
 
@@ -142,30 +154,17 @@ def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
     return f"has {len(epochs)} rows, not one for each of {spec.recipe.epochs} epochs"
 
 
-def _predictions_problem(path: Path, spec: RunSpec, record: RunRecord) -> str | None:
-    """Hold the predictions against the data set and the record.
-
-    Where several classes share the largest logit, as they do in bf16, libraries choose differently
-    among them: the top-1 may then be any that a choice gives.
-    """
-    import numpy as np
-
-    with path.open("rb") as file, np.load(file) as saved:
-        logits, labels = saved["logits"], saved["labels"]
-    facts = spec.data.facts
-    if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
-        found = f"{logits.shape} logits and {len(labels)} labels"
-        return f"has {found}, not {facts.test_images} images of {facts.classes} classes"
-    if not np.isfinite(logits).all():
-        return "has logits that are no finite numbers"
-    mine = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    possible = mine >= logits.max(axis=1)
-    certain = possible & ((logits == mine[:, None]).sum(axis=1) == 1)
-    low, high = 100 * float(certain.mean()), 100 * float(possible.mean())
-    top1 = record.metrics.get("top1", math.nan)
-    if low - 1e-9 <= top1 <= high + 1e-9:
+def _predictions_problem(
+    path: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
+) -> str | None:
+    """Compare the predictions with the metrics and with the hash in the record, which older ones lack."""
+    arrays = read_predictions(path.parent)
+    if problem := check_metrics(arrays, spec, record.metrics):
+        return problem
+    found = content_sha256(arrays)
+    if record.predictions_sha256 in {"", found}:
         return None
-    return f"gives a top-1 of {high:.6g}, and the record says {top1:.6g}"
+    return f"has contents of the hash {found[:16]}, and the record says {record.predictions_sha256[:16]}"
 
 
 def _checkpoint_problem(path: Path, load: LoadCheckpoint) -> str | None:
