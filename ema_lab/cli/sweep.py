@@ -246,8 +246,10 @@ def check_models(sweep: Sweep) -> None:
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
+    from ema_lab.execution.claim import note_sources
     from ema_lab.models.build import check_classifier
 
+    note_sources(sweep.examples())
     check_examples(sweep, check_classifier)
 
 

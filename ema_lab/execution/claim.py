@@ -3,7 +3,7 @@
 import logging
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +13,11 @@ from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.store.killed import note_killed, oom_kills
 from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
 from ema_lab.store.record import ErrorRecord, RunRecord
-from ema_lab.store.source import Sources
+from ema_lab.store.source import loaded_sources
 from ema_lab.store.store import RunStore
 
 logger = logging.getLogger(__name__)
-_LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
+_LOADED = loaded_sources()  # as this process has it: a module that is changed now is not imported again
 Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
 
 
@@ -28,6 +28,12 @@ class Task:
     spec: RunSpec
     ablation: str = ""
     variant: str = ""
+
+
+def note_sources(specs: Iterable[RunSpec]) -> None:
+    """Read the sources of runs before their modules are imported: what is edited later is not what runs."""
+    for spec in specs:
+        _LOADED.of(spec)
 
 
 @dataclass(frozen=True)
