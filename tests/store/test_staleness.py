@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from ema_lab.store import source
 from ema_lab.store.record import RunRecord
 from ema_lab.store.source import Sources, source_hashes
 from ema_lab.store.staleness import (
@@ -93,8 +92,8 @@ class TestEquivalences:
 class TestSources:
     def test_read_each_part_once(self, specs, monkeypatch):
         asked = []
-        part_hash = source._part_hash
-        monkeypatch.setattr(source, "_part_hash", lambda *key: asked.append(key) or part_hash(*key))
+        combined = Sources._combined
+        monkeypatch.setattr(Sources, "_combined", lambda *key: asked.append(key) or combined(*key))
         sources = Sources()
         for spec in specs * 100:
             sources.of(spec)
