@@ -123,8 +123,8 @@ class TestUsersFiles:
 
     def test_of_one_file_have_the_hash_that_earlier_releases_gave(self, make_spec, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        text = "import torch\n\n\nclass Gate(torch.nn.Module):\n    def __init__(self, channels: int) -> None: ...\n"
-        Path("alone.py").write_text(text)
+        head = "import torch\n\n\nclass Gate(torch.nn.Module):\n"
+        Path("alone.py").write_text(f"{head}    def __init__(self, channels: int) -> None: ...\n")
         assert source_hashes(make_spec("alone:Gate"))["module"] == "7e1ff9bdce0a2a9c"
 
     def test_of_a_shared_name_are_told_apart_by_what_a_package_declares(self, spec, monkeypatch):
@@ -173,8 +173,8 @@ spec = RunSpec.model_validate(json.loads(sys.argv[1]))
 with tempfile.TemporaryDirectory() as folder:
     train_run(spec, RunJob(Path(folder)), machine=Machine(Path(folder), "cpu"))
 package = Path(ema_lab.__file__).parent
-files = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
-print(json.dumps(sorted({str(Path(file).relative_to(package)) for file in files if file.startswith(str(package))})))
+files = {Path(getattr(module, "__file__", None) or "/") for module in sys.modules.values()}
+print(json.dumps(sorted(str(file.relative_to(package)) for file in files if file.is_relative_to(package))))
 """
 AROUND_TRAINING = {  # files that the composition of a run loads, outside of what trains it
     "run/": "composes training, costs and trackers",
