@@ -5,7 +5,8 @@ import math
 import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from ema_lab.specs.run import RunSpec
@@ -13,6 +14,7 @@ from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.store.killed import note_killed, oom_kills
 from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
 from ema_lab.store.record import ErrorRecord, RunRecord
+from ema_lab.store.repository import repositories
 from ema_lab.store.source import loaded_sources
 from ema_lab.store.store import RunStore
 
@@ -68,13 +70,16 @@ class Claim:
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
         source = _LOADED.of(task.spec)
+        found = repositories(chain.from_iterable(_LOADED.files(task.spec).values()))
         note_killed(self.store, run_id)
         if parts := leave_other_source(self.store, run_id, source):
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills())
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
-            record = _done(task.spec, attempt.number, self.train(task.spec, job), source)
+            outcome = self.train(task.spec, job)
+            outcome = replace(outcome, environment={**outcome.environment, "repositories": found})
+            record = _done(task.spec, attempt.number, outcome, source)
             self.store.write(record)
         except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")

@@ -10,7 +10,7 @@ from ema_lab.registry.signature import source_file
 from ema_lab.store.syntax import PACKAGE, TARGET, is_type_checking
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
-_INSTALLED = {"site-packages", "dist-packages"}  # folders whose packages are no neighbours of each other
+INSTALLED = {"site-packages", "dist-packages"}  # folders whose packages are no neighbours of each other
 Read = Callable[[Path], str]
 
 
@@ -124,7 +124,7 @@ def _found(name: str, importer: Source | None) -> list[Source]:
         return _look_up(parts, PACKAGE_FOLDER.parent)
     if importer is None or importer.ours or not parts[0]:
         return []
-    if importer.root.name in _INSTALLED and parts[0] != importer.name.partition(".")[0]:
+    if importer.root.name in INSTALLED and parts[0] != importer.name.partition(".")[0]:
         return []
     beside = importer.path.parent  # for a folder that the user puts on Python's path
     return _look_up(parts, importer.root) or ([] if beside == importer.root else _look_up(parts, beside))

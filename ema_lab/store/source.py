@@ -6,6 +6,7 @@ user's own file. Nothing is listed by hand but the roots and what changes no num
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ema_lab.store.imports import PACKAGE_FOLDER, Source, closure, source_of
 from ema_lab.store.syntax import PACKAGE, package_hash, syntax_hash
 
 UNREADABLE = ""
+_UNREAD = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
 _TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS}
 _ROOTS = {  # modules of a part besides those that the spec names
     "module": (),
@@ -61,6 +63,7 @@ class Sources:
     def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
         self._texts = dict(texts or {})
         self._hashes: dict[_Part, str] = {}
+        self._found: dict[_Part, set[Source]] = {}
         self._shared: dict[str, set[Source]] = {}
 
     def of(self, spec: RunSpec) -> dict[str, str]:
@@ -68,29 +71,28 @@ class Sources:
         return {part.name: self._hash(part) for part in _parts(spec)}
 
     def files(self, spec: RunSpec) -> dict[str, set[Source]]:
-        """Return the files of each part.
-
-        Raises:
-            SpecError: If a name stands for no file.
-            OSError: If a file cannot be read.
-            SyntaxError: If a file is no Python.
-        """
-        return {part.name: self._files(part) for part in _parts(spec)}
+        """Return the files of each part; none of a part that cannot be read."""
+        found: dict[str, set[Source]] = {part.name: set() for part in _parts(spec)}
+        for part in _parts(spec):
+            with suppress(*_UNREAD):
+                found[part.name] = self._files(part)
+        return found
 
     def _hash(self, part: _Part) -> str:
         if part not in self._hashes:
-            try:
+            self._hashes[part] = UNREADABLE  # so that its results are stale
+            with suppress(*_UNREAD):
                 self._hashes[part] = self._combined(self._files(part), _declared(part))
-            except (OSError, SyntaxError, ValueError, RecursionError, SpecError):
-                self._hashes[part] = UNREADABLE  # so that its results are stale
         return self._hashes[part]
 
     def _files(self, part: _Part) -> set[Source]:
-        own = [_source(_TABLES[table], name) for table, name in part.named]
-        files = closure(own, self._read, changes_no_number) | self._of_every_run(part.name)
-        if part.name == "training":  # what it shares with the model and the data counts there
-            files -= self._of_every_run("backbone") | self._of_every_run("data")
-        return files
+        if part not in self._found:
+            own = [_source(_TABLES[table], name) for table, name in part.named]
+            files = closure(own, self._read, changes_no_number) | self._of_every_run(part.name)
+            if part.name == "training":  # what it shares with the model and the data counts there
+                files -= self._of_every_run("backbone") | self._of_every_run("data")
+            self._found[part] = files
+        return self._found[part]
 
     def _of_every_run(self, part: str) -> set[Source]:
         if part not in self._shared:
