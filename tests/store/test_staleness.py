@@ -42,7 +42,7 @@ class TestStaleness:
 
 
 class TestEquivalences:
-    DECLARED = {("module", OLD): NEW, ("module", NEW): NEWER}
+    DECLARED = {("module", OLD): {NEW}, ("module", NEW): {NEWER}}
 
     def test_a_declared_change_is_none(self):
         assert equivalent("module", OLD, NEW, self.DECLARED)
@@ -55,12 +55,18 @@ class TestEquivalences:
         assert not equivalent("data", OLD, NEW, self.DECLARED)
 
     def test_a_circle_ends(self):
-        circle = {("module", OLD): NEW, ("module", NEW): OLD}
+        circle = {("module", OLD): {NEW}, ("module", NEW): {OLD}}
         assert not equivalent("module", OLD, NEWER, circle)
+
+    def test_one_hash_may_have_become_several(self):
+        split = {("module", OLD): {NEW, NEWER}}
+        assert equivalent("module", OLD, NEW, split)
+        assert equivalent("module", OLD, NEWER, split)
+        assert not equivalent("module", NEW, NEWER, split)
 
     def test_the_list_of_the_package_is_well_formed(self):
         items = load_equivalences()
-        keys = [(item.part, item.old) for item in items]
+        keys = [(item.part, item.old, item.new) for item in items]
         assert len(set(keys)) == len(keys)
         assert all(item.old != item.new for item in items)
         for item in items:  # no chain comes back to where it began
