@@ -113,10 +113,7 @@ def compared(old: Path, folder: Path, since: str) -> list[Equivalence]:
         if different := list(differences(*stores)):
             raise DifferenceError(f"{name}: " + "; ".join(different))
         runs += [read_record(run)["source"] for run in run_folders(stores[1])]
-    commit = subprocess.run(
-        ["git", "-C", str(old), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    proof = f"{len(runs)} runs of {' and '.join(TRAINED)} bit-equal since {commit}"
+    proof = f"{len(runs)} runs of {' and '.join(TRAINED)} bit-equal since {commit_of(old)}"
     seen = {(part, value) for source in runs for part, value in source.items()}
     return [
         Equivalence(
@@ -127,6 +124,12 @@ def compared(old: Path, folder: Path, since: str) -> list[Equivalence]:
         )
         for part, before, after in changes
     ]
+
+
+def commit_of(tree: Path) -> str:
+    """Return the short name of a checkout's commit."""
+    command = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def probes() -> list[dict[str, Any]]:
