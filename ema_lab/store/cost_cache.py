@@ -72,9 +72,13 @@ def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
         ],
         "counting": [
             package_hash(path.read_text(encoding="utf-8"))
-            for path in (*sorted(_PACKAGE.glob("cost/*.py")), _PACKAGE / "run/measurement.py")
+            for path in (*_files("cost"), *_files("models"), _PACKAGE / "run/measurement.py")
         ],
     }
+
+
+def _files(layer: str) -> list[Path]:
+    return sorted((_PACKAGE / layer).glob("*.py"))
 
 
 def _key(facts: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Hashes of the source that a result depends on, per part: module, backbone, data, training.
 
 A part's files are its roots and all that they import inside the package, wherever it lies, or beside a
-user's own file. Nothing is listed by hand but the roots and what changes no number.
+user's own file. `training` is what every run executes: it also builds the model and loads the data. The
+other parts are what a spec names besides, so that a release leaves the hash of a user's own file alone.
+Nothing is listed by hand but the root of training and what changes no number.
 """
 
 import hashlib
@@ -21,12 +23,7 @@ from ema_lab.store.syntax import PACKAGE, package_hash, syntax_hash
 UNREADABLE = ""
 _UNREAD = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
 _TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS}
-_ROOTS = {  # modules of a part besides those that the spec names
-    "module": (),
-    "backbone": ("models.build",),
-    "data": ("data.module",),
-    "training": ("training.run",),
-}
+TRAINING = f"{PACKAGE}.training.run"  # the root of what every run executes
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package, and why they are in no hash
     "errors.py": "words of errors",
     "files.py": "writes files whole or not at all; their content comes from elsewhere",
@@ -50,6 +47,9 @@ class _Part:
     named: tuple[tuple[str, str], ...] = ()
 
 
+_EVERY_RUN = _Part("training")
+
+
 class Sources:
     """The hash of each part, read once per name.
 
@@ -64,7 +64,6 @@ class Sources:
         self._texts = dict(texts or {})
         self._hashes: dict[_Part, str] = {}
         self._found: dict[_Part, set[Source]] = {}
-        self._shared: dict[str, set[Source]] = {}
 
     def of(self, spec: RunSpec) -> dict[str, str]:
         """Return a hash for each part that the run's result depends on."""
@@ -87,18 +86,11 @@ class Sources:
 
     def _files(self, part: _Part) -> set[Source]:
         if part not in self._found:
-            own = [_source(_TABLES[table], name) for table, name in part.named]
-            files = closure(own, self._read, changes_no_number) | self._of_every_run(part.name)
-            if part.name == "training":  # what it shares with the model and the data counts there
-                files -= self._of_every_run("backbone") | self._of_every_run("data")
-            self._found[part] = files
+            named = [_source(_TABLES[table], name) for table, name in part.named]
+            roots = named if part != _EVERY_RUN else [source_of(TRAINING)]
+            files = closure(roots, self._read, changes_no_number)
+            self._found[part] = files if part == _EVERY_RUN else files - self._files(_EVERY_RUN)
         return self._found[part]
-
-    def _of_every_run(self, part: str) -> set[Source]:
-        if part not in self._shared:
-            roots = [source_of(f"{PACKAGE}.{name}") for name in _ROOTS[part]]
-            self._shared[part] = closure(roots, self._read, changes_no_number)
-        return self._shared[part]
 
     def _combined(self, files: Iterable[Source], declared: Iterable[str]) -> str:
         """Return one hash: of a user's files in the order of their paths, of ours in that of their hashes."""
@@ -127,11 +119,7 @@ def loaded_sources() -> Sources:
 
 def changes_no_number(source: Source) -> bool:
     """Whether a file is one of the package that is left out of every hash."""
-    place = source.place
-    entries = [entry for entry in CHANGE_NO_NUMBER if entry != "__init__.py"]
-    return place.endswith("__init__.py") or any(
-        place.startswith(entry) if entry.endswith("/") else place == entry for entry in entries
-    )
+    return source.place.endswith("__init__.py") or source.place.startswith(tuple(CHANGE_NO_NUMBER))
 
 
 def _parts(spec: RunSpec) -> tuple[_Part, ...]:
@@ -144,7 +132,7 @@ def _parts(spec: RunSpec) -> tuple[_Part, ...]:
         _Part("module", tuple(("module", name) for name in modules)),
         _Part("backbone", (("backbone", spec.model.backbone),)),
         _Part("data", tuple(("data", name) for name in data)),
-        _Part("training"),
+        _EVERY_RUN,
     )
 
 
