@@ -80,8 +80,8 @@ def dataset_facts(name: str, options: Mapping[str, Any]) -> DatasetFacts:
         where, literal = read_literal(module, "FACTS")
     except SpecError as error:
         raise SpecError(f"{error}; {_EXPECTED}") from None
-    if isinstance(literal, dict):
-        literal = literal.get(attribute, literal)
+    if isinstance(literal, dict) and isinstance(literal.get(attribute), dict):
+        literal = literal[attribute]
     if not isinstance(literal, dict):
         raise SpecError(f"{where}: FACTS must be a dict, got {literal!r}; {_EXPECTED}")
     try:

@@ -125,6 +125,12 @@ def test_reading_starts_no_program_that_the_repository_names(study):
     assert not (study / "started").exists()
 
 
+def test_another_repository_in_the_environment_is_not_asked(study, tmp_path, monkeypatch):
+    expected = found(study)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert found(study) == expected
+
+
 def test_a_repository_is_told_as_it_was_when_it_was_first_asked_for(study):
     gate = [Source(study / "gates/gate.py", "gate", study)]
     before = repositories(gate)
