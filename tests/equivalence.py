@@ -64,11 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("since", metavar="REV", help="the revision whose results shall stay valid")
     parser.add_argument("--list", type=Path, default=EQUIVALENT, help="the file to write")
-    parser.add_argument("--keep", type=Path, help="a folder for the trained runs, to go on from")
+    parser.add_argument("--keep", type=Path, help="a folder for the revision's runs, to use again")
     asked = parser.parse_args(arguments)
     try:
         with worktree(asked.since) as old, tempfile.TemporaryDirectory() as folder:
-            found = compared(old, asked.keep or Path(folder), asked.since)
+            found = compared(old, (asked.keep or Path(folder)) / commit_of(old), Path(folder, "now"))
     except DifferenceError as error:
         print(f"equivalence: {error}", file=sys.stderr)
         return 1
@@ -97,8 +97,13 @@ def worktree(revision: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(path)], check=True, capture_output=True)
 
 
-def compared(old: Path, folder: Path, since: str) -> list[Equivalence]:
+def compared(old: Path, kept: Path, fresh: Path) -> list[Equivalence]:
     """Train with both trees and return what may be declared.
+
+    Args:
+        old: The revision's tree.
+        kept: Where its runs are, and may be already.
+        fresh: Where today's are trained; nothing is there.
 
     Raises:
         DifferenceError: If anything differs.
@@ -109,7 +114,7 @@ def compared(old: Path, folder: Path, since: str) -> list[Equivalence]:
     changes = changed(then, now)
     runs: list[Mapping[str, str]] = []
     for name, path in TRAINED.items():
-        stores = [trained(tree, path, folder / side) for side, tree in (("then", old), ("now", ROOT))]
+        stores = [trained(tree, path, folder) for tree, folder in ((old, kept), (ROOT, fresh))]
         if different := list(differences(*stores)):
             raise DifferenceError(f"{name}: " + "; ".join(different))
         runs += [read_record(run)["source"] for run in run_folders(stores[1])]
