@@ -32,6 +32,12 @@ class Task:
     variant: str = ""
 
 
+def note_package() -> None:
+    """Read the source that every run executes and the state of its repository, once for all workers."""
+    _LOADED.note_training()
+    repositories(())
+
+
 def note_sources(specs: Iterable[RunSpec]) -> None:
     """Read the sources of runs before their modules are imported: what is edited later is not what runs."""
     for spec in specs:
@@ -78,7 +84,8 @@ class Claim:
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
             outcome = self.train(task.spec, job)
-            outcome = replace(outcome, environment={**outcome.environment, "repositories": found})
+            if found:
+                outcome = replace(outcome, environment={**outcome.environment, "repositories": found})
             record = _done(task.spec, attempt.number, outcome, source)
             self.store.write(record)
         except KeyboardInterrupt:

@@ -69,6 +69,10 @@ class Sources:
         """Return a hash for each part that the run's result depends on."""
         return {part.name: self._hash(part) for part in _parts(spec)}
 
+    def note_training(self) -> None:
+        """Read what every run executes."""
+        self._hash(_EVERY_RUN)
+
     def files(self, spec: RunSpec) -> dict[str, set[Source]]:
         """Return the files of each part; none of a part that cannot be read."""
         found: dict[str, set[Source]] = {part.name: set() for part in _parts(spec)}

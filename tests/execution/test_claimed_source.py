@@ -10,6 +10,7 @@ from ema_lab.cli import run as run_command
 from ema_lab.execution import claim
 from ema_lab.execution.engines import local
 from ema_lab.execution.executor import execute
+from ema_lab.store import source
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.source import loaded_sources, source_hashes
 from ema_lab.store.store import RunStore
@@ -53,6 +54,15 @@ def test_a_module_edited_after_the_check_is_recorded_as_it_was_checked(load, gat
     assert claim._LOADED.of(spec) == expected
 
 
+def test_what_every_run_executes_is_read_once_for_all_workers(make_spec, monkeypatch):
+    expected = source_hashes(make_spec())["training"]
+    asked = []
+    monkeypatch.setattr(claim, "repositories", lambda sources: asked.append(list(sources)))
+    claim.note_package()
+    monkeypatch.setattr(claim._LOADED, "_read", lambda path: pytest.fail(f"{path} is read again"))
+    assert (claim._LOADED._hash(source._EVERY_RUN), asked) == (expected, [[]])
+
+
 def test_workers_are_forked_from_a_server_that_notes_the_source_before_it_imports(monkeypatch):
     asked = []
 
@@ -68,4 +78,4 @@ def test_workers_are_forked_from_a_server_that_notes_the_source_before_it_import
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: Context())
     monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", lambda: None)
     local._context()
-    assert asked == ["ema_lab.execution.claim", "ema_lab.run.preload"]
+    assert asked == ["ema_lab.execution.preload", "ema_lab.run.preload"]
