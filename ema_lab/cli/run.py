@@ -31,7 +31,7 @@ from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.sequential import read_until, run_until_decided
 from ema_lab.cli.status import stale_lines, status_rows
 from ema_lab.errors import SpecError
-from ema_lab.execution.claim import Task
+from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.estimate import estimates, longest_first
@@ -82,6 +82,7 @@ def check_models(ablation: Ablation) -> None:
 
 def _check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
     """Check every distinct model; all problems come in one error."""
+    note_sources(cell.spec for cell in ablation.cells)
     problems: dict[str, str] = {}
     for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
         try:

@@ -231,12 +231,13 @@ def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
         DefinitionError: With a line for each reason why a model does not fit.
     """
     from ema_lab.data.load import load_splits
+    from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
 
     check_tracker(how.track)
     check_models(sweep)
     for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        load_splits(data, how.data)
+        check_data(data, how.data)
     return _training(how)
 
 
@@ -246,8 +247,10 @@ def check_models(sweep: Sweep) -> None:
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
+    from ema_lab.execution.claim import note_sources
     from ema_lab.tasks.task import check_run
 
+    note_sources(sweep.examples())
     check_examples(sweep, check_run)
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from ema_lab.data.images import ImageSplits, LabelledImages
 from ema_lab.randomness import hash_counters, hash_indices, integers_below
 
+FACTS = {"mean": 0.5, "std": 0.25}  # the rest are options
+
 
 def synthetic(
     root: Path,

@@ -3,9 +3,10 @@
 import logging
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from ema_lab.specs.run import RunSpec
@@ -13,11 +14,12 @@ from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.store.killed import note_killed, oom_kills
 from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
 from ema_lab.store.record import ErrorRecord, RunRecord
-from ema_lab.store.source import Sources
+from ema_lab.store.repository import repositories
+from ema_lab.store.source import loaded_sources
 from ema_lab.store.store import RunStore
 
 logger = logging.getLogger(__name__)
-_LOADED = Sources()  # as this process has it: a module that is changed now is not imported again
+_LOADED = loaded_sources()  # as this process has it: a module that is changed now is not imported again
 Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
 
 
@@ -28,6 +30,18 @@ class Task:
     spec: RunSpec
     ablation: str = ""
     variant: str = ""
+
+
+def note_package() -> None:
+    """Read the source that every run executes and the state of its repository, once for all workers."""
+    _LOADED.note_training()
+    repositories(())
+
+
+def note_sources(specs: Iterable[RunSpec]) -> None:
+    """Read the sources of runs before their modules are imported: what is edited later is not what runs."""
+    for spec in specs:
+        _LOADED.of(spec)
 
 
 @dataclass(frozen=True)
@@ -62,13 +76,17 @@ class Claim:
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
         source = _LOADED.of(task.spec)
+        found = repositories(chain.from_iterable(_LOADED.files(task.spec).values()))
         note_killed(self.store, run_id)
         if parts := leave_other_source(self.store, run_id, source):
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills())
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
-            record = _done(task.spec, attempt.number, self.train(task.spec, job), source)
+            outcome = self.train(task.spec, job)
+            if found:
+                outcome = replace(outcome, environment={**outcome.environment, "repositories": found})
+            record = _done(task.spec, attempt.number, outcome, source)
             self.store.write(record)
         except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")

@@ -6,7 +6,7 @@ One failing run is recorded and stops none of the others; an interrupted one is 
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ema_lab.execution.claim import Claim, Task
+from ema_lab.execution.claim import Claim, Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Monitor, Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.specs.run import RunSpec
@@ -47,6 +47,7 @@ def execute(
     engine = engine or LocalEngine(workers)
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
     tasks = [task for task in tasks if store.state(task.spec.run_id, max_attempts) in {"pending", "running"}]
+    note_sources(task.spec for task in tasks)
     claim = Claim(train, store, max_attempts, device)
     monitor = Monitor(Progress(len(tasks)), watch)
     waiting: Sequence[Task] = tasks

@@ -125,8 +125,13 @@ class Registry(Mapping[str, Entry]):
             SpecError: If a parameter is given that cannot be an option as it is declared.
         """
         self._refuse_what_is_declared_otherwise(name, options)
-        checked = _options_model(self[name].target, tuple(self.options(name).items())).model_validate(options)
-        return checked.model_dump(exclude_defaults=True)
+        known = self.options(name)
+        checked = _options_model(self[name].target, known).model_validate(options)
+        return {
+            key: value
+            for key, value in checked.model_dump().items()
+            if value != known[key].default or _truths(value) != _truths(known[key].default)
+        }
 
     def build(self, name: str, *arguments: object, **options: object) -> Any:
         """Call the code behind `name`.
@@ -148,6 +153,13 @@ class Registry(Mapping[str, Entry]):
                 raise SpecError(f"{self.kind} {name!r} has no option {option!r}: {reason}")
 
 
+def _truths(value: object) -> object:
+    """Return where in a value truths are: Python takes True for 1, but a module need not."""
+    if isinstance(value, Mapping):
+        return {key: _truths(item) for key, item in value.items()}
+    return [_truths(item) for item in value] if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
 @cache
 def installed(group: str) -> Mapping[str, tuple[Entry, ...]]:
     """Return what installed packages declare in an entry point group, by name; read once per process."""
@@ -167,10 +179,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
 
 
-@cache
-def _options_model(target: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
+_MODELS: dict[tuple[str, str], type[BaseModel]] = {}
+
+
+def _options_model(target: str, options: Mapping[str, Option]) -> type[BaseModel]:
+    """Return the form of options, made once; a default may be a list, so that its text is the key."""
+    key = (target, repr(options))
+    if key not in _MODELS:
+        _MODELS[key] = _new_options_model(target, options)
+    return _MODELS[key]
+
+
+def _new_options_model(target: str, options: Mapping[str, Option]) -> type[BaseModel]:
     fields: dict[str, Any] = {
-        name: (option.type, ... if option.default is REQUIRED else option.default) for name, option in options
+        name: (option.type, ... if option.default is REQUIRED else option.default)
+        for name, option in options.items()
     }
     settings = ConfigDict(
         strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False

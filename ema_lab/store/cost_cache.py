@@ -13,8 +13,9 @@ from typing import Any
 
 from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.source import Sources, syntax_hash
+from ema_lab.store.source import Sources
 from ema_lab.store.store import write_json
+from ema_lab.store.syntax import package_hash
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDER = ".costs"
@@ -70,10 +71,14 @@ def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
             for spec in specs
         ],
         "counting": [
-            syntax_hash(path.read_text(encoding="utf-8"))
-            for path in (*sorted(_PACKAGE.glob("cost/*.py")), _PACKAGE / "run/measurement.py")
+            package_hash(path.read_text(encoding="utf-8"))
+            for path in (*_files("cost"), *_files("models"), _PACKAGE / "run/measurement.py")
         ],
     }
+
+
+def _files(layer: str) -> list[Path]:
+    return sorted((_PACKAGE / layer).glob("*.py"))
 
 
 def _key(facts: Mapping[str, Any]) -> str:

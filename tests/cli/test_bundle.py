@@ -144,10 +144,13 @@ def test_a_changed_file_is_named(bundled, command):
 
 def test_modules_of_ones_own_come_along(command, trained):
     gate = (
-        "from torch import nn\n\n\nclass Gate(nn.Identity):\n"
+        "from torch import nn\nfrom parts_of_bundle.scale import SCALE\n\n\nclass Gate(nn.Identity):\n"
         "    def __init__(self, channels: int) -> None:\n        super().__init__()\n"
     )
     Path("own_gate_of_bundle.py").write_text(gate)
+    Path("parts_of_bundle").mkdir()
+    Path("parts_of_bundle/scale.py").write_text("SCALE = 1\n")
+    Path("unrelated.py").write_text("x = 1\n")
     text = TINY.replace("{name: se, reduction: 4}", "own_gate_of_bundle:Gate")
     Path("ablations/tiny.yaml").write_text(text)
     Path("reports").mkdir(exist_ok=True)
@@ -156,6 +159,10 @@ def test_modules_of_ones_own_come_along(command, trained):
     assert command("bundle", "tiny", "--out", "paper.zip").code == 0
     with zipfile.ZipFile("paper.zip") as archive:
         assert archive.read("own_gate_of_bundle.py").decode() == gate
+        assert archive.read("parts_of_bundle/scale.py") == b"SCALE = 1\n"
+        assert "unrelated.py" not in archive.namelist()
+        assert str(Path.cwd()).encode() not in b"".join(map(archive.read, archive.namelist()))
+    assert command("verify", "paper.zip").code == 0
 
 
 def test_holes_stay_holes(command, trained):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ema_lab.execution import claim
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.executor import execute
@@ -70,14 +71,16 @@ def outcomes(store, spec):
 
 
 class TestDone:
-    def test_a_run_is_recorded_with_what_training_found(self, store, specs, fake):
+    def test_a_run_is_recorded_with_what_training_found(self, store, specs, fake, monkeypatch):
+        monkeypatch.setattr(claim, "repositories", lambda sources: {"study": {"commit": "abc"}})
         outcome = RunOutcome(METRICS, 2, {"macs": 7}, 1.5, 30.0, {"device": "cpu"}, "abc")
         execute(specs[:1], train=fake({0: outcome}), store=store)
         record = store.record(specs[0].run_id)
         assert (record.status, record.attempt, record.error) == ("done", 1, None)
         assert (record.metrics, record.chosen_epoch, record.cost) == (METRICS, 2, {"macs": 7})
         assert (record.wall_seconds, record.throughput) == (1.5, 30.0)
-        assert (record.environment, record.data_sha256) == ({"device": "cpu"}, "abc")
+        assert record.environment == {"device": "cpu", "repositories": {"study": {"commit": "abc"}}}
+        assert record.data_sha256 == "abc"
         assert record.source.keys() == {"module", "backbone", "data", "training"}
         assert outcomes(store, specs[0]) == ["done"]
 

@@ -131,6 +131,9 @@ def test_a_record_has_the_source_from_before_the_training(store, specs, monkeypa
             self.count += 1
             return {"training": f"{self.count:016}"}
 
+        def files(self, spec):
+            return {}
+
     sources = Changing()
     monkeypatch.setattr(claim_module, "_LOADED", sources)
 
