@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_lab.errors import StoreError
+from ema_lab.store.document import write_json
 from ema_lab.store.record import ErrorRecord, RunRecord
-from ema_lab.store.store import RunStore, write_json
+from ema_lab.store.store import RunStore
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.floats(-1e100, 1e100)
 RECORDS = st.builds(
     RunRecord,
     run_id=st.just("0123456789abcdef"),

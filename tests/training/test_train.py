@@ -13,7 +13,8 @@ import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.execution.executor import execute
 from ema_lab.run.pipeline import train_run
-from ema_lab.store.job import HEARTBEAT, RunJob
+from ema_lab.store.job import RunJob
+from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore
 from ema_lab.tasks.classification import module as classifier
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy

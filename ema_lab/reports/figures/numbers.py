@@ -1,6 +1,5 @@
 """The numbers of a figure, before anything is drawn."""
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
 from ema_lab.statistics.sequential import follow
 from ema_lab.statistics.ties import snapped
+from ema_lab.store.curve import curve_rows
+from ema_lab.store.layout import CURVE
 from ema_lab.store.store import RunStore
 
 
@@ -98,7 +99,7 @@ def curves_of(
         by_epoch: dict[int, list[float]] = {}
         for item in row.cells:
             if item.record is not None:
-                for epoch, value in _column(store.folder(item.cell.run_id) / "curve.csv", spec):
+                for epoch, value in _column(store.folder(item.cell.run_id), spec):
                     by_epoch.setdefault(epoch, []).append(value)
         if by_epoch:
             epochs = sorted(by_epoch)
@@ -109,10 +110,10 @@ def curves_of(
     return curves
 
 
-def _column(path: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
+def _column(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
+    path = folder / CURVE
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+        lines = list(curve_rows(folder))
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
     columns = [key for key in (lines[0] if lines else {}) if key != "epoch"]
