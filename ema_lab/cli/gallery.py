@@ -137,7 +137,7 @@ def _look(
             raise SpecError(f"--images: the test split has {len(test.labels)} images, got {max(numbers)}")
         indices = torch.tensor(numbers)
         pixels, labels = test.whole(indices), test.labels[indices].tolist()
-        model, inputs = runs.load_model(cell.run_id), source.normalised(pixels)
+        model, inputs = load_model(cell.run_id, runs), source.normalised(pixels)
         cam = grad_cam(model, inputs, test.labels[indices], layer)
         gate = gate_of(model, inputs, module)
         known += attention_names(model)

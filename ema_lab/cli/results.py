@@ -16,7 +16,7 @@ from ema_lab.cli.output import (
 )
 from ema_lab.errors import StoreError
 from ema_lab.store.store import RunStore
-from ema_lab.store.upkeep.archive import flattened
+from ema_lab.store.upkeep.export import flattened
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 
@@ -71,11 +71,12 @@ def evaluate(
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
     from ema_lab.data.module import ImageData
+    from ema_lab.run.model import load_model
     from ema_lab.training.run import evaluate as predictions_of
     from ema_lab.training.trainer import choose_device
 
     spec = runs.spec(found)
-    model = runs.load_model(found)
+    model = load_model(found, store)
     predictions = predictions_of(model, ImageData(spec, data), split, choose_device(device))
     metrics = predictions.metrics()
     row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions.labels), **metrics}

@@ -9,9 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import ValidationError
+
 from ema_lab.errors import RunTimeoutError, StoreError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.attempts import note_killed
+from ema_lab.store.document import first_problem
 from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.store.killed import oom_kills
 from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
@@ -144,19 +147,22 @@ def new_session() -> str:
 def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str, str]) -> RunRecord:
     if wrong := {name: value for name, value in outcome.metrics.items() if not math.isfinite(value)}:
         raise FloatingPointError(f"a metric must be a finite number, got {wrong}")
-    return RunRecord(
-        run_id=spec.run_id,
-        status="done",
-        attempt=attempt,
-        metrics=outcome.metrics,
-        chosen_epoch=outcome.chosen_epoch,
-        cost=outcome.cost,
-        wall_seconds=outcome.wall_seconds,
-        throughput=outcome.throughput,
-        environment=outcome.environment,
-        data_sha256=outcome.data_sha256,
-        source=source,
-    )
+    try:
+        return RunRecord(
+            run_id=spec.run_id,
+            status="done",
+            attempt=attempt,
+            metrics=outcome.metrics,
+            chosen_epoch=outcome.chosen_epoch,
+            cost=outcome.cost,
+            wall_seconds=outcome.wall_seconds,
+            throughput=outcome.throughput,
+            environment=outcome.environment,
+            data_sha256=outcome.data_sha256,
+            source=source,
+        )
+    except ValidationError as error:
+        raise ValueError(f"the outcome cannot be recorded: {first_problem(error)}") from None
 
 
 def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:

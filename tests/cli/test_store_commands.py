@@ -14,6 +14,7 @@ import torch
 from tiny import TINY, fake_outcome
 
 from ema_lab.cli.main import run
+from ema_lab.run.model import load_model
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
@@ -138,8 +139,8 @@ class TestCheck:
         path.write_text(json.dumps({**value, "metrics": {**value["metrics"], "loss": float("nan")}}))
         (runs.folder(best) / "record.json").write_text(json.dumps({**value, "attempt": 1}))
         _, rows = found(command, "--quick")
-        assert rows[last, "record.json"]["problem"] == "loss is nan"
-        assert rows[best, "record.json"]["problem"] == f"is the record of {last}"
+        assert "NaN is no number" in rows[last, "record.json"]["problem"]
+        assert f"is the record of {last!r}" in rows[best, "record.json"]["problem"]
 
     def test_finds_a_spec_that_was_changed(self, command, runs, last):
         path = runs.folder(last) / "spec.json"
@@ -204,7 +205,7 @@ class TestGc:
 
     def test_takes_what_only_resuming_needs(self, command, runs, last, best):
         sizes = {run_id: (runs.folder(run_id) / "last.ckpt").stat().st_size for run_id in (last, best)}
-        weights = {run_id: runs.load_model(run_id).state_dict() for run_id in (last, best)}
+        weights = {run_id: load_model(run_id, runs).state_dict() for run_id in (last, best)}
         said = self.freed(command)
         freed = self.freed(command, "--apply")
         assert {kind: row["count"] for kind, row in freed.items()} == {"checkpoint": 1, "optimizer state": 2}
@@ -214,7 +215,7 @@ class TestGc:
         assert not (runs.folder(best) / "last.ckpt").exists()
         assert (runs.folder(last) / "last.ckpt").stat().st_size < 0.6 * sizes[last]
         for run_id, before in weights.items():
-            after = runs.load_model(run_id).state_dict()
+            after = load_model(run_id, runs).state_dict()
             assert all(torch.equal(after[name], value) for name, value in before.items())
         assert self.freed(command, "--apply") == {}
         assert found(command) == (0, {})

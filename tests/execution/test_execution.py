@@ -148,7 +148,10 @@ class TestFailure:
         [
             (RunOutcome({"top1": float("nan")}), "a metric must be a finite number, got {'top1': nan}"),
             (RunOutcome({"loss": float("inf")}), "a metric must be a finite number, got {'loss': inf}"),
-            (RunOutcome(METRICS, throughput=float("nan")), "JSON"),
+            (
+                RunOutcome(METRICS, throughput=float("nan")),
+                "throughput: value error, a number must be finite",
+            ),
             (RunOutcome(METRICS, environment={"x": object()}), "serialize"),
             (RunOutcome({"top1": "high"}), ""),
         ],

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.execution.executor import execute
+from ema_lab.run.model import load_model
 from ema_lab.run.pipeline import train_run
 from ema_lab.store.job import RunJob
 from ema_lab.store.layout import HEARTBEAT
@@ -255,9 +256,9 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
     spec = make_spec(EMA, recipe={"protocol": "best-val"}, data={"val_images": 10})
     store.begin(spec)
     with pytest.raises(StoreError, match="is pending, so it has no model"):
-        store.load_model(spec.run_id)
+        load_model(spec.run_id, store)
     execute([spec], train=partial(train_run, machine=machine), store=store)
-    model = store.load_model(spec.run_id)
+    model = load_model(spec.run_id, store)
     assert not model.training
     assert store.record(spec.run_id).cost["parameters"] == sum(p.numel() for p in model.parameters())
     with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
@@ -269,7 +270,7 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
 def test_last_weights_load_without_lightnings_prefix(make_spec, tmp_path, machine):
     train(make_spec(), folder(tmp_path / "run"), machine)
     model = run_module.build_model(make_spec(seed=5))
-    load_weights(model, tmp_path / "run" / "last.ckpt")
+    load_weights(model, tmp_path / "run" / "last.ckpt", make_spec().run_id)
     saved = final_weights(tmp_path / "run")
     assert all(torch.equal(value, saved[f"model.{key}"]) for key, value in model.state_dict().items())
 

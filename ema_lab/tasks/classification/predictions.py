@@ -26,8 +26,8 @@ class Predictions:
     def metrics(self) -> dict[str, float]:
         return classification_metrics(self.logits, self.labels)
 
-    def write(self, path: Path, split: str) -> None:
-        """Write a compressed npz file, whole or not at all."""
+    def write(self, path: Path, split: str, run_id: str) -> None:
+        """Write a compressed npz file that names its run, whole or not at all."""
         with whole(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -35,6 +35,7 @@ class Predictions:
                 labels=self.labels.numpy(),
                 indices=self.indices.numpy(),
                 split=np.array(split),
+                run_id=np.array(run_id),
             )
 
 
