@@ -7,7 +7,7 @@ wrote have no such column.
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def curve_rows(folder: Path) -> Iterator[dict[str, str]]:
         yield row
 
 
-def render_curve(rows: list[Mapping[str, float]], run_id: str) -> str:
+def render_curve(rows: Sequence[Mapping[str, float]], run_id: str) -> str:
     """Return CSV with one line per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*rows[0], RUN_ID_FIELD], lineterminator="\n")

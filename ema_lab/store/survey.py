@@ -1,5 +1,6 @@
 """Where runs stand: state, staleness and failure of each, its files read once."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -52,6 +53,12 @@ class Standing:
         if self.facts.damage:
             return "; ".join(self.facts.damage)
         return self.failure.message if self.failure else None
+
+
+def damage_lines(store: RunStore, run_ids: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each file of these runs that cannot be used."""
+    for run_id in run_ids:
+        yield from store.facts(run_id).damage
 
 
 class Survey:

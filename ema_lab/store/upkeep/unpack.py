@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ema_lab.errors import StoreError
 
@@ -26,11 +27,13 @@ def unpack(archive: Path, folder: Path) -> list[str]:
         StoreError: If it is no archive, or is cut off.
     """
     try:
+        if tarfile.is_tarfile(archive):  # first: a tar file that ends in a zip file looks like one
+            return list(_unpack_tar(archive, folder))
         if zipfile.is_zipfile(archive):
             return list(_unpack_zip(archive, folder))
-        return list(_unpack_tar(archive, folder))
+        raise ValueError("it is neither a tar nor a zip file")
     except Exception as error:  # zlib, lzma and bz2 raise errors of their own
-        words = str(error) or type(error).__name__
+        words = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(f"{archive} cannot be unpacked ({words}): {RULE}") from None
 
 
@@ -80,7 +83,7 @@ def _name_problem(name: str) -> str | None:
     return None
 
 
-def _write(content: object, folder: Path, name: str) -> Iterator[str]:
+def _write(content: IO[bytes], folder: Path, name: str) -> Iterator[str]:
     """Write one member; yield a line if it cannot lie where it should, such as below another file."""
     path = folder / name
     try:
@@ -90,4 +93,4 @@ def _write(content: object, folder: Path, name: str) -> Iterator[str]:
         yield f"{name!r}: is in the archive twice, or below a file"
         return
     with target:
-        shutil.copyfileobj(content, target)  # type: ignore[misc]
+        shutil.copyfileobj(content, target)
