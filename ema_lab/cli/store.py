@@ -12,11 +12,11 @@ import typer
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
 from ema_lab.cli.selection import Only, Seeds, selected
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.store.layout import RUN_ID
+from ema_lab.store.layout import RUN_ID, SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep import garbage as clean
 from ema_lab.store.upkeep.export import export
-from ema_lab.store.upkeep.integrity import check_store
+from ema_lab.store.upkeep.integrity import check_store, set_damaged_runs_aside
 from ema_lab.store.upkeep.merge import Side, import_store, opened
 
 TELL_SECONDS = 5.0
@@ -57,6 +57,10 @@ def _telling(words: str) -> Callable[[int, int], None]:
 
 def check(
     quick: Annotated[bool, typer.Option("--quick", help="Leave the checkpoints out.")] = False,
+    set_aside: Annotated[
+        bool,
+        typer.Option("--set-aside", help=f"Move damaged runs' files to {SUPERSEDED}/: they are pending."),
+    ] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
@@ -65,17 +69,21 @@ def check(
     Example: ema-lab store check --quick
     """
     runs = _existing(store)
-    found = list(check_store(runs, None if quick else _checkpoint_loader(), _telling("checked")))
+    load = None if quick else _checkpoint_loader()
+    found = list(check_store(runs, load, _telling("checked")))
     rows = [
         {"run_id": f.run_id or None, "file": f.file, "damaged": f.damaged, "problem": f.problem}
         for f in found
     ]
     print_rows(rows, as_json=as_json)
-    damaged = {finding.run_id for finding in found if finding.damaged}
+    damaged = sorted({finding.run_id for finding in found if finding.damaged})
     total = len(runs.folder_names())
     say(f"{total} runs checked{' without their checkpoints' if quick else ''}: {len(damaged)} damaged")
-    if damaged:
-        say("hint: `ema-lab store rm RUN` removes a run, and `ema-lab run` trains it again")
+    if set_aside:
+        moved = set_damaged_runs_aside(runs, damaged, load)
+        say(f"{len(moved)} of them set aside: `ema-lab run` trains them again")
+    elif damaged:
+        say("hint: --set-aside moves their files aside, and `ema-lab run` trains them again")
     return 1 if damaged else 0
 
 

@@ -3,7 +3,7 @@
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ema_lab.files import DAMAGED, PARTIAL, NoRegularFileError, read_bytes
 from ema_lab.specs.run import RunSpec
 from ema_lab.store import layout
 from ema_lab.store.curve import curve_rows
+from ema_lab.store.quarantine import supersede
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
@@ -53,6 +54,25 @@ def check_store(
     locks = {path.stem for path in (store.root / layout.LOCKS).glob("*.lock")}
     for run_id in sorted(name for name in locks - set(names) if layout.RUN_ID.fullmatch(name)):
         yield Finding(run_id, f"{layout.LOCKS}/{run_id}.lock", damaged=False, problem="a lock without a run")
+
+
+def set_damaged_runs_aside(
+    store: RunStore, run_ids: Iterable[str], load_checkpoint: LoadCheckpoint | None = None
+) -> list[str]:
+    """Move all files of damaged runs aside, so that the runs are pending; return the ids of those.
+
+    Each is checked again under its lock. A run that a process works on, or whose files another user or a
+    later version of this package can read, stays as it is.
+    """
+    moved = []
+    for run_id in run_ids:
+        with store.claim(run_id) as claimed:
+            if not claimed or store.facts(run_id).unreadable:
+                continue
+            if any(finding.damaged for finding in _check_run(store, run_id, load_checkpoint)):
+                supersede(store.folder(run_id))
+                moved.append(run_id)
+    return moved
 
 
 def _check_run(store: RunStore, run_id: str, load: LoadCheckpoint | None) -> Iterator[Finding]:
