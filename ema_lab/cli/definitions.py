@@ -151,7 +151,7 @@ def _text(kind: str, name: str, store: Path) -> str:
     run_id = runs.find(name)
     facts = runs.facts(run_id)
     attempts = runs.attempts(run_id) if facts.done else facts.attempts
-    shown = {
+    shown: dict[str, Any] = {
         "run_id": run_id,
         "state": runs.state_of(run_id, facts),
         "folder": str(runs.folder(run_id)),
