@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,8 @@ def set_damaged_runs_aside(
     for run_id in run_ids:
         with store.claim(run_id) as claimed:
             if not claimed or store.facts(run_id).unreadable:
+                continue
+            if not all(os.access(path, os.R_OK) for path in _entries(store.folder(run_id))):
                 continue
             if any(finding.damaged for finding in _check_run(store, run_id, load_checkpoint)):
                 supersede(store.folder(run_id))
@@ -144,7 +148,7 @@ def _guarded(
         return str(error.strerror)
     except StoreError as error:
         return str(error)
-    except Exception as error:  # numpy and zlib raise what they like on a damaged file
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         return f"cannot be read: {error}"
 
 
