@@ -11,7 +11,7 @@ import yaml
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.cli.template import TEMPLATES
-from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
@@ -92,10 +92,18 @@ def _runs(store: Path) -> list[dict[str, Any]]:
     from ema_lab.store.store import RunStore
 
     runs = RunStore(store)
-    return [
-        {"kind": "run", "name": run_id, "about": f"{runs.state(run_id)}: {_run_words(runs.spec(run_id))}"}
-        for run_id in runs.run_ids()
-    ]
+    return [{"kind": "run", "name": run_id, "about": _about_run(runs, run_id)} for run_id in runs.run_ids()]
+
+
+def _about_run(runs: Any, run_id: str) -> str:
+    """Return a run's state and spec in one line, or what is damaged of it."""
+    facts = runs.facts(run_id)
+    state = runs.state_of(run_id, facts)
+    try:
+        words = _run_words(runs.spec(run_id))
+    except StoreError as error:
+        words = str(error)
+    return "; ".join([f"{state}: {words}", *facts.damage])
 
 
 def _run_words(spec: Any) -> str:
@@ -141,15 +149,18 @@ def _text(kind: str, name: str, store: Path) -> str:
 
     runs = RunStore(store)
     run_id = runs.find(name)
-    record = runs.record(run_id)
-    shown = {
+    facts = runs.facts(run_id)
+    attempts = runs.attempts(run_id) if facts.done else facts.attempts
+    shown: dict[str, Any] = {
         "run_id": run_id,
-        "state": runs.state(run_id),
+        "state": runs.state_of(run_id, facts),
         "folder": str(runs.folder(run_id)),
         "spec": runs.spec(run_id).resolved(),
-        "attempts": [attempt.model_dump(mode="json") for attempt in runs.attempts(run_id)],
-        "record": record.model_dump(mode="json") if record else None,
+        "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
+        "record": facts.record.model_dump(mode="json") if facts.record else None,
     }
+    if facts.damage:
+        shown["damage"] = list(facts.damage)
     return json.dumps(shown, indent=1) + "\n"
 
 

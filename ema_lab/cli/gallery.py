@@ -122,6 +122,7 @@ def _look(
     from ema_lab.data.module import ImageData
     from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
     from ema_lab.reports.figures.gallery import Panel
+    from ema_lab.run.model import load_model
 
     if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
         raise SpecError("the rows have different data: choose those of one data set with --only")
@@ -137,7 +138,7 @@ def _look(
             raise SpecError(f"--images: the test split has {len(test.labels)} images, got {max(numbers)}")
         indices = torch.tensor(numbers)
         pixels, labels = test.whole(indices), test.labels[indices].tolist()
-        model, inputs = runs.load_model(cell.run_id), source.normalised(pixels)
+        model, inputs = load_model(cell.run_id, runs), source.normalised(pixels)
         cam = grad_cam(model, inputs, test.labels[indices], layer)
         gate = gate_of(model, inputs, module)
         known += attention_names(model)

@@ -106,6 +106,7 @@ def plan(
         say(f"{number} skipped: {reason}")
     stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
     say(*stale_lines(as_asked(ablation, store), stale))
+    say(*(line for one in standings.values() for line in one.facts.damage))
     say(view.summary())
 
 

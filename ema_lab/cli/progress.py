@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
+from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
 
 PLAIN_SECONDS = 30.0
@@ -80,7 +81,4 @@ class RunDisplay:
 
 def finished_epochs(store: RunStore, run_id: str) -> int:
     """Return the number of epochs in a run's curve."""
-    try:
-        return max(0, (store.folder(run_id) / "curve.csv").read_text().count("\n") - 1)
-    except OSError:
-        return 0
+    return len(read_curve(store.folder(run_id)))

@@ -12,6 +12,7 @@ from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_ro
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.store import RunStore
+from ema_lab.store.survey import damage_lines
 
 if TYPE_CHECKING:
     from ema_lab.reports.report import Report
@@ -59,7 +60,7 @@ def report(
         raise SpecError("--tables changes nothing without --check")
     runs = RunStore(store)
     found = build_report(spec, runs)
-    say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
+    say(*damage_lines(runs, found.missing))
     if check and out is not None:
         return _check(spec, found, runs, out, only_tables=tables, as_json=as_json)
     write = None if out is None else _prepare(spec, found, runs, out)

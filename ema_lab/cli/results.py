@@ -16,7 +16,7 @@ from ema_lab.cli.output import (
 )
 from ema_lab.errors import StoreError
 from ema_lab.store.store import RunStore
-from ema_lab.store.upkeep.archive import flattened
+from ema_lab.store.upkeep.export import flattened
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 
@@ -70,13 +70,14 @@ def evaluate(
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
+    from ema_lab.run.model import load_model
     from ema_lab.tasks.task import load_data, load_task
     from ema_lab.training.evaluation import INDICES
     from ema_lab.training.evaluation import evaluate as predictions_of
     from ema_lab.training.trainer import choose_device
 
     spec = runs.spec(found)
-    model, task = runs.load_model(found), load_task(spec.data)
+    model, task = load_model(found, store), load_task(spec.data)
     predictions = predictions_of(model, task, load_data(spec, data), split, choose_device(device))
     metrics = task.metrics(predictions)
     row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions[INDICES]), **metrics}

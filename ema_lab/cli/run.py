@@ -38,6 +38,7 @@ from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.failure import failure_of
+from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.quarantine import refresh as set_stale_aside
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
@@ -279,7 +280,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
     if how.refresh:  # only now, when nothing speaks against training them
         count = len(set_stale_aside(store, [task.spec for task in pending], Staleness()))
-        say(f"{count} stale result{'s' * (count != 1)} kept aside, in superseded/ of the run's folder")
+        say(f"{count} stale result{'s' * (count != 1)} kept aside, in {SUPERSEDED}/ of the run's folder")
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,
@@ -294,7 +295,10 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
 
 def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: int) -> str:
     run_id = task.spec.run_id
-    failure = failure_of(store.facts(run_id))
-    reason = failure.message if failure else "its record is not there"
+    facts = store.facts(run_id)
+    failure = failure_of(facts)
+    reason = failure.message if failure else "; ".join(facts.damage) or "its record is not there"
     tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
+    if facts.unreadable:
+        reason, tail = "; ".join(facts.damage), "; left alone until that is settled"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"

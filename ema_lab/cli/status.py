@@ -14,8 +14,8 @@ from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import task_description
+from ema_lab.store.attempts import forgive
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
-from ema_lab.store.retry import forgive
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import Standing, Survey
 

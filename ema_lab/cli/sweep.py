@@ -230,7 +230,6 @@ def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
-    from ema_lab.data.load import load_splits
     from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
 

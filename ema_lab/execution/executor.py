@@ -10,9 +10,9 @@ from ema_lab.execution.claim import Claim, Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Monitor, Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.attempts import note_all_killed
 from ema_lab.store.file_system import require_shared_locks
 from ema_lab.store.job import Train
-from ema_lab.store.killed import note_all_killed
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
 TICK_SECONDS = 0.25

@@ -35,6 +35,7 @@ class Trier:
         max_attempts: Failed or killed attempts after which a run is left alone; till then its trial is tried
             again, after all others.
         device: What the attempts say they run on.
+        session: Marks the attempts of one call of the search, so that an interruption ends no other's.
     """
 
     search: Search
@@ -42,6 +43,7 @@ class Trier:
     limit: int | None
     max_attempts: int
     device: str = ""
+    session: str = ""
 
     def __call__(self, study: SweepStudy | None = None) -> Ended | None:
         """Try the next trial; None when there is none. A worker opens the study itself, once.
@@ -94,7 +96,8 @@ class Trier:
         return about(state="done", values=values)
 
     def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
-        claim = Claim(partial(self.train, report=follower), self.search.store, self.max_attempts, self.device)
+        training = partial(self.train, report=follower)
+        claim = Claim(training, self.search.store, self.max_attempts, self.device, self.session)
         return claim_when_free(claim, Task(spec, self.search.sweep.name, f"trial {trial}"))
 
 

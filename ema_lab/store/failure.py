@@ -11,6 +11,7 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from ema_lab.store.killed import KILLED, OOM_KILLED
+from ema_lab.store.layout import LOG, RECORD
 from ema_lab.store.record import Attempt, ErrorRecord
 from ema_lab.store.store import RunFacts
 
@@ -24,8 +25,8 @@ REMEDIES: dict[Cause, str] = {
     "import error": "install what is named, or start from the folder that your module lies in",
     "disk full": "free some space (ema-lab store gc shows what can go), then run again",
     "killed": "see the system's log; the next run goes on from the last epoch",
-    "timeout": "allow more time with --timeout, or find what hangs in log.txt",
-    "error": "read the traceback in record.json; ema-lab retry makes the runs pending once it is fixed",
+    "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
+    "error": f"read the traceback in {RECORD}; ema-lab retry makes the runs pending once it is fixed",
 }
 _KINDS: dict[str, Cause] = {
     "OutOfMemoryError": "out of memory",

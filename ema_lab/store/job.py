@@ -7,8 +7,6 @@ from typing import Any
 
 from ema_lab.specs.run import RunSpec
 
-HEARTBEAT = "heartbeat.json"  # in a run's folder: where its training is, for display and nothing else
-
 
 @dataclass(frozen=True)
 class RunJob:

@@ -1,7 +1,5 @@
 """What happens after every epoch: the curve grows, the best epoch is kept, the run can be resumed."""
 
-import csv
-import io
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.data.module import ImageData
 from ema_lab.files import whole, write_text
+from ema_lab.store.curve import render_curve
+from ema_lab.store.layout import BEST, CURVE, LAST, RUN_ID_FIELD
 from ema_lab.training.evaluation import predict
 from ema_lab.training.module import TrainingModule
 
@@ -19,7 +19,7 @@ Row = dict[str, float]
 
 
 class EpochEnd(Callback):
-    """Writes `curve.csv`, `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+    """Writes the curve, the best weights (where the protocol chooses an epoch) and the last checkpoint.
 
     The curve's learning rate is that of an epoch's first step.
 
@@ -64,8 +64,9 @@ class EpochEnd(Callback):
             if self._chooses:
                 self._keep_if_best(pl_module.model, metrics, trainer.current_epoch + 1)
         self.rows.append(row)
-        write_text(self.folder / "curve.csv", render_curve(self.rows), durable=False)
-        with whole(self.folder / "last.ckpt") as partial:
+        text = render_curve(self.rows, self.data.spec.run_id)
+        write_text(self.folder / CURVE, text, durable=False)
+        with whole(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
         self.report(row)
 
@@ -75,7 +76,12 @@ class EpochEnd(Callback):
         if self.best is not None and self._sign * (value - self.best[0]) <= 0:
             return
         self.best = (value, epoch)
-        save_weights(model, self.folder / "best.ckpt", epoch)
+        save_weights(model, self.folder / BEST, epoch, self.data.spec.run_id)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[RUN_ID_FIELD] = self.data.spec.run_id
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -99,16 +105,7 @@ class EpochEnd(Callback):
         torch.set_num_threads(state_dict["num_threads"])  # sums depend on it: a run keeps its number
 
 
-def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:
-    """Write a model's state dict and its epoch, whole or not at all."""
+def save_weights(model: torch.nn.Module, path: Path, epoch: int, run_id: str) -> None:
+    """Write a model's state dict, its epoch and its run, whole or not at all."""
     with whole(path) as partial:
-        torch.save({"state_dict": model.state_dict(), "epoch": epoch}, partial)
-
-
-def render_curve(rows: list[Row]) -> str:
-    """Return CSV with one line per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        torch.save({"state_dict": model.state_dict(), "epoch": epoch, RUN_ID_FIELD: run_id}, partial)

@@ -31,7 +31,7 @@ def finished(store, make_spec):
         attempt = store.begin(spec)
         facts = spec.data.facts
         labels = np.arange(facts.test_images) % facts.classes
-        sha256 = write_predictions(store.folder(spec.run_id), {"logits": logits, "labels": labels}, "test")
+        sha256 = write_predictions(store.folder(spec.run_id), {"logits": logits, "labels": labels}, "test", spec.run_id)
         record = RunRecord(run_id=spec.run_id, status="done", attempt=attempt.number, metrics={"top1": 50.0})
         store.write(record.model_copy(update={"predictions_sha256": sha256, **changes}))
         store.end(spec.run_id, attempt, "done")

@@ -27,13 +27,12 @@ from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.cost_cache import FOLDER as COSTS
 from ema_lab.store.imports import INSTALLED
+from ema_lab.store.layout import ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
 from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
-KEPT = ("spec.json", "record.json", "curve.csv")  # of a run's folder, besides its attempts
-LOG = "log.txt"  # of a run without a result: the page says why
+KEPT = (SPEC, RECORD, CURVE)  # of a run's folder, besides its attempts
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
 
@@ -154,8 +153,8 @@ def _runs(store: RunStore, specs: Mapping[str, RunSpec]) -> Iterator[tuple[str, 
     done = {run_id for run_id, record in store.records(specs).items() if record.status == "done"}
     for run_id in specs:
         folder = store.folder(run_id)
-        names = KEPT if run_id in done else (*KEPT, LOG)
-        for path in (*(folder / name for name in names), *sorted(folder.glob("attempts/*.json"))):
+        names = KEPT if run_id in done else (*KEPT, LOG)  # the log says why there is no result
+        for path in (*(folder / name for name in names), *sorted(folder.glob(f"{ATTEMPTS}/*.json"))):
             if path.is_file():
                 yield f"{RUNS}/{run_id}/{path.relative_to(folder).as_posix()}", path
 

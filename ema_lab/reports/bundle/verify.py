@@ -19,6 +19,7 @@ from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
+from ema_lab.store.layout import RECORD
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
@@ -144,13 +145,13 @@ class _Runs:
         )
 
     def _path(self, run_id: str) -> str:
-        return f"{RUNS}/{run_id}/record.json"
+        return f"{RUNS}/{run_id}/{RECORD}"
 
     def _against_curve(self, run_id: str, spec: RunSpec, record: RunRecord) -> Iterator[str]:
         try:
-            rows = read_curve(self.store.folder(run_id))
-        except ValueError as error:
-            yield f"{RUNS}/{run_id}/curve.csv: cannot be read: {error}"
+            rows = read_curve(self.store.folder(run_id), strict=True)
+        except StoreError as error:
+            yield str(error)
             return
         chosen = _chosen_epoch(spec, rows)
         if chosen is not None and record.chosen_epoch != chosen:

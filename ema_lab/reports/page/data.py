@@ -17,6 +17,7 @@ from ema_lab.results.selection import Measured, Row, rows_of
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve
+from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import Standing, Survey
@@ -185,8 +186,11 @@ def _number(value: float | None) -> float | None:
 
 
 def _log(store: RunStore, run_id: str, lines: int) -> str | None:
+    path = store.folder(run_id) / LOG
+    if not path.is_file():  # opening a pipe would wait
+        return None
     try:
-        with (store.folder(run_id) / "log.txt").open("rb") as file:
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             text = file.read().decode("utf-8", errors="replace")

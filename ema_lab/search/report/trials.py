@@ -8,7 +8,7 @@ from ema_lab.search.history import Ended, History
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.naming import label, short_keys, value_words
 from ema_lab.specs.metric import COSTS
-from ema_lab.store.quarantine import SUPERSEDED
+from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import SIGNS, Flag
 
