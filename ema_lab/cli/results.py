@@ -15,6 +15,7 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.errors import StoreError
+from ema_lab.results.selection import PAIR_WORDS
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.archive import flattened
 
@@ -82,4 +83,4 @@ def evaluate(
     print_rows([row], as_json=as_json)
     record = runs.record(found)
     if split == "test" and record is not None and record.metrics["top1"] != metrics["top1"]:
-        say(f"the record says top1 {record.metrics['top1']}: device, threads or versions differ")
+        say(f"the record says top1 {record.metrics['top1']}: {PAIR_WORDS} differ")

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,9 +22,10 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
-from ema_lab.cli.run import Execution, available_cores, default_workers, visible_gpus
+from ema_lab.cli.run import Execution
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
+from ema_lab.cli.threads import NumThreads, base_ablation, settled_threads, visible_gpus
 from ema_lab.cli.wandb_sweep import (
     Agents,
     SweepEngine,
@@ -35,6 +37,7 @@ from ema_lab.cli.wandb_sweep import (
     search_with_wandb,
 )
 from ema_lab.errors import SpecError
+from ema_lab.execution.threads import default_workers
 from ema_lab.search.feasibility import check_examples
 from ema_lab.search.history import Ended, History
 from ema_lab.search.objective import read_objectives
@@ -64,7 +67,7 @@ Storage = Annotated[
 ]
 SearchWorkers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or per GPU."),
+    typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
 ]
 
 
@@ -101,6 +104,7 @@ def run(
         bool, typer.Option("--warm-start/--no-warm-start", help="Learn from finished runs of the store.")
     ] = True,
     workers: SearchWorkers = None,
+    threads: NumThreads = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = 0,
     track: Track = None,
@@ -130,12 +134,14 @@ def run(
     """
     check_engine(engine, context, sweep)
     loaded = load_sweep(sweep)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers, threads=threads)
     if smoke:
         return _smoke(loaded, how)
+    each = settled_threads(RunStore(store), base_ablation(loaded.spec.base), threads, device)
+    how = replace(how, threads=each)
     if engine == "wandb":
         check_ends(loaded, trials)
-        told = agent_environment(store, data, device, loader_workers, max_attempts)
+        told = agent_environment(store, data, how)
         agents = Agents(workers, trials, prepare(loaded, how)[1], told)
         return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
     objectives = read_objectives(loaded.spec, objective or ())
@@ -201,7 +207,7 @@ def _try(
     over: int,
 ) -> None:
     gpus = visible_gpus() if how.device != "cpu" else ()
-    wanted = how.workers or len(gpus) or default_workers()
+    wanted = how.workers or len(gpus) or default_workers(how.threads or 1)
     workers = min(wanted, limit - over) if limit else wanted
     asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
     done = f", {over} of them over" if over else ""
@@ -256,8 +262,7 @@ def _training(how: Execution) -> tuple[Any, str]:
     from ema_lab.training.trainer import choose_device
 
     device = str(choose_device(how.device))
-    threads = max(1, available_cores() // (how.workers or default_workers())) if device == "cpu" else None
-    machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
+    machine = Machine(how.data.absolute(), how.device, how.threads, how.loader_workers)
     return partial(train_run, machine=machine, track=how.track), device
 
 

@@ -34,6 +34,7 @@ from ema_lab.store.cost_cache import FOLDER as COSTS
 from ema_lab.store.store import RunStore
 
 KEPT = ("spec.json", "record.json", "curve.csv")  # of a run's folder, besides its attempts
+ENVIRONMENT = ("versions", "device", "instruction_set", "precision", "num_threads", "commit")
 LOG = "log.txt"  # of a run without a result: the page says why
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
@@ -116,7 +117,7 @@ def _facts(name: str, made_with: str, environments: Sequence[Mapping[str, Any]])
         "report": name,
         "ema_lab": made_with,
         "runs": len(environments),
-        **{key: distinct(key) for key in ("versions", "device", "precision", "num_threads", "commit")},
+        **{key: distinct(key) for key in ENVIRONMENT},
     }
 
 
