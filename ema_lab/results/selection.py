@@ -1,5 +1,6 @@
 """From an ablation and a store to the numbers of a table: which runs are there, which are not."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,12 @@ def unlike(environments: Iterable[Mapping[str, Any]]) -> list[str]:
 
     What a record does not say, as one that is older than the fact, is unknown and differs from nothing.
     """
-    known = list(environments)
-    return [
-        key for key in PAIR_KEYS if len({repr(one[key]) for one in known if one.get(key) is not None}) > 1
-    ]
+    found: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
+    for one in environments:
+        for key in PAIR_KEYS:
+            if one.get(key) is not None:  # in whatever order a mapping was written
+                found[key].add(json.dumps(one[key], sort_keys=True, default=repr))
+    return [key for key, values in found.items() if len(values) > 1]
 
 
 @dataclass(frozen=True)
