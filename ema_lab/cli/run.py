@@ -29,7 +29,14 @@ from ema_lab.cli.output import (
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.sequential import read_until, run_until_decided
 from ema_lab.cli.status import stale_lines, status_rows
-from ema_lab.cli.threads import NumThreads, settled_threads, unclean_lines, visible_gpus, whole_runs
+from ema_lab.cli.threads import (
+    NumThreads,
+    expected_threads,
+    settled_threads,
+    unclean_lines,
+    visible_gpus,
+    whole_runs,
+)
 from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
@@ -182,7 +189,11 @@ def run(
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are executed, as the options say; nothing of it is part of a run."""
+    """How runs are executed, as the options say; nothing of it is part of a run.
+
+    `threads` are those asked for; `threads_of` is the ablation with whose number runs are trained, where
+    it is not their own.
+    """
 
     workers: int | None
     device: str
@@ -195,6 +206,7 @@ class Execution:
     refresh: bool = False
     elsewhere: Elsewhere | None = None
     threads: int | None = None
+    threads_of: Ablation | None = None
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -247,7 +259,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     elsewhere = how.elsewhere
     gpus = visible_gpus() if how.device != "cpu" and elsewhere is None else ()
     slots = tuple(gpu for _ in range(how.gpu_slots) for gpu in gpus)
-    threads = _threads(ablation, store, how)
+    threads = expected_threads(store, *_threads(ablation, how))
     workers = min(how.workers or len(slots) or default_workers(threads or 1), len(pending))
     words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
     where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
@@ -268,6 +280,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
         load_splits(spec, how.data)  # downloads what is not there, before any worker starts
     specs = [task.spec for task in pending]
     say(*unclean_lines(whole_runs(ablation), store, specs, _expected(device, threads, elsewhere)))
+    threads = settled_threads(store, *_threads(ablation, how))
     machine = Machine(how.data.absolute(), asked, threads, how.loader_workers)
     here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
     if how.refresh:  # only now, when nothing speaks against training them
@@ -285,12 +298,13 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
         )
 
 
-def _threads(ablation: Ablation, store: RunStore, how: Execution) -> int | None:
-    """Return the threads of each run; what an engine's file says of a job counts as asked for."""
+def _threads(ablation: Ablation, how: Execution) -> tuple[Ablation, int | None, str]:
+    """Return what the number of threads follows from; what an engine's file says counts as asked for."""
+    family = how.threads_of or ablation
     if how.elsewhere is None:
-        return settled_threads(store, ablation, how.threads, how.device)
+        return family, how.threads, how.device
     options = how.elsewhere.options
-    return settled_threads(store, ablation, how.threads or options.threads, options.device)
+    return family, how.threads or options.threads, options.device
 
 
 def _expected(device: str, threads: int | None, elsewhere: Elsewhere | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ema_lab.cli.output import (
 from ema_lab.cli.run import Execution
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
-from ema_lab.cli.threads import NumThreads, base_ablation, settled_threads, visible_gpus
+from ema_lab.cli.threads import NumThreads, base_ablation, expected_threads, settled_threads, visible_gpus
 from ema_lab.cli.wandb_sweep import (
     Agents,
     SweepEngine,
@@ -137,12 +137,12 @@ def run(
     how = Execution(workers, device, track, max_attempts, data, loader_workers, threads=threads)
     if smoke:
         return _smoke(loaded, how)
-    each = settled_threads(RunStore(store), base_ablation(loaded.spec.base), threads, device)
-    how = replace(how, threads=each)
     if engine == "wandb":
         check_ends(loaded, trials)
-        told = agent_environment(store, data, how)
-        agents = Agents(workers, trials, prepare(loaded, how)[1], told)
+        device = prepare(loaded, how, RunStore(store))[1]
+        each = _expected_threads(loaded, how, RunStore(store))
+        told = agent_environment(store, data, replace(how, threads=each))
+        agents = Agents(workers, trials, device, told)
         return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
     objectives = read_objectives(loaded.spec, objective or ())
     strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
@@ -207,14 +207,16 @@ def _try(
     over: int,
 ) -> None:
     gpus = visible_gpus() if how.device != "cpu" else ()
-    wanted = how.workers or len(gpus) or default_workers(how.threads or 1)
+    wanted = (
+        how.workers or len(gpus) or default_workers(_expected_threads(search.sweep, how, study.store) or 1)
+    )
     workers = min(wanted, limit - over) if limit else wanted
     asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
     done = f", {over} of them over" if over else ""
     say(
         f"{search.sweep.name}: {asked}{done}, with {workers} worker{'s' * (workers > 1)}; checking them first"
     )
-    train, device = prepare(search.sweep, how)
+    train, device = prepare(search.sweep, how, study.store)
     trier = Trier(search, train, limit, how.max_attempts, device)
     from ema_lab.search.workers import run_search
 
@@ -230,8 +232,14 @@ def _try(
         )
 
 
-def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
+def _expected_threads(sweep: Sweep, how: Execution, store: RunStore) -> int | None:
+    return expected_threads(store, how.threads_of or base_ablation(sweep.spec.base), how.threads, how.device)
+
+
+def prepare(sweep: Sweep, how: Execution, store: RunStore) -> tuple[Any, str]:
     """Check models and data before the first trial; return what trains a run, and the device.
+
+    The number of threads is kept in the store, for the ablation that the search is about.
 
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
@@ -243,7 +251,8 @@ def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
     check_models(sweep)
     for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
         load_splits(data, how.data)
-    return _training(how)
+    family = how.threads_of or base_ablation(sweep.spec.base)
+    return _training(replace(how, threads=settled_threads(store, family, how.threads, how.device)))
 
 
 def check_models(sweep: Sweep) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
-from ema_lab.execution.threads import keep_threads, kept_threads
+from ema_lab.execution.threads import keep_threads, kept_threads, planned_threads
 from ema_lab.results.selection import unlike
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
@@ -30,15 +30,21 @@ def base_ablation(base: str) -> Ablation:
     return load_ablation(f"{path}.yaml" if slash else base.partition("/")[0])
 
 
-def settled_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
-    """Return the threads of each run of an ablation here, and keep them; on a GPU None leaves them to torch.
+def expected_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
+    """Return the threads of each run of an ablation here; on a GPU None leaves them to torch."""
+    if asked is None and device != "cpu" and visible_gpus():
+        return kept_threads(store, ablation.name)
+    return planned_threads(store, ablation.name, partial(_run_ids, ablation), asked).number
 
-    Those of a search are its base's: its trials, and what is trained after it, are the ablation's runs.
+
+def settled_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
+    """Return the same, and keep it for the ablation: called when nothing speaks against training any more.
+
+    The number of a search is its base's: its trials, and what is trained after it, are the ablation's runs.
     """
     if asked is None and device != "cpu" and visible_gpus():
         return kept_threads(store, ablation.name)
-    run_ids = partial(_run_ids, ablation)
-    return keep_threads(store, ablation.name, run_ids, asked).number
+    return keep_threads(store, ablation.name, partial(_run_ids, ablation), asked).number
 
 
 def _run_ids(ablation: Ablation) -> list[str]:

@@ -88,7 +88,7 @@ def test_sweep_trial_and_tune_train_with_the_number_of_their_ablation(command, m
         answer = command(*words, *CPU)
         assert answer.code == 0, answer.err
         assert set(machines[before:]) == {5}
-    assert kept_threads(RunStore("runs"), "tiny-tuned") == 5
+    assert "tiny-tuned: 5 threads a run (as the finished runs of" in command("plan", "tiny-tuned", *CPU).err
 
 
 @pytest.mark.parametrize(
