@@ -261,10 +261,9 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     slots = tuple(gpu for _ in range(how.gpu_slots) for gpu in gpus)
     threads = expected_threads(store, *_threads(ablation, how))
     workers = min(how.workers or len(slots) or default_workers(threads or 1), len(pending))
-    words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
-    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
-    each = f", {threads} thread{'s' * (threads > 1)} each" if threads else ""
-    say(f"{ablation.name}: {words} to train {where}{each}; checking them first")
+    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {_count(workers, 'worker')}"
+    each = f", {_count(threads, 'thread')} each" if threads else ""
+    say(f"{ablation.name}: {_count(len(pending), 'run')} to train {where}{each}; checking them first")
     from ema_lab.cli.progress import RunDisplay
     from ema_lab.data.load import load_splits
     from ema_lab.run.pipeline import Machine, train_run
@@ -285,7 +284,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
     if how.refresh:  # only now, when nothing speaks against training them
         count = len(set_stale_aside(store, specs, Staleness()))
-        say(f"{count} stale result{'s' * (count != 1)} kept aside, in superseded/ of the run's folder")
+        say(f"{_count(count, 'stale result')} kept aside, in superseded/ of the run's folder")
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,
@@ -296,6 +295,10 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
             device=device,
             watch=display.watch,
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _threads(ablation: Ablation, how: Execution) -> tuple[Ablation, int | None, str]:
