@@ -3,7 +3,6 @@
 import errno
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from concurrent.futures import Future
@@ -290,30 +289,6 @@ class TestPool:
         execute(specs, train=VisibleGpu(tmp_path / "seen", dies_at=1), store=store, engine=engine)
         assert states(store, specs) == ["done", "pending", "done", "done"]
         assert {line.split()[1] for line in (tmp_path / "seen").read_text().splitlines()} == {"7"}
-
-
-def test_a_signal_while_workers_are_being_born_comes_when_they_are_there(monkeypatch):
-    seen = []
-
-    class Pool(local.ProcessPool):
-        @property
-        def active(self):
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)
-            started = super().active
-            seen.append(started)
-            return started
-
-    monkeypatch.setattr(local, "ProcessPool", Pool)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append("terminated"))
-    try:
-        with pytest.raises(KeyboardInterrupt), local.worker_pool(1):
-            seen.append("never")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert seen[:1] == [True]
-    assert "never" not in seen
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class TestDiskFull:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
@@ -110,9 +109,6 @@ def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPoo
             initargs=(Path(slots), gpus),
         )
         try:
-            with _held_back(signal.SIGINT, signal.SIGTERM):  # a worker that is half-born cannot be stopped
-                started = pool.active
-            assert started
             yield pool
             pool.close()
         except BrokenExecutor as error:
@@ -174,23 +170,6 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _held_back(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals wait until the end of a block, whatever thread they come to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda got, frame: came.append(got)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for got in came:
-            signal.raise_signal(got)
 
 
 def _become_worker(slots: Path, gpus: tuple[str, ...]) -> None:
