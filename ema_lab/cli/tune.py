@@ -29,6 +29,7 @@ from ema_lab.cli.output import (
 from ema_lab.cli.run import Execution, check_runs, run_ablation
 from ema_lab.cli.selection import Attempts, Only, selected
 from ema_lab.cli.sweep import SearchWorkers, Storage, run_one_search, trials_in_all
+from ema_lab.cli.threads import NumThreads
 from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.search.history import Ended
 from ema_lab.search.objective import read_objectives
@@ -92,6 +93,7 @@ def tune(
     ] = None,
     storage: Storage = None,
     workers: SearchWorkers = None,
+    threads: NumThreads = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = 0,
     track: Track = None,
@@ -118,7 +120,9 @@ def tune(
     say(*shared.remarks())
     if left_out:
         say(f"{shared.path}: {', '.join(left_out)} left out: the rows of {chosen.name} are what is compared")
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(
+        workers, device, track, max_attempts, data, loader_workers, threads=threads, threads_of=chosen
+    )
     tuning = Tuning(chosen, shared, searches, trials_in_all(searches[0][1], trials, None) or trials, path)
     found = _search_all(tuning, how, read_duration("--timeout", timeout))
     if lacking := missing(found, tuning.budget):

@@ -17,8 +17,10 @@ from typing import IO, Annotated, Any
 import typer
 
 from ema_lab.cli.output import print_rows, say
-from ema_lab.cli.run import available_cores, default_workers, visible_gpus
+from ema_lab.cli.run import Execution
+from ema_lab.cli.threads import visible_gpus
 from ema_lab.errors import EngineError, SpecError
+from ema_lab.execution.threads import default_workers
 from ema_lab.registry.registry import unknown_name
 from ema_lab.search.strategy import require_comparison
 from ema_lab.search.sweep import Sweep
@@ -40,6 +42,7 @@ ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that under
     "wandb": ("project", "entity"),
 }
 DEFAULT_PROJECT = "ema-lab"
+THREADS = "EMA_LAB_THREADS"
 ANSWER_SECONDS = 20.0
 
 SweepEngine = Annotated[
@@ -113,13 +116,12 @@ class Agents:
     told: Mapping[str, str]
 
     def environments(self) -> list[dict[str, str]]:
-        """Return the environment of each agent: with several GPUs each has its own, else a share of cores."""
+        """Return the environment of each agent; with several GPUs each has its own."""
         gpus = visible_gpus() if self.device != "cpu" else ()
-        number = min(self.workers or len(gpus) or default_workers(), self.trials or sys.maxsize)
+        fitting = len(gpus) or default_workers(int(self.told.get(THREADS, 1)))
+        number = min(self.workers or fitting, self.trials or sys.maxsize)
         folder = str(Path(sys.executable).parent)  # where `ema-lab` is, should the shell not know
         common = {**os.environ, **self.told, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
-        if self.device == "cpu":
-            common.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // number)))
         own = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] if len(gpus) > 1 else [{}]
         return [{**common, **own[index % len(own)]} for index in range(number)]
 
@@ -130,16 +132,15 @@ class Agents:
         return [self.trials // number + (index < self.trials % number) for index in range(number)]
 
 
-def agent_environment(
-    store: Path, data: Path, device: str, loader_workers: int, max_attempts: int
-) -> dict[str, str]:
+def agent_environment(store: Path, data: Path, how: Execution) -> dict[str, str]:
     """Return what `ema-lab trial` reads instead of options, which W&B's command has no place for."""
     return {
         "EMA_LAB_STORE": str(store.absolute()),
         "EMA_LAB_DATA": str(data.absolute()),
-        "EMA_LAB_DEVICE": device,
-        "EMA_LAB_LOADER_WORKERS": str(loader_workers),
-        "EMA_LAB_MAX_ATTEMPTS": str(max_attempts),
+        "EMA_LAB_DEVICE": how.device,
+        "EMA_LAB_LOADER_WORKERS": str(how.loader_workers),
+        "EMA_LAB_MAX_ATTEMPTS": str(how.max_attempts),
+        **({THREADS: str(how.threads)} if how.threads else {}),
     }
 
 

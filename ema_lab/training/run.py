@@ -73,6 +73,7 @@ def train(
         if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+    ran_on = environment(device, spec.recipe)  # as training left it: the evaluation sets flags again
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     if epoch_end.best is not None:
         load_weights(model, job.folder / BEST, spec.run_id)
@@ -84,7 +85,7 @@ def train(
         chosen_epoch=chosen_epoch,
         wall_seconds=round(epoch_end.wall_seconds(), 3),
         throughput=len(data.train_indices) * spec.recipe.epochs / epoch_end.train_seconds,
-        environment=environment(device, spec.recipe),
+        environment=ran_on,
         data_sha256=data.splits.sha256,
         predictions_sha256=predictions_sha256,
     )

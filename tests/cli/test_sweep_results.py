@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -294,8 +293,7 @@ class TestDashboard:
             assert taken.err.startswith(f"ema-lab: cannot listen on 127.0.0.1:{port}")
         finally:
             process.send_signal(signal.SIGINT)
-        end = time.monotonic() + 20
-        _, rest = process.communicate(timeout=max(1, end - time.monotonic()))
+        _, rest = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in rest
 

@@ -77,6 +77,51 @@ def test_warming_up_ends_when_times_stay_and_says_when_they_never_do():
     assert not warm_up(lambda: None, lambda work: next(doubling))
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """Put events with a clock of their own in the place of CUDA's; `now` is in milliseconds, as theirs is."""
+
+    class Gpu:
+        now, order = 0.0, []
+
+    class Event:
+        def __init__(self, enable_timing=False):
+            assert enable_timing
+
+        def record(self):
+            Gpu.order.append("record")
+            self.time = Gpu.now
+
+        def synchronize(self):
+            Gpu.order.append("synchronize")
+
+        def elapsed_time(self, end):
+            assert Gpu.order[-1] == "synchronize"
+            return end.time - self.time
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    return Gpu
+
+
+def test_a_call_on_a_gpu_takes_the_seconds_between_its_events(gpu):
+    def work():
+        gpu.order.append("work")
+        gpu.now += 1500.0
+
+    assert latency.timer_of(torch.device("cuda"))(work) == 1.5
+    assert gpu.order == ["record", "work", "record", "synchronize"]
+
+
+def test_a_call_on_a_cpu_takes_the_seconds_of_the_clock(monkeypatch):
+    now = [7.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+
+    def work():
+        now[0] += 1.5
+
+    assert latency.timer_of(torch.device("cpu"))(work) == 1.5
+
+
 def test_too_few_rounds_are_refused():
     with pytest.raises(ValueError, match="rounds must be at least 8, got 7"):
         compare(lambda: 1.0, lambda: 1.0, lambda work: work(), rounds=7)

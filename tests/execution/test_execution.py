@@ -3,14 +3,18 @@
 import errno
 import multiprocessing
 import os
+import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from ema_lab.execution import claim
-from ema_lab.execution.claim import Task
+from ema_lab.execution.claim import Claim, Result, Task
+from ema_lab.execution.engines import local
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
@@ -39,14 +43,22 @@ class Fake:
             raise what
         if what == "exit":
             os._exit(3)
-        if what == "slow":
-            time.sleep(0.02)
+        if what == "together":
+            wait_for_processes(self.log.with_name("together"), 2)
             return RunOutcome(METRICS)
         return what if isinstance(what, RunOutcome) else RunOutcome(dict(what))
 
     @property
     def trained(self) -> list[str]:
         return self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
+
+
+def wait_for_processes(folder: Path, count: int) -> None:
+    """Wait until so many processes have come here."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < count:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -211,7 +223,7 @@ def execute_all(
 def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     runs = [specs[0].model_copy(update={"seed": seed}) for seed in range(20)]
     runs = [RunSpec.model_validate(run.resolved()) for run in runs]
-    train = fake(dict.fromkeys(range(20), "slow"))
+    train = fake(dict.fromkeys(range(20), "together"))
     context = multiprocessing.get_context("spawn")
     done = context.Queue()
     processes = [
@@ -241,21 +253,29 @@ class TestPool:
         assert sorted(again.done) == sorted(progress.failed)
         assert len(store.attempts(specs[1].run_id)) == 2
 
+    def test_a_worker_is_stopped_when_its_time_is_over(self):
+        with local.worker_pool(1) as pool:
+            future = pool.submit(wait_for_ever, 0.1)
+            assert local._result(future) == "timeout"
+
     def test_interrupting_it_leaves_its_runs_pending(self, store, specs, tmp_path):
         def interrupt(progress):
             if progress.running and store.attempts(progress.running[0]):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            execute(specs[:2], train=sleep_for_ever, store=store, workers=2, watch=interrupt)
+            execute(specs[:2], train=wait_for_ever, store=store, workers=2, watch=interrupt)
         assert states(store, specs[:2]) == ["pending", "pending"]
         assert {outcome for spec in specs[:2] for outcome in outcomes(store, spec)} == {"interrupted"}
 
-    def test_a_run_that_takes_too_long_is_recorded_as_failed(self, store, specs):
+    def test_a_run_that_takes_too_long_is_recorded_as_failed(self, store, specs, fake, monkeypatch):
+        pool = TimedPool(seed=0)
+        monkeypatch.setattr(local, "worker_pool", lambda workers, gpus: nullcontext(pool))
         engine = LocalEngine(workers=2, timeout=0.5)
-        progress = execute(specs[:1], train=sleep_for_ever, store=store, engine=engine)
+        progress = execute(specs[:2], train=fake(), store=store, engine=engine)
+        assert pool.limits == [0.5, 0.5]
         assert progress.failed == [specs[0].run_id]
-        assert states(store, specs[:1]) == ["pending"]
+        assert states(store, specs[:2]) == ["pending", "done"]
         assert outcomes(store, specs[0]) == ["failed"]
         error = store.record(specs[0].run_id).error
         assert (error.kind, error.message) == (
@@ -265,7 +285,7 @@ class TestPool:
 
     def test_each_worker_has_a_gpu_slot_of_its_own(self, store, specs, tmp_path):
         engine = LocalEngine(workers=2, gpus=("0", "3"))
-        execute(specs, train=VisibleGpu(tmp_path / "seen"), store=store, engine=engine)
+        execute(specs, train=VisibleGpu(tmp_path / "seen", workers=2), store=store, engine=engine)
         seen = dict(line.split() for line in (tmp_path / "seen").read_text().splitlines())
         assert set(seen.values()) <= {"0", "3"}
         assert len(seen) == len(set(seen.values())) == 2
@@ -304,20 +324,39 @@ class FullDisk(RunStore):
 
 @dataclass
 class VisibleGpu:
-    """Notes which GPU each worker sees."""
+    """Notes which GPU each worker sees; each waits until all have begun, so that none trains every run."""
 
     log: Path
     dies_at: int | None = None
+    workers: int = 1
 
     def __call__(self, spec: RunSpec, job: RunJob) -> RunOutcome:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}\n")
         if spec.seed == self.dies_at:
             os._exit(3)
-        time.sleep(0.3)
+        wait_for_processes(self.log.with_name("workers"), self.workers)
         return RunOutcome(METRICS)
 
 
-def sleep_for_ever(spec: RunSpec, job: RunJob) -> RunOutcome:
-    time.sleep(600)
+@dataclass
+class TimedPool:
+    """A pool in this process in which the time of one seed's run is over as soon as it has begun."""
+
+    seed: int
+    limits: list[float | None] = field(default_factory=list)
+
+    def submit(self, claim: Claim, timeout: float | None, task: Task) -> "Future[Result]":
+        self.limits.append(timeout)
+        future: Future[Result] = Future()
+        if task.spec.seed == self.seed:
+            claim.store.begin(task.spec)
+            future.set_exception(TimeoutError())
+        else:
+            future.set_result(claim(task))
+        return future
+
+
+def wait_for_ever(*_run: object) -> RunOutcome:
+    threading.Event().wait()
     return RunOutcome(METRICS)

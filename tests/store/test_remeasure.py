@@ -31,7 +31,9 @@ def finished(store, make_spec):
         attempt = store.begin(spec)
         facts = spec.data.facts
         labels = np.arange(facts.test_images) % facts.classes
-        sha256 = write_predictions(store.folder(spec.run_id), {"logits": logits, "labels": labels}, "test", spec.run_id)
+        sha256 = write_predictions(
+            store.folder(spec.run_id), {"logits": logits, "labels": labels}, "test", spec.run_id
+        )
         record = RunRecord(run_id=spec.run_id, status="done", attempt=attempt.number, metrics={"top1": 50.0})
         store.write(record.model_copy(update={"predictions_sha256": sha256, **changes}))
         store.end(spec.run_id, attempt, "done")
@@ -116,7 +118,7 @@ def test_a_metric_that_is_no_number_is_refused(store, finished):
 )
 def test_the_hash_sees_every_change_and_no_compression(tmp_path, changed):
     assert content_sha256(changed) != content_sha256({"logits": LOGITS})
-    sha256 = write_predictions(tmp_path, {"logits": LOGITS}, "test")
+    sha256 = write_predictions(tmp_path, {"logits": LOGITS}, "test", "run")
     assert content_sha256(read_predictions(tmp_path)) == sha256
     with np.load(tmp_path / "predictions.npz") as saved:
         arrays = dict(saved)

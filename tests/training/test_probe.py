@@ -54,5 +54,5 @@ def test_every_step_and_every_evaluated_image_counts(make_spec, clock, data, pro
 
 def test_a_probe_leaves_no_trace_in_the_generators(make_spec):
     before = torch.get_rng_state()
-    assert probe(make_spec("cbam", model={"backbone": "resnet20"}), Machine(device="cpu", num_threads=1)) > 0
+    probe(make_spec("cbam", model={"backbone": "resnet20"}), Machine(device="cpu", num_threads=1))
     assert torch.equal(torch.get_rng_state(), before)

@@ -33,6 +33,7 @@ from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
 KEPT = (SPEC, RECORD, CURVE)  # of a run's folder, besides its attempts
+ENVIRONMENT = ("versions", "device", "instruction_set", "precision", "num_threads", "commit")
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
 
@@ -114,7 +115,7 @@ def _facts(name: str, made_with: str, environments: Sequence[Mapping[str, Any]])
         "report": name,
         "ema_lab": made_with,
         "runs": len(environments),
-        **{key: distinct(key) for key in ("versions", "device", "precision", "num_threads", "commit")},
+        **{key: distinct(key) for key in ENVIRONMENT},
     }
 
 

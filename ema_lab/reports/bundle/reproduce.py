@@ -15,17 +15,9 @@ set -eu
 cd "$(dirname "$0")"
 python3 -m venv .venv
 .venv/bin/pip install wheels/ema_lab-{version}-py3-none-any.whl -r requirements.txt
-{workers}{runs}
+{runs}
 .venv/bin/ema-lab report reports/{name}.yaml --store again --out again/report
 .venv/bin/ema-lab report reports/{name}.yaml --store again --out report --check --tables
-"""
-# `ema-lab run` gives each worker the cores of the machine over --workers, whatever is left to train.
-WORKERS = """\
-threads={threads}
-cores=$(.venv/bin/python -c 'from ema_lab.cli.run import available_cores as cores; print(cores())')
-workers=$((cores < threads ? 1 : cores / threads))
-[ $((cores / workers)) -eq "$threads" ] ||
-    echo "each run gets $((cores / workers)) threads here, not $threads: last digits may differ" >&2
 """
 
 
@@ -48,17 +40,12 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
     """
     threads, kinds = facts["num_threads"], {str(device).partition(":")[0] for device in facts["device"]}
     options = f" --device {min(kinds)}" if kinds in ({"cpu"}, {"cuda"}) else ""
-    workers = ""
-    if (
-        kinds == {"cpu"} and len(threads) == 1 and isinstance(threads[0], int)
-    ):  # a GPU's results do not depend on them
-        workers = WORKERS.format(threads=threads[0])
-        options += ' --workers "$workers"'
+    if kinds == {"cpu"} and len(threads) == 1 and isinstance(threads[0], int):
+        options += f" --threads {threads[0]}"  # a GPU's results do not depend on them
     runs = [f".venv/bin/ema-lab run {shlex.quote(path)} --store again{options}" for path in ablations]
     return SCRIPT.format(
         machine=_machine(facts),
         version=facts["ema_lab"],
-        workers=workers,
         runs="\n".join(runs),
         name=facts["report"],
     )
@@ -70,6 +57,7 @@ def _machine(facts: Mapping[str, Any]) -> str:
     said = {
         "Python": pythons,
         "device": facts["device"],
+        "instruction set": facts["instruction_set"],
         "threads of torch": facts["num_threads"],
         "commit": [commit[:12] for commit in facts["commit"]],
     }
