@@ -220,15 +220,15 @@ class SweepSpec(Spec):
             yield ("controller",)
 
     def idle(self) -> Iterator[tuple[Place, str]]:
-        """Yield the keys that change nothing, at W&B neither, and why."""
+        """Yield the keys that mean less than they seem to, at W&B too, and what they do."""
         if self.early_terminate is not None:
             for key, why in self.early_terminate.overruled():
                 yield ("early_terminate", key), f"changes nothing: {why}"
         for _, place, parameter in self.searched():
             if parameter.repeated:
-                ways = "tried once" if self.method == "grid" else "drawn so many times as often"
+                how = "a grid tries each once" if self.method == "grid" else "each is drawn more often"
                 named = ", ".join(map(canonical_json, parameter.repeated))
-                yield (*place, "values"), f"a value that stands several times is {ways}: {named}"
+                yield (*place, "values"), f"repeats {named}: {how}, as at W&B"
 
     @property
     def base(self) -> str:
