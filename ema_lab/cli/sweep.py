@@ -41,7 +41,14 @@ from ema_lab.execution.threads import default_workers
 from ema_lab.search.feasibility import check_examples
 from ema_lab.search.history import Ended, History
 from ema_lab.search.objective import read_objectives
-from ema_lab.search.report.trials import counts_words, seeds_words, stale_words, trial_records, trial_rows
+from ema_lab.search.report.trials import (
+    counts_words,
+    repeats_words,
+    seeds_words,
+    stale_words,
+    trial_records,
+    trial_rows,
+)
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
@@ -312,6 +319,8 @@ def _say_result(study: SweepStudy, search: Search) -> None:
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
+    if repeats_words(study.trials()) and all(one.is_listed for one in search.sweep.parameters):
+        say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
     if any(one.stale for one in study.trials()) and search.strategy.sampler not in WITHOUT_MEMORY:
         say("hint: the sampler learns from them; one of a copy of the file under another name does not")

@@ -92,13 +92,17 @@ def check_account(sweep: str) -> None:
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:
-    """Refuse a search that nothing ends, and early stopping after the last epoch.
+    """Refuse a search that nothing begins or ends, and early stopping after the last epoch.
 
     Raises:
         SpecError: With what would be right.
     """
     if bands := sweep.spec.early_terminate:
         require_comparison(sweep, bands.first_band, "early_terminate")
+    if sweep.spec.controller is not None and sweep.spec.controller.type == "local":
+        where = sweep.document.where(("controller", "type"))
+        rule = "waits for `wandb controller`, which ema-lab does not start: write cloud, or leave it out"
+        raise SpecError(f"{where}: controller.type: local {rule}")
     if trials is None and sweep.spec.run_cap is None and sweep.spec.method != "grid":
         raise SpecError(f"{sweep.path} has no run_cap: say --trials N")
 

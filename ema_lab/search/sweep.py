@@ -118,8 +118,7 @@ class Sweep:
 
     def _place(self, key: str, value: Any) -> Place:
         place = self.places[key]
-        searched = self._by_key.get(key)
-        listed = list(map(canonical_json, (searched.spec.values if searched else None) or ()))
+        listed = list(map(canonical_json, self._written.get(key, ())))
         text = canonical_json(value)
         number = listed.index(text) if text in listed else None
         return place if number is None else (*place, "values", number)
@@ -127,6 +126,11 @@ class Sweep:
     @cached_property
     def _by_key(self) -> dict[str, Parameter]:
         return {parameter.key: parameter for parameter in self.parameters}
+
+    @cached_property
+    def _written(self) -> dict[str, tuple[Any, ...]]:
+        """The listed values as they stand in the file, repeated ones too, by dotted key."""
+        return {key: one.values or () for key, _, one in self.spec.searched() if not _is_constant(one)}
 
     def run(self, values: Values, seed: int) -> RunSpec:
         """Return the run of a choice of values and a seed."""
@@ -138,10 +142,10 @@ class Sweep:
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
 
     def remarks(self) -> list[str]:
-        """Return a line for each key of the file that changes nothing in a search without W&B's server."""
-        places = self.spec.idle_offline()
-        rule = "changes nothing offline, only with --engine wandb"
-        return [f"{self.document.where(place)}: {'.'.join(map(str, place))} {rule}" for place in places]
+        """Return a line for each key of the file that does less in a search here than it seems to say."""
+        offline = "changes nothing offline, only with --engine wandb"
+        found = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
+        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {words}" for key, words in found]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if it never would."""
@@ -249,9 +253,12 @@ def load_sweep(name: str | Path) -> Sweep:
         raise DefinitionError(
             [Problem(document.where(BASE), f"parameters.base: {x}") for x in lines]
         ) from None
-    searched = list(spec.searched())
-    if spec.method == "grid":
-        searched = [(key, place, in_grid(one)) for key, place, one in searched]
+    is_grid = spec.method == "grid"
+    searched = [
+        (key, place, in_grid(one) if is_grid else one)
+        for key, place, given in spec.searched()
+        for one in (given.without_repeats(in_grid=is_grid),)
+    ]
     constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
     sweep = Sweep(
         spec.name,

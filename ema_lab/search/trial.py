@@ -10,7 +10,7 @@ from typing import Any
 from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.execution.claim import Claim, Result, Task
 from ema_lab.search.history import HISTORY, RUN_IDS, Ended
-from ema_lab.search.storage import heartbeat, quiet_optuna, storage_errors
+from ema_lab.search.storage import quiet_optuna, storage_errors
 from ema_lab.search.study import Asked, Search, SweepStudy
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
@@ -60,9 +60,8 @@ class Trier:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            with heartbeat(study.storage, asked.trial._trial_id):
-                ended = self._try(study, asked)
-                study.end(asked, ended)
+            ended = self._try(study, asked)
+            study.end(asked, ended)
             return ended
         except UpdateFinishedTrialError:
             return Ended(asked.number, "pruned", asked.choice, message=TAKEN)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     Strict,
     ValidationError,
@@ -22,17 +23,20 @@ from pydantic import (
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
-from ema_lab.specs.parameter import ParameterSpec
+from ema_lab.specs.parameter import Number, ParameterSpec
 from ema_lab.specs.recipe import Finite, PositiveInt, Seed
 from ema_lab.specs.report import require_file_name
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
 
 VALIDATION = "val_"
 COMMAND = ("ema-lab", "trial", "${args_json}")
+METHODS = ("grid", "random", "bayes")
 OWN_KEYS = ("base", "seeds")
 GROUPS = ("model", "data", "recipe")
 MOST_STEPS = 100_000
+MOST_EPOCHS = 1_000_000_000  # of a band: nobody trains so long, and every float tells such numbers apart
+MOST_BANDS = 100  # as W&B has from min_iter on
 GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
@@ -40,6 +44,12 @@ def _validation_metric(name: str) -> str:
     """Check the form of a name; whether the base's task has such a metric is checked with the base."""
     if not name.startswith(VALIDATION):
         raise problem(f"test data chooses nothing: write {VALIDATION}{name.removeprefix('test_')}")
+    return name
+
+
+def _method(name: object) -> object:
+    if name == "custom":
+        raise problem("W&B's custom is a program of your own that chooses: ema-lab has grid, random, bayes")
     return name
 
 
@@ -76,45 +86,67 @@ class SweepMetric(Spec):
         return self.model_copy(update={"name": name})
 
 
+Iterations = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+
+
 class HyperbandSpec(Spec):
     """W&B's early stopping: at each band of epochs the best 1/eta go on.
 
-    Bands are `min_iter`, `min_iter` x `eta`, ..., or `max_iter` / `eta`, ..., `s` of them.
+    Bands are `max_iter` / `eta`, `max_iter` / `eta` ** 2, ..., `s` of them; without `max_iter` they are
+    `min_iter`, `min_iter` x `eta`, .... As at W&B, `max_iter` overrules `min_iter`.
     """
 
     type: Literal["hyperband"]
-    min_iter: PositiveInt | None = None
-    max_iter: PositiveInt | None = None
-    s: PositiveInt | None = None
-    eta: Annotated[int, Field(ge=2)] = 3
+    min_iter: Iterations | None = None
+    max_iter: Iterations | None = None
+    s: Annotated[int, Field(ge=1, le=MOST_BANDS)] | None = None
+    eta: Annotated[Number, Field(gt=1)] = 3
     strict: bool = False
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.min_iter is None) is (self.max_iter is None):
+    def _has_bands(self) -> Self:
+        if self.min_iter is None and self.max_iter is None:
             raise invalid("early_terminate", "needs min_iter, or max_iter and s")
-        if (self.max_iter is None) is not (self.s is None):
-            raise invalid("early_terminate", "max_iter and s stand together", "s")
+        if self.max_iter is not None and self.s is None:
+            rule = "needs s, the number of bands below max_iter (where both are given, max_iter is used)"
+            raise invalid("early_terminate", rule, "max_iter")
         if self.max_iter is not None and self.max_iter < self.eta:
             rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
             raise invalid("early_terminate", rule, "max_iter")
         return self
 
+    def overruled(self) -> Iterator[tuple[str, str]]:
+        """Yield each key that changes nothing because of the others, and why."""
+        if self.max_iter is not None and self.min_iter is not None:
+            yield "min_iter", "max_iter and s say which the bands are"
+        if self.max_iter is None and self.s is not None:
+            yield "s", "it counts bands below max_iter, and there is none"
+
     @property
     def first_band(self) -> int:
         """The first epoch at which a trial may be stopped."""
-        return self.until(self.min_iter or self.max_iter or 1)[0]
+        return self.until(MOST_EPOCHS)[0]
 
     def until(self, epochs: int) -> tuple[int, ...]:
         """Return the bands of runs of so many epochs, the first one first."""
-        if self.min_iter is not None:
-            rising = itertools.accumulate(itertools.repeat(self.eta), operator.mul, initial=self.min_iter)
-            return tuple(itertools.takewhile(lambda band: band <= epochs, rising))
-        assert self.max_iter is not None
+        bands = itertools.takewhile(lambda band: 1 <= band <= MOST_EPOCHS, self._steps())
+        return tuple(sorted({int(band) for band in bands if band <= epochs}))
+
+    def _steps(self) -> Iterator[float]:
+        """Yield the bands as W&B computes them, before it cuts off their fractions."""
+        if self.max_iter is None:
+            assert self.min_iter is not None
+            factors = itertools.repeat(self.eta, MOST_BANDS - 1)
+            return itertools.accumulate(factors, operator.mul, initial=self.min_iter)
         assert self.s is not None
-        falling = itertools.accumulate(itertools.repeat(self.eta), operator.floordiv, initial=self.max_iter)
-        bands = [*itertools.takewhile(bool, itertools.islice(falling, 1, 1 + self.s))]
-        return tuple(band for band in reversed(bands) if band <= epochs)
+        below = itertools.accumulate(itertools.repeat(self.eta), operator.truediv, initial=self.max_iter)
+        return itertools.islice(below, 1, 1 + self.s)
+
+
+class ControllerSpec(Spec):
+    """W&B's word for who chooses the trials of a sweep on its server: the server, or a local process."""
+
+    type: Literal["local", "cloud"]
 
 
 class SweepSpec(Spec):
@@ -124,13 +156,18 @@ class SweepSpec(Spec):
     every trial, whose value is their mean.
     """
 
+    apiVersion: str | None = None  # noqa: N815 - W&B's spelling
+    kind: Literal["sweep"] | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     project: str | None = None
     entity: str | None = None
     program: str | None = None
-    method: Literal["grid", "random", "bayes"]
+    method: Annotated[
+        Literal["grid", "random", "bayes"], BeforeValidator(_method), WithJsonSchema({"enum": [*METHODS]})
+    ]
     metric: SweepMetric | None = None
+    controller: ControllerSpec | None = None
     parameters: Annotated[Mapping[str, ParameterSpec], Field(min_length=1)]
     early_terminate: HyperbandSpec | None = None
     run_cap: PositiveInt | None = None
@@ -188,6 +225,19 @@ class SweepSpec(Spec):
                 yield "metric", key
         if self.early_terminate is not None and self.early_terminate.strict:
             yield "early_terminate", "strict"
+        if self.controller is not None:
+            yield ("controller",)
+
+    def idle(self) -> Iterator[tuple[Place, str]]:
+        """Yield the keys that mean less than they seem to, at W&B too, and what they do."""
+        if self.early_terminate is not None:
+            for key, why in self.early_terminate.overruled():
+                yield ("early_terminate", key), f"changes nothing: {why}"
+        for _, place, parameter in self.searched():
+            if parameter.repeated:
+                how = "a grid tries each once" if self.method == "grid" else "each is drawn more often"
+                named = ", ".join(map(canonical_json, parameter.repeated))
+                yield (*place, "values"), f"repeats {named}: {how}, as at W&B"
 
     @property
     def base(self) -> str:

@@ -182,6 +182,17 @@ def test_a_sweep_that_nothing_ends_is_refused(command, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_account")
+def test_a_sweep_that_waits_for_a_local_controller_is_refused(command, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    path = Path("sweeps/rates.yaml")
+    path.write_text(f"{path.read_text()}controller: {{type: local}}\n")
+    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
+    line = path.read_text().count("\n")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"rates.yaml:{line}: controller.type: local waits for `wandb controller`" in answer.err
+
+
+@pytest.mark.usefixtures("no_account")
 def test_early_stopping_after_the_last_epoch_is_refused(command, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     path = Path("sweeps/rates.yaml")

@@ -144,3 +144,18 @@ def test_inference_changes_no_weights():
 
 def test_peak_memory_of_a_cpu_is_unknown():
     assert peak_bytes(lambda: None, torch.device("cpu")) is None
+
+
+def test_the_times_of_both_are_medians_of_all_rounds():
+    """A round is often fast by chance: the least time of many says nothing of the usual one."""
+    calls = {"A": 0, "B": 0}
+
+    def timed(name, usual):
+        def work():
+            calls[name] += 1
+            return usual / 4 if calls[name] % 5 == 0 else usual * 3 if calls[name] % 7 == 0 else usual
+
+        return work
+
+    found = compare(timed("A", 2.0), timed("B", 6.0), lambda work: work(), rounds=20)
+    assert (found.baseline_seconds, found.variant_seconds) == (2.0, 6.0)
