@@ -31,6 +31,7 @@ ATTENTIONS = Registry(
         "triplet": "ema_lab.attention.triplet:Triplet",
     },
     group="ema_lab.attention",
+    takes_channels=True,
 )
 
 _TORCHVISION_RESNETS = (
@@ -68,6 +69,7 @@ BACKBONES = Registry(
     | {name: Entry(f"{_MODELS}.yolov5:yolov5", {"architecture": name}) for name in DETECTORS},
     group="ema_lab.backbones",
     families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
+    leading=2,
 )
 
 DATASETS = Registry(
