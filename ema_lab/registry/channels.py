@@ -9,8 +9,8 @@ from ema_lab.registry.signature import Signature
 CHANNELS_AS = "channels_as"
 _NOUNS = {
     *("c", "ch", "chs", "chan", "chans", "channel", "channels", "nc", "cin", "inc"),
-    *("inchannel", "inchannels", "dim", "dims", "indim", "feature", "features", "feat", "feats", "filters", "width"),
-    *("plane", "planes", "inplane", "inplanes", "inp", "inchans"),
+    *("inchannel", "inchannels", "dim", "dims", "indim", "feature", "features", "feat", "feats"),
+    *("filters", "plane", "planes", "inplane", "inplanes", "inp", "inchans"),
 }
 _MODIFIERS = {
     *("n", "num", "number", "of", "in", "input", "out", "output", "gate", "hidden", "embed", "embedding"),

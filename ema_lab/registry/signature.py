@@ -66,6 +66,10 @@ class Signature:
     def place(self) -> str:
         return f"{self.path}:{self.line}"
 
+    @property
+    def short_place(self) -> str:
+        return f"{self.path.name}:{self.line}"
+
     def why_not(self, option: str) -> str:
         """Return in one line why a parameter is no option; "" for what is no parameter."""
         if self.inherits:

@@ -139,7 +139,7 @@ def test_attention_after_a_dropout_stays_when_the_dropout_is_seeded(layer):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_scripted_layer_is_refused_in_one_line():
     model = nn.Sequential(torch.jit.trace(nn.ReLU(), torch.ones(1)))
-    with pytest.raises(SpecError, match="'0' is compiled by torch.jit: nothing can be inserted there"):
+    with pytest.raises(SpecError, match=r"'0' is compiled by torch\.jit: nothing can be inserted there"):
         insert(model, "0", Double())
 
 
