@@ -108,7 +108,9 @@ def _kind(target: str, given: str | None) -> str:
     if signature.positional and means_channels(signature.positional[0]):
         return "attention"
     what = (
-        "has no __init__ that can be read" if signature.inherits else f"takes ({', '.join(signature.positional)})"
+        "has no __init__ that can be read"
+        if signature.inherits
+        else f"takes ({', '.join(signature.positional)})"
     )
     rules = ", ".join(f"{kind} ({', '.join(first)})" for kind, first in FIRST_PARAMETERS.items())
     raise SpecError(f"{target} {what}, which does not tell its kind; say --kind, one of {rules}")

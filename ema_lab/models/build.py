@@ -118,11 +118,12 @@ def _on_meta(build: Build) -> Any:
     try:
         with torch.device("meta"):
             return build()
-    except (NotImplementedError, RuntimeError):  # "Cannot copy out of meta tensor", `.item()` of one
+    except Exception:  # it may only need values; if not, the same error comes again
         with torch.random.fork_rng(devices=[]):
             built = build()
         module = built.module if isinstance(built, Backbone) else built
-        module.to("meta")
+        if isinstance(module, nn.Module):
+            module.to("meta")
         return built
 
 
@@ -148,8 +149,8 @@ def _builders(item: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
         return [partial(ATTENTIONS.build, name, site.channels, **options) for site in sites]
     try:
         builders: Sequence[Build] = across(sites, **options)
-    except ValueError as error:
-        raise SpecError(f"{name}: {error}") from None
+    except Exception as error:  # a user's own code may raise anything
+        raise SpecError(f"{name}: {_reason(error, ATTENTIONS.signature(name))}") from None
     return builders
 
 
@@ -165,8 +166,11 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
         return module
 
     try:
-        with torch.device(device):
-            attention = _on_meta(construct) if device == "meta" else build_named(construct, seed, prefix)
+        if device == "meta":
+            attention = _on_meta(construct)
+        else:
+            with torch.device(device):
+                attention = build_named(construct, seed, prefix)
     except Exception as error:  # a user's own module may raise anything
         raise SpecError(f"{what}: {_reason(error, ATTENTIONS.signature(name))}") from None
     if not isinstance(attention, nn.Module):

@@ -25,7 +25,7 @@ def output_shape(
         SpecError: If it fails with values too; with the layer and the line of the code that raised.
     """
     try:
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             out = module(torch.empty(*shape, device="meta"))
     except Exception:  # code of a user may raise anything
         out = _with_values(what, with_values, shape, training=module.training)
