@@ -46,10 +46,10 @@ def check_channels(what: str, signature: Signature, channels_as: object) -> None
         choice = next(iter(_candidates(signature)), "PARAMETER")
         target = what.partition(" ")[2]
         hint = f"say which parameter does: {{name: {target}, {CHANNELS_AS}: {choice}}}"
-        if not named:
-            hint = "write a subclass whose __init__ takes them"
+        if not named - {*signature.positional[:1]}:
+            hint = "write a subclass whose __init__ takes it"
         elif choice == "PARAMETER":
-            hint += ", or write a subclass whose __init__ takes them first"
+            hint += ", or write a subclass whose __init__ takes it first"
         raise SpecError(f"{what} {reason} ({signature.place}); {hint}")
 
 

@@ -132,7 +132,7 @@ def test_other_names_do_not(name):
         ("Typed", "as 'channels', its first parameter, which is a bool"),
         ("SwitchedChannels", "which is on or off"),
         ("Nothing", "has no parameter for the number of channels"),
-        ("Nothing", "write a subclass whose __init__ takes them"),
+        ("Nothing", "write a subclass whose __init__ takes it"),
         ("Named", "channels_as: dim"),
     ],
 )
