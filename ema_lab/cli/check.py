@@ -17,6 +17,7 @@ from rich.console import Console
 from ema_lab.cli.output import DEFAULT_DATA, Data, Json, print_rows, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.channels import CHANNELS_AS, means_channels
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.specs.document import error_messages, read_scalar
 from ema_lab.specs.strict import with_suggestions
@@ -104,8 +105,12 @@ def _kind(target: str, given: str | None) -> str:
     for kind, first in FIRST_PARAMETERS.items():
         if signature.positional[: len(first)] == first:
             return kind
+    if signature.positional and means_channels(signature.positional[0]):
+        return "attention"
     what = (
-        "has no __init__ of its own" if signature.inherits else f"takes ({', '.join(signature.positional)})"
+        "has no __init__ that can be read"
+        if signature.inherits
+        else f"takes ({', '.join(signature.positional)})"
     )
     rules = ", ".join(f"{kind} ({', '.join(first)})" for kind, first in FIRST_PARAMETERS.items())
     raise SpecError(f"{target} {what}, which does not tell its kind; say --kind, one of {rules}")
@@ -132,7 +137,7 @@ def _options(registry: Registry, target: str, given: Sequence[str]) -> dict[str,
     try:
         return registry.check(target, options)
     except ValidationError as error:
-        problems = error_messages(with_suggestions(error, registry.options(target)))
+        problems = error_messages(with_suggestions(error, registry.options(target, options.get(CHANNELS_AS))))
         raise SpecError("\n".join(f"--option {message}" for _, message in problems)) from None
 
 

@@ -175,7 +175,8 @@ def _signature_text(registry: Registry, name: str) -> str:
     if registry.kind == "data set":
         lines += [_facts(name), ""]
     if registry is BACKBONES:
-        lines += [*_places(name), ""]
+        shipped = ":" not in name and not distribution  # `show` runs no code of others
+        lines += [*(_places(name) if shipped else [f"Places: ema-lab check {name} lists them"]), ""]
     options = registry.options(name)
     lines.append("Options:" if options else "No options.")
     for option in options.values():

@@ -36,6 +36,10 @@ class BackboneCase:
     def source(self) -> Path:
         return source_file(split_target(BACKBONES[self.target].target)[0])
 
+    @property
+    def definition(self) -> str:
+        return BACKBONES.signature(self.target).short_place
+
     def spec(self, attention: str = "none", after: str = PLACE, seed: int = 0) -> RunSpec:
         data = {"channels": self.in_channels, "image_size": self.image_size, "classes": self.classes}
         placement = {} if attention == "none" else {"placement": {"after": after}}

@@ -34,6 +34,10 @@ class DatasetCase:
     def source(self) -> Path:
         return source_file(split_target(DATASETS[self.target].target)[0])
 
+    @property
+    def definition(self) -> str:
+        return DATASETS.signature(self.target).short_place
+
     def load(self) -> ImageSplits:
         splits: ImageSplits = DATASETS.build(self.target, self.root, **self.options)
         return splits

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, located, user_place
 from ema_lab.models.backbone import Backbone, Block
+from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
 SHOWN_NAMES = 12
@@ -143,9 +144,14 @@ def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) 
     """Run the backbone on the meta device; return what each named submodule puts out, in call order."""
     try:
         outputs = _outputs(module, names, image_shape)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpecError(f"the backbone cannot take images of shape {tuple(image_shape)}: {reason}") from None
+    except Exception as error:  # a user's own code may raise anything
+        reason = (
+            located(error) if user_place(error) else (str(error).splitlines() or [type(error).__name__])[0]
+        )
+        layer = layer_of(error, module)
+        where = f" (at {layer!r})" if layer else ""
+        what = f"the backbone cannot take images of shape {tuple(image_shape)}{where}"
+        raise SpecError(f"{what}: {reason}") from None
     if unused := [name for name in names if name not in outputs]:
         raise SpecError(f"placement: {unused[0]!r} is never called in a forward pass")
     return outputs
@@ -183,7 +189,7 @@ def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_
     channels, height, width = image_shape
     try:
         wider = _outputs(module, list(outputs), (channels, height, 2 * width))
-    except (RuntimeError, ValueError, AssertionError):
+    except Exception:  # it takes one size of images only
         odd = {name: out.shape for name, out in outputs.items() if out.shape is not None and height == width}
         for name, shape in odd.items():
             if len(shape) == 4 and shape[2] != shape[3]:

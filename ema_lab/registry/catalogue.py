@@ -34,6 +34,7 @@ ATTENTIONS = Registry(
         "triplet": "ema_lab.attention.triplet:Triplet",
     },
     group="ema_lab.attention",
+    takes_channels=True,
 )
 
 _TORCHVISION_RESNETS = (
@@ -71,6 +72,7 @@ BACKBONES = Registry(
     | {name: Entry(f"{_MODELS}.yolov5:yolov5", {"architecture": name}) for name in DETECTORS},
     group="ema_lab.backbones",
     families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
+    leading=2,
 )
 
 DATASETS = Registry(

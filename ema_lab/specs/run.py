@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
@@ -89,7 +90,8 @@ def checked_options(
     except SpecError as error:
         raise invalid(registry.kind, str(error), *name_key, value=name) from None
     except ValidationError as error:
-        raise with_suggestions(error, [*registry.options(name), *beside]) from None
+        known = registry.options(name, options.get(CHANNELS_AS))
+        raise with_suggestions(error, [*known, *beside]) from None
 
 
 AttentionSpec = Annotated[

@@ -22,6 +22,7 @@ from ema_lab.data.load import load_splits
 from ema_lab.data.module import ImageData
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
+from ema_lab.models.trial import output_of
 from ema_lab.registry.registry import Entry
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.recipe import RecipeSpec
@@ -74,16 +75,14 @@ class Task(ABC):
         """Return `count` made-up images, uint8 (B, C, H, W), and targets, to time a step with."""
 
     def check_model(self, spec: RunSpec) -> None:
-        """Check that a run's model can be trained for the task; one that needs values is not asked.
+        """Check that a run's model can be trained for the task.
 
         Raises:
-            SpecError: If its outputs are not what the task needs.
+            SpecError: If it cannot run, or its outputs are not what the task needs.
         """
         model = build_model(spec, device="meta").eval()
-        try:
-            outputs = model(torch.empty(2, *self.facts.image_shape, device="meta"))
-        except Exception:
-            return
+        what, shape = f"backbone {spec.model.backbone}", (2, *self.facts.image_shape)
+        outputs = output_of(what, model, shape, with_values=lambda: build_model(spec))
         self.check_outputs(outputs, 2, spec.model.backbone)
 
     @abstractmethod
