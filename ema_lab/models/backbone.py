@@ -28,8 +28,8 @@ class Block:
 
     Attributes:
         name: Its submodule's qualified name.
-        stage: Its stage, from 1.
-        number: Its number within the stage, from 1.
+        stage: Its stage, from 1; 0 where stages are not counted.
+        number: Its number within the stage, from 1; 0 where stages are not counted.
         places: Qualified name of the submodule behind each place.
         parts: Qualified names of the submodules that make it up, where it is not one submodule.
     """
@@ -47,10 +47,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Backbone:
-    """An unmodified network, which takes (B, C, H, W) and returns (B, classes), and its blocks in order."""
+    """An unmodified network, which takes (B, C, H, W) and returns (B, classes), and its blocks in order.
+
+    Attributes:
+        module: The network.
+        blocks: All of its blocks, or none: a part of them would be placed at as if it were all.
+        note: Reason why blocks, stages or a usual place are missing; empty if none is.
+    """
 
     module: nn.Module
     blocks: tuple[Block, ...] = ()
+    note: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -63,18 +70,18 @@ class Backbone:
 
     @property
     def stage_sizes(self) -> tuple[int, ...]:
-        """The number of blocks in each stage."""
-        return tuple(Counter(block.stage for block in self.blocks).values())
+        """The number of blocks in each stage; empty where stages are not counted."""
+        return tuple(Counter(block.stage for block in self.blocks if block.stage).values())
 
     def block_of(self, name: str) -> Block | None:
-        """Return the block that a submodule belongs to."""
-        return next((block for block in self.blocks if block.holds(name)), None)
+        """Return the block that a submodule belongs to; None where stages are not counted."""
+        return next((block for block in self.blocks if block.stage and block.holds(name)), None)
 
     def stage_of(self, name: str) -> int | None:
         """Return the stage that a submodule belongs to, or that it consists of."""
         if block := self.block_of(name):
             return block.stage
-        inside = {block.stage for block in self.blocks if _inside(block.name, name)}
+        inside = {block.stage for block in self.blocks if block.stage and _inside(block.name, name)}
         return inside.pop() if len(inside) == 1 else None
 
 
