@@ -7,6 +7,7 @@ from torch import nn
 
 Places = Mapping[str, str]
 ITSELF = ""
+REVISION = ".v2"
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,27 @@ def _named(pattern: str, parts: Iterable[object]) -> list[str]:
 PARALLEL = {"timm.models.hrnet.HighResolutionNet"}
 CONCATENATED = {"torchvision.models.densenet._DenseLayer", "timm.models.densenet.DenseLayer"}
 PLAIN = {"torchvision.models.alexnet.AlexNet", "torchvision.models.vgg.VGG", "timm.models.vgg.VGG"}
-# Blocks whose parts are of a known kind but which have no stated places themselves.
-UNPLACED = {"timm.models.ghostnet.GhostBottleneckV3"}
 # Parts of a stem that lie beside the blocks.
 STEMS = {"timm.models.inception_v4.Mixed4a"}
-# Networks of these classes whose blocks halve the resolution in a BlurPool2d once had all of their blocks
-# in one stage. To count them now would place attention elsewhere under an old run id, so they have no stages.
+NOT_BLOCKS = ("stem", "msfa")  # MobileNetV5 fuses its stages in `msfa`
+# Blocks that attend to keys and values of a lower resolution, but keep their own.
+STRIDED_INSIDE = {"timm.models._efficientnet_blocks.MobileAttention"}
+# Networks with these blocks once had places in their other blocks only, and their stages were miscounted.
+# To extend `block_end` to all blocks would place attention elsewhere under an old run id, so their places
+# have names of their own, which end in REVISION.
+LATE = {
+    "timm.models._efficientnet_blocks.CondConvResidual",
+    "timm.models._efficientnet_blocks.MobileAttention",
+    "timm.models.byobnet.DarkBlock",
+    "timm.models.byobnet.EdgeBlock",
+    "timm.models.byobnet.SelfAttnBlock",
+    "timm.models.ghostnet.GhostBottleneckV3",
+    "timm.models.mobilevit.MobileVitBlock",
+    "timm.models.mobilevit.MobileVitV2Block",
+    "timm.models.repghost.RepGhostBottleneck",
+}
+# Networks of these classes whose blocks halve the resolution in a BlurPool2d once had one stage only.
 UNCOUNTED = {"timm.models.efficientnet.EfficientNet", "timm.models.mobilenetv3.MobileNetV3"}
-# A class that is missing here on purpose, such as RepGhostBottleneck, SelfAttnBlock, MobileAttention,
-# CondConvResidual or byobnet.EdgeBlock, shares networks with blocks of a known kind. These networks are
-# refused with the class's name: to add it would place attention elsewhere under an old run id.
 KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "ema_lab.models.cifar_resnet.BasicBlock": _convolutions(2, "bn2"),
     "torchvision.models.convnext.CNBlock": _depthwise("block.0", "block"),
@@ -93,7 +105,9 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "torchvision.models.efficientnet.FusedMBConv": _Sequence("block"),
     "torchvision.models.efficientnet.MBConv": _Sequence("block"),
     "torchvision.models.googlenet.Inception": _Fixed({"block_end": ITSELF}),
-    **dict.fromkeys(_named("torchvision.models.inception.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})),
+    **dict.fromkeys(
+        _named("torchvision.models.inception.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})
+    ),
     "torchvision.models.mnasnet._InvertedResidual": _depthwise("layers.5", "layers.7"),
     "torchvision.models.mobilenetv2.InvertedResidual": _Sequence("conv"),
     "torchvision.models.mobilenetv3.InvertedResidual": _Sequence("block"),
@@ -104,15 +118,20 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "torchvision.models.resnet.Bottleneck": _convolutions(3, "bn3"),
     "torchvision.models.shufflenetv2.InvertedResidual": _depthwise("branch2.4", ITSELF),
     "torchvision.models.squeezenet.Fire": _Fixed({"block_end": ITSELF}),
+    "timm.models._efficientnet_blocks.CondConvResidual": _depthwise("bn2", "bn3"),
     "timm.models._efficientnet_blocks.ConvBnAct": _Fixed({"block_end": "bn1"}),
     "timm.models._efficientnet_blocks.DepthwiseSeparableConv": _depthwise("bn1", "bn2"),
     "timm.models._efficientnet_blocks.EdgeResidual": _Fixed({"block_end": "bn2"}),
     "timm.models._efficientnet_blocks.InvertedResidual": _depthwise("bn2", "bn3"),
+    "timm.models._efficientnet_blocks.MobileAttention": _Fixed({"block_end": "drop_path"}),
     "timm.models._efficientnet_blocks.UniversalInvertedResidual": _depthwise("dw_mid", "pw_proj"),
     "timm.models.byobnet.BasicBlock": _Fixed({"block_end": "conv2_kxk"}),
     "timm.models.byobnet.BottleneckBlock": _Fixed({"block_end": "conv3_1x1"}),
+    "timm.models.byobnet.DarkBlock": _Fixed({"block_end": "conv2_kxk"}),
+    "timm.models.byobnet.EdgeBlock": _Fixed({"block_end": "conv2_1x1"}),
     "timm.models.byobnet.MobileOneBlock": _Fixed({"block_end": ITSELF}),
     "timm.models.byobnet.RepVggBlock": _Fixed({"block_end": ITSELF}),
+    "timm.models.byobnet.SelfAttnBlock": _Fixed({"block_end": "conv3_1x1"}),
     "timm.models.convnext.ConvNeXtBlock": _depthwise("conv_dw", "drop_path"),
     "timm.models.cspnet.BottleneckBlock": _convolutions(3, "conv3", "conv{}.conv"),
     "timm.models.cspnet.DarkBlock": _convolutions(2, "conv2", "conv{}.conv"),
@@ -129,9 +148,12 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "timm.models.fastvit.AttentionBlock": _Fixed({"block_end": "drop_path2"}),
     "timm.models.fastvit.RepMixerBlock": _Fixed({"block_end": "drop_path"}),
     "timm.models.ghostnet.GhostBottleneck": _Fixed({"block_end": "ghost2"}),
+    "timm.models.ghostnet.GhostBottleneckV3": _Fixed({"block_end": "ghost2"}),
     "timm.models.hgnet.HighPerfGpuBlock": _Fixed({"block_end": "aggregation"}),
     "timm.models.inception_next.MetaNeXtBlock": _Fixed({"block_end": "drop_path"}),
-    **dict.fromkeys(_named("timm.models.inception_resnet_v2.Block{}", (8, 17, 35)), _Fixed({"block_end": "conv2d"})),
+    **dict.fromkeys(
+        _named("timm.models.inception_resnet_v2.Block{}", (8, 17, 35)), _Fixed({"block_end": "conv2d"})
+    ),
     **dict.fromkeys(
         _named("timm.models.inception_resnet_v2.Mixed_{}", ("5b", "6a", "7a")), _Fixed({"block_end": ITSELF})
     ),
@@ -139,10 +161,13 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     **dict.fromkeys(_named("timm.models.inception_v4.Inception{}", "ABC"), _Fixed({"block_end": ITSELF})),
     **dict.fromkeys(_named("timm.models.inception_v4.Reduction{}", "AB"), _Fixed({"block_end": ITSELF})),
     "timm.models.lcnetv2.RepDepthwiseSeparable": _Fixed({"block_end": "pw_conv"}),
+    "timm.models.mobilevit.MobileVitBlock": _Fixed({"block_end": "conv_fusion"}),
+    "timm.models.mobilevit.MobileVitV2Block": _Fixed({"block_end": "conv_proj"}),
     "timm.models.nfnet.NormFreeBlock": _convolutions(3, "conv3"),
     "timm.models.regnet.Bottleneck": _convolutions(3, "conv3", "conv{}.conv"),
     "timm.models.regnet.PreBottleneck": _convolutions(3, "conv3"),
     "timm.models.repvit.RepViTBlock": _depthwise("token_mixer", "channel_mixer"),
+    "timm.models.repghost.RepGhostBottleneck": _Fixed({"block_end": "ghost2"}),
     "timm.models.res2net.Bottle2neck": _Fixed({"block_end": "bn3"}),
     "timm.models.resnest.ResNestBottleneck": _Fixed({"block_end": "bn3"}),
     "timm.models.resnet.BasicBlock": _convolutions(2, "bn2"),

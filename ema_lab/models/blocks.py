@@ -3,11 +3,23 @@
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from ema_lab.models.backbone import Backbone, Block
-from ema_lab.models.block_kinds import CONCATENATED, KINDS, PARALLEL, PLAIN, STEMS, UNCOUNTED, UNPLACED
+from ema_lab.models.block_kinds import (
+    CONCATENATED,
+    KINDS,
+    LATE,
+    NOT_BLOCKS,
+    PARALLEL,
+    PLAIN,
+    REVISION,
+    STEMS,
+    STRIDED_INSIDE,
+    UNCOUNTED,
+)
 
 
 def describe(module: nn.Module) -> Backbone:
@@ -20,11 +32,29 @@ def describe(module: nn.Module) -> Backbone:
         return Backbone(module, note=_shortfall(found, unknown))
     if _class_name(module) in PARALLEL:
         return Backbone(module, _in_named_stages(found), note="parallel branches have no one stage_end")
-    if _class_name(module) in UNCOUNTED and any(map(_blurs, module.modules())):
-        return Backbone(module, tuple(found), note="stages are not counted where BlurPool2d halves the image")
     blocks = _numbered(found, _stage_starts(module, found))
     ends = {block.stage: block for block in blocks}.values()
-    return Backbone(module, tuple(_with_stage_end(module, b) if b in ends else b for b in blocks))
+    return _revised(module, [_with_stage_end(module, b) if b in ends else b for b in blocks])
+
+
+def _revised(module: nn.Module, blocks: list[Block]) -> Backbone:
+    """Return the backbone, with places of other names if its blocks were once found or counted otherwise."""
+    late = {block.name: name for block in blocks if (name := _class_at(module, block.name)) in LATE}
+    uncounted = _class_name(module) in UNCOUNTED and any(map(_blurs, module.modules()))
+    if not late and not uncounted:
+        return Backbone(module, tuple(blocks))
+    classes = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in late.values()))
+    fault = f"{len(blocks) - len(late)} of {len(blocks)} blocks, not {classes}"
+    fault = fault if late else "all blocks as one stage"
+    note = f"its places once covered {fault}; the right ones are named block_end{REVISION} and so on"
+    renamed = tuple(replace(block, places=_renamed(block, keep=not late)) for block in blocks)
+    return Backbone(module, renamed, note=note, revised=True)
+
+
+def _renamed(block: Block, *, keep: bool) -> dict[str, str]:
+    """Return a block's places under revised names, beside those that are right as they were."""
+    kept = {place: name for place, name in block.places.items() if keep and place != "stage_end"}
+    return kept | {place + REVISION: name for place, name in block.places.items()}
 
 
 def _numbered(found: Iterable[Block], starts: Container[str]) -> list[Block]:
@@ -52,16 +82,15 @@ def _unknown(module: nn.Module, found: list[Block]) -> dict[str, str]:
     A submodule counts as a block if it has several layers with weights, and has a name like the blocks'
     or a neighbour of its own class. Without any known block, nothing is told apart.
     """
-    unknown = {block.name: _short_class(module, block.name) for block in found if "block_end" not in block.places}
+    endless = [block.name for block in found if "block_end" not in block.places]
+    unknown = {name: _class_at(module, name).rpartition(".")[2] for name in endless}
     shapes = {_shape(block.name) for block in found}
-    names = [block.name for block in found]
+    around = {above for block in found for above in _containers(block.name)}
     for name, part in module.named_modules():
-        outside = not any(block.holds(name) for block in found) and not _below(name, unknown)
-        if found and outside and not any(known.startswith(f"{name}.") for known in names):
-            if _is_stem(name, part) or _num_layers(part) < 2 or not name:
-                continue
-            if _shape(name) in shapes or _has_twin(module, name):
-                unknown[name] = type(part).__name__
+        if not found or name in around or _is_stem(name, part) or _num_layers(part) < 2:
+            continue
+        if (_shape(name) in shapes or _has_twin(module, name)) and not _inside_any(name, found, unknown):
+            unknown[name] = type(part).__name__
     return unknown
 
 
@@ -81,16 +110,23 @@ def _shape(name: str) -> str:
     return re.sub(r"\d+", "*", name)
 
 
-def _short_class(module: nn.Module, name: str) -> str:
-    return type(module.get_submodule(name)).__name__
+def _class_at(module: nn.Module, name: str) -> str:
+    return _class_name(module.get_submodule(name))
 
 
-def _below(name: str, containers: Iterable[str]) -> bool:
-    return any(name.startswith(f"{container}.") for container in containers)
+def _containers(name: str) -> Iterator[str]:
+    """Yield the names of the modules that a submodule is in, the whole network's included."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _inside_any(name: str, found: Iterable[Block], unknown: Iterable[str]) -> bool:
+    return any(block.holds(name) for block in found) or any(name.startswith(f"{n}.") for n in unknown)
 
 
 def _is_stem(name: str, part: nn.Module) -> bool:
-    return name.startswith("stem") or _class_name(part) in STEMS
+    return name.startswith(NOT_BLOCKS) or _class_name(part) in STEMS
 
 
 def _num_layers(part: nn.Module) -> int:
@@ -128,12 +164,9 @@ def _blocks(module: nn.Module) -> Iterator[Block]:
     for name, part in module.named_modules():
         if last is not None and name.startswith(last + "."):
             continue
-        if name.startswith("stem"):
+        if name.startswith(NOT_BLOCKS):
             continue
-        if _class_name(part) in UNPLACED:
-            last = name
-            yield Block(name, 0, 0, {})
-        elif find := KINDS.get(_class_name(part)):
+        if find := KINDS.get(_class_name(part)):
             last = name
             places = {place: _joined(name, below) for place, below in find(part).items()}
             yield Block(name, 0, 0, places)
@@ -174,7 +207,8 @@ def _stage_starts(module: nn.Module, blocks: list[Block]) -> set[str]:
                 halved = False
         if _halves(part):
             if inside is not None and inside.holds(name):
-                starts.add(inside.name)
+                if _class_at(module, inside.name) not in STRIDED_INSIDE:
+                    starts.add(inside.name)
             else:
                 halved = True
     return starts
@@ -187,5 +221,5 @@ def _blurs(layer: nn.Module) -> bool:
 def _halves(layer: nn.Module) -> bool:
     if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not _blurs(layer):
         return False
-    stride = layer.stride
-    return max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1
+    stride: Any = layer.stride
+    return bool(max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1)
