@@ -82,6 +82,8 @@ STEMS = {"timm.models.inception_v4.Mixed4a"}
 NOT_BLOCKS = ("stem", "msfa")  # MobileNetV5 fuses its stages in `msfa`
 # Blocks that attend to keys and values of a lower resolution, but keep their own.
 STRIDED_INSIDE = {"timm.models._efficientnet_blocks.MobileAttention"}
+# Stages that register their `downsample` after their blocks, but run it before.
+DOWNSAMPLED_FIRST = {"timm.models.fasternet.Block"}
 # Networks with these blocks once had places in their other blocks only, and their stages were miscounted.
 # To extend `block_end` to all blocks would place attention elsewhere under an old run id, so their places
 # have names of their own, which end in REVISION.

@@ -10,6 +10,7 @@ from torch import nn
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import (
     CONCATENATED,
+    DOWNSAMPLED_FIRST,
     KINDS,
     LATE,
     NOT_BLOCKS,
@@ -205,6 +206,8 @@ def _stage_starts(module: nn.Module, blocks: list[Block]) -> set[str]:
             if halved:
                 starts.add(inside.name)
                 halved = False
+        if _class_name(part) in DOWNSAMPLED_FIRST:
+            halved = any(map(_halves, part.get_submodule("downsample").modules()))
         if _halves(part):
             if inside is not None and inside.holds(name):
                 if _class_at(module, inside.name) not in STRIDED_INSIDE:
@@ -219,7 +222,8 @@ def _blurs(layer: nn.Module) -> bool:
 
 
 def _halves(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not _blurs(layer):
+    of_timm = type(layer).__name__ == "CondConv2d" or _blurs(layer)
+    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not of_timm:
         return False
     stride: Any = layer.stride
     return bool(max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1)

@@ -148,7 +148,7 @@ def glob_matches(pattern: str, name: str) -> bool:
 
 def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
     shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
-    shown = list(shapes)[:SHOWN_NAMES]
+    shown = sorted(shapes, key=lambda name: name.count("."))[:SHOWN_NAMES]
     more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
     note = f" ({backbone.note})" if backbone.note else ""
     return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(shown)}{more}"

@@ -58,7 +58,7 @@ TRANSFORMERS = {  # files of timm whose networks are attention or MLP over token
         "swin_transformer_v2",
         "swin_transformer_v2_cr",
     ),
-    *("tiny_vit", "tnt", "twins", "visformer", "vision_transformer", "vision_transformer_hybrid"),
+    *("tiny_vit", "tnt", "twins", "visformer", "vitamin", "vision_transformer", "vision_transformer_hybrid"),
     *("vision_transformer_relpos", "vision_transformer_sam", "volo", "xcit"),
 }
 
@@ -89,6 +89,16 @@ def test_every_convolutional_classifier_of_torchvision_is_offered():
     known = torchvision.models.list_models(module=torchvision.models)
     transformers = {name for name in known if name.startswith(("vit_", "swin_", "maxvit_"))}
     assert set(known) - transformers - set(BACKBONES) == set()
+
+
+@pytest.mark.parametrize(("name", "size"), [("googlenet", 64), ("inception_v3", 96)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_auxiliary_heads_are_left_out(name, size, channels):
+    module = named_backbone(name, 10, channels, device="meta").module
+    for training in (True, False):
+        scores = module.train(training)(torch.empty(2, channels, size, size, device="meta"))
+        assert isinstance(scores, Tensor)
+        assert scores.shape == (2, 10)
 
 
 @pytest.mark.slow
