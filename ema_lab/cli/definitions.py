@@ -192,9 +192,10 @@ def _places(name: str) -> list[str]:
 
     backbone = named_backbone(name, classes=10, channels=3, device="meta")
     if not backbone.blocks:
-        return ["Places: none is known of; patterns over submodule names work"]
+        return [f"Places: none is known of; {backbone.note or 'patterns over submodule names work'}"]
     sizes = backbone.stage_sizes
-    lines = [f"Stages: {len(sizes)}, of {', '.join(map(str, sizes))} blocks", "Places:"]
+    lines = [f"Note: {backbone.note}"] if backbone.note else []
+    lines += [f"Stages: {len(sizes)}, of {', '.join(map(str, sizes))} blocks", "Places:"]
     width = max(map(len, backbone.places))
     for place in backbone.places:
         names = backbone.where(place)

@@ -97,7 +97,7 @@ def _last_stage(cell: Cell) -> str:
     spec = cell.spec
     facts, name = spec.data.facts, spec.model.backbone
     backbone = named_backbone(name, facts.classes, facts.channels, options=spec.model.options, device="meta")
-    ends = backbone.where("stage_end")
+    ends = backbone.where("stage_end") or backbone.where("stage_end.v2")
     if not ends:
         raise SpecError(f"the stages of {name} are not known: name a layer with --target-layer")
     return ends[-1]

@@ -69,10 +69,11 @@ class BackboneCase:
             NotApplicableError: If it names none.
         """
         sizes = (self.classes, self.in_channels)
-        names = list(named_backbone(self.target, *sizes, options=self.options, device="meta").places)
-        if not names:
-            raise NotApplicableError("names no place; a placement must give patterns of submodules")
-        return names
+        backbone = named_backbone(self.target, *sizes, options=self.options, device="meta")
+        if not backbone.places:
+            reason = backbone.note or "a placement must give patterns of submodules"
+            raise NotApplicableError(f"names no place; {reason}")
+        return list(backbone.places)
 
 
 def _returns_one_score_per_class(case: BackboneCase) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ema_lab.contract.check import Check, NotApplicableError, require
 from ema_lab.contract.option import options_are_explained
+from ema_lab.data.augmentation import random_crops
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import DATASETS
@@ -90,7 +91,16 @@ def _images_are_bytes(case: DatasetCase) -> str:
         require(
             images.shape[1:] == part.shape[1:], f"{name} images are {tuple(images.shape)}, not {part.shape}"
         )
+        _crops_are_bytes(name, part)
     return str(tuple(case.splits.train.shape))
+
+
+def _crops_are_bytes(name: str, part: ImageSource) -> None:
+    first, wanted = torch.tensor([0]), (1, *part.shape[1:])
+    crop = part.cropped(first, random_crops(first, (0.5, 1.0), seed=0, epoch=0))
+    found = f"{crop.dtype} {tuple(crop.shape)}"
+    right = crop.dtype == torch.uint8 and tuple(crop.shape) == wanted
+    require(right, f"{name}: a random crop is {found}, not torch.uint8 {wanted}")
 
 
 def _sample(part: ImageSource) -> Tensor:

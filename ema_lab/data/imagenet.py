@@ -16,11 +16,14 @@ FACTS = {
 }
 
 
-def imagenet(root: Path) -> ImageSplits:
+def imagenet(root: Path, *, upright: bool = False) -> ImageSplits:
     """ImageNet-1k: 1,000 classes, 1,281,167 training and 50,000 test images, RGB, 224 x 224.
 
     The test split is ImageNet's validation set: the labels of its own test images are not public.
     Read from imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG in the data folder; never
     downloaded.
+
+    Args:
+        upright: Turn each image as its EXIF orientation says; published results mostly ignore it.
     """
-    return image_folder_splits(root / "imagenet", image_size=224)
+    return image_folder_splits(root / "imagenet", image_size=224, upright=upright)

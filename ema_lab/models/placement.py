@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ema_lab.errors import SpecError, located, user_place
 from ema_lab.models.backbone import Backbone, Block
+from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
@@ -46,6 +47,7 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     Raises:
         SpecError: If a pattern matches nothing, or a match cannot carry attention.
     """
+    _refuse_old_counts(backbone, placement)
     names = _squeeze_excitations(backbone) if placement.replace else _matched_names(backbone, placement)
     names = _in_blocks(backbone, _in_stages(backbone, names, placement), placement)
     if not names:
@@ -61,6 +63,16 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
         limits = f"min_channels={placement.min_channels}, max_channels={placement.max_channels}"
         raise SpecError(f"placement: no match has a width within {limits}; widths there: {widths}")
     return kept
+
+
+def _refuse_old_counts(backbone: Backbone, placement: PlacementSpec) -> None:
+    """Refuse to choose by stages or blocks that were once counted otherwise under the same run id."""
+    after = [placement.after] if isinstance(placement.after, str) else placement.after
+    chooses = placement.stages is not None or placement.blocks != "all"
+    if backbone.revised and chooses and not all(place.endswith(REVISION) for place in after):
+        raise SpecError(
+            f"placement: `stages` and `blocks` need a place of the revised names: {backbone.note}"
+        )
 
 
 def _squeeze_excitations(backbone: Backbone) -> list[str]:
@@ -93,7 +105,8 @@ def _in_stages(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
     stages = {name: backbone.stage_of(name) for name in names}
     there = sorted({stage for stage in stages.values() if stage is not None})
     if absent := set(placement.stages) - set(there):
-        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}")
+        note = f" ({backbone.note})" if backbone.note else ""
+        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}{note}")
     return [name for name in names if stages[name] in placement.stages]
 
 
@@ -102,7 +115,8 @@ def _in_blocks(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
         return list(names)
     blocks = {name: block for name in names if (block := backbone.block_of(name))}
     if not blocks:
-        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of")
+        note = f" ({backbone.note})" if backbone.note else ""
+        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of{note}")
     numbers = sorted({block.number for block in blocks.values()})
     if not isinstance(placement.blocks, str) and (absent := set(placement.blocks) - set(numbers)):
         raise SpecError(f"placement: no match in block {sorted(absent)} of a stage; blocks there: {numbers}")
@@ -135,9 +149,10 @@ def glob_matches(pattern: str, name: str) -> bool:
 
 def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
     shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
-    shown = list(shapes)[:SHOWN_NAMES]
+    shown = sorted(shapes, key=lambda name: name.count("."))[:SHOWN_NAMES]
     more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
-    return f"places: {', '.join(backbone.places) or 'none'}; submodules: {', '.join(shown)}{more}"
+    note = f" ({backbone.note})" if backbone.note else ""
+    return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(shown)}{more}"
 
 
 def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, _Output]:

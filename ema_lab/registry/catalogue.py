@@ -42,6 +42,7 @@ _TORCHVISION_RESNETS = (
     "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
 )  # fmt: skip
 _TORCHVISION_CNNS = (
+    "alexnet", "googlenet", "inception_v3", "regnet_y_128gf", "squeezenet1_0", "squeezenet1_1",
     "convnext_tiny", "convnext_small", "convnext_base", "convnext_large",
     "densenet121", "densenet161", "densenet169", "densenet201",
     *(f"efficientnet_b{number}" for number in range(8)),

@@ -8,7 +8,7 @@ from torch import nn
 
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model, check_classifier
-from ema_lab.models.trial import layer_of, output_shape
+from ema_lab.models.trial import layer_of, output_of, shape_of
 
 GATE = """
 import torch
@@ -144,10 +144,10 @@ def test_what_needs_a_gpu_is_not_refused_without_one(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     shape = (2, 4, 3, 3)
-    assert output_shape("it", NeedsGpu(), shape, with_values=NeedsGpu) == shape
+    assert shape_of(output_of("it", NeedsGpu(), shape, with_values=NeedsGpu)) == shape
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SpecError, match="it fails on an input"):
-        output_shape("it", NeedsGpu(), shape, with_values=NeedsGpu)
+        output_of("it", NeedsGpu(), shape, with_values=NeedsGpu)
 
 
 def test_a_trial_neither_reads_nor_moves_the_global_generator():
@@ -156,7 +156,8 @@ def test_a_trial_neither_reads_nor_moves_the_global_generator():
             return x * float(torch.rand(()))
 
     before = torch.get_rng_state()
-    assert output_shape("it", Random().to("meta"), (1, 1, 2, 2), with_values=Random) == (1, 1, 2, 2)
+    out = output_of("it", Random().to("meta"), (1, 1, 2, 2), with_values=Random)
+    assert shape_of(out) == (1, 1, 2, 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
