@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
 from ema_lab.cli.template import TEMPLATES
-from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.document import read_document
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
 FOLDERS = {
@@ -81,10 +81,11 @@ def _about(kind: str, name: str) -> str:
 
 def _description(path: Path) -> str:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return "cannot be read"
-    text = value.get("description") or value.get("title") or "" if isinstance(value, dict) else ""
+        value = read_document(path).value
+    except DefinitionError as error:  # one odd file hides no other
+        return f"cannot be read: {error.problems[0].message}"
+    given = value.get("description", value.get("title"))
+    text = "" if given is None else " ".join(str(given).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 

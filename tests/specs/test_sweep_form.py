@@ -32,7 +32,7 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (f"{{min: 1, max: 1{'0' * 400}}}", "lr.max: must be a number, got 1000"),
+        (f"{{min: 1, max: 1{'0' * 400}}}", "is too large for a number"),
         ("{distribution: q_uniform, min: 1.0e+16, max: 1.1e+16, q: 1.0}", "lr.q: is too small a step"),
     ],
 )
