@@ -54,7 +54,8 @@ def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Pla
     """Return each error's location and a message that names the key."""
     messages = []
     for item in merged(error.title, error.errors(include_url=False)).errors():
-        key = ".".join(map(str, (*inside, *item["loc"])))
+        named = (*inside, *(part for part in item["loc"] if part != "[key]"))  # pydantic's word for a key
+        key = ".".join(map(str, named))
         text = "is missing" if item["type"] == "missing" else item["msg"]
         messages.append((item["loc"], f"{key}: {text}" if key else text))
     return messages

@@ -19,7 +19,7 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, METRICS
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
 
 RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
@@ -87,7 +87,7 @@ class ReportSpec(Spec):
     title: str = ""
     kind: Kind = "main"
     ablation: str = ""
-    ablations: Mapping[str, str] = {}
+    ablations: Annotated[Mapping[Name, str], Apart] = {}
     published: str = ""
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = (
         "top1",
@@ -103,13 +103,13 @@ class ReportSpec(Spec):
     order: Literal["file", "metric"] = "file"
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
-    parts: Mapping[str, Words] = {}
+    parts: Annotated[Mapping[Name, Words], Apart] = {}
     seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
     digits: Annotated[int, Field(ge=0, le=6)] = 2
-    names: dict[str, str] = {}
+    names: dict[str, Name] = {}
     footnotes: dict[str, str] = {}
     figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
     _document: Document | None = PrivateAttr(default=None)
