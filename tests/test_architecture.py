@@ -35,8 +35,8 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "tables": {"characters", "specs", "statistics"},
     "audit": {"ablation", "errors", "registry", "results", "specs", "statistics", "store", "tables"},
     "reports": {
-        *("ablation", "audit", "errors", "files", "registry", "results", "specs", "statistics", "store"),
-        "tables",
+        *("ablation", "audit", "characters", "errors", "files", "registry", "results", "specs", "statistics"),
+        *("store", "tables"),
     },
     "search": {
         *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "store", "tables"),

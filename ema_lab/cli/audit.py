@@ -1,7 +1,6 @@
 """The command about published numbers: audit."""
 
 import json
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, put, say
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import find_definition
@@ -95,7 +94,7 @@ def audit(
     costs = _with_operations(published, parameters, store)
     findings = findings_of(published, Evidence(costs, runs))
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
-    print(texts[Format.JSON if as_json else form], end="")
+    put(texts[Format.JSON if as_json else form], end="")
     say(summary_words(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
     if out is not None:
         _write(out, texts)
@@ -104,7 +103,7 @@ def audit(
 def _write(out: Path, texts: Mapping[Format, str]) -> None:
     for form, suffix in SUFFIXES.items():
         (out / f"audit.{suffix}").write_text(texts[form], encoding="utf-8")
-        print(out / f"audit.{suffix}", file=sys.stderr)
+        say(str(out / f"audit.{suffix}"))
 
 
 def _only(published: PublishedSpec, names: list[str] | None) -> PublishedSpec:

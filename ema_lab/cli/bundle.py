@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, say
+from ema_lab.cli.output import DEFAULT_STORE, Store, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.store import RunStore
@@ -36,7 +36,7 @@ def bundle(
         raise SpecError(f"--out must end in .zip, got {out}")
     path = find_definition("reports", name)
     files = write_bundle(load_report(path), out, RunStore(store), path)
-    print(out)
+    put(out)
     runs = len({file.split("/")[1] for file in files if file.startswith("runs/")})
     say(f"{len(files)} files, {runs} runs; ema-lab verify {out} checks them")
 
@@ -58,7 +58,7 @@ def verify(
 
     found = verify_bundle(path)
     for line in found.problems:
-        print(line)
+        put(line)
     count = len(found.problems)
     say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.words)
     return 1 if count else 0

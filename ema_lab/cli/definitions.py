@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, put, say
 from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
@@ -113,20 +113,20 @@ def show(
     Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show run 3f2a
     """
     if name is not None:
-        print(_text(_kind(kind_or_name), name, store), end="")
+        put(_text(_kind(kind_or_name), name, store), end="")
         return
     name = kind_or_name
     for kind in (*REGISTRIES, *FOLDERS):
         known = REGISTRIES[kind].knows if kind in REGISTRIES else definitions(FOLDERS[kind]).__contains__
         if known(name):
-            print(_text(kind, name, store), end="")
+            put(_text(kind, name, store), end="")
             return
     if Path(name).is_file():
-        print(Path(name).read_text(encoding="utf-8"), end="")
+        put(Path(name).read_text(encoding="utf-8"), end="")
     elif ":" in name:
-        print(_signature_text(ATTENTIONS, name), end="")
+        put(_signature_text(ATTENTIONS, name), end="")
     elif re.fullmatch(r"[0-9a-f]{4,16}", name):
-        print(_text("run", name, store), end="")
+        put(_text("run", name, store), end="")
     else:
         every = [one for kind in REGISTRIES for one in REGISTRIES[kind]]
         every += [one for kind in FOLDERS for one in definitions(FOLDERS[kind])]
@@ -226,7 +226,7 @@ def new(
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text.format(**words), encoding="utf-8")
-    print(path)
+    put(path)
     say(f"next: {template.use.format(**words)}")
 
 
@@ -247,10 +247,10 @@ def schema(
         raise UnknownNameError(unknown_name("schema", kind, SCHEMAS))
     chosen = {one: json_schema(one) for one in ([kind] if kind else SCHEMAS)}
     if out is None:
-        print(json.dumps(chosen[kind] if kind else chosen, indent=1))
+        put(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return
     make_folder(out)
     for one, value in chosen.items():
         path = out / f"{one}.schema.json"
         path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        print(path)
+        put(path)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, AblationName, Data, Store, make_folder, say
+from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, AblationName, Data, Store, make_folder, put, say
 from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
@@ -75,7 +75,7 @@ def gallery(
     make_folder(out)
     drawn = Drawn("gallery", draw_gallery(pixels, words, panels), caption)
     for path in drawn.write(out):
-        print(path)
+        put(path)
     say(caption, *remarks([drawn]))
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, put, say
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
@@ -162,7 +162,7 @@ def retry(
     wanted = [run for run in failed if run.failure.signature in meant]
     forgiven = [run for run in wanted if forgive(runs, run.run_id)]
     for run in forgiven:
-        print(f"{run.run_id}  {run.name}  {run.failure.signature}")
+        put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(forgiven) == 1 else f"{len(forgiven)} runs are"
     say(
         f"{chosen.name}: {word} pending again"

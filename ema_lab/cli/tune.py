@@ -24,6 +24,7 @@ from ema_lab.cli.output import (
     Store,
     Track,
     print_rows,
+    put,
     say,
 )
 from ema_lab.cli.run import Execution, check_runs, run_ablation
@@ -279,10 +280,10 @@ def _print(
     rows = [_row(tuning, one, winners.get(one.row), short=not as_json) for one in found]
     if as_json:
         records = dict(zip((row.key for row in table.rows), flat_records(table), strict=True))
-        print(json.dumps([{**row, **records.get(row["row"], {})} for row in rows], indent=1, allow_nan=False))
+        put(json.dumps([{**row, **records.get(row["row"], {})} for row in rows], indent=1, allow_nan=False))
         return
     print_rows(rows, as_json=False)
-    print()
+    put()
     sys.stdout.write(render_text(table))
 
 

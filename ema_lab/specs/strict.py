@@ -89,7 +89,7 @@ def apart(names: Any) -> Any:
         PydanticCustomError: If two of them look the same in print.
     """
     if pair := twins(list(names)):
-        raise problem(f"{ascii(pair[0])} and {ascii(pair[1])} look the same in print: rename one of them")
+        raise problem(f"{pair[0]!a} and {pair[1]!a} look the same in print: rename one of them")
     return names
 
 

@@ -288,10 +288,10 @@ def _read_differently(document: Document) -> Iterator[Problem]:
         yield Problem(document.where(place), f"{'.'.join(map(str, place))}: {advice}")
 
 
-def _unread_words(path: Path, node: yaml.Node) -> Iterator[Problem]:
+def _unread_words(path: Path, node: yaml.Node | None) -> Iterator[Problem]:
     """Yield the words that W&B's reader cannot make a value of, such as the date 2024-13-45."""
-    if isinstance(node, yaml.CollectionNode):
-        for part in node.value:
+    if not isinstance(node, yaml.ScalarNode):
+        for part in node.value if node else ():
             for below in part if isinstance(part, tuple) else (part,):
                 yield from _unread_words(path, below)
         return

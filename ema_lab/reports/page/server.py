@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from ema_lab.characters import printable
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.reports.page.page import render_page
+from ema_lab.reports.page.page import render_page, shown
 from ema_lab.reports.page.source import report_data
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
@@ -53,8 +54,10 @@ class Site:
         data = report_data(spec, tables, self.store)
         if not rest:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
-        shown = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
-        return "application/json", json.dumps({"data": data, "tables": shown}, allow_nan=False).encode()
+        parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
+        return "application/json", json.dumps(
+            {"data": shown(data), "tables": parts}, allow_nan=False
+        ).encode()
 
     def _overview(self) -> str:
         items = "".join(
@@ -114,7 +117,7 @@ def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
             try:
                 found = site.answer(self.path)
             except EmaLabError as error:
-                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", str(error).encode())
+                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", printable(str(error)).encode())
                 return
             if found is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
