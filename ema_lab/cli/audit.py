@@ -9,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, put, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, put, say
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.store.store import RunStore
 
 Key = tuple[str, str]
 
@@ -87,7 +86,7 @@ def audit(
 
     path = find_definition("reports/published", name)
     published = _only(load_published(path), table)
-    runs = linked_rows(published, path, RunStore(store))
+    runs = linked_rows(published, path, existing_store(store))
     parameters = _parameters(published, path)
     if out is not None:
         make_folder(out)

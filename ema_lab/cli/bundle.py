@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, put, say
+from ema_lab.cli.output import DEFAULT_STORE, Store, existing_store, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
-from ema_lab.store.store import RunStore
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +34,7 @@ def bundle(
     if out.suffix != ".zip":
         raise SpecError(f"--out must end in .zip, got {out}")
     path = find_definition("reports", name)
-    files = write_bundle(load_report(path), out, RunStore(store), path)
+    files = write_bundle(load_report(path), out, existing_store(store), path)
     put(out)
     runs = len({file.split("/")[1] for file in files if file.startswith("runs/")})
     say(f"{len(files)} files, {runs} runs; ema-lab verify {out} checks them")

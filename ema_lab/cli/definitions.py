@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, put, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
@@ -90,9 +90,8 @@ def _description(path: Path) -> str:
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
+    runs = existing_store(store)
     return [
         {"kind": "run", "name": run_id, "about": f"{runs.state(run_id)}: {_run_words(runs.spec(run_id))}"}
         for run_id in runs.run_ids()
@@ -138,9 +137,8 @@ def _text(kind: str, name: str, store: Path) -> str:
         return _signature_text(REGISTRIES[kind], name)
     if kind in FOLDERS:
         return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
+    runs = existing_store(store)
     run_id = runs.find(name)
     record = runs.record(run_id)
     shown = {

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.characters import printable
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, StoreError
+from ema_lab.store.store import RunStore
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
 Store = Annotated[
@@ -78,6 +79,24 @@ def discard_output() -> None:
 def put(text: object = "", end: str = "\n") -> None:
     """Print data on standard output."""
     print(printable(str(text)), end=end)
+
+
+def existing_store(path: Path) -> RunStore:
+    """Return the store of a command that only reads.
+
+    Raises:
+        StoreError: If a store that was named is not there. Before the first run, there is none by default.
+    """
+    if path != DEFAULT_STORE and not path.exists():
+        raise StoreError(f"the store {path} does not exist (--store, or EMA_LAB_STORE)")
+    return RunStore(path)
+
+
+def store_to_come(path: Path) -> RunStore:
+    """Return the store of a command that makes sense before the first run, and say if it is not there."""
+    if path != DEFAULT_STORE and not path.exists():
+        say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
+    return RunStore(path)
 
 
 def as_asked(ablation: str, store: Path) -> str:

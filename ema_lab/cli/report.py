@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, put, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.store import RunStore
@@ -56,7 +56,7 @@ def report(
         raise SpecError(f"--check compares the files of a folder: --out DIR, got {out}")
     if tables and not check:
         raise SpecError("--tables changes nothing without --check")
-    runs = RunStore(store)
+    runs = existing_store(store)
     found = build_report(spec, runs)
     say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
     if check and out is not None:

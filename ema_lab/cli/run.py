@@ -297,5 +297,6 @@ def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: 
     run_id = task.spec.run_id
     failure = failure_of(store.facts(run_id))
     reason = failure.message if failure else "its record is not there"
-    tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
+    left = f"; left alone after {max_attempts} attempts: ema-lab retry makes it pending"
+    tail = left if given_up else "; the next run tries it again"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"

@@ -21,7 +21,7 @@ from torchvision.transforms import functional as F
 
 from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError
 
 EVALUATION_SCALE = 256 / 224
 Picture = Any  # PIL.Image.Image
@@ -84,12 +84,15 @@ class ImageFolderImages:
         """
         if channels not in {1, 3}:
             raise ValueError(f"files are read as 1 or 3 channels, got {channels=}")
+        layout = f"expected {folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder), not downloaded"
         try:
-            found = ImageFolder(str(folder))
+            found = ImageFolder(str(folder), allow_empty=True)
         except (OSError, RuntimeError) as error:
-            layout = f"{folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder)"
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
-            raise DataError(f"no images in {folder}: expected {layout}, not downloaded ({reason})") from None
+            raise DataError(f"no images in {folder}: {layout} ({reason})") from None
+        if not found.samples:
+            raise DataError(f"no images in {folder}: {layout} (its {len(found.classes)} folders hold none)")
+        _require_filled(folder, found)
         paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples]
         labels = torch.tensor([label for _, label in found.samples])
         return cls(folder, tuple(found.classes), np.array(paths), labels, image_size, channels)
@@ -120,7 +123,7 @@ class ImageFolderImages:
         try:
             picture = pil_loader(str(path))
         except (OSError, SyntaxError) as error:  # Pillow raises both for a damaged file
-            raise DataError(f"{path} cannot be decoded: {error}") from None
+            raise DamagedDataError(f"{path} cannot be decoded: {error}") from None
         return picture if self.channels == 3 else picture.convert("L")
 
     def _middle(self, picture: Picture) -> Tensor:
@@ -133,3 +136,13 @@ class ImageFolderImages:
         size = [self.image_size, self.image_size]
         pixels: Tensor = F.pil_to_tensor(F.resized_crop(picture, *box, size, InterpolationMode.BILINEAR))
         return pixels
+
+
+def _require_filled(folder: Path, found: ImageFolder) -> None:
+    """Refuse a class without images, which torchvision would number as if it had some."""
+    filled = {label for _, label in found.samples}
+    for name, label in found.class_to_idx.items():
+        if label not in filled:
+            others = f"{len(found.samples)} images are in the other {len(filled)}"
+            rule = "a class needs at least one: fill its folder or remove it"
+            raise DamagedDataError(f"{folder}: the class folder {name!r} holds no image ({others}); {rule}")

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from torch import nn
 
 from ema_lab.cost.measure import count_parameters
-from ema_lab.errors import CostError, StoreError
+from ema_lab.errors import CostError, DamagedFileError, StoreError
 from ema_lab.models.build import build_model
 from ema_lab.run.measurement import run_cost
 from ema_lab.specs.run import RunSpec
@@ -72,12 +72,18 @@ def load_model(spec: RunSpec, folder: Path) -> nn.Module:
 
     Raises:
         StoreError: If the checkpoint is not there.
+        DamagedFileError: If it cannot be read, or holds the weights of another model.
     """
     path = folder / ("last.ckpt" if spec.recipe.protocol == "last" else "best.ckpt")
     if not path.is_file():
         raise StoreError(f"{path} is not there: the run has no weights to load")
     model = build_model(spec)
-    load_weights(model, path)
+    try:
+        load_weights(model, path)
+    except Exception as error:  # torch raises what its readers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        rule = "the run's record stands, its weights are lost"
+        raise DamagedFileError(f"{path} cannot be read as this model's weights ({reason}); {rule}") from None
     return model.eval()
 
 

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from ema_lab.characters import printable
 from ema_lab.errors import DefinitionError, Problem
+from ema_lab.files import is_readable
+from ema_lab.specs.definition import BUNDLED_FOLDERS
 from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
 from ema_lab.specs.strict import merged
 
@@ -67,6 +69,8 @@ def read_document(path: Path) -> Document:
     Raises:
         DefinitionError: With the file and line of what is wrong.
     """
+    if not is_readable(path, *BUNDLED_FOLDERS):
+        raise DefinitionError([Problem(str(path), "lies outside of what is checked: it is not read")])
     try:
         if path.is_file() and path.stat().st_size > MOST_BYTES:
             raise DefinitionError([Problem(str(path), f"is larger than {MOST_BYTES // 2**20} MiB")])

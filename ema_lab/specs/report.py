@@ -21,6 +21,7 @@ from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, METRICS
 from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
 
+REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
@@ -83,7 +84,7 @@ class ReportSpec(Spec):
             `critical_difference`, each with a `name` for its files.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=REPORT_NAME)]
     title: str = ""
     kind: Kind = "main"
     ablation: str = ""

@@ -27,7 +27,8 @@ PLACES = {
 def test_a_name_that_cannot_be_seen_whole_is_refused_with_its_line(load, place, name):
     with pytest.raises(DefinitionError) as caught:
         load(PLACES[place].format(name))
-    line = load.first_line + PLACES[place].partition("{}")[0].count("\n")
+    text = PLACES[place].format(name)
+    line = load.first_line + text.partition(name)[0].count("\n")
     assert f":{line}: " in str(caught.value)
     assert WRONG[name] in str(caught.value)
     assert "[key]" not in str(caught.value)
