@@ -61,7 +61,7 @@ def test_a_word_that_wandb_reads_otherwise_is_named_with_its_line_and_what_to_wr
 
 
 def test_a_merge_that_wandb_cannot_read_is_one_line(load):
-    with pytest.raises(DefinitionError, match="W&B cannot read this file"):
+    with pytest.raises(DefinitionError, match="W&B cannot read the word '<<'"):
         load(HEAD + RATE + "<<: 3\n")
 
 
