@@ -34,6 +34,10 @@ class DataError(EmaLabError):
     """A data set is absent or damaged."""
 
 
+class DamagedDataError(DataError):
+    """A file of a data set is there, but not what it should be; the message names it."""
+
+
 class CostError(EmaLabError):
     """A model's cost cannot be counted, or two ways to count it disagree."""
 

@@ -4,10 +4,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 PARTIAL = ".partial"
 DAMAGED = ".damaged-"  # a number follows: files that were set aside
+_PACKAGE = Path(__file__).resolve().parent
+_below: ContextVar[Path | None] = ContextVar("_below", default=None)
 
 
 class NoRegularFileError(OSError):
@@ -86,3 +89,24 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written. The caller holds the folder's lock."""
     for path in folder.glob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading_below(folder: Path) -> Iterator[None]:
+    """Let `is_readable` say no of what lies outside of a folder and of this package, for a block."""
+    token = _below.set(folder.resolve())
+    try:
+        yield
+    finally:
+        _below.reset(token)
+
+
+def is_readable(path: Path, *more: Path) -> bool:
+    """Whether a definition or a module may be read: a stranger's files name only what lies beside them.
+
+    `more`: further folders that may be read, such as those of the definitions that come with the package.
+    """
+    if (folder := _below.get()) is None:
+        return True
+    real = path.resolve()
+    return any(real.is_relative_to(place) for place in (folder, _PACKAGE, *more))

@@ -13,12 +13,13 @@ import ema_lab
 PACKAGE = Path(ema_lab.__file__).parent
 TESTS = Path(__file__).parent
 ALLOWED = {  # the whole architecture in one table, from the ground up: a layer and the layers it may import
+    "characters": set(),
     "errors": set(),
     "files": set(),
     "randomness": set(),
     "statistics": set(),
-    "registry": {"errors"},
-    "specs": {"errors", "registry"},
+    "registry": {"errors", "files"},
+    "specs": {"characters", "errors", "files", "registry"},
     "attention": {"errors", "registry"},
     "cost": {"errors"},
     "data": {"errors", "files", "randomness", "registry", "specs"},
@@ -31,11 +32,11 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},
     "execution": {"errors", "files", "registry", "specs", "store"},
     "results": {"ablation", "statistics", "store"},
-    "tables": {"specs", "statistics"},
+    "tables": {"characters", "specs", "statistics"},
     "audit": {"ablation", "errors", "registry", "results", "specs", "statistics", "store", "tables"},
     "reports": {
-        *("ablation", "audit", "errors", "files", "registry", "results", "specs", "statistics", "store"),
-        "tables",
+        *("ablation", "audit", "characters", "errors", "files", "registry", "results", "specs", "statistics"),
+        *("store", "tables"),
     },
     "search": {
         *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "store", "tables"),

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.cli.template import TEMPLATES
-from ema_lab.errors import SpecError, StoreError, UnknownNameError
+from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.document import read_document
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
 FOLDERS = {
@@ -81,17 +81,17 @@ def _about(kind: str, name: str) -> str:
 
 def _description(path: Path) -> str:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return "cannot be read"
-    text = value.get("description") or value.get("title") or "" if isinstance(value, dict) else ""
+        value = read_document(path).value
+    except DefinitionError as error:  # one odd file hides no other
+        return f"cannot be read: {error.problems[0].message}"
+    given = value.get("description", value.get("title"))
+    text = "" if given is None else " ".join(str(given).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
+    runs = existing_store(store)
     return [{"kind": "run", "name": run_id, "about": _about_run(runs, run_id)} for run_id in runs.run_ids()]
 
 
@@ -120,20 +120,20 @@ def show(
     Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show run 3f2a
     """
     if name is not None:
-        print(_text(_kind(kind_or_name), name, store), end="")
+        put(_text(_kind(kind_or_name), name, store), end="")
         return
     name = kind_or_name
     for kind in (*REGISTRIES, *FOLDERS):
         known = REGISTRIES[kind].knows if kind in REGISTRIES else definitions(FOLDERS[kind]).__contains__
         if known(name):
-            print(_text(kind, name, store), end="")
+            put(_text(kind, name, store), end="")
             return
     if Path(name).is_file():
-        print(Path(name).read_text(encoding="utf-8"), end="")
+        put(Path(name).read_text(encoding="utf-8"), end="")
     elif ":" in name:
-        print(_signature_text(ATTENTIONS, name), end="")
+        put(_signature_text(ATTENTIONS, name), end="")
     elif re.fullmatch(r"[0-9a-f]{4,16}", name):
-        print(_text("run", name, store), end="")
+        put(_text("run", name, store), end="")
     else:
         every = [one for kind in REGISTRIES for one in REGISTRIES[kind]]
         every += [one for kind in FOLDERS for one in definitions(FOLDERS[kind])]
@@ -145,9 +145,8 @@ def _text(kind: str, name: str, store: Path) -> str:
         return _signature_text(REGISTRIES[kind], name)
     if kind in FOLDERS:
         return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
+    runs = existing_store(store)
     run_id = runs.find(name)
     facts = runs.facts(run_id)
     attempts = runs.attempts(run_id) if facts.done else facts.attempts
@@ -238,7 +237,7 @@ def new(
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text.format(**words), encoding="utf-8")
-    print(path)
+    put(path)
     say(f"next: {template.use.format(**words)}")
 
 
@@ -259,10 +258,10 @@ def schema(
         raise UnknownNameError(unknown_name("schema", kind, SCHEMAS))
     chosen = {one: json_schema(one) for one in ([kind] if kind else SCHEMAS)}
     if out is None:
-        print(json.dumps(chosen[kind] if kind else chosen, indent=1))
+        put(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return
     make_folder(out)
     for one, value in chosen.items():
         path = out / f"{one}.schema.json"
         path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        print(path)
+        put(path)

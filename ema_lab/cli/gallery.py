@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, AblationName, Data, Store, make_folder, say
+from ema_lab.cli.output import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    AblationName,
+    Data,
+    Store,
+    existing_store,
+    make_folder,
+    put,
+    say,
+)
 from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
@@ -45,7 +55,7 @@ def gallery(
     cells = {name: cell for name, row in chosen.rows().items() for cell in row if cell.seed == seed}
     if not cells:
         raise SpecError(f"{chosen.name} has no cell of seed {seed}")
-    runs = RunStore(store)
+    runs = existing_store(store)
     done = {name: runs.state(cell.run_id) == "done" for name, cell in cells.items()}
     if not any(done.values()):
         raise SpecError(f"no run of {chosen.name} with seed {seed} is done (store {store})")
@@ -75,7 +85,7 @@ def gallery(
     make_folder(out)
     drawn = Drawn("gallery", draw_gallery(pixels, words, panels), caption)
     for path in drawn.write(out):
-        print(path)
+        put(path)
     say(caption, *remarks([drawn]))
 
 

@@ -18,8 +18,10 @@ from ema_lab.cli.output import (
     Json,
     Store,
     as_asked,
+    existing_store,
     print_rows,
     say,
+    store_to_come,
 )
 from ema_lab.cli.power import read_power, show_power
 from ema_lab.cli.run import check_runs
@@ -90,10 +92,10 @@ def plan(
     chosen = selected(ablation, only, seeds)
     asked = read_power(power, metric, std, difference)
     if asked is not None:
-        show_power(chosen, RunStore(store), asked, as_json=as_json)
+        show_power(chosen, existing_store(store), asked, as_json=as_json)
         return
     limit = read_duration("--budget", budget)
-    runs = RunStore(store)
+    runs = store_to_come(store)
     if check or probe:
         check_runs(chosen)
     survey = Survey(runs, max_attempts)

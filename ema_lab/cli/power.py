@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.output import print_rows, put, say
 from ema_lab.cli.selection import chosen_metric
 from ema_lab.errors import SpecError
 from ema_lab.results.selection import measure, rows_of
@@ -65,7 +65,7 @@ def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bo
         print_rows([{**dict.fromkeys(FIELDS), **row} for row in (*seen, *needed)], as_json=True)
     else:
         print_rows(seen, as_json=False)
-        print()
+        put()
         print_rows(needed, as_json=False)
     unit = metric.unit_of_differences
     say(

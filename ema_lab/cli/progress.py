@@ -1,6 +1,5 @@
 """What is seen of a running grid: a live line on a terminal, a line per finished run elsewhere."""
 
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -9,6 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ema_lab.cli.output import say
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
 from ema_lab.store.curve import read_curve
@@ -60,7 +60,7 @@ class RunDisplay:
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
     def _words(self, counts: Counts) -> str:
         words = (

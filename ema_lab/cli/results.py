@@ -11,6 +11,7 @@ from ema_lab.cli.output import (
     Device,
     Json,
     Store,
+    existing_store,
     print_rows,
     say,
 )
@@ -33,7 +34,7 @@ def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Jso
 
     Example: ema-lab diff 3f2a 91bc
     """
-    runs = RunStore(store)
+    runs = existing_store(store)
     sides = [_facts_of(runs, runs.find(run_id)) for run_id in (first, second)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     rows = [
@@ -67,7 +68,7 @@ def evaluate(
 
     Example: ema-lab eval 3f2a --split test
     """
-    runs = RunStore(store)
+    runs = existing_store(store)
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")

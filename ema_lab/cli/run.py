@@ -327,7 +327,8 @@ def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: 
     facts = store.facts(run_id)
     failure = failure_of(facts)
     reason = failure.message if failure else "; ".join(facts.damage) or "its record is not there"
-    tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
+    left = f"; left alone after {max_attempts} attempts: ema-lab retry makes it pending"
+    tail = left if given_up else "; the next run tries it again"
     if facts.unreadable:
         reason, tail = "; ".join(facts.damage), "; left alone until that is settled"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"

@@ -1,6 +1,5 @@
 """Progress display of a running search: a line per trial that ends; on a terminal, a live bar as well."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ema_lab.characters import printable
+from ema_lab.cli.output import say
 from ema_lab.cli.progress import finished_epochs
 from ema_lab.search.history import Counts, Ended
 from ema_lab.search.objective import Objective
@@ -92,9 +93,9 @@ class SearchDisplay:
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def _is_best(self, ended: Ended) -> bool:
         return ended.values is not None and any(one.number == ended.number for one in self._study.best())

@@ -7,8 +7,8 @@ import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.errors import SpecError
-from ema_lab.specs.document import read_scalar
 from ema_lab.specs.metric import Metric
+from ema_lab.specs.scalar import read_scalar
 
 Only = Annotated[
     list[str] | None,

@@ -9,7 +9,17 @@ import typer
 from rich.console import Console
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
+from ema_lab.cli.output import (
+    DEFAULT_STORE,
+    AblationName,
+    Json,
+    Store,
+    as_asked,
+    existing_store,
+    print_rows,
+    put,
+    say,
+)
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
@@ -43,7 +53,7 @@ def status(
     Example: ema-lab status quickstart --watch
     """
     chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
+    runs = existing_store(store)
     while True:
         rows, failed = _survey(chosen, runs, max_attempts)
         if as_json:
@@ -123,6 +133,8 @@ def _failure_lines(ablation: str, failed: Sequence[FailedRun], max_attempts: int
     for group in grouped(failed):
         yield from _group_lines(group)
     given_up = [run for run in failed if run.given_up]
+    if again := len(failed) - len(given_up):
+        yield f"ema-lab run {ablation} tries {again} of the {len(failed)} failed again"
     if given_up:
         word = "1 run" if len(given_up) == 1 else f"{len(given_up)} runs"
         yield f"left alone after {max_attempts} attempts: {word}"
@@ -158,7 +170,7 @@ def retry(
     Example: ema-lab retry quickstart --signature out-of-memory:killed
     """
     chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
+    runs = existing_store(store)
     failed = _survey(chosen, runs, MAX_ATTEMPTS)[1]
     known = list(dict.fromkeys(run.failure.signature for run in failed))
     meant = [one for one in known if signature is None or f"{one}:".startswith(f"{signature}:")]
@@ -167,7 +179,7 @@ def retry(
     wanted = [run for run in failed if run.failure.signature in meant]
     forgiven = [run for run in wanted if forgive(runs, run.run_id)]
     for run in forgiven:
-        print(f"{run.run_id}  {run.name}  {run.failure.signature}")
+        put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(forgiven) == 1 else f"{len(forgiven)} runs are"
     say(
         f"{chosen.name}: {word} pending again"

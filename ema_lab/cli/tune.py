@@ -24,6 +24,7 @@ from ema_lab.cli.output import (
     Store,
     Track,
     print_rows,
+    put,
     say,
 )
 from ema_lab.cli.run import Execution, check_runs, run_ablation
@@ -314,10 +315,10 @@ def _print(
     if as_json:
         records = dict(zip((row.key for row in table.rows), flat_records(table), strict=True))
         told = [{**row, "notes": "; ".join(notes[row["row"]]), **records.get(row["row"], {})} for row in rows]
-        print(json.dumps(told, indent=1, allow_nan=False))
+        put(json.dumps(told, indent=1, allow_nan=False))
         return
     print_rows(rows, as_json=False)
-    print()
+    put()
     lines = tuple(f"{row}: {note}." for row, words in notes.items() for note in words)
     sys.stdout.write(render_text(replace(table, notes=(*table.notes, *lines))))
 
@@ -326,7 +327,9 @@ def _notes(tuning: Tuning, one: RowSearch, trial: Ended | None, tuned: Ablation)
     """Yield what to know of a row before its number is believed."""
     yield from search_notes(one.sweep, tuning.objective, one.written, trial)
     if one.row in tuned.rows():
-        yield from final_notes(tuned.rows()[one.row], tuning.ablation.rows()[one.row], tuning.store, "top1")
+        cells = tuned.rows()[one.row]
+        primary = cells[0].spec.data.task.primary
+        yield from final_notes(cells, tuning.ablation.rows()[one.row], tuning.store, primary)
 
 
 def _row(tuning: Tuning, one: RowSearch, trial: Ended | None, *, short: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as F
 from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.pictures import Picture, read_picture
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError
 
 EVALUATION_SCALE = 256 / 224
 
@@ -95,12 +95,15 @@ class ImageFolderImages:
         """
         if channels not in {1, 3}:
             raise ValueError(f"files are read as 1 or 3 channels, got {channels=}")
+        layout = f"expected {folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder), not downloaded"
         try:
             classes, samples = _samples(str(folder))
         except (OSError, RuntimeError) as error:
-            layout = f"{folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder)"
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
-            raise DataError(f"no images in {folder}: expected {layout}, not downloaded ({reason})") from None
+            raise DataError(f"no images in {folder}: {layout} ({reason})") from None
+        if not samples:
+            raise DataError(f"no images in {folder}: {layout} (its {len(classes)} folders hold none)")
+        _require_filled(folder, classes, [label for _, label in samples])
         paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in samples]
         labels = torch.tensor([label for _, label in samples])
         return cls(folder, tuple(classes), np.array(paths), labels, image_size, channels, upright)
@@ -146,12 +149,10 @@ def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:
     """Return the classes and the (path, label) of each image, in the order of torchvision's ImageFolder.
 
     Raises:
-        FileNotFoundError: If there is no class, or a class has no image.
+        FileNotFoundError: If there is no class.
     """
     classes, labels = find_classes(folder)
     files = {name: list(_files_below(os.path.join(folder, name))) for name in classes}
-    if empty := [name for name in classes if not files[name]]:
-        raise FileNotFoundError(f"Found no valid file for the classes {', '.join(empty)}")
     return classes, [(file, labels[name]) for name in classes for file in files[name]]
 
 
@@ -175,3 +176,13 @@ def _is_loop(path: str) -> bool:
         return False
     target = os.path.realpath(path)
     return any(Path(os.path.realpath(above)).is_relative_to(target) for above in Path(path).parents)
+
+
+def _require_filled(folder: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
+    """Refuse a class without images, which would be numbered as if it had some."""
+    filled = set(labels)
+    for label, name in enumerate(classes):
+        if label not in filled:
+            others = f"{len(labels)} images are in the other {len(filled)}"
+            rule = "a class needs at least one: fill its folder or remove it"
+            raise DamagedDataError(f"{folder}: the class folder {name!r} holds no image ({others}); {rule}")

@@ -7,6 +7,7 @@ check and explain them without the seconds that importing torch takes.
 import ast
 import importlib.util
 import re
+import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import SpecError
+from ema_lab.files import is_readable
 from ema_lab.registry.annotation import AnnotationError, type_of
 
 REQUIRED = object()
@@ -85,8 +87,22 @@ def source_file(module: str) -> Path:
     """Return the file of a dotted module name, importing nothing, not even parent packages.
 
     Raises:
-        SpecError: If there is no such module, or it is not a Python file.
+        SpecError: If there is no such module, it is not a Python file, or it may not be read.
     """
+    path = _module_file(module)
+    if not is_readable(path, *_installed()):
+        raise SpecError(f"the module {module!r} lies outside of what is checked ({path}): it is not read")
+    return path
+
+
+@cache
+def _installed() -> frozenset[Path]:
+    """Return the folders of installed packages."""
+    kinds = ("purelib", "platlib", "stdlib")
+    return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in kinds)
+
+
+def _module_file(module: str) -> Path:
     root, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(root)

@@ -11,7 +11,7 @@ from ema_lab.specs.change import apply_change
 from ema_lab.specs.published_number import Digits, Printed
 from ema_lab.specs.recipe import Positive, PositiveInt
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
 from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 Text = Annotated[str, Field(min_length=1)]
@@ -133,7 +133,7 @@ class TableSpec(Spec):
     convention: ConventionSpec = ConventionSpec()
     relevant: Positive = 0.5
     caveats: Texts = ()
-    rows: Annotated[dict[Text, RowSpec], Field(min_length=1)]
+    rows: Annotated[dict[Name, RowSpec], Field(min_length=1), Apart]
 
     @model_validator(mode="after")
     def _metrics_are_the_task_s(self) -> Self:
@@ -194,7 +194,7 @@ class PublishedSpec(Spec):
     source: Text
     caveats: dict[Text, Text] = {}
     left_out: Annotated[tuple[LeftOutSpec, ...], Strict(False)] = ()
-    tables: Annotated[dict[Text, TableSpec], Field(min_length=1)]
+    tables: Annotated[dict[Name, TableSpec], Field(min_length=1), Apart]
 
     def rows(self) -> Iterator[tuple[str, TableSpec, str, RowSpec]]:
         """Yield each row with its name and its table."""

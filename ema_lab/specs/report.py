@@ -21,9 +21,10 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, Metric
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
+REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
@@ -90,11 +91,11 @@ class ReportSpec(Spec):
             `critical_difference`, each with a `name` for its files.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=REPORT_NAME)]
     title: str = ""
     kind: Kind = "main"
     ablation: str = ""
-    ablations: Mapping[str, str] = {}
+    ablations: Annotated[Mapping[Name, str], Apart] = {}
     published: str = ""
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = ()
     metric: MetricName = ""
@@ -105,13 +106,13 @@ class ReportSpec(Spec):
     order: Literal["file", "metric"] = "file"
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
-    parts: Mapping[str, Words] = {}
+    parts: Annotated[Mapping[Name, Words], Apart] = {}
     seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
     digits: Annotated[int, Field(ge=0, le=6)] = 2
-    names: dict[str, str] = {}
+    names: dict[str, Name] = {}
     footnotes: dict[str, str] = {}
     figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
     _document: Document | None = PrivateAttr(default=None)

@@ -333,15 +333,41 @@ def load_sweep_file(path: Path) -> tuple[Document, SweepSpec]:
 
 def _read_differently(document: Document) -> Iterator[Problem]:
     """Yield what W&B's reader (YAML 1.1) makes something else of: to it, 1e-4 is a word."""
-    theirs = yaml.safe_load(document.path.read_text(encoding="utf-8"))
+    text = document.path.read_text(encoding="utf-8")
+    try:
+        theirs = yaml.safe_load(text)
+    except Exception as error:  # its constructors raise whatever Python does of a wrong date or number
+        found = list(_unread_words(document.path, yaml.compose(text, Loader=yaml.SafeLoader)))
+        reason = getattr(error, "problem", None) or str(error)
+        yield from found or [Problem(document.where(()), f"W&B cannot read this file: {reason}")]
+        return
     for place, ours, other in _differences((), document.value, theirs):
-        if isinstance(other, str) and isinstance(ours, int | float):
+        if isinstance(ours, int) and not isinstance(ours, bool):  # 08 is a word to it, 010 is eight
+            advice = f"W&B reads {other!r}: write {ours}"
+        elif isinstance(other, str) and isinstance(ours, float):
             advice = f"W&B reads the word {other!r}: write {_number_for_wandb(other)}"
         elif isinstance(ours, str):
             advice = f"W&B reads {other!r}: write {ours!r} in quotes"
         else:
             advice = f"W&B reads {other!r} where ema-lab reads {ours!r}: write it in another way"
         yield Problem(document.where(place), f"{'.'.join(map(str, place))}: {advice}")
+
+
+def _unread_words(path: Path, node: yaml.Node | None) -> Iterator[Problem]:
+    """Yield the words that W&B's reader cannot make a value of, such as the date 2024-13-45."""
+    if not isinstance(node, yaml.ScalarNode):
+        for part in node.value if node else ():
+            for below in part if isinstance(part, tuple) else (part,):
+                yield from _unread_words(path, below)
+        return
+    loader = yaml.SafeLoader("")
+    try:
+        loader.construct_object(node)
+    except Exception:  # as above
+        where = f"{path}:{node.start_mark.line + 1}"
+        yield Problem(where, f"W&B cannot read the word {node.value!r}: write it in quotes")
+    finally:
+        loader.dispose()
 
 
 def _differences(place: Place, ours: Any, theirs: Any) -> Iterator[tuple[Place, Any, Any]]:
@@ -364,4 +390,4 @@ def _number_for_wandb(text: str) -> str:
         return text
     sign, whole, fraction, exponent_sign, exponent = found.groups()
     power = f"e{exponent_sign or '+'}{exponent}" if exponent else ""
-    return f"{sign}{whole or 0}.{fraction or 0}{power}"
+    return f"{sign}{whole.lstrip('0') or 0}.{fraction or 0}{power}"

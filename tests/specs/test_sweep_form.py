@@ -39,13 +39,37 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (f"{{min: 1, max: 1{'0' * 400}}}", "lr.max: must be a number, got 1000"),
+        (f"{{min: 1, max: 1{'0' * 400}}}", "is too large for a number"),
         ("{distribution: q_uniform, min: 1.0e+16, max: 1.1e+16, q: 1.0}", "lr.q: is too small a step"),
     ],
 )
 def test_numbers_that_no_float_tells_apart_are_refused(load, rate, words):
     with pytest.raises(DefinitionError, match=words):
         load(HEAD + f"  recipe.optimizer.lr: {rate}\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("08", "W&B reads '08': write 8"),
+        ("010", "W&B reads 8: write 10"),
+        ("-08", "W&B reads '-08': write -8"),
+        ("08e5", "W&B reads the word '08e5': write 8.0e\\+5"),
+        ("1e-4", "W&B reads the word '1e-4': write 1.0e-4"),
+        ("2024-13-45", "W&B cannot read the word '2024-13-45': write it in quotes"),
+        ("0x_", "W&B cannot read the word '0x_': write it in quotes"),
+        ("=", "W&B cannot read the word '=': write it in quotes"),
+    ],
+)
+def test_a_word_that_wandb_reads_otherwise_is_named_with_its_line_and_what_to_write(load, word, words):
+    text = HEAD + f"  recipe.optimizer.lr:\n    values: [0.1, {word}]\n"
+    with pytest.raises(DefinitionError, match=rf"s\.yaml:{text.count(chr(10))}: .*{words}"):
+        load(text)
+
+
+def test_a_merge_that_wandb_cannot_read_is_one_line(load):
+    with pytest.raises(DefinitionError, match="W&B cannot read the word '<<'"):
+        load(HEAD + RATE + "<<: 3\n")
 
 
 def test_a_whole_file_is_read(load):

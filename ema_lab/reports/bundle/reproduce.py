@@ -4,6 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 from ema_lab.tables.text import one_line
 
 NOT_PINNED = ("python", "ema-lab")
@@ -24,11 +27,22 @@ python3 -m venv .venv
 def requirements(facts: Mapping[str, Any]) -> str:
     """Return the versions that runs were trained with, the last where they differ.
 
-    A local version (`+cpu`) is left out: an index has none.
+    A local version (`+cpu`) is left out: an index has none. pip would obey an option or an address in a
+    line: what is not a name and a version as PEP 503 and PEP 440 have them is named in a comment instead.
     """
-    pins = {name: number for found in facts["versions"] for name, number in found.items()}
-    lines = (f"{name}=={pins[name].partition('+')[0]}\n" for name in sorted(pins) if name not in NOT_PINNED)
-    return "".join(lines)
+    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pins = {name: number for versions in found for name, number in versions.items()}
+    return "".join(_requirement(name, pins[name]) for name in sorted(pins) if name not in NOT_PINNED)
+
+
+def _requirement(name: str, number: object) -> str:
+    try:
+        canonicalize_name(name, validate=True)
+        if "\n" in name:  # which its pattern lets pass at the end
+            raise InvalidName(name)
+        return f"{name}=={Version(str(number)).public}\n"
+    except (InvalidName, InvalidVersion):
+        return f"# left out, no name and version of a package: {name!a}, {number!a}\n"
 
 
 def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
@@ -53,13 +67,14 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
 
 def _machine(facts: Mapping[str, Any]) -> str:
     """Return what the runs were trained on, in a line: results are bit-equal on the same alone."""
-    pythons = sorted({found["python"] for found in facts["versions"] if "python" in found})
+    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pythons = sorted({str(versions["python"]) for versions in found if "python" in versions})
     said = {
         "Python": pythons,
         "device": facts["device"],
         "instruction set": facts["instruction_set"],
         "threads of torch": facts["num_threads"],
-        "commit": [commit[:12] for commit in facts["commit"]],
+        "commit": [str(commit)[:12] for commit in facts["commit"]],
     }
     words = [f"{what}: {', '.join(map(str, values))}" for what, values in said.items() if values]
     return one_line(f"They were trained on: {'; '.join(words) or 'nothing is recorded'}")
