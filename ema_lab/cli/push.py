@@ -89,7 +89,7 @@ def push(
     print_rows(rows, as_json=as_json)
     counts = Counter(done.values())
     told = ", ".join(f"{counts[state]} {state}" for state in ("sent", "replaced", "unchanged"))
-    say(f"{full.name} -> {target.place}: {told}, the results table included")
+    say(f"{full.name} -> {target.destination}: {told}, the results table included")
     say(*_holes(rows), *lines)
     if cut := snapshot.cut_curves(content):
         say(f"without a whole curve in the store: {_shortened(cut)}")
@@ -154,7 +154,7 @@ def _by_state(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 def _strangers(target: Target, snapshot: Snapshot, prune: bool) -> Iterator[str]:
     """Yield which mirrored runs are of no cell any more; take them out if that is asked for."""
     known = {*snapshot.standings, snapshot.results().run_id}
-    for mirror_id, name in target.strangers(known).items():
+    for mirror_id, name in target.orphans(known).items():
         if prune:
             target.remove(mirror_id)
             yield f"removed, no cell of {snapshot.ablation.name} any more: {name} ({mirror_id})"

@@ -146,7 +146,7 @@ def _mirror(history: History, project: str | None, *, prune: bool) -> None:
         lines = list(_strangers(history, target, {run.run_id for run in runs}, prune=prune))
     counts = Counter(done.values())
     told = ", ".join(f"{counts[state]} {state}" for state in ("sent", "replaced", "unchanged"))
-    say(f"{history.study.study_name} -> {target.place}: {told}", *lines)
+    say(f"{history.study.study_name} -> {target.destination}: {told}", *lines)
     say_stale(history)
     if hint := target.sync_command if target.offline else target.url:
         say(f"hint: {hint}")
@@ -158,7 +158,7 @@ def _strangers(history: History, target: Target, known: set[str], *, prune: bool
     The sweep's other studies, of other spaces or objectives, keep theirs.
     """
     study = history.study.study_name
-    for mirror_id, name in target.strangers(known).items():
+    for mirror_id, name in target.orphans(known).items():
         if not mirror_id.startswith(f"{study}-"):
             continue
         if prune:

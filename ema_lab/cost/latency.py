@@ -1,9 +1,9 @@
-"""How long a model takes beside its baseline: both in turn, so that what slows one slows the other.
+"""Latency of a model relative to its baseline: both are timed in turn, so that a slowdown hits both.
 
-A shared machine's speed drifts, and its noise has a memory. So each round times A B B A: a drift that is
-linear over the round cancels. The ratio is the median over rounds; its interval comes from a bootstrap
-that draws whole blocks of neighbouring rounds (Kuensch, 1989, "The jackknife and the bootstrap for general
-stationary observations"), which keeps what memory is left.
+The speed of a shared machine drifts, and its noise is autocorrelated. Each round times A B B A, which
+cancels a drift that is linear over the round. The ratio is the median over rounds. Its interval comes from
+a bootstrap that draws whole blocks of neighbouring rounds and so keeps their autocorrelation (Kuensch,
+1989, "The jackknife and the bootstrap for general stationary observations").
 """
 
 import math
@@ -20,15 +20,15 @@ Work = Callable[[], object]
 Timer = Callable[[Work], float]
 CONFIDENCE = 0.99
 RESAMPLES = 4000
-WARM_UP = 5  # calls whose median is held against that of the five before
-WARM_UP_LIMIT = 60
+WARM_UP = 5  # calls per median; the last median is compared with the one before
+WARM_UP_LIMIT = 60  # calls
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Medians of one call in seconds, and variant / baseline with its interval.
+    """Median seconds per call, and the ratio variant / baseline with its confidence interval.
 
-    `stable`: whether warming up ended because times no longer changed, not because it took too long.
+    `stable` is False if the times still changed when the warm-up reached its limit of calls.
     """
 
     baseline_seconds: float
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out 1."""
+        """True if the interval excludes 1."""
         return not self.low <= 1 <= self.high
 
 
@@ -57,21 +57,22 @@ def compare(
     """Time two calls in turn and estimate the ratio of their times.
 
     Args:
-        baseline: What the variant is compared with.
-        variant: What is timed against it.
-        timer: Calls something and returns the seconds that it took.
-        rounds: Of two calls of each; at least 8.
-        confidence: Of the interval.
-        watch: Told how many rounds are done.
+        baseline: The reference call.
+        variant: The call to compare with the reference.
+        timer: Makes a call and returns its duration in seconds.
+        rounds: Number of rounds, of two calls of each; at least 8.
+        confidence: Confidence level of the interval.
+        watch: Receives the number of finished rounds after each of them.
 
     Raises:
-        ValueError: If there are too few rounds for an interval.
+        ValueError: If there are fewer than 8 rounds, too few for an interval.
     """
     if rounds < 8:
         raise ValueError(f"rounds must be at least 8, got {rounds}")
     stable = all([warm_up(baseline, timer), warm_up(variant, timer)])
     times: list[tuple[float, float, float, float]] = []
     for number in range(rounds):
+        # The outer pair alternates, so that being first or last in a round favours neither.
         order = (
             (baseline, variant, variant, baseline) if number % 2 else (variant, baseline, baseline, variant)
         )
@@ -93,7 +94,7 @@ def compare(
 
 
 def warm_up(work: Work, timer: Timer) -> bool:
-    """Call until five calls take as long as the five before, within 5 %; return whether that came."""
+    """Call until the median of five calls is within 5 % of the five before; return whether it got there."""
     times: list[float] = []
     while len(times) < WARM_UP_LIMIT:
         times += [timer(work) for _ in range(WARM_UP)]
@@ -108,28 +109,31 @@ def warm_up(work: Work, timer: Timer) -> bool:
 
 
 def median_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Return the interval of a median by a circular block bootstrap, the same for the same values.
+    """Return the confidence interval of a median by a circular block bootstrap.
 
-    A few blocks tell little of how much blocks vary: as Student's t is wider than the normal
-    distribution with that many values, so is the interval.
+    The same values always give the same interval.
     """
     from scipy.stats import norm, t
 
     count = len(values)
+    # A block of one value would ignore autocorrelation; n^(1/3) is the rate that minimises the error of a
+    # bootstrap variance (Hall, Horowitz and Jing, 1995, "On blocking rules for the bootstrap").
     block = max(2, round(1.5 * count ** (1 / 3)))
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(0)  # fixed, so that a table does not change when it is made again
     starts = generator.integers(0, count, (RESAMPLES, math.ceil(count / block)))
-    picked = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :count] % count
-    medians = np.median(np.asarray(values)[picked], axis=1)
+    # Blocks wrap around the end: without that, the first and last rounds would be drawn less often.
+    indices = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :count] % count
+    medians = np.median(np.asarray(values)[indices], axis=1)
     centre = statistics.median(values)
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
-    wider = float(t.ppf(1 - tail, count / block - 1) / norm.ppf(1 - tail))
-    return centre + wider * (float(low) - centre), centre + wider * (float(high) - centre)
+    # Few blocks underestimate how much blocks vary, so the interval widens as Student's t does.
+    widening = float(t.ppf(1 - tail, count / block - 1) / norm.ppf(1 - tail))
+    return centre + widening * (float(low) - centre), centre + widening * (float(high) - centre)
 
 
 def timer_of(device: torch.device) -> Timer:
-    """Return what times a call: the clock on a CPU, a pair of events on a GPU."""
+    """Return the timer of a device: the clock on a CPU, a pair of CUDA events on a GPU."""
     return _by_events if device.type == "cuda" else _by_clock
 
 
@@ -149,7 +153,7 @@ def _by_events(work: Work) -> float:
 
 
 def inference(model: nn.Module, images: Tensor) -> Work:
-    """Return a call of one forward pass in eval mode, without gradients."""
+    """Return a function that runs one forward pass in eval mode, without gradients."""
     model.eval()
 
     def work() -> None:
@@ -160,9 +164,9 @@ def inference(model: nn.Module, images: Tensor) -> Work:
 
 
 def peak_bytes(work: Work, device: torch.device) -> int | None:
-    """Return the most GPU memory in use during a call, whatever it is used for; None on a CPU.
+    """Return the peak GPU memory in bytes during a call; None on a CPU, where torch keeps no such count.
 
-    For a CPU torch keeps no such count. What else is on the GPU counts: keep one model there at a time.
+    Everything on the GPU counts, so keep one model there at a time.
     """
     if device.type != "cuda":
         return None

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a model."""
+"""Parameters and multiply-adds (MACs) of a model."""
 
 import copy
 import itertools
@@ -16,7 +16,7 @@ from torch import nn
 from ema_lab.cost.rules import rules, uncounted
 from ema_lab.errors import CostError, located
 
-_INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # GroupNorm(n, n) in other words
+_INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # equivalent to GroupNorm(n, n)
 _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*_BATCH, *_INSTANCE, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 CONVENTIONS = {
@@ -34,61 +34,66 @@ KEYS = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
 def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channels: int = 3) -> dict[str, Any]:
     """Count a model's parameters and its multiply-adds (MACs) for one image.
 
-    One multiply-add is one. The rules are those of `ema_lab.cost.rules`; the matrix products are counted a
-    second time by torch's FlopCounterMode in the same call, and both counts must agree. A model costs the
-    same wherever it runs, so the count is made on a copy, on the CPU, in eval mode.
+    One multiply-add counts as one MAC. `ema_lab.cost.rules` has the rules. Torch's FlopCounterMode counts
+    the matrix products a second time, and both counts must agree. The cost does not depend on the device,
+    so a copy of the model is counted on the CPU, in eval mode.
 
     Args:
-        model: Takes (1, channels, height, width).
-        image_size: Height and width of the image, in pixels: one number where they are equal.
-        channels: Channels of the image.
+        model: A module that takes (1, channels, height, width).
+        image_size: Height and width of the image in pixels; one number if they are equal.
+        channels: Number of channels of the image.
 
     Returns:
-        The parameters, as `count_parameters` names them; `macs_matmul`, `macs` and `macs_all` (see
-        `CONVENTIONS`: the second is fvcore's, without average pooling, which it counts in one spelling
-        only) and `macs_thop` (as thop 0.0.31 counted, see `ema_lab.cost.rules`); `activations`, the
-        elements that convolutions, linear layers and matrix products write; `uncounted`, the operators
-        that no rule counts, each with an estimate of one operation per output element.
+        The parameters, under the keys of `count_parameters`;
+        `macs_matmul`, `macs` and `macs_all`: the conventions `matmul`, `fvcore` and `all` of `CONVENTIONS`;
+        `macs_thop`: the count of thop 0.0.31 (see `ema_lab.cost.rules`);
+        `activations`: elements that convolutions, linear layers and matrix products write;
+        `uncounted`: operators without a rule, each estimated as one operation per output element.
 
     Raises:
-        CostError: If the model cannot be traced, or the two counts disagree.
+        CostError: If the model cannot be copied or traced, or the two counts disagree.
     """
-    counted = _analysed(model, image_size, channels)[""]
+    counted = _analyse(model, image_size, channels)[""]
     return {**count_parameters(model), **_summary(counted)}
 
 
 def measure_layers(
     model: nn.Module, names: Sequence[str], *, image_size: int | tuple[int, int], channels: int = 3
 ) -> dict[str, dict[str, Any]]:
-    """Count what some submodules cost, by name, as `measure_cost` counts a model."""
-    counted = _analysed(model, image_size, channels)
+    """Count the cost of submodules, by qualified name, as `measure_cost` counts a whole model."""
+    counted = _analyse(model, image_size, channels)
     return {
         name: {**count_parameters(model.get_submodule(name)), **_summary(counted[name])} for name in names
     }
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Return the number of a model's parameters; works on the meta device too.
+    """Count a model's parameters, on the meta device too.
 
     Returns:
-        `parameters`; `parameters_without_norm`, no weight or bias of a normalisation layer;
-        `parameters_trainable`; `parameters_fused`, with each batch norm that directly follows a
-        convolution without bias made that convolution's bias, as for deployment.
+        `parameters`;
+        `parameters_without_norm`: without the weights and biases of normalisation layers;
+        `parameters_trainable`: those that require a gradient;
+        `parameters_fused`: after fusing each batch norm into the bias-free convolution directly before it,
+        as for deployment.
     """
     norms = (p for m in model.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False))
-    norm = sum(parameter.numel() for parameter in {id(each): each for each in norms}.values())
-    every = list(model.parameters())
-    parameters = sum(parameter.numel() for parameter in every)
+    in_norms = sum(p.numel() for p in {id(p): p for p in norms}.values())  # shared parameters count once
+    parameters = list(model.parameters())
+    total = sum(parameter.numel() for parameter in parameters)
     return {
-        "parameters": parameters,
-        "parameters_without_norm": parameters - norm,
-        "parameters_trainable": sum(parameter.numel() for parameter in every if parameter.requires_grad),
-        "parameters_fused": parameters - sum(map(_fused, model.modules())),
+        "parameters": total,
+        "parameters_without_norm": total - in_norms,
+        "parameters_trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "parameters_fused": total - sum(map(_saved_by_fusion, model.modules())),
     }
 
 
-def _fused(module: nn.Module) -> int:
-    """Return how many parameters a module's own convolutions save by taking in the norms after them."""
+def _saved_by_fusion(module: nn.Module) -> int:
+    """Count the parameters that vanish when a module's convolutions absorb the batch norms after them.
+
+    A batch norm has a weight and a bias per channel. The fused convolution keeps one bias per channel.
+    """
     pairs = itertools.pairwise(module.children())
     return sum(
         norm.num_features
@@ -116,29 +121,29 @@ def _summary(counted: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _analysed(
+def _analyse(
     model: nn.Module, image_size: int | tuple[int, int], channels: int
 ) -> Mapping[str, Mapping[str, int]]:
-    """Return the counts of each submodule by kind, checked against torch's own counter."""
+    """Count each submodule by kind, and check the matrix products against torch's own counter."""
     try:
         copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # the model may hold anything
         raise CostError(f"the model cannot be copied, so nothing is counted: {located(error)}") from error
-    noise = torch.Generator().manual_seed(0)  # of zeros alone, code that looks at values may do nothing
+    noise = torch.Generator().manual_seed(0)  # on zeros, code that branches on values might do nothing
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     image = torch.randn(1, channels, *sides, generator=noise)
     with _unfused():
-        counted = _traced(copied, image)
+        counted = _trace_by_module(copied, image)
         _cross_check(copied, image, counted[""])
     return counted
 
 
-def _traced(model: nn.Module, image: torch.Tensor) -> Mapping[str, Mapping[str, int]]:
+def _trace_by_module(model: nn.Module, image: torch.Tensor) -> Mapping[str, Mapping[str, int]]:
     analysis = _trace(model, image, {})
-    if unknown := analysis.unsupported_ops():  # their shapes take another trace
+    if unknown := analysis.unsupported_ops():  # a second trace estimates them from their output shapes
         analysis = _trace(model, image, {name: uncounted(name) for name in unknown})
-    found: Mapping[str, Mapping[str, int]] = analysis.by_module_and_operator()
-    return found
+    counts: Mapping[str, Mapping[str, int]] = analysis.by_module_and_operator()
+    return counts
 
 
 def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> Any:
@@ -153,14 +158,14 @@ def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> An
         try:
             analysis.total()
         except Exception as error:  # the model's own code may raise anything
-            words = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
-            raise CostError(words) from error
+            message = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
+            raise CostError(message) from error
     return analysis
 
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Compute attention by matrix products while a block runs: neither counter looks into fused kernels."""
+    """Disable fused attention kernels, which neither counter looks into, while a block runs."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -173,24 +178,23 @@ def _unfused() -> Iterator[None]:
 
 
 def _cross_check(model: nn.Module, image: torch.Tensor, counted: Mapping[str, int]) -> None:
-    """Hold the matrix products against FlopCounterMode, which is taught the products it does not know."""
+    """Compare the matrix products with FlopCounterMode, extended by formulas for operators that it lacks."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    taught = {getattr(torch.ops.aten, name): formula for name, formula in _UNKNOWN_TO_TORCH.items()}
-    with FlopCounterMode(display=False, custom_mapping=taught) as flops, torch.no_grad():
+    formulas = {getattr(torch.ops.aten, name): formula for name, formula in _UNKNOWN_TO_TORCH.items()}
+    with FlopCounterMode(display=False, custom_mapping=formulas) as flops, torch.no_grad():
         model(image)
-    ours = sum(count for key, count in counted.items() if key.startswith("product "))
-    if flops.get_total_flops() == 2 * ours:
+    products = {key.removeprefix("product "): n for key, n in counted.items() if key.startswith("product ")}
+    if flops.get_total_flops() == 2 * sum(products.values()):
         return
-    mine = {key.removeprefix("product "): n for key, n in counted.items() if key.startswith("product ")}
-    theirs = {str(op): count // 2 for op, count in flops.get_flop_counts().get("Global", {}).items()}
+    torch_counts = {str(op): count // 2 for op, count in flops.get_flop_counts().get("Global", {}).items()}
     raise CostError(
-        f"two counters disagree on the multiply-adds of matrix products: {_listed(mine)} by our rules, "
-        f"{_listed(theirs)} by torch's FlopCounterMode"
+        f"two counters disagree on the multiply-adds of matrix products: {_listed(products)} by our rules, "
+        f"{_listed(torch_counts)} by torch's FlopCounterMode"
     )
 
 
-# Operations, two per multiply-add, from the inputs' shapes.
+# FLOPs, two per multiply-add, from the shapes of the inputs.
 _UNKNOWN_TO_TORCH: Mapping[str, Callable[..., int]] = {
     "dot": lambda a, *_, **__: 2 * math.prod(a),
     "vdot": lambda a, *_, **__: 2 * math.prod(a),

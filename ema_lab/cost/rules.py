@@ -1,18 +1,17 @@
-"""What each operator of a traced forward pass costs: one written rule per operator.
+"""Cost rules: one rule for each operator of a traced forward pass.
 
 A rule takes an operator's inputs and outputs, as torch.jit traces them, and returns its cost by kind:
 
-* `product`: multiply-adds of convolutions, linear layers and matrix products: the convention `matmul`;
-* `norm`: what fvcore counts besides those (normalisations, upsampling): with `product`, the convention
-  `fvcore`;
-* `other`: one operation for each output element of an element-wise function, and for each input element
-  of a mean, sum or maximum; a function that is a short formula costs what the formula does (SiLU is a
-  sigmoid and a product: two); with the two above, the convention `all`;
-* `thop`: what thop counted in the years of these papers (0.0.31): convolutions with their biases, linear
-  layers, two for each element of a batch norm, and the windows of average pooling with their divisions.
-  It saw layers only; here a mean over rows, columns or both counts as the layer that it replaces.
+* `product`: multiply-adds of convolutions, linear layers and matrix products. Convention `matmul`.
+* `norm`: normalisations and upsampling, as fvcore counts them. With `product`: convention `fvcore`.
+* `other`: one operation per output element of an element-wise function, and per input element of a mean,
+  sum or maximum. A composite function costs the sum of its steps: SiLU is a sigmoid and a product, two.
+  With the two above: convention `all`.
+* `thop`: the count of thop 0.0.31, which the papers of the time used. It covers convolutions with their
+  biases, linear layers, two operations per element of a batch norm, and average pooling with its divisions.
+  Thop counts layers only; here a mean over rows, columns or both counts as the pooling layer it replaces.
 
-What only moves or names data costs nothing. An operator without a rule is uncounted.
+Operators that only move or name data cost nothing. An operator without a rule is reported as uncounted.
 """
 
 import math
@@ -30,8 +29,8 @@ ELEMENTWISE = (
     "relu", "relu6", "remainder", "round", "rrelu", "rsqrt", "rsub", "selu", "sigmoid", "sign", "sin",
     "softplus", "sqrt", "square", "sub", "tan", "tanh", "where", "log_sigmoid",
 )  # fmt: skip
-# Operations for each element of the output: x sigmoid(x); x hardsigmoid(x); a sigmoid(b);
-# x tanh(softplus(x)); a + v b c and the like.
+# Operations for each element of the output, one per step of the formula: x sigmoid(x); x hardsigmoid(x);
+# a sigmoid(b); x tanh(softplus(x)); a + t (b - a); a + v b c; a + v b / c (v = 1).
 PER_OUTPUT_ELEMENT = {
     "silu": 2, "hardswish": 2, "glu": 2, "mish": 3, "lerp": 3, "addcmul": 2, "addcdiv": 2,
 }  # fmt: skip
@@ -48,7 +47,7 @@ PER_INPUT_ELEMENT = {
 }  # fmt: skip
 MEANS = ("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "mean")
 POOLS = ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d")
-# Data are moved, repeated or named, or nothing happens in eval mode.
+# Operators that move, repeat or name data, or do nothing in eval mode.
 FREE = (
     "alias", "alpha_dropout", "arange", "as_strided", "broadcast_tensors", "cat", "channel_shuffle",
     "chunk", "clone", "concat", "constant_pad_nd", "contiguous", "copy", "detach", "dropout", "empty",
@@ -66,39 +65,39 @@ FFTS = tuple(f"fft_{kind}{n}" for kind in ("fft", "ifft", "rfft", "irfft") for n
 
 
 def shape(value: Any) -> list[int] | None:
-    """Return a traced value's shape; None if it is no tensor of a known shape."""
+    """Return the shape of a traced value; None if the value is not a tensor or its shape is unknown."""
     from fvcore.nn.jit_handles import get_shape
 
-    found: list[int] | None = get_shape(value)
-    return found
+    dimensions: list[int] | None = get_shape(value)
+    return dimensions
 
 
 def elements(value: Any) -> int:
-    """Return a traced tensor's number of elements; a number that is traced as a tensor has none."""
-    found = shape(value)
-    return math.prod(found) if found else 0
+    """Return the number of elements of a traced tensor; 0 for a number that is traced as a tensor."""
+    dimensions = shape(value)
+    return math.prod(dimensions) if dimensions else 0
 
 
 def rules() -> dict[str, Rule | None]:
-    """Return the rule of each operator, by its name in a trace; None where it costs nothing."""
-    found: dict[str, Rule | None] = {}
+    """Return the rule of each operator by its name in a trace; None if the operator costs nothing."""
+    table: dict[str, Rule | None] = {}
     for name, factor in {**dict.fromkeys(ELEMENTWISE, 1), **PER_OUTPUT_ELEMENT}.items():
-        found |= dict.fromkeys((name, f"{name}_"), _each_output(factor))
+        table |= dict.fromkeys((name, f"{name}_"), _each_output(factor))
     for name, factor in {**dict.fromkeys(REDUCTIONS, 1), **PER_INPUT_ELEMENT}.items():
-        found[name] = _each_input(factor)
-    found |= dict.fromkeys(MEANS, _mean)
-    found |= dict.fromkeys(POOLS, _pool) | {f"{name}_with_indices": _pool for name in POOLS[3:]}
-    found |= dict.fromkeys(FFTS, _fft)
-    found |= {name: None for free in FREE for name in (free, f"{free}_")}
-    found |= {name: _product(name, count) for name, count in PRODUCTS.items()}
-    found["einsum"] = _einsum
-    found["scaled_dot_product_attention"] = _attention
-    found |= dict.fromkeys(RECURRENT, _recurrent)
-    return {f"aten::{name}": rule for name, rule in found.items()} | _norms()
+        table[name] = _each_input(factor)
+    table |= dict.fromkeys(MEANS, _mean)
+    table |= dict.fromkeys(POOLS, _pool) | {f"{name}_with_indices": _pool for name in POOLS[3:]}
+    table |= dict.fromkeys(FFTS, _fft)
+    table |= {name: None for free in FREE for name in (free, f"{free}_")}
+    table |= {name: _product(name, count) for name, count in PRODUCTS.items()}
+    table["einsum"] = _einsum
+    table["scaled_dot_product_attention"] = _attention
+    table |= dict.fromkeys(RECURRENT, _recurrent)
+    return {f"aten::{name}": rule for name, rule in table.items()} | _norms()
 
 
 def _norms() -> dict[str, Rule]:
-    """Return fvcore's rules for what is neither a matrix product nor pooling."""
+    """Return fvcore's own rules for normalisations, upsampling and grid sampling."""
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
 
     names = [name for name in _DEFAULT_SUPPORTED_OPS if "norm" in name or "upsample" in name]
@@ -108,10 +107,10 @@ def _norms() -> dict[str, Rule]:
 def _norm(name: str, handle: Callable[..., Any]) -> Rule:
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
         work = int(handle(inputs, outputs))
-        found = Counter({f"norm {name.removeprefix('aten::')}": work})
+        cost = Counter({f"norm {name.removeprefix('aten::')}": work})
         if name == "aten::batch_norm":
-            found["thop"] = 2 * elements(outputs[0])
-        return found
+            cost["thop"] = 2 * elements(outputs[0])
+        return cost
 
     return rule
 
@@ -125,34 +124,38 @@ def _each_input(factor: int) -> Rule:
 
 
 def uncounted(name: str) -> Rule:
-    """Return the rule of an operator that has none: it is listed, with an operation per output element."""
+    """Return a fallback rule: list the operator as uncounted, with one operation per output element."""
     return lambda _inputs, outputs: Counter({f"uncounted {name}": sum(map(elements, outputs))})
 
 
 def _mean(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count an operation for each element of the input; to thop, spatial means are average pooling."""
+    """Count one operation per input element; for thop, spatial means count as average pooling."""
     work, rank = elements(inputs[0]), len(shape(inputs[0]) or [])
-    is_layer = "mean" not in outputs[0].node().kind()
+    is_layer = "mean" not in outputs[0].node().kind()  # adaptive_avg_pool, not a call of mean()
     dims = [] if is_layer or len(inputs) < 2 else _numbers(inputs[1])
+    # Code writes global pooling as a layer or as a mean over H and W. Both must give the same count, so a
+    # mean counts for thop if it is over rows or columns (dimensions from 2), but not over channels.
     is_spatial = bool(dims) and all(dim is not None and dim % rank >= 2 for dim in dims)
     return Counter({"other": work, "thop": work + elements(outputs[0]) if is_layer or is_spatial else 0})
 
 
 def _pool(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count an operation for each element of each window."""
+    """Count one operation for each element of each window."""
     window = _numbers(inputs[1])
     dimensions = len(shape(inputs[0]) or []) - 2
     sizes = [size or 1 for size in window]
     area = math.prod(sizes if len(sizes) > 1 else sizes * max(1, dimensions))
     work = elements(outputs[0]) * area
-    if None in window:  # it was computed from the image's size: windows that do not overlap
+    if (
+        None in window
+    ):  # computed from the image's size: such windows do not overlap, so each input counts once
         work = elements(inputs[0])
     is_average = "avg" in outputs[0].node().kind()
     return Counter({"other": work, "thop": work + elements(outputs[0]) if is_average else 0})
 
 
 def _numbers(value: Any) -> list[int | None]:
-    """Return the numbers of a traced list; None for one that is computed."""
+    """Return the numbers of a traced list; None for a number that is computed at run time."""
     constant = value.toIValue()
     if isinstance(constant, int):
         return [constant]
@@ -162,13 +165,14 @@ def _numbers(value: Any) -> list[int | None]:
 
 
 def _fft(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count N/2 log2 N butterflies of four multiply-adds for each transform of N points; real ones half."""
+    """Count N/2 log2 N butterflies of four multiply-adds per transform of N points; half for real ones."""
     kind = inputs[0].node().kind() if not outputs else outputs[0].node().kind()
+    # The real side has all N points; the other side of a real transform has N/2 + 1.
     side = shape(outputs[0] if "irfft" in kind else inputs[0]) or []
     dims = list(range(len(side))) if kind.endswith("n") else [-2, -1] if kind.endswith("2") else [-1]
-    lengths, given = ([n for n in _numbers(value) if n is not None] for value in inputs[1:3])
-    along = [side[dim] for dim in (given or dims)]
-    points = math.prod(lengths or along)  # an input is cut or padded to the lengths that are asked for
+    lengths, chosen_dims = ([n for n in _numbers(value) if n is not None] for value in inputs[1:3])
+    along = [side[dim] for dim in (chosen_dims or dims)]
+    points = math.prod(lengths or along)  # torch cuts or pads the input to explicit lengths
     count = math.prod(side) // max(math.prod(along), 1) * 2 * points * math.ceil(math.log2(max(points, 2)))
     return Counter({"other": count // 2 if "rfft" in kind else count})
 
@@ -176,27 +180,30 @@ def _fft(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
 def _product(name: str, count: Callable[[Sequence[Any], Sequence[Any]], int]) -> Rule:
     def rule(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
         work = count(inputs, outputs)
-        found = Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
-        if name in SEEN_BY_THOP:
-            has_bias = name != "linear" and shape(inputs[2]) is not None
-            found["thop"] = work + (elements(outputs[0]) if has_bias else 0)
-        return found
+        cost = Counter({f"product {name.lstrip('_')}": work, "activations": elements(outputs[0])})
+        if name in COUNTED_BY_THOP:
+            has_bias = name != "linear" and shape(inputs[2]) is not None  # thop ignores a linear layer's bias
+            cost["thop"] = work + (elements(outputs[0]) if has_bias else 0)
+        return cost
 
     return rule
 
 
 def _convolution(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
     x, weight, out = (shape(value) or [] for value in (inputs[0], inputs[1], outputs[0]))
+    # Each weight is used once per output pixel, or per input pixel if the convolution is transposed. The
+    # weight's shape is already divided by the groups.
     transposed = len(inputs) > 8 and inputs[6].toIValue()
     return x[0] * math.prod(weight) * math.prod((x if transposed else out)[2:])
 
 
 def _rows_times_columns(first: int) -> Callable[[Sequence[Any], Sequence[Any]], int]:
-    """Each output element sums as many products as the last dimension of input `first` has elements."""
+    """Count, per output element, as many products as the last dimension of input `first` is long."""
     return lambda inputs, outputs: math.prod(shape(outputs[0]) or []) * (shape(inputs[first]) or [0])[-1]
 
 
 def _tensordot(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    # a = rows x summed, b = summed x columns, out = rows x columns: summed^2 = a b / out.
     out = elements(outputs[0])
     return out * math.isqrt(elements(inputs[0]) * elements(inputs[1]) // max(out, 1))
 
@@ -218,22 +225,22 @@ PRODUCTS: Mapping[str, Callable[[Sequence[Any], Sequence[Any]], int]] = {
     "baddbmm": _rows_times_columns(1),
     "tensordot": _tensordot,
 }
-SEEN_BY_THOP = ("_convolution", "_convolution_mode", "linear")
+COUNTED_BY_THOP = ("_convolution", "_convolution_mode", "linear")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count both products, the scaling and the softmax of softmax(s q k^T) v, as if nothing were masked."""
+    """Count softmax(s q k^T) v: both products, the scaling (1) and the softmax (5). A mask saves nothing."""
     query, key, value = (shape(item) or [] for item in inputs[:3])
     weights = math.prod(query[:-1]) * key[-2]
-    found = Counter({"product attention": weights * (query[-1] + value[-1]), "other": 6 * weights})
-    return found + Counter({"activations": weights + elements(outputs[0])})
+    cost = Counter({"product attention": weights * (query[-1] + value[-1]), "other": 6 * weights})
+    return cost + Counter({"activations": weights + elements(outputs[0])})
 
 
 def _recurrent(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count each weight matrix once for each step of each sequence, of what is (steps, sequences, features).
+    """Count each weight matrix once per step of each sequence; the input is (steps, sequences, features).
 
-    The gates' functions are left out: they are few beside the products.
+    The gates' element-wise functions are left out, because they are few beside the products.
     """
     steps = math.prod((shape(inputs[0]) or [0])[:-1])
     weights = [shape(value) or [] for value in inputs[2].node().inputs()]
@@ -243,40 +250,40 @@ def _recurrent(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
 
 
 def _einsum(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
-    """Count a product of pairs: from left to right, or along the path that torch chose."""
+    """Count an einsum pair by pair: from left to right, or along the path that torch chose."""
     equation = inputs[0].toIValue().replace(" ", "")
     shapes = [shape(value) or [] for value in inputs[1].node().inputs()]
     path = [number or 0 for number in _numbers(inputs[2])] if len(inputs) > 2 else []
-    found = einsum_cost(equation, shapes, path)
-    return found + Counter({"activations": elements(outputs[0])})
+    cost = einsum_cost(equation, shapes, path)
+    return cost + Counter({"activations": elements(outputs[0])})
 
 
 def einsum_cost(equation: str, shapes: Sequence[Sequence[int]], path: Sequence[int] = ()) -> "Counter[str]":
     """Return the cost of an einsum as torch computes it.
 
-    A label that only one operand has is summed first; what is left of a pair is one product of matrices,
-    or, if nothing is summed, an element-wise one.
+    Torch first sums each label that only one operand of a pair has. The rest of the pair is one matrix
+    product, or an element-wise product if no label is summed.
 
     Args:
         equation: Such as `bcn,bdn->bcd`; `...` stands for dimensions that are kept.
-        shapes: Of the operands.
-        path: Pairs of operand numbers, one after the other; by default always the first two.
+        shapes: The shapes of the operands.
+        path: Pairs of operand numbers, in order; by default always the first two operands.
     """
-    terms, sizes, kept = _labels(equation, shapes)
+    terms, sizes, result = _labels(equation, shapes)
     cost: Counter[str] = Counter()
     pairs = [sorted(pair) for pair in zip(path[::2], path[1::2], strict=True)] or [[0, 1]] * (len(terms) - 1)
     for first, second in pairs:
         right, left = terms.pop(second), terms.pop(first)
-        wanted = set(kept).union(*terms)
-        left_alone, right_alone = (set(a) - set(b) - wanted for a, b in ((left, right), (right, left)))
-        for term, alone in ((left, left_alone), (right, right_alone)):
-            cost["other"] += math.prod(sizes[label] for label in term) if alone else 0
-        both = (set(left) | set(right)) - left_alone - right_alone
+        needed = set(result).union(*terms)  # labels that the result or a later pair still uses
+        left_only, right_only = (set(a) - set(b) - needed for a, b in ((left, right), (right, left)))
+        for term, unshared in ((left, left_only), (right, right_only)):
+            cost["other"] += math.prod(sizes[label] for label in term) if unshared else 0
+        both = (set(left) | set(right)) - left_only - right_only
         work = math.prod(sizes[label] for label in both)
-        cost["product einsum" if both - wanted else "other"] += work
-        terms.append([label for label in [*left, *right] if label in wanted and label in both])
+        cost["product einsum" if both - needed else "other"] += work
+        terms.append([label for label in [*left, *right] if label in needed and label in both])
         terms[-1] = list(dict.fromkeys(terms[-1]))
-    if set(terms[0]) - set(kept):  # one operand, of which a label is summed
+    if set(terms[0]) - set(result):  # the only operand has a label that is summed
         cost["other"] += math.prod(sizes[label] for label in terms[0])
     return cost
 
@@ -289,16 +296,18 @@ def _labels(
     terms: list[list[str]] = []
     sizes: dict[str, int] = {}
     for term, dimensions in zip(left.split(","), shapes, strict=True):
-        named = term.replace("...", "")
-        before = term.index("...") if "..." in term else len(named)
-        extra = len(dimensions) - len(named)
-        dots = [f".{number}" for number in range(extra, 0, -1)]
-        labels = [*named[:before], *dots, *named[before:]]
+        letters = term.replace("...", "")
+        split = term.index("...") if "..." in term else len(letters)
+        extra = len(dimensions) - len(letters)
+        dots = [
+            f".{number}" for number in range(extra, 0, -1)
+        ]  # counted from the right, as broadcasting aligns
+        labels = [*letters[:split], *dots, *letters[split:]]
         terms.append(labels)
         for label, size in zip(labels, dimensions, strict=True):
             sizes[label] = max(size, sizes.get(label, 1))
     dots = sorted({label for term in terms for label in term if label.startswith(".")}, reverse=True)
     if not arrow:
-        letters = "".join("".join(term) for term in terms)
-        return terms, sizes, [*dots, *(c for c in sorted(set(left) - set(",.")) if letters.count(c) == 1)]
+        used = "".join("".join(term) for term in terms)
+        return terms, sizes, [*dots, *(c for c in sorted(set(left) - set(",.")) if used.count(c) == 1)]
     return terms, sizes, [*(dots if "..." in right else []), *right.replace("...", "")]

@@ -1,5 +1,6 @@
-"""Random changes of training images, derived from (seed, epoch, index): any subset, in any order, on
-any device gives every image the same pixels.
+"""Augmentation of training images by counter-based randomness: (seed, epoch, index) decides the pixels.
+
+An image therefore gets the same pixels in every batch, in any order, and on every device.
 
 Shape letters: B batch, C channels, H rows, W columns.
 """
@@ -21,9 +22,16 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: int, epoch: int) -> Tensor:
-    """Return the images of one epoch: cropped from a zero-padded border, then flipped, as specified.
+    """Augment uint8 images (B, C, H, W) for one epoch: crop from a zero-padded border, then flip.
 
-    The random resized crop comes before, in the source of the images: see `random_crops()`.
+    The image source has applied the random resized crop before: see `random_crops()`.
+
+    Args:
+        images_BCHW: The images.
+        indices_B: Index of each image in the data set, int64.
+        spec: The augmentation.
+        seed: The run's seed.
+        epoch: Number of the epoch, from 0.
     """
 
     def bits(purpose: str) -> Tensor:
@@ -40,7 +48,7 @@ def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: i
 
 
 def crops(images_BCHW: Tensor, padding: int, rows_B: Tensor, columns_B: Tensor) -> Tensor:
-    """Cut H x W out of each zero-padded image, starting at its own row and column."""
+    """Cut H x W out of each zero-padded image, from the image's own first row and column."""
     batch, channels, height, width = images_BCHW.shape
     padded = F.pad(images_BCHW, (padding,) * 4)
     rows_BH = rows_B[:, None] + torch.arange(height, device=rows_B.device)
@@ -52,23 +60,22 @@ def crops(images_BCHW: Tensor, padding: int, rows_B: Tensor, columns_B: Tensor) 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """One image's random part: a share of its area, an aspect ratio from 3/4 to 4/3, and a place.
+    """Random crop of one image: a share of its area, an aspect ratio from 3/4 to 4/3, and a position.
 
     Attributes:
-        area: The least and the greatest share of the image's area.
-        tries: For each try four numbers in [0, 1): for area, aspect ratio, row and column.
+        area: Least and greatest share of the image's area.
+        tries: Four numbers in [0, 1) per try: for area, aspect ratio, row and column.
     """
 
     area: tuple[float, float]
     tries: Sequence[Sequence[float]]
 
     def box(self, height: int, width: int) -> Box:
-        """Return the part of an image of this size: the first try that fits, else the middle.
+        """Return the crop box of an image of this size: the first try that fits, else the middle.
 
-        As torchvision's RandomResizedCrop describes it (Szegedy et al., arXiv:1409.4842): the area is
-        uniform, the aspect ratio uniform in its logarithm; if no try fits, the largest part in the
-        middle whose aspect ratio is allowed. Plain floating-point numbers, one image at a time, so
-        that the same image gets the same box in every batch.
+        The distribution is that of torchvision's RandomResizedCrop (Szegedy et al., arXiv:1409.4842). The
+        area is uniform, the aspect ratio log-uniform. If no try fits, the box is the largest central one
+        with an allowed aspect ratio. Python floats, one image at a time, give the same box in every batch.
         """
         least, greatest = self.area
         low, high = map(math.log, CROP_ASPECTS)
@@ -84,7 +91,7 @@ class RandomCrop:
 
 
 def random_crops(indices_B: Tensor, area: tuple[float, float], seed: int, epoch: int) -> list[RandomCrop]:
-    """Return each image's random part in an epoch."""
+    """Return the random crop of each image in an epoch."""
     purposes = ("area", "aspect", "row", "column")
     keys = [
         hash_counters(seed, "augmentation", f"resized crop {purpose}", epoch, number)
@@ -97,10 +104,9 @@ def random_crops(indices_B: Tensor, area: tuple[float, float], seed: int, epoch:
 
 
 def resized_crops(images_BCHW: Tensor, boxes: Sequence[Box]) -> Tensor:
-    """Cut its own box out of each uint8 image and enlarge it to H x W, bilinearly.
+    """Crop each uint8 image (B, C, H, W) to its box and enlarge it bilinearly to H x W.
 
-    A box is never larger than its image, so that nothing is made smaller and no filter is needed
-    against aliasing.
+    A box is never larger than its image, so the resize never shrinks and needs no antialiasing filter.
     """
     height, width = images_BCHW.shape[2:]
     top_B, left_B, rows_B, columns_B = torch.tensor(boxes).unbind(1)
@@ -109,7 +115,7 @@ def resized_crops(images_BCHW: Tensor, boxes: Sequence[Box]) -> Tensor:
 
 
 def _enlarged(images_BCHW: Tensor, start_B: Tensor, length_B: Tensor, size: int, *, dim: int) -> Tensor:
-    """Stretch, along one dimension, each image's part of some length to `size` pixels."""
+    """Enlarge a part of each image to `size` pixels along one dimension."""
     centre_BL = (torch.arange(size) + 0.5) * (length_B[:, None] / size) - 0.5
     centre_BL = torch.minimum(centre_BL.clamp(min=0), length_B[:, None] - 1)
     before_BL = centre_BL.floor()
@@ -117,11 +123,11 @@ def _enlarged(images_BCHW: Tensor, start_B: Tensor, length_B: Tensor, size: int,
     shape = [len(start_B), 1, 1, 1]
     shape[dim] = size
 
-    def taken(index_BL: Tensor) -> Tensor:
+    def gathered(index_BL: Tensor) -> Tensor:
         index = (start_B[:, None] + index_BL.long()).reshape(shape)
         sizes = [*images_BCHW.shape]
         sizes[dim] = size
         return images_BCHW.gather(dim, index.expand(sizes))
 
     share = (centre_BL - before_BL).reshape(shape)
-    return taken(before_BL) * (1 - share) + taken(after_BL) * share
+    return gathered(before_BL) * (1 - share) + gathered(after_BL) * share

@@ -30,7 +30,7 @@ FACTS = {
 
 
 def cifar10(root: Path) -> ImageSplits:
-    """CIFAR-10: 10 classes, 50,000 training and 10,000 test images, RGB, 32 x 32."""
+    """CIFAR-10 (Krizhevsky, 2009): 10 classes, 50,000 training and 10,000 test images, RGB, 32 x 32."""
 
     def open_part(train: bool, download: bool) -> CIFAR10:
         return CIFAR10(root, train=train, download=download)
@@ -39,7 +39,7 @@ def cifar10(root: Path) -> ImageSplits:
 
 
 def cifar100(root: Path) -> ImageSplits:
-    """CIFAR-100: 100 classes, 50,000 training and 10,000 test images, RGB, 32 x 32."""
+    """CIFAR-100 (Krizhevsky, 2009): 100 classes, 50,000 training and 10,000 test images, RGB, 32 x 32."""
 
     def open_part(train: bool, download: bool) -> CIFAR100:
         return CIFAR100(root, train=train, download=download)

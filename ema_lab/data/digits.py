@@ -21,12 +21,12 @@ TEST_IMAGES = 360
 
 
 def digits(root: Path) -> ImageSplits:
-    """Handwritten digits: 10 classes, 1,797 grey images of 8 x 8, of which a fixed 360 are the test.
+    """Handwritten digits: 10 classes, 1,437 training and 360 test images, grey, 8 x 8.
 
-    The test images are a stratified choice that no seed of a run changes.
+    The test split is a fixed stratified choice, the same for every seed.
     """
     bunch = load_digits()
-    grey = torch.as_tensor(bunch.images)  # 0 to 16
+    grey = torch.as_tensor(bunch.images)  # values 0 to 16
     images = (grey * 255 / 16).round().to(torch.uint8).unsqueeze(1)
     labels = torch.as_tensor(bunch.target, dtype=torch.int64)
     test = stratified_choice(labels, TEST_IMAGES, "digits test split")

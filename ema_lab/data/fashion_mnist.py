@@ -24,7 +24,7 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package data
 
 
 def fashion_mnist(root: Path) -> ImageSplits:
-    """Fashion-MNIST: 10 classes, 60,000 training and 10,000 test images, grey, 28 x 28."""
+    """Fashion-MNIST (arXiv:1708.07747): 10 classes, 60,000 training and 10,000 test images, grey, 28 x 28."""
     if not (root / "FashionMNIST").exists() and DEBIAN_FOLDER.is_dir():
         unpack(DEBIAN_FOLDER, root / "FashionMNIST" / "raw")
 
@@ -35,7 +35,7 @@ def fashion_mnist(root: Path) -> ImageSplits:
 
 
 def unpack(source: Path, target: Path) -> None:
-    """Decompress the four files to where torchvision looks for them, each whole or not at all."""
+    """Decompress the four files into torchvision's folder, each atomically."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.glob("*-ubyte.gz")):
         with whole(target / file.stem) as partial, gzip.open(file) as compressed, partial.open("wb") as plain:

@@ -1,7 +1,7 @@
-"""Images in files, one folder per class: decoded when they are asked for, never all in memory.
+"""Image folders: one folder per class, decoded on access, never all in memory.
 
-The layout is that of torchvision's ImageFolder: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG;
-labels are the classes' places in alphabetical order. `pictures` says what becomes of a file's pixels.
+The layout is that of torchvision's ImageFolder: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG.
+Labels number the classes in alphabetical order. `pictures` documents the conversion of pixels.
 """
 
 import os
@@ -34,45 +34,45 @@ def image_folder_splits(
     test: str = "val",
     upright: bool = False,
 ) -> ImageSplits:
-    """Return both splits of a data set in files.
+    """Return both splits of a data set of image files.
 
     Args:
-        folder: Holds the folders of the splits.
-        image_size: Height and width in pixels of the images that are served.
-        channels: 3 serves RGB, 1 grey images.
+        folder: Folder that contains the folders of the splits.
+        image_size: Height and width of the resulting images, in pixels.
+        channels: 3 for RGB, 1 for grey images.
         train: Name of the training split's folder.
         test: Name of the test split's folder.
-        upright: Turn each image as its EXIF orientation says.
+        upright: Whether to rotate each image by its EXIF orientation.
 
     Raises:
-        DataError: If the folders are not there, are empty, or have different classes.
+        DataError: If a folder is missing or empty, or the splits have different classes.
     """
     parts = [
         ImageFolderImages.read(folder / name, image_size, channels, upright=upright) for name in (train, test)
     ]
     if parts[0].classes != parts[1].classes:
-        alone = sorted({*parts[0].classes} ^ {*parts[1].classes})
+        unshared = sorted({*parts[0].classes} ^ {*parts[1].classes})
         raise DataError(
-            f"{folder}: {train} and {test} must hold the same classes, but one lacks {alone[0]!r}"
+            f"{folder}: {train} and {test} must hold the same classes, but one lacks {unshared[0]!r}"
         )
     return ImageSplits(*parts)
 
 
 @dataclass(frozen=True)
 class ImageFolderImages:
-    """Labelled images in files; an `ImageSource`.
+    """Labelled images in files; an `ImageSource` of uint8 (B, C, H, W).
 
-    Evaluation takes the middle `image_size` square of the image whose shorter side was resized to
-    `image_size` * 256 / 224 (bilinear, antialiased), and so does training without a random crop.
+    Evaluation resizes the shorter side to `image_size` * 256 / 224 (bilinear, antialiased) and crops the
+    central square of `image_size`. Training without a random crop does the same.
 
     Attributes:
-        folder: Holds one folder per class.
-        classes: The names of the classes, in the order of the labels.
-        files: Paths below `folder`, as bytes in one array: loader processes share it without copies.
+        folder: Folder that contains one folder per class.
+        classes: Names of the classes, in the order of the labels.
+        files: Paths below `folder`, as bytes in one array: loader processes share the array without copies.
         labels: int64 (N,).
-        image_size: Height and width in pixels of the images that are served.
-        channels: 3 serves RGB, 1 grey images.
-        upright: Whether each image is turned as its EXIF orientation says.
+        image_size: Height and width of the resulting images, in pixels.
+        channels: 3 for RGB, 1 for grey images.
+        upright: Whether each image is rotated by its EXIF orientation.
     """
 
     folder: Path
@@ -87,10 +87,11 @@ class ImageFolderImages:
     def read(
         cls, folder: Path, image_size: int, channels: int = 3, *, upright: bool = False
     ) -> "ImageFolderImages":
-        """Find the files below a folder; none is opened.
+        """List the files below a folder, without opening them.
 
         Raises:
-            DataError: If there are none.
+            DataError: If the folder has no images.
+            DamagedDataError: If a class has no images.
             ValueError: If `channels` is neither 1 nor 3.
         """
         if channels not in {1, 3}:
@@ -120,9 +121,9 @@ class ImageFolderImages:
         return torch.stack([self._part(self._picture(index), crop) for index, crop in pairs])
 
     def content(self) -> Iterator[bytes]:
-        """Yield the served shape, then path, size in bytes and label of each file, sorted by path.
+        """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
 
-        Not the pixels: reading a million files would take longer than many a run.
+        Pixels are left out: reading a million files would take longer than many runs.
         """
         yield str(self.shape).encode()
         for path, label in sorted(zip(self.files.tolist(), self.labels.tolist(), strict=True)):
@@ -149,7 +150,7 @@ def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:
     """Return the classes and the (path, label) of each image, in the order of torchvision's ImageFolder.
 
     Raises:
-        FileNotFoundError: If there is no class.
+        FileNotFoundError: If the folder has no class folders.
     """
     classes, labels = find_classes(folder)
     files = {name: list(_files_below(os.path.join(folder, name))) for name in classes}
@@ -157,21 +158,21 @@ def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the image files below a folder. Links are followed, but not back to a folder on their path."""
+    """Yield the image files below a folder; follow links, except back to a folder on their own path."""
     if _is_loop(folder):
         return
-    found: list[tuple[str, list[str]]] = []
+    listings: list[tuple[str, list[str]]] = []
     for path, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not _is_loop(os.path.join(path, name))]
-        found.append((path, files))
-    for path, files in sorted(found):
+        listings.append((path, files))
+    for path, files in sorted(listings):
         yield from (
             os.path.join(path, file) for file in sorted(files) if file.lower().endswith(IMG_EXTENSIONS)
         )
 
 
 def _is_loop(path: str) -> bool:
-    """Whether a path ends in a link to a folder that it leads through, or to one that holds such a folder."""
+    """Return whether a path ends in a link to one of its own parent folders, or to a folder around one."""
     if not os.path.islink(path):
         return False
     target = os.path.realpath(path)
@@ -179,7 +180,7 @@ def _is_loop(path: str) -> bool:
 
 
 def _require_filled(folder: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
-    """Refuse a class without images, which would be numbered as if it had some."""
+    """Refuse a class folder without images, which would still count as a class."""
     filled = set(labels)
     for label, name in enumerate(classes):
         if label not in filled:

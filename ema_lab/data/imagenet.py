@@ -10,8 +10,8 @@ FACTS = {
     "channels": 3,
     "image_size": 224,
     "train_images": 1_281_167,
-    "test_images": 50_000,  # of its validation set
-    "mean": [0.485, 0.456, 0.406],  # that ImageNet models are published with
+    "test_images": 50_000,  # ImageNet's validation set
+    "mean": [0.485, 0.456, 0.406],  # the values of published ImageNet models
     "std": [0.229, 0.224, 0.225],
 }
 
@@ -19,11 +19,11 @@ FACTS = {
 def imagenet(root: Path, *, upright: bool = False) -> ImageSplits:
     """ImageNet-1k: 1,000 classes, 1,281,167 training and 50,000 test images, RGB, 224 x 224.
 
-    The test split is ImageNet's validation set: the labels of its own test images are not public.
-    Read from imagenet/train/<wnid>/*.JPEG and imagenet/val/<wnid>/*.JPEG in the data folder; never
-    downloaded.
+    ILSVRC 2012 (arXiv:1409.0575). The test split is ImageNet's validation set, because the labels of the
+    original test images are not public. The files are imagenet/train/<wnid>/*.JPEG and
+    imagenet/val/<wnid>/*.JPEG in the data folder; they are never downloaded.
 
     Args:
-        upright: Turn each image as its EXIF orientation says; published results mostly ignore it.
+        upright: Whether to rotate each image by its EXIF orientation; published results mostly do not.
     """
     return image_folder_splits(root / "imagenet", image_size=224, upright=upright)

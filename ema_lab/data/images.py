@@ -1,4 +1,4 @@
-"""Labelled images, in memory or elsewhere, and how they are split."""
+"""Labelled images, in memory or elsewhere, and stratified splits."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,28 +15,27 @@ from ema_lab.randomness import hash_counters, hash_indices
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """One split of a data set: N labelled images of C x H x W, wherever their pixels come from.
+    """One split of a data set: N labelled images of C x H x W, from memory or files.
 
-    An image's pixels depend on its index alone (and on the given crop): a loader worker that is
-    asked for some of them needs to know nothing else.
+    An image's pixels depend on its index and crop alone, so loader workers need no shared state.
     """
 
     @property
     def labels(self) -> Tensor:
-        """The labels, int64 (N,)."""
+        """Labels, int64 (N,)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, C, H, W)."""
 
     def whole(self, indices_B: Tensor) -> Tensor:
-        """Return images as they are evaluated, uint8 (B, C, H, W)."""
+        """Return images without a random crop, as evaluation uses them: uint8 (B, C, H, W)."""
 
     def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
-        """Return a random part of each image, resized to H x W: uint8 (B, C, H, W)."""
+        """Return each image's random crop, resized to H x W: uint8 (B, C, H, W)."""
 
     def content(self) -> Iterator[bytes]:
-        """Yield what identifies the images and labels, for a checksum."""
+        """Yield bytes that identify the images and labels, for a checksum."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,14 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ImageSplits:
-    """A data set as it is published: its training and its test images."""
+    """Published splits of a data set: training and test images."""
 
     train: ImageSource
     test: ImageSource
 
     @cached_property
     def sha256(self) -> str:
-        """A checksum of what both splits say identifies them, in order."""
+        """Checksum of the content of both splits, in order."""
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             for piece in part.content():
@@ -82,10 +81,15 @@ class ImageSplits:
 
 
 def stratified_choice(labels: Tensor, count: int, *parts: int | str) -> Tensor:
-    """Choose `count` indices with every class in its share; return a mask over `labels`.
+    """Choose `count` images, each class in proportion to its size; return a bool mask (N,) over `labels`.
 
-    Which images are taken depends on the parts alone. Shares that are no whole numbers are rounded
-    by the largest remainder, ties going to the lower class.
+    The choice depends on `parts` alone. Fractional shares are rounded by largest remainder; ties go to the
+    lower class.
+
+    Args:
+        labels: Class of each image, int64 (N,).
+        count: Number of images to choose.
+        parts: Seeds and purpose, as for `hash_counters`.
     """
     classes, sizes = labels.unique(return_counts=True)
     shares = sizes * count / len(labels)

@@ -1,4 +1,4 @@
-"""Loading a data set by its spec, once per process."""
+"""Loading of a data set by its spec, cached per process."""
 
 import json
 from functools import lru_cache
@@ -14,10 +14,10 @@ from ema_lab.specs.run import DataSpec
 
 
 def load_splits(spec: DataSpec, root: Path) -> ImageSplits:
-    """Return the images of a data set, downloaded into `root` where they are not there yet.
+    """Return the splits of a data set; download missing files into `root`.
 
     Raises:
-        DataError: If they cannot be had, or are not what the facts say.
+        DataError: If the data cannot be loaded or downloaded, or does not match its facts.
     """
     return _load(spec.name, json.dumps(dict(spec.options), sort_keys=True), root, spec.facts)
 
@@ -41,7 +41,7 @@ def _load(name: str, options: str, root: Path, facts: DatasetFacts) -> ImageSpli
 
 
 def _check(name: str, part: object, count: int, facts: DatasetFacts) -> None:
-    """Refuse images that are not what the facts say; the task checks the targets."""
+    """Refuse a split whose images do not match the facts; the task checks the targets."""
     if not isinstance(part, ImageSource):
         raise DataError(f"{name}: expected splits such as LabelledImages of tensors, found {part!r:.60}")
     size = (count, *facts.image_shape)

@@ -1,4 +1,4 @@
-"""From images to batches whose content depends on (seed, epoch, index) alone."""
+"""Batches of images whose content depends on (seed, epoch, index) alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from ema_lab.errors import DataError
 from ema_lab.randomness import permutation
 from ema_lab.specs.recipe import AugmentSpec
 
-Key = tuple[int, int]  # epoch, index: a loader worker needs to know nothing else
+Key = tuple[int, int]  # epoch, index: all that a loader worker needs
 Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, C, H, W), labels (B,), indices (B,)
 
 
 class ShuffledBatches(Sampler[list[Key]]):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
 
-    The last batch may be smaller; one of a single image is left out, because batch normalisation
-    has no variance for it.
+    The last batch may be smaller. A last batch of a single image is dropped, because batch normalisation
+    cannot compute its variance.
     """
 
     def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
@@ -32,7 +32,7 @@ class ShuffledBatches(Sampler[list[Key]]):
 
     @property
     def sampler(self) -> "ShuffledBatches":
-        """Lightning looks for `set_epoch` on a batch sampler's sampler."""
+        """This object: Lightning calls `set_epoch` on the `sampler` of a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,7 +50,7 @@ class ShuffledBatches(Sampler[list[Key]]):
 
 
 class OrderedBatches(Sampler[list[Key]]):
-    """All indices in order, for evaluation."""
+    """Batches of all indices in order, for evaluation."""
 
     def __init__(self, indices: Tensor, batch_size: int) -> None:
         self._batches = indices.split(batch_size)
@@ -64,7 +64,7 @@ class OrderedBatches(Sampler[list[Key]]):
 
 @dataclass(frozen=True)
 class Images(Dataset[Batch]):
-    """Serves whole batches; `augment` is None for evaluation."""
+    """Data set that returns whole batches (see `Batch`); `augment` is None for evaluation."""
 
     source: ImageSource
     augment: AugmentSpec | None = None
@@ -79,13 +79,13 @@ class Images(Dataset[Batch]):
         return images, self.source.labels[indices], indices
 
     def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
-        images = self._served(indices, epoch)
-        if images.dtype != torch.uint8:  # normalisation would take any numbers for 0..255
+        images = self._cropped(indices, epoch)
+        if images.dtype != torch.uint8:  # normalisation would take any values as 0..255
             source = type(self.source).__name__
             raise DataError(f"{source} must give images of type torch.uint8, not {images.dtype}")
         return images if self.augment is None else augmented(images, indices, self.augment, self.seed, epoch)
 
-    def _served(self, indices: Tensor, epoch: int) -> Tensor:
+    def _cropped(self, indices: Tensor, epoch: int) -> Tensor:
         if self.augment is None or self.augment.resized_crop_area is None:
             return self.source.whole(indices)
         crops = random_crops(indices, self.augment.resized_crop_area, self.seed, epoch)

@@ -1,4 +1,4 @@
-"""The data of a run, as a LightningDataModule."""
+"""LightningDataModule of a run: its splits, loaders and normalisation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +24,15 @@ class ImageData(LightningDataModule):
     Args:
         spec: The run.
         root: Folder of the data sets.
-        num_workers: Loader processes; the batches are the same for any number.
-        strata: Returns an integer per image (N,), of which a validation split takes its share of each.
+        num_workers: Number of loader processes; it does not change the batches.
+        strata: Returns the stratum of each image, int64 (N,). A validation split samples each in proportion.
 
-    `first_epoch` is where a resumed run goes on: loader workers fetch its first batches before
-    Lightning tells the sampler the epoch.
+    Attributes:
+        first_epoch: Epoch at which a resumed run continues. Loader workers fetch the first batches before
+            Lightning sets the sampler's epoch.
+
+    Raises:
+        DataError: If the data cannot be loaded, or does not match its facts.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class ImageData(LightningDataModule):
         return self._loader(images, batches, self.num_workers)
 
     def watched(self) -> tuple[str, DataLoader[Batch]] | None:
-        """Return the split that is evaluated after every epoch: `test` if the protocol looks there,
-        else `val` if there is a validation split."""
+        """Return the split that is evaluated after every epoch, and its loader.
+
+        The split is `test` for the protocol `best-test`, else `val` if the run has a validation split.
+        """
         if self.spec.recipe.protocol == "best-test":
             return "test", self.test_dataloader()
         if len(self.val_indices):
@@ -64,7 +70,7 @@ class ImageData(LightningDataModule):
         return None
 
     def split(self, name: str) -> DataLoader[Batch]:
-        """Return the evaluation loader of `train`, `val` or `test`, images in order, unchanged.
+        """Return the evaluation loader of `train`, `val` or `test`: images in order, not augmented.
 
         Raises:
             SpecError: If the run has no such split.
@@ -85,11 +91,11 @@ class ImageData(LightningDataModule):
         return self.normalised(images), targets, indices
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Return uint8 images as float32 with the recipe's mean and deviation taken out."""
+        """Normalise uint8 images (B, C, H, W) to float32 by the recipe's mean and standard deviation."""
         return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
     def _evaluation(self, source: ImageSource, indices: Tensor) -> DataLoader[Batch]:
-        """Return a loader; it has no worker processes where unchanged images are slices of memory."""
+        """Return an evaluation loader; images in memory need no workers, because a batch is a slice."""
         num_workers = 0 if isinstance(source, LabelledImages) else self.num_workers
         return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH), num_workers)
 
@@ -100,25 +106,29 @@ class ImageData(LightningDataModule):
             images,
             batch_sampler=batches,
             num_workers=num_workers,
-            collate_fn=_as_it_is,  # `Images` returns whole batches
+            collate_fn=_identity,  # `Images` returns whole batches
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
 
 def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
-    """Return the indices, in order, of the training and the validation images; `labels` (N,) are strata.
+    """Return the indices, in order, of the training and the validation images.
 
-    The subset of the training images is taken from what the validation split leaves, so that with
-    one `split_seed` runs on fewer or more images share their validation split.
+    The training subset is chosen after the validation split. Runs with the same `split_seed` therefore
+    share their validation split, whatever their number of training images.
+
+    Args:
+        labels: Stratum of each image, int64 (N,).
+        spec: The data of the run.
     """
-    every = torch.arange(len(labels))
+    indices = torch.arange(len(labels))
     held_out = stratified_choice(labels, spec.val_images, spec.split_seed, "validation split")
-    train, val = every[~held_out], every[held_out]
+    train, val = indices[~held_out], indices[held_out]
     if spec.train_images is not None:
         train = train[stratified_choice(labels[train], spec.train_images, spec.split_seed, "training subset")]
     return train, val
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

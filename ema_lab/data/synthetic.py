@@ -1,4 +1,4 @@
-"""Made-up images that can be learnt: for tests, smoke runs and timing, never for results."""
+"""Synthetic images that can be learned: for tests, smoke runs and timing, never for results."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from ema_lab.data.images import ImageSplits, LabelledImages
 from ema_lab.randomness import hash_counters, hash_indices, integers_below
 
-FACTS = {"mean": 0.5, "std": 0.25}  # the rest are options
+FACTS = {"mean": 0.5, "std": 0.25}  # the other facts are options
 
 
 def synthetic(
@@ -20,7 +20,7 @@ def synthetic(
     train_images: int = 512,
     test_images: int = 256,
 ) -> ImageSplits:
-    """Noise around one random image per class; the same on every machine.
+    """Synthetic images: noise around one random prototype per class, the same on every machine.
 
     Args:
         classes: Number of classes.
@@ -31,8 +31,8 @@ def synthetic(
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     shape = (channels, height, width)
-    shown = min(classes, max(train_images, test_images))  # a thousand large prototypes fill the memory
-    prototypes = _noise("class", shown, shape)
+    used_classes = min(classes, max(train_images, test_images))  # a thousand large prototypes fill the memory
+    prototypes = _noise("class", used_classes, shape)
 
     def part(name: str, count: int) -> LabelledImages:
         labels = torch.arange(count) % classes

@@ -1,4 +1,4 @@
-"""Data sets that torchvision downloads: taken from the data root, else fetched into it."""
+"""Data sets that torchvision downloads: read from the data root, or downloaded into it."""
 
 import contextlib
 import sys
@@ -21,34 +21,36 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
     """Return both splits of a data set of torchvision.
 
     Args:
-        name: For messages.
-        root: Created when something has to be downloaded.
+        name: Name of the data set, for messages.
+        root: Folder of the data sets; created if something has to be downloaded.
         open_part: Opens the training or the test part, with or without a download.
-        layout: What torchvision expects below the root, for messages.
+        layout: Paths that torchvision expects below the root, for messages.
 
     Raises:
         DataError: If the files are absent and cannot be downloaded.
-        DamagedDataError: If they are there, but are not what is published.
+        DamagedDataError: If a file is present, but not the published one.
     """
     try:
         return _splits(open_part, download=False)
     except RuntimeError:
         pass  # torchvision's way of saying that the files are absent or damaged
-    except Exception as error:  # what its readers raise of a file that was cut off or overwritten
+    except Exception as error:  # its readers raise this for a truncated or overwritten file
         raise DamagedDataError(_damaged(name, root, _reason(error), layout)) from error
-    there = [part for part in layout.split(" or ") if any(root.glob(part))]
-    new = not root.exists()
+    present = [part for part in layout.split(" or ") if any(root.glob(part))]
+    is_new_root = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{name}.lock"), contextlib.redirect_stdout(sys.stderr):
             return _splits(open_part, download=True)
     except (OSError, RuntimeError) as error:
-        if new:
+        if is_new_root:
             _remove_empty(root, root / f".{name}.lock")
         reason = _reason(error)
-        if there:
-            words = f"{', '.join(there)} is not what is published, and cannot be downloaded again ({reason})"
-            raise DamagedDataError(_damaged(name, root, words, layout)) from None
+        if present:
+            fault = (
+                f"{', '.join(present)} is not what is published, and cannot be downloaded again ({reason})"
+            )
+            raise DamagedDataError(_damaged(name, root, fault, layout)) from None
         message = f"{name} is not in {root} and cannot be downloaded ({reason}); copy {layout} there"
         raise DataError(message) from None
 
@@ -62,10 +64,10 @@ def _damaged(name: str, root: Path, reason: str, layout: str) -> str:
 
 
 def _remove_empty(root: Path, lock: Path) -> None:
-    """Leave nothing behind where nothing came."""
+    """Remove the lock and the empty folders of a failed download."""
     lock.unlink(missing_ok=True)
     for folder in [*sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True), root]:
-        with contextlib.suppress(OSError):  # it holds something
+        with contextlib.suppress(OSError):  # the folder is not empty
             folder.rmdir()
 
 

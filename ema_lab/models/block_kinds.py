@@ -1,4 +1,4 @@
-"""The kinds of blocks of torchvision's and timm's convolutional networks: the places of each class."""
+"""Block classes of torchvision's and timm's convolutional networks, and the places of each class."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ REVISION = ".v2"
 
 @dataclass(frozen=True)
 class _Fixed:
-    """Places below a block by the names of its submodules; those that a block lacks are left out."""
+    """Fixed submodule names for each place of a block; a place whose submodule is missing is left out."""
 
     places: Places
 
@@ -31,17 +31,14 @@ def _exists(block: nn.Module, below: str) -> bool:
 
 
 def _convolutions(count: int, end: str, pattern: str = "conv{}") -> _Fixed:
-    """Places of a block with numbered convolutions."""
+    """Return the places of a block with numbered convolutions."""
     numbered = {f"after_conv{i}": pattern.format(i) for i in range(1, count + 1)}
     return _Fixed({**numbered, "block_end": end})
 
 
 @dataclass(frozen=True)
 class _Sequence:
-    """Places of a block whose layers are a sequence: the last one, and the depthwise convolution's.
-
-    `below` names the sequence in the block.
-    """
+    """Places of a block whose layers form the sequence `below`: its end, and its depthwise convolution."""
 
     below: str
 
@@ -55,7 +52,7 @@ class _Sequence:
 
 
 def _is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer is a depthwise convolution with what follows it."""
+    """Return whether a layer is a sequence that starts with a depthwise convolution."""
     if not isinstance(layer, nn.Sequential) or not isinstance(layer[0], nn.Conv2d):
         return False
     return layer[0].groups == layer[0].in_channels > 1
@@ -66,28 +63,28 @@ def _depthwise(after: str, end: str) -> _Fixed:
 
 
 def _dual_path(block: nn.Module) -> dict[str, str]:
-    """Places of a dual path block; the `b` variants split before their last convolutions: no one end."""
+    """Return the places of a dual path block; the `b` variants end in two branches and have none."""
     return {} if _exists(block, "c1x1_c1") else {"block_end": "c1x1_c"}
 
 
-def _named(pattern: str, parts: Iterable[object]) -> list[str]:
+def _class_names(pattern: str, parts: Iterable[object]) -> list[str]:
     return [pattern.format(part) for part in parts]
 
 
 PARALLEL = {"timm.models.hrnet.HighResolutionNet"}
 CONCATENATED = {"torchvision.models.densenet._DenseLayer", "timm.models.densenet.DenseLayer"}
 PLAIN = {"torchvision.models.alexnet.AlexNet", "torchvision.models.vgg.VGG", "timm.models.vgg.VGG"}
-# Parts of a stem that lie beside the blocks.
+# Stem modules that are registered among the blocks.
 STEMS = {"timm.models.inception_v4.Mixed4a"}
 NOT_BLOCKS = ("stem", "msfa")  # MobileNetV5 fuses its stages in `msfa`
 # Blocks that attend to keys and values of a lower resolution, but keep their own.
 STRIDED_INSIDE = {"timm.models._efficientnet_blocks.MobileAttention"}
 # Stages that register their `downsample` after their blocks, but run it before.
 DOWNSAMPLED_FIRST = {"timm.models.fasternet.Block"}
-# Networks with these blocks once had places in their other blocks only, and their stages were miscounted.
-# To extend `block_end` to all blocks would place attention elsewhere under an old run id, so their places
-# have names of their own, which end in REVISION.
-LATE = {
+# Earlier releases did not know these blocks: their networks had places in the other blocks only, and
+# miscounted stages. Extending `block_end` to all blocks would move attention under an old run id. The places
+# of these networks therefore have names of their own, which end in REVISION.
+ADDED_BLOCKS = {
     "timm.models._efficientnet_blocks.CondConvResidual",
     "timm.models._efficientnet_blocks.MobileAttention",
     "timm.models.byobnet.DarkBlock",
@@ -98,8 +95,8 @@ LATE = {
     "timm.models.mobilevit.MobileVitV2Block",
     "timm.models.repghost.RepGhostBottleneck",
 }
-# Networks of these classes whose blocks halve the resolution in a BlurPool2d once had one stage only.
-UNCOUNTED = {"timm.models.efficientnet.EfficientNet", "timm.models.mobilenetv3.MobileNetV3"}
+# Earlier releases did not count a BlurPool2d as halving the resolution, so these networks had one stage.
+ONCE_ONE_STAGE = {"timm.models.efficientnet.EfficientNet", "timm.models.mobilenetv3.MobileNetV3"}
 KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "ema_lab.models.cifar_resnet.BasicBlock": _convolutions(2, "bn2"),
     "torchvision.models.convnext.CNBlock": _depthwise("block.0", "block"),
@@ -108,7 +105,7 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "torchvision.models.efficientnet.MBConv": _Sequence("block"),
     "torchvision.models.googlenet.Inception": _Fixed({"block_end": ITSELF}),
     **dict.fromkeys(
-        _named("torchvision.models.inception.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})
+        _class_names("torchvision.models.inception.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})
     ),
     "torchvision.models.mnasnet._InvertedResidual": _depthwise("layers.5", "layers.7"),
     "torchvision.models.mobilenetv2.InvertedResidual": _Sequence("conv"),
@@ -154,14 +151,21 @@ KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
     "timm.models.hgnet.HighPerfGpuBlock": _Fixed({"block_end": "aggregation"}),
     "timm.models.inception_next.MetaNeXtBlock": _Fixed({"block_end": "drop_path"}),
     **dict.fromkeys(
-        _named("timm.models.inception_resnet_v2.Block{}", (8, 17, 35)), _Fixed({"block_end": "conv2d"})
+        _class_names("timm.models.inception_resnet_v2.Block{}", (8, 17, 35)), _Fixed({"block_end": "conv2d"})
     ),
     **dict.fromkeys(
-        _named("timm.models.inception_resnet_v2.Mixed_{}", ("5b", "6a", "7a")), _Fixed({"block_end": ITSELF})
+        _class_names("timm.models.inception_resnet_v2.Mixed_{}", ("5b", "6a", "7a")),
+        _Fixed({"block_end": ITSELF}),
     ),
-    **dict.fromkeys(_named("timm.models.inception_v3.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})),
-    **dict.fromkeys(_named("timm.models.inception_v4.Inception{}", "ABC"), _Fixed({"block_end": ITSELF})),
-    **dict.fromkeys(_named("timm.models.inception_v4.Reduction{}", "AB"), _Fixed({"block_end": ITSELF})),
+    **dict.fromkeys(
+        _class_names("timm.models.inception_v3.Inception{}", "ABCDE"), _Fixed({"block_end": ITSELF})
+    ),
+    **dict.fromkeys(
+        _class_names("timm.models.inception_v4.Inception{}", "ABC"), _Fixed({"block_end": ITSELF})
+    ),
+    **dict.fromkeys(
+        _class_names("timm.models.inception_v4.Reduction{}", "AB"), _Fixed({"block_end": ITSELF})
+    ),
     "timm.models.lcnetv2.RepDepthwiseSeparable": _Fixed({"block_end": "pw_conv"}),
     "timm.models.mobilevit.MobileVitBlock": _Fixed({"block_end": "conv_fusion"}),
     "timm.models.mobilevit.MobileVitV2Block": _Fixed({"block_end": "conv_proj"}),

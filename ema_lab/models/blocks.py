@@ -1,4 +1,7 @@
-"""The blocks of torchvision's and timm's convolutional networks, found by the class of a submodule."""
+"""Detection of blocks, stages and places in torchvision's and timm's convolutional networks.
+
+A submodule's class tells whether it is a block (see `block_kinds`).
+"""
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -9,105 +12,108 @@ from torch import nn
 
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import (
+    ADDED_BLOCKS,
     CONCATENATED,
     DOWNSAMPLED_FIRST,
     KINDS,
-    LATE,
     NOT_BLOCKS,
+    ONCE_ONE_STAGE,
     PARALLEL,
     PLAIN,
     REVISION,
     STEMS,
     STRIDED_INSIDE,
-    UNCOUNTED,
 )
 
 
 def describe(module: nn.Module) -> Backbone:
     """Return a network with its blocks and places, if all of its blocks are of a known kind.
 
-    Otherwise it has none, and `note` says why: patterns over its submodules' names still work.
+    Otherwise the backbone has no blocks and `note` says why; placement by name patterns still works.
     """
-    found = list(_blocks(module))
-    if unknown := _unknown(module, found):
-        return Backbone(module, note=_shortfall(found, unknown))
+    unnumbered = list(_blocks(module))
+    if unknown := _unknown(module, unnumbered):
+        return Backbone(module, note=_shortfall(unnumbered, unknown))
     if _class_name(module) in PARALLEL:
-        return Backbone(module, _in_named_stages(found), note="parallel branches have no one stage_end")
-    blocks = _numbered(found, _stage_starts(module, found))
+        return Backbone(module, _in_named_stages(unnumbered), note="parallel branches have no one stage_end")
+    blocks = _numbered(unnumbered, _stage_starts(module, unnumbered))
     ends = {block.stage: block for block in blocks}.values()
     return _revised(module, [_with_stage_end(module, b) if b in ends else b for b in blocks])
 
 
 def _revised(module: nn.Module, blocks: list[Block]) -> Backbone:
-    """Return the backbone, with places of other names if its blocks were once found or counted otherwise."""
-    late = {block.name: name for block in blocks if (name := _class_at(module, block.name)) in LATE}
-    uncounted = _class_name(module) in UNCOUNTED and any(map(_blurs, module.modules()))
-    if not late and not uncounted:
+    """Return the backbone, with revised place names if an earlier release knew its blocks differently."""
+    added = {block.name: name for block in blocks if (name := _class_at(module, block.name)) in ADDED_BLOCKS}
+    was_one_stage = _class_name(module) in ONCE_ONE_STAGE and any(map(_blurs, module.modules()))
+    if not added and not was_one_stage:
         return Backbone(module, tuple(blocks))
-    classes = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in late.values()))
-    fault = f"{len(blocks) - len(late)} of {len(blocks)} blocks, not {classes}"
-    fault = fault if late else "all blocks as one stage"
+    classes = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in added.values()))
+    fault = f"{len(blocks) - len(added)} of {len(blocks)} blocks, not {classes}"
+    fault = fault if added else "all blocks as one stage"
     note = f"its places once covered {fault}; the right ones are named block_end{REVISION} and so on"
-    renamed = tuple(replace(block, places=_renamed(block, keep=not late)) for block in blocks)
+    renamed = tuple(replace(block, places=_renamed(block, keep=not added)) for block in blocks)
     return Backbone(module, renamed, note=note, revised=True)
 
 
 def _renamed(block: Block, *, keep: bool) -> dict[str, str]:
-    """Return a block's places under revised names, beside those that are right as they were."""
+    """Return a block's places under revised names; `keep` adds the old names that were right."""
     kept = {place: name for place, name in block.places.items() if keep and place != "stage_end"}
     return kept | {place + REVISION: name for place, name in block.places.items()}
 
 
-def _numbered(found: Iterable[Block], starts: Container[str]) -> list[Block]:
+def _numbered(blocks: Iterable[Block], starts: Container[str]) -> list[Block]:
     """Return the blocks with their stages and their numbers within each."""
-    blocks: list[Block] = []
+    numbered: list[Block] = []
     stage = number = 0
-    for block in found:
-        if block.name in starts or not blocks:
+    for block in blocks:
+        if block.name in starts or not numbered:
             stage, number = stage + 1, 0
         number += 1
-        blocks.append(replace(block, stage=stage, number=number))
-    return blocks
+        numbered.append(replace(block, stage=stage, number=number))
+    return numbered
 
 
-def _in_named_stages(found: Iterable[Block]) -> tuple[Block, ...]:
-    """Return the blocks of `layer1`, `stage2`, `stage3` ...; any others belong to the head."""
-    stages = [(match, block) for block in found if (match := re.match(r"(?:layer|stage)(\d+)\.", block.name))]
+def _in_named_stages(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Number the blocks of `layer1`, `stage2`, `stage3` ...; drop the others, which belong to the head."""
+    stages = [
+        (match, block) for block in blocks if (match := re.match(r"(?:layer|stage)(\d+)\.", block.name))
+    ]
     first = {int(match[1]): block.name for match, block in reversed(stages)}
     return tuple(_numbered([block for _, block in stages], set(first.values())))
 
 
-def _unknown(module: nn.Module, found: list[Block]) -> dict[str, str]:
-    """Return the name and the class of each block of unknown kind beside those that were found.
+def _unknown(module: nn.Module, blocks: list[Block]) -> dict[str, str]:
+    """Return the name and the class of each block of unknown kind.
 
-    A submodule counts as a block if it has several layers with weights, and has a name like the blocks'
-    or a neighbour of its own class. Without any known block, nothing is told apart.
+    A submodule counts as a block if it has several layers with weights, and either a name like the known
+    blocks' or a neighbour of its own class. Without any known block, the result is empty.
     """
-    endless = [block.name for block in found if "block_end" not in block.places]
+    endless = [block.name for block in blocks if "block_end" not in block.places]
     unknown = {name: _class_at(module, name).rpartition(".")[2] for name in endless}
-    shapes = {_shape(block.name) for block in found}
-    around = {above for block in found for above in _containers(block.name)}
+    patterns = {_name_pattern(block.name) for block in blocks}
+    containers = {container for block in blocks for container in _containers(block.name)}
     for name, part in module.named_modules():
-        if not found or name in around or _is_stem(name, part) or _num_layers(part) < 2:
+        if not blocks or name in containers or _is_stem(name, part) or _num_layers(part) < 2:
             continue
-        if (_shape(name) in shapes or _has_twin(module, name)) and not _inside_any(name, found, unknown):
+        is_like_a_block = _name_pattern(name) in patterns or _has_twin(module, name)
+        if is_like_a_block and not _inside_any(name, blocks, unknown):
             unknown[name] = type(part).__name__
     return unknown
 
 
-def _shortfall(found: list[Block], unknown: Mapping[str, str]) -> str:
-    known = [block.name for block in found if block.name not in unknown]
+def _shortfall(blocks: list[Block], unknown: Mapping[str, str]) -> str:
+    known = [block.name for block in blocks if block.name not in unknown]
     classes = list(dict.fromkeys(unknown.values()))
     verb = "is" if len(classes) == 1 else "are"
-    patterns = " or ".join(repr(shape) for shape in dict.fromkeys(map(_shape, [*known, *unknown])))
+    patterns = " or ".join(repr(pattern) for pattern in dict.fromkeys(map(_name_pattern, [*known, *unknown])))
     return (
         f"{len(known)} of {len(known) + len(unknown)} blocks are known; {', '.join(classes)} {verb} not: "
         f"name the place by a pattern such as {patterns}"
     )
 
 
-def _shape(name: str) -> str:
-    """Return a pattern that matches a name with any numbers in place of its own."""
+def _name_pattern(name: str) -> str:
+    """Return a pattern that matches a name with any other numbers in it."""
     return re.sub(r"\d+", "*", name)
 
 
@@ -116,14 +122,14 @@ def _class_at(module: nn.Module, name: str) -> str:
 
 
 def _containers(name: str) -> Iterator[str]:
-    """Yield the names of the modules that a submodule is in, the whole network's included."""
+    """Yield the names of the modules around a submodule, from the inside out; "" is the whole network."""
     while name:
         name = name.rpartition(".")[0]
         yield name
 
 
-def _inside_any(name: str, found: Iterable[Block], unknown: Iterable[str]) -> bool:
-    return any(block.holds(name) for block in found) or any(name.startswith(f"{n}.") for n in unknown)
+def _inside_any(name: str, blocks: Iterable[Block], unknown: Iterable[str]) -> bool:
+    return any(block.holds(name) for block in blocks) or any(name.startswith(f"{n}.") for n in unknown)
 
 
 def _is_stem(name: str, part: nn.Module) -> bool:
@@ -131,14 +137,14 @@ def _is_stem(name: str, part: nn.Module) -> bool:
 
 
 def _num_layers(part: nn.Module) -> int:
-    """Return the number of layers with weights; a bare sequence of layers is not a block."""
+    """Count the layers with weights; 0 for a bare sequence of layers, which is not a block."""
     if isinstance(part, nn.ModuleList) or type(part) is nn.Sequential:
         return 0
     return sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in part.modules())
 
 
 def _has_twin(module: nn.Module, name: str) -> bool:
-    """Whether a module stands in a sequence with another one of its class."""
+    """Return whether a module is in a sequence with another module of its class."""
     parent = module.get_submodule(name.rpartition(".")[0])
     kind = type(module.get_submodule(name))
     sequence = isinstance(parent, nn.ModuleList | nn.Sequential)
@@ -146,7 +152,7 @@ def _has_twin(module: nn.Module, name: str) -> bool:
 
 
 def _with_stage_end(module: nn.Module, block: Block) -> Block:
-    """Return the last block of a stage with the place `stage_end`."""
+    """Return the last block of a stage with the place `stage_end` added."""
     end = block.name
     if _class_name(module.get_submodule(block.name)) in CONCATENATED:
         modules = list(module.named_modules())
@@ -160,16 +166,16 @@ def _with_stage_end(module: nn.Module, block: Block) -> Block:
 
 
 def _blocks(module: nn.Module) -> Iterator[Block]:
-    """Yield the blocks in order of registration, stages and numbers still to be set."""
+    """Yield the blocks in order of registration, before stages and numbers are set."""
     last = None
     for name, part in module.named_modules():
         if last is not None and name.startswith(last + "."):
             continue
         if name.startswith(NOT_BLOCKS):
             continue
-        if find := KINDS.get(_class_name(part)):
+        if places_of := KINDS.get(_class_name(part)):
             last = name
-            places = {place: _joined(name, below) for place, below in find(part).items()}
+            places = {place: _joined(name, below) for place, below in places_of(part).items()}
             yield Block(name, 0, 0, places)
         elif _class_name(part) in PLAIN:
             yield from _plain_blocks(name, part)
@@ -195,7 +201,10 @@ def _class_name(module: nn.Module) -> str:
 
 
 def _stage_starts(module: nn.Module, blocks: list[Block]) -> set[str]:
-    """Return the blocks that halve the resolution, or before which something after the stem does."""
+    """Return the names of the blocks at which a new stage starts.
+
+    These blocks halve the resolution, or follow a layer between blocks that does.
+    """
     starts: set[str] = set()
     waiting = list(blocks)
     halved = False

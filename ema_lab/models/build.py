@@ -1,4 +1,4 @@
-"""From a run spec to a model: backbone, then insertion, paired by construction."""
+"""Models of run specs: build the backbone, then insert attention, paired by construction."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from ema_lab.errors import EmaLabError, SpecError, located, user_place
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
-from ema_lab.models.initialisation import build_named, refuse_lazy
+from ema_lab.models.initialisation import build_seeded, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
 from ema_lab.models.trial import output_of, shape_of
@@ -25,40 +25,45 @@ Build = Callable[[], Any]
 def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
     """Build the model of a run; on the `meta` device it has shapes but no weights.
 
+    The model maps normalised images (B, C, H, W) to what the task predicts, such as logits (B, classes).
     For one seed, weights that two specs share (same qualified name and shape) start bit-equal.
 
     Raises:
-        SpecError: If the backbone cannot take the data, or attention does not fit where it is placed.
+        SpecError: If the backbone cannot take the data, or attention does not fit its placement.
     """
     meta = build_backbone(spec, device="meta")
-    placed = _placed(spec, meta)
+    placements = _resolve_placements(spec, meta)
     if device == "meta":
         model = meta.module
     else:
-        model = build_named(lambda: build_backbone(spec, device=device).module, spec.seed)
-    for item, sites in placed:
-        for site, build in zip(sites, _builders(item, sites), strict=True):
-            _insert(model, item.attention.name, site, build, seed=spec.seed, device=device)
+        model = build_seeded(lambda: build_backbone(spec, device=device).module, spec.seed)
+    for insertion, sites in placements:
+        for site, build in zip(sites, _builders(insertion, sites), strict=True):
+            _insert(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
     return model
 
 
 def sites_of(spec: RunSpec) -> list[tuple[str, Site]]:
-    """Return the name of the attention and the site of every insertion of a run's model."""
-    placed = _placed(spec, build_backbone(spec, device="meta"))
-    return [(item.attention.name, site) for item, sites in placed for site in sites]
+    """Return the attention's name and the site of every insertion in a run's model."""
+    placements = _resolve_placements(spec, build_backbone(spec, device="meta"))
+    return [(insertion.attention.name, site) for insertion, sites in placements for site in sites]
 
 
 def check_model(spec: RunSpec) -> None:
-    """Build the model without weights, so that what does not fit is found before the first epoch."""
+    """Build the model without weights, to detect errors of shape before the first epoch.
+
+    Raises:
+        SpecError: As `build_model` does.
+    """
     build_model(spec, device="meta")
 
 
 def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
-    """Build a run's backbone alone, with the blocks that are known of it.
+    """Build a run's backbone without attention.
 
     Raises:
-        SpecError: If it cannot be built.
+        SpecError: If the backbone cannot be built.
     """
     facts = spec.data.facts
     return named_backbone(
@@ -77,11 +82,11 @@ def named_backbone(
     """Build a backbone by its name, for a number of classes and of image channels.
 
     Raises:
-        SpecError: If it cannot be built.
+        SpecError: If the backbone cannot be built.
     """
     build = partial(BACKBONES.build, name, classes, channels, **(options or {}))
     try:
-        built = _on_meta(build) if device == "meta" else build()
+        built = _build_on_meta(build) if device == "meta" else build()
     except EmaLabError:
         raise
     except Exception as error:  # a user's own code may raise anything
@@ -97,12 +102,12 @@ def named_backbone(
     return built
 
 
-def _on_meta(build: Build) -> Any:
-    """Build without weights; where the code computes with tensors to do so, build it, then forget them."""
+def _build_on_meta(build: Build) -> Any:
+    """Build without weights. Code that computes with values is run on the CPU, and its weights dropped."""
     try:
         with torch.device("meta"):
             return build()
-    except Exception:  # it may only need values; if not, the same error comes again
+    except Exception:  # the code may only need values; any other error is raised again below
         with torch.random.fork_rng(devices=[]):
             built = build()
         module = built.module if isinstance(built, Backbone) else built
@@ -111,22 +116,27 @@ def _on_meta(build: Build) -> Any:
         return built
 
 
-def _placed(spec: RunSpec, backbone: Backbone) -> list[tuple[InsertionSpec, list[Site]]]:
+def _resolve_placements(spec: RunSpec, backbone: Backbone) -> list[tuple[InsertionSpec, list[Site]]]:
+    """Return the sites of each insertion; refuse a site inside a submodule that another one replaces."""
     image_shape = spec.data.facts.image_shape
-    placed = [(item, find_sites(backbone, item.placement, image_shape)) for item in spec.model.insertions]
-    names = [site.name for _, sites in placed for site in sites]
-    for cleared in (site.name for _, sites in placed for site in sites if site.replaces):
+    placements = [
+        (insertion, find_sites(backbone, insertion.placement, image_shape))
+        for insertion in spec.model.insertions
+    ]
+    names = [site.name for _, sites in placements for site in sites]
+    for cleared in (site.name for _, sites in placements for site in sites if site.replaces):
         if lost := [name for name in names if name.startswith(f"{cleared}.")]:
             raise SpecError(f"placement: {lost[0]!r} is inside {cleared!r}, which `replace` takes out")
-    return placed
+    return placements
 
 
-def _builders(item: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
-    """Return what builds the module of each site.
+def _builders(insertion: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
+    """Return a builder of the attention module of each site.
 
-    A module whose sites depend on each other offers `across(sites, **options)`, which returns them.
+    A module whose sites depend on each other has a classmethod `across(sites, **options)` that returns the
+    builders.
     """
-    name, options = item.attention.name, item.attention.options
+    name, options = insertion.attention.name, insertion.attention.options
     across = getattr(ATTENTIONS[name].load(), "across", None)
     if across is None:
         return [partial(ATTENTIONS.build, name, site.channels, **options) for site in sites]
@@ -140,7 +150,7 @@ def _builders(item: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
 def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
     if site.replaces:
         clear(model, site.name)
-    what = f"{name} after {site.name} ({site.channels} channels)"
+    subject = f"{name} after {site.name} ({site.channels} channels)"
     prefix = f"{site.name}.{next_child_name(model.get_submodule(site.name))}"
 
     def construct() -> Any:
@@ -150,31 +160,31 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
 
     try:
         if device == "meta":
-            attention = _on_meta(construct)
+            attention = _build_on_meta(construct)
         else:
             with torch.device(device):
-                attention = build_named(construct, seed, prefix)
+                attention = build_seeded(construct, seed, prefix)
     except Exception as error:  # a user's own module may raise anything
-        raise SpecError(f"{what}: {_reason(error, ATTENTIONS.signature(name))}") from None
+        raise SpecError(f"{subject}: {_reason(error, ATTENTIONS.signature(name))}") from None
     if not isinstance(attention, nn.Module):
         raise SpecError(f"{name} is a {type(attention).__name__}, not an nn.Module")
     if device == "meta":
-        _check_shape(what, attention, site, construct)
+        _check_shape(subject, attention, site, construct)
     insert(model, site.name, attention)
 
 
 def _reason(error: Exception, signature: Signature) -> str:
-    """Return the words of an error that states a rule; locate any other in the code that it is about."""
+    """Return an error's message, with the line of code unless the message itself states a rule."""
     if isinstance(error, ValueError) and not user_place(error):
         return str(error)
     if user_place(error) or not isinstance(error, TypeError):
         return located(error)
-    return f"{error} ({signature.short_place})"  # its parameters are not those of the call
+    return f"{error} ({signature.short_place})"  # the call does not match the parameters
 
 
-def _check_shape(what: str, attention: nn.Module, site: Site, build: Build) -> None:
-    """Refuse a module that changes the shape: an addition after it may hide that by broadcasting."""
-    wanted = (2, site.channels, site.height, site.width)
-    shape = shape_of(output_of(what, attention, wanted, with_values=build))
-    if shape != wanted:
-        raise SpecError(f"{what} must keep (B, C, H, W) = {wanted}, got {shape}")
+def _check_shape(subject: str, attention: nn.Module, site: Site, build: Build) -> None:
+    """Refuse a module that changes the shape; broadcasting in a later addition could hide the change."""
+    expected = (2, site.channels, site.height, site.width)
+    shape = shape_of(output_of(subject, attention, expected, with_values=build))
+    if shape != expected:
+        raise SpecError(f"{subject} must keep (B, C, H, W) = {expected}, got {shape}")

@@ -1,8 +1,8 @@
 """The 6n+2 residual networks for small images (He et al., arXiv:1512.03385, section 4.2).
 
-Three stages of n basic blocks with 16, 32 and 64 channels; shortcuts without parameters (option A:
-every second pixel, missing channels zero). For RGB and 10 classes ResNet-20 has 269,722 parameters.
-Weights start as in arXiv:1502.01852 (normal, fan out).
+Three stages of n basic blocks with 16, 32 and 64 channels. Shortcuts have no parameters (option A: every
+second pixel, missing channels zero). ResNet-20 has 269,722 parameters for RGB and 10 classes. Initial
+weights follow arXiv:1502.01852 (normal, fan out).
 """
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut. (B, C, H, W) -> (B, width, H/stride, W/stride)."""
+    """Two 3 x 3 convolutions in parallel with a shortcut. (B, C, H, W) -> (B, width, H/stride, W/stride)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class BasicBlock(nn.Module):
         return out
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Return the input, thinned and padded with zero channels to the block's output shape."""
+        """Return the input, subsampled and padded with zero channels to the block's output shape."""
         if self.stride == 1 and not self.added_channels:
             return x
-        before = self.added_channels // 2
-        thinned = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(thinned, (0, 0, 0, 0, before, self.added_channels - before))
+        in_front = self.added_channels // 2
+        subsampled = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(subsampled, (0, 0, 0, 0, in_front, self.added_channels - in_front))
 
 
 def stage(channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
@@ -49,12 +49,16 @@ def stage(channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequenti
 
 
 class CifarResNet(nn.Module):
-    """(B, channels, H, W) -> (B, classes)."""
+    """Residual network of depth 6n+2. (B, channels, H, W) -> logits (B, classes).
+
+    Raises:
+        ValueError: If `depth` is not 6n+2 with n from 1.
+    """
 
     def __init__(self, classes: int, channels: int, depth: int) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"the family has depth 6n+2, got {depth=}")
+            raise ValueError(f"the depth must be 6n+2 with n from 1, got {depth=}")
         self.conv1 = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.relu = nn.ReLU(inplace=True)

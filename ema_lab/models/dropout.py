@@ -1,10 +1,9 @@
-"""Dropout whose masks depend on (seed, name, step) alone.
+"""Dropout whose masks depend on (seed, layer name, step) alone.
 
-Torch's dropout takes the next numbers of one generator: another layer with dropout before it, or
-another device, changes its mask. Here each layer's mask is an integer hash of the seed, the layer's
-qualified name, the step and the position, so it is the same in every variant, after a resume and on
-every device. Dropout that code calls as a function is not reached; it follows torch's generator, which
-is seeded before each step.
+Torch's dropout draws from one shared generator: an added dropout layer, or another device, changes every
+later mask. Here each mask is an integer hash of the seed, the layer's qualified name, the step and the
+position. A mask is therefore the same in every variant, after a resume and on every device. Dropout called
+as a function is not replaced: it draws from torch's generator, which is seeded before each step.
 """
 
 from typing import Literal
@@ -19,9 +18,10 @@ Per = Literal["element", "channel", "image", "batch"]
 
 
 class SeededDropout(nn.Module):
-    """Sets a fraction `p` of the elements (or channels, images, batches) to zero in training.
+    """Dropout layer that zeroes a fraction `p` of elements, channels, images or batches in training.
 
-    The others are divided by 1 - p if `rescale`. `step` is not part of the state dict.
+    Input and output: any shape (B, C, ...). The remaining values are divided by 1 - p if `rescale`. The
+    buffer `step` is not part of the state dict.
     """
 
     step: Tensor
@@ -37,8 +37,8 @@ class SeededDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        kept = {"element": x.dim(), "channel": 2, "image": 1, "batch": 0}[self.per]
-        shape = x.shape[:kept] + (1,) * (x.dim() - kept)
+        mask_dims = {"element": x.dim(), "channel": 2, "image": 1, "batch": 0}[self.per]
+        shape = x.shape[:mask_dims] + (1,) * (x.dim() - mask_dims)
         positions = torch.arange(shape.numel(), device=x.device)
         bits = hash_indices(hash_indices(self.key, self.step.to(x.device)), positions)
         mask = (~chosen_with(self.p, bits)).to(x.dtype).reshape(shape)
@@ -49,7 +49,7 @@ class SeededDropout(nn.Module):
 
 
 def seed_dropout(model: nn.Module, seed: int) -> None:
-    """Replace the dropout layers of a model, those of torchvision and timm included, by seeded ones."""
+    """Replace the dropout layers of a model by seeded ones, including torchvision's and timm's."""
     for name, layer in list(model.named_modules()):
         key = hash_counters(seed, "dropout", name)
         if (seeded := _seeded(layer, key)) is not None:
@@ -57,7 +57,7 @@ def seed_dropout(model: nn.Module, seed: int) -> None:
 
 
 def set_step(model: nn.Module, step: int) -> None:
-    """Tell every seeded dropout layer the step whose mask it is to use."""
+    """Set the training step of every seeded dropout layer, which selects its mask."""
     for layer in model.modules():
         if isinstance(layer, SeededDropout):
             layer.step.fill_(step)

@@ -1,8 +1,8 @@
 """Initial weights that depend on (seed, qualified name) alone.
 
-A backbone's own initialisation is kept: each of its random draws is seeded by the name of the
-parameter that it fills. So two models that share a parameter's name and shape start it bit-equal,
-whatever else they contain (DESIGN: paired by construction), and no distribution is written twice.
+The backbone's own initialisation code runs unchanged, but each random draw is seeded by the name of the
+parameter that it fills. Two models that share a parameter's name and shape therefore start with bit-equal
+values, whatever else they contain. No distribution has to be written a second time.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,28 +18,35 @@ from ema_lab.randomness import hash_counters
 
 
 def refuse_lazy(module: object) -> None:
-    """Refuse layers that have no weights before their first input: no seed could decide them.
+    """Refuse lazy layers, which draw their weights at the first input, outside of seeding.
 
     Raises:
-        SpecError: With the first of them.
+        SpecError: If there is a lazy layer; the message names the first.
     """
     if not isinstance(module, nn.Module):
         return
     for name, part in module.named_modules():
         if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
             kind = type(part).__name__
-            rule = f"give its input size, as {kind.removeprefix('Lazy')} takes it"
+            rule = f"use {kind.removeprefix('Lazy')} with its input size"
             raise SpecError(
                 f"{name or 'it'} is a {kind}, which has no weights before its first input: {rule}"
             )
 
 
-def build_named(build: Callable[[], nn.Module], seed: int, prefix: str = "") -> nn.Module:
-    """Build a module twice: first to learn which draw fills which parameter, then with those seeds.
+def build_seeded(build: Callable[[], nn.Module], seed: int, prefix: str = "") -> nn.Module:
+    """Build a module twice: first to learn which draw fills which parameter, then with seeds by name.
 
-    A draw that fills no parameter or buffer directly is seeded by `prefix` and its number.
+    Draws that fill no parameter or buffer directly share the name `prefix` and are numbered in order.
+
+    Args:
+        build: Builds the module; must make the same draws at each call.
+        seed: The run's seed.
+        prefix: Qualified name of the module in the model.
     """
     recorder = _Draws(seed, prefix, {})
+    # A draw fills a tensor before the module has a name for it, as in `nn.Parameter(torch.randn(3))`. The
+    # names exist only after the first build; the second build makes the same draws in the same order.
     with torch.random.fork_rng(devices=[]), recorder:
         first = build()
     owners = _owners(first, recorder.filled)
@@ -50,29 +57,35 @@ def build_named(build: Callable[[], nn.Module], seed: int, prefix: str = "") -> 
 def _owners(module: nn.Module, filled: list[Tensor]) -> dict[int, str]:
     """Return the qualified name of the parameter that each numbered draw ended up in."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    # By storage, not by tensor: a parameter wraps or views the tensor that the draw has filled.
     names = {tensor.untyped_storage().data_ptr(): name for name, tensor in tensors.items()}
-    places = ((i, names.get(tensor.untyped_storage().data_ptr())) for i, tensor in enumerate(filled))
-    return {number: name for number, name in places if name is not None}
+    numbered = ((i, names.get(tensor.untyped_storage().data_ptr())) for i, tensor in enumerate(filled))
+    return {number: name for number, name in numbered if name is not None}
 
 
 class _Draws(TorchDispatchMode):
-    """Seeds each random operation by the name it is for, and remembers the tensors they fill."""
+    """Dispatch mode that seeds each random operation by the name of its tensor, and records the tensor.
+
+    Below the dispatcher every draw passes here: `nn.init`, in-place methods and factory functions alike.
+    Patching `nn.init` would miss modules that call `normal_` or `torch.randn` themselves.
+    """
 
     def __init__(self, seed: int, prefix: str, owners: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.filled: list[Tensor] = []  # kept alive, so that no storage is used again
+        self.filled: list[Tensor] = []  # kept alive: a freed storage's address could be reused
         self._key = (seed, "initial weights")
         self._prefix = prefix
         self._owners = owners
-        self._times: dict[str, int] = {}
+        self._num_draws: dict[str, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **(kwargs or {}))
         owner = self._owners.get(len(self.filled), "")
         name = f"{self._prefix}.{owner}" if self._prefix else owner
-        self._times[name] = self._times.get(name, 0) + 1
-        torch.default_generator.manual_seed(hash_counters(*self._key, name, self._times[name]))
+        # A parameter may be drawn twice (the layer's default, then the network's own): number the draws.
+        self._num_draws[name] = self._num_draws.get(name, 0) + 1
+        torch.default_generator.manual_seed(hash_counters(*self._key, name, self._num_draws[name]))
         result = func(*args, **(kwargs or {}))
         self.filled.append(result)
         return result

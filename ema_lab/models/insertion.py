@@ -1,10 +1,10 @@
-"""Attention inside an unmodified backbone: a child module of each site, applied to the site's output.
+"""Insertion of attention into an unmodified backbone, as a child module of each site.
 
-The child is registered below the submodule whose output it changes, so the backbone's own keys stay
-as they are. The site's class becomes a subclass of itself whose call passes the output through the
-inserted children. A forward hook would do the same in eager mode, but `torch.compile` does not guard on
-hooks (`torch._dynamo.config.skip_nnmodule_hook_guards`): code compiled for a model without attention
-would be used for one with it. A model's classes are guarded.
+The attention becomes a child of the submodule whose output it changes, so the backbone's own state dict keys
+stay. The site's class becomes a subclass of itself, whose call passes the output through the inserted
+children. A forward hook would do the same in eager mode, but `torch.compile` does not guard on hooks
+(`torch._dynamo.config.skip_nnmodule_hook_guards`): it would reuse code that was compiled for a model without
+attention. It does guard on a module's class.
 """
 
 import re
@@ -22,7 +22,7 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     """Apply `attention` to the output of the submodule named `site`; return the child's name.
 
     Raises:
-        SpecError: If the submodule cannot carry a child of that name, or would call it itself.
+        SpecError: If the submodule cannot carry the child, or would call the child by itself.
     """
     target = module.get_submodule(site)
     child = next_child_name(target)
@@ -32,19 +32,19 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     if isinstance(target, torch.jit.ScriptModule):
         raise SpecError(f"placement: {site!r} is compiled by torch.jit: nothing can be inserted there")
     if not _is_plain(target) and not isinstance(target, Carrier):
-        _carry(target)
+        _make_carrier(target)
     target.add_module(child, attention)
     return f"{site}.{child}"
 
 
 def clear(module: nn.Module, site: str) -> None:
-    """Put an empty place where a submodule of the backbone is; a place that is empty stays."""
+    """Replace a submodule of the backbone by an identity, unless that has been done."""
     if not isinstance(module.get_submodule(site), _Cleared):
         replace_submodule(module, site, _Cleared())
 
 
 def replace_submodule(module: nn.Module, name: str, new: nn.Module) -> None:
-    """Put `new` where the submodule `name` is; it takes over what is inserted there."""
+    """Replace the submodule `name` by `new`, and insert the old one's attention into the new one."""
     parent, _, child = name.rpartition(".")
     old = module.get_submodule(name)
     setattr(module.get_submodule(parent), child, new)
@@ -54,14 +54,18 @@ def replace_submodule(module: nn.Module, name: str, new: nn.Module) -> None:
 
 
 class _Cleared(nn.Identity):
-    """Where a submodule of the backbone was taken out."""
+    """Identity in place of a submodule that `replace` has removed."""
 
 
 CHILD = re.compile(r"attention(_\d+)?")
 
 
 def next_child_name(target: nn.Module) -> str:
-    """Return `attention`, or `attention_2`, ... where a submodule carries several."""
+    """Return the name of a submodule's next inserted child: `attention`, then `attention_2`, ...
+
+    Raises:
+        SpecError: If the submodule already uses the name for something else.
+    """
     number = sum(CHILD.fullmatch(name) is not None for name, _ in target.named_children())
     if number and not _is_plain(target) and not isinstance(target, Carrier):
         raise SpecError(f"a {type(target).__name__} has a child named 'attention' of its own")
@@ -72,16 +76,17 @@ def next_child_name(target: nn.Module) -> str:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether a module is a sequence that passes its output through its last children by itself."""
+    """Return whether a module is a plain sequence, which runs an appended child by itself."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 class Carrier(nn.Module):
-    """A submodule of a backbone that passes its output through every inserted child.
+    """Mixin of a site's class that passes the output through every inserted child.
 
-    It stands first among the bases of a site's class, so that the call of the class itself comes first.
+    `Carrier` comes first among the bases, so that its call wraps the call of the site's own class.
     """
 
+    # Not `forward`: some published layers replace their own `forward` attribute and would bypass it.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = super().__call__(*args, **kwargs)
         for name, child in self.named_children():
@@ -90,28 +95,31 @@ class Carrier(nn.Module):
         return output
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copy and pickle as the class that the site had, which has a name, and then carry again."""
+        """Copy and pickle as the site's own class, then make it a carrier again.
+
+        The subclass is made at run time, so that pickle could not import it by name.
+        """
         reduced: Any = super().__reduce_ex__(protocol)
         function, arguments, *rest = reduced
         own = type(self)
-        named = tuple(own.__bases__[1] if argument is own else argument for argument in arguments)
-        return (_carried, (function, named), *rest)
+        importable = tuple(own.__bases__[1] if argument is own else argument for argument in arguments)
+        return (_rebuild_carrier, (function, importable), *rest)
 
 
-@cache
+@cache  # one subclass per class, because torch.compile guards on the identity of a class
 def _carrier_of(base: Any) -> Any:
-    """Return the subclass of a site's class that applies inserted children; it looks like the class."""
+    """Return the subclass of a site's class that applies inserted children, with the class's own name."""
     names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     return type(base)(base.__name__, (Carrier, base), names)
 
 
-def _carry(module: nn.Module) -> None:
+def _make_carrier(module: nn.Module) -> None:
     base: Any = type(module)
     module.__class__ = _carrier_of(base)
 
 
-def _carried(function: Callable[..., nn.Module], arguments: tuple[Any, ...]) -> nn.Module:
+def _rebuild_carrier(function: Callable[..., nn.Module], arguments: tuple[Any, ...]) -> nn.Module:
     """Rebuild a copied or unpickled site."""
     module = function(*arguments)
-    _carry(module)
+    _make_carrier(module)
     return module

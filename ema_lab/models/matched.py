@@ -1,4 +1,4 @@
-"""A control: plain bottlenecks that cost as much as a named attention module."""
+"""Cost-matched control: plain bottlenecks that cost as much as a named attention module."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,8 +15,8 @@ from ema_lab.registry.catalogue import ATTENTIONS
 TOLERANCE = 0.01
 
 
-class Place(Protocol):
-    """What matching needs to know of a site."""
+class SiteShape(Protocol):
+    """Shape of a site, as far as matching needs it: channels, and height of a square map in pixels."""
 
     @property
     def channels(self) -> int: ...
@@ -43,17 +43,19 @@ class Bottleneck(nn.Module):
 
 
 class Matched(Bottleneck):
-    """Bottlenecks x + W2 relu(W1 x) whose cost over all insertions is another module's within 1 %.
+    """Bottlenecks x + W2 relu(W1 x) whose total cost matches another module's within 1 %.
 
-    If attention is no better than these, its gain is that of more parameters. Each place gets a width
-    in proportion to what the module adds there, down to 0; the widths are then adjusted so that the
-    total fits. A total that whole widths cannot reach is an error that names the nearest.
+    Attention that does not beat this control gains by its parameters alone. Each place gets a width in
+    proportion to the module's cost there, down to 0. The widths are then adjusted until the total matches.
 
-    Parameters: 2 C width at each place.
+    Input and output: (B, C, H, W). Parameters: 2 C width at each place.
 
     Args:
         of: The module to match: a name, or a mapping with `name` and its options.
         by: `parameters`, or `macs`: multiply-adds as `measure_cost` counts them.
+
+    Raises:
+        ValueError: If no whole widths reach the total; the message names the nearest.
     """
 
     def __init__(
@@ -70,15 +72,15 @@ class Matched(Bottleneck):
     @classmethod
     def across(
         cls,
-        sites: Sequence[Place],
+        sites: Sequence[SiteShape],
         *,
         of: Mapping[str, object],
         by: Literal["parameters", "macs"] = "parameters",
     ) -> list[Callable[[], nn.Module]]:
-        """Return what builds the bottleneck of each site of a model.
+        """Return a builder of the bottleneck of each site of a model.
 
         Raises:
-            ValueError: If the module's total cannot be matched.
+            ValueError: If no whole widths match the module's total.
         """
         if by == "parameters":
             targets = [_parameters(of, site.channels) for site in sites]
@@ -91,15 +93,15 @@ class Matched(Bottleneck):
 
 
 def matched_widths(targets: Sequence[int], units: Sequence[int], by: str = "parameters") -> list[int]:
-    """Return whole widths whose cost, width x unit over all places, is the targets' sum within 1 %.
+    """Return whole widths whose total cost, the sum of width x unit, is the targets' sum within 1 %.
 
     Args:
-        targets: What the module to match costs at each place.
-        units: What one unit of width costs at each place.
-        by: The name of the cost, for the message.
+        targets: Cost of the module to match, at each place.
+        units: Cost of one unit of width, at each place.
+        by: Name of the cost, for the message.
 
     Raises:
-        ValueError: If the nearest total is further away.
+        ValueError: If the targets are zero, or the nearest total is more than 1 % away.
     """
     total = sum(targets)
     if total == 0:
@@ -121,31 +123,34 @@ def _total(widths: Sequence[int], units: Sequence[int]) -> int:
 
 
 def _in_proportion(targets: Sequence[int], units: Sequence[int]) -> list[int]:
-    """Return each place's share, rounded down, and then what is still missing, large units first."""
+    """Return each place's share, rounded down; then spend the remainder on large units first."""
     widths = [target // unit for target, unit in zip(targets, units, strict=True)]
     missing = sum(targets) - _total(widths, units)
-    places = sorted(range(len(units)), key=lambda place: -units[place])
-    for place in places:
-        widths[place] += missing // units[place]
-        missing %= units[place]
-    widths[places[-1]] += 2 * missing > units[places[-1]]
+    descending = sorted(range(len(units)), key=lambda index: -units[index])
+    for index in descending:
+        widths[index] += missing // units[index]
+        missing %= units[index]
+    widths[descending[-1]] += 2 * missing > units[descending[-1]]
     return widths
 
 
 def _nearest(total: int, units: Sequence[int]) -> list[int]:
-    """Return the widths with the nearest total of all. Only small totals, in units, come here."""
+    """Return the widths whose total is nearest, by dynamic programming over the reachable totals.
+
+    The search is short: proportional widths miss by more than 1 % only if the total is a few units.
+    """
     step = gcd(*units)
-    choice: dict[int, int] = {0: -1}  # by reachable total: the place whose width grew last
-    for reached in range(0, total + min(units) + 1, step):
-        for place, unit in enumerate(units):
-            if reached - unit in choice:
-                choice.setdefault(reached, place)
-    best = min(choice, key=lambda reached: (abs(reached - total), reached))
+    last_grown: dict[int, int] = {0: -1}  # reachable total -> index of the width that grew last
+    for subtotal in range(0, total + min(units) + 1, step):
+        for index, unit in enumerate(units):
+            if subtotal - unit in last_grown:
+                last_grown.setdefault(subtotal, index)
+    best = min(last_grown, key=lambda subtotal: (abs(subtotal - total), subtotal))
     widths = [0] * len(units)
     while best:
-        place = choice[best]
-        widths[place] += 1
-        best -= units[place]
+        index = last_grown[best]
+        widths[index] += 1
+        best -= units[index]
     return widths
 
 

@@ -1,4 +1,4 @@
-"""Where attention goes: named places and patterns over submodule names, resolved against a backbone."""
+"""Placement of attention: named places and name patterns, resolved to sites of a backbone."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,15 +13,15 @@ from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
-SHOWN_NAMES = 12
-SQUEEZE_EXCITATIONS = {"SqueezeExcitation", "SqueezeExcite", "SEModule"}  # torchvision's, timm's two
+MAX_NAMES = 12  # submodule names in an error message
+SQUEEZE_EXCITATIONS = {"SqueezeExcitation", "SqueezeExcite", "SEModule"}  # torchvision's, and two of timm
 
 
 @dataclass(frozen=True)
 class Site:
-    """A submodule after which attention is inserted, and the shape of what it sees (no batch).
+    """A submodule after which attention is inserted, and the shape (C, H, W) of the submodule's output.
 
-    With `replaces`, the submodule itself gives way to the attention.
+    If `replaces` is True, the attention replaces the submodule.
     """
 
     name: str
@@ -41,7 +41,8 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     """Return the sites of a placement, in the order in which the backbone runs them.
 
     Args:
-        backbone: On the meta device, so that finding shapes costs nothing.
+        backbone: The backbone, on the meta device, where a trial pass computes shapes only.
+        placement: The placement.
         image_shape: Channels, height and width of an input image.
 
     Raises:
@@ -57,16 +58,16 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     outputs = _trace(backbone.module, names, image_shape)
     _refuse_channels_last(backbone.module, outputs, image_shape)
     sites = [_site(name, output, replaces=bool(placement.replace)) for name, output in outputs.items()]
-    kept = [site for site in sites if _wide_enough(site, placement)]
-    if not kept:
+    chosen = [site for site in sites if _is_within_widths(site, placement)]
+    if not chosen:
         widths = sorted({site.channels for site in sites})
         limits = f"min_channels={placement.min_channels}, max_channels={placement.max_channels}"
         raise SpecError(f"placement: no match has a width within {limits}; widths there: {widths}")
-    return kept
+    return chosen
 
 
 def _refuse_old_counts(backbone: Backbone, placement: PlacementSpec) -> None:
-    """Refuse to choose by stages or blocks that were once counted otherwise under the same run id."""
+    """Refuse to choose by old stage and block numbers, which an earlier release counted differently."""
     after = [placement.after] if isinstance(placement.after, str) else placement.after
     chooses = placement.stages is not None or placement.blocks != "all"
     if backbone.revised and chooses and not all(place.endswith(REVISION) for place in after):
@@ -88,14 +89,15 @@ def _matched_names(backbone: Backbone, placement: PlacementSpec) -> list[str]:
     chosen: dict[str, None] = {}
     for item in [placement.after] if isinstance(placement.after, str) else placement.after:
         if item in backbone.places:
-            found = backbone.where(item)
-            if absent := [name for name in found if name not in names]:
+            matches = backbone.where(item)
+            if absent := [name for name in matches if name not in names]:
                 raise SpecError(f"placement: the place {item!r} names {absent[0]!r}, which is no submodule")
         else:
-            found = [name for name in names if glob_matches(item, name)]
-        if not found:
-            raise SpecError(f"placement: {item!r} matches no submodule; {_what_exists(backbone, names)}")
-        chosen |= dict.fromkeys(found)
+            matches = [name for name in names if glob_matches(item, name)]
+        if not matches:
+            known = _known_names(backbone, names)
+            raise SpecError(f"placement: {item!r} matches no submodule; {known}")
+        chosen |= dict.fromkeys(matches)
     return list(chosen)
 
 
@@ -103,10 +105,10 @@ def _in_stages(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
     if placement.stages is None:
         return list(names)
     stages = {name: backbone.stage_of(name) for name in names}
-    there = sorted({stage for stage in stages.values() if stage is not None})
-    if absent := set(placement.stages) - set(there):
+    present = sorted({stage for stage in stages.values() if stage is not None})
+    if absent := set(placement.stages) - set(present):
         note = f" ({backbone.note})" if backbone.note else ""
-        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}{note}")
+        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {present}{note}")
     return [name for name in names if stages[name] in placement.stages]
 
 
@@ -116,7 +118,7 @@ def _in_blocks(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
     blocks = {name: block for name in names if (block := backbone.block_of(name))}
     if not blocks:
         note = f" ({backbone.note})" if backbone.note else ""
-        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of{note}")
+        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no known block{note}")
     numbers = sorted({block.number for block in blocks.values()})
     if not isinstance(placement.blocks, str) and (absent := set(placement.blocks) - set(numbers)):
         raise SpecError(f"placement: no match in block {sorted(absent)} of a stage; blocks there: {numbers}")
@@ -141,22 +143,23 @@ def _chosen(block: Block, placement: PlacementSpec, last: int) -> bool:
 
 
 def glob_matches(pattern: str, name: str) -> bool:
-    """Whether a dotted name matches: `*` and `?` stay inside one part, `**` spans parts."""
+    """Return whether a dotted name matches: `*` and `?` stay inside one part, `**` spans parts."""
     parts = re.split(r"(\*\*|\*|\?)", pattern)
     wild = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
     return re.fullmatch("".join(wild.get(part, re.escape(part)) for part in parts), name) is not None
 
 
-def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
-    shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
-    shown = sorted(shapes, key=lambda name: name.count("."))[:SHOWN_NAMES]
-    more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
+def _known_names(backbone: Backbone, names: Sequence[str]) -> str:
+    """List a backbone's places and, shortest first, its submodules, with `*` in place of numbers."""
+    patterns = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
+    listed = sorted(patterns, key=lambda name: name.count("."))[:MAX_NAMES]
+    more = f" and {len(patterns) - MAX_NAMES} more" if len(patterns) > MAX_NAMES else ""
     note = f" ({backbone.note})" if backbone.note else ""
-    return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(shown)}{more}"
+    return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(listed)}{more}"
 
 
 def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, _Output]:
-    """Run the backbone on the meta device; return what each named submodule puts out, in call order."""
+    """Run the backbone on the meta device and return the output of each named submodule, in call order."""
     try:
         outputs = _outputs(module, names, image_shape)
     except Exception as error:  # a user's own code may raise anything
@@ -165,8 +168,8 @@ def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) 
         )
         layer = layer_of(error, module)
         where = f" (at {layer!r})" if layer else ""
-        what = f"the backbone cannot take images of shape {tuple(image_shape)}{where}"
-        raise SpecError(f"{what}: {reason}") from None
+        problem = f"the backbone cannot take images of shape {tuple(image_shape)}{where}"
+        raise SpecError(f"{problem}: {reason}") from None
     if unused := [name for name in names if name not in outputs]:
         raise SpecError(f"placement: {unused[0]!r} is never called in a forward pass")
     return outputs
@@ -177,9 +180,9 @@ def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]
 
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(_module: nn.Module, _inputs: object, output: object) -> None:
-            seen = outputs.setdefault(name, _Output())
-            seen.calls += 1
-            seen.shape = output.shape if isinstance(output, Tensor) else None
+            recorded = outputs.setdefault(name, _Output())
+            recorded.calls += 1
+            recorded.shape = output.shape if isinstance(output, Tensor) else None
 
         return module.get_submodule(name).register_forward_hook(record)
 
@@ -196,15 +199,15 @@ def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]
 
 
 def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_shape: Sequence[int]) -> None:
-    """Refuse (B, H, W, C): its shape alone looks like (B, C, H, W), but it changes with the image.
+    """Refuse outputs (B, H, W, C), which one pass cannot tell from (B, C, H, W).
 
-    A second pass with an image of twice the width tells the two apart. Of a backbone that takes one size
-    of square images only, an output is refused whose last two dimensions differ.
+    In a second pass with images of twice the width, only a last dimension W may change. If the backbone
+    takes a single size of square images, the last two dimensions must be equal instead.
     """
     channels, height, width = image_shape
     try:
         wider = _outputs(module, list(outputs), (channels, height, 2 * width))
-    except Exception:  # it takes one size of images only
+    except Exception:  # the backbone takes one size of images only
         odd = {name: out.shape for name, out in outputs.items() if out.shape is not None and height == width}
         for name, shape in odd.items():
             if len(shape) == 4 and shape[2] != shape[3]:
@@ -231,6 +234,6 @@ def _site(name: str, output: _Output, *, replaces: bool) -> Site:
     return Site(name, *output.shape[1:], replaces=replaces)
 
 
-def _wide_enough(site: Site, placement: PlacementSpec) -> bool:
+def _is_within_widths(site: Site, placement: PlacementSpec) -> bool:
     low, high = placement.min_channels, placement.max_channels
     return (low is None or site.channels >= low) and (high is None or site.channels <= high)

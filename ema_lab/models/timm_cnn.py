@@ -1,4 +1,4 @@
-"""Any classifier of timm (`pip install 'ema-lab[timm]'`) as `timm/NAME`, unmodified."""
+"""Classifiers of timm (`pip install 'ema-lab[timm]'`), unmodified, under the names `timm/NAME`."""
 
 import importlib.util
 import warnings
@@ -10,10 +10,13 @@ from ema_lab.registry.registry import unknown_name
 
 
 def timm_cnn(classes: int, channels: int, architecture: str) -> Backbone:
-    """Network of timm by its name there, without pretrained weights.
+    """Network of timm, by timm's own name, without pretrained weights.
 
-    Blocks are known of nearly all of its convolutional networks; in others, such as transformers,
-    patterns over submodule names work.
+    Nearly all of timm's convolutional networks have known blocks. In others, such as transformers,
+    attention is placed by patterns over submodule names.
+
+    Raises:
+        SpecError: If timm is not installed, or has no network of this name.
     """
     if importlib.util.find_spec("timm") is None:
         raise SpecError(f"timm/{architecture} needs timm: pip install 'ema-lab[timm]'")
@@ -21,7 +24,7 @@ def timm_cnn(classes: int, channels: int, architecture: str) -> Backbone:
         plain = architecture.partition(".")[0]
         raise SpecError(f"timm/{architecture} names pretrained weights; a network is named timm/{plain}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its optional parts, at its import
+        warnings.simplefilter("ignore")  # of timm's optional parts, at its import
         import timm
 
         known = timm.list_models()

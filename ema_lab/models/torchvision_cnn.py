@@ -1,5 +1,7 @@
-"""torchvision's convolutional classifiers, unmodified but for classes, input channels and, on request,
-the ResNets' stem."""
+"""Convolutional classifiers of torchvision, with the data's classes and channels.
+
+The ResNets also offer a stem for small images. Everything else is unmodified.
+"""
 
 from typing import Literal
 
@@ -10,13 +12,13 @@ from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 
 INCEPTIONS = {"googlenet", "inception_v3"}
-# With auxiliary heads they return a tuple in training. `init_weights` is the default, said aloud: torchvision
-# warns where it is left out.
+# Auxiliary heads would make the network return a tuple in training. `init_weights` is the default;
+# torchvision warns unless it is passed.
 WITHOUT_AUXILIARY_HEADS = {"aux_logits": False, "init_weights": True}
 
 
 def torchvision_cnn(classes: int, channels: int, architecture: str) -> Backbone:
-    """Convolutional network of torchvision, with the initial weights of its own code."""
+    """Convolutional network of torchvision, initialised by torchvision's own code."""
     without_heads = WITHOUT_AUXILIARY_HEADS if architecture in INCEPTIONS else {}
     module: nn.Module = getattr(torchvision.models, architecture)(num_classes=classes, **without_heads)
     if channels != 3:
@@ -44,7 +46,7 @@ def torchvision_resnet(
 
 
 def with_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """Return a first convolution like `convolution` for another number of input channels."""
+    """Return a new first convolution like `convolution`, for another number of input channels."""
     return initialised(
         nn.Conv2d(
             channels,
@@ -58,6 +60,6 @@ def with_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
 
 
 def initialised(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Draw a new first convolution's weight as torchvision's ResNets do (normal, fan out)."""
+    """Initialise a new first convolution as torchvision's ResNets do (arXiv:1502.01852: normal, fan out)."""
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution

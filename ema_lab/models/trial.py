@@ -1,4 +1,4 @@
-"""A trial pass through a model or a module, which finds what cannot run before the first epoch."""
+"""Trial pass through a model or module: detects what cannot run before the first epoch starts."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,36 +9,36 @@ from ema_lab.errors import SpecError, located
 
 
 def output_of(
-    what: str, module: nn.Module, shape: Sequence[int], *, with_values: Callable[[], nn.Module]
+    subject: str, module: nn.Module, shape: Sequence[int], *, with_values: Callable[[], nn.Module]
 ) -> object:
-    """Return what a module on the meta device puts out for an input of a shape.
+    """Return a module's output for an input of a shape, computed on the meta device.
 
-    What fails there may only need values, so it is tried with some.
+    Code that needs values fails on the meta device. It is tried again on the CPU, with random values.
 
     Args:
-        what: The module and its place, for messages.
-        module: The module, without weights.
+        subject: The module and its place, for messages.
+        module: The module on the meta device.
         shape: The shape of its input.
         with_values: Builds the module again, on the CPU.
 
     Raises:
-        SpecError: If it fails with values too; with the layer and the line of the code that raised.
+        SpecError: If the module fails with values too. The message names the layer and the line of code.
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             out: object = module(torch.empty(*shape, device="meta"))
-    except Exception:  # code of a user may raise anything
-        out = _with_values(what, with_values, shape, training=module.training)
+    except Exception:  # a user's own code may raise anything
+        out = _with_values(subject, with_values, shape, training=module.training)
     return out
 
 
 def shape_of(output: object) -> tuple[int, ...] | str:
-    """Return the shape of a tensor, or the name of what a module returned in place of one."""
+    """Return a tensor's shape, or the type name of an output that is not a tensor."""
     return tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
 
 
 def _with_values(
-    what: str, build: Callable[[], nn.Module], shape: Sequence[int], *, training: bool
+    subject: str, build: Callable[[], nn.Module], shape: Sequence[int], *, training: bool
 ) -> object:
     module: nn.Module | None = None
     try:
@@ -49,26 +49,26 @@ def _with_values(
     except SpecError:
         raise
     except Exception as error:
-        if _needs_a_gpu(error):  # there may be one where it is trained
+        if _needs_a_gpu(error):  # the machine that trains may have one
             return torch.empty(*shape, device="meta")
         layer = layer_of(error, module) if module is not None else ""
         where = f" at {layer!r}" if layer else ""
         raise SpecError(
-            f"{what} fails{where} on an input of shape {tuple(shape)}: {located(error)}"
+            f"{subject} fails{where} on an input of shape {tuple(shape)}: {located(error)}"
         ) from None
 
 
 def layer_of(error: BaseException, module: nn.Module) -> str:
-    """Return the qualified name of the innermost submodule in which an error was raised, or ""."""
+    """Return the qualified name of the innermost submodule that raised an error, or ""."""
     names = {id(part): name for name, part in module.named_modules()}
-    found, frame = "", error.__traceback__
+    layer, frame = "", error.__traceback__
     while frame is not None:
         part = frame.tb_frame.f_locals.get("self")
-        found = names.get(id(part), found) if isinstance(part, nn.Module) else found
+        layer = names.get(id(part), layer) if isinstance(part, nn.Module) else layer
         frame = frame.tb_next
-    return found
+    return layer
 
 
 def _needs_a_gpu(error: Exception) -> bool:
-    words = str(error)
-    return not torch.cuda.is_available() and any(word in words for word in ("CUDA", "NVIDIA"))
+    message = str(error)
+    return not torch.cuda.is_available() and any(word in message for word in ("CUDA", "NVIDIA"))

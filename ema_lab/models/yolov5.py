@@ -28,7 +28,7 @@ NECK = {2: 256, 3: 256, 4: 512}  # of the top-down path
 
 @dataclass(frozen=True)
 class Layout:
-    """What tells one network from the other."""
+    """The table of a network: what its size scales, and what its family fixes."""
 
     width: float
     depth: float

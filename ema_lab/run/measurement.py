@@ -1,4 +1,4 @@
-"""The cost of a run's model: counted, by inserted module, and timed beside its baseline's."""
+"""Cost of a run's model: counts, shares of the inserted modules, and latency relative to the baseline."""
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,17 +13,21 @@ from ema_lab.models.build import build_model, sites_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
 from ema_lab.training.environment import device_name
+from ema_lab.training.precision import exact_arithmetic
 from ema_lab.training.step import Step, moved
-from ema_lab.training.trainer import exact_arithmetic
 
 
 def run_cost(spec: RunSpec) -> dict[str, Any]:
-    """Return the parameters and MACs of a run's model; measured once per model and process."""
-    return dict(_model_cost(_ByModel(spec)))
+    """Return the parameters and MACs of a run's model, cached per model in this process.
+
+    Raises:
+        CostError: As `measure_cost` does.
+    """
+    return dict(_model_cost(_ModelKey(spec)))
 
 
-class _ByModel:
-    """A run spec that is equal to every other whose model is built alike."""
+class _ModelKey:
+    """Cache key of a run spec: equal for all specs that build the same model."""
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
@@ -32,32 +36,32 @@ class _ByModel:
         return hash(self.spec.model_key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByModel) and self.spec.model_key == other.spec.model_key
+        return isinstance(other, _ModelKey) and self.spec.model_key == other.spec.model_key
 
 
 @lru_cache(maxsize=256)
-def _model_cost(key: _ByModel) -> dict[str, Any]:
+def _model_cost(key: _ModelKey) -> dict[str, Any]:
     facts = key.spec.data.facts
     return measure_cost(build_model(key.spec), image_size=facts.image_size, channels=facts.channels)
 
 
 def layer_costs(spec: RunSpec) -> dict[str, dict[str, Any]]:
-    """Return what each inserted module costs by itself, by its qualified name."""
-    facts = spec.data.facts
+    """Return the cost and the site of each inserted module, by qualified name."""
+    data = spec.data.facts
     inserted: dict[str, dict[str, Any]] = {}
     for name, site in sites_of(spec):
-        number = sum(found["site"] == site.name for found in inserted.values())
+        number = sum(facts["site"] == site.name for facts in inserted.values())
         child = "attention" if not number else f"attention_{number + 1}"
         shape = {"channels": site.channels, "height": site.height, "width": site.width}
         inserted[f"{site.name}.{child}"] = {"site": site.name, "attention": name, **shape}
     model = build_model(spec)
-    costs = measure_layers(model, list(inserted), image_size=facts.image_size, channels=facts.channels)
-    return {name: {**about, **costs[name]} for name, about in inserted.items()}
+    costs = measure_layers(model, list(inserted), image_size=data.image_size, channels=data.channels)
+    return {name: {**facts, **costs[name]} for name, facts in inserted.items()}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How models are timed. `mode` is inference or training; `batch` counts images."""
+    """Settings of a latency measurement; `batch` is the number of images."""
 
     mode: Literal["inference", "training"]
     batch: int
@@ -65,52 +69,56 @@ class Timing:
     device: torch.device
 
     def facts(self) -> dict[str, Any]:
-        """Return what a time depends on besides the models."""
+        """Return everything but the models that a time depends on."""
         facts = {"mode": self.mode, "batch": self.batch, "rounds": self.rounds}
         return {**facts, "device": device_name(self.device), "threads": self.threads()}
 
     def threads(self) -> str:
-        """Return how many threads compute, in words."""
+        """Return the number of torch's threads as text."""
         return f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)}"
 
 
 def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, Any]:
-    """Time a run's model beside its baseline's, in turn.
+    """Time a run's model and its baseline's in turn.
 
     Returns:
-        Milliseconds per call of both (medians), `ratio` with `ratio_low` and `ratio_high` (99 %),
-        `differs` (the interval leaves out 1), images per second, and the GPU's peak memory in MiB.
+        `ms` and `baseline_ms`: median milliseconds per call; `ratio` with `ratio_low` and `ratio_high`, its
+        99 % interval; `differs`: the interval excludes 1; `stable`: the warm-up converged;
+        `images_per_second`; `peak_mib` and `baseline_peak_mib`: peak GPU memory in MiB, None on a CPU.
+
+    Raises:
+        CostError: If a model cannot run in batches of this size.
     """
     exact_arithmetic()
     try:
         peaks = [_peak(item, timing) for item in (baseline, spec)]
-        before, work = (_work(item, timing) for item in (baseline, spec))
+        baseline_work, variant_work = (_work(item, timing) for item in (baseline, spec))
         with torch.random.fork_rng():  # a training step seeds torch's generators
-            found = compare(before, work, timer_of(timing.device), rounds=timing.rounds)
+            comparison = compare(baseline_work, variant_work, timer_of(timing.device), rounds=timing.rounds)
     except EmaLabError:
         raise
-    except Exception as error:  # the model's own code may raise anything, and memory may not suffice
+    except Exception as error:  # such as an error of the model's code, or too little memory
         raise CostError(f"cannot be timed in batches of {timing.batch}: {located(error)}") from error
     return {
-        "baseline_ms": 1000 * found.baseline_seconds,
-        "ms": 1000 * found.variant_seconds,
-        "ratio": found.ratio,
-        "ratio_low": found.low,
-        "ratio_high": found.high,
-        "differs": found.differs,
-        "images_per_second": timing.batch / found.variant_seconds,
+        "baseline_ms": 1000 * comparison.baseline_seconds,
+        "ms": 1000 * comparison.variant_seconds,
+        "ratio": comparison.ratio,
+        "ratio_low": comparison.low,
+        "ratio_high": comparison.high,
+        "differs": comparison.differs,
+        "images_per_second": timing.batch / comparison.variant_seconds,
         "baseline_peak_mib": peaks[0] / 2**20 if peaks[0] is not None else None,
         "peak_mib": peaks[1] / 2**20 if peaks[1] is not None else None,
-        "stable": found.stable,
+        "stable": comparison.stable,
     }
 
 
 def _peak(spec: RunSpec, timing: Timing) -> int | None:
-    """Return the most memory in use during a call, with this model alone on the device."""
+    """Return the peak memory in bytes during a call, with only this model on the device."""
     if timing.device.type != "cuda":
         return None
     work = _work(spec, timing)
-    work()  # the first call makes what later ones keep, such as the optimiser's state
+    work()  # the first call allocates lasting state, such as the optimizer's
     return peak_bytes(work, timing.device)
 
 
@@ -125,7 +133,7 @@ def _work(spec: RunSpec, timing: Timing) -> Work:
 
 
 def _training(spec: RunSpec, model: torch.nn.Module, images: torch.Tensor) -> Work:
-    """Return a call of the step that training takes, always the first one: its batch stays the same."""
+    """Return a function that runs the first training step, on the same batch at each call."""
     task = load_task(spec.data)
     _, targets = task.made_up_batch(len(images))
     batch = (images, moved(targets, images.device), torch.arange(len(images)))

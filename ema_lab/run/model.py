@@ -1,4 +1,4 @@
-"""The model of a finished run, loaded from its checkpoint."""
+"""Loading of a finished run's model from its checkpoint."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def load_model(run_id: str, store: RunStore | Path | str = "runs") -> nn.Module:
     """Return a finished run's model in eval mode, with the weights that its protocol reports.
 
     Args:
-        run_id: The run's id, or enough of its beginning.
-        store: The store that the run is in.
+        run_id: The run's id, or an unambiguous prefix.
+        store: The store that contains the run.
 
     Raises:
-        StoreError: If the run is not done, or its checkpoint is not there or not its own.
+        StoreError: If the run is not done, or its checkpoint is missing, damaged or another run's.
     """
     runs = store if isinstance(store, RunStore) else RunStore(store)
     run_id = runs.find(run_id)

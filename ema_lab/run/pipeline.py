@@ -1,4 +1,4 @@
-"""The composition of one run: model, data, training, cost, trackers. The executor is handed this."""
+"""Pipeline of one run: model, data, training, cost, trackers. The executor receives `train_run`."""
 
 import logging
 import warnings
@@ -29,27 +29,32 @@ def train_run(
     track: str | None = None,
     report: Report | None = None,
 ) -> RunOutcome:
-    """Train a run in its folder and return what it found, its costs included.
+    """Train a run in its folder and return its metrics and costs.
 
     Args:
         spec: The run.
-        job: Its folder, and how an ablation calls it.
-        machine: Device, threads and data folder; by default what this machine has.
-        track: "wandb" mirrors the run there; a failure of the tracker never fails the run.
-        report: Told of each epoch's row once its checkpoint is there; may raise `RunStopped`.
+        job: The run's folder, and its names in an ablation.
+        machine: Device, threads and data folder; by default those of `Machine()`.
+        track: Name of a live tracker, such as "wandb"; a failing tracker never fails the run.
+        report: Receives each epoch's row once the checkpoint is written; may raise `RunStopped`.
+
+    Raises:
+        SpecError: If the device does not exist, or the model cannot be built.
+        DataError: If the data cannot be loaded.
+        DivergedError: If the training loss is not finite.
     """
     machine = machine or Machine()
     with logging_to(job.folder / LOG):
         tracker = start_tracker(track, spec, job)
 
-        def told(row: Mapping[str, float]) -> None:
+        def on_epoch(row: Mapping[str, float]) -> None:
             tracker.log_epoch(row)
             if report is not None:
                 report(row)
 
         try:
-            outcome = train(spec, job, machine, told)
-            outcome = replace(outcome, cost=_cost_or_hole(spec))
+            outcome = train(spec, job, machine, on_epoch)
+            outcome = replace(outcome, cost=_cost_or_reason(spec))
         except BaseException:
             tracker.finish(None)
             raise
@@ -57,8 +62,8 @@ def train_run(
         return outcome
 
 
-def _cost_or_hole(spec: RunSpec) -> dict[str, Any]:
-    """Return a run's cost; of a model whose operations cannot be counted, its parameters and the reason."""
+def _cost_or_reason(spec: RunSpec) -> dict[str, Any]:
+    """Return a run's cost; if the model cannot be counted, its parameters and the reason."""
     try:
         return run_cost(spec)
     except CostError as error:
@@ -73,9 +78,9 @@ def logging_to(path: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
-    show = warnings.showwarning
+    original = warnings.showwarning
 
-    def keep(
+    def log_warning(
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -85,10 +90,10 @@ def logging_to(path: Path) -> Iterator[None]:
     ) -> None:
         root.warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
 
-    warnings.showwarning = keep
+    warnings.showwarning = log_warning
     try:
         yield
     finally:
-        warnings.showwarning = show
+        warnings.showwarning = original
         root.removeHandler(handler)
         handler.close()

@@ -1,11 +1,11 @@
-"""The interface of a task: what is learned from images, in one place.
+"""Task: the interface through which training, evaluation and timing handle what is learned from images.
 
-A task owns the loss, what is collected in training, what a prediction is and how stored predictions become
-metrics. Training, evaluation, timing and the command line know nothing else of it. Its names and units are
-in its description (`ema_lab.specs.task`), which is read without importing it.
+A task owns the loss, the sums of an epoch, the form of predictions, and the metrics of stored predictions.
+Names and units of its metrics are in its description (`ema_lab.specs.task`), a literal that is read without
+importing the task.
 
-A task is a class below `Task` and a literal that describes it; both are named in the entry point group
-`ema_lab.tasks`, or by `task: "my_package.metrics:TASK"` in the FACTS of a data set.
+A task consists of a subclass of `Task` and the description. The description is declared in the entry point
+group `ema_lab.tasks`, or by `task: "my_package.metrics:TASK"` in the FACTS of a data set.
 """
 
 from abc import ABC, abstractmethod
@@ -29,17 +29,17 @@ from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, RunSpec
 
 Batch = tuple[Any, Any, Tensor]  # normalised images on the device, targets, indices in the data set
-Rows = Mapping[str, Tensor]  # predictions: tensors on the CPU, by the name that they are stored under
+Rows = Mapping[str, Tensor]  # predictions: tensors on the CPU, by their name in the store
 
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of a batch, and what an epoch collects.
+    """Loss of a batch, and the batch's share of the epoch's sums.
 
     Attributes:
-        loss: A scalar, the mean over the batch's images: what the step minimises.
-        images: Images in the batch.
-        sums: Sums over the batch's images, without gradients.
+        loss: Scalar to minimise, the mean over the batch's images.
+        images: Number of images in the batch.
+        sums: Sums over the batch's images, without gradients, by name.
     """
 
     loss: Tensor
@@ -48,7 +48,7 @@ class BatchLoss:
 
 
 class Task(ABC):
-    """A task on one data set, whose `facts` it is handed."""
+    """Task on one data set, which is described by `facts`."""
 
     def __init__(self, facts: DatasetFacts) -> None:
         self.facts = facts
@@ -58,58 +58,58 @@ class Task(ABC):
         """Check the targets of a split.
 
         Args:
-            name: Of the data set, for the message.
+            name: Name of the data set, for the message.
             source: The split.
-            count: Images that it has.
+            count: Number of images in the split.
 
         Raises:
-            DataError: If they are not what the task learns from.
+            DataError: If the task cannot learn from the targets.
         """
 
     def strata(self, source: ImageSource) -> Tensor:
-        """Return an integer per image (N,): a validation split takes its share of each. By default one."""
+        """Return the stratum of each image, int64 (N,), for validation splits. Default: a single stratum."""
         return torch.zeros(source.shape[0], dtype=torch.int64)
 
     @abstractmethod
     def made_up_batch(self, count: int) -> tuple[Tensor, Any]:
-        """Return `count` made-up images, uint8 (B, C, H, W), and targets, to time a step with."""
+        """Return `count` synthetic images, uint8 (B, C, H, W), and their targets, for timing a step."""
 
     def check_model(self, spec: RunSpec) -> None:
         """Check that a run's model can be trained for the task.
 
         Raises:
-            SpecError: If it cannot run, or its outputs are not what the task needs.
+            SpecError: If the model cannot run, or its outputs do not fit the task.
         """
         model = build_model(spec, device="meta").eval()
-        what, shape = f"backbone {spec.model.backbone}", (2, *self.facts.image_shape)
-        outputs = output_of(what, model, shape, with_values=lambda: build_model(spec))
+        subject, shape = f"backbone {spec.model.backbone}", (2, *self.facts.image_shape)
+        outputs = output_of(subject, model, shape, with_values=lambda: build_model(spec))
         self.check_outputs(outputs, 2, spec.model.backbone)
 
     @abstractmethod
     def check_outputs(self, outputs: Any, images: int, backbone: str) -> None:
-        """Check the shape of what a model returns for so many images.
+        """Check the shape of a model's outputs for a number of images.
 
         Raises:
-            SpecError: If it is not what the task needs.
+            SpecError: If the outputs do not fit the task.
         """
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> BatchLoss:
-        """Return the loss of a training batch."""
+        """Return the loss of a training batch and the batch's share of the epoch's sums."""
 
     def epoch_summary(self, sums: Mapping[str, Tensor], images: int) -> dict[str, float]:
-        """Return columns of the curve, named `train_...`, from an epoch's sums over so many images.
+        """Return columns of the curve, named `train_...`, from an epoch's sums and its number of images.
 
-        The column `train_loss` is there for every task.
+        Every task has the column `train_loss` in addition.
         """
         return {f"train_{name}": (total / images).item() for name, total in sums.items()}
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> Rows:
-        """Return what is stored of a batch: predictions and targets, everything that metrics need.
+        """Return the predictions and targets of a batch to store: everything that metrics need.
 
-        Tensors of batches are joined along their first dimension. The data set's index of each image is
-        stored beside them as `indices`.
+        Batches are concatenated along the first dimension. The store also keeps `indices`, the index of each
+        image in the data set.
         """
 
     @abstractmethod
@@ -121,17 +121,17 @@ def load_task(data: DataSpec) -> Task:
     """Import the task of a data set.
 
     Raises:
-        SpecError: If it cannot be imported, or is no task.
+        SpecError: If the task cannot be imported, or is not a subclass of `Task`.
     """
     target = data.task.code
     code = Entry(target).load()
     if not (isinstance(code, type) and issubclass(code, Task)):
-        raise SpecError(f"task {data.facts.task}: {target} must be a class below {Task.__module__}.Task")
+        raise SpecError(f"task {data.facts.task}: {target} must be a subclass of {Task.__module__}.Task")
     return code(data.facts)
 
 
 def stored_metrics(spec: RunSpec, arrays: Mapping[str, Any]) -> dict[str, float]:
-    """Return the metrics of a run's stored predictions; arrays that are no numbers are not the task's."""
+    """Return the metrics of a run's stored predictions; arrays that are not numeric are ignored."""
     rows = {name: torch.from_numpy(rows) for name, rows in arrays.items() if rows.dtype.kind in "biuf"}
     return load_task(spec.data).metrics(rows)
 
@@ -140,16 +140,16 @@ def check_run(spec: RunSpec) -> None:
     """Check that a run's model can be trained on its data.
 
     Raises:
-        SpecError: If the model cannot be built, or its outputs are not what the task needs.
+        SpecError: If the model cannot be built, or its outputs do not fit the task.
     """
     load_task(spec.data).check_model(spec)
 
 
 def check_data(data: DataSpec, root: Path) -> None:
-    """Load a data set, downloaded where it is absent, and check its targets.
+    """Load a data set, download it if it is absent, and check its targets.
 
     Raises:
-        DataError: If it cannot be loaded, or its targets are not what the task learns from.
+        DataError: If the data cannot be loaded, or the task cannot learn from the targets.
     """
     task, splits = load_task(data), load_splits(data, root)
     task.check_targets(data.name, splits.train, data.facts.train_images)
@@ -157,10 +157,10 @@ def check_data(data: DataSpec, root: Path) -> None:
 
 
 def load_data(spec: RunSpec, root: Path, num_workers: int = 0) -> ImageData:
-    """Return the checked data of a run.
+    """Load and check the data of a run.
 
     Raises:
-        DataError: If it cannot be loaded, or its targets are not what the task learns from.
+        DataError: If the data cannot be loaded, or the task cannot learn from the targets.
     """
     check_data(spec.data, root)
     return ImageData(spec, root, num_workers, load_task(spec.data).strata)

@@ -1,4 +1,4 @@
-"""Trackers mirror a run while it trains. A tracker's failure is logged and never fails the run."""
+"""Live trackers, which mirror a run while it trains. A failing tracker is logged and never fails the run."""
 
 import importlib.util
 import logging
@@ -20,12 +20,12 @@ from ema_lab.tracking.names import (
 )
 
 TRACKERS = ("wandb",)
-SERVICE_SECONDS = 300  # that W&B's own process may take to start: its 30 are too few where all cores train
+SERVICE_SECONDS = 300  # start-up limit of W&B's service: its own 30 are too few if all cores train
 _log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Told of each epoch and of what came out; `finish(None)` is what did not end well."""
+    """Observer of a run: receives each epoch's row and the outcome; `finish(None)` reports a failure."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None: ...
 
@@ -33,10 +33,10 @@ class Tracker(Protocol):
 
 
 def check_tracker(name: str | None) -> None:
-    """Refuse a tracker that does not exist or is not installed.
+    """Check that a tracker exists, is installed and can start.
 
     Raises:
-        SpecError: With what would be right.
+        SpecError: If it does not; the message says what to do.
     """
     if name is None:
         return
@@ -49,12 +49,12 @@ def check_tracker(name: str | None) -> None:
 
 
 def wandb_can_start() -> bool:
-    """Whether W&B will start without asking for a key, which would stop a grid at a prompt."""
+    """Return whether W&B can start without asking for a key, which would block a grid at a prompt."""
     return wandb_is_offline() or wandb_has_key()
 
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
-    """Start the named tracker, or one that does nothing."""
+    """Start the named tracker; return a `NoTracker` for None."""
     tracker: Tracker = NoTracker()
     if name == "wandb":
         tracker = Guarded(lambda: WandbTracker(spec, job))
@@ -62,7 +62,7 @@ def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
 
 
 class NoTracker:
-    """Tracks nothing."""
+    """Tracker that does nothing."""
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
         """Ignore the row."""
@@ -72,7 +72,7 @@ class NoTracker:
 
 
 class Guarded:
-    """Passes calls on until the first failure, which it logs; then it stays silent."""
+    """Tracker that forwards calls until the first failure, which it logs, and then ignores them."""
 
     def __init__(self, start: Any) -> None:
         self._inner: Tracker = NoTracker()
@@ -93,7 +93,7 @@ class Guarded:
 
 
 class WandbTracker:
-    """Weights & Biases: group = ablation, job type = variant, the spec as config."""
+    """Live tracker of Weights & Biases: group = ablation, job type = variant, config = run spec."""
 
     def __init__(self, spec: RunSpec, job: RunJob) -> None:
         os.environ.setdefault("WANDB_X_SERVICE_WAIT", str(SERVICE_SECONDS))
@@ -108,7 +108,7 @@ class WandbTracker:
             job_type=job.variant or None,
             tags=run_tags(spec),
             config=run_config(spec),
-            dir=job.folder.absolute(),  # W&B writes in a process that may be elsewhere
+            dir=job.folder.absolute(),  # W&B's service process may have another working directory
             settings=wandb.Settings(console="off", silent=True),
         )
 

@@ -1,4 +1,4 @@
-"""How a run is called outside the store: one set of names for live tracking and for mirrors."""
+"""Names of a run outside the store, shared by live trackers and mirrors."""
 
 import configparser
 import netrc
@@ -11,22 +11,22 @@ from urllib.parse import ParseResult, urlparse
 from ema_lab.specs.run import RunSpec
 
 PROJECT = "ema-lab"
-WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # where its client goes by default, by its version
-COSTS_SHOWN = ("parameters", "macs")
+WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # default hosts of W&B's client, by version
+SUMMARY_COSTS = ("parameters", "macs")
 
 
 def wandb_project() -> str:
-    """Return the project that W&B's own variable names, or this package's."""
+    """Return the project from `WANDB_PROJECT`, or this package's default."""
     return os.environ.get("WANDB_PROJECT") or PROJECT
 
 
 def run_name(variant: str, seed: int) -> str:
-    """Return a run's name; those of one ablation differ."""
+    """Return a run's name, which is unique within an ablation."""
     return f"{variant}-s{seed}"
 
 
 def run_tags(spec: RunSpec) -> tuple[str, ...]:
-    """Return what runs of several ablations are found by: data set, backbone, module."""
+    """Return tags for searching across ablations: data set, backbone, attention."""
     return (spec.data.name, spec.model.backbone, spec.model.attention.name)
 
 
@@ -38,23 +38,23 @@ def run_config(spec: RunSpec) -> dict[str, Any]:
 def run_summary(
     metrics: Mapping[str, float], cost: Mapping[str, Any], chosen_epoch: int
 ) -> dict[str, float | int]:
-    """Return a finished run's reported metrics and costs, and the epoch (from 1) that they belong to."""
-    shown = {key: cost[key] for key in COSTS_SHOWN if key in cost}
-    return {**metrics, **shown, "chosen_epoch": chosen_epoch}
+    """Return a finished run's metrics and costs, and the reported epoch (from 1)."""
+    costs = {key: cost[key] for key in SUMMARY_COSTS if key in cost}
+    return {**metrics, **costs, "chosen_epoch": chosen_epoch}
 
 
 def wandb_server() -> ParseResult:
-    """Return the address of the server that W&B's client talks to."""
+    """Return the address of W&B's server, from `WANDB_BASE_URL` or the default."""
     return urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
 
 
 def wandb_is_offline() -> bool:
-    """Whether W&B is told to reach no server."""
+    """Return whether `WANDB_MODE` keeps W&B from contacting a server."""
     return os.environ.get("WANDB_MODE") in {"offline", "disabled", "dryrun"}
 
 
 def wandb_has_key() -> bool:
-    """Whether there is a key for the server: without one, W&B asks for it, which stops a program."""
+    """Return whether W&B has a key for its server. Without a key W&B prompts, which blocks a program."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     own = os.environ.get("WANDB_BASE_URL") or _wandb_login_host()
@@ -67,7 +67,7 @@ def wandb_has_key() -> bool:
 
 
 def _wandb_login_host() -> str | None:
-    """Return the server that `wandb login --host` has noted."""
+    """Return the server that `wandb login --host` has saved, if any."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
     settings = configparser.ConfigParser(interpolation=None)
     try:

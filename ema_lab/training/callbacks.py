@@ -1,4 +1,4 @@
-"""What happens after every epoch: the curve grows, the best epoch is kept, the run can be resumed."""
+"""End-of-epoch callback: writes the curve, the best weights and the checkpoint to resume from."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ Row = dict[str, float]
 
 
 class EpochEnd(Callback):
-    """Writes the curve, the best weights (where the protocol chooses an epoch) and the last checkpoint.
+    """Callback that writes the curve, the last checkpoint, and the best weights if the protocol needs them.
 
     The curve's learning rate is that of an epoch's first step.
 
     Args:
         folder: The run's folder.
         data: The run's data.
-        report: Told of each epoch's row.
+        report: Receives each epoch's row, once the checkpoint is written.
     """
 
     def __init__(self, folder: Path, data: ImageData, report: Callable[[Row], None]) -> None:
@@ -71,7 +71,7 @@ class EpochEnd(Callback):
         self.report(row)
 
     def _keep_if_best(self, model: torch.nn.Module, metrics: Mapping[str, float], epoch: int) -> None:
-        """Keep the weights of the first epoch with the best primary metric."""
+        """Save the weights if the primary metric is better than in every epoch before."""
         value = metrics[self._primary]
         if self.best is not None and self._sign * (value - self.best[0]) <= 0:
             return
@@ -93,7 +93,7 @@ class EpochEnd(Callback):
         }
 
     def wall_seconds(self) -> float:
-        """Return the time that the run has taken so far, its finished epochs of earlier attempts included."""
+        """Return the seconds that the run has taken, including finished epochs of earlier attempts."""
         return self.earlier_seconds + time.perf_counter() - self._began
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -102,10 +102,12 @@ class EpochEnd(Callback):
         self.earlier_seconds = state_dict["wall_seconds"]
         self.best = state_dict["best"]
         self.data.first_epoch = len(self.rows)
-        torch.set_num_threads(state_dict["num_threads"])  # sums depend on it: a run keeps its number
+        torch.set_num_threads(
+            state_dict["num_threads"]
+        )  # the order of sums depends on it, so a resumed run keeps it
 
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int, run_id: str) -> None:
-    """Write a model's state dict, its epoch and its run, whole or not at all."""
+    """Write a model's state dict, epoch and run id atomically."""
     with whole(path) as partial:
         torch.save({"state_dict": model.state_dict(), "epoch": epoch, RUN_ID_FIELD: run_id}, partial)

@@ -1,4 +1,4 @@
-"""What a run ran on: recorded with every result, so that it can be repeated and questioned."""
+"""Environment of a run: hardware, versions and torch's flags, recorded with every result."""
 
 import hashlib
 import importlib.metadata
@@ -16,15 +16,15 @@ from ema_lab.specs.recipe import RecipeSpec
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn")
 OPTIONAL_PACKAGES = ("timm",)
-# What users set to take less of a processor than it has.
+# Environment variables by which users restrict the instructions that torch's libraries use.
 INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 
 
 def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
     """Return commit, versions, device, processor, precision, threads and torch's flags, as they are now.
 
-    The policy, which `trainer` sets: TF32 is off, so `fp32` is what it says; deterministic algorithms are
-    used wherever torch has one, and torch warns where it has none; cuDNN does not choose by timing.
+    `trainer` sets the policy. TF32 is off, so that `fp32` is true fp32. Deterministic algorithms are used
+    wherever torch has one, with a warning elsewhere. cuDNN does not choose algorithms by timing.
     """
     return {
         **commit(),
@@ -40,7 +40,7 @@ def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
 
 
 def arithmetic() -> dict[str, Any]:
-    """Return the flags of torch that decide how it computes: read, never assumed."""
+    """Read the flags of torch that decide how it computes."""
     backends = torch.backends
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     deterministic = "where torch can" if warns else "always"
@@ -53,9 +53,9 @@ def arithmetic() -> dict[str, Any]:
 
 
 def instruction_set() -> str:
-    """Return what torch uses of the processor, and the limits that the user has set to its libraries.
+    """Return the instruction set that torch uses, and the user's limits for torch's libraries.
 
-    Sums are made in another order with other instructions, so that last digits differ.
+    Other instructions add numbers in another order, which changes the last digits.
     """
     limits = (f"{name}={os.environ[name].upper()}" for name in INSTRUCTION_LIMITS if os.environ.get(name))
     return ", ".join([str(torch.backends.cpu.get_cpu_capability()), *limits])
@@ -70,7 +70,7 @@ def device_name(device: torch.device) -> str:
 
 @cache
 def processor() -> str:
-    """Return the processor's model."""
+    """Return the processor's model name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text().splitlines()
@@ -82,14 +82,14 @@ def processor() -> str:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "ema-lab": importlib.metadata.version("ema-lab")}
+    base = {"python": platform.python_version(), "ema-lab": importlib.metadata.version("ema-lab")}
     installed = [*PACKAGES, *(name for name in OPTIONAL_PACKAGES if importlib.util.find_spec(name))]
-    return found | {package: importlib.metadata.version(package) for package in installed}
+    return base | {package: importlib.metadata.version(package) for package in installed}
 
 
 @cache
 def commit() -> dict[str, str | None]:
-    """Return the commit of the package's checkout and a hash of what is not committed, if it has one."""
+    """Return the commit of the package's checkout and a hash of its uncommitted changes, None without one."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return {"commit": None, "dirty_sha256": None}

@@ -1,4 +1,4 @@
-"""Predictions of a model on a split: one code path for validation, the final test and `eval`."""
+"""Predictions of a model on a split, for validation, the final test and `ema-lab eval` alike."""
 
 import torch
 from torch import Tensor, nn
@@ -6,14 +6,17 @@ from torch.utils.data import DataLoader
 
 from ema_lab.data.module import ImageData
 from ema_lab.tasks.task import Rows, Task
-from ema_lab.training.precision import evaluation_precision
-from ema_lab.training.trainer import exact_arithmetic
+from ema_lab.training.precision import evaluation_precision, exact_arithmetic
 
 INDICES = "indices"
 
 
 def evaluate(model: nn.Module, task: Task, data: ImageData, split: str, device: torch.device) -> Rows:
-    """Return a model's predictions on `train`, `val` or `test`."""
+    """Return a model's predictions on `train`, `val` or `test`, as `predict` does.
+
+    Raises:
+        SpecError: If the run has no such split.
+    """
     exact_arithmetic()
     return predict(model.to(device), task, data, data.split(split), device)
 
@@ -21,10 +24,10 @@ def evaluate(model: nn.Module, task: Task, data: ImageData, split: str, device: 
 def predict(
     model: nn.Module, task: Task, data: ImageData, loader: DataLoader[object], device: torch.device
 ) -> Rows:
-    """Run a model over a loader in eval mode; the model's mode is put back.
+    """Run a model over a loader in eval mode, then restore the model's mode.
 
     Returns:
-        What the task predicts, and the `indices` of the images in the data set.
+        The task's predictions, and `indices` (N,): the index of each image in the data set.
     """
     training = model.training
     model.eval()

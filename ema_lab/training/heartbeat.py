@@ -1,4 +1,4 @@
-"""A sign of life every few seconds, for who watches a grid."""
+"""Heartbeat of a running training, for `ema-lab status`."""
 
 import json
 import time
@@ -16,9 +16,9 @@ SECONDS = 5
 
 
 class Heartbeat(Callback):
-    """Writes the epoch and the time to a file of the run every few seconds; `status` shows them.
+    """Callback that writes the epoch and the time to a file of the run every few seconds.
 
-    Locks, not heartbeats, say whether a run is on: one that cannot be written is left out.
+    Locks, not heartbeats, decide whether a run is active, so a failed write is ignored.
     """
 
     def __init__(self, folder: Path) -> None:

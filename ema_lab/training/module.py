@@ -10,15 +10,15 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.step import Step
 
-CHECK_STEPS = 50  # reading the loss waits for the device, so that it is not done at every step
+CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
 
 
 class DivergedError(RuntimeError):
-    """The training loss is not a finite number."""
+    """The training loss is NaN or infinite."""
 
 
 class TrainingModule(LightningModule):
-    """Trains `model` for a task as the recipe says, and sums up what the curve shows of an epoch."""
+    """LightningModule that trains `model` for a task by the recipe, and sums up each epoch for the curve."""
 
     step: Step
 
@@ -58,14 +58,18 @@ class TrainingModule(LightningModule):
             self._require_finite_loss()
 
     def _require_finite_loss(self) -> None:
-        """Check the sum of the epoch so far, in which a loss that is not finite stays."""
+        """Check the running sum of the loss: it stays non-finite after one non-finite loss.
+
+        Raises:
+            DivergedError: If the sum is not finite.
+        """
         if not torch.isfinite(self.epoch_loss):
             loss = (self.epoch_loss / self.epoch_images).item()
             words = f"epoch {self.current_epoch + 1}, noticed after {self.epoch_images} images"
             raise DivergedError(f"the training loss is {loss} in {words}")
 
     def epoch_summary(self) -> dict[str, float]:
-        """Return the mean loss and the task's own columns over the batches of the epoch that just ended.
+        """Return the mean loss and the task's own columns of the epoch that has just ended.
 
         Raises:
             DivergedError: If the loss is not finite.

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules of a recipe."""
+"""Optimizers and learning-rate schedules of a recipe."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from ema_lab.specs.recipe import AdamWSpec, CosineSpec, MultistepSpec, Optimizer
 
 
 def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimiser; weight decay applies to every parameter."""
+    """Build the optimizer (SGD or AdamW, arXiv:1711.05101); weight decay applies to every parameter."""
     if isinstance(spec, AdamWSpec):
         return torch.optim.AdamW(
             parameters,
@@ -32,7 +32,7 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
 def build_schedule(
     recipe: RecipeSpec, optimizer: torch.optim.Optimizer, steps_per_epoch: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Build the schedule, which is stepped after every optimiser step."""
+    """Build the learning-rate schedule, which is stepped after every optimizer step."""
     floor = recipe.schedule.min_lr / recipe.optimizer.lr if isinstance(recipe.schedule, CosineSpec) else 0.0
 
     def factor(step: int) -> float:
@@ -42,10 +42,10 @@ def build_schedule(
 
 
 def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int, floor: float = 0.0) -> float:
-    """Return the learning rate of a step (from 0), relative to the recipe's.
+    """Return the learning rate of a step (from 0) as a fraction of the recipe's learning rate.
 
-    Warm-up rises linearly over its steps and reaches 1 with the last of them. The cosine runs from
-    the end of warm-up to `floor`, which it would reach one step after the last.
+    Warm-up rises linearly and reaches 1 at its last step. The cosine (arXiv:1608.03983, without restarts)
+    starts after warm-up and would reach `floor` one step after the last.
     """
     warmup_steps = schedule.warmup_epochs * steps_per_epoch
     if step < warmup_steps:

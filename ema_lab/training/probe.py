@@ -1,4 +1,4 @@
-"""How long a run would take here, from a few steps of it."""
+"""Probe: estimate of a run's duration on this machine, from a few steps."""
 
 import statistics
 import time
@@ -11,20 +11,23 @@ from ema_lab.data.module import EVALUATION_BATCH
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
-from ema_lab.training.precision import evaluation_precision
+from ema_lab.training.precision import evaluation_precision, exact_arithmetic
 from ema_lab.training.run import Machine
 from ema_lab.training.step import Step, moved
-from ema_lab.training.trainer import choose_device, exact_arithmetic
+from ema_lab.training.trainer import choose_device
 
 WARMUP_STEPS = 2
 STEPS = 5
 
 
 def probe(spec: RunSpec, machine: Machine) -> float:
-    """Return the seconds that a run would take, from the median of a few steps on made-up images.
+    """Estimate the seconds that a run would take, from the median of a few steps on synthetic images.
 
-    Building the model, training, the evaluation of each epoch (where the protocol has one) and of the
-    test split count. Reading images from files does not: it is hidden behind training, or it is not.
+    The estimate includes building the model, training, and evaluation after each epoch and on the test
+    split. It excludes reading images from files, which overlaps with training by an unknown degree.
+
+    Raises:
+        SpecError: If the device does not exist, or the model cannot be built.
     """
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
@@ -39,8 +42,8 @@ def probe(spec: RunSpec, machine: Machine) -> float:
     epochs = spec.recipe.epochs
     steps = -(-spec.data.trained_images // spec.recipe.batch_size)
     watched = {"last": spec.data.val_images, "best-val": spec.data.val_images}
-    each_epoch = watched.get(spec.recipe.protocol, spec.data.facts.test_images)
-    return seconds + epochs * (steps * step + each_epoch * image) + spec.data.facts.test_images * image
+    images_per_epoch = watched.get(spec.recipe.protocol, spec.data.facts.test_images)
+    return seconds + epochs * (steps * step + images_per_epoch * image) + spec.data.facts.test_images * image
 
 
 def _training_steps(spec: RunSpec, model: torch.nn.Module, device: torch.device) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Train one run: model, data, recipe and seed in, metrics out."""
+"""Training of one run, from its spec to its metrics."""
 
 import os
 import warnings
@@ -28,13 +28,13 @@ from ema_lab.training.trainer import build_trainer, choose_device
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run is executed; nothing of it is part of the run spec.
+    """Execution settings of a run, none of which is part of the run spec.
 
     Attributes:
         data_root: Folder of the data sets.
         device: `auto`, `cpu` or `cuda`.
-        num_threads: Threads of torch; None leaves torch's own number.
-        loader_workers: Processes that prepare batches.
+        num_threads: Number of torch's threads; None keeps torch's default.
+        loader_workers: Number of processes that prepare batches.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
@@ -49,10 +49,21 @@ def train(
     machine: Machine,
     report: Callable[[Row], None] = lambda row: None,
 ) -> RunOutcome:
-    """Train a run to its end, from its last finished epoch if it was interrupted before.
+    """Train a run to its end; resume an interrupted run after its last finished epoch.
 
-    Writes the curve, checkpoints and predictions into the run's folder, each with the run's id.
-    The test split is evaluated once, with the weights that the protocol chooses.
+    The curve, the checkpoints and the predictions go to the run's folder, each with the run's id. The test
+    split is evaluated once, with the weights that the protocol chooses.
+
+    Args:
+        spec: The run.
+        job: Folder and attempt of the run.
+        machine: Device, threads and data folder.
+        report: Receives each epoch's row of the curve.
+
+    Raises:
+        SpecError: If the device does not exist, or the model cannot be built.
+        DataError: If the data cannot be loaded.
+        DivergedError: If the training loss is not finite.
     """
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
@@ -69,11 +80,11 @@ def train(
             ckpt_path=checkpoint_to_resume(job.folder, spec.run_id),
             weights_only=True,
         )
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+    except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
         if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-    ran_on = environment(device, spec.recipe)  # as training left it: the evaluation sets flags again
+    ran_on = environment(device, spec.recipe)  # before the evaluation, which sets torch's flags again
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     if epoch_end.best is not None:
         load_weights(model, job.folder / BEST, spec.run_id)
@@ -92,11 +103,10 @@ def train(
 
 
 def checkpoint_to_resume(folder: Path, run_id: str) -> Path | None:
-    """Return the checkpoint of the last finished epoch; None where the run starts anew.
+    """Return the checkpoint of the last finished epoch; None if the run must start from scratch.
 
-    A checkpoint that cannot be read, or is another run's, is set aside, and said. The best epoch's weights
-    must be there, and the run's own, if an epoch was chosen. A slimmed checkpoint has weights alone: if the
-    record of its run is lost, the run starts again.
+    An unreadable checkpoint, or another run's, is renamed with a warning. If the checkpoint has a best
+    epoch, the run's best weights must exist too. A slimmed checkpoint cannot be resumed.
     """
     last, best = folder / LAST, folder / BEST
     checkpoint = _own_checkpoint(last, run_id)
@@ -110,7 +120,7 @@ def checkpoint_to_resume(folder: Path, run_id: str) -> Path | None:
 
 
 def _own_checkpoint(path: Path, run_id: str) -> dict[str, Any] | None:
-    """Return a checkpoint without its tensors' values; one that cannot be used is set aside."""
+    """Load a checkpoint without its tensors' values; rename an unusable file and return None."""
     if not os.path.lexists(path):
         return None
     try:
@@ -121,10 +131,10 @@ def _own_checkpoint(path: Path, run_id: str) -> dict[str, Any] | None:
 
 
 def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
-    """Load a checkpoint and check whose it is; older ones do not say.
+    """Load a checkpoint and check its run id, which older checkpoints lack.
 
     Raises:
-        DamagedFileError: If it cannot be read, or is another run's.
+        DamagedFileError: If the file cannot be read, or is another run's.
     """
     try:
         if not path.is_file():
@@ -132,7 +142,7 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         owner = checkpoint.get(RUN_ID_FIELD, run_id)
         checkpoint["state_dict"]
-    except Exception as error:  # torch raises what its readers raise
+    except Exception as error:  # torch passes on any error of its readers
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} cannot be read ({reason})") from None
     if owner != run_id:
@@ -141,7 +151,7 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
-    """Load a run's best weights, or the model's part of its last checkpoint.
+    """Load a run's best weights, or the model's weights from its last checkpoint.
 
     Raises:
         DamagedFileError: If the file cannot be read, is another run's, or does not fit the model.

@@ -1,4 +1,4 @@
-"""Checkpoints without what only resuming needs: for finished runs, whose weights are all that counts."""
+"""Slimming of finished runs' checkpoints: remove optimizer state and all else that only resuming needs."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ KEPT = (RUN_ID_FIELD, "state_dict", "epoch", "global_step", "pytorch-lightning_v
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint on the CPU, its tensors mapped from the file.
+    """Load a checkpoint on the CPU, with its tensors memory-mapped from the file.
 
     Raises:
-        KeyError: If it holds no weights.
+        KeyError: If the checkpoint has no weights.
     """
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if not checkpoint["state_dict"]:
@@ -24,7 +24,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def surplus_bytes(path: Path) -> int:
-    """Return the bytes of the tensors in a checkpoint that only resuming needs."""
+    """Return the size in bytes of a checkpoint's tensors that only resuming needs."""
     checkpoint = load_checkpoint(path)
     return sum(_tensor_bytes(value) for key, value in checkpoint.items() if key not in KEPT)
 
@@ -38,8 +38,8 @@ def _tensor_bytes(value: object) -> int:
 
 
 def slim(path: Path) -> None:
-    """Write a checkpoint again with its weights alone."""
+    """Rewrite a checkpoint with its weights only."""
     checkpoint = load_checkpoint(path)
-    kept = {key: checkpoint[key] for key in KEPT if key in checkpoint}
+    slimmed = {key: checkpoint[key] for key in KEPT if key in checkpoint}
     with whole(path) as partial:
-        torch.save(kept, partial)
+        torch.save(slimmed, partial)

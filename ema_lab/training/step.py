@@ -1,7 +1,7 @@
-"""One update of a model: forward, loss, backward, optimizer, learning rate.
+"""Training step: forward, loss, backward, optimizer, learning rate.
 
-Training, `plan --probe` and `cost --latency` all take this step. In training Lightning runs the parts of
-`update` in the same order: it calls `begin` and `loss`, and steps `optimizer` and `schedule` itself.
+Training, `plan --probe` and `cost --latency` share this step. In training, Lightning runs the parts of
+`update` in the same order: it calls `begin` and `loss`, then steps `optimizer` and `schedule` itself.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ from ema_lab.training.precision import training_precision
 
 
 def moved(targets: Any, device: torch.device) -> Any:
-    """Return a batch's targets on a device, whatever they are made of, as Lightning moves them."""
+    """Move a batch's targets, a tensor or a nested collection of tensors, to a device as Lightning does."""
     return move_data_to_device(targets, device)
 
 
 class Step:
-    """The updates of a run's model, which is on its device already."""
+    """Training steps of a run's model, which must be on its device already."""
 
     def __init__(self, spec: RunSpec, model: nn.Module, task: Task, steps_per_epoch: int) -> None:
         self.spec = spec
@@ -34,20 +34,20 @@ class Step:
         self.schedule = build_schedule(spec.recipe, self.optimizer, steps_per_epoch)
 
     def begin(self, number: int) -> None:
-        """Prepare step `number`, from 0.
+        """Prepare step `number`, counted from 0.
 
-        The model's dropout layers are told the step, and torch's generators are seeded by (seed, step) for
-        whatever else draws numbers, so that a resumed run draws the same.
+        Set the step of the model's dropout layers, and seed torch's generators by (seed, step) for all other
+        random draws. A resumed run then draws the same numbers.
         """
         torch.manual_seed(hash_counters(self.spec.seed, "step", number))
         set_step(self.model, number)
 
     def loss(self, batch: Batch) -> BatchLoss:
-        """Return the loss of a batch, in the precision context that the caller has entered."""
+        """Return the loss of a batch, in the caller's precision context."""
         return self.task.loss(self.model, batch, self.spec.recipe)
 
     def update(self, batch: Batch, number: int) -> BatchLoss:
-        """Take step `number` as training does."""
+        """Run step `number` on a batch as training does; return the loss before the update."""
         self.begin(number)
         device = next(self.model.parameters()).device
         with training_precision(self.spec.recipe, device):

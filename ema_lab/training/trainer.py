@@ -1,4 +1,4 @@
-"""The one place that builds a Lightning Trainer."""
+"""Lightning Trainer and device of a run."""
 
 import logging
 import warnings
@@ -11,13 +11,14 @@ from lightning.pytorch import Callback, Trainer
 
 from ema_lab.errors import SpecError
 from ema_lab.specs.recipe import RecipeSpec
+from ema_lab.training.precision import exact_arithmetic
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` stands for here.
+    """Return the device for `auto`, `cpu` or `cuda` on this machine.
 
     Raises:
-        SpecError: If there is no such device.
+        SpecError: If the name is unknown, or this machine has no CUDA device.
     """
     if name not in {"auto", "cpu", "cuda"}:
         raise SpecError(f"the device must be auto, cpu or cuda, got {name!r}")
@@ -28,18 +29,12 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def exact_arithmetic() -> None:
-    """Turn TF32 off, so that fp32 is what it says, in training and in evaluation alike."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def build_trainer(
     recipe: RecipeSpec, device: torch.device, folder: Path, callbacks: Sequence[Callback]
 ) -> Trainer:
-    """Build a Trainer that trains and nothing else: no logger, bar, sanity check or checkpoint of its own."""
+    """Build a Trainer that only trains: no logger, progress bar, sanity check or checkpoint of its own."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Batches are made by vectorised code in the process itself; loader workers would slow it down.
+    # Vectorised code makes the batches in the main process; loader workers would be slower.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
@@ -60,5 +55,5 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        plugins=[LightningEnvironment()],  # a Slurm job's size and signals are the engine's matter
+        plugins=[LightningEnvironment()],  # the engine, not Lightning, handles a Slurm job's size and signals
     )

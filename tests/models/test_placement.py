@@ -61,7 +61,7 @@ def test_all_blocks_are_the_default_and_every_key_is_part_of_the_identity(make_s
     ("placement", "backbone", "message"),
     [
         ({"blocks": [7]}, "resnet50", r"no match in block \[7\] of a stage; blocks there: \[1, 2, 3, 4, 5,"),
-        ({"blocks": "even", "after": "conv1"}, "resnet50", "'conv1' is in no block that is known of"),
+        ({"blocks": "even", "after": "conv1"}, "resnet50", "'conv1' is in no known block"),
         ({"after": "after_depthwise"}, "resnet50", "'after_depthwise' matches no submodule; places: after_c"),
         ({"replace": "se"}, "resnet50", "finds no squeeze-and-excitation in this backbone"),
         ({"after": "layer1.0.relu"}, "resnet50", r"is called 3 times in a forward pass, not once"),

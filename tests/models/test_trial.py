@@ -130,9 +130,7 @@ def test_a_pattern_over_a_backbone_that_cannot_run_names_the_line(make_spec, wri
 def test_a_lazy_layer_is_refused_in_one_line(make_spec, write, model, use):
     name, _ = write(lazy="self.late = nn.LazyConv2d(4, 1)")
     own = {key: value.replace("OWN", name) for key, value in model.items()}
-    rule = (
-        r"late is a LazyConv2d, which has no weights before its first input: give its input size, as Conv2d"
-    )
+    rule = r"late is a LazyConv2d, which has no weights before its first input: use Conv2d"
     with pytest.raises(SpecError, match=rule):
         use(make_spec(own.pop("attention"), model=own))
 

@@ -1,7 +1,7 @@
 """Classification: its description, and its metrics from stored predictions.
 
-No hash of a run's source holds this module: a metric that is added here makes no finished run stale.
-`ema-lab store remeasure` computes it for them.
+This module is in no source hash, so that a new metric makes no finished run stale. `ema-lab store remeasure`
+adds the new metric to finished runs.
 """
 
 import torch
@@ -23,7 +23,7 @@ TASK = {
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Return top-1 and top-5 accuracy in percent and the mean cross-entropy in nats.
 
-    Top-5 is left out where there are five classes or fewer: it would always be 100.
+    Top-5 is left out for five classes or fewer, because it would always be 100.
 
     Args:
         logits: (N, classes).
@@ -38,10 +38,15 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
 def topk_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     """Return the percentage of rows whose label is among the `k` largest logits.
 
-    Of equal logits the lower class comes first, whatever the device: `torch.topk` leaves their order open.
+    Of equal logits the lower class comes first on every device. `torch.topk` does not define their order.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,), int64.
+        k: Number of classes to consider.
     """
-    mine = logits.gather(1, labels[:, None])
+    label_logits = logits.gather(1, labels[:, None])
     is_lower_class = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     # ~(<=) instead of >, so that a NaN counts as larger than every number, as in torch.topk.
-    before = ~(logits <= mine) | ((logits == mine) & is_lower_class)
-    return 100 * (before.sum(dim=1) < k).to(torch.float64).mean().item()
+    ranks_higher = ~(logits <= label_logits) | ((logits == label_logits) & is_lower_class)
+    return 100 * (ranks_higher.sum(dim=1) < k).to(torch.float64).mean().item()

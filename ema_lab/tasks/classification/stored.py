@@ -1,4 +1,4 @@
-"""Check of stored predictions against a record's metrics, without torch and without a user's code."""
+"""Check of stored predictions against a record's metrics, without torch or user code."""
 
 import math
 from collections.abc import Mapping
@@ -11,24 +11,24 @@ from ema_lab.store.predictions import Arrays
 
 
 def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> str | None:
-    """Return why logits and labels do not fit a data set and the metrics of a record, or None.
+    """Return why logits and labels contradict the data set or the record's metrics; None if they agree.
 
-    Of other tasks nothing is known here: the hash in their records is all there is to compare.
-    Where several classes share the largest logit, as they do in bf16, libraries choose differently
-    among them: the top-1 may then be any that a choice gives.
+    Other tasks are not checked: only the hash in their records protects their predictions. If several
+    classes share the largest logit, as in bf16, libraries choose differently among them. The check then
+    accepts every top-1 that some choice gives.
     """
     if spec.data.facts.task != DEFAULT_TASK:
         return None
     logits, labels = arrays["logits"], arrays["labels"]
     facts = spec.data.facts
     if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
-        found = f"{logits.shape} logits and {len(labels)} labels"
-        return f"has {found}, not {facts.test_images} images of {facts.classes} classes"
+        sizes = f"{logits.shape} logits and {len(labels)} labels"
+        return f"has {sizes}, not {facts.test_images} images of {facts.classes} classes"
     if not np.isfinite(logits).all():
-        return "has logits that are no finite numbers"
-    mine = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    possible = mine >= logits.max(axis=1)
-    certain = possible & ((logits == mine[:, None]).sum(axis=1) == 1)
+        return "has logits that are not finite"
+    label_logits = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    possible = label_logits >= logits.max(axis=1)
+    certain = possible & ((logits == label_logits[:, None]).sum(axis=1) == 1)
     low, high = 100 * float(certain.mean()), 100 * float(possible.mean())
     top1 = metrics.get("top1", math.nan)
     if low - 1e-9 <= top1 <= high + 1e-9:

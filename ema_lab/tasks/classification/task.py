@@ -17,15 +17,20 @@ from ema_lab.tasks.task import Batch, BatchLoss, Rows, Task
 
 
 class Classification(Task):
-    """Cross-entropy with label smoothing. Targets are int64 (B,), predictions float32 logits (N, classes)."""
+    """Classification by cross-entropy with label smoothing (arXiv:1512.00567).
+
+    Targets are int64 (B,), predictions float32 logits (N, classes).
+    """
 
     def check_targets(self, name: str, source: ImageSource, count: int) -> None:
         labels = source.labels
         if not isinstance(labels, Tensor):
             raise DataError(f"{name}: expected labels as a tensor, found a {type(labels).__name__}")
         if tuple(labels.shape) != (count,) or labels.dtype != torch.int64:
-            found = f"{tuple(labels.shape)} of type {labels.dtype}"
-            raise DataError(f"{name}: expected labels of shape ({count},) of type torch.int64, found {found}")
+            actual = f"{tuple(labels.shape)} of type {labels.dtype}"
+            raise DataError(
+                f"{name}: expected labels of shape ({count},) of type torch.int64, found {actual}"
+            )
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= self.facts.classes:
             expected = f"labels from 0 to {self.facts.classes - 1}"

@@ -1,4 +1,4 @@
-"""What a mirror is to show of an ablation: a run per finished cell, and its results as a table."""
+"""Content of an ablation's mirror: one run per finished cell, and a results table."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import Standing, Survey
-from ema_lab.tracking.names import COSTS_SHOWN, run_config, run_name, run_summary, run_tags
+from ema_lab.tracking.names import SUMMARY_COSTS, run_config, run_name, run_summary, run_tags
 
-FORMAT = 1  # a change of what is sent needs a new one, so that mirrors are brought up to it
+FORMAT = 1  # increase after a change of the content, so that the next push replaces old runs
 STALE = "stale"
 
 
 @dataclass(frozen=True)
 class MirrorRun:
-    """Everything that a mirror shows of one run. A curve's row is logged at the step of its epoch."""
+    """Content of one run in a mirror. Each row of the curve is logged at the step of its epoch."""
 
     run_id: str
     name: str
@@ -34,18 +34,18 @@ class MirrorRun:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of all that is sent."""
+        """Hash of the whole content."""
         text = json.dumps([FORMAT, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _whole(epoch: float | None) -> bool:
+def _is_whole(epoch: float | None) -> bool:
     return epoch is not None and epoch.is_integer()
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An ablation's cells and where their runs stand, read once."""
+    """Snapshot of an ablation: its cells and the status of their runs, read once."""
 
     ablation: Ablation
     standings: Mapping[str, Standing]
@@ -56,7 +56,7 @@ class Snapshot:
         return cls(ablation, {spec.run_id: survey.standing(spec) for spec in ablation.runs()})
 
     def runs(self, store: RunStore, chosen: Sequence[Cell]) -> list[MirrorRun]:
-        """Return the finished runs of the chosen cells; one that cells share is called as the first is."""
+        """Return the finished runs of the chosen cells. A run that cells share is named by the first cell."""
         cells = {cell.run_id: cell for cell in reversed(chosen)}
         return [
             self._run(cells[run_id], store)
@@ -75,17 +75,17 @@ class Snapshot:
             job_type=cell.row,
             tags=(*run_tags(cell.spec), *([STALE] if standing.stale else [])),
             config=run_config(cell.spec),
-            curve=[row for row in read_curve(store.folder(cell.run_id)) if _whole(row.get("epoch"))],
+            curve=[row for row in read_curve(store.folder(cell.run_id)) if _is_whole(row.get("epoch"))],
             summary=run_summary(record.metrics, record.cost, record.chosen_epoch),
         )
 
     def cut_curves(self, runs: Sequence[MirrorRun]) -> list[str]:
-        """Return the names of the runs whose curve lacks epochs that they were trained for."""
+        """Return the names of the runs whose curves lack epochs."""
         epochs = {spec.run_id: spec.recipe.epochs for spec in self.ablation.runs()}
         return [run.name for run in runs if len(run.curve) != epochs[run.run_id]]
 
     def results(self) -> MirrorRun:
-        """Return the run that holds the table of all cells; one without a result is there as a hole."""
+        """Return the run with the results table of all cells; a cell without a result has empty values."""
         name = self.ablation.name
         return MirrorRun(
             run_id=f"results-{hashlib.sha256(name.encode()).hexdigest()[:16]}",
@@ -96,7 +96,7 @@ class Snapshot:
         )
 
     def _rows(self) -> list[dict[str, Any]]:
-        records = [one.facts.record for one in self.standings.values() if one.facts.done]
+        records = [run.facts.record for run in self.standings.values() if run.facts.done]
         metrics = dict.fromkeys(name for record in records if record for name in record.metrics)
         rows = []
         for cell in self.ablation.cells:
@@ -110,6 +110,6 @@ class Snapshot:
                 "stale": " ".join(standing.stale) or None,
             }
             row |= {name: record.metrics.get(name) if record else None for name in metrics}
-            row |= {name: record.cost.get(name) if record else None for name in COSTS_SHOWN}
+            row |= {name: record.cost.get(name) if record else None for name in SUMMARY_COSTS}
             rows.append({**row, "chosen_epoch": record.chosen_epoch if record else None})
         return rows

@@ -1,4 +1,4 @@
-"""Bring a mirror up to the store: send what is missing or has changed, and nothing twice."""
+"""Push to a mirror: send each run that is missing or has changed, and skip the others."""
 
 import re
 from collections.abc import Callable, Sequence, Set
@@ -7,56 +7,65 @@ from typing import Literal, Protocol
 from ema_lab.errors import SpecError
 from ema_lab.tracking.mirror.content import MirrorRun
 
-Held = Literal["no", "other", "same"]
+MirrorState = Literal["no", "other", "same"]  # absent, different or incomplete, up to date
 Sent = Literal["sent", "replaced", "unchanged"]
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class Target(Protocol):
-    """Where one ablation is mirrored to, in one project."""
+    """Destination of one ablation's mirror, in one project."""
 
-    def held(self, run: MirrorRun) -> Held:
-        """Say whether the mirror has the run whole and as it is, or otherwise, or not at all."""
+    def state_of(self, run: MirrorRun) -> MirrorState:
+        """Compare the mirror's copy of a run with the run."""
         ...
 
     def send(self, run: MirrorRun) -> None:
-        """Put a run in the place of what the mirror has of it; raise MirrorError unless it has arrived."""
+        """Send a run, replacing any earlier copy.
+
+        Raises:
+            MirrorError: If the run has not arrived completely.
+        """
         ...
 
-    def strangers(self, known: Set[str]) -> dict[str, str]:
-        """Return the ablation's runs in the mirror whose run id is none of these: id there -> name."""
+    def orphans(self, known: Set[str]) -> dict[str, str]:
+        """Return the mirror's runs of the ablation whose run id is not in `known`: mirror id -> name."""
         ...
 
     def remove(self, mirror_id: str) -> None:
-        """Take a run out of the mirror."""
+        """Delete a run from the mirror."""
         ...
 
 
 def push(
-    runs: Sequence[MirrorRun], target: Target, tell: Callable[[MirrorRun, Sent], None]
+    runs: Sequence[MirrorRun], target: Target, report: Callable[[MirrorRun, Sent], None]
 ) -> dict[str, Sent]:
-    """Send each run that the mirror does not have as it is; return what was done, by run id.
+    """Send each run that the mirror lacks or holds in another form; return the action per run id.
 
-    Whatever stops it, the runs told of so far are whole, and the next push goes on after them.
+    After an interruption, every reported run is complete in the mirror, and the next push continues.
+
+    Args:
+        runs: Content of the mirror.
+        target: The mirror.
+        report: Receives each run and its action, once the run is complete.
 
     Raises:
-        MirrorError: If the mirror cannot be reached or has not got what was sent.
+        MirrorError: If the mirror cannot be reached, or a run has not arrived.
     """
     done: dict[str, Sent] = {}
     for run in runs:
-        held = target.held(run)
-        if held != "same":
+        state = target.state_of(run)
+        if state != "same":
             target.send(run)
-        done[run.run_id] = "unchanged" if held == "same" else "replaced" if held == "other" else "sent"
-        tell(run, done[run.run_id])
+        done[run.run_id] = "unchanged" if state == "same" else "replaced" if state == "other" else "sent"
+        report(run, done[run.run_id])
     return done
 
 
 def check_project(name: str) -> str:
-    """Return a project's name if every mirror takes it.
+    """Return a project's name if every mirror accepts the name.
 
     Raises:
-        SpecError: If it has other characters, which W&B refuses and trackio drops, or is too long.
+        SpecError: If the name is too long, or has characters that W&B refuses and Trackio drops.
     """
     if not _PROJECT.fullmatch(name):
         rule = "letters, digits, - and _, beginning with a letter or digit, 100 at most"

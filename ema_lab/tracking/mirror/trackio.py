@@ -1,7 +1,7 @@
 """Trackio as a mirror: on this machine, without an account or network.
 
-Its database is asked what it holds, so no other file has to be kept: each mirrored run's config has the
-hash of what was sent, and a run with fewer rows than were sent is one whose sending was cut off.
+Trackio's database itself records the state of the mirror. Each mirrored run's config has the hash of its
+content. A run with fewer rows than its content was interrupted while it was sent.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from typing import Any
 
 from ema_lab.errors import MirrorError, SpecError
 from ema_lab.tracking.mirror.content import MirrorRun
-from ema_lab.tracking.mirror.push import Held
+from ema_lab.tracking.mirror.push import MirrorState
 
 SHA256 = "mirror_sha256"
 ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 
 
 class TrackioMirror:
-    """One ablation's group in a project of the Trackio folder (`TRACKIO_DIR`).
+    """Mirror of one ablation: a group in a project of the Trackio folder (`TRACKIO_DIR`).
 
     Raises:
-        SpecError: If Trackio is set up to write elsewhere, or does not take the project's name.
+        SpecError: If Trackio is configured to write elsewhere, or refuses the project's name.
     """
 
     def __init__(self, project: str, group: str) -> None:
@@ -48,19 +48,19 @@ class TrackioMirror:
                 )
         self.project = project
         self.group = group
-        self.place = f"the Trackio project {project} in {TRACKIO_DIR}"
+        self.destination = f"the Trackio project {project} in {TRACKIO_DIR}"
 
-    def held(self, run: MirrorRun) -> Held:
-        with self._named():
-            found = self._existing.get(run.run_id, [])
-            same = len(found) == 1 and found[0].config.get(SHA256) == run.sha256
-            if same and _num_rows(found[0]) == len(_rows(run)):
+    def state_of(self, run: MirrorRun) -> MirrorState:
+        with self._errors_in_one_line():
+            copies = self._existing.get(run.run_id, [])
+            same = len(copies) == 1 and copies[0].config.get(SHA256) == run.sha256
+            if same and _num_rows(copies[0]) == len(_rows(run)):
                 return "same"
-        return "other" if found else "no"
+        return "other" if copies else "no"
 
     def send(self, run: MirrorRun) -> None:
         trackio: Any = importlib.import_module("trackio")
-        with self._named() as said:
+        with self._errors_in_one_line() as caught:
             for old in self._existing.pop(run.run_id, []):
                 _delete(old)
             live = trackio.init(
@@ -74,59 +74,60 @@ class TrackioMirror:
             )
             for step, row in _rows(run):
                 live.log(row, step=step)
-            trackio.finish()  # of the module: it would finish the run again at exit, in words
+            trackio.finish()  # not live.finish(): Trackio would finish the run again at exit, with output
             arrived = trackio.api.Run(self.project, run.name, live.id)
-            found = _num_rows(arrived)
-        if found != len(_rows(run)):
-            why = "".join(f": {warning.message}" for warning in said[:1])
-            words = f"{found} of {len(_rows(run))} rows of {run.name} arrived in {self.place}{why}"
-            raise MirrorError(" ".join(words.split()))
+            num_arrived = _num_rows(arrived)
+        if num_arrived != len(_rows(run)):
+            reason = "".join(f": {warning.message}" for warning in caught[:1])
+            counts = f"{num_arrived} of {len(_rows(run))} rows"
+            message = f"{counts} of {run.name} arrived in {self.destination}{reason}"
+            raise MirrorError(" ".join(message.split()))
         self._existing[run.run_id] = [arrived]
 
-    def strangers(self, known: Set[str]) -> dict[str, str]:
+    def orphans(self, known: Set[str]) -> dict[str, str]:
         return {
             run_id: runs[0].name for run_id, runs in self._existing.items() if run_id and run_id not in known
         }
 
     def remove(self, mirror_id: str) -> None:
-        with self._named():
+        with self._errors_in_one_line():
             for run in self._existing.pop(mirror_id):
                 _delete(run)
 
     @cached_property
     def _existing(self) -> dict[str, list[Any]]:
-        """The group's runs by the run id in their config; a cut-off one has it from its first row on."""
+        """Runs of the group by the run id in their config, which even an interrupted run has."""
         import trackio
 
-        found: dict[str, list[Any]] = {}
+        by_run_id: dict[str, list[Any]] = {}
         try:
             runs = list(trackio.Api().runs(self.project))
-        except ValueError:  # there is no such project yet
-            return found
+        except ValueError:  # the project does not exist yet
+            return by_run_id
         for run in runs:
             config = run.config or {}
             if config.get("_Group") == self.group:
-                found.setdefault(str(config.get("run_id", "")), []).append(run)
-        return found
+                by_run_id.setdefault(str(config.get("run_id", "")), []).append(run)
+        return by_run_id
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[list[warnings.WarningMessage]]:
-        """Say in one line why the database cannot be read or written."""
+    def _errors_in_one_line(self) -> Iterator[list[warnings.WarningMessage]]:
+        """Turn errors of the database into a `MirrorError` of one line; yield Trackio's warnings."""
         try:
-            with _quiet() as said:
-                yield said
+            with _quiet() as caught:
+                yield caught
         except (OSError, sqlite3.Error) as error:
-            raise MirrorError(f"{self.place}: {type(error).__name__}: {error}") from None
+            raise MirrorError(f"{self.destination}: {type(error).__name__}: {error}") from None
 
 
 def _config(run: MirrorRun) -> dict[str, Any]:
-    """Return the config; Trackio has no tags and job types of its own."""
-    named = {"run_id": run.run_id, "variant": run.job_type, "tags": list(run.tags)}
-    return {**named, **(run.config or {}), SHA256: run.sha256}
+    """Return the config with tags and variant, because Trackio has no tags or job types."""
+    labels = {"run_id": run.run_id, "variant": run.job_type, "tags": list(run.tags)}
+    return {**labels, **(run.config or {}), SHA256: run.sha256}
 
 
 def _rows(run: MirrorRun) -> list[tuple[int, dict[str, Any]]]:
-    """Return the rows with their steps; the summary is a row of its own at the last step."""
+    """Return the rows with their steps; the summary and the table are further rows at the last step."""
     rows: list[tuple[int, dict[str, Any]]] = [(int(row["epoch"]), dict(row)) for row in run.curve]
     last = rows[-1][0] if rows else 0
     if run.summary is not None:
@@ -148,15 +149,17 @@ def _num_rows(run: Any) -> int:
 
 def _delete(run: Any) -> None:
     if not run.delete():
-        raise MirrorError(f"Trackio could not delete the run {run.name} of {run.project}; is it in use?")
+        raise MirrorError(
+            f"Trackio could not delete the run {run.name} of {run.project}; close programs that use Trackio"
+        )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keep Trackio's words off standard output; give its warnings, which stand for its errors."""
+    """Keep Trackio's output off standard output; yield its warnings, by which it reports errors."""
     with (
-        warnings.catch_warnings(record=True) as said,
+        warnings.catch_warnings(record=True) as caught,
         contextlib.redirect_stdout(io.StringIO()),
     ):
         warnings.simplefilter("always")
-        yield said
+        yield caught

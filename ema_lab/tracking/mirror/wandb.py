@@ -1,7 +1,7 @@
 """Weights & Biases as a mirror: online with a key, else as offline runs that `wandb sync` sends later.
 
-W&B is not asked what it holds. What it was sent is noted below the store, in
-`.mirror/HOST/PROJECT/ABLATION/<W&B's id>/sent.json`, after the run's end; offline runs lie beside it.
+The state of the mirror is recorded below the store, not queried from W&B. After a run has been sent, its
+hash is written to `.mirror/HOST/PROJECT/ABLATION/<W&B's id>/sent.json`, next to the offline run.
 """
 
 import json
@@ -16,27 +16,27 @@ from typing import Any
 from ema_lab.errors import MirrorError, SpecError
 from ema_lab.files import write_text
 from ema_lab.tracking.mirror.content import MirrorRun
-from ema_lab.tracking.mirror.push import Held
+from ema_lab.tracking.mirror.push import MirrorState
 from ema_lab.tracking.names import wandb_has_key, wandb_server
 
 OFFLINE_MODES = {"offline", "dryrun"}
 FOLDER = ".mirror"
 SENT = "sent.json"
-INIT_SECONDS = 30  # a server that does not answer by then is down
-FINISH_SECONDS = 600  # a run that has not arrived by then is sent by the next push
+INIT_SECONDS = 30  # time limit for the server's first answer
+FINISH_SECONDS = 600  # time limit for a run's arrival; the next push sends it again
 
 
 class WandbMirror:
-    """One ablation's group in a W&B project.
+    """Mirror of one ablation: a group in a W&B project.
 
     Args:
-        store: The store's folder, below which the mirror is kept.
-        project: W&B's project.
-        group: The ablation's name.
-        folder: Where below the store the mirror is kept, apart from mirrors of other things.
+        store: The store's folder, which contains the mirror's folder.
+        project: Name of W&B's project.
+        group: Name of the ablation.
+        folder: Name of the mirror's folder in the store; sweeps have one of their own.
 
     Raises:
-        SpecError: If W&B is set up to send nothing, or to be online without a key.
+        SpecError: If W&B is disabled, or online without a key.
     """
 
     def __init__(self, store: Path, project: str, group: str, folder: str = FOLDER) -> None:
@@ -53,19 +53,21 @@ class WandbMirror:
         where = "wandb-offline" if self.offline else "@".join(filter(None, (entity, wandb_server().netloc)))
         self._projects = store.resolve() / folder / where.replace(":", "-") / project
         self.folder = self._projects / group
-        self.place = f"W&B's offline runs in {self.folder}" if self.offline else f"{where}, project {project}"
-        self.url = ""  # of the project; known when a run was sent to a server
+        self.destination = (
+            f"W&B's offline runs in {self.folder}" if self.offline else f"{where}, project {project}"
+        )
+        self.url = ""  # of the project; known once a run has been sent to a server
         self._path = "/".join(filter(None, (entity, project)))
 
-    def held(self, run: MirrorRun) -> Held:
+    def state_of(self, run: MirrorRun) -> MirrorState:
         note = self._note(self.folder / self._id(run))
         return "same" if note.get("sha256") == run.sha256 else "other" if note else "no"
 
     def send(self, run: MirrorRun) -> None:
         folder = self.folder / self._id(run)
-        with _named(self.place):
+        with _errors_in_one_line(self.destination):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)  # from here on W&B's id is this ablation's
+            folder.mkdir(parents=True)  # reserves W&B's id for this ablation
             self._log(run, folder)
             if self.offline and not list(folder.glob("wandb/offline-run-*/*.wandb")):
                 raise MirrorError(f"{run.name} did not arrive in {folder}")
@@ -78,7 +80,7 @@ class WandbMirror:
     def _log(self, run: MirrorRun, folder: Path) -> None:
         import wandb
 
-        live = wandb.init(  # without `resume`: a run of this id is begun again
+        live = wandb.init(  # without `resume`, so that W&B replaces a run of this id
             project=self.project,
             id=folder.name,
             name=run.name,
@@ -101,12 +103,12 @@ class WandbMirror:
         live.finish()
         self.url = live.project_url or ""
 
-    def strangers(self, known: Set[str]) -> dict[str, str]:
+    def orphans(self, known: Set[str]) -> dict[str, str]:
         notes = {path.name: self._note(path) for path in sorted(self.folder.glob("*"))}
         return {key: note["name"] for key, note in notes.items() if note and note["run_id"] not in known}
 
     def remove(self, mirror_id: str) -> None:
-        with _named(self.place):
+        with _errors_in_one_line(self.destination):
             if not self.offline:
                 import wandb
 
@@ -115,13 +117,13 @@ class WandbMirror:
 
     @property
     def sync_command(self) -> str:
-        """What sends the offline runs from a machine with an account."""
+        """Shell command that uploads the offline runs from a machine with an account."""
         return f"wandb sync {shlex.quote(str(self.folder))}/*/wandb/offline-run-*"
 
     def _id(self, run: MirrorRun) -> str:
-        """Return W&B's id: the run id, followed by the ablation's name if another's group has the run.
+        """Return W&B's id: the run id, with the ablation's name appended if another group has the run.
 
-        A run of W&B is in one group only, and a group without its baseline would be of no use.
+        A W&B run belongs to a single group. A baseline that two ablations share must be in both groups.
         """
         others = (path for path in self._projects.glob(f"*/{run.run_id}") if path.parent != self.folder)
         return f"{run.run_id}-{self.group}" if any(others) else run.run_id
@@ -136,22 +138,22 @@ class WandbMirror:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[None]:
-    """Keep what W&B stages for a table beside its run, where it is found again after weeks offline."""
-    before = os.environ.get("WANDB_DATA_DIR")
+    """Keep W&B's staged table data next to the run: it must survive until a later `wandb sync`."""
+    previous = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = str(folder)
     try:
         yield
     finally:
         del os.environ["WANDB_DATA_DIR"]
-        if before is not None:
-            os.environ["WANDB_DATA_DIR"] = before
+        if previous is not None:
+            os.environ["WANDB_DATA_DIR"] = previous
 
 
 def _settings() -> Any:
-    """Nothing is measured here: the runs were trained at another time, maybe elsewhere."""
+    """Return settings that disable measurements of this machine, which has not trained the runs."""
     import wandb
 
-    wanted = {
+    settings = {
         "console": "off",
         "silent": True,
         "init_timeout": INIT_SECONDS,
@@ -163,20 +165,22 @@ def _settings() -> Any:
         "x_disable_meta": True,
         "x_save_requirements": False,
     }
-    known = wandb.Settings.model_fields  # older versions of W&B do not know all of them
-    return wandb.Settings(**{key: value for key, value in wanted.items() if key in known})
+    known = wandb.Settings.model_fields  # older versions of W&B lack some
+    return wandb.Settings(**{key: value for key, value in settings.items() if key in known})
 
 
 @contextmanager
-def _named(place: str) -> Iterator[None]:
-    """Say in one line what W&B or the system did not let be done."""
+def _errors_in_one_line(destination: str) -> Iterator[None]:
+    """Turn errors of W&B, the file system or bad values into a `MirrorError` of one line."""
     try:
         yield
     except MirrorError:
         raise
     except Exception as error:
-        theirs = type(error).__module__.partition(".")[0] == "wandb"  # not all derive from wandb.Error
-        if not theirs and not isinstance(error, (OSError, ValueError)):
+        is_wandb_error = (
+            type(error).__module__.partition(".")[0] == "wandb"
+        )  # not all derive from wandb.Error
+        if not is_wandb_error and not isinstance(error, (OSError, ValueError)):
             raise
         line = (str(error).strip().splitlines() or [""])[0]
-        raise MirrorError(f"{place}: {type(error).__name__}: {line}") from None
+        raise MirrorError(f"{destination}: {type(error).__name__}: {line}") from None
