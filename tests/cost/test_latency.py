@@ -1,4 +1,4 @@
-"""Timing: no difference where there is none, and one where there is, under noise that has a memory."""
+"""Latency comparison under autocorrelated noise: real differences are detected, others are not."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TRIALS = 100
 
 
 def noisy_timer(seed, memory, spread=0.05):
-    """Return a timer of a machine whose speed wanders, and that stumbles now and then."""
+    """Return a fake timer whose speed drifts, with occasional outliers."""
     generator = np.random.default_rng(seed)
     state = 0.0
 
@@ -32,21 +32,21 @@ def quick_bootstrap(monkeypatch):
 
 @pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
 def test_a_model_against_itself_shows_no_difference(memory):
-    found = [compare(lambda: 1.0, lambda: 1.0, noisy_timer(seed, memory)) for seed in range(TRIALS)]
-    assert sum(not comparison.differs for comparison in found) >= 95
+    comparisons = [compare(lambda: 1.0, lambda: 1.0, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(not comparison.differs for comparison in comparisons) >= 95
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
 def test_ten_percent_are_found(memory):
-    found = [compare(lambda: 1.0, lambda: 1.1, noisy_timer(seed, memory)) for seed in range(TRIALS)]
-    assert sum(comparison.low > 1 for comparison in found) >= 95
-    assert np.mean([comparison.ratio for comparison in found]) == pytest.approx(1.1, rel=0.01)
+    comparisons = [compare(lambda: 1.0, lambda: 1.1, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(comparison.low > 1 for comparison in comparisons) >= 95
+    assert np.mean([comparison.ratio for comparison in comparisons]) == pytest.approx(1.1, rel=0.01)
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
 def test_five_percent_are_found_by_most(memory):
-    found = [compare(lambda: 1.0, lambda: 1.05, noisy_timer(seed, memory)) for seed in range(TRIALS)]
-    assert sum(comparison.low > 1 for comparison in found) >= 80
+    comparisons = [compare(lambda: 1.0, lambda: 1.05, noisy_timer(seed, memory)) for seed in range(TRIALS)]
+    assert sum(comparison.low > 1 for comparison in comparisons) >= 80
 
 
 def test_a_drift_that_is_linear_cancels():
@@ -57,9 +57,9 @@ def test_a_drift_that_is_linear_cancels():
         now += 0.001
         return work() + now
 
-    found = compare(lambda: 1.0, lambda: 1.0, timer)
-    assert found.ratio == pytest.approx(1, abs=1e-12)
-    assert found.low <= 1 <= found.high
+    comparison = compare(lambda: 1.0, lambda: 1.0, timer)
+    assert comparison.ratio == pytest.approx(1, abs=1e-12)
+    assert comparison.low <= 1 <= comparison.high
 
 
 def test_each_round_times_both_twice_in_turn():
@@ -79,7 +79,7 @@ def test_warming_up_ends_when_times_stay_and_says_when_they_never_do():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Put events with a clock of their own in the place of CUDA's; `now` is in milliseconds, as theirs is."""
+    """Replace CUDA's events by fakes with their own clock, in milliseconds."""
 
     class Gpu:
         now, order = 0.0, []
@@ -147,7 +147,7 @@ def test_peak_memory_of_a_cpu_is_unknown():
 
 
 def test_the_times_of_both_are_medians_of_all_rounds():
-    """A round is often fast by chance: the least time of many says nothing of the usual one."""
+    """Hold the median, not the minimum: a single round is often fast by chance."""
     calls = {"A": 0, "B": 0}
 
     def timed(name, usual):
@@ -157,5 +157,5 @@ def test_the_times_of_both_are_medians_of_all_rounds():
 
         return work
 
-    found = compare(timed("A", 2.0), timed("B", 6.0), lambda work: work(), rounds=20)
-    assert (found.baseline_seconds, found.variant_seconds) == (2.0, 6.0)
+    comparison = compare(timed("A", 2.0), timed("B", 6.0), lambda work: work(), rounds=20)
+    assert (comparison.baseline_seconds, comparison.variant_seconds) == (2.0, 6.0)

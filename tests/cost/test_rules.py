@@ -1,4 +1,4 @@
-"""A count does not depend on how a computation is written, and two counters agree on it."""
+"""Cost rules: counts do not depend on the spelling of a computation, and two counters agree."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SIZE = 16  # images are 3 x 16 x 16
 
 
 class Written(nn.Module):
-    """A computation on an image and an 8 x 3 matrix."""
+    """Module that runs one computation on an image and an 8 x 3 matrix."""
 
     def __init__(self, compute):
         super().__init__()
@@ -122,8 +122,10 @@ SPELLINGS = {
 @pytest.mark.parametrize("spellings", SPELLINGS.values(), ids=SPELLINGS)
 def test_every_spelling_costs_the_same(spellings):
     costs = [cost_of(compute) for compute in spellings]
-    kept = ("macs", "macs_matmul", "macs_all", *(("macs_thop",) if spellings is MEANS else ()))
-    assert {tuple(cost[key] for key in kept) for cost in costs} == {tuple(costs[0][key] for key in kept)}
+    compared = ("macs", "macs_matmul", "macs_all", *(("macs_thop",) if spellings is MEANS else ()))
+    assert {tuple(cost[key] for key in compared) for cost in costs} == {
+        tuple(costs[0][key] for key in compared)
+    }
     assert all(cost["uncounted"] == {} for cost in costs)
 
 
@@ -195,8 +197,8 @@ def test_an_operator_without_a_rule_is_listed_with_an_estimate():
 
 def test_counters_that_disagree_are_an_error_that_names_both(monkeypatch):
     monkeypatch.setitem(rules_module.PRODUCTS, "mm", lambda inputs, outputs: 7)
-    words = r"mm 7 by our rules, aten.mm 6,144 by torch's FlopCounterMode"
-    with pytest.raises(CostError, match=words):
+    message = r"mm 7 by our rules, aten.mm 6,144 by torch's FlopCounterMode"
+    with pytest.raises(CostError, match=message):
         cost_of(lambda x, w: torch.mm(w, x[0].flatten(1)))
 
 

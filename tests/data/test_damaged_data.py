@@ -1,4 +1,4 @@
-"""Damaged data is told from absent data: the message names what is damaged and what to do with it."""
+"""Damaged and absent data sets are separate errors; the message names the file and the remedy."""
 
 import gzip
 import pickle

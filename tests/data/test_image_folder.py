@@ -1,4 +1,4 @@
-"""Images in files: found in torchvision's layout, decoded lazily, alike in every batch and process."""
+"""Image folders: torchvision's layout, lazy decoding, the same pixels in every batch and process."""
 
 import dataclasses
 import pickle
@@ -14,7 +14,7 @@ from ema_lab.data.imagenet import imagenet
 from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Images
 from ema_lab.data.module import ImageData
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.execution.smoke import smoke_spec
 from ema_lab.run.pipeline import train_run
 from ema_lab.specs.recipe import AugmentSpec
@@ -39,7 +39,7 @@ CROPPED = AugmentSpec(resized_crop_area=(0.2, 1.0), flip=True)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve training and four test images of two classes, of many sizes; one is grey."""
+    """Create twelve training and four test images of two classes, in many sizes, one of them grey."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 2)):
         for label in ("crow", "owl"):
@@ -56,7 +56,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def own(folder, tmp_path, monkeypatch):
-    """The name of a data set of one's own that reads the folder."""
+    """Write a custom data set that reads the folder, and return its name."""
     monkeypatch.chdir(tmp_path)
     name = f"birds_of_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(OWN)
@@ -92,7 +92,7 @@ def test_training_without_a_random_crop_sees_what_evaluation_sees(folder):
     assert torch.equal(batch(source, range(12), AugmentSpec())[0], batch(source, range(12))[0])
     flipped = batch(source, range(12), AugmentSpec(flip=True))[0]
     whole = batch(source, range(12))[0]
-    alike = [torch.equal(one, other) for one, other in zip(flipped, whole, strict=True)]
+    alike = [torch.equal(left, right) for left, right in zip(flipped, whole, strict=True)]
     assert {True, False} == set(alike)
     assert torch.equal(flipped.sort(dim=3).values, whole.sort(dim=3).values)
 
@@ -101,8 +101,8 @@ class TestRandomCrops:
     def test_are_alike_in_every_batch(self, folder):
         source = ImageFolderImages.read(folder / "train", 28)
         together = batch(source, range(12), CROPPED, epoch=3)[0]
-        alone = torch.cat([batch(source, [index], CROPPED, epoch=3)[0] for index in range(12)])
-        assert torch.equal(together, alone)
+        one_by_one = torch.cat([batch(source, [index], CROPPED, epoch=3)[0] for index in range(12)])
+        assert torch.equal(together, one_by_one)
         backwards = batch(source, range(11, -1, -1), CROPPED, epoch=3)[0]
         assert torch.equal(together, backwards.flip(0))
 
@@ -116,16 +116,16 @@ class TestRandomCrops:
 
     def test_differ_between_epochs_and_seeds(self, folder):
         source = ImageFolderImages.read(folder / "train", 28)
-        shown = [batch(source, [0], CROPPED, seed=s, epoch=e)[0] for s, e in ((0, 0), (0, 1), (1, 0))]
-        assert not torch.equal(shown[0], shown[1])
-        assert not torch.equal(shown[0], shown[2])
+        images = [batch(source, [0], CROPPED, seed=s, epoch=e)[0] for s, e in ((0, 0), (0, 1), (1, 0))]
+        assert not torch.equal(images[0], images[1])
+        assert not torch.equal(images[0], images[2])
 
     def test_of_the_whole_area_show_the_allowed_middle(self, folder):
         source = ImageFolderImages.read(folder / "train", 28)
-        shown = batch(source, [3], AugmentSpec(resized_crop_area=(1.0, 1.0)))[0][0]
+        image = batch(source, [3], AugmentSpec(resized_crop_area=(1.0, 1.0)))[0][0]
         picture = Image.open(folder / "train" / "crow" / "3.JPEG")  # 20 x 60: at most 27 of 60 rows
         expected = F.pil_to_tensor(F.resized_crop(picture, 16, 0, 27, 20, [28, 28]))
-        assert torch.equal(shown, expected)
+        assert torch.equal(image, expected)
 
 
 @pytest.mark.parametrize("augment", [{"resized_crop_area": [0.08, 1.0], "flip": True}, {"flip": True}])
@@ -138,9 +138,9 @@ def test_loader_workers_change_no_batch(own, make_spec, tmp_path, augment):
         assert {loader.num_workers for loader in loaders} == {num_workers}
         return [tensor for loader in loaders for batch in loader for tensor in batch]
 
-    alone, helped = batches(0), batches(2)
-    assert len(alone) == len(helped) == 3 * (2 + 1 + 1)
-    assert all(torch.equal(one, other) for one, other in zip(alone, helped, strict=True))
+    without_workers, with_workers = batches(0), batches(2)
+    assert len(without_workers) == len(with_workers) == 3 * (2 + 1 + 1)
+    assert all(torch.equal(left, right) for left, right in zip(without_workers, with_workers, strict=True))
 
 
 def test_a_data_set_of_ones_own_in_files_is_trained(own, make_spec, tmp_path):
@@ -205,7 +205,7 @@ class TestAbsentOrDamagedFiles:
         path.write_bytes(b"no image")
         source = ImageFolderImages.read(folder / "train", 28)
         assert len(batch(source, [0, 1])[1]) == 2
-        with pytest.raises(DataError, match=r"crow/2.JPEG cannot be decoded"):
+        with pytest.raises(DamagedDataError, match=r"crow/2.JPEG cannot be decoded"):
             batch(source, [1, 2])
 
     def test_files_have_one_or_three_channels(self, folder):
@@ -214,6 +214,6 @@ class TestAbsentOrDamagedFiles:
 
     def test_imagenet_of_another_size_is_refused(self, folder, tmp_path):
         folder.rename(tmp_path / "imagenet")
-        words = r"imagenet: expected images of shape \(1281167, 3, 224, 224\), found \(12, 3, 224, 224\)"
-        with pytest.raises(DataError, match=words):
+        message = r"imagenet: expected images of shape \(1281167, 3, 224, 224\), found \(12, 3, 224, 224\)"
+        with pytest.raises(DataError, match=message):
             load_splits(DataSpec(name="imagenet"), tmp_path)

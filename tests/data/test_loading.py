@@ -18,7 +18,7 @@ VARIANTS = ["none", "se", "cbam", "ca", {"name": "ema", "groups": 4}]
 
 
 def epoch_hash(data: ImageData, epoch: int) -> str:
-    """A hash over the indices and pixels of an epoch's batches."""
+    """Return a hash over the indices and pixels of an epoch's batches."""
     loader = data.train_dataloader()
     loader.batch_sampler.set_epoch(epoch)
     digest = hashlib.sha256()
@@ -34,12 +34,13 @@ def test_every_variant_sees_the_same_pixels_in_the_same_order(make_spec, tmp_pat
         for variant in VARIANTS
     }
     assert len(hashes) == 1
-    assert len(set(hashes.pop())) == 3  # and every epoch is another one
+    assert len(set(hashes.pop())) == 3  # the epochs differ
 
 
 def test_loader_workers_change_no_batch(make_spec, tmp_path):
-    alone, helped = (ImageData(make_spec(), tmp_path, workers) for workers in (0, 2))
-    assert [epoch_hash(alone, epoch) for epoch in (0, 3)] == [epoch_hash(helped, epoch) for epoch in (0, 3)]
+    without_workers, with_workers = (ImageData(make_spec(), tmp_path, workers) for workers in (0, 2))
+    for epoch in (0, 3):
+        assert epoch_hash(without_workers, epoch) == epoch_hash(with_workers, epoch)
 
 
 def test_another_seed_sees_another_order(make_spec, tmp_path):
@@ -50,16 +51,16 @@ def test_an_image_is_augmented_alike_whatever_batch_it_is_in(make_spec, tmp_path
     first = ImageData(make_spec(recipe={"batch_size": 8}), tmp_path).splits.train
     images = Images(first, AugmentSpec(crop_padding=2, flip=True), seed=3)
     together = images.__getitems__([(4, index) for index in range(10)])[0]
-    alone = torch.cat([images[4, index][0] for index in range(10)])
-    assert torch.equal(together, alone)
+    one_by_one = torch.cat([images[4, index][0] for index in range(10)])
+    assert torch.equal(together, one_by_one)
 
 
 @given(st.integers(2, 60), st.integers(1, 20))
 def test_shuffled_batches_hold_every_image_once(count, batch_size):
     batches = ShuffledBatches(torch.arange(100, 100 + count), batch_size, seed=0)
-    found = [index for batch in batches for _, index in batch]
-    alone = count % batch_size == 1 and count > 1
-    assert len(found) == len(set(found)) == count - alone
+    served = [index for batch in batches for _, index in batch]
+    is_dropped = count % batch_size == 1 and count > 1
+    assert len(served) == len(set(served)) == count - is_dropped
     assert len(list(batches)) == len(batches)
 
 
@@ -99,8 +100,8 @@ def drawn(count, area=(0.08, 1.0), seed=0):
 @given(
     st.integers(1, 300), st.integers(1, 300), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**31)
 )
-def test_a_random_crop_lies_inside_the_image(height, width, one, other, seed):
-    area = (min(one, other), max(one, other))
+def test_a_random_crop_lies_inside_the_image(height, width, first, second, seed):
+    area = (min(first, second), max(first, second))
     for crop in drawn(20, area, seed):
         top, left, rows, columns = crop.box(height, width)
         assert 0 <= top <= top + rows <= height
@@ -111,14 +112,16 @@ def test_a_random_crop_lies_inside_the_image(height, width, one, other, seed):
 def test_random_crops_have_the_distribution_of_torchvisions():
     torch.manual_seed(0)
     image = torch.zeros(3, 300, 400)
-    theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
-    ours = [crop.box(300, 400) for crop in drawn(4000)]
-    for one, other in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True):
-        one, other = torch.tensor(one).double(), torch.tensor(other).double()
-        deviation = (one.var() / len(one) + other.var() / len(other)).sqrt()
-        assert abs(one.mean() - other.mean()) < 4 * deviation
+    torchvision_boxes = [
+        RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)
+    ]
+    boxes = [crop.box(300, 400) for crop in drawn(4000)]
+    for ours, theirs in zip(zip(*boxes, strict=True), zip(*torchvision_boxes, strict=True), strict=True):
+        ours, theirs = torch.tensor(ours).double(), torch.tensor(theirs).double()
+        deviation = (ours.var() / len(ours) + theirs.var() / len(theirs)).sqrt()
+        assert abs(ours.mean() - theirs.mean()) < 4 * deviation
         quantiles = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9], dtype=torch.float64)
-        assert (one.quantile(quantiles) - other.quantile(quantiles)).abs().max() < 12
+        assert (ours.quantile(quantiles) - theirs.quantile(quantiles)).abs().max() < 12
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 200), (200, 20), (7, 100)])
@@ -140,19 +143,19 @@ def test_resized_crops_agree_with_torchs_interpolation(seed, height, width, chan
     shape = (5, channels, height, width)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     boxes = [crop.box(height, width) for crop in drawn(5, seed=seed)]
-    found = resized_crops(images, boxes)
-    for image, (top, left, rows, columns), shown in zip(images, boxes, found, strict=True):
+    resized = resized_crops(images, boxes)
+    for image, (top, left, rows, columns), crop in zip(images, boxes, resized, strict=True):
         part = image[None, :, top : top + rows, left : left + columns].double()
         expected = torch.nn.functional.interpolate(part, (height, width), mode="bilinear")
-        assert (shown - expected[0]).abs().max() <= 0.51  # rounded to whole levels
+        assert (crop - expected[0]).abs().max() <= 0.51  # rounded to whole levels
 
 
 def test_a_resized_crop_is_alike_in_every_batch(make_spec, tmp_path):
     source = ImageData(make_spec(), tmp_path).splits.train
     images = Images(source, AugmentSpec(resized_crop_area=(0.3, 0.9), flip=True), seed=3)
     together = images.__getitems__([(4, index) for index in range(40)])[0]
-    alone = torch.cat([images[4, index][0] for index in range(40)])
-    assert torch.equal(together, alone)
+    one_by_one = torch.cat([images[4, index][0] for index in range(40)])
+    assert torch.equal(together, one_by_one)
     assert (together.shape, together.dtype) == (source.images.shape, torch.uint8)
     whole = Images(source, AugmentSpec(resized_crop_area=(1.0, 1.0)), seed=3)[4, 0][0]
     assert torch.equal(whole[0], source.images[0])
@@ -174,11 +177,11 @@ def test_the_validation_split_leaves_train_and_follows_its_own_seed(make_spec, t
         spec = make_spec(data={"val_images": 10, "split_seed": split_seed}, seed=seed)
         return ImageData(spec, tmp_path)
 
-    one, other_run, other_split = split(0, 0), split(1, 0), split(0, 1)
-    assert len(one.val_indices) == 10
-    assert not set(one.val_indices.tolist()) & set(one.train_indices.tolist())
-    assert torch.equal(one.val_indices, other_run.val_indices)
-    assert not torch.equal(one.val_indices, other_split.val_indices)
+    run, other_run, other_split = split(0, 0), split(1, 0), split(0, 1)
+    assert len(run.val_indices) == 10
+    assert not set(run.val_indices.tolist()) & set(run.train_indices.tolist())
+    assert torch.equal(run.val_indices, other_run.val_indices)
+    assert not torch.equal(run.val_indices, other_split.val_indices)
     assert len(ImageData(make_spec(), tmp_path).val_indices) == 0
 
 
@@ -186,17 +189,17 @@ def test_a_subset_of_the_training_images_is_stratified_and_follows_the_splits_se
     def subset(seed=0, **data):
         return ImageData(make_spec(data={"name": "digits", **data}, seed=seed), tmp_path)
 
-    one = subset(train_images=100, val_images=200)
-    assert (len(one.train_indices), len(one.val_indices)) == (100, 200)
-    assert one.train_indices.tolist() == sorted(set(one.train_indices.tolist()))
-    assert not set(one.train_indices.tolist()) & set(one.val_indices.tolist())
-    assert set(one.splits.train.labels[one.train_indices].bincount().tolist()) <= {9, 10, 11}
-    assert torch.equal(one.train_indices, subset(1, train_images=100, val_images=200).train_indices)
+    run = subset(train_images=100, val_images=200)
+    assert (len(run.train_indices), len(run.val_indices)) == (100, 200)
+    assert run.train_indices.tolist() == sorted(set(run.train_indices.tolist()))
+    assert not set(run.train_indices.tolist()) & set(run.val_indices.tolist())
+    assert set(run.splits.train.labels[run.train_indices].bincount().tolist()) <= {9, 10, 11}
+    assert torch.equal(run.train_indices, subset(1, train_images=100, val_images=200).train_indices)
     other = subset(train_images=100, val_images=200, split_seed=1)
-    assert not torch.equal(one.train_indices, other.train_indices)
-    assert torch.equal(one.val_indices, subset(val_images=200).val_indices)
-    shown = torch.cat([indices for _, _, indices in one.train_dataloader()])
-    assert torch.equal(shown.sort().values, one.train_indices)
+    assert not torch.equal(run.train_indices, other.train_indices)
+    assert torch.equal(run.val_indices, subset(val_images=200).val_indices)
+    served = torch.cat([indices for _, _, indices in run.train_dataloader()])
+    assert torch.equal(served.sort().values, run.train_indices)
 
 
 def test_a_subset_that_was_once_chosen_stays():
@@ -225,11 +228,11 @@ def test_one_image_alone_makes_no_batch():
 
 @pytest.mark.parametrize("padding", [1, 2])
 def test_rows_columns_and_mirrors_are_drawn_alike_and_apart(padding):
-    """Every combination is as frequent as another: none is left out, none follows from another."""
+    """Check that all combinations are equally frequent: the draws are uniform and independent."""
     side, count, limit = 8, 30_000, 2 * padding + 1
-    place = torch.arange(1.0, side * side + 1).reshape(1, 1, side, side).expand(count, 1, side, side)
+    positions = torch.arange(1.0, side * side + 1).reshape(1, 1, side, side).expand(count, 1, side, side)
     spec = AugmentSpec(crop_padding=padding, flip=True)
-    out = augmented(place, torch.arange(count), spec, seed=3, epoch=2)
+    out = augmented(positions, torch.arange(count), spec, seed=3, epoch=2)
     middle = out[:, 0, 4, 3:5].long() - 1  # where no padding reaches
     rows, columns = middle[:, 0] // side - 4 + padding, middle % side
     mirror = columns[:, 0] > columns[:, 1]

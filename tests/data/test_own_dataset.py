@@ -1,4 +1,4 @@
-"""A data set of one's own: its facts are read from its file, its images are checked against them."""
+"""Custom data sets: facts come from the user's file, and the images are checked against the facts."""
 
 import re
 
@@ -72,7 +72,7 @@ class TestFacts:
         assert DataSpec(name=spec.name, train_images=6).resolved() == {"name": spec.name}
 
     @pytest.mark.parametrize(
-        ("facts", "words"),
+        ("facts", "message"),
         [
             ("", r"\.py has no module-level FACTS; the facts of a data set are a literal such as FACTS = {"),
             ("x = 1\nFACTS = dict(classes=3)\n", r"\.py:2: FACTS must be a literal; the facts of"),
@@ -85,9 +85,9 @@ class TestFacts:
             (FACTS.replace("{", "", 1), r"\.py:1: "),
         ],
     )
-    def test_that_are_absent_or_malformed_are_one_line(self, module, facts, words):
+    def test_that_are_absent_or_malformed_are_one_line(self, module, facts, message):
         name = module(facts)
-        with pytest.raises(SpecError, match=words) as caught:
+        with pytest.raises(SpecError, match=message) as caught:
             dataset_facts(name, {})
         assert len(str(caught.value).splitlines()) == 1
         with pytest.raises(ValueError, match=r"name\n"):
@@ -100,7 +100,7 @@ class TestImages:
         assert load_splits(spec, tmp_path).train.images.shape == (9, 1, 4, 4)
 
     @pytest.mark.parametrize(
-        ("old", "new", "words"),
+        ("old", "new", "message"),
         [
             ("count, 1, 4, 4", "count, 1, 4, 5", "expected images of shape (6, 1, 4, 4), found (6, 1, 4, 5)"),
             ("torch.uint8", "torch.float32", "expected images of type torch.uint8, found torch.float32"),
@@ -120,10 +120,10 @@ class TestImages:
             ),
         ],
     )
-    def test_that_are_not_what_the_facts_say_are_refused(self, module, tmp_path, old, new, words):
+    def test_that_are_not_what_the_facts_say_are_refused(self, module, tmp_path, old, new, message):
         assert old in CODE
         name = module(code=CODE.replace(old, new))
-        with pytest.raises(DataError, match=re.escape(words)):
+        with pytest.raises(DataError, match=re.escape(message)):
             load_splits(DataSpec(name=name), tmp_path)
 
     def test_that_are_absent_say_so_in_the_words_of_their_author(self, module, tmp_path):
@@ -136,9 +136,13 @@ def test_a_changed_file_changes_the_hash_of_the_data_alone(module, make_spec):
     def hashes(code):
         return source_hashes(make_spec(data={"name": module(code=code)}))
 
-    one, same, other = hashes(CODE), hashes(CODE + "# a comment\n"), hashes(CODE.replace("zeros", "ones"))
-    assert one == same
-    assert {part for part in one if one[part] != other[part]} == {"data"}
+    original, same, other = (
+        hashes(CODE),
+        hashes(CODE + "# a comment\n"),
+        hashes(CODE.replace("zeros", "ones")),
+    )
+    assert original == same
+    assert {part for part in original if original[part] != other[part]} == {"data"}
 
 
 def test_a_smoke_run_has_images_of_the_same_shape(module, make_spec):

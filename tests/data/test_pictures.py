@@ -1,4 +1,4 @@
-"""Image files of every kind: pixels as documented, or an error that names the file."""
+"""Image files of every mode: pixels as documented, or an error that names the file."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from ema_lab.data.image_folder import ImageFolderImages
 from ema_lab.data.images import LabelledImages
 from ema_lab.data.loading import Images
 from ema_lab.data.pictures import read_picture
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.specs.recipe import AugmentSpec
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -56,15 +56,15 @@ def test_sixteen_bits_of_either_byte_order_are_rounded(path):
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         (RAMP.astype(np.float32) / 255, "holds floating-point numbers: their range is not defined; save it"),
         (RAMP.astype(np.int32), "holds 32-bit integers: their range is not defined; save it with 8 or 16"),
     ],
 )
-def test_numbers_without_a_range_are_refused_by_file_name(path, values, words):
+def test_numbers_without_a_range_are_refused_by_file_name(path, values, message):
     Image.fromarray(values).save(path, "TIFF")
-    with pytest.raises(DataError, match=f"{path} {words}"):
+    with pytest.raises(DataError, match=f"{path} {message}"):
         read_picture(path)
 
 
@@ -131,7 +131,7 @@ def broken_header(path):
 @pytest.mark.parametrize("upright", [False, True])
 def test_whatever_pillow_raises_names_the_file(path, damage, upright):
     damage(path)
-    with pytest.raises(DataError, match=f"{path} cannot be decoded: .") as caught:
+    with pytest.raises(DamagedDataError, match=f"{path} cannot be decoded: .") as caught:
         read_picture(path, upright=upright)
     assert "\n" not in str(caught.value)
 
@@ -144,7 +144,7 @@ def test_an_error_of_any_class_names_the_file(path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Image, "open", fail)
-    with pytest.raises(DataError, match=f"{path} cannot be decoded: ."):
+    with pytest.raises(DamagedDataError, match=f"{path} cannot be decoded: ."):
         read_picture(path)
 
 

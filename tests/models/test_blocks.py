@@ -1,4 +1,4 @@
-"""The places of each family: what they are said to be is what they are."""
+"""Places of each family of backbones: each place is where the documentation puts it."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ SUMMED_INSIDE = [  # branches, or several additions, inside of a block
         "repvgg_a0", "repvit_m1", "selecsls42",
     )),
 ]  # fmt: skip
-OTHERS = [  # with the kinds of block that none of the above has
+OTHERS = [  # for block classes that none of the above has
     "alexnet",
     *(f"timm/{name}" for name in (
         "cspresnet50", "dpn68", "halonet26t", "lcnet_050", "legacy_senet154", "legacy_seresnext26_32x4d",
@@ -88,22 +88,22 @@ def end_of(block):
 
 
 def block_inputs(described, image):
-    """Return each block with what it is called with in an ordinary pass."""
-    seen = []
+    """Return each block with its inputs in an ordinary pass."""
+    calls = []
     for block in described.blocks:
         part = described.module.get_submodule(block.name)
 
         def record(_part, inputs, block=block):
-            seen.append((block, [x.clone() if isinstance(x, Tensor) else x for x in inputs]))
+            calls.append((block, [x.clone() if isinstance(x, Tensor) else x for x in inputs]))
 
         part.register_forward_pre_hook(record)
     described.module(image)
-    assert [block for block, _ in seen] == list(described.blocks)
-    return list(seen)
+    assert [block for block, _ in calls] == list(described.blocks)
+    return list(calls)
 
 
 def activated(x: Tensor, y: Tensor) -> Tensor:
-    """The activation that ends some blocks: ReLU, or a leaky one of the same slope as in `y`."""
+    """Apply the activation that ends some blocks: ReLU, or a leaky one with the slope of `y`."""
     slope = (y[x < 0] / x[x < 0]).mean() if (x < 0).any() else 0
     return torch.where(x < 0, slope * x, x)
 
@@ -121,8 +121,8 @@ def test_families_without_additions_have_the_places_that_are_stated(make_spec, n
 @pytest.mark.parametrize(("name", "sizes"), STAGES.items())
 def test_a_stage_is_the_blocks_between_two_halvings(make_spec, name, sizes):
     blocks = backbone(make_spec, name).blocks
-    found = [sum(block.stage == stage for block in blocks) for stage in range(1, len(sizes) + 1)]
-    assert found == sizes
+    counts = [sum(block.stage == stage for block in blocks) for stage in range(1, len(sizes) + 1)]
+    assert counts == sizes
     assert [block.number for block in blocks] == [n for size in sizes for n in range(1, size + 1)]
     assert sum("stage_end" in block.places for block in blocks) == len(sizes)
 
@@ -187,8 +187,8 @@ class TestPlacesThatOnceCoveredAPart:
 
     @pytest.mark.parametrize("after", ["block_end", "stage_end", "after_depthwise"])
     def test_are_refused_with_the_new_name(self, make_spec, after):
-        words = rf"'{after}' matches no submodule; places: block_end.v2, .* once covered 24 of 32 blocks"
-        with pytest.raises(SpecError, match=words):
+        message = rf"'{after}' matches no submodule; places: block_end.v2, .* once covered 24 of 32 blocks"
+        with pytest.raises(SpecError, match=message):
             placed(make_spec, self.NAME, {"after": after})
 
     @pytest.mark.parametrize("choice", [{"stages": [1]}, {"blocks": "first"}])
@@ -215,8 +215,8 @@ class TestPlacesThatOnceCoveredAPart:
         assert len(placed(make_spec, name, {"after": "block_end.v2", "stages": [2]})) == 2
 
     def test_of_unknown_blocks_are_refused_with_a_pattern(self, make_spec):
-        words = r"8 of 20 blocks are known; Block is not: name the place by a pattern .* 'blocks\.\*'"
+        message = r"8 of 20 blocks are known; Block is not: name the place by a pattern .* 'blocks\.\*'"
         model = {"backbone": "timm/vit_base_resnet26d_224", "placement": {"after": "block_end"}}
         spec = make_spec("se", model=model, data={"image_size": 224})
-        with pytest.raises(SpecError, match=words):
+        with pytest.raises(SpecError, match=message):
             sites_of(spec)

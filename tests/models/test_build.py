@@ -41,11 +41,11 @@ def test_torchvision_resnets_build_with_their_own_stem(make_spec, depth):
 
 def test_shared_weights_start_bit_equal_in_every_variant(make_spec):
     states = [build_model(make_spec(variant)).state_dict() for variant in VARIANTS]
-    for one in states:
+    for state in states:
         for other in states:
-            shared = [k for k in one.keys() & other.keys() if one[k].shape == other[k].shape]
+            shared = [k for k in state.keys() & other.keys() if state[k].shape == other[k].shape]
             assert len(shared) >= len(states[0])
-            assert all(torch.equal(one[key], other[key]) for key in shared)
+            assert all(torch.equal(state[key], other[key]) for key in shared)
 
 
 def test_another_seed_starts_elsewhere(make_spec):
@@ -143,11 +143,11 @@ def test_two_modules_at_one_place_apply_in_order(make_spec):
     model = build_model(make_spec("ca", model={"also": also}))
     norm = model.get_submodule("layer3.0.bn2")
     assert [name for name, _ in norm.named_children()] == ["attention", "attention_2"]
-    seen = []
+    called = []
     for name, child in norm.named_children():
-        child.register_forward_hook(lambda *_, name=name: seen.append(name))
+        child.register_forward_hook(lambda *_, name=name: called.append(name))
     model(torch.zeros(2, 3, 16, 16))
-    assert seen == ["attention", "attention_2"]
+    assert called == ["attention", "attention_2"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the papers' models, as measured on their authors' code."""
+"""Parameters and multiply-adds of the papers' models, compared with measurements of the authors' code."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ BLOCKS = {
     "last": {"blocks": "last"},
     "notfirst": {"blocks": list(range(2, 24))},
 }
-AFTER_DEPTHWISE = {"after": "after_depthwise", "min_channels": 33}  # the blocks that expand
+AFTER_DEPTHWISE = {"after": "after_depthwise", "min_channels": 33}  # only the blocks that expand
 WIDE = {**AFTER_DEPTHWISE, "min_channels": 145}
 MOBILENET = {
     "baseline d-li14": ("none", {}),
@@ -73,14 +73,14 @@ def resnet_placement(row):
 
 
 def slowly(values, fast):
-    """Mark as slow what is not `fast`."""
+    """Mark the rows that are not `fast` as slow."""
     return [value if fast(value) else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def is_of_the_paper(row):
-    """Whether it is a row of ResNet-50 that stands in the paper's table."""
-    place = (row["depth"], row["place"], row["stages"], row["which"])
-    return place == (50, "bn3", "all", "all") and row["att"] in {"none", "CBAM16", "CA32", "EMA32"}
+    """Return whether a row of ResNet-50 is in the paper's table."""
+    key = (row["depth"], row["place"], row["stages"], row["which"])
+    return key == (50, "bn3", "all", "all") and row["att"] in {"none", "CBAM16", "CA32", "EMA32"}
 
 
 def row_name(row):
@@ -101,7 +101,7 @@ def check_parameters(spec, row):
 
 
 def check_macs(spec, total, products, by_operator):
-    """Hold counts against fvcore's, whose `adaptive_avg_pool2d` depends on how pooling is written."""
+    """Compare counts with fvcore's, whose `adaptive_avg_pool2d` depends on the spelling of pooling."""
     cost = measure_cost(build_model(spec), image_size=spec.data.facts.image_size)
     assert cost["macs_matmul"] == products
     assert cost["macs"] == total - by_operator.get("adaptive_avg_pool2d", 0)
@@ -109,7 +109,7 @@ def check_macs(spec, total, products, by_operator):
     assert cost["uncounted"] == {}
 
 
-# Of the other rows parameters alone were measured.
+# For the other rows only parameters were measured.
 WITH_MACS = [row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row]
 
 

@@ -58,13 +58,13 @@ def test_masks_depend_on_seed_step_and_name_alone():
 
 
 def test_a_module_with_dropout_before_it_does_not_shift_a_mask():
-    alone, behind = seeded(), model()
-    insert(behind, "0", nn.Dropout(0.5))
-    seed_dropout(behind, 0)
-    set_step(alone, 7)
-    set_step(behind, 7)
+    without_extra, with_extra = seeded(), model()
+    insert(with_extra, "0", nn.Dropout(0.5))
+    seed_dropout(with_extra, 0)
+    set_step(without_extra, 7)
+    set_step(with_extra, 7)
     x = torch.ones(8, 8, 4, 4)
-    assert torch.equal(alone[1].train()(x), behind[1].train()(x))
+    assert torch.equal(without_extra[1].train()(x), with_extra[1].train()(x))
 
 
 def test_nothing_is_dropped_in_evaluation_and_everything_at_one():
@@ -94,9 +94,9 @@ def test_it_compiles_and_takes_a_new_step_without_compiling_again():
     assert compilations.frame_count == 1
 
 
-@pytest.mark.parametrize(("scale_by_keep", "kept"), [(True, 4.0), (False, 1.0)])
-def test_timms_drop_path_is_scaled_where_it_says_so(scale_by_keep, kept):
+@pytest.mark.parametrize(("scale_by_keep", "kept_value"), [(True, 4.0), (False, 1.0)])
+def test_timms_drop_path_is_scaled_where_it_says_so(scale_by_keep, kept_value):
     module = nn.Sequential(DropPath(0.75, scale_by_keep=scale_by_keep))
     seed_dropout(module, 0)
     (mask,) = masks(module, 1)
-    assert mask.unique().tolist() == [0.0, kept]
+    assert mask.unique().tolist() == [0.0, kept_value]

@@ -1,7 +1,7 @@
-"""Every convolutional backbone by name: its blocks are all found, and stay where they were.
+"""Every convolutional backbone by name: all blocks are detected, and none moves between releases.
 
-`data/blocks.json` holds the stage sizes and a hash of blocks and places for each network that was complete
-before its rules were last extended: attention must not move under an old run id.
+`data/blocks.json` holds stage sizes and a hash of blocks and places, for each network that was complete
+before the rules were last extended. Attention must not move under an old run id.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ SOME_OF_TIMM = [
     "mobilenetv3_small_050", "mobilenetv4_conv_small", "nf_regnet_b0", "regnetx_002", "res2net50_14w_8s",
     "resnet18", "resnetblur18", "resnetv2_50", "rexnet_100", "skresnet18", "vgg11",
 ]  # fmt: skip
-LATER = {  # offered, or given places, since then
+LATER = {  # added, or given places, since then
     *("alexnet", "googlenet", "inception_v3", "regnet_y_128gf", "squeezenet1_0", "squeezenet1_1"),
 }
 TRANSFORMERS = {  # files of timm whose networks are attention or MLP over tokens, or mostly so
@@ -118,9 +118,9 @@ def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages():
 
 
 def fault_of(described):
-    """Return what is wrong with a network's blocks when it runs, or nothing.
+    """Return the fault of a network's blocks in a forward pass, or "".
 
-    Each block runs once and its end gives (B, C, H, W); a new stage is where the resolution changes.
+    Each block must run once and end in (B, C, H, W). A stage must start where the resolution changes.
     """
     if not described.blocks:
         return described.note or "no block is known"
@@ -166,11 +166,11 @@ def test_a_share_of_blocks_is_never_taken_for_all():
             return self.b(self.a(x))
 
     known = torchvision.models.resnet.BasicBlock
-    alone = torch.nn.Sequential(known(8, 8), known(8, 8), Unknown())
-    described = describe(alone)
+    network = torch.nn.Sequential(known(8, 8), known(8, 8), Unknown())
+    described = describe(network)
     assert described.blocks == ()
-    words = "2 of 3 blocks are known; Unknown is not: name the place by a pattern such as '*'"
-    assert described.note == words
+    note = "2 of 3 blocks are known; Unknown is not: name the place by a pattern such as '*'"
+    assert described.note == note
     trailing = torch.nn.Sequential(
         torch.nn.Sequential(known(8, 8)), torch.nn.ModuleList([Unknown(), Unknown()])
     )

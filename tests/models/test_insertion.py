@@ -19,7 +19,7 @@ class Double(nn.Module):
 
 
 class Shadowed(nn.Module):
-    """A layer that sets its own `forward`, as some published backbones do."""
+    """Layer that replaces its own `forward` attribute, as some published backbones do."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ def apply_by_hook(module, _inputs, output):
 
 
 def by_hooks(plain, inserted):
-    """Return the model that insertion by forward hooks gave: finished results were trained by it."""
+    """Build the model by forward hooks, as earlier releases did for results that are still valid."""
     for name, module in inserted.named_modules():
         if CHILD.fullmatch(name.rpartition(".")[2]):
             target = plain.get_submodule(name.rpartition(".")[0])
@@ -65,14 +65,14 @@ def test_keys_outputs_and_gradients_are_those_of_forward_hooks(make_spec, attent
     assert list(model.state_dict()) == list(old.state_dict())
     assert model.state_dict()._metadata == old.state_dict()._metadata
     results = []
-    for one in (model, old):
-        one.train()(images()).square().sum().backward()
-        state = {key: value.clone() for key, value in one.state_dict().items()}
-        results.append((one.eval()(images()), [value.grad for value in one.parameters()], state))
-    (output, gradients, state), (wanted, wanted_gradients, wanted_state) = results
-    assert torch.equal(output, wanted)
-    assert all(map(torch.equal, gradients, wanted_gradients))
-    assert all(torch.equal(state[key], wanted_state[key]) for key in wanted_state)
+    for network in (model, old):
+        network.train()(images()).square().sum().backward()
+        state = {key: value.clone() for key, value in network.state_dict().items()}
+        results.append((network.eval()(images()), [value.grad for value in network.parameters()], state))
+    (output, gradients, state), (expected, expected_gradients, expected_state) = results
+    assert torch.equal(output, expected)
+    assert all(map(torch.equal, gradients, expected_gradients))
+    assert all(torch.equal(state[key], expected_state[key]) for key in expected_state)
 
 
 @pytest.mark.parametrize("fullgraph", [False, True])

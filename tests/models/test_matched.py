@@ -1,4 +1,4 @@
-"""Controls that cost what another module costs, or learn nothing."""
+"""Control modules: cost-matched bottlenecks, and modules that learn nothing."""
 
 from itertools import product
 
@@ -101,8 +101,8 @@ def test_a_bottleneck_adds_to_its_input_and_one_of_no_width_is_the_identity():
 
 
 def test_alone_it_matches_one_module_and_needs_a_model_for_macs():
-    alone = build_attention("matched", 64, of={"name": "se", "reduction": 4})
-    assert sum(p.numel() for p in alone.parameters()) == 2 * 64 * 16
+    module = build_attention("matched", 64, of={"name": "se", "reduction": 4})
+    assert sum(p.numel() for p in module.parameters()) == 2 * 64 * 16
     with pytest.raises(ValueError, match="needs a model's image size to match MACs"):
         build_attention("matched", 64, of={"name": "se"}, by="macs")
 

@@ -1,4 +1,4 @@
-"""Where attention goes: places, patterns, stages, blocks, widths, replacement."""
+"""Placement of attention: places, patterns, stages, blocks, widths, replacement."""
 
 import pytest
 import torch
@@ -112,8 +112,8 @@ def test_replacing_takes_the_backbones_own_modules_out(make_spec, backbone, plai
     assert count(without) < count(own)
     if plain:
         assert count(without) == count(build_model(make_spec(model={"backbone": plain}), device="meta"))
-    kept = {key for key in own.state_dict() if key in without.state_dict()}
-    assert kept == without.state_dict().keys()
+    own_keys = {key for key in own.state_dict() if key in without.state_dict()}
+    assert own_keys == without.state_dict().keys()
 
 
 def test_a_replacing_module_works_where_the_old_one_did(make_spec):
@@ -147,7 +147,7 @@ def test_different_modules_stand_at_different_places_of_one_model(make_spec):
 
 
 class Count(torch.nn.Module):
-    """Adds one: how often it was applied can be read off."""
+    """Module that adds 1, so that the output counts its applications."""
 
     def forward(self, x):
         return x + 1

@@ -43,7 +43,7 @@ def own_keys(backbone):
 
 
 def materialised(model):
-    """Give a model without weights some: their values do not matter here, and building takes long."""
+    """Allocate arbitrary weights for a meta model: faster than building, and values do not matter here."""
     model.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():
@@ -57,7 +57,7 @@ def materialised(model):
 
 
 def check(make_spec, backbone, attention, placement, device):
-    """Build a model, run a step of training, and load its state into another of the same."""
+    """Build a model, run a training step, and load the state dict into a second copy."""
     data = {"image_size": SIZE, "train_images": 40}
     spec = make_spec(attention, model={"backbone": backbone, "placement": placement}, data=data)
     model = build_model(spec, device="meta")
@@ -92,16 +92,16 @@ def test_every_module_in_every_family(make_spec, backbone, placement):
         model, other = check(make_spec, backbone, attention, placement, "cpu")
         x = torch.randn(2, 3, SIZE, SIZE)
         with torch.no_grad():
-            expected, found = model.eval()(x), other.eval()(x)
+            expected, restored = model.eval()(x), other.eval()(x)
         assert expected.isfinite().all()
-        assert torch.equal(expected, found)
+        assert torch.equal(expected, restored)
 
 
 def test_seresnet50_by_insertion_is_timms(make_spec):
     data = {"image_size": SIZE}
     theirs = build_model(make_spec(model={"backbone": "timm/seresnet50"}, data=data)).eval()
     se = {"name": "se", "reduction": 16, "bias": True}
-    ours = build_model(make_spec(se, model={"backbone": "timm/resnet50"}, data=data, seed=1)).eval()
+    with_se = build_model(make_spec(se, model={"backbone": "timm/resnet50"}, data=data, seed=1)).eval()
     with torch.no_grad():
         for value in theirs.state_dict().values():
             value.add_(0.01 * torch.randn_like(value)) if value.is_floating_point() else None
@@ -111,8 +111,8 @@ def test_seresnet50_by_insertion_is_timms(make_spec):
             ".se.fc2.", ".bn3.attention.excite."
         )
         state[renamed] = value[:, :, 0, 0] if ".se.fc" in key and key.endswith("weight") else value
-    ours.load_state_dict(state)
+    with_se.load_state_dict(state)
     x = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), theirs(x))
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+        torch.testing.assert_close(with_se(x), theirs(x))
+    assert sum(p.numel() for p in with_se.parameters()) == sum(p.numel() for p in theirs.parameters())

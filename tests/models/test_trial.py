@@ -1,4 +1,4 @@
-"""A model that cannot run is found before the first epoch; one that only needs values is not refused."""
+"""Trial pass: models that cannot run are refused before the first epoch; models that need values pass."""
 
 import re
 
@@ -60,7 +60,7 @@ CANNOT_RUN = [
 
 @pytest.fixture
 def write(tmp_path, monkeypatch, request):
-    """Return a function that writes an own module and returns its name and the line of its body."""
+    """Return a function that writes a custom module and returns its name and the location of its body."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -68,7 +68,7 @@ def write(tmp_path, monkeypatch, request):
         name = f"own_trial_{abs(hash((body, width, lazy, request.node.name)))}"
         text = GATE.replace("BODY", body).replace("INPUT", width).replace("LAZY", lazy)
         (tmp_path / f"{name}.py").write_text(text)
-        line = 1 + next(i for i, one in enumerate(text.splitlines()) if one.strip() == body)
+        line = 1 + next(i for i, text_line in enumerate(text.splitlines()) if text_line.strip() == body)
         return name, f"{name}.py:{line}"
 
     return write_module
@@ -88,27 +88,29 @@ def test_a_constructor_that_only_needs_values_is_not_refused(make_spec, write, p
     check_classifier(make_spec("none" if model else f"{name}:Gate", model=model))
 
 
-@pytest.mark.parametrize(("body", "words"), CANNOT_RUN)
-def test_attention_that_cannot_run_is_named_with_its_line_layer_and_channels(make_spec, write, body, words):
-    name, place = write(body)
+@pytest.mark.parametrize(("body", "expected"), CANNOT_RUN)
+def test_attention_that_cannot_run_is_named_with_its_line_layer_and_channels(
+    make_spec, write, body, expected
+):
+    name, location = write(body)
     with pytest.raises(SpecError) as caught:
         check_classifier(make_spec(f"{name}:Gate"))
     message = str(caught.value)
     assert message.startswith(f"{name}:Gate after layer1.0.bn2 (16 channels) fails")
-    assert words in message
-    assert f"({place})" in message
+    assert expected in message
+    assert f"({location})" in message
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("body", "words"), CANNOT_RUN)
-def test_a_backbone_that_cannot_run_is_named_with_its_line_and_layer(make_spec, write, body, words):
-    name, place = write(body)
+@pytest.mark.parametrize(("body", "expected"), CANNOT_RUN)
+def test_a_backbone_that_cannot_run_is_named_with_its_line_and_layer(make_spec, write, body, expected):
+    name, location = write(body)
     with pytest.raises(SpecError) as caught:
         check_classifier(make_spec("none", model={"backbone": f"{name}:net"}))
     message = str(caught.value)
     assert message.startswith(f"backbone {name}:net fails at 'gate' on an input of shape (2, 3, ")
-    assert words in message
-    assert f"({place})" in message
+    assert expected in message
+    assert f"({location})" in message
 
 
 def test_the_layer_is_the_innermost_one(make_spec, write):
@@ -118,9 +120,9 @@ def test_the_layer_is_the_innermost_one(make_spec, write):
 
 
 def test_a_pattern_over_a_backbone_that_cannot_run_names_the_line(make_spec, write):
-    name, place = write("x = self.absent(x)")
+    name, location = write("x = self.absent(x)")
     model = {"backbone": f"{name}:net", "placement": {"after": "gate"}}
-    rule = rf"cannot take images of shape .* \(at 'gate'\): AttributeError: .*{re.escape(place)}"
+    rule = rf"cannot take images of shape .* \(at 'gate'\): AttributeError: .*{re.escape(location)}"
     with pytest.raises(SpecError, match=rule):
         check_classifier(make_spec("se", model=model))
 

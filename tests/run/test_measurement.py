@@ -1,4 +1,4 @@
-"""The modules' own shares add up to what a variant adds to its baseline, for every module of the zoo."""
+"""Measured cost: for every attention, the shares of inserted modules sum to the variant's extra cost."""
 
 import gc
 import weakref
@@ -32,7 +32,7 @@ def test_shares_add_up_to_the_difference(make_spec, name):
 
 def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch):
     alive = weakref.WeakSet()
-    seen = []
+    measured = []
 
     class Work:
         def __init__(self, spec, timing):
@@ -44,16 +44,16 @@ def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch)
 
     def peak(work, device):
         gc.collect()
-        seen.append((len(alive), work.calls))
-        return len(seen) * 2**20
+        measured.append((len(alive), work.calls))
+        return len(measured) * 2**20
 
     monkeypatch.setattr(measurement, "_work", Work)
     monkeypatch.setattr(measurement, "peak_bytes", peak)
     monkeypatch.setattr(measurement, "timer_of", lambda device: lambda work: 0.5)
     timing = Timing("training", 2, 8, torch.device("cuda"))
-    found = run_latency(make_spec("se"), make_spec("none"), timing)
-    assert seen == [(1, 1), (1, 1)]  # alone, and after a first call
-    assert (found["baseline_peak_mib"], found["peak_mib"]) == (1.0, 2.0)
+    latency = run_latency(make_spec("se"), make_spec("none"), timing)
+    assert measured == [(1, 1), (1, 1)]  # one model alive, after one earlier call
+    assert (latency["baseline_peak_mib"], latency["peak_mib"]) == (1.0, 2.0)
 
 
 def test_two_modules_after_one_block_are_told_apart(make_spec):

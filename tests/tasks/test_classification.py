@@ -1,4 +1,4 @@
-"""Classification's metrics where logits are equal or no numbers, and where its code is hashed."""
+"""Classification: metrics of tied and NaN logits, and the source hash of its code."""
 
 import pytest
 import torch

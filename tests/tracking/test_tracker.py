@@ -55,8 +55,8 @@ def test_an_offline_wandb_run_holds_group_job_type_config_and_summary(tmp_path):
     assert (run["run_group"], run["job_type"]) == ("tracked", "squeeze")
     assert run["config"]["update"]["model"]["backbone"] == "resnet20"
     text = json.dumps(records)
-    for told in ("parameters", "macs", "top1", "train_loss", "chosen_epoch"):
-        assert f'"{told}"' in text
+    for name in ("parameters", "macs", "top1", "train_loss", "chosen_epoch"):
+        assert f'"{name}"' in text
     history = [record for record in records if record["type"] == "history"]
     assert len(history) == 2  # a row per epoch
 

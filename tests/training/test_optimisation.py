@@ -10,16 +10,16 @@ def factors(schedule, epochs=4, steps=5, floor=0.0):
 
 
 def test_multistep_multiplies_at_the_start_of_each_milestone_epoch():
-    found = factors(MultistepSpec(name="multistep", milestones=[2, 3], gamma=0.2))
-    assert found == pytest.approx([1.0] * 10 + [0.2] * 5 + [0.04] * 5)
+    curve = factors(MultistepSpec(name="multistep", milestones=[2, 3], gamma=0.2))
+    assert curve == pytest.approx([1.0] * 10 + [0.2] * 5 + [0.04] * 5)
 
 
 def test_cosine_falls_from_one_towards_its_floor():
-    found = factors(CosineSpec(name="cosine"), floor=0.1)
-    assert found[0] == 1
-    assert found[10] == pytest.approx(0.55)
-    assert found == sorted(found, reverse=True)
-    assert 0.1 < found[-1] < 0.12
+    curve = factors(CosineSpec(name="cosine"), floor=0.1)
+    assert curve[0] == 1
+    assert curve[10] == pytest.approx(0.55)
+    assert curve == sorted(curve, reverse=True)
+    assert 0.1 < curve[-1] < 0.12
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine"])
@@ -29,7 +29,7 @@ def test_warm_up_rises_linearly_to_one(name):
 
 
 def group_of(spec):
-    """Return the only parameter group of the optimiser that is built from a spec."""
+    """Return the only parameter group of a spec's optimizer."""
     [group] = build_optimizer(spec, [torch.nn.Parameter(torch.zeros(2))]).param_groups
     return group
 

@@ -1,4 +1,4 @@
-"""The time that a few steps promise."""
+"""Probe: the estimated duration of a run."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from ema_lab.training.run import Machine
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Let time go by as the work is done: a second for a training step, a tenth for an evaluated image."""
+    """Replace the clock: a training step takes one second, an evaluated image a tenth."""
     now = [0.0]
     optimizer = step_module.build_optimizer
 

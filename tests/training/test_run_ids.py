@@ -1,4 +1,4 @@
-"""Every file that training writes names its run; another run's file is never gone on with."""
+"""Run ids in files: every file of training has one, and training never resumes another run's file."""
 
 import csv
 import shutil
@@ -25,19 +25,19 @@ def machine(tmp_path_factory) -> Machine:
 
 @pytest.fixture
 def trained(make_spec, tmp_path, machine):
-    """Return two runs that differ in their seed, and their folders, trained for one epoch."""
-    found = []
+    """Train two runs that differ in their seed for one epoch; return their specs and folders."""
+    runs = []
     for seed in (0, 2):
         spec = make_spec(**CHOSEN, seed=seed)
         folder = tmp_path / spec.run_id
         folder.mkdir()
         train(spec, RunJob(folder), machine)
-        found.append((spec, folder))
-    return found
+        runs.append((spec, folder))
+    return runs
 
 
 def without_id(path):
-    """Write a checkpoint again as older versions wrote it."""
+    """Rewrite a checkpoint without its run id, as older releases did."""
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint[RUN_ID_FIELD]
     torch.save(checkpoint, path)
@@ -61,12 +61,12 @@ def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, 
     mixed.mkdir()
     shutil.copy(others / "last.ckpt", mixed)
     shutil.copy(others / "best.ckpt", mixed)
-    words = f"is the checkpoint of '{other.run_id}'; it was renamed last.ckpt.damaged-1"
-    with pytest.warns(UserWarning, match=words):
+    message = f"is the checkpoint of '{other.run_id}'; it was renamed last.ckpt.damaged-1"
+    with pytest.warns(UserWarning, match=message):
         outcome = train(spec, RunJob(mixed), machine)
     assert (mixed / "last.ckpt.damaged-1").read_bytes() == (others / "last.ckpt").read_bytes()
-    with np.load(mixed / "predictions.npz") as mine, np.load(folder / "predictions.npz") as expected:
-        assert np.array_equal(mine["logits"], expected["logits"])
+    with np.load(mixed / "predictions.npz") as predictions, np.load(folder / "predictions.npz") as expected:
+        assert np.array_equal(predictions["logits"], expected["logits"])
     assert set(outcome.metrics) == {"top1", "top5", "loss"}
 
 
@@ -101,7 +101,7 @@ def test_another_run_s_weights_are_not_loaded(trained):
 class TestLoadModel:
     @pytest.fixture
     def store(self, trained):
-        """Return a store in which the first run is done."""
+        """Return a store that contains the first run, finished."""
         spec, folder = trained[0]
         store = ema_lab.RunStore(folder.parent)
         store.begin(spec)

@@ -1,4 +1,4 @@
-"""One update, whoever takes it: Lightning's training and `Step.update` leave the same bits."""
+"""Training step: Lightning's training and `Step.update` give bit-equal weights."""
 
 import pytest
 import torch
@@ -43,14 +43,14 @@ def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, re
 
 
 def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):
-    taken = []
+    steps = []
     update = Step.update
-    monkeypatch.setattr(Step, "update", lambda self, *rest: taken.append(self) or update(self, *rest))
+    monkeypatch.setattr(Step, "update", lambda self, *rest: steps.append(self) or update(self, *rest))
     spec = make_spec(recipe={"optimizer": {"name": "adamw", "lr": 0.01}})
     work = _work(spec, Timing("training", 2, 8, torch.device("cpu")))
     with torch.random.fork_rng():
         work()
-    [step] = taken
+    [step] = steps
     assert isinstance(step.optimizer, torch.optim.AdamW)
     assert step.model.training
 

@@ -71,7 +71,7 @@ def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Let a second go by with every batch of training and nothing else."""
+    """Replace the clock: each training batch takes one second, everything else no time."""
     now = [100.0]
     step = training_module.TrainingModule.training_step
 
@@ -113,7 +113,7 @@ def test_the_environment_says_what_the_result_depends_on(make_spec, tmp_path, ma
 
 @pytest.fixture
 def flags():
-    """Put torch's flags back as they were."""
+    """Restore torch's flags after the test."""
     backends = torch.backends
     tf32 = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
     benchmark, precision = backends.cudnn.benchmark, torch.get_float32_matmul_precision()
@@ -179,34 +179,34 @@ def test_the_instruction_set_is_what_torch_uses_and_what_the_user_allows(monkeyp
     assert instruction_set() == f"AVX2{limits}"
 
 
-@pytest.mark.parametrize("wanted", ["default", "avx2"])
-def test_a_process_that_torch_is_told_to_limit_says_so(wanted):
-    program = "from ema_lab.training.environment import instruction_set as found; print(found())"
-    limits = {"ATEN_CPU_CAPABILITY": wanted, "ONEDNN_MAX_CPU_ISA": "SSE41"}
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_a_process_that_torch_is_told_to_limit_says_so(capability):
+    program = "from ema_lab.training.environment import instruction_set; print(instruction_set())"
+    limits = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "SSE41"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | limits, capture_output=True, text=True, check=True
     )
-    told, _, limit = done.stdout.strip().partition(", ")
+    reported, _, limit = done.stdout.strip().partition(", ")
     assert limit.startswith("ONEDNN_MAX_CPU_ISA=SSE41")
-    assert told == "DEFAULT" if wanted == "default" else told in {"AVX2", "DEFAULT"}
+    assert reported == "DEFAULT" if capability == "default" else reported in {"AVX2", "DEFAULT"}
 
 
 def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machine, monkeypatch):
     monkeypatch.setattr(heartbeat, "SECONDS", 0)
     job = folder(tmp_path / "run")
-    seen = []
+    epochs = []
     train(
         make_spec(recipe={"epochs": 2}),
         job,
         machine,
-        lambda row: seen.append(json.loads((job.folder / HEARTBEAT).read_text())["epoch"]),
+        lambda row: epochs.append(json.loads((job.folder / HEARTBEAT).read_text())["epoch"]),
     )
-    assert seen == [1, 2]
+    assert epochs == [1, 2]
     assert not (job.folder / HEARTBEAT).exists()
 
 
 class StopAfter(Callback):
-    """Raises at the start of an epoch, as a killed process would stop there."""
+    """Callback that raises at the start of an epoch, as if the process had been killed."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -288,8 +288,8 @@ def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_the_run_starts_again(
     content = (job.folder / "last.ckpt").read_bytes()
     (job.folder / "last.ckpt").write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     stop_after(None)
-    words = r"last.ckpt cannot be read \(.*renamed last.ckpt.damaged-1: the run starts again"
-    with pytest.warns(UserWarning, match=words):
+    message = r"last.ckpt cannot be read \(.*renamed last.ckpt.damaged-1: the run starts again"
+    with pytest.warns(UserWarning, match=message):
         train(spec, job, machine)
     expected = final_weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[key]) for key, value in final_weights(job.folder).items())
