@@ -146,9 +146,7 @@ def _pool(inputs: Sequence[Any], outputs: Sequence[Any]) -> "Counter[str]":
     sizes = [size or 1 for size in window]
     area = math.prod(sizes if len(sizes) > 1 else sizes * max(1, dimensions))
     work = elements(outputs[0]) * area
-    if (
-        None in window
-    ):  # computed from the image's size: such windows do not overlap, so each input counts once
+    if None in window:  # computed from the image's size: windows do not overlap, each input counts once
         work = elements(inputs[0])
     is_average = "avg" in outputs[0].node().kind()
     return Counter({"other": work, "thop": work + elements(outputs[0]) if is_average else 0})
@@ -299,9 +297,7 @@ def _labels(
         letters = term.replace("...", "")
         split = term.index("...") if "..." in term else len(letters)
         extra = len(dimensions) - len(letters)
-        dots = [
-            f".{number}" for number in range(extra, 0, -1)
-        ]  # counted from the right, as broadcasting aligns
+        dots = [f".{number}" for number in range(extra, 0, -1)]  # from the right, as broadcasting aligns
         labels = [*letters[:split], *dots, *letters[split:]]
         terms.append(labels)
         for label, size in zip(labels, dimensions, strict=True):

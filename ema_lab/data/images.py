@@ -15,7 +15,7 @@ from ema_lab.randomness import hash_counters, hash_indices
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """One split of a data set: N labelled images of C x H x W, from memory or files.
+    """Split of a data set: N labelled images of C x H x W, from memory or files.
 
     An image's pixels depend on its index and crop alone, so loader workers need no shared state.
     """

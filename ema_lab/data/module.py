@@ -106,7 +106,7 @@ class ImageData(LightningDataModule):
             images,
             batch_sampler=batches,
             num_workers=num_workers,
-            collate_fn=_identity,  # `Images` returns whole batches
+            collate_fn=_as_it_is,  # `Images` returns whole batches
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -130,5 +130,5 @@ def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
     return train, val
 
 
-def _identity(batch: Any) -> Any:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -31,7 +31,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Block:
-    """A repeated unit of a backbone.
+    """Repeated unit of a backbone.
 
     Attributes:
         name: Qualified name of the block's submodule.
@@ -54,7 +54,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Backbone:
-    """An unmodified network, (B, C, H, W) -> (B, classes), and its blocks in order.
+    """Unmodified network, (B, C, H, W) -> (B, classes), and its blocks in order.
 
     Attributes:
         module: The network.

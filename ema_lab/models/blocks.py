@@ -85,8 +85,8 @@ def _in_named_stages(blocks: Iterable[Block]) -> tuple[Block, ...]:
 def _unknown(module: nn.Module, blocks: list[Block]) -> dict[str, str]:
     """Return the name and the class of each block of unknown kind.
 
-    A submodule counts as a block if it has several layers with weights, and either a name like the known
-    blocks' or a neighbour of its own class. Without any known block, the result is empty.
+    A submodule with several weighted layers counts as a block if its name is like a known block's, or a
+    neighbour has the same class. Without any known block, the result is empty.
     """
     endless = [block.name for block in blocks if "block_end" not in block.places]
     unknown = {name: _class_at(module, name).rpartition(".")[2] for name in endless}

@@ -1,4 +1,4 @@
-"""The 6n+2 residual networks for small images (He et al., arXiv:1512.03385, section 4.2).
+"""Residual networks of depth 6n+2 for small images (He et al., arXiv:1512.03385, section 4.2).
 
 Three stages of n basic blocks with 16, 32 and 64 channels. Shortcuts have no parameters (option A: every
 second pixel, missing channels zero). ResNet-20 has 269,722 parameters for RGB and 10 classes. Initial

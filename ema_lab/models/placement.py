@@ -19,7 +19,7 @@ SQUEEZE_EXCITATIONS = {"SqueezeExcitation", "SqueezeExcite", "SEModule"}  # torc
 
 @dataclass(frozen=True)
 class Site:
-    """A submodule after which attention is inserted, and the shape (C, H, W) of the submodule's output.
+    """Submodule after which attention is inserted, and the shape (C, H, W) of the submodule's output.
 
     If `replaces` is True, the attention replaces the submodule.
     """

@@ -1,4 +1,4 @@
-"""The Lightning module that trains every task."""
+"""LightningModule that trains every task."""
 
 from typing import Any
 

@@ -142,7 +142,7 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         owner = checkpoint.get(RUN_ID_FIELD, run_id)
         checkpoint["state_dict"]
-    except Exception as error:  # torch passes on any error of its readers
+    except Exception as error:  # torch raises what its readers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} cannot be read ({reason})") from None
     if owner != run_id:
