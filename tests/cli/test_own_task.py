@@ -1,4 +1,4 @@
-"""A task of one's own, from training to audit, by the command line: where the bright spot of an image is.
+"""A task of one's own, from training to audit, through the command line: where an image's bright spot is.
 
 Its primary metric is better when lower, its targets are two numbers, its images are not square.
 """
@@ -41,7 +41,7 @@ from spot_metrics import metrics_of
 class Spot(Task):
     def check_targets(self, name, source, count):
         if tuple(source.labels.shape) != (count, 2):
-            raise DataError(f"{name}: expected (row, column) per image, got {tuple(source.labels.shape)}")
+            raise DataError(f"{name}: expected a row and a column per image")
 
     def made_up_batch(self, count):
         return torch.zeros(count, *self.facts.image_shape, dtype=torch.uint8), torch.zeros(count, 2)
