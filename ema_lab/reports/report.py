@@ -1,4 +1,4 @@
-"""From a report's spec and the records to its tables."""
+"""Tables of a report, built from its spec and the records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, Tabl
 
 
 def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
-    """Return the ablation with the report's baseline in the place of its own.
+    """Return the ablation with the report's baseline instead of its own.
 
     Raises:
         SpecError: If no variant has that name.
@@ -61,7 +61,7 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
 
 
 def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
-    """Return the report with the metrics of its ablations' task.
+    """Return the report's spec with the metrics of its ablations' task.
 
     Raises:
         SpecError: If the ablations have several tasks, or their task lacks a metric that the report names.
@@ -71,19 +71,19 @@ def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
 
 
 def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
-    """Return the cells that `only` leaves; their baselines stay known.
+    """Return the cells that pass `only`; their baselines stay available.
 
     Raises:
-        SpecError: If none is left.
+        SpecError: If no cell passes.
     """
     kept = [item for item in measured if enters(spec, item.cell)]
     if not kept:
-        raise spec.refusal(f"no cell has {dict(spec.only)}", "only")
+        raise spec.refusal(f"no cell has {dict(spec.only)}; name values that cells have", "only")
     return kept
 
 
 def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
-    """Refuse a value of `only` that no cell has, though others of the list do."""
+    """Refuse a value in a list of `only` that no cell has."""
     cells = [cell for one in ablations for cell in (*one.cells, *(left.cell for left in one.skipped))]
     for key, wanted in spec.only.items():
         for number, value in enumerate(wanted if isinstance(wanted, list) else []):
@@ -94,12 +94,12 @@ def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
 def build_table(
     spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
 ) -> Table:
-    """Turn rows of runs into a table of the kinds `main` and `leave_one_out`, with its caption.
+    """Build a table of the kinds `main` and `leave_one_out` from rows of runs, with its caption.
 
-    `timed`: kept latencies by row.
+    `timed`: cached latencies by row.
 
     Raises:
-        SpecError: If the report asks for what the ablation does not have.
+        SpecError: If the report names a key that the ablation lacks.
     """
     _check(spec, ablation, rows)
     rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
@@ -163,11 +163,11 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
     check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
-        raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")
+        raise spec.refusal("leave_one_out needs a baseline: the row with every part on", "kind")
 
 
 def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that the report names, or all of them in its order."""
+    """Return the rows that the report names, or all rows in the report's order."""
     if spec.rows:
         by_name = {row.name: row for row in rows}
         return [by_name[name] for name in spec.rows if name in by_name]
@@ -208,7 +208,7 @@ def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
     """Return a column for each part that some row leaves out.
 
     Raises:
-        SpecError: If `parts` names a row that is not there.
+        SpecError: If `parts` names a row that does not exist.
     """
     names = [row.name for row in rows]
     for part, off in spec.parts.items():
@@ -234,7 +234,7 @@ def _check_cell(spec: ReportSpec, row: Row, column: TableColumn) -> TableCell:
 
 @dataclass(frozen=True)
 class Report:
-    """All tables of one report; the first is the one that a terminal shows first."""
+    """All tables of one report; a terminal shows the first one first."""
 
     name: str
     tables: tuple[Table, ...]
@@ -245,7 +245,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     """Build the tables of a report from the records of a store.
 
     Raises:
-        SpecError: If the report asks for what its ablations do not have.
+        SpecError: If the report names a key that its ablations lack.
     """
     if spec.kind == "claims":
         return _claims(spec, store)
@@ -269,14 +269,15 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
 
 
 def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
-    """Return what was timed of the rows, where the report shows it."""
+    """Return the rows' cached latencies if the report has a latency column."""
     return latencies(ablation, rows, store) if any(column in LATENCIES for column in spec.columns) else None
 
 
 def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
-    """Return what was timed of the rows; None if nothing was.
+    """Return the rows' cached latencies; None if no row was timed.
 
-    A baseline was timed beside each of its rows: it has the median of those times, and no ratio.
+    Each row was timed in turn with its baseline. The baseline's latency is the median of those times; it has
+    no ratio.
     """
     firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
     pairs = {
@@ -321,7 +322,7 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
 
 
 def _claims(spec: ReportSpec, store: RunStore) -> Report:
-    """Compare published numbers with finished runs and the costs in their records; no model is built."""
+    """Compare published numbers with finished runs and the costs in their records; build no model."""
     path = find_definition("reports/published", spec.published)
     published = load_published(path)
     runs = linked_rows(published, path, store)
@@ -337,7 +338,7 @@ def record_costs(row: Row) -> dict[str, int]:
 
 
 def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:
-    """Return the runs that are not there, each once, those that others are compared with, too."""
+    """Return the missing runs of a report, each once, including those of baselines."""
     found = [item.cell.run_id for item in measured if item.record is None]
     if spec.compares:
         found += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]

@@ -1,4 +1,4 @@
-"""Which rows a report shows, in which order and under which names: the same in tables, figures and page."""
+"""Rows of a report with their order and names, shared by tables, figures and page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from ema_lab.store.store import RunStore
 
 
 def report_rows(spec: ReportSpec, store: RunStore) -> list[tuple[Ablation, list[Row]]]:
-    """Return each ablation of a report, with its baseline, and the rows of it that the report shows.
+    """Return each ablation of a report, with its baseline, and the rows that the report shows.
 
     Raises:
-        SpecError: If the report asks for what its ablations do not have.
+        SpecError: If the report names a key that its ablations lack.
     """
     ablations = [with_baseline(spec, ablation) for ablation in report_ablations(spec, store)]
     spec = with_task(spec, ablations)
@@ -26,7 +26,7 @@ def shown_rows(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
     """Return the rows of one ablation that the report's table shows, in the table's order.
 
     Raises:
-        SpecError: If a row lacks the key by which the report gathers rows.
+        SpecError: If a row lacks the report's group or factor key.
     """
     if spec.kind in {"main", "leave_one_out"}:
         found = ordered(spec, rows)
@@ -41,7 +41,7 @@ def shown_rows(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
 
 
 def row_labels(spec: ReportSpec, rows: Sequence[Row]) -> dict[str, str]:
-    """Return the names in print by row; equal ones are told apart by the value that the table names apart."""
+    """Return each row's display name; equal names get their group or data set appended."""
     found = {row.name: _label(spec, row) for row in rows}
     counts = Counter(found.values())
     key = gathered(spec)
@@ -54,13 +54,13 @@ def _label(spec: ReportSpec, row: Row) -> str:
     if row.name in spec.names:
         return spec.names[row.name]
     inner, key = cell.row_without(gathered(spec)), gathered(spec)
-    if inner in spec.names:  # of data sets, the method is what the file names
+    if inner in spec.names:  # a report on data sets names methods, without the data set
         return spec.names[inner] + axis_words(spec, cell, lambda axis: axis == key)
     return spec.names.get(cell.variant, cell.variant) + axis_words(spec, cell, lambda _: True)
 
 
 def modules_of(ablation: Ablation, rows: Sequence[Row]) -> dict[str, str]:
-    """Return the attention module of each of these rows, in the order of the file."""
+    """Return the attention module of each row, in the order of the file."""
     names = {row.name for row in rows}
     modules = {name: cells[0].spec.model.attention.name for name, cells in ablation.rows().items()}
     return {name: module for name, module in modules.items() if name in names}

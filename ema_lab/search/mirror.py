@@ -1,21 +1,20 @@
-"""What a mirror is to show of a search: a run per trial, in the sweep's group."""
+"""Mirrored content of a search: one tracked run per trial, in the sweep's group."""
 
 from ema_lab.errors import StoreError
 from ema_lab.search.history import Ended, History
 from ema_lab.store.curve import read_curve
 from ema_lab.tracking.mirror.content import STALE, MirrorRun
 
-FOLDER = ".mirror/sweeps"  # apart from ablations, which may have the same names
+FOLDER = ".mirror/sweeps"  # separate from ablations, whose names may be the same
 
 
 def trial_runs(history: History) -> list[MirrorRun]:
-    """Return a run for each trial that is over, in their order.
+    """Return one mirrored run per ended trial, in the order of the trials.
 
-    Its id is the study's name and the number under which it was first tried, which it keeps when it is tried
-    again, or finished later.
+    The mirrored id is the study's name and the trial's first number, which a retried trial keeps.
 
-    A trial's value, a mean over seeds, goes under `objective/`: the metric's own name is that of the curve,
-    which is of the first seed's run, and W&B's summary would have its last row there.
+    The trial's value, a mean over seeds, goes under `objective/`. The metric's own name belongs to the curve
+    of the first seed, whose last row W&B's summary would show.
     """
     return [_run(one, history) for one in history.trials()]
 
@@ -46,7 +45,7 @@ def _run(one: Ended, history: History) -> MirrorRun:
 
 
 def _curve(one: Ended, history: History) -> list[dict[str, float]]:
-    """Return the curve of the first seed's run: the one that a pruner follows."""
+    """Return the curve of the first seed's run, which is the run that a pruner follows."""
     if not one.run_ids:
         return []
     try:

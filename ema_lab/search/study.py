@@ -1,7 +1,7 @@
-"""A sweep's study: which trials there are, which comes next, and what each has shown.
+"""Study of a sweep: hands out trials, records their outcomes, and retries dead or failed ones.
 
-Every trial has a lease while it is tried, so that a dead one is known to whoever asks next. Asking goes one
-at a time: a grid is handed out exactly once, and the number of trials is kept.
+Every running trial has a lease, so that the next process that asks can detect a dead trial. Processes ask one
+at a time, so that each grid cell is handed out once and the trial limit holds.
 """
 
 import copy
@@ -31,15 +31,15 @@ from ema_lab.search.strategy import Strategy
 from ema_lab.search.sweep import Sweep
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
-FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
+FAILED = "failed"  # set before a trial is failed on purpose; a failed trial without the mark has died
 OVER_WITHOUT_VALUE = {"PRUNED", "FAIL"}
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that says which study a trial belongs to; workers get it by pickle.
+    """Identity of a study and how to search it; picklable for workers.
 
-    `grace_seconds`: how long a trial in a database may give no sign of life before it is tried again.
+    `grace_seconds`: seconds without a heartbeat after which a trial in a database is retried.
     """
 
     sweep: Sweep
@@ -60,7 +60,7 @@ class Search:
 
 @dataclass
 class Asked:
-    """A trial to be tried: Optuna's, and what it chose by dotted key. Its `lease` ends with `release`."""
+    """Trial to be tried: Optuna's trial, its choice by dotted key, and its lease, which ends with `release`."""
 
     trial: Any
     choice: dict[str, Any]
@@ -75,11 +75,11 @@ class Asked:
 
 
 class SweepStudy(History):
-    """The study of a search, made with its first use.
+    """Study of a search, created on first use.
 
     Raises:
         StoreError: If the storage does not answer, or cannot be read.
-        SpecError: If its trials report at other steps than the pruner compares.
+        SpecError: If the study's trials report at other steps than the pruner compares.
     """
 
     def __init__(self, search: Search) -> None:
@@ -100,13 +100,13 @@ class SweepStudy(History):
                 study.set_metric_names([one.name for one in search.objectives])
             _require_steps(study, search.strategy)
         super().__init__(search.sweep, search.objectives, search.store, study)
-        self.left_out = 0  # stale choices of the store of which `add_finished` has not told
+        self.left_out = 0  # stale choices of the store that `add_finished` did not add
         self._tries: dict[tuple[str, ...], int] = {}
         self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
         self._check_store()
 
     def _check_store(self) -> None:
-        """Refuse a second store where nobody could tell which of the other's trials live."""
+        """Refuse a second store where no process could detect the other store's dead trials."""
         if self.search.storage is None or self._leases.gives_signs_of_life:
             return
         with self._leases.alone():
@@ -114,18 +114,19 @@ class SweepStudy(History):
                 self.study.set_user_attr(STORE, self._leases.store_id)
             elif store_id != self._leases.store_id:
                 raise StoreError(
-                    f"the study {self.search.study_name} at {self.search.storage} is that of another store; "
-                    "gRPC does not tell which of its trials live: share that store, or use postgresql+psycopg://"
+                    f"the study {self.search.study_name} at {self.search.storage} belongs to another store; "
+                    "gRPC cannot tell which of its trials are alive: share that store, or use postgresql+psycopg://"
                 )
 
     def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> Asked | None:
-        """Return the next trial, with its lease; None when there is none to come.
+        """Return the next trial with its lease, or None if no trial is left.
 
-        Trials of dead processes come first, then those of a grid that wait, at the end those that failed.
+        Dead trials come first, then waiting grid cells, and failed trials last.
 
         Args:
-            limit: The number of the study's own trials; None asks for ever.
-            max_attempts: Failed or killed attempts after which a run, and so its trial, is left alone.
+            limit: Maximum number of the study's own trials; None for no limit.
+            max_attempts: Number of failed or killed attempts after which a run, and so its trial, is not
+                retried.
         """
         with self._leases.alone():
             self._revive()
@@ -142,13 +143,13 @@ class SweepStudy(History):
             return Asked(trial, choice, self._leases.take(trial))
 
     def _next_number(self) -> int:
-        """Return the number of the next trial; of one that is tried again, the first it had.
+        """Return the number that seeds the next trial's sampler; for a retried trial, its first number.
 
-        One that died before it had drawn its values draws them then: no other may have its number.
+        If a trial died before drawing its values, its retry draws them. No other trial may use that number.
         """
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
-            if trial.state.name == "WAITING":  # Optuna takes the first
+            if trial.state.name == "WAITING":  # Optuna hands out the first waiting trial
                 return int(trial.system_attrs.get(HISTORY, [trial.number])[0])
         return len(trials)
 
@@ -156,14 +157,14 @@ class SweepStudy(History):
         return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}
 
     def revive(self) -> None:
-        """Let the trials of dead processes wait to be tried again."""
+        """Queue the trials of dead processes again."""
         with self._leases.alone():
             self._revive()
 
     def _revive(self) -> None:
-        """Fail each trial whose process died and let one copy of it wait. The caller is alone.
+        """Fail each trial whose process died and queue one copy of the trial. The caller holds the ask lock.
 
-        Whoever dies in the middle of it leaves what the next one completes.
+        If the calling process dies halfway, a failed trial has no copy; the next call queues the copy.
         """
         self._leases.fail_dead(self.study)
         for trial in self._standing():
@@ -171,13 +172,13 @@ class SweepStudy(History):
                 self._try_again(trial)
 
     def _standing(self) -> list[Any]:
-        """Return the study's trials without those that were tried again."""
+        """Return the study's trials without those that a retry has replaced."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
         return [trial for trial in trials if trial.number not in replaced]
 
     def _try_again(self, trial: Any) -> None:
-        """Let a copy of a trial wait, which stands in its place. The caller is alone."""
+        """Queue a copy that replaces a trial. The caller holds the ask lock."""
         from optuna.storages import RetryHeartbeatStaleTrialCallback
 
         trial = copy.deepcopy(trial)
@@ -186,12 +187,12 @@ class SweepStudy(History):
         RetryHeartbeatStaleTrialCallback()(self.study, trial)
 
     def renew(self, max_attempts: int) -> None:
-        """Let failed trials wait to be tried again whose runs may be: attempts are left, or all are done."""
+        """Queue failed trials again if their runs have attempts left, or are all done by now."""
         with self._leases.alone():
             self._renew(max_attempts)
 
     def _renew(self, max_attempts: int) -> bool:
-        """Return whether there are any. The caller is alone."""
+        """Queue retryable failed trials; return whether there are any. The caller holds the ask lock."""
         failed = [one for one in self._standing() if one.user_attrs.get(FAILED) and one.state.name == "FAIL"]
         again = [trial for trial in failed if self._may_go_on(trial, max_attempts)]
         for trial in again:
@@ -205,12 +206,12 @@ class SweepStudy(History):
             return self.results.values(run_ids) is not None
         tries = sum(self.store.facts(run_id).tries for run_id in run_ids)
         if "failed" in states or self._tries.get(run_ids) == tries:
-            return False  # what leaves no attempt, as a folder that cannot be written, would go on for ever
+            return False  # a failure that records no attempt (an unwritable folder) would be retried for ever
         self._tries[run_ids] = tries
         return True
 
     def enqueue_grid(self, limit: int | None) -> None:
-        """Let every combination of a grid wait, in the order of the file, those that are there left out."""
+        """Queue every combination of a grid that the study lacks, in the order of the file."""
         with self._leases.alone():
             trials = self.study.get_trials(deepcopy=False)
             there = {trial.user_attrs.get(CELL) for trial in trials}
@@ -225,10 +226,10 @@ class SweepStudy(History):
         self.study.enqueue_trial(held, user_attrs=dict(attributes))
 
     def add_finished(self) -> int:
-        """Tell the study of every choice whose runs the store has all finished; return how many are new.
+        """Add every choice whose runs are all finished in the store; return the number of additions.
 
-        Its own trials that were pruned, or failed, before that get their values. Of a grid, which has every
-        choice, no other is told. Stale ones are `left_out`.
+        The study's pruned or failed trials whose runs have finished since get their values. A grid takes no
+        other choices, since it has them all. Stale choices only count in `left_out`.
         """
         self.left_out = 0
         with self._leases.alone():
@@ -243,7 +244,7 @@ class SweepStudy(History):
             return count
 
     def _learn(self, choice: Mapping[str, Any], known: set[tuple[str, ...]]) -> bool:
-        """Add a finished choice as a warm trial unless its runs are `known`, or stale."""
+        """Add a finished choice as a warm trial unless its runs are `known` or stale."""
         run_ids = _run_ids(self.sweep, choice)
         if run_ids in known:
             return False
@@ -254,7 +255,7 @@ class SweepStudy(History):
         return self._add(choice)
 
     def _add(self, choice: Mapping[str, Any], instead_of: Any = None) -> bool:
-        """Add a trial if its runs are finished: a warm one, or one in the place of one that is over."""
+        """Add a trial if its runs are finished: a warm trial, or a replacement of an ended trial."""
         from optuna.trial import create_trial
 
         run_ids = _run_ids(self.sweep, choice)
@@ -275,17 +276,18 @@ class SweepStudy(History):
             system_attrs={HISTORY: before} if before else None,
             intermediate_values=self.reported(run_ids),
         )
-        if instead_of is not None:  # it took the search as long as it did
+        if instead_of is not None:  # keep the time that the trial took in the search
             trial.datetime_start = instead_of.datetime_start
             trial.datetime_complete = instead_of.datetime_complete
         self.study.add_trial(trial)
         return True
 
     def end(self, asked: Asked, ended: Ended) -> None:
-        """Note how a trial ended.
+        """Record a trial's outcome.
 
         Raises:
-            UpdateFinishedTrialError: Optuna's, if it was taken for dead and is another's by now.
+            UpdateFinishedTrialError: Optuna's, if the trial was taken for dead and another process has
+                retried it.
         """
         from optuna.trial import TrialState
 
@@ -299,7 +301,7 @@ class SweepStudy(History):
             self.study.tell(asked.trial, values, state)
 
     def target_is_reached(self) -> bool:
-        """Whether a trial has reached the file's `metric.target`."""
+        """Return whether a trial has reached the file's `metric.target`."""
         target = self.sweep.goal.target
         first = self.search.objectives[0]
         if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.goal.name:
@@ -309,15 +311,15 @@ class SweepStudy(History):
 
 
 def _require_steps(study: Any, strategy: Strategy) -> None:
-    """Note at which steps a new study's trials report; refuse one whose trials report at others.
+    """Record the steps at which a new study's trials report; refuse a study that uses other steps.
 
     Raises:
-        SpecError: With what would be right. An epoch and a seed of the same number would be compared.
+        SpecError: With the remedy. The pruner would compare an epoch with a seed of the same number.
     """
     if (held := study.user_attrs.get(STEPS)) is None:
         study.set_user_attr(STEPS, strategy.steps)
     elif held != strategy.steps:
-        advice = "go on as it began, or copy the file under another name, which learns from finished runs"
+        advice = "keep the pruner, or copy the file to a new name (its search learns from finished runs)"
         began = "with" if held == "seed" else "without"
         raise SpecError(
             f"--pruner {strategy.pruner} compares by {strategy.steps}, but the study {study.study_name} was "
@@ -326,7 +328,7 @@ def _require_steps(study: Any, strategy: Strategy) -> None:
 
 
 def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:
-    """Yield each choice of values whose runs are all done in the store, whoever trained them."""
+    """Yield each choice whose runs are all done in the store, whichever command trained them."""
     for run_id in store.run_ids():
         try:
             spec = store.spec(run_id)
@@ -339,7 +341,7 @@ def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:
 
 
 def _run_ids(sweep: Sweep, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a choice's runs; none where it makes no run."""
+    """Return the runs of a choice; empty if the choice makes no valid run."""
     try:
         return tuple(spec.run_id for spec in sweep.runs(values))
     except DefinitionError:

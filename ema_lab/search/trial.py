@@ -1,4 +1,4 @@
-"""One trial of a sweep, from the question what to try to its value: what a search's workers call."""
+"""Execution of one trial, from asking the study for a choice to reporting its value."""
 
 import logging
 import time
@@ -19,23 +19,23 @@ from ema_lab.store.job import RunOutcome, RunStopped
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
-TAKEN = "taken for dead, as it gave no sign of life, and tried again under another number"
+TAKEN = "taken for dead, since its heartbeat stopped, and retried under another number"
 TrainReporting = Callable[..., RunOutcome]  # as `ema_lab.store.job.Train`, with the keyword `report`
-_studies: dict[tuple[object, ...], SweepStudy] = {}  # of this process: a worker tries many trials
+_studies: dict[tuple[object, ...], SweepStudy] = {}  # cache of this process: a worker tries many trials
 
 
 @dataclass(frozen=True)
 class Trier:
-    """Asks for a trial, trains its runs and tells its value; runs in a worker.
+    """Picklable worker function: asks for a trial, trains its runs and reports its value.
 
     Attributes:
-        search: Which study it belongs to.
-        train: Trains one run, and reports each epoch to `report`. For several workers it must be picklable.
-        limit: The number of the study's own trials; None asks for ever.
-        max_attempts: Failed or killed attempts after which a run is left alone; till then its trial is tried
-            again, after all others.
-        device: What the attempts say they run on.
-        session: Marks the attempts of one call of the search, so that an interruption ends no other's.
+        search: Study that the trials belong to.
+        train: Trains one run and passes each epoch to `report`. Must be picklable for several workers.
+        limit: Maximum number of the study's own trials; None for no limit.
+        max_attempts: Number of failed or killed attempts after which a run is not retried. Until then its
+            trial is retried, after all others.
+        device: Device name that the attempts record.
+        session: Id of this call of the search, so that an interruption ends only this call's attempts.
     """
 
     search: Search
@@ -46,7 +46,7 @@ class Trier:
     session: str = ""
 
     def __call__(self, study: SweepStudy | None = None) -> Ended | None:
-        """Try the next trial; None when there is none. A worker opens the study itself, once.
+        """Try the next trial; return None if no trial is left. A worker opens the study itself, once.
 
         Raises:
             StoreError: If the storage fails.
@@ -101,7 +101,7 @@ class Trier:
 
 
 def claim_when_free(claim: Claim, task: Task) -> Result:
-    """Claim and train a run; one that another process has is waited for, and taken over if it stops."""
+    """Claim and train a run. Wait while another process holds the run, and take over if that process stops."""
     while (result := claim(task)) == "busy":
         while claim.store.is_locked(task.spec.run_id):
             time.sleep(TICK_SECONDS)
@@ -109,9 +109,9 @@ def claim_when_free(claim: Claim, task: Task) -> Result:
 
 
 class _Follower:
-    """Tells the study how a run goes, and stops it where the pruner says so.
+    """Reports a run's epochs to the study, and stops the run when the pruner decides so.
 
-    By epoch it is the first seed's run that is followed; the Wilcoxon pruner compares seed by seed.
+    By epoch, only the first seed's run is followed. The Wilcoxon pruner compares seed by seed.
     """
 
     def __init__(self, search: Search, trial: Any, spec: RunSpec, number: int) -> None:
@@ -127,10 +127,10 @@ class _Follower:
         self._metric = only.name if only and only.is_metric and number == 0 and not by_seed else None
 
     def __call__(self, row: dict[str, float]) -> None:
-        """Take an epoch's row.
+        """Report an epoch's row.
 
         Raises:
-            RunStopped: If the trial is to be pruned there.
+            RunStopped: If the trial is pruned at this epoch.
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
@@ -139,7 +139,7 @@ class _Follower:
         try:
             with storage_errors(), quiet_optuna():
                 pruned = self._tell_epoch(row)
-        except StoreError as error:  # a run goes on without its search, which hears of the epoch later
+        except StoreError as error:  # the run continues without its search; the epoch is reported later
             logger.warning("%s", error)
             return
         except UpdateFinishedTrialError:
@@ -149,7 +149,7 @@ class _Follower:
 
     def _tell_epoch(self, row: dict[str, float]) -> bool:
         epoch = int(row["epoch"])
-        goes_on = epoch - 1 not in self._told and epoch > 1  # from another process's checkpoint
+        goes_on = epoch - 1 not in self._told and epoch > 1  # resumed from another process's checkpoint
         return (goes_on and self._tell_curve(asks=True)) or self._tell(row, asks=True)
 
     def _tell_curve(self, *, asks: bool) -> bool:
@@ -157,7 +157,7 @@ class _Follower:
         return any(self._tell(row, asks=asks) for row in rows)
 
     def _tell(self, row: dict[str, float], *, asks: bool) -> bool:
-        """Tell what an epoch has shown, once; return whether the trial is to be pruned there."""
+        """Report an epoch's value once; return whether the trial is pruned there."""
         epoch = int(row["epoch"])
         if self._metric is None or self._metric not in row or epoch in self._told:
             return False
@@ -170,10 +170,10 @@ class _Follower:
         return False
 
     def is_pruned_before_run(self) -> bool:
-        """Tell what was trained before; return whether the trial would have been pruned in it.
+        """Report the epochs trained earlier; return whether the trial would have been pruned there.
 
-        A finished run costs nothing, so it is never pruned. What a trial passed before it died it has
-        passed: others were pruned because of it.
+        Finished runs cost nothing, so they are never pruned. Retried trials are not judged again at epochs
+        that they passed before: other trials were pruned because of those values.
         """
         if self._metric is None:
             return False
@@ -183,7 +183,7 @@ class _Follower:
             return self._tell_curve(asks=not done)
 
     def is_pruned_after_run(self) -> bool:
-        """Tell what a finished run has shown; return whether further seeds are not worth it."""
+        """Report a finished run's values; return whether to prune the remaining seeds."""
         if self._metric is not None:
             with quiet_optuna():
                 self._tell_curve(asks=False)
@@ -199,7 +199,7 @@ class _Follower:
 
 
 def _epochs_before(trial: Any) -> set[int]:
-    """Return the epochs that a trial reported under the numbers that it had before."""
+    """Return the epochs that a retried trial reported under its earlier numbers."""
     trials = trial.study.get_trials(deepcopy=False)
     numbers = trials[trial.number].system_attrs.get(HISTORY, ())
     return {epoch for number in numbers for epoch in trials[number].intermediate_values}

@@ -1,7 +1,7 @@
-"""A fair search: every row of an ablation gets the same budget, then its winner is trained afresh.
+"""Fair search: every row of an ablation gets the same budget, then its winner is retrained.
 
-What is compared is the rows' models, so a space that is searched for all of them changes only the recipe.
-Nothing of the search enters a result: the winners are trained again, on seeds that no trial has seen.
+The rows compare models, so the space that all rows share changes only the recipe. No search value enters a
+result: winners are retrained on seeds that no trial has used.
 """
 
 import itertools
@@ -29,9 +29,9 @@ MODEL = "model."
 
 @dataclass(frozen=True)
 class RowSearch:
-    """The search of one row: what it changes, and the trials that are over.
+    """Search of one row: its sweep, and its ended trials.
 
-    `written` is the recipe as written, tried on the same images and seeds; None until its runs are over.
+    `written` is the recipe as written, tried on the same images and seeds; None until those runs have ended.
     """
 
     row: str
@@ -46,29 +46,29 @@ class RowSearch:
 
     @property
     def candidates(self) -> tuple[Ended, ...]:
-        """The trials that may win: the recipe as written before all others."""
+        """Trials that may win, the recipe as written first."""
         return (*([self.written] if self.written is not None else []), *self.trials)
 
 
 def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Sweep, list[str]]:
-    """Return a sweep without what changes the model, and the keys that are left out.
+    """Return a sweep without the keys that change the model, and those keys.
 
     Args:
         sweep: The space.
-        seeds: What each trial trains, in place of the file's.
+        seeds: Seeds of each trial instead of the file's.
 
     Raises:
-        SpecError: If what is left cannot be searched for all rows alike.
+        SpecError: If the remaining space cannot be searched for all rows alike.
     """
     out = [key for key in sweep.places if key.startswith(MODEL)]
     left = tuple(one for one in sweep.parameters if one.key not in out)
     if not left:
-        raise SpecError(f"{sweep.path}: searches nothing but the model, which is what the rows compare")
+        raise SpecError(f"{sweep.path}: searches only model keys, which the rows compare; add a recipe key")
     if images := [one.key for one in left if not one.key.startswith("recipe.")]:
-        rule = "every row needs the same images: give it one value, or leave it out"
+        rule = "every row needs the same images: give one value, or remove the key"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
     if sweep.goal.target is not None:
-        rule = "would end some rows' search before the others': leave it out"
+        rule = "would end the search of some rows before others: remove the key"
         raise SpecError(f"{sweep.document.where(('metric', 'target'))}: metric.target: {rule}")
     spec = sweep.spec
     if seeds:
@@ -83,8 +83,8 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
     """Return the search of each row of an ablation.
 
     Raises:
-        SpecError: If an axis crosses the variants, so that there is no one baseline.
-        DefinitionError: If the space does not apply to a row, which is named.
+        SpecError: If an axis crosses the variants, so that there is more than one baseline.
+        DefinitionError: If the space does not apply to a row. The message names the row.
     """
     if len({repr(cell.axes) for cell in ablation.cells}) > 1:
         names = ", ".join(name for name, _ in ablation.cells[0].axes)
@@ -109,24 +109,27 @@ def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
 
 
 def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
-    """Return the first `budget` trials that the search itself has tried: later ones would favour a row."""
+    """Return the first `budget` trials of the search itself; more trials would favour a row."""
     own = sorted((one for one in trials if not one.warm), key=lambda one: one.first_number)
     return tuple(own[:budget])
 
 
 def missing(searches: Sequence[RowSearch], budget: int) -> dict[str, int]:
-    """Return how many trials each row lacks, the recipe as written too; rows that lack none are out."""
+    """Return the number of trials that each incomplete row lacks.
+
+    The recipe as written counts as one of the trials.
+    """
     lacks = {one.row: budget - len(one.trials) + (one.written is None) for one in searches}
     return {row: count for row, count in lacks.items() if count > 0}
 
 
 def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = None) -> set[int]:
-    """Return the seeds that any search has tried with a row's model on its data, whatever its space.
+    """Return the seeds that any search, of whatever space, has tried with a row's model on its data.
 
     Args:
-        ablation: The rows.
-        store: Where the runs are, and the journals of searches.
-        storage: A URL where searches are kept, too.
+        ablation: Ablation with the rows.
+        store: Store of the runs and of the searches' journals.
+        storage: URL of another storage of searches.
 
     Raises:
         StoreError: If a search's trials cannot be read.
@@ -137,7 +140,7 @@ def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = No
         try:
             spec = store.spec(run_id)
         except StoreError:
-            continue  # it was never begun here
+            continue  # a run of another store
         if _subject(spec) in rows:
             seeds.add(spec.seed)
     return seeds
@@ -150,7 +153,7 @@ def _subject(spec: RunSpec) -> tuple[str, str]:
 def other_epochs(
     searches: Sequence[RowSearch], winners: Mapping[str, Ended], final: Mapping[str, RunSpec]
 ) -> list[str]:
-    """Return a line for each two lengths of runs, in the search and afterwards, that differ; with rows."""
+    """Return a line per pair of run lengths, in the search and in the final runs, that differ, with the rows."""
     rows: dict[tuple[int, int], list[str]] = {}
     for one in searches:
         if one.row in winners:
@@ -165,7 +168,7 @@ def other_epochs(
 
 
 def fresh_seeds(count: int, used: Collection[int]) -> list[int]:
-    """Return so many seeds from the first whole number on, without those that the search has used."""
+    """Return the `count` smallest seeds that no search has used."""
     return list(itertools.islice((seed for seed in itertools.count() if seed not in used), count))
 
 
@@ -176,10 +179,10 @@ def tuned_definition(
 
     Args:
         name: The new ablation's name.
-        ablation: The one that was tuned.
-        winners: The chosen values by row, by dotted key; other rows are left out.
-        seeds: Its seeds.
-        words: Its description.
+        ablation: Ablation that was tuned.
+        winners: Chosen values by row and dotted key. Rows without a winner are left out.
+        seeds: Seeds of the new ablation.
+        words: Description of the new ablation.
     """
     cells = {row: cells[0] for row, cells in ablation.rows().items() if row in winners}
     base, changes = _apart({row: _tree(cell) for row, cell in cells.items()})
@@ -195,7 +198,7 @@ def tuned_definition(
 
 
 def _tree(cell: Cell) -> dict[str, Any]:
-    """Return a run spec as data without its seed; a row without attention says so."""
+    """Return a run spec as data without its seed; a row without attention says `none`."""
     tree: dict[str, Any] = {key: value for key, value in cell.spec.resolved().items() if key != "seed"}
     return {**tree, "model": {"attention": "none", **tree["model"]}}
 
@@ -207,7 +210,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _apart(
     trees: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Return what all trees share, and by row what each has besides, by dotted key."""
+    """Split trees into the part that all share and, by row, the remaining values by dotted key."""
     first = next(iter(trees.values()))
     shared = {
         part: {
@@ -217,7 +220,7 @@ def _apart(
         }
         for part, values in first.items()
     }
-    if len(trees) == 1:  # a variant says at least which attention it has
+    if len(trees) == 1:  # a variant must set at least one key: its attention
         del shared["model"]["attention"]
     own = {
         row: {
@@ -232,21 +235,21 @@ def _apart(
 
 
 def tuned_text(definition: Mapping[str, Any], comment: Sequence[str]) -> str:
-    """Return the file: where it comes from, then the definition."""
+    """Return the file's text: a comment on its origin, then the definition."""
     head = "\n".join([MADE_BY, *(f"# {line}" for line in comment)])
     return f"{head}\n{yaml.safe_dump(dict(definition), sort_keys=False, width=105, allow_unicode=True)}"
 
 
 def check_place(path: Path) -> None:
-    """Refuse a file that somebody wrote.
+    """Refuse an output path that tune must not overwrite.
 
     Raises:
-        SpecError: If it was not made by tune, or cannot be an ablation's file.
+        SpecError: If the path is not a YAML file, or holds a file that tune did not make.
     """
     if path.suffix != ".yaml":
         raise SpecError(f"--out must be a file NAME.yaml, got {path}")
     if path.exists() and not (path.is_file() and _text(path).startswith(MADE_BY)):
-        raise SpecError(f"{path} is there and was not made by tune: give another file, --out FILE")
+        raise SpecError(f"{path} exists and was not made by tune; give another file with --out FILE")
 
 
 def _text(path: Path) -> str:
@@ -254,15 +257,15 @@ def _text(path: Path) -> str:
 
 
 def write_tuned(path: Path, text: str, wanted: Mapping[str, RunSpec]) -> bool:
-    """Write the file unless it says the same already; return whether it was written.
+    """Write the file unless its text is unchanged; return whether it was written.
 
     Args:
-        path: Where it goes.
-        text: What `tuned_text` gives.
-        wanted: The run of the first seed by row, which the file must give.
+        path: Output path.
+        text: Text from `tuned_text`.
+        wanted: First seed's run of each row, which the file must reproduce.
 
     Raises:
-        EmaLabError: If it would not give those; nothing is written then.
+        EmaLabError: If the file would give other runs. Nothing is written then.
     """
     if path.exists() and _text(path) == text:
         return False
@@ -272,16 +275,16 @@ def write_tuned(path: Path, text: str, wanted: Mapping[str, RunSpec]) -> bool:
         rows = load_ablation(trial).rows()
     wrong = [row for row, spec in wanted.items() if rows[row][0].run_id != spec.run_id]
     if wrong:
-        raise EmaLabError(f"{path}: cannot be written, as it would change the rows {', '.join(wrong)}")
+        raise EmaLabError(f"{path}: not written, since it would change the rows {', '.join(wrong)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return True
 
 
 def final_run(cell: Cell, values: Mapping[str, Any], space: Sweep, seed: int) -> RunSpec:
-    """Return a row's run with the winner's values and nothing else of the search.
+    """Return a row's run with the winner's values and no other setting of the search.
 
     Raises:
-        DefinitionError: If they only fit together with the search's constants.
+        DefinitionError: If the values are valid only with the search's constants.
     """
     return replace(space, base=cell, constants=()).run(values, seed)

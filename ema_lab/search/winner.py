@@ -1,4 +1,4 @@
-"""The winner of a row's search, beside the recipe as it was written, and what makes either doubtful."""
+"""Winner of a row's search, compared with the recipe as written, and doubts about either."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +17,8 @@ from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.failure import failure_of
 from ema_lab.store.store import RunStore
 
-AS_WRITTEN = -1  # the number of a trial that no study drew: it is tried before them, and wins ties
-STANDARD_ERRORS = 2.0  # within which an accuracy is that of guessing
+AS_WRITTEN = -1  # trial number of the recipe as written: below all others, so that it wins ties
+STANDARD_ERRORS = 2.0  # an accuracy within so many standard errors of chance counts as chance
 
 
 def written_runs(ablation: Ablation, sweeps: Mapping[str, Sweep]) -> Ablation:
@@ -34,7 +34,7 @@ def written_runs(ablation: Ablation, sweeps: Mapping[str, Sweep]) -> Ablation:
 def written_trial(
     sweep: Sweep, store: RunStore, objectives: Sequence[Objective], max_attempts: int
 ) -> Ended | None:
-    """Return how the recipe as written ended, as a trial without choices; None while runs are missing."""
+    """Return the recipe as written as an ended trial without choices; None while runs are missing."""
     run_ids = tuple(spec.run_id for spec in sweep.runs({}))
     results = Results(store, objectives)
     if (values := results.values(run_ids)) is not None:
@@ -47,20 +47,23 @@ def written_trial(
 
 
 def winner(trials: Sequence[Ended], objective: Objective) -> Ended | None:
-    """Return the finished trial with the best validation value, of equal ones the first; None without one."""
+    """Return the finished trial with the best validation value; None if no trial finished.
+
+    The first of equal trials wins.
+    """
     done = [one for one in trials if one.state == "done" and one.values is not None]
     return min(done, key=lambda one: (-objective.sign * (one.values or (0.0,))[0], one.number), default=None)
 
 
 def trial_name(trial: Ended) -> str | int:
-    """Return what a table calls a trial: its number in the study, or that nothing was chosen."""
+    """Return a trial's name in tables: its number in the study, or `as written`."""
     return "as written" if trial.number == AS_WRITTEN else trial.number
 
 
 def search_notes(
     sweep: Sweep, objective: Objective, written: Ended | None, best: Ended | None
 ) -> Iterator[str]:
-    """Yield what to know of a row's winner before its final runs are trained."""
+    """Yield caveats about a row's winner, known before its final runs are trained."""
     if written is not None and written.state == "failed":
         why = f" ({written.message})" if written.message else ""
         yield f"the recipe as written failed in the search{why}, so nothing says that tuning helps"
@@ -79,13 +82,13 @@ def search_notes(
 def final_notes(
     tuned: Sequence[Cell], written: Sequence[Cell], store: RunStore, metric: str
 ) -> Iterator[str]:
-    """Yield what to know of a row's final runs: diverged, at chance, or worse than the recipe as written.
+    """Yield caveats about a row's final runs: diverged, at chance, or worse than the recipe as written.
 
     Args:
         tuned: The row's cells after tuning.
-        written: Its cells in the ablation that was tuned, which may have been trained on seeds of its own.
-        store: Where both are.
-        metric: The metric that tells.
+        written: The row's cells in the tuned ablation's source, possibly trained on other seeds.
+        store: Store of both.
+        metric: Metric that is compared.
     """
     causes = [
         failure.cause
@@ -107,7 +110,7 @@ def final_notes(
 
 
 def _values(cells: Sequence[Cell], store: RunStore, metric: str) -> list[float]:
-    """Return a metric of those cells whose runs are done."""
+    """Return a metric of the cells whose runs are done."""
     records = [store.facts(cell.run_id).record for cell in cells]
     return [
         r.metrics[metric] for r in records if r is not None and r.status == "done" and metric in r.metrics
@@ -115,10 +118,10 @@ def _values(cells: Sequence[Cell], store: RunStore, metric: str) -> list[float]:
 
 
 def chance_words(name: str, value: float, facts: DatasetFacts, images: int) -> str:
-    """Return that a metric is no better than guessing among the classes; nothing where it is better.
+    """Say that a metric is no better than chance; empty if the metric is better.
 
-    An accuracy counts as guessed up to two standard errors of that many guesses above it. What guessing
-    gives is known of classification alone.
+    An accuracy counts as chance up to two standard errors above it, for that many guesses. Chance levels are
+    known for classification only.
     """
     if facts.task != DEFAULT_TASK:
         return ""

@@ -1,4 +1,4 @@
-"""Execution of a search: workers that ask for trials until there are none."""
+"""Execution of a search: workers that ask for trials until none is left."""
 
 import time
 from collections.abc import Callable
@@ -29,20 +29,20 @@ def run_search(
     is_over: Callable[[], bool] = lambda: False,
     watch: Callable[[Ended | None], None] = lambda ended: None,
 ) -> None:
-    """Try trials until there are none; a worker that dies costs nothing but its time.
+    """Try trials until none is left. A worker that dies costs only its time.
 
-    Trials of other processes are waited for: if one dies, its trial is tried here.
+    Wait for trials of other processes, and retry a trial here if its process dies.
 
     Args:
-        trier: What a worker calls; with several workers it must be picklable.
+        trier: Called by each worker. With several workers the trier must be picklable.
         study: The search's study.
-        workers: 1 trains in this process, more start that many processes.
-        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker.
-        is_over: Asked before each trial whether none shall begin any more.
-        watch: Told of each trial that has ended, and in between of None.
+        workers: Number of processes; 1 trains in this process.
+        gpus: Value of `CUDA_VISIBLE_DEVICES` for each worker.
+        is_over: Polled before each trial; True starts no further trial.
+        watch: Observer: gets each ended trial, and None in between.
 
     Raises:
-        WorkersDiedError: If workers die one after the other.
+        WorkersDiedError: If many workers die in a row.
         StoreError: If the storage fails.
     """
     require_shared_locks(study.store.root)
@@ -55,7 +55,7 @@ def run_search(
 def _wait_for_others(
     study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[Ended | None], None]
 ) -> bool:
-    """Wait while all trials left are those of other processes; return whether one died and can be tried."""
+    """Wait while only other processes' trials are left; return whether one died and can be retried."""
     while not is_over():
         study.revive()
         counts = study.counts()
@@ -102,10 +102,10 @@ def _keep_asking(
         for future in ready:
             try:
                 ended = future.result()
-            except ProcessExpired:  # its trial is tried again by whoever asks next
+            except ProcessExpired:  # the next worker that asks retries the dead worker's trial
                 killed += 1
                 if killed >= MAX_KILLED_IN_A_ROW:
-                    words = f"{killed} workers were killed one after the other; call it again to go on"
+                    words = f"{killed} workers in a row were killed; run the command again to continue"
                     raise WorkersDiedError(words) from None
                 futures.add(pool.submit(trier, None))
                 continue

@@ -118,7 +118,7 @@ class TestNothingIsCreated:
         answer = command(*words, "small")
         assert answer.code == 2
         assert re.match(
-            "ema-lab: there is no search of small in runs; `ema-lab sweep .*` begins one", answer.err
+            "ema-lab: there is no search of small in runs; start one with `ema-lab sweep .*`", answer.err
         )
         assert answer.err.count("\n") == 1
         assert tree() == before

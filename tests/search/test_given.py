@@ -65,7 +65,7 @@ def test_a_whole_number_stands_for_the_decimal_that_it_is(write):
         ({"seeds": [0, 0]}, "seeds: must be a list of different seeds"),
         ({"seeds": [-1]}, "seeds: must be whole numbers from 0"),
         ({"data.val_images": 0}, "a search needs validation images"),
-        ({"recipe.protocol": "best-test"}, "test data chooses nothing"),
+        ({"recipe.protocol": "best-test"}, "must not choose by test data"),
         ({"recipe.lr": 1}, "the trial: recipe.lr: no key is named 'lr'"),
         ({"model.attention.groups": "many"}, "the trial: model.attention.groups"),
         ({"model": {"attention": {"groups": 2}}}, "model.attention.groups: is given twice"),

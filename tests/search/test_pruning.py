@@ -46,7 +46,7 @@ def test_a_study_never_compares_an_epoch_with_a_seed(write, make, first, then):
     sweep = write(LR, seeds=FIVE)
     run(*make(sweep, pruner=first, limit=1))
     run(*make(sweep, pruner=first, limit=2))
-    with pytest.raises(SpecError, match=rf"--pruner {then} compares by .* go on as it began, or copy"):
+    with pytest.raises(SpecError, match=rf"--pruner {then} compares by .* keep the pruner, or copy"):
         SweepStudy(make(sweep, pruner=then)[0])
 
 

@@ -243,7 +243,7 @@ def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
         (["macs:max"], "write macs:min"),
         (["speed:max"], "no objective is named"),
         (["macs:min"], "one must be a metric"),
-        (["top1:max", "val_top1:max"], "each stands once"),
+        (["top1:max", "val_top1:max"], "give each objective once"),
     ],
 )
 def test_objectives_that_make_no_sense_are_refused(write, given, words):

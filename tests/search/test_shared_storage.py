@@ -194,5 +194,5 @@ class TestProxy:
         url = serve(tmp_path / "proxy.journal")
         sweep = write(LR)
         SweepStudy(make_at(sweep, url, store="one").search)
-        with pytest.raises(StoreError, match="is that of another store"):
+        with pytest.raises(StoreError, match="belongs to another store"):
             SweepStudy(make_at(sweep, url, store="other").search)

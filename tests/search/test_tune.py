@@ -141,7 +141,7 @@ class TestSpace:
         assert space_for_all(write(LR), [4, 5])[0].seeds == (4, 5)
 
     def test_nothing_but_the_model_is_no_space(self, write):
-        with pytest.raises(SpecError, match="nothing but the model"):
+        with pytest.raises(SpecError, match="searches only model keys"):
             space_for_all(write(GROUPS))
 
     def test_images_are_the_same_for_every_row(self, write):

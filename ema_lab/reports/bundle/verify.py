@@ -1,4 +1,4 @@
-"""The check of a bundle: what follows from its records is built again, they are held against each other."""
+"""Verification of a bundle: rebuild derived files, and check the records for consistency."""
 
 import hashlib
 import json
@@ -24,26 +24,26 @@ from ema_lab.store.layout import RECORD
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
-MADE = {".venv", "again", "data"}  # what reproduce.sh leaves in the folder that it runs in
-# The split that a protocol chooses the epoch by.
+MADE = {".venv", "again", "data"}  # folders that reproduce.sh creates
+# Split by which a protocol chooses the epoch.
 WATCHED = {"best-val": "val", "best-test": "test"}
 COMPUTED = (
     "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
     "requirements.txt and reproduce.sh from specs, records, curves and definitions"
 )
 SUMMED = (
-    f"compared with {SUMS} alone, which whoever changes a file can write anew: what runs measured "
+    f"checked only by {SUMS}, which anyone who edits a file can recompute: what runs measured "
     "(other metrics, costs, times, curves), attempts, logs, definitions, the wheel"
 )
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with a bundle, one line each, and what is to be said of the check itself.
+    """Result of a verification: the problems, one line each, and remarks on the scope of the check.
 
     Attributes:
         problems: Differences.
-        words: On what could not be compared, then on what was computed again and what was not.
+        words: Remarks: what could not be compared, what was rebuilt, and what was not.
     """
 
     problems: tuple[str, ...]
@@ -51,13 +51,13 @@ class Verification:
 
 
 def verify_bundle(path: Path) -> Verification:
-    """Build a bundle's report again, and compare all that can be compared.
+    """Rebuild a bundle's report and compare everything that can be compared.
 
     Args:
-        path: A bundle, or the folder that one was unpacked into.
+        path: Bundle, or the folder that it was unpacked into.
 
     Raises:
-        StoreError: If it is no bundle.
+        StoreError: If the path is not a bundle.
     """
     with unpacked(path) as folder, reading_below(folder):
         require_plain_files(folder, MADE if path.is_dir() else ())
@@ -66,9 +66,9 @@ def verify_bundle(path: Path) -> Verification:
             name, made_with = str(facts["report"]), str(facts["ema_lab"])
             sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise StoreError(f"{path} is no bundle: {FACTS} or {SUMS} is not there or not whole") from None
+            raise StoreError(f"{path} is not a bundle: {FACTS} or {SUMS} is missing or damaged") from None
         if not re.fullmatch(REPORT_NAME, name):
-            raise StoreError(f"{path} is no bundle: {FACTS} names the report {name!r:.80}, which is no name")
+            raise StoreError(f"{path} is not a bundle: {FACTS} has the invalid report name {name!r:.80}")
         listed = {file: digest for digest, _, file in (line.partition("  ") for line in sums)}
         problems = list(_changed_files(folder, listed, ignored=MADE if path.is_dir() else ()))
         if made_with != version("ema-lab"):
@@ -79,7 +79,7 @@ def verify_bundle(path: Path) -> Verification:
             problems += runs.problems()
             try:
                 built = built_files(name, made_with)
-            except Exception as error:  # whoever changed a record may have broken all that reads it
+            except Exception as error:  # an edited record can break any code that reads it
                 reason = str(error) if isinstance(error, EmaLabError) else located(error)
                 problems.append(f"the report cannot be built again: {reason}")
             else:
@@ -91,11 +91,11 @@ def verify_bundle(path: Path) -> Verification:
 
 
 def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
-    """Yield a line for each file that is not as the checksums (by name) have it, or that they do not have."""
+    """Yield a line for each file that differs from its checksum, or has no checksum."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     for name, digest in listed.items():
         if name not in names:
-            yield f"{name} is not there"
+            yield f"{name} is missing"
         elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             yield f"{name} was changed"
     for name in sorted(names - listed.keys() - {SUMS}):
@@ -104,18 +104,18 @@ def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[
 
 
 def _other_package(folder: Path) -> Iterator[str]:
-    """Yield a line for each wheel that holds another package than the one that checks."""
+    """Yield a line for each wheel with another package than the running one."""
     for path in sorted((folder / WHEELS).glob("*.whl")):
         try:
             is_ours = wheel_files(path.read_bytes()) == package_files()
         except (*UNREADABLE, StoreError):
             is_ours = False
         if not is_ours:
-            yield f"{WHEELS}/{path.name}: not compared: it holds another ema-lab than the one that checks"
+            yield f"{WHEELS}/{path.name}: not compared: the wheel holds another version of ema-lab's code"
 
 
 class _Runs:
-    """The runs of a bundle, held against their ids, their curves and each other."""
+    """Runs of a bundle, checked against their ids, their curves and each other."""
 
     def __init__(self, store: RunStore) -> None:
         self.store = store
@@ -140,7 +140,7 @@ class _Runs:
         yield from self._unequal_costs()
 
     def held(self) -> str:
-        """Return what was held against each other."""
+        """Return a remark on the consistency checks."""
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
             "held against each other: each record's chosen epoch and its recipe and curve; its metrics and "
@@ -180,7 +180,7 @@ class _Runs:
 
 
 def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | None:
-    """Return the epoch that a run's protocol chooses; None if its curve does not tell."""
+    """Return the epoch that a run's protocol chooses; None if its curve lacks the column."""
     if spec.recipe.protocol == "last":
         return spec.recipe.epochs
     task = spec.data.task

@@ -1,4 +1,4 @@
-"""Written JSON against what the records give: which value was edited."""
+"""Comparison of written JSON with the records: the edited values."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ Place = tuple[Any, ...]
 
 
 class Named(NamedTuple):
-    """A place in JSON as a reader knows it."""
+    """Name of a position in JSON for a reader."""
 
     where: str
     row: str | None
@@ -20,7 +20,7 @@ class Named(NamedTuple):
 def json_differences(
     file: str, written: str, built: str, named: Callable[[Place, Any], Named]
 ) -> Iterator[Difference]:
-    """Yield each value that differs; `named` names its place in what was built."""
+    """Yield each value that differs; `named` names its position in the built JSON."""
     right = json.loads(built)
     try:
         mine = json.loads(written)
@@ -44,7 +44,7 @@ def _leaves(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
 
 
 def report_place(place: Place, report: Any) -> Named:
-    """Name a place of report.json: a cell by row and column."""
+    """Name a position of report.json: a cell by row and column."""
     match place:
         case ("tables", int(table), "rows", int(row), "cells", int(cell), *rest):
             try:
@@ -57,7 +57,7 @@ def report_place(place: Place, report: Any) -> Named:
 
 
 def run_place(place: Place, data: Any) -> Named:
-    """Name a place of the page's data: a run, and what of it."""
+    """Name a position of the page's data: a run and its field."""
     match place:
         case ("runs", str(run_id), *rest):
             run = data["runs"].get(run_id, {"variants": ["of no row"], "seed": "?"})
@@ -67,7 +67,7 @@ def run_place(place: Place, data: Any) -> Named:
 
 
 def plain_place(place: Place, _value: Any = None) -> Named:
-    """Name a place by its keys."""
+    """Name a position by its keys."""
     return Named(_dotted(place) or "the whole", None, _dotted(place))
 
 

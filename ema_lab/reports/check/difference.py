@@ -1,4 +1,4 @@
-"""What a written file has and the records do not give."""
+"""Differences between a written file and the records."""
 
 import json
 import math
@@ -14,12 +14,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Difference:
-    """One place of one file.
+    """Difference at one position of one file.
 
     Attributes:
-        where: The place in words; empty where `problem` says what is wrong with the whole file.
-        row: Of a table, or a run of the page's data; `column` of it. None where there is none.
-        written: What the file has there; `built`: what the records give.
+        where: Position in words; empty where `problem` concerns the whole file.
+        row: Table row, or run of the page's data, with its `column`. None where neither applies.
+        written: Value in the file; `built`: value that the records give.
     """
 
     file: str
@@ -36,7 +36,7 @@ class Difference:
         return f"{self.file}: {self.where}: {self.written!r} is written, the records give {self.built!r}"
 
     def flat(self) -> dict[str, Any]:
-        """Return the difference for `--json`; null where something does not apply."""
+        """Return the difference for `--json`, with null where a key does not apply."""
         place = {"file": self.file, "row": self.row, "column": self.column}
         return {**place, "written": _scalar(self.written), "built": _scalar(self.built)}
 
@@ -48,7 +48,7 @@ def _scalar(value: Any) -> Any:
 
 
 def same(written: Any, built: Any) -> bool:
-    """Whether two values are one: numbers up to what another version of a library may round."""
+    """Return whether two values are equal; numbers may differ by rounding of library versions."""
     if written == built:
         return not isinstance(written, bool) or isinstance(built, bool)
     try:
@@ -60,7 +60,7 @@ def same(written: Any, built: Any) -> bool:
 def aligned(
     mine: Sequence[Item], right: Sequence[Item], key: Callable[[Item], Any] = lambda item: item
 ) -> Iterator[tuple[Item | None, Item | None]]:
-    """Pair items whose keys are equal, in order; what is in one sequence alone is paired with None."""
+    """Pair items with equal keys, in order; an item of only one sequence is paired with None."""
     one, other = list(map(key, mine)), list(map(key, right))
     start = common(one, other)
     end = common(one[start:][::-1], other[start:][::-1])
@@ -73,7 +73,7 @@ def aligned(
 
 
 def common(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return how many items two sequences begin with alike."""
+    """Return the length of the common prefix of two sequences."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
@@ -81,7 +81,7 @@ def common(one: Sequence[Any], other: Sequence[Any]) -> int:
 def line_differences(
     file: str, where: str, mine: Sequence[str], right: Sequence[str]
 ) -> Iterator[Difference]:
-    """Yield each line that differs, shortened to where it does."""
+    """Yield each line that differs, shortened to the differing part."""
     for line, wanted in aligned(mine, right):
         if line != wanted:
             here, there = _apart(ABSENT if line is None else line, ABSENT if wanted is None else wanted)
@@ -89,7 +89,7 @@ def line_differences(
 
 
 def _apart(written: str, built: str) -> tuple[str, str]:
-    """Return where two lines differ, with a few words before."""
+    """Return the differing parts of two lines, with some context before."""
     if ABSENT in (written, built):
         return written, built
     start = common(written, built)

@@ -1,4 +1,4 @@
-"""A written page against the one that the records give: its tables, its data, and all around them."""
+"""Comparison of a written page with the records: tables, data, and the rest."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ DATA = re.compile(r'(?<=<script type="application/json" id="data">).*?(?=</scrip
 
 
 def page_differences(file: str, written: str, built: str) -> Iterator[Difference]:
-    """Yield each cell of a table, each value of a run and each other line that differs."""
+    """Yield each table cell, each value of a run and each other line that differs."""
     tables = zip_longest(TABLE.findall(written), TABLE.findall(built), fillvalue="")
     for mine, right in tables:
         yield from table_differences(file, ".html", mine, right)
@@ -22,7 +22,7 @@ def page_differences(file: str, written: str, built: str) -> Iterator[Difference
     if len(found) == 1:
         yield from json_differences(file, found[0], data, run_place)
     else:
-        yield Difference(file, problem=f"the runs' data are there {len(found)} times, not once")
+        yield Difference(file, problem=f"has {len(found)} data elements instead of one")
     yield from line_differences(file, "outside of the cells", _around(written), _around(built))
 
 

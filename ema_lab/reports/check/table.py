@@ -1,4 +1,4 @@
-"""Written tables as cells, whatever their format: which one was edited."""
+"""Comparison of written tables by cells, whatever their format."""
 
 import csv
 import io
@@ -15,9 +15,9 @@ NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
 
 
 class Grid(NamedTuple):
-    """The cells of a written table, its header first, and the lines around it.
+    """Cells of a written table, header first, and the lines around them.
 
-    `left`: how many columns hold names.
+    `left`: number of columns that hold names.
     """
 
     left: int
@@ -26,7 +26,7 @@ class Grid(NamedTuple):
 
 
 def table_differences(file: str, suffix: str, written: str, built: str) -> Iterator[Difference]:
-    """Yield each cell and each line around them that differs in a table of the format `suffix`."""
+    """Yield each cell, and each line around the cells, that differs in a table of the format `suffix`."""
     read = GRIDS[suffix]
     mine, right = read(written), read(built)
     header = right.rows[0]
@@ -48,7 +48,7 @@ def _row_differences(
 
 
 def rounded_numbers(text: str) -> str:
-    """Return text whose numbers have the digits that every version of a library gives."""
+    """Return text whose numbers are rounded to the digits that all library versions agree on."""
     return NUMBER.sub(lambda found: _rounded(found[0]), text)
 
 
@@ -82,7 +82,7 @@ def _html(text: str) -> Grid:
     reader = _Cells()
     reader.feed(body)
     width = len(reader.rows[0]) if reader.rows else 0
-    rows = [[""] * (width - len(row)) + row for row in reader.rows]  # a group's name spans its rows
+    rows = [[""] * (width - len(row)) + row for row in reader.rows]  # a group's name spans several rows
     outside = re.sub(r"<t([hd])\b.*?</t\1>", "", body, flags=re.DOTALL)
     return Grid(max(1, reader.names), rows or [[]], [*outside.splitlines(), *(foot + notes).splitlines()])
 
@@ -91,7 +91,7 @@ BEHIND = ("class", "data-value", "data-n", "data-runs", "data-baseline-runs")
 
 
 class _Cells(HTMLParser):
-    """Cells row by row: their text and, in brackets, their class, the unrounded value and the runs."""
+    """Parser of cells by row: the text, then in brackets the class, the unrounded value and the runs."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From a report's specs to drawn figures with captions."""
+"""Figures of a report, drawn from specs and records, with captions."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,14 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure and what is to be said below it; `drawing` is None where there is nothing to draw yet."""
+    """Drawn figure with its caption; `drawing` is None where there is nothing to draw yet."""
 
     name: str
     drawing: "Drawing | None"
     caption: str
 
     def write(self, folder: Path) -> list[Path]:
-        """Write PDF, SVG, PNG and the caption; without a drawing the caption alone, and no older picture."""
+        """Write PDF, SVG, PNG and the caption.
+
+        Without a drawing, write only the caption and delete older pictures.
+        """
         path = folder / f"{self.name}.txt"
         write_text(path, f"{self.caption}\n", durable=False)
         if self.drawing is not None:
@@ -54,7 +57,7 @@ class Drawn:
 
 
 def remarks(figures: Sequence[Drawn]) -> list[str]:
-    """Return what to tell the user beside the files: what is not drawn, and characters that no font has."""
+    """Return messages for the user: figures not drawn, and characters that no font has."""
     words = [f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None]
     signs = "".join(unknown_characters(figure.drawing) for figure in figures if figure.drawing is not None)
     if signs:
@@ -67,7 +70,7 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     """Draw all figures of a report from the records of a store.
 
     Raises:
-        SpecError: If one asks for what the ablations or their records do not have.
+        SpecError: If a figure needs a key that the ablations or their records lack.
     """
     if not report.figures:
         return []
@@ -83,10 +86,10 @@ def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
 def draw_figures(
     report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
 ) -> list[Drawn]:
-    """Draw all figures of a report, of these rows of its ablations.
+    """Draw all figures of a report from the rows of its ablations.
 
     Raises:
-        SpecError: If one asks for what the ablation or its records do not have.
+        SpecError: If a figure needs a key that the ablation or its records lack.
     """
     report = with_task(report, (ablation for ablation, _ in found))
     drawn = []
@@ -106,7 +109,7 @@ def draw_figures(
 
 
 class _Drawer:
-    """Draws figures of one report; each method returns a drawing and the words for its caption."""
+    """Drawer of one report's figures; each drawing method returns a drawing and its caption."""
 
     def __init__(
         self, report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
@@ -181,7 +184,7 @@ class _Drawer:
 
     def forest(self, figure: ForestFigure) -> tuple["Drawing", str]:
         if self.ablation.baseline is None:
-            raise SpecError(f"needs a baseline, and the ablation {self.ablation.name} names none")
+            raise SpecError(f"a forest needs a baseline; name one in {self.ablation.name} or in the report")
         baseline = baseline_name(self.report, self.ablation)
         if all(row.is_baseline for row in self.rows):
             raise NothingToDrawError(f"every row is the baseline {baseline!r}, so there is no difference")
@@ -225,7 +228,7 @@ class _Drawer:
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
     def standing(self) -> list[str]:
-        """Return sentences on the runs that are not there and those that are stale."""
+        """Return caption sentences on missing and stale runs."""
         words = []
         total = sum(len(row.cells) for row in self.rows)
         if short := self._counted(lambda item: item.record is None):
@@ -236,7 +239,7 @@ class _Drawer:
         return words
 
     def _counted(self, holds: Callable[[Measured], bool]) -> Counter[str]:
-        """Count the runs of which something holds by their row's name; ablations may share a name."""
+        """Count the runs that satisfy a predicate by row label, since ablations may share row names."""
         return Counter(self.labels[row.name] for row in self.rows for item in row.cells if holds(item))
 
 

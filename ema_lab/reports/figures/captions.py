@@ -1,4 +1,4 @@
-"""What a figure's caption says, written from the numbers that the figure shows."""
+"""Captions of figures, written from the numbers that the figures show."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ WITHOUT = (
 
 
 def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
-    """Say what a trade-off's points and bars are."""
+    """Describe a trade-off's points and bars."""
     seeds = counted([value.count for value in values])
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
     words = (
@@ -25,7 +25,7 @@ def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
 
 
 def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
-    """Say what a forest's points and bars are."""
+    """Describe a forest's points and bars."""
     words = (
         f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
     )
@@ -40,7 +40,7 @@ def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: 
 
 
 def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> str:
-    """Say what a hollow point is, where one is shown."""
+    """Explain hollow points, if the figure has any."""
     return (
         ""
         if all(value.has_interval for value in values)
@@ -49,7 +49,7 @@ def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> s
 
 
 def curves_words(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
-    """Say over how many seeds the curves are at any epoch, and what their bands are."""
+    """Say over how many seeds the curves average, and describe their bands."""
     words = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
     lows = [low for curve in curves for low in curve.low]
     if decided and band == "interval":
@@ -73,6 +73,6 @@ def counted(counts: Sequence[int]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return `a, b, c`, or the first few and how many more there are."""
+    """Return `a, b, c`, or the first names and the number of the others."""
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

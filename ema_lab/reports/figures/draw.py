@@ -1,4 +1,4 @@
-"""The figures as matplotlib objects, from numbers alone."""
+"""Figures as matplotlib objects, drawn from numbers alone."""
 
 import itertools
 import math
@@ -21,8 +21,8 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("Parameters (k)", 1e3),
     "latency": ("Latency (ms per batch)", 1.0),
 }
-NAME = 0.42 * COLUMN  # the widest names beside a forest or a heat map, in points
-RANKED = 0.3 * COLUMN  # the widest names beside the axis of ranks, which keeps two fifths of the column
+NAME = 0.42 * COLUMN  # width limit of names beside a forest or a heat map, in points
+RANKED = 0.3 * COLUMN  # width limit of names on each side of the rank axis, which keeps the other 40 %
 FRONT = "Pareto front"
 
 
@@ -37,7 +37,7 @@ def canvas(height: float) -> tuple["Figure", "Axes"]:
 def draw_tradeoff(
     points: Sequence[Point], looks: Mapping[str, Look], labels: Mapping[str, str], metric: Metric, cost: str
 ) -> "Figure":
-    """Draw value against cost, a bar for each interval, and the Pareto front as a line of steps."""
+    """Draw value against cost, with interval bars and the Pareto front as a step line."""
     name, scale = COSTS[cost]
     with styled():
         legend = legend_of([FRONT, *(labels[point.row] for point in points)])
@@ -51,7 +51,7 @@ def draw_tradeoff(
         front = pareto_front([(p.cost, p.value.mean) for p in points], metric.sign)
         corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
         axes.set_xlim(axes.get_xlim())
-        corners.append((axes.get_xlim()[1], corners[-1][1]))  # what costs more is no better
+        corners.append((axes.get_xlim()[1], corners[-1][1]))  # to the right edge: more cost gains nothing
         axes.plot(
             *zip(*corners, strict=True),
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
@@ -64,12 +64,12 @@ def draw_tradeoff(
 
 
 def _bars(value: PairedDifference) -> list[list[float]] | None:
-    """Return the lengths of an interval's two arms; None where there is no interval."""
+    """Return the lengths of an interval's two arms; None without an interval."""
     return [[value.mean - value.low], [value.high - value.mean]] if value.has_interval else None
 
 
 def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
-    """Return how a point looks: hollow without an interval, lest it seem exact."""
+    """Return a point's style: hollow without an interval, so that the point does not seem exact."""
     inside = look.colour if value.has_interval else "white"
     return {"color": look.colour, "marker": look.marker, "markerfacecolor": inside}
 
@@ -98,13 +98,13 @@ def draw_curves(
 
 
 def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, digits: int) -> "Figure":
-    """Draw the means as colours and numbers; a cell without a run is hatched and says n/a.
+    """Draw the means as colours and numbers; a cell without a run is grey and says n/a.
 
-    `factors`: what the axes are called, down and across.
+    `factors`: labels of the axes, down and across.
     """
     with styled():
         down = [fitted(name, NAME / 1.5) for name in heatmap.down]
-        room = COLUMN - max(map(width_of, down)) - 85  # the scale of colours, labels, edges
+        room = COLUMN - max(map(width_of, down)) - 85  # minus the colour bar, labels and margins
         across, is_upright = _column_names(heatmap.across, room / len(heatmap.across))
         above = max(map(width_of, across)) / 72 if is_upright else LINE_INCHES * max(map(lines_of, across))
         tall = max(0.3, LINE_INCHES * max(map(lines_of, down)) + 0.06)
@@ -132,7 +132,7 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, dig
 
 
 def _column_names(names: Sequence[str], points: float) -> tuple[list[str], bool]:
-    """Return the names of columns so wide, and whether they stand upright, since they do not fit else."""
+    """Wrap column names to a width in points; return them, and whether they must be upright to fit."""
     across = [fitted(name, points - 4) for name in names]
     words = [word for name in names for word in name.split()]
     if max(map(lines_of, across)) <= 3 and max(map(width_of, words), default=0) <= points - 4:
@@ -148,9 +148,9 @@ def draw_forest(
     metric: Metric,
     baseline: str,
 ) -> "Figure":
-    """Draw each row's mean difference and interval, the first row on top, beside a line at zero.
+    """Draw each row's mean difference and interval beside a line at zero, the first row on top.
 
-    `baseline`: its name in print. Vertical positions are in inches.
+    `baseline`: its display name. Vertical positions are in inches.
     """
     with styled():
         names = [fitted(labels[row], NAME) for row, _ in differences]
@@ -163,7 +163,7 @@ def draw_forest(
         axes.axvline(0, color="#777777", linewidth=0.8)
         for place, (row, value) in zip(middles, differences, strict=True):
             axes.plot(value.mean, place, linestyle="none", **_mark(looks[row], value))
-            if value.has_interval:  # around its middle: one that is always valid need not hold the mean
+            if value.has_interval:  # drawn around its middle: an always-valid interval may exclude the mean
                 axes.errorbar(
                     (value.low + value.high) / 2, place, xerr=(value.high - value.low) / 2,
                     fmt="none", ecolor=looks[row].colour, capsize=2, elinewidth=0.9,
@@ -177,9 +177,9 @@ def draw_forest(
 
 
 def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
-    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart.
+    """Draw the methods at their average ranks, and bars over those that the test cannot distinguish.
 
-    The better half is named on the left, the other on the right; vertical positions are in inches.
+    The better half has its names on the left, the other half on the right. Vertical positions are in inches.
     """
     count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
     bottom, top = -0.14 - 0.08 * len(ranks.groups), 0.24 + (0.22 if ranks.critical is not None else 0)
@@ -225,5 +225,5 @@ def _draw_legend(figure: "Figure", legend: Legend) -> None:
 
 
 def factor_label(factor: str) -> str:
-    """Return `Groups` for the key `model.attention.groups`."""
+    """Return the label of a dotted key, such as `Groups` for `model.attention.groups`."""
     return factor.rpartition(".")[2].replace("_", " ").capitalize()

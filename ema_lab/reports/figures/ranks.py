@@ -1,4 +1,4 @@
-"""Average ranks over many data sets, and which of them a test cannot tell apart."""
+"""Average ranks over many data sets, and the groups of methods that a test cannot distinguish."""
 
 import itertools
 import json
@@ -25,10 +25,10 @@ PERMUTATIONS = 99_999
 
 @dataclass(frozen=True)
 class Ranks:
-    """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
+    """Average ranks (1 is best) over data sets, and the groups that the test cannot distinguish.
 
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: the data sets that
-    do not enter, each with the methods it lacks. `seeds`: the fewest and the most of a mean.
+    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: excluded data sets, each
+    with the methods that it lacks. `seeds`: smallest and largest number of seeds of a mean.
     """
 
     methods: tuple[str, ...]
@@ -42,14 +42,14 @@ class Ranks:
 
 
 def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure, sign: int) -> Ranks:
-    """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
+    """Rank the methods on each data set by their mean over seeds; apply Friedman's test, then test pairs.
 
-    A data set on which a method has no finished run does not enter. Means that are equal but for rounding
-    share their rank. `sign` is the metric's direction.
-    Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
+    Data sets on which a method has no finished run are excluded. Means that differ only by rounding share
+    their rank. `sign` is the metric's direction. Source: Demšar, Statistical comparisons of classifiers over
+    multiple data sets, JMLR 7 (2006).
 
     Raises:
-        NothingToDrawError: If there are too few methods, or too few data sets that have runs of all methods.
+        NothingToDrawError: If there are too few methods, or too few data sets with runs of all methods.
     """
     import numpy as np
     from scipy.stats import rankdata
@@ -78,14 +78,14 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
 
 
 def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dict[str, Row]]:
-    """Return the rows by data set and method: a method is a row without its data set.
+    """Return the rows by data set and method. The method is the row's name without its data set.
 
-    The data sets are those of the report's table: its ablations', or the values of its factor; in a report
-    that names neither, they are what was trained on.
+    Data sets are those of the report's table: its ablations, or the values of its factor. In a report with
+    neither, they are the training data.
 
     Args:
-        report: Whose figure it is.
-        parts: The rows of each ablation, in the report's order.
+        report: Report of the figure.
+        parts: Rows of each ablation, in the report's order.
 
     Raises:
         SpecError: If a method has two rows on one data set.
@@ -114,7 +114,7 @@ def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
 
 
 def _data_axes(rows: Sequence[Row]) -> set[str]:
-    """Return the axes that say what is trained on: keys of the data, and linked axes that decide it."""
+    """Return the axes that determine the training data: keys of the data, and linked axes."""
     found: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         for key, value in axes_of(row.cells[0]).items():
@@ -136,14 +136,14 @@ def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
 
 
 def _data_name(canonical: str) -> str:
-    """Return a data set's name and what else tells it from others."""
+    """Return a data set's name and its other options."""
     data = json.loads(canonical)
     more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
     return f"{data['name']} ({more})" if more else str(data["name"])
 
 
 def _values(rows: Mapping[str, Row], methods: Sequence[str], metric: str) -> dict[str, list[float]]:
-    """Return each method's values over the seeds on a data set; an empty list is a hole."""
+    """Return each method's values over the seeds on a data set; empty for a missing method."""
     return {name: rows[name].values(metric) if name in rows else [] for name in methods}
 
 
@@ -164,15 +164,15 @@ def _require(
 
 
 def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Return `D (no run of se, ca)` for each data set that does not enter, or for the first few."""
+    """Return `D (no run of se, ca)` for each excluded data set, shortened if there are many."""
     return listed([f"{name} (no run of {listed(methods)})" for name, methods in dropped])
 
 
 def friedman_p(ranks: Any) -> float:
     """Return the p-value of Friedman's test for ranks (data sets, methods).
 
-    Its chi-square approximation is for more than 10 data sets and 5 methods; for fewer, Demšar (2006,
-    section 3.2.2) refers to the exact distribution. There, the ranks of each data set are permuted, with a
+    The chi-square approximation needs more than 10 data sets and 5 methods. For fewer, Demšar (2006, section
+    3.2.2) refers to the exact distribution. Here the ranks of each data set are permuted instead, with a
     fixed seed: valid at every size, and with ties.
     """
     import numpy as np
@@ -191,12 +191,12 @@ def friedman_p(ranks: Any) -> float:
 
 
 def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
-    """Return the fewest data sets on which the diagram can tell any two of the methods apart.
+    """Return the smallest number of data sets on which the diagram can distinguish any two methods.
 
-    No fixed number, but what the tests of Demšar (2006) can reach: Friedman's smallest p-value of n data
-    sets is (k!)^(1-n) for k methods, all n ranking them alike; Nemenyi's critical difference must lie below
-    k - 1, the largest difference of average ranks; Wilcoxon's smallest p-value is 2^(1-n), and Holm's
-    procedure holds it against alpha over the number of pairs.
+    The number follows from the tests in Demšar (2006). Friedman's smallest p-value of n data sets is
+    (k!)^(1-n) for k methods, if all n rank them alike. Nemenyi's critical difference must be below k - 1, the
+    largest difference of average ranks. Wilcoxon's smallest p-value is 2^(1-n), which Holm compares with
+    alpha over the number of pairs.
     """
 
     def suffices(datasets: int) -> bool:
@@ -210,7 +210,7 @@ def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
 
 
 def nemenyi_difference(methods: int, datasets: int, alpha: float) -> float:
-    """Return the difference of average ranks from which on Nemenyi's test tells two methods apart."""
+    """Return Nemenyi's critical difference of average ranks."""
     from scipy.stats import studentized_range
 
     quantile = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
@@ -242,7 +242,7 @@ def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple
 
 
 def _groups(count: int, same: set[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:
-    """Return the longest stretches of ranks within which no pair differs; all of them for None."""
+    """Return the maximal ranges of ranks within which no pair differs; one range of all for None."""
     if same is None:
         return ((0, count - 1),)
     stretches = [(i, j) for i, j in same if all(p in same for p in combinations(range(i, j + 1), 2))]

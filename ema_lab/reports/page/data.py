@@ -1,4 +1,4 @@
-"""What the page knows besides the tables: the runs behind them, what is missing, what reproduces them."""
+"""Data of a report's page besides the tables: runs, missing runs, and commands that reproduce both."""
 
 import math
 import os
@@ -23,25 +23,25 @@ from ema_lab.store.store import RunStore
 from ema_lab.store.survey import Standing, Survey
 from ema_lab.tables.table import Table
 
-LOG_LINES = 40  # the end of a log, which says why a run failed
+LOG_LINES = 40  # the end of a failed run's log, which has the cause
 DONE_LOG_LINES = 10
-LOG_BYTES = 1 << 16  # what is read of a log, from its end
-MOST_CURVES = 2000  # of more runs, the page would be too large to open with all curves, logs and attempts
-LEFT_OUT = ("train_seconds",)  # of a curve: times differ from machine to machine
+LOG_BYTES = 1 << 16  # read at most so much of a log, from its end
+MOST_CURVES = 2000  # with the curves, logs and attempts of more runs, browsers could not open the page
+LEFT_OUT = ("train_seconds",)  # curve columns that differ between machines
 Shown = Sequence[tuple[Ablation, Sequence[Row]]]
 
 
 def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
-    """Return plain data: the runs of a report by id, and the commands that make the report again.
+    """Return plain data: the runs of a report by id, and the commands that reproduce the report.
 
-    Rows of several ablations keep the ablation's name before theirs. Nothing depends on the time or the
-    machine that it is called on, so that equal records give equal pages.
+    Rows of several ablations are prefixed with the ablation's name. Nothing depends on the time or the
+    machine, so that equal records give equal pages.
 
     Args:
-        spec: Of the report.
-        shown: What `report_rows` returns.
-        tables: Of the report: each run that a cell names is there, of rows that are not shown too.
-        store: Where the runs are.
+        spec: Spec of the report.
+        shown: Rows from `report_rows`.
+        tables: Tables of the report. Every run that a cell names is included, even of hidden rows.
+        store: Store of the runs.
     """
     spec = with_task(spec, (ablation for ablation, _ in shown))
     prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
@@ -73,7 +73,7 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
 
 
 def _others(shown: Shown, tables: Iterable[Table]) -> Shown:
-    """Return the rows that are not shown, but whose runs cells name: baselines, or levels of effects."""
+    """Return the hidden rows whose runs some cell names: baselines, or levels of effects."""
     found = [cell for table in tables for row in table.rows for cell in row.cells]
     named = {
         run_id for cell in found for run_id in (*cell.run_ids, *cell.missing_run_ids, *cell.baseline_run_ids)
@@ -86,7 +86,7 @@ def _others(shown: Shown, tables: Iterable[Table]) -> Shown:
 
 
 def _cells(shown: Shown, prefixes: Mapping[str, str]) -> dict[str, tuple[list[str], Cell]]:
-    """Return each run's rows and its cell; cells of equal specs are one run, which is of several rows."""
+    """Return each run's cell and the names of its rows; cells of equal specs share one run."""
     found: dict[str, tuple[list[str], Cell]] = {}
     for ablation, rows in shown:
         for row in rows:
@@ -97,12 +97,12 @@ def _cells(shown: Shown, prefixes: Mapping[str, str]) -> dict[str, tuple[list[st
 
 
 def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return each row's name in print, look and means, those of the tables and figures, in their order."""
+    """Return each row's display name, look and means, in the order of tables and figures."""
     own_looks = looks_of(modules_of(*shown[0])) if len(shown) == 1 else {}
     found: list[dict[str, Any]] = []
     for ablation, rows in shown:
         prefix, labels = prefixes[ablation.name], row_labels(spec, rows)
-        for row in rows:  # a module of several ablations has several looks: its rows must be told apart
+        for row in rows:  # a module in several ablations gets several looks, to distinguish its rows
             found.append(
                 {
                     "row": prefix + row.name,
@@ -115,7 +115,7 @@ def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[d
 
 
 def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
-    """Return the mean of each metric over seeds and its interval, None without one, as figures draw them."""
+    """Return each metric's mean over seeds and its interval (None without one), equal to the figures'."""
     means = {}
     for key in spec.task.metrics:
         if values := row.values(key):
@@ -126,7 +126,7 @@ def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
 
 
 def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
-    """Return what trains the runs and writes the report, as one would type it."""
+    """Return the shell commands that train the runs and write the report."""
     return [
         *(f"ema-lab run {ablation.name}" for ablation in ablations),
         f"ema-lab report {name} --out {name}",
@@ -134,7 +134,7 @@ def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
 
 
 def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
-    """Return what is known of one run; `is_whole`: also the curve, and of a finished run log and attempts."""
+    """Return the data of one run. `is_whole` adds its curve and, if finished, its log and attempts."""
     facts, is_done = standing.facts, standing.state == "done"
     record = facts.record if facts.done else None
     attempts = _attempts(store, cell.run_id) if is_done and is_whole else facts.attempts
@@ -163,7 +163,7 @@ def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) ->
 
 
 def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:
-    """Return the tries at a finished run; a damaged file costs their mention, not the page."""
+    """Return the attempts of a finished run; empty if a file is damaged, which must not break the page."""
     try:
         return store.attempts(run_id)
     except StoreError:
@@ -175,7 +175,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _curve(store: RunStore, run_id: str) -> dict[str, list[float | None]] | None:
-    """Return the columns of a run's curve, to five digits: enough to draw."""
+    """Return the columns of a run's curve to five digits, which is enough to draw."""
     rows = read_curve(store.folder(run_id))
     kept = [name for name in (rows[0] if rows else ()) if name not in LEFT_OUT]
     return {name: [_number(row.get(name)) for row in rows] for name in kept} or None
@@ -187,7 +187,7 @@ def _number(value: float | None) -> float | None:
 
 def _log(store: RunStore, run_id: str, lines: int) -> str | None:
     path = store.folder(run_id) / LOG
-    if not path.is_file():  # opening a pipe would wait
+    if not path.is_file():  # opening a pipe would block
         return None
     try:
         with path.open("rb") as file:

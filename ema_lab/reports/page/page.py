@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network: its tables, figures, runs, and what is missing."""
+"""HTML page of a report: one file without network access, with tables, figures and runs."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from ema_lab.tables.table import Table
 
 
 def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str = "") -> str:
-    """Return the page.
+    """Render the page.
 
     Args:
-        tables: Of the report.
-        data: What `page_data` returns.
-        live: Where the page fetches itself again while a grid runs; empty for a file.
+        tables: Tables of the report.
+        data: Data from `page_data`.
+        live: Path from which a served page refreshes itself; empty for a file.
     """
     parts = {
         "title": escape(str(data["title"])),
@@ -35,7 +35,7 @@ def _asset(name: str) -> str:
 
 
 def shown(value: Any) -> Any:
-    """Return plain data whose texts have no character that a reader does not see, but for line breaks."""
+    """Return plain data without invisible characters in its texts, except line breaks."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
@@ -44,6 +44,6 @@ def shown(value: Any) -> Any:
 
 
 def _script_json(value: Any) -> str:
-    """Return JSON that no text in it can end the script element of."""
+    """Return JSON in which no text can close the script element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

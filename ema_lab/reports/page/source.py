@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""Page of a report."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,5 +18,5 @@ def report_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> d
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:
-    """Return a report as one HTML file."""
+    """Render a report as one HTML file."""
     return render_page(report.tables, report_data(spec, report.tables, store))

@@ -1,4 +1,4 @@
-"""From the runs of a row to the cells of a table: numbers first, their text beside them."""
+"""Cells of a table, computed from the runs of a row: numbers with their text."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from ema_lab.tables.text import difference_text, p_text
 
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return `98.15 ± 0.49 (n=3)`; a single seed has no ±, missing seeds are named."""
+    """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±, missing seeds are named."""
     found = row.having(metric)
     cell = _cell(row, found)
     if not found:
@@ -56,10 +56,10 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 def spread_of(
     summary: Summary, values: Sequence[float], spec: ReportSpec
 ) -> tuple[float | None, float | None, float | None, SpreadKind | None]:
-    """Return what follows ±, the interval's bounds, and their kind; nothing below two seeds.
+    """Return the number after ±, the interval's bounds, and their kind; all None below two seeds.
 
-    Equal values have a standard deviation, zero, but no interval; nor have means over seeds that were added
-    until something was decided, which a t interval would cover too seldom.
+    Equal values have a standard deviation, zero, but no interval. Means over seeds that were added until a
+    decision have no interval either: a t interval would cover too seldom.
     """
     if summary.count < 2:
         return None, None, None, None
@@ -75,7 +75,7 @@ def spread_of(
 
 
 def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return `+0.28 [-0.54, +1.10]`; a single pair has no interval, missing pairs are named."""
+    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
@@ -90,7 +90,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 def difference_numbers(
     difference: PairedDifference, digits: int, kind: SpreadKind = "paired_interval"
 ) -> dict[str, Any]:
-    """Return what a cell shows of a difference: its text and numbers; no bounds where there are none."""
+    """Return a cell's fields for a difference: text and numbers; no bounds without an interval."""
     bounded = difference.has_interval
     return {
         "text": difference_text(difference, digits),
@@ -117,9 +117,9 @@ def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCel
 
 
 def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs for one.
+    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs.
 
-    How many pairs a table needs before any can reach 0.05 is said in its caption.
+    The caption says how many pairs a table needs before any p-value can reach 0.05.
     """
     compared = [row for row in rows if not row.is_baseline]
     tests = {row.name: wilcoxon_test(row.differences(metric)) for row in compared}
@@ -144,7 +144,7 @@ def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
 
 
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return Hedges' g of the paired differences; a dash where it is not defined."""
+    """Return Hedges' g of the paired differences, or `untested` where g is undefined."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = row.pairs(metric)
@@ -159,9 +159,9 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 
 
 def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the smallest difference that each row's pairs can show, given their spread.
+    """Return the smallest difference that each row's pairs can detect, given their spread.
 
-    Like the p-values beside it, it is meant for all rows at once: at the level of Holm's first step.
+    The level is that of Holm's first step, since the number holds for all rows at once, like the p-values.
     """
     level = SIGNIFICANCE / max(1, sum(not row.is_baseline for row in rows))
     return [_detectable_cell(spec, row, metric, level) for row in rows]
@@ -183,7 +183,7 @@ def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> T
 
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
-    """Return the number of finished runs, and of those asked for where some are missing."""
+    """Return the number of finished runs, and the number requested if some are missing."""
     found = [(item, 1.0) for item in row.cells if item.record is not None]
     text = f"{len(found)}" + (f" of {len(row.cells)}" if len(found) < len(row.cells) else "")
     return replace(_cell(row, found), text=text, value=len(found), values=())
@@ -196,7 +196,7 @@ def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
 
 
 def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
-    """Return the cell of a cost that no seed changes; where runs differ in it, their range and no value."""
+    """Return the cell of a cost, which no seed changes; if runs differ, their range and no value."""
     if not cell.values:
         return cell
     form, low, high = COSTS[key], min(cell.values), max(cell.values)
@@ -208,7 +208,7 @@ def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
 
 
 def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
-    """Return what a row's model costs more than its baseline's; of no seed, so without an interval."""
+    """Return the additional cost over the baseline; costs have no seeds, so no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     found = [
@@ -233,7 +233,7 @@ def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
 
 
 def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
-    """Return a cell without text that knows its runs, its n and what is to be said of them."""
+    """Return a cell without text that has its runs, n and flags."""
     there = [item.cell.run_id for item, _ in found]
     flags = _flags(row, len(found))
     if found and any(item.stale for item in row.cells):
@@ -249,7 +249,7 @@ def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
 
 
 def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
-    """Return the like for a comparison with the baseline: both sides count, and both may be missing."""
+    """Return a cell without text for a comparison: runs and flags of both the row and the baseline."""
     cell = _cell(row, found)
     paired = {item.cell.run_id for item, _ in found}
     lacking = [item for item in row.cells if item.cell.run_id not in paired]
@@ -284,7 +284,7 @@ def _count(spec: ReportSpec, count: int, expected: int, *, without_interval: boo
 
 
 def _missing(count: int, expected: int, *, without_interval: bool) -> str:
-    """Say n where seeds are missing or where there is no interval, and why there is none."""
+    """Return n if seeds or the interval are missing, with the reason."""
     if count == expected and not without_interval:
         return ""
     words = f"n={count}" + (f" of {expected}" if count < expected else "")
@@ -301,17 +301,18 @@ def ranked(
     metric: str,
     groups: Sequence[str] = (),
 ) -> list[TableCell]:
-    """Return the cells of one column with marks of rank, within each group; none where no row is told apart.
+    """Return the cells of one column with marks of rank within each group; unmarked if no test decides.
 
-    A mark that rests on pairs that are not clean is flagged: those of all rows, and of ties those with ties.
+    Marks that rest on unclean pairs are flagged: pairs among all rows, and for ties those among the tied
+    rows.
     """
     ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
     there = [place for place, row in enumerate(rows) if row.having(metric)]
-    others = len(there) - len({groups[place] for place in there})  # all but the best mean of each group
+    others = len(there) - len({groups[place] for place in there})  # all but the best of each group
     if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
-        return list(cells)  # a note says so once, in the place of a sign in every cell
+        return list(cells)  # one note says so, instead of a sign in every cell
     ties = [place for place, mark in enumerate(marks) if mark is Mark.TIE]
     unclean = unclean_rows(rows, groups)
     among_ties = unclean_rows([rows[place] for place in ties], [groups[place] for place in ties])
@@ -336,7 +337,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
 def column_cells(
     spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
 ) -> list[TableCell]:
-    """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
+    """Return the cells of one column, one per row; rows of the same of `groups` are ranked together."""
     metric = column.key if column.kind == "latency" else column.metric or column.key
     if column.kind == "cost" and column.key != metric:
         return [cost_delta_cell(spec, row, metric) for row in rows]
@@ -347,5 +348,5 @@ def column_cells(
         return build(spec, rows, metric)
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
     if spec.seeds == "decided":
-        return cells  # a rank would need a number of seeds that is fixed beforehand
+        return cells  # rank tests need a number of seeds that was fixed beforehand
     return ranked(spec, cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

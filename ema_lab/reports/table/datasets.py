@@ -1,4 +1,4 @@
-"""Every row on every data set, with wins and losses against the baseline."""
+"""Table of every row on every data set, with wins and losses against the baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn
 
 @dataclass(frozen=True)
 class DataSet:
-    """One column: a data set's name in print, its ablation and its rows by name."""
+    """Column of the table: a data set's display name, its ablation and its rows by name."""
 
     name: str
     ablation: Ablation
@@ -43,7 +43,7 @@ def by_data_set(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measure
     """Split the cells of one ablation by their data set.
 
     Raises:
-        SpecError: If a cell has no such factor.
+        SpecError: If a cell lacks the factor.
     """
     key = spec.factors[0] if spec.factors else DATA_KEY
     found: dict[str, dict[str, list[Measured]]] = {}
@@ -102,7 +102,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
 
 
 def _named_beside(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
-    """Return what may have a name in print beside rows: data sets, their factor, parts of rows' names."""
+    """Return the other names that a report may rename: data sets, their factor, parts of row names."""
     cells = [row.cells[0].cell for one in data for row in one.rows.values()]
     found = [*(one.name for one in data), *names_within(cells)]
     if spec.ablation:
@@ -130,7 +130,7 @@ def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[
 
 
 def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) -> list[TableCell]:
-    """Compare every row with the baseline on every data set; Holm over all of these comparisons."""
+    """Compare every row with the baseline on every data set, with one Holm correction over all comparisons."""
     compared = {
         name: [row for one in data if (row := one.rows.get(name)) and row.differences(spec.metric)]
         for name in names
@@ -147,7 +147,7 @@ def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) 
 
 
 def _outcome(differences: Summary, p: float) -> tuple[float, float]:
-    """Return a mean difference and its p; where no seed differs at all, nothing speaks for a difference."""
+    """Return a mean difference and its p-value; p is 1 if all differences are zero."""
     return differences.mean, 1.0 if differences.is_zero else p
 
 

@@ -1,4 +1,4 @@
-"""A metric over two factors, and the effects of both."""
+"""Table of a metric over two factors, and the effects of both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ Key = tuple[str, ...]
 
 
 def grid_tables(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> tuple[Table, ...]:
-    """Return the table of a metric over two factors, and, where the product is full, that of effects.
+    """Return the table of a metric over two factors and, if the product is full, the effects.
 
     Raises:
-        SpecError: If a cell has no such factor, or several rows share one place.
+        SpecError: If a cell lacks a factor, or several rows share one cell of the table.
     """
     places = _places(spec, ablation, measured)
     grid = _grid(spec, ablation, places)
@@ -42,7 +42,7 @@ def grid_tables(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measure
 
 
 def _places(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> dict[Key, Row]:
-    """Return what stands in each place of the rows that the report shows, in its order."""
+    """Return the row of each table cell, in the order of the report."""
     found: dict[Key, list[Measured]] = {}
     for item in measured:
         key = tuple(factor_value(spec, item.cell, factor) for factor in spec.factors)
@@ -51,7 +51,7 @@ def _places(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) 
         names = list(dict.fromkeys(item.cell.row for item in items))
         if len(names) > 1:
             where = " x ".join(key)
-            words = f"the place {where} has the rows {', '.join(names)}; choose one by `only`"
+            words = f"the cell {where} has the rows {', '.join(names)}; choose one with `only`"
             raise spec.refusal(words, "factors")
     down, across = (list(dict.fromkeys(key[place] for key in found)) for place in range(2))
     check_names(spec, down, [*across, *spec.factors])
@@ -123,7 +123,7 @@ def _table_row(
 
 
 def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
-    """Return main effects and interactions with their intervals and corrected p-values, a row each."""
+    """Return main effects and interactions with intervals and corrected p-values, one per row."""
     metric = spec.shown_metric
     corrected = holm([effect.test.p for effect in found])
     columns = (
@@ -144,7 +144,7 @@ def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places:
 
 
 def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key, Row]) -> TableRow:
-    """Return an effect with the runs that it rests on: those of its levels, in the seeds that all have."""
+    """Return an effect's row with its runs: those of its levels, in the seeds that all levels have."""
     levels = [{level, reference} for level, reference in zip(effect.levels, effect.references, strict=True)]
     taken = [spec.factors.index(factor) for factor in effect.factors]
     rows = [

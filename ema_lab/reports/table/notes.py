@@ -1,4 +1,4 @@
-"""What a table's caption says, written from what the table shows."""
+"""Notes below a table, written from the table's content."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def notes_of(
     rows: Sequence[Row],
     body: Sequence[TableRow],
 ) -> tuple[str, ...]:
-    """Return the sentences of a caption: only those that something in the table needs."""
+    """Return the notes that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
     by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
     metrics = {
@@ -58,7 +58,7 @@ def notes_of(
 
 
 def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
-    """Say what ± is in these cells of metrics, and what n is where the caption says it."""
+    """Explain ± in the cells of metrics, and n where the caption gives it."""
     most = max((cell.n for cell in cells), default=0)
     if most == 0:
         return []
@@ -75,10 +75,10 @@ def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
 def comparison_notes(
     spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1, *, bounded: bool = True
 ) -> list[str]:
-    """Say what differences and tests against the baseline are, where they are shown.
+    """Explain differences and tests against the baseline, for the given columns.
 
-    `compared`: how many rows are compared with the baseline: Holm's correction is over them.
-    `bounded`: whether any difference has an interval.
+    `compared`: number of rows compared with the baseline, which Holm's correction counts. `bounded`: whether
+    any difference has an interval.
     """
     label = spec.shown_metric.label
     interval = " with its 95 % t interval" if bounded else ""
@@ -123,7 +123,7 @@ def _said_of(column: TableColumn) -> str:
 
 
 def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
-    """Say how latencies were measured, where they are shown."""
+    """Say how latencies were measured, if the report has a latency column."""
     if not any(column in LATENCIES for column in spec.columns):
         return []
     if timed is None:
@@ -140,9 +140,9 @@ def _level(compared: int) -> str:
 
 
 def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> list[str]:
-    """Say what bold, underlined, tied and untested mean, and where nothing is told apart.
+    """Explain bold, underlined, tied and untested marks, and name the columns that no test decides.
 
-    `ranked`: the cells that are ranked together, under the words for them.
+    `ranked`: the cells that are ranked together, by label.
     """
     if not spec.rank or spec.seeds != "file":
         return []
@@ -175,32 +175,32 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
 
 
 def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:
-    """Return the cells of a column whose group has others with a value: only they are ranked."""
+    """Return the cells of a column that are ranked: those in groups with several values."""
     groups = [row.group for row in body]
     counts = Counter(group for group, cell in zip(groups, cells, strict=True) if cell.value is not None)
     return [cell for group, cell in zip(groups, cells, strict=True) if counts[group] > 1]
 
 
 def _is_undecided(cells: Sequence[TableCell]) -> bool:
-    """Whether cells can be compared, yet none is best or tied with the best."""
+    """Return whether cells are comparable, yet no cell is best or tied with the best."""
     return sum(cell.value is not None for cell in cells) > 1 and all(
         cell.mark in {None, Mark.UNTESTED} for cell in cells
     )
 
 
 def has_interval(cells: Sequence[TableCell]) -> bool:
-    """Whether any number has an interval."""
+    """Return whether any number has an interval."""
     return any(cell.low is not None for cell in cells)
 
 
 def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
+    """Note stale runs, the reported split and epoch, skipped cells, and missing runs."""
     names = [ablation.name for ablation in ablations]
     return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows)]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
-    """Say what the signs of unclean pairs and pruned runs mean."""
+    """Explain the signs of unclean pairs and pruned runs."""
     flags = {flag for cell in cells for flag in cell.flags}
     said = {
         Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
@@ -210,7 +210,7 @@ def flag_notes(cells: Sequence[TableCell]) -> list[str]:
 
 
 def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Say how many runs are stale, in which parts, and what trains them again."""
+    """Count the stale runs, and name their changed parts and the command that retrains them."""
     runs = {item.cell.run_id: item.stale for row in rows for item in row.cells if item.stale}
     if not runs:
         return []
@@ -223,7 +223,7 @@ def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
 
 
 def protocol_notes(rows: Sequence[Row]) -> list[str]:
-    """Say which epoch is reported, of which split of which data."""
+    """Name the reported epoch, the split and the data."""
     cells = [item.cell for row in rows for item in row.cells]
     protocols = sorted({cell.spec.recipe.protocol for cell in cells})
     data = sorted({cell.spec.data.name for cell in cells})
@@ -231,7 +231,7 @@ def protocol_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Say which cells were left out on purpose, and how many runs are not there."""
+    """Count the cells skipped on purpose, and the missing runs."""
     skipped = [one for ablation in ablations for one in ablation.skipped if is_shown(spec, one.cell)]
     reasons = Counter(one.reason for one in skipped)
     notes = [

@@ -1,7 +1,7 @@
-"""Differences and p-values of rows whose seeds were added until they were decided.
+"""Always-valid differences and p-values of rows whose seeds were added until a decision.
 
-How many seeds a row has then depends on what they showed, so a plain t interval covers too little: these
-hold however often one has looked.
+The number of seeds then depends on their results, so that a plain t interval covers too little. These
+intervals hold at every number of seeds, however often a user has looked.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The figures of a search: which there are, what each says below it, and why one is not drawn."""
+"""Figures of a search: their drawings, captions, and reasons for not drawing one."""
 
 import itertools
 import warnings
@@ -17,13 +17,13 @@ from ema_lab.search.storage import quiet_optuna
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CONTOURS = 3  # of the most important parameters, each with each
-FEW = 20  # finished trials, of which the best tenth is one or two
-FRONTS = (2, 3)  # objectives that a picture can show
+MOST_CONTOURS = 3  # contours are drawn for all pairs of so many most important parameters
+FEW = 20  # below so many finished trials, the best tenth that PED-ANOVA uses is one or two
+FRONTS = (2, 3)  # numbers of objectives that a plot can show
 
 
 def search_figures(history: History) -> list[Drawn]:
-    """Draw a search's figures: per objective importance, slices, contours and history; then what all have."""
+    """Draw a search's figures: importance, slices, contours and history per objective, then common ones."""
     figures: list[Drawn] = []
     for objective in history.objectives:
         end = f"-{objective.name}" if len(history.objectives) > 1 else ""
@@ -47,7 +47,7 @@ def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]
 
 
 class _OneObjective:
-    """The figures of one objective; each method returns a drawing and the words for its caption."""
+    """Figures of one objective. Each drawing method returns a drawing and its caption."""
 
     def __init__(self, history: History, objective: Objective, end: str) -> None:
         self.history, self.objective, self.end = history, objective, end
@@ -67,7 +67,7 @@ class _OneObjective:
             yield _drawn(self.history, f"contour{self.end}", self._no_contour)
 
     def _importances(self) -> dict[str, float]:
-        """Return each parameter's importance, the greatest first; empty where trials are too few to tell."""
+        """Return each parameter's importance, the greatest first; empty with too few trials."""
         from optuna.importance import get_param_importances
 
         if len(self.done) < 2:

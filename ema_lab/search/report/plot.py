@@ -1,6 +1,7 @@
-"""Optuna's own plots in the look of our figures, at one column's width.
+"""Optuna's own plots in the style of our figures, at one column's width.
 
-Optuna draws with pyplot in matplotlib's `ggplot` style; while it draws, our style goes by that name.
+Optuna draws with pyplot in matplotlib's `ggplot` style. While Optuna draws, our style replaces the one of
+that name.
 """
 
 import math
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 BLACK, BLUE, RED = COLOURS[:3]
 GREY = "#AAAAAA"
-COLUMN, HALF_COLUMN = 36, 15  # characters that an axis of that width holds side by side
+COLUMN, HALF_COLUMN = 36, 15  # characters that fit along an axis of that width
 TICK_CHARACTERS = 5
 CHARACTER_INCHES = 0.055
 TURNED = 40  # degrees
@@ -25,7 +26,7 @@ PLOT_INCHES = 2.3
 
 @contextmanager
 def optuna_styled() -> Iterator[None]:
-    """Let Optuna draw in our style, without a window and without its notes on what is experimental."""
+    """Let Optuna draw in our style, without a window and without its warnings."""
     import matplotlib
     import matplotlib.style
 
@@ -41,7 +42,7 @@ def optuna_styled() -> Iterator[None]:
 
 
 def plot_importance(study: Any) -> "Figure":
-    """Draw a bar per parameter: its share of what tells the best trials from the others (PED-ANOVA)."""
+    """Draw a bar per parameter: its importance by PED-ANOVA, as a share."""
     from optuna.visualization.matplotlib import plot_param_importances
 
     with optuna_styled():
@@ -53,7 +54,7 @@ def plot_importance(study: Any) -> "Figure":
             text.set_fontsize(7)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel="Importance (share)", ylabel="", xlim=(0, 1.15 * axes.get_xlim()[1]))
-        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # the rest is room for numbers
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # beyond 1 is room for the numbers
         return _finished(axes.figure, 0.6 + 0.22 * len(axes.patches))
 
 
@@ -74,7 +75,7 @@ def plot_history(study: Any, label: str) -> "Figure":
 
 
 def plot_intermediate(study: Any, label: str) -> "Figure":
-    """Draw the value after each epoch, of finished and of pruned trials."""
+    """Draw the value after each epoch, for finished and pruned trials."""
     from matplotlib.ticker import MaxNLocator
     from optuna.visualization.matplotlib import plot_intermediate_values
 
@@ -94,9 +95,9 @@ def plot_intermediate(study: Any, label: str) -> "Figure":
 
 
 def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
-    """Draw the value over each parameter; the darker, the later the trial.
+    """Draw the value over each parameter; darker points are later trials.
 
-    All plots are equally wide: two side by side, unless the names of one do not fit there.
+    All plots have the same width: two side by side, unless the labels of one do not fit.
     """
     import numpy as np
     from optuna.visualization.matplotlib import plot_slice
@@ -121,7 +122,7 @@ def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
 
 
 def _lay_down(found: Sequence[Any]) -> None:
-    """Put the colours' bar below the plots: beside many rows it would be as wide as one of them."""
+    """Put the colour bar below the plots. Beside many rows it would be as wide as a plot."""
     from matplotlib.ticker import MaxNLocator
 
     points = found[-1].collections[0]
@@ -157,7 +158,7 @@ def plot_contour_of(study: Any, names: tuple[str, str], label: str) -> "Figure":
 
 
 def plot_front(study: Any, labels: Sequence[str]) -> "Figure":
-    """Draw the trials over two or three objectives, those on the Pareto front apart."""
+    """Draw the trials over two or three objectives, and highlight the Pareto front."""
     from optuna.visualization.matplotlib import plot_pareto_front
 
     with optuna_styled():
@@ -171,12 +172,12 @@ def plot_front(study: Any, labels: Sequence[str]) -> "Figure":
         _legend(axes.figure, shown)
         if len(labels) == 2:
             return _finished(axes.figure, PLOT_INCHES)
-        axes.set_box_aspect(None, zoom=0.8)  # no layout leaves room for the labels of three axes
+        axes.set_box_aspect(None, zoom=0.8)  # layout engines leave no room for a 3-D axis's labels
         return _finished(axes.figure, COLUMN_INCHES)
 
 
 def _finished(figure: "Figure", height: float) -> "Figure":
-    """Take off titles, which captions have, and Optuna's legends; give the figure its size."""
+    """Remove titles, which captions replace, and Optuna's legends; set the figure's size."""
     import matplotlib.pyplot as plt
 
     plt.close(figure)
@@ -220,7 +221,7 @@ def _plain_axis(axes: Any, way: str, study: Any, room: int) -> float:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Return two or more round numbers from low to high, at most that many where that can be."""
+    """Return at least two round numbers from low to high, and at most `most` where possible."""
     from matplotlib.ticker import MaxNLocator
 
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -234,7 +235,7 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def number_words(value: float) -> str:
-    """Return a number as a tick has it, with as few characters as can be: 0.01, 2e-5."""
+    """Format a number as a tick label with as few characters as possible: 0.01, 2e-5."""
     text = f"{value:g}"
     if 0 < abs(value) < 1e-3:
         digits, _, power = f"{value:e}".partition("e")
@@ -259,10 +260,10 @@ def _is_crowded(axis: Any, room: int) -> bool:
 
 
 def _has_long_names(axis: Any) -> bool:
-    """Whether it is an axis of names (which matplotlib calls units) that half a column does not hold."""
+    """Return whether an axis has category names (matplotlib: units) too long for half a column."""
     return axis.have_units() and _is_crowded(axis, HALF_COLUMN)
 
 
 def _names(axis: Any) -> list[str]:
-    """Return the names of an axis with names; Optuna puts them in quotes."""
+    """Return the category names of an axis without the quotes that Optuna adds."""
     return [text.get_text().strip("'\"") for text in axis.get_ticklabels()]

@@ -1,4 +1,4 @@
-"""A search's trials as flat objects and as a Markdown table."""
+"""Trials of a search as flat objects and as a Markdown table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,8 +19,8 @@ METRIC_DIGITS = 2
 def trial_rows(history: History, trials: Sequence[Ended], *, short: bool = False) -> list[dict[str, Any]]:
     """Return trials as flat objects with the real value of each parameter, by its dotted key.
 
-    Values that are lists or mappings are JSON. `short`: numbers as a table shows them, and what is stale only
-    where something is.
+    Lists and mappings become JSON. `short` rounds numbers as tables do, and drops the stale column if no
+    trial is stale.
     """
     front = {one.number for one in history.best()} if len(history.objectives) > 1 else None
     has_stale = not short or any(one.stale for one in trials)
@@ -48,10 +48,10 @@ def _plain(value: Any, short: bool) -> str | int | float:
 
 
 def trial_records(history: History, trials: Sequence[Ended]) -> list[dict[str, Any]]:
-    """Return trials with all that is known of them, unrounded.
+    """Return trials with all known facts, unrounded.
 
-    `wall_seconds` is the trial's own time in the search: none for one that the store gave, next to none
-    where its runs were there before. `run_wall_seconds` is the time of its runs, where all are finished.
+    `wall_seconds` is the trial's own time in the search: null for a warm trial, and almost 0 if its runs
+    existed before. `run_wall_seconds` is the training time of its runs, if all are finished.
     """
     rows = trial_rows(history, trials)
     return [
@@ -67,7 +67,7 @@ def trial_records(history: History, trials: Sequence[Ended]) -> list[dict[str, A
 
 
 def _seeds(one: Ended, store: RunStore) -> Iterator[int]:
-    """Yield the seeds whose runs the store knows: a pruned trial may not have come to all."""
+    """Yield the seeds whose runs the store has; a pruned trial may lack some."""
     for run_id in one.run_ids:
         try:
             yield store.spec(run_id).seed
@@ -96,34 +96,34 @@ def counts_words(history: History) -> str:
 
 
 def repeats_words(trials: Sequence[Ended]) -> str:
-    """Return how many trials drew a choice that was known before; nothing where none did."""
+    """Say how many trials repeated a known choice; empty if none did."""
     own = sum(not one.warm for one in trials)
     count = num_repeated(trials)
     return f"{count} of {own} trials repeated known choices" if count else ""
 
 
 def stale_words(trials: Sequence[Ended]) -> str:
-    """Return how many trials have values of an earlier source, and why; nothing where none has."""
+    """Say how many trials have stale values, and why; empty if none has."""
     found = [one.stale for one in trials if one.stale]
     if not found:
         return ""
     parts = dict.fromkeys(part for stale in found for part in stale)
     changed = ", ".join(part for part in parts if part != SUPERSEDED)
     why = [f"the source of {changed} has changed since"] if changed else []
-    why += ["results were put aside and are not there again"] if SUPERSEDED in parts else []
+    why += ["superseded results were not trained again"] if SUPERSEDED in parts else []
     count = "1 trial is stale" if len(found) == 1 else f"{len(found)} trials are stale"
     return f"{count}: {'; '.join(why)}"
 
 
 def seeds_words(history: History) -> str:
-    """Return of which runs a trial's value is made."""
+    """Say which runs a trial's value averages."""
     seeds = history.sweep.seeds
     mean = f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
     return f"{mean}, validation split"
 
 
 def trials_markdown(history: History) -> str:
-    """Return all trials as a Markdown table, the best first, with a caption that says what they are."""
+    """Return all trials as a Markdown table with a caption, best first."""
     keys = short_keys([parameter.key for parameter in history.sweep.parameters])
     several = len(history.objectives) > 1
     header = ["Trial", "Status", *(one.label for one in history.objectives)]

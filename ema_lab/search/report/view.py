@@ -1,4 +1,4 @@
-"""A search's study as its figures show it: real values, short names, one objective in its unit."""
+"""In-memory copies of a search's study for figures: real values, short names, display units."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from ema_lab.search.storage import quiet_optuna
 
 @dataclass(frozen=True)
 class Shown:
-    """A parameter as a figure has it: its name there, its distribution, and its value for a trial's."""
+    """Parameter as a figure displays it: its name, its distribution, and a function from the trial's value."""
 
     name: str
     distribution: Any
@@ -23,7 +23,7 @@ class Shown:
 
 
 def shown_parameters(history: History) -> dict[str, Shown]:
-    """Return how each parameter is shown, by dotted key: lists as labels, numbers over their real range."""
+    """Return each parameter's display form by dotted key: lists as labels, numbers over their real range."""
     names = short_keys([parameter.key for parameter in history.sweep.parameters])
     tried = [one.choice for one in history.trials()]
     return {
@@ -33,7 +33,7 @@ def shown_parameters(history: History) -> dict[str, Shown]:
 
 
 def shown_parameter(parameter: Parameter, name: str, tried: Sequence[Any]) -> Shown:
-    """Return how a parameter is shown; `tried` may lie outside what stands for its ends."""
+    """Return a parameter's display form. `tried` values may lie outside the nominal ends."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if parameter.spec.values is not None:
@@ -48,7 +48,7 @@ def shown_parameter(parameter: Parameter, name: str, tried: Sequence[Any]) -> Sh
 
 
 def study_of_values(history: History, objectives: Sequence[Objective]) -> Any:
-    """Return a study in memory that holds the real values under the names that figures show."""
+    """Return a study in memory that holds the real values under display names."""
     shown = shown_parameters(history)
 
     def space(trial: Any) -> dict[str, tuple[Any, Any]]:
@@ -63,9 +63,9 @@ def study_of_values(history: History, objectives: Sequence[Objective]) -> Any:
 
 
 def study_as_searched(history: History, objective: Objective) -> Any:
-    """Return a study in memory with the numbers that were searched, quantiles too, under short names.
+    """Return a study in memory with the searched numbers, including quantiles, under short names.
 
-    What is computed from densities, as importance is, belongs on the scale that was drawn from.
+    Importance is computed from densities, so it needs the scale that the sampler drew from.
     """
     names = {
         one.name: shown_name
@@ -85,7 +85,7 @@ def study_as_searched(history: History, objective: Objective) -> Any:
 def _copy(
     history: History, objectives: Sequence[Objective], space: Callable[[Any], dict[str, tuple[Any, Any]]]
 ) -> Any:
-    """Copy every trial that is over; others, and those tried again, hold their numbers as failed ones."""
+    """Copy every ended trial; other and replaced trials become failed placeholders, which keep the numbering."""
     import optuna
 
     over = {one.number: one for one in history.trials()}
@@ -112,7 +112,7 @@ def _copy(
 
 
 def _reported(history: History, trial: Any, one: Ended) -> dict[int, float]:
-    """Return what a trial that is over has reported; of finished runs, as they are now."""
+    """Return an ended trial's reported values; for finished runs, the current ones."""
     now = history.reported(one.run_ids) if one.values is not None else {}
     found = now or trial.intermediate_values
     return {step: value for step, value in found.items() if math.isfinite(value)}
