@@ -56,7 +56,10 @@ def gathered(spec: ReportSpec) -> str | None:
 
 
 def printed_row(spec: ReportSpec, cell: Cell) -> str:
-    """Return a row's display name beside its group or data set."""
+    """Return a row's display name beside its group or data set.
+
+    If `names` lacks the row, its parts are named.
+    """
     inner = cell.row_without(gathered(spec))
     for name in (cell.row, inner):
         if name in spec.names:

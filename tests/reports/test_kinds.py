@@ -130,9 +130,9 @@ class TestGrid:
 
     def test_rows_that_share_a_place_or_have_no_level_are_refused(self, tmp_path):
         store = fill(tmp_path, "g", GRID, grid_score)
-        with pytest.raises(SpecError, match="the row 'none' has no such key; choose rows by `only`"):
+        with pytest.raises(SpecError, match="the row 'none' lacks this key; choose rows with `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS)
-        with pytest.raises(SpecError, match=r"has the rows .*; choose one by `only`"):
+        with pytest.raises(SpecError, match=r"has the rows .*; choose one with `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=["variant", FACTORS[1]])
 
     def test_cells_left_out_that_have_no_place_in_the_grid_are_not_told(self, tmp_path):

@@ -34,7 +34,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 require_modest(archive, str(path), path.stat().st_size)
                 for entry in archive.namelist():
                     if _leaves(entry):
-                        raise StoreError(f"{path} is no bundle: it holds {entry!r}")
+                        raise StoreError(f"{path} is not a bundle: it holds {entry!r}")
                 archive.extractall(folder)
         except UNREADABLE as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -56,7 +56,7 @@ def require_modest(archive: zipfile.ZipFile, name: str, size: int) -> None:
     names = archive.namelist()
     if len(set(names)) < len(names):
         twice = next(entry for number, entry in enumerate(names) if entry in names[:number])
-        raise StoreError(f"{name} is no bundle: it holds {twice!r} twice")
+        raise StoreError(f"{name} is not a bundle: it holds {twice!r} twice")
 
 
 def require_plain_files(folder: Path, ignored: Collection[str]) -> None:
