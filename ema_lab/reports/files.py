@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import FILES
-from ema_lab.reports.page.source import report_page
+from ema_lab.reports.page.page import report_page
 from ema_lab.reports.report import Report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore

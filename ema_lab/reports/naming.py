@@ -23,8 +23,8 @@ def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:
     """
     value = value_of(cell, key)
     if value is ABSENT:
-        place = ("group",) if key == spec.group else ("factors",)
-        raise spec.refusal(f"{key}: the row {cell.row!r} lacks this key; choose rows with `only`", *place)
+        keys = ("group",) if key == spec.group else ("factors",)
+        raise spec.refusal(f"{key}: the row {cell.row!r} lacks this key; choose rows with `only`", *keys)
     return shown(value)
 
 
@@ -42,7 +42,10 @@ def is_shown(spec: ReportSpec, cell: Cell) -> bool:
 
 
 def table_row(spec: ReportSpec, cell: Cell) -> str:
-    """Return the name of a cell's table row. Rows of a grid and of data sets combine several ablation rows."""
+    """Return the name of a cell's table row.
+
+    Rows of a grid and of data sets combine several rows of the ablation.
+    """
     if spec.kind == "grid":
         return factor_value(spec, cell, spec.factors[0])
     return cell.row_without(gathered(spec)) if spec.kind == "datasets" else cell.row
@@ -55,7 +58,7 @@ def gathered(spec: ReportSpec) -> str | None:
     return spec.group
 
 
-def printed_row(spec: ReportSpec, cell: Cell) -> str:
+def display_name(spec: ReportSpec, cell: Cell) -> str:
     """Return a row's display name beside its group or data set.
 
     If `names` lacks the row, its parts are named.
@@ -64,27 +67,27 @@ def printed_row(spec: ReportSpec, cell: Cell) -> str:
     for name in (cell.row, inner):
         if name in spec.names:
             return spec.names[name]
-    return spec.names.get(cell.variant, cell.variant) + axis_words(
+    return spec.names.get(cell.variant, cell.variant) + axis_suffix(
         spec, cell, lambda key: key != gathered(spec)
     )
 
 
-def axis_words(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool]) -> str:
+def axis_suffix(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool]) -> str:
     """Format a cell's values on some of its axes, such as ` [groups=4]`, with the report's names."""
     names = spec.names
-    words = [
+    values = [
         f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
         for key, value in cell.own_axes + cell.axes
         if wanted(key)
     ]
-    return f" [{', '.join(words)}]" if words else ""
+    return f" [{', '.join(values)}]" if values else ""
 
 
 def names_within(cells: Sequence[Cell]) -> list[str]:
     """Return the parts of row names: variants, axes and their values."""
     axes = [item for cell in cells for item in cell.own_axes + cell.axes]
-    found = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
-    return list(dict.fromkeys(found))
+    names = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
+    return list(dict.fromkeys(names))
 
 
 def baseline_name(spec: ReportSpec, ablation: Ablation) -> str:
@@ -92,13 +95,13 @@ def baseline_name(spec: ReportSpec, ablation: Ablation) -> str:
     return spec.names.get(str(ablation.baseline), str(ablation.baseline))
 
 
-def check_names(spec: ReportSpec, known: Sequence[str], beside: Sequence[str] = ()) -> None:
+def check_names(spec: ReportSpec, known: Sequence[str], also_known: Sequence[str] = ()) -> None:
     """Refuse names, rows and footnotes of a report that match no row.
 
     Raises:
         SpecError: With the nearest existing row.
     """
     for key, names in (("names", spec.names), ("footnotes", spec.footnotes), ("rows", spec.rows)):
-        for place, name in enumerate(names):
-            if name not in known and not (key == "names" and name in beside):
-                raise spec.refusal(unknown_name("row", name, known), key, place if key == "rows" else name)
+        for index, name in enumerate(names):
+            if name not in known and not (key == "names" and name in also_known):
+                raise spec.refusal(unknown_name("row", name, known), key, index if key == "rows" else name)

@@ -13,10 +13,10 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.naming import (
     baseline_name,
     check_names,
+    display_name,
     enters,
     factor_value,
     names_within,
-    printed_row,
     short,
 )
 from ema_lab.reports.table.cells import column_cells
@@ -84,7 +84,11 @@ def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
 
 def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
     """Refuse a value in a list of `only` that no cell has."""
-    cells = [cell for one in ablations for cell in (*one.cells, *(left.cell for left in one.skipped))]
+    cells = [
+        cell
+        for ablation in ablations
+        for cell in (*ablation.cells, *(left.cell for left in ablation.skipped))
+    ]
     for key, wanted in spec.only.items():
         for number, value in enumerate(wanted if isinstance(wanted, list) else []):
             if not any(matches(cell, key, value) for cell in cells):
@@ -132,15 +136,17 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
     metrics = spec.task.metrics
     if key in metrics:
         return TableColumn(key, metrics[key].header, "metric", key, metrics[key].unit)
-    of = key.removeprefix(DELTA)
+    name = key.removeprefix(DELTA)
     if is_metric_delta(key):
-        label = f"Δ {metrics[of].label} vs {baseline_name(spec, ablation)}"
-        return TableColumn(key, label, "delta", of, metrics[of].unit)
-    if of in COSTS:
-        unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
-        return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
+        label = f"Δ {metrics[name].label} vs {baseline_name(spec, ablation)}"
+        return TableColumn(key, label, "delta", name, metrics[name].unit)
+    if name in COSTS:
+        unit = f" ({COSTS[name].unit})" if COSTS[name].unit else ""
+        return TableColumn(
+            key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[name].label}{unit}", "cost", name
+        )
     label = spec.shown_metric.label
-    said: Mapping[str, tuple[str, ColumnKind]] = {
+    columns: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
@@ -150,7 +156,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
-    return TableColumn(key, *said[key], spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, *columns[key], spec.metric, spec.shown_metric.unit)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
@@ -192,7 +198,7 @@ def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> Tabl
     notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
     return TableRow(
         row.name,
-        printed_row(spec, row.cells[0].cell),
+        display_name(spec, row.cells[0].cell),
         cells,
         spec.names.get(group, group),
         notes,
@@ -286,11 +292,13 @@ def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept 
     kept = kept_latencies(store.root, pairs)
     if kept is None:
         return None
-    beside: dict[str, list[float]] = {}
+    times_by_model: dict[str, list[float]] = {}
     for name, times in kept.measured.items():
-        beside.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
+        times_by_model.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
     keys = {row.name: row.cells[0].cell.spec.model_key for row in rows if row.is_baseline}
-    of_baselines = {name: {"ms": median(beside[key])} for name, key in keys.items() if key in beside}
+    of_baselines = {
+        name: {"ms": median(times_by_model[key])} for name, key in keys.items() if key in times_by_model
+    }
     return replace(kept, measured={**kept.measured, **of_baselines})
 
 
@@ -309,16 +317,16 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
 
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     data = []
-    everything: list[Measured] = []
+    all_measured: list[Measured] = []
     ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
     spec = with_task(spec, ablations.values())
     _check_only(spec, list(ablations.values()))
-    for name, found in ablations.items():
-        ablation = with_baseline(spec, found)
+    for name, source_ablation in ablations.items():
+        ablation = with_baseline(spec, source_ablation)
         measured = chosen(spec, measure(ablation, store))
-        everything += measured
+        all_measured += measured
         data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
-    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, everything))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, all_measured))
 
 
 def _claims(spec: ReportSpec, store: RunStore) -> Report:
@@ -326,7 +334,7 @@ def _claims(spec: ReportSpec, store: RunStore) -> Report:
     path = find_definition("reports/published", spec.published)
     published = load_published(path)
     runs = linked_rows(published, path, store)
-    costs = {place: record_costs(row) for place, row in runs.items() if row.records}
+    costs = {position: record_costs(row) for position, row in runs.items() if row.records}
     tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
     measured = [item for row in runs.values() for item in row.cells]
     return Report(spec.name, tuple(tables), missing_runs(spec, measured))
@@ -339,7 +347,7 @@ def record_costs(row: Row) -> dict[str, int]:
 
 def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:
     """Return the missing runs of a report, each once, including those of baselines."""
-    found = [item.cell.run_id for item in measured if item.record is None]
+    run_ids = [item.cell.run_id for item in measured if item.record is None]
     if spec.compares:
-        found += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
-    return tuple(dict.fromkeys(found))
+        run_ids += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
+    return tuple(dict.fromkeys(run_ids))

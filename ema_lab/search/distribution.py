@@ -136,7 +136,7 @@ class Parameter:
         return f"{self.key}{LATENT}" if self.is_latent else self.key
 
     def at(self, u: float) -> Any:
-        """Return the value at a quantile (0 to 1), as W&B's transform gives it; 0 and 1 give the exact ends."""
+        """Return the value at a quantile (0 to 1) by W&B's transform; 0 and 1 give the exact ends."""
         spec = self.spec
         if self.kind == "categorical_w_probabilities":
             return self._drawn(u)

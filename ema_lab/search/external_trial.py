@@ -22,12 +22,12 @@ from ema_lab.store.failure import failure_of
 from ema_lab.store.job import Report
 from ema_lab.store.store import RunStore
 
-PLACE = "the trial"  # stands for file and line in the messages of problems
-_NO_FILE = Document(Path(PLACE), {}, {})
+LOCATION = "the trial"  # stands for file and line in the messages of problems
+_NO_FILE = Document(Path(LOCATION), {}, {})
 
 
 @dataclass(frozen=True)
-class GivenTrial:
+class ExternalTrial:
     """Runs of a trial, one per seed, and the ABLATION/VARIANT that the trial's parameters change."""
 
     base: str
@@ -47,34 +47,38 @@ class TrialResult:
     message: str = ""
 
 
-def read_trial(text: str) -> GivenTrial:
+def read_trial(text: str) -> ExternalTrial:
     """Parse a trial from a JSON object: `base`, `seeds`, and parameters as dotted keys or nested groups.
 
     Raises:
         SpecError: If the text is not such an object, or its parameters do not make a run.
         EmaLabError: If the base does not exist.
     """
-    given = _mapping(text)
+    definition = _mapping(text)
     for key in OWN_KEYS:
-        if key not in given:
-            raise SpecError(f"{PLACE}: {key} is missing; pass all parameters of the sweep as one JSON object")
-    if not isinstance(base := given["base"], str) or "/" not in base:
-        raise SpecError(f"{PLACE}: base must be ABLATION/VARIANT, got {base!r}")
-    if wrong := seeds_problem(given["seeds"]):
-        raise SpecError(f"{PLACE}: seeds: {wrong}")
-    parameters = flat_parameters({key: value for key, value in given.items() if key not in OWN_KEYS})
+        if key not in definition:
+            raise SpecError(
+                f"{LOCATION}: {key} is missing; pass all parameters of the sweep as one JSON object"
+            )
+    if not isinstance(base := definition["base"], str) or "/" not in base:
+        raise SpecError(f"{LOCATION}: base must be ABLATION/VARIANT, got {base!r}")
+    if wrong := seeds_problem(definition["seeds"]):
+        raise SpecError(f"{LOCATION}: seeds: {wrong}")
+    parameters = flat_parameters({key: value for key, value in definition.items() if key not in OWN_KEYS})
     parts = _parts(base, parameters)
-    return GivenTrial(base, tuple(RunSpec.model_validate({**parts, "seed": seed}) for seed in given["seeds"]))
+    return ExternalTrial(
+        base, tuple(RunSpec.model_validate({**parts, "seed": seed}) for seed in definition["seeds"])
+    )
 
 
 def _mapping(text: str) -> dict[str, Any]:
     try:
-        given = json.loads(text)
+        definition = json.loads(text)
     except ValueError as error:
-        raise SpecError(f"{PLACE}: not valid JSON: {error}, got {text[:60]!r}") from None
-    if not isinstance(given, dict):
-        raise SpecError(f"{PLACE}: must be a JSON object of parameters, got {text[:60]!r}")
-    return given
+        raise SpecError(f"{LOCATION}: not valid JSON: {error}, got {text[:60]!r}") from None
+    if not isinstance(definition, dict):
+        raise SpecError(f"{LOCATION}: must be a JSON object of parameters, got {text[:60]!r}")
+    return definition
 
 
 def _parts(base: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,14 +91,14 @@ def _parts(base: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     keys = sorted(parameters, key=lambda key: (key.count("."), key))
     parts = combine.parts([dotted(key, parameters[key], ()) for key in keys])
     if parts is None:
-        raise DefinitionError([replace(problem, where=PLACE) for problem in combine.problems])
+        raise DefinitionError([replace(problem, where=LOCATION) for problem in combine.problems])
     if wrong := list(unfit(base, parts)):
-        raise DefinitionError([Problem(PLACE, line) for line in wrong])
+        raise DefinitionError([Problem(LOCATION, line) for line in wrong])
     return parts
 
 
-def try_given(
-    trial: GivenTrial,
+def run_external_trial(
+    trial: ExternalTrial,
     train: TrainReporting,
     store: RunStore,
     *,
@@ -113,7 +117,7 @@ def try_given(
         follow: Observer of the first seed's run. Gets every epoch once, including epochs trained earlier.
     """
     for number, spec in enumerate(trial.runs):
-        curve = _Curve(store.folder(spec.run_id), follow if number == 0 else _ignore)
+        curve = _EpochRelay(store.folder(spec.run_id), follow if number == 0 else _ignore)
         claim = Claim(partial(train, report=curve), store, max_attempts, device)
         result = claim_when_free(claim, Task(spec, trial.base, "trial"))
         curve.replay()
@@ -149,12 +153,12 @@ def _ignore(_row: Mapping[str, float]) -> None:
     pass
 
 
-class _Curve:
+class _EpochRelay:
     """Forwards each epoch of a run once, including epochs of earlier attempts and of other processes."""
 
-    def __init__(self, folder: Path, tell: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, folder: Path, observer: Callable[[Mapping[str, float]], None]) -> None:
         self._folder = folder
-        self._tell = tell
+        self._observer = observer
         self._told = 0
 
     def __call__(self, row: Mapping[str, float]) -> None:
@@ -170,4 +174,4 @@ class _Curve:
     def _hand_on(self, row: Mapping[str, float]) -> None:
         if row.get("epoch", 0) > self._told:
             self._told = int(row["epoch"])
-            self._tell(row)
+            self._observer(row)

@@ -49,7 +49,9 @@ def _problem(
     common = common_items(failing) or (dict(failing[0]) if fitting else {})
     others = [(key, canonical_json(value)) for values in fitting for key, value in values.items()]
     own = {key: value for key, value in common.items() if (key, canonical_json(value)) not in others}
-    constants = {".".join(one.keys): one.value for one in sweep.constants if one.keys[0] == "model"}
+    constants = {
+        ".".join(change.keys): change.value for change in sweep.constants if change.keys[0] == "model"
+    }
     blamed = own or common or constants
     if not blamed:
         return Problem(sweep.document.where(BASE), f"parameters.base: {sweep.spec.base}: {reason}")

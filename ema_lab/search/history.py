@@ -26,7 +26,7 @@ STATES: Mapping[str, str] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "fa
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """Trial that has ended.
 
     Attributes:
@@ -91,25 +91,25 @@ class History:
         self.study = study
         self.results = Results(store, objectives)
 
-    def trials(self) -> list[Ended]:
+    def trials(self) -> list[EndedTrial]:
         """Return the ended trials in order. A retried trial appears once."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
         return [
-            self._as_it_is(_ended(trial))
+            self._with_current_values(_ended(trial))
             for trial in trials
             if trial.state.name in STATES and trial.number not in replaced
         ]
 
-    def _as_it_is(self, one: Ended) -> Ended:
+    def _with_current_values(self, trial: EndedTrial) -> EndedTrial:
         """Return a trial with the current values of its runs.
 
         Trials of another store keep their recorded values.
         """
-        if one.values is None:
-            return one
-        values = self.results.values(one.run_ids) or one.values
-        return replace(one, values=values, stale=self.results.stale(one.run_ids))
+        if trial.values is None:
+            return trial
+        values = self.results.values(trial.run_ids) or trial.values
+        return replace(trial, values=values, stale=self.results.stale(trial.run_ids))
 
     def reported(self, run_ids: Sequence[str]) -> dict[int, float]:
         """Return the values by step that a trial of these runs reports.
@@ -145,27 +145,27 @@ class History:
     def running_run_ids(self) -> list[str]:
         """Return the runs of trials that are still running."""
         trials = self.study.get_trials(deepcopy=False)
-        found = (t.user_attrs.get(RUN_IDS, ()) for t in trials if t.state.name == "RUNNING")
-        return [run_id for run_ids in found for run_id in run_ids]
+        running = (t.user_attrs.get(RUN_IDS, ()) for t in trials if t.state.name == "RUNNING")
+        return [run_id for run_ids in running for run_id in run_ids]
 
-    def best(self) -> list[Ended]:
+    def best(self) -> list[EndedTrial]:
         """Return the finished trials that no other beats: the best of one objective, or the Pareto front."""
         done = [trial for trial in self.trials() if trial.values is not None]
-        signs = [one.sign for one in self.objectives]
-        return [one for one in done if not any(_beats(other, one, signs) for other in done)]
+        signs = [objective.sign for objective in self.objectives]
+        return [trial for trial in done if not any(_beats(other, trial, signs) for other in done)]
 
-    def ranked(self) -> list[Ended]:
+    def ranked(self) -> list[EndedTrial]:
         """Return all ended trials: the Pareto front, other finished trials, pruned, failed.
 
         Finished trials are sorted by the first objective, best first.
         """
-        front = {one.number for one in self.best()} if len(self.objectives) > 1 else set()
+        front = {trial.number for trial in self.best()} if len(self.objectives) > 1 else set()
         sign = self.objectives[0].sign
         states = list(STATES.values())
 
-        def rank(one: Ended) -> tuple[Any, ...]:
-            first = -sign * one.values[0] if one.values else 0.0
-            return states.index(one.state), one.number not in front, first, one.number
+        def rank(trial: EndedTrial) -> tuple[Any, ...]:
+            first = -sign * trial.values[0] if trial.values else 0.0
+            return states.index(trial.state), trial.number not in front, first, trial.number
 
         return sorted(self.trials(), key=rank)
 
@@ -226,26 +226,26 @@ def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
     """
     import optuna
 
-    opened = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
+    storages = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
     if storage is not None:
-        opened.append(open_storage(storage, store, ""))
+        storages.append(open_storage(storage, store, ""))
     with quiet_optuna(), storage_errors():
         return {
             run_id
-            for one in opened
-            for name in optuna.get_all_study_names(one)
-            for trial in optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
+            for opened in storages
+            for name in optuna.get_all_study_names(opened)
+            for trial in optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
             for run_id in trial.user_attrs.get(RUN_IDS, ())
         }
 
 
-def num_repeated(trials: Sequence[Ended]) -> int:
-    """Return the number of a search's own trials whose runs were known: from an earlier trial, or the store."""
+def num_repeated(trials: Sequence[EndedTrial]) -> int:
+    """Return the number of a search's own trials whose runs an earlier or warm trial had."""
     known: set[tuple[str, ...]] = set()
     count = 0
-    for one in sorted(trials, key=lambda each: each.first_number):
-        count += bool(one.run_ids) and not one.warm and one.run_ids in known
-        known.add(one.run_ids)
+    for trial in sorted(trials, key=lambda each: each.first_number):
+        count += bool(trial.run_ids) and not trial.warm and trial.run_ids in known
+        known.add(trial.run_ids)
     return count
 
 
@@ -254,9 +254,11 @@ def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
     same = []
     for study in studies:
         names = zip(study.metric_names or (), study.directions, strict=False)
-        found = tuple(Objective(name, +1 if way.name == "MAXIMIZE" else -1) for name, way in names)
-        if found and sweep.study_name(found) == study.study_name:
-            same.append(" ".join(f"--objective {one}" for one in found))
+        objectives = tuple(
+            Objective(name, +1 if direction.name == "MAXIMIZE" else -1) for name, direction in names
+        )
+        if objectives and sweep.study_name(objectives) == study.study_name:
+            same.append(" ".join(f"--objective {one}" for one in objectives))
     if same:
         return f"; there is one by {', one by '.join(same)}"
     if not studies:
@@ -269,9 +271,9 @@ def _listed(objectives: Sequence[Objective]) -> str:
     return " and ".join(map(str, objectives))
 
 
-def _ended(trial: Any) -> Ended:
+def _ended(trial: Any) -> EndedTrial:
     warm = bool(trial.user_attrs.get(WARM))
-    return Ended(
+    return EndedTrial(
         trial.number,
         STATES[trial.state.name],
         trial.user_attrs.get(VALUES, {}),
@@ -289,7 +291,7 @@ def replaced_numbers(trials: Sequence[Any]) -> set[int]:
     return {number for trial in trials for number in trial.system_attrs.get(HISTORY, ())}
 
 
-def _beats(one: Ended, other: Ended, signs: Sequence[int]) -> bool:
+def _beats(one: EndedTrial, other: EndedTrial, signs: Sequence[int]) -> bool:
     """Return whether a trial is better in one objective and worse in none; the first of equal trials wins."""
     assert one.values is not None
     assert other.values is not None

@@ -45,17 +45,17 @@ class Leases:
         return FileLock(self._folder / f"{name}.lock", fallback_to_soft=False)
 
     @property
-    def gives_signs_of_life(self) -> bool:
+    def has_heartbeats(self) -> bool:
         """Whether the storage takes heartbeats, so that dead trials of other stores can be detected."""
         from optuna.storages import RDBStorage
 
         return isinstance(self._storage, RDBStorage)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def ask_lock(self) -> Iterator[None]:
         """Hold the ask lock: no other process may ask for a trial or fail dead ones meanwhile."""
         with storage_errors(), quiet_optuna(), self._lock("ask"):
-            if self.gives_signs_of_life:
+            if self.has_heartbeats:
                 with database_lock(self._storage, self._folder.name):
                     yield
             else:
@@ -67,8 +67,8 @@ class Leases:
             lock = self._lock(trial.number)
             lock.acquire(timeout=0)
             lease.callback(lock.release)
-            if self.gives_signs_of_life:
-                lease.enter_context(_signs_of_life(self._storage, trial._trial_id))
+            if self.has_heartbeats:
+                lease.enter_context(_heartbeats(self._storage, trial._trial_id))
             trial.set_user_attr(STORE, self.store_id)
             return lease.pop_all()
 
@@ -101,7 +101,7 @@ class Leases:
 
 
 @contextmanager
-def _signs_of_life(storage: Any, trial_id: int) -> Iterator[None]:
+def _heartbeats(storage: Any, trial_id: int) -> Iterator[None]:
     """Send a trial's heartbeat to a database now and at regular intervals."""
     storage.record_heartbeat(trial_id)
     over = threading.Event()

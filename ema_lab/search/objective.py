@@ -86,14 +86,14 @@ def read_objectives(sweep: Sweep, options: Sequence[str]) -> tuple[Objective, ..
     task = sweep.task
     if not options:
         return (_of_metric(sweep.goal.name.removeprefix(VALIDATION), task),)
-    found = tuple(_read(option, task) for option in options)
-    if len({one.name for one in found}) < len(found):
-        raise SpecError(f"--objective: give each objective once, got {' '.join(map(str, found))}")
-    if not any(one.is_metric for one in found):
+    objectives = tuple(_read(option, task) for option in options)
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise SpecError(f"--objective: give each objective once, got {' '.join(map(str, objectives))}")
+    if not any(objective.is_metric for objective in objectives):
         raise SpecError(
             f"--objective: at least one must be a metric that training gives ({', '.join(task.metrics)})"
         )
-    return found
+    return objectives
 
 
 def _of_metric(name: str, task: TaskDescription) -> Objective:
@@ -102,19 +102,19 @@ def _of_metric(name: str, task: TaskDescription) -> Objective:
 
 
 def _read(option: str, task: TaskDescription) -> Objective:
-    name, colon, way = option.partition(":")
-    if not colon or way not in SIGNS:
+    name, colon, direction = option.partition(":")
+    if not colon or direction not in SIGNS:
         raise SpecError(
             "--objective takes NAME:max or NAME:min, such as "
             f"{Objective(task.primary, task.metrics[task.primary].sign)} or macs:min, got {option!r}"
         )
     if name in COSTS:
-        if way != "min":
+        if direction != "min":
             raise SpecError(f"--objective: {name} is a cost: write {name}:min")
         return Objective(name, -1)
     metric = name.removeprefix(VALIDATION)
     if metric not in task.metrics:
         raise SpecError(f"--objective: {unknown_name('objective', name, (*task.metrics, *COSTS))}")
-    if task.metrics[metric].sign != SIGNS[way]:
+    if task.metrics[metric].sign != SIGNS[direction]:
         raise SpecError(f"--objective: write {Objective(name, task.metrics[metric].sign)}")
     return _of_metric(metric, task)

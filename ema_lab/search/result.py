@@ -30,9 +30,9 @@ class Results:
 
     def values(self, run_ids: Sequence[str]) -> tuple[float, ...] | None:
         """Return the mean of each objective over runs; None unless the store has all of them finished."""
-        found = [result.values for result in self._results(run_ids)]
-        rows = [values for values in found if values is not None]
-        if not rows or len(rows) < len(found):
+        values_by_run = [result.values for result in self._results(run_ids)]
+        rows = [values for values in values_by_run if values is not None]
+        if not rows or len(rows) < len(values_by_run):
             return None
         return tuple(map(fmean, zip(*rows, strict=True)))
 
@@ -46,19 +46,19 @@ class Results:
     def _results(self, run_ids: Sequence[str]) -> Iterator[Result]:
         for run_id in run_ids:
             try:
-                about = (self._store.folder(run_id) / RECORD).stat()
+                status = (self._store.folder(run_id) / RECORD).stat()
             except OSError:
                 yield self._without_record(run_id)
                 continue
-            written = (about.st_mtime_ns, about.st_ino)
-            if run_id not in self._read or self._read[run_id][0] != written:
-                self._read[run_id] = written, self._result(run_id)
+            version = (status.st_mtime_ns, status.st_ino)
+            if run_id not in self._read or self._read[run_id][0] != version:
+                self._read[run_id] = version, self._result(run_id)
             yield self._read[run_id][1]
 
     def _without_record(self, run_id: str) -> Result:
         """Return the result of a run that is not done; empty for a run of another store."""
-        is_aside = (self._store.folder(run_id) / SUPERSEDED).exists()
-        return Result(stale=(SUPERSEDED,) if is_aside else ())
+        is_superseded = (self._store.folder(run_id) / SUPERSEDED).exists()
+        return Result(stale=(SUPERSEDED,) if is_superseded else ())
 
     def _result(self, run_id: str) -> Result:
         try:
@@ -69,6 +69,8 @@ class Results:
         except StoreError:
             return Result()
         try:
-            return Result(tuple(one.of_run(self._store, run_id) for one in self._objectives), stale)
+            return Result(
+                tuple(objective.of_run(self._store, run_id) for objective in self._objectives), stale
+            )
         except StoreError:  # the record lacks this cost, or the run its curve
             return Result(None, stale)

@@ -79,17 +79,17 @@ def open_storage(url: str | None, store: RunStore, sweep: str, grace_seconds: in
     """
     if url is None:
         return _open_journal(journal_path(store, sweep))
-    parts, shown = _read_url(url)
+    parts, masked_url = _read_url(url)
     if parts.scheme == "grpc":
-        return _open_proxy(parts.hostname or "localhost", parts.port or 13000, shown)
+        return _open_proxy(parts.hostname or "localhost", parts.port or 13000, masked_url)
     rest = url.partition("://")[2]
-    return _open_database(f"postgresql+psycopg://{rest}", shown, grace_seconds)
+    return _open_database(f"postgresql+psycopg://{rest}", masked_url, grace_seconds)
 
 
 def _read_url(url: str) -> tuple[SplitResult, str]:
     """Return the parts of a storage URL, and the URL without its password for messages."""
-    shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    shown = re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
+    masked_url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    masked_url = re.sub(r"([?&]password=)[^&]*", r"\1***", masked_url)
     rule = "postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT"
     try:
         parts = urlsplit(url)
@@ -102,18 +102,20 @@ def _read_url(url: str) -> tuple[SplitResult, str]:
             raise ValueError
         parts.port  # noqa: B018 - raises if the port is not a number
     except ValueError:
-        raise SpecError(f"--storage takes {rule}, got {shown!r}") from None
-    return parts, shown
+        raise SpecError(f"--storage takes {rule}, got {masked_url!r}") from None
+    return parts, masked_url
 
 
-def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
+def _open_database(url: str, masked_url: str, grace_seconds: int) -> Any:
     from optuna.storages import RDBStorage
 
     try:
         import psycopg  # noqa: F401
         import sqlalchemy
     except ImportError:
-        raise SpecError(f"--storage {shown} needs its driver; pip install 'ema-lab[postgresql]'") from None
+        raise SpecError(
+            f"--storage {masked_url} needs its driver; pip install 'ema-lab[postgresql]'"
+        ) from None
     options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
         engine = sqlalchemy.create_engine(url, **options)
@@ -128,7 +130,7 @@ def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
         weakref.finalize(storage, storage.engine.dispose)
         return storage
     except Exception as error:  # drivers raise classes of their own; Optuna wraps only some of them
-        raise StoreError(f"--storage {shown} does not answer: {reason_of(error)}") from None
+        raise StoreError(f"--storage {masked_url} does not answer: {reason_of(error)}") from None
 
 
 def database_lock(storage: Any, name: str) -> Any:
@@ -147,27 +149,27 @@ def _database_lock(engine: Any, name: str) -> Iterator[None]:
         yield
 
 
-def _open_proxy(host: str, port: int, shown: str) -> Any:
+def _open_proxy(host: str, port: int, masked_url: str) -> Any:
     try:
         import grpc  # type: ignore[import-untyped]  # noqa: F401
         from optuna.storages import GrpcStorageProxy
     except ImportError:
-        raise SpecError(f"--storage {shown} needs gRPC; pip install 'ema-lab[grpc]'") from None
+        raise SpecError(f"--storage {masked_url} needs gRPC; pip install 'ema-lab[grpc]'") from None
     with quiet_optuna():
         proxy = GrpcStorageProxy(host=host, port=port)
     try:
         proxy.wait_server_ready(timeout=CONNECT_SECONDS)
     except ConnectionError:
-        raise StoreError(f"--storage {shown}: no gRPC proxy answers in {CONNECT_SECONDS} s") from None
+        raise StoreError(f"--storage {masked_url}: no gRPC proxy answers in {CONNECT_SECONDS} s") from None
     return proxy
 
 
 def reason_of(error: BaseException) -> str:
     """Return the first line of the error's root cause: the driver's own message."""
-    while (below := error.__cause__ or getattr(error, "orig", None)) is not None:
-        error = below
-    words = error.details() if hasattr(error, "details") else str(error)
-    return (str(words).strip().splitlines() or [type(error).__name__])[0]
+    while (cause := error.__cause__ or getattr(error, "orig", None)) is not None:
+        error = cause
+    text = error.details() if hasattr(error, "details") else str(error)
+    return (str(text).strip().splitlines() or [type(error).__name__])[0]
 
 
 class JournalLock:
@@ -221,9 +223,9 @@ def _open_journal(path: Path) -> Any:
     except OSError as error:
         raise StoreError(f"the journal {path} cannot be written: {error.strerror or error}") from None
     except Exception as error:  # lines that are not JSON, or records that contradict each other
-        words = f"{type(error).__name__}: {reason_of(error)}"
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         advice = "move it away; a new search learns from the finished runs in the store"
-        raise StoreError(f"the journal {path} cannot be read ({words}); {advice}") from None
+        raise StoreError(f"the journal {path} cannot be read ({reason}); {advice}") from None
 
 
 def read_journal(path: Path) -> Any:

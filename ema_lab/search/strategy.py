@@ -102,8 +102,8 @@ def choose_strategy(
     stops_early = sweep.spec.early_terminate is not None
     picked = _known("pruner", pruner or ("asha" if stops_early else "none"), get_args(Pruner))
     if picked != "none" and len(objectives) > 1:
-        words = f"--pruner {picked}" if pruner else "early_terminate"
-        raise SpecError(f"{words} compares trials by one objective; for several, add --pruner none")
+        option = f"--pruner {picked}" if pruner else "early_terminate"
+        raise SpecError(f"{option} compares trials by one objective; for several, add --pruner none")
     if picked != "none" and not objectives[0].is_metric:
         raise SpecError(f"--pruner {picked} needs a validation metric, got the objective {objectives[0]}")
     if picked == "wilcoxon" and len(sweep.seeds) < LEAST_SEEDS:
@@ -143,7 +143,7 @@ def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
     raise SpecError(f"{where}{asked}: {rule}, so none could be pruned: {advice}")
 
 
-def _known(what: str, name: str, names: Sequence[Any]) -> Any:
+def _known(option: str, name: str, names: Sequence[Any]) -> Any:
     if name not in names:
-        raise SpecError(f"--{what}: {unknown_name(what, name, names)}")
+        raise SpecError(f"--{option}: {unknown_name(option, name, names)}")
     return name

@@ -20,7 +20,7 @@ from ema_lab.search.history import (
     STEPS,
     VALUES,
     WARM,
-    Ended,
+    EndedTrial,
     History,
     replaced_numbers,
 )
@@ -59,8 +59,8 @@ class Search:
 
 
 @dataclass
-class Asked:
-    """Trial to be tried: Optuna's trial, its choice by dotted key, and its lease, which ends with `release`."""
+class LeasedTrial:
+    """Trial to be tried: Optuna's trial, its choice by dotted key, and a lease that `release` ends."""
 
     trial: Any
     choice: dict[str, Any]
@@ -88,7 +88,7 @@ class SweepStudy(History):
         self.search = search
         self.storage = open_storage(search.storage, search.store, search.sweep.name, search.grace_seconds)
         self._leases = Leases(folder_of(search.store) / search.study_name, self.storage)
-        with self._leases.alone():
+        with self._leases.ask_lock():
             study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
@@ -107,9 +107,9 @@ class SweepStudy(History):
 
     def _check_store(self) -> None:
         """Refuse a second store where no process could detect the other store's dead trials."""
-        if self.search.storage is None or self._leases.gives_signs_of_life:
+        if self.search.storage is None or self._leases.has_heartbeats:
             return
-        with self._leases.alone():
+        with self._leases.ask_lock():
             if (store_id := self.study.user_attrs.get(STORE)) is None:
                 self.study.set_user_attr(STORE, self._leases.store_id)
             elif store_id != self._leases.store_id:
@@ -118,7 +118,7 @@ class SweepStudy(History):
                     "gRPC cannot tell which of its trials are alive: share that store, or use postgresql+psycopg://"
                 )
 
-    def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> Asked | None:
+    def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> LeasedTrial | None:
         """Return the next trial with its lease, or None if no trial is left.
 
         Dead trials come first, then waiting grid cells, and failed trials last.
@@ -128,7 +128,7 @@ class SweepStudy(History):
             max_attempts: Number of failed or killed attempts after which a run, and so its trial, is not
                 retried.
         """
-        with self._leases.alone():
+        with self._leases.ask_lock():
             self._revive()
             counts = self.counts()
             if not counts.waiting:
@@ -140,7 +140,7 @@ class SweepStudy(History):
             trial = self.study.ask(self._distributions)
             choice = self._choice(trial.params)
             trial.set_user_attr(VALUES, choice)
-            return Asked(trial, choice, self._leases.take(trial))
+            return LeasedTrial(trial, choice, self._leases.take(trial))
 
     def _next_number(self) -> int:
         """Return the number that seeds the next trial's sampler; for a retried trial, its first number.
@@ -154,11 +154,13 @@ class SweepStudy(History):
         return len(trials)
 
     def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
-        return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}
+        return {
+            parameter.key: parameter.value_of(held[parameter.name]) for parameter in self.sweep.parameters
+        }
 
     def revive(self) -> None:
         """Queue the trials of dead processes again."""
-        with self._leases.alone():
+        with self._leases.ask_lock():
             self._revive()
 
     def _revive(self) -> None:
@@ -167,11 +169,11 @@ class SweepStudy(History):
         If the calling process dies halfway, a failed trial has no copy; the next call queues the copy.
         """
         self._leases.fail_dead(self.study)
-        for trial in self._standing():
+        for trial in self._latest_trials():
             if trial.state.name == "FAIL" and not trial.user_attrs.get(FAILED):
                 self._try_again(trial)
 
-    def _standing(self) -> list[Any]:
+    def _latest_trials(self) -> list[Any]:
         """Return the study's trials without those that a retry has replaced."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
@@ -188,12 +190,16 @@ class SweepStudy(History):
 
     def renew(self, max_attempts: int) -> None:
         """Queue failed trials again if their runs have attempts left, or are all done by now."""
-        with self._leases.alone():
+        with self._leases.ask_lock():
             self._renew(max_attempts)
 
     def _renew(self, max_attempts: int) -> bool:
         """Queue retryable failed trials; return whether there are any. The caller holds the ask lock."""
-        failed = [one for one in self._standing() if one.user_attrs.get(FAILED) and one.state.name == "FAIL"]
+        failed = [
+            trial
+            for trial in self._latest_trials()
+            if trial.user_attrs.get(FAILED) and trial.state.name == "FAIL"
+        ]
         again = [trial for trial in failed if self._may_go_on(trial, max_attempts)]
         for trial in again:
             self._try_again(trial)
@@ -212,17 +218,19 @@ class SweepStudy(History):
 
     def enqueue_grid(self, limit: int | None) -> None:
         """Queue every combination of a grid that the study lacks, in the order of the file."""
-        with self._leases.alone():
+        with self._leases.ask_lock():
             trials = self.study.get_trials(deepcopy=False)
-            there = {trial.user_attrs.get(CELL) for trial in trials}
+            known = {trial.user_attrs.get(CELL) for trial in trials}
             for number, values in enumerate(self.sweep.grid()):
                 if limit is not None and number >= limit:
                     return
-                if number not in there:
+                if number not in known:
                     self._enqueue(values, {CELL: number})
 
     def _enqueue(self, values: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        held = {one.name: one.held_for(values[one.key]) for one in self.sweep.parameters}
+        held = {
+            parameter.name: parameter.held_for(values[parameter.key]) for parameter in self.sweep.parameters
+        }
         self.study.enqueue_trial(held, user_attrs=dict(attributes))
 
     def add_finished(self) -> int:
@@ -232,8 +240,8 @@ class SweepStudy(History):
         other choices, since it has them all. Stale choices only count in `left_out`.
         """
         self.left_out = 0
-        with self._leases.alone():
-            trials = self._standing()
+        with self._leases.ask_lock():
+            trials = self._latest_trials()
             known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials}
             over = [one for one in trials if one.state.name in OVER_WITHOUT_VALUE]
             count = sum(self._add(one.user_attrs.get(VALUES, {}), instead_of=one) for one in over)
@@ -262,18 +270,21 @@ class SweepStudy(History):
         if (values := self.results.values(run_ids)) is None:
             return False
         attributes: dict[str, Any] = {VALUES: dict(choice), RUN_IDS: list(run_ids)}
-        before: list[int] = []
+        earlier_numbers: list[int] = []
         if instead_of is None:
             attributes[WARM] = True
         else:
             attributes |= {CELL: instead_of.user_attrs[CELL]} if CELL in instead_of.user_attrs else {}
-            before = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
+            earlier_numbers = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
         trial = create_trial(
-            params={one.name: one.held_for(choice[one.key]) for one in self.sweep.parameters},
+            params={
+                parameter.name: parameter.held_for(choice[parameter.key])
+                for parameter in self.sweep.parameters
+            },
             distributions=self._distributions,
             values=values,
             user_attrs=attributes,
-            system_attrs={HISTORY: before} if before else None,
+            system_attrs={HISTORY: earlier_numbers} if earlier_numbers else None,
             intermediate_values=self.reported(run_ids),
         )
         if instead_of is not None:  # keep the time that the trial took in the search
@@ -282,7 +293,7 @@ class SweepStudy(History):
         self.study.add_trial(trial)
         return True
 
-    def end(self, asked: Asked, ended: Ended) -> None:
+    def end(self, asked: LeasedTrial, ended: EndedTrial) -> None:
         """Record a trial's outcome.
 
         Raises:
@@ -306,7 +317,7 @@ class SweepStudy(History):
         first = self.search.objectives[0]
         if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.goal.name:
             return False
-        done = (one.values[0] for one in self.trials() if one.values is not None)
+        done = (trial.values[0] for trial in self.trials() if trial.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)
 
 

@@ -101,9 +101,9 @@ class Sweep:
         known = len(self._combine.problems)
         parts = self._combine.parts(self._changes(values))
         if parts is None:
-            found = self._combine.problems[known:]
+            problems = self._combine.problems[known:]
             del self._combine.problems[known:]
-            raise DefinitionError(found)
+            raise DefinitionError(problems)
         return parts
 
     def _changes(self, values: Values) -> list[Change]:
@@ -130,7 +130,11 @@ class Sweep:
     @cached_property
     def _written(self) -> dict[str, tuple[Any, ...]]:
         """Listed values as written in the file, with repetitions, by dotted key."""
-        return {key: one.values or () for key, _, one in self.spec.searched() if not _is_constant(one)}
+        return {
+            key: parameter.values or ()
+            for key, _, parameter in self.spec.searched()
+            if not _is_constant(parameter)
+        }
 
     def run(self, values: Values, seed: int) -> RunSpec:
         """Return the run of a choice of values and a seed."""
@@ -144,8 +148,8 @@ class Sweep:
     def remarks(self) -> list[str]:
         """Return a line for each key of the file that has no effect, or less than the key suggests."""
         offline = "has no effect offline, only with --engine wandb"
-        found = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
-        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {words}" for key, words in found]
+        remarks = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
+        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {effect}" for key, effect in remarks]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if the sweep never does."""
@@ -164,7 +168,7 @@ class Sweep:
 
     @cached_property
     def _fixed(self) -> dict[str, str]:
-        """Canonical text of the parts that no parameter changes; runs that differ here are skipped at once."""
+        """Canonical text of the parts that no parameter changes; other runs need no closer comparison."""
         searched = {parameter.key.partition(".")[0] for parameter in self.parameters}
         first = self.parts(next(_one_at_a_time(self)))
         return {part: first[part].canonical for part in PARTS if part not in searched}
@@ -206,19 +210,22 @@ class Sweep:
     def fingerprint(self, *more: object) -> str:
         """Return a hash of base, space, seeds and `more` values that tell two studies apart."""
         tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}
-        space = {one.key: one.spec.model_dump(mode="json", exclude_unset=True) for one in self.parameters}
+        space = {
+            parameter.key: parameter.spec.model_dump(mode="json", exclude_unset=True)
+            for parameter in self.parameters
+        }
         constants = {".".join(change.keys): change.value for change in self.constants}
         text = canonical_json([tree, space, constants, list(self.seeds), *map(str, more)])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _candidates(parameter: Parameter, found: Any) -> Sequence[Any]:
+def _candidates(parameter: Parameter, value: Any) -> Sequence[Any]:
     """Return the parameter values that a resolved spec's value may stand for; defaults are absent there."""
     if not parameter.is_listed:
-        return () if found is ABSENT or parameter.held_for(found) is None else (found,)
-    if found is ABSENT:
+        return () if value is ABSENT or parameter.held_for(value) is None else (value,)
+    if value is ABSENT:
         return parameter.choices
-    text = canonical_json(found)
+    text = canonical_json(value)
     return [choice for choice in parameter.choices if canonical_json(choice) == text] or parameter.choices
 
 
@@ -235,8 +242,8 @@ def _with_values(problem: Problem, choices: Sequence[Values]) -> Problem:
     common = common_items(choices)
     if all(problem.message.startswith(f"{key}:") for key in common):
         return problem
-    given = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
-    return replace(problem, message=f"{problem.message} (with {given})")
+    trigger = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
+    return replace(problem, message=f"{problem.message} (with {trigger})")
 
 
 def load_sweep(name: str | Path) -> Sweep:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.execution.claim import Claim, Result, Task
-from ema_lab.search.history import HISTORY, RUN_IDS, Ended
+from ema_lab.search.history import HISTORY, RUN_IDS, EndedTrial
 from ema_lab.search.storage import quiet_optuna, storage_errors
-from ema_lab.search.study import Asked, Search, SweepStudy
+from ema_lab.search.study import LeasedTrial, Search, SweepStudy
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
 from ema_lab.store.failure import failure_of
@@ -45,7 +45,7 @@ class Trier:
     device: str = ""
     session: str = ""
 
-    def __call__(self, study: SweepStudy | None = None) -> Ended | None:
+    def __call__(self, study: SweepStudy | None = None) -> EndedTrial | None:
         """Try the next trial; return None if no trial is left. A worker opens the study itself, once.
 
         Raises:
@@ -56,7 +56,7 @@ class Trier:
             asked = study.ask(self.limit, self.max_attempts)
             return None if asked is None else self._try_asked(study, asked)
 
-    def _try_asked(self, study: SweepStudy, asked: Asked) -> Ended:
+    def _try_asked(self, study: SweepStudy, asked: LeasedTrial) -> EndedTrial:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
@@ -64,35 +64,35 @@ class Trier:
             study.end(asked, ended)
             return ended
         except UpdateFinishedTrialError:
-            return Ended(asked.number, "pruned", asked.choice, message=TAKEN)
+            return EndedTrial(asked.number, "pruned", asked.choice, message=TAKEN)
         finally:
             asked.release()
 
-    def _try(self, study: SweepStudy, asked: Asked) -> Ended:
-        about = partial(Ended, asked.number, choice=asked.choice)
+    def _try(self, study: SweepStudy, asked: LeasedTrial) -> EndedTrial:
+        outcome = partial(EndedTrial, asked.number, choice=asked.choice)
         try:
             runs = self.search.sweep.runs(asked.choice)
         except DefinitionError as error:
-            return about(state="failed", message=str(error.problems[0]))
+            return outcome(state="failed", message=str(error.problems[0]))
         run_ids = tuple(spec.run_id for spec in runs)
         asked.trial.set_user_attr(RUN_IDS, list(run_ids))
-        about = partial(about, run_ids=run_ids)
+        outcome = partial(outcome, run_ids=run_ids)
         for number, spec in enumerate(runs):
             follower = _Follower(self.search, asked.trial, spec, number)
             if follower.is_pruned_before_run():
-                return about(state="pruned", message=follower.reason)
+                return outcome(state="pruned", message=follower.reason)
             result = self._train(spec, follower, asked.number)
             if result == "stopped" or (result in {"done", "elsewhere"} and follower.is_pruned_after_run()):
-                return about(state="pruned", message=follower.reason)
+                return outcome(state="pruned", message=follower.reason)
             if result not in {"done", "elsewhere"}:
                 failure = failure_of(study.store.facts(spec.run_id))
-                words = failure.message if failure else result
-                return about(state="failed", message=f"{spec.run_id}: {words}")
+                reason = failure.message if failure else result
+                return outcome(state="failed", message=f"{spec.run_id}: {reason}")
         try:
-            values = tuple(one.of_runs(study.store, run_ids) for one in self.search.objectives)
+            values = tuple(objective.of_runs(study.store, run_ids) for objective in self.search.objectives)
         except StoreError as error:
-            return about(state="failed", message=str(error))
-        return about(state="done", values=values)
+            return outcome(state="failed", message=str(error))
+        return outcome(state="done", values=values)
 
     def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
         training = partial(self.train, report=follower)
@@ -101,7 +101,10 @@ class Trier:
 
 
 def claim_when_free(claim: Claim, task: Task) -> Result:
-    """Claim and train a run. Wait while another process holds the run, and take over if that process stops."""
+    """Claim and train a run.
+
+    Wait while another process holds the run, and take over if that process stops.
+    """
     while (result := claim(task)) == "busy":
         while claim.store.is_locked(task.spec.run_id):
             time.sleep(TICK_SECONDS)

@@ -17,7 +17,7 @@ from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError, StoreError
 from ema_lab.files import write_text
-from ema_lab.search.history import Ended, searched_run_ids
+from ema_lab.search.history import EndedTrial, searched_run_ids
 from ema_lab.search.sweep import Sweep
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
@@ -37,15 +37,15 @@ class RowSearch:
     row: str
     sweep: Sweep
     study_name: str
-    trials: tuple[Ended, ...]
-    written: Ended | None = None
+    trials: tuple[EndedTrial, ...]
+    written: EndedTrial | None = None
 
     @property
     def failed(self) -> int:
-        return sum(one.state == "failed" for one in self.trials)
+        return sum(trial.state == "failed" for trial in self.trials)
 
     @property
-    def candidates(self) -> tuple[Ended, ...]:
+    def candidates(self) -> tuple[EndedTrial, ...]:
         """Trials that may win, the recipe as written first."""
         return (*([self.written] if self.written is not None else []), *self.trials)
 
@@ -60,11 +60,11 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
     Raises:
         SpecError: If the remaining space cannot be searched for all rows alike.
     """
-    out = [key for key in sweep.places if key.startswith(MODEL)]
-    left = tuple(one for one in sweep.parameters if one.key not in out)
-    if not left:
+    model_keys = [key for key in sweep.places if key.startswith(MODEL)]
+    kept = tuple(one for one in sweep.parameters if one.key not in model_keys)
+    if not kept:
         raise SpecError(f"{sweep.path}: searches only model keys, which the rows compare; add a recipe key")
-    if images := [one.key for one in left if not one.key.startswith("recipe.")]:
+    if images := [one.key for one in kept if not one.key.startswith("recipe.")]:
         rule = "every row needs the same images: give one value, or remove the key"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
     if sweep.goal.target is not None:
@@ -74,9 +74,9 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
     if seeds:
         parameters = {**spec.parameters, "seeds": ParameterSpec(value=list(seeds))}
         spec = spec.model_copy(update={"parameters": parameters})
-    constants = tuple(change for change in sweep.constants if ".".join(change.keys) not in out)
-    places = {key: place for key, place in sweep.places.items() if key not in out}
-    return replace(sweep, spec=spec, constants=constants, parameters=left, places=places), out
+    constants = tuple(change for change in sweep.constants if ".".join(change.keys) not in model_keys)
+    places = {key: place for key, place in sweep.places.items() if key not in model_keys}
+    return replace(sweep, spec=spec, constants=constants, parameters=kept, places=places), model_keys
 
 
 def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
@@ -90,17 +90,17 @@ def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
         names = ", ".join(name for name, _ in ablation.cells[0].axes)
         rule = f"the axis {names} crosses every variant; tune one of its values at a time"
         raise SpecError(f"{ablation.path}: {rule}: --only {ablation.cells[0].axes[0][0]}=VALUE")
-    found: dict[str, Sweep] = {}
+    sweeps: dict[str, Sweep] = {}
     problems: dict[Problem, list[str]] = {}
     for row, cells in ablation.rows().items():
         try:
-            found[row] = space.on(cells[0])
+            sweeps[row] = space.on(cells[0])
         except DefinitionError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(row)
     if problems:
         raise DefinitionError([_for_rows(*item) for item in problems.items()])
-    return found
+    return sweeps
 
 
 def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
@@ -108,9 +108,9 @@ def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
     return replace(problem, message=f"for {named}: {problem.message}")
 
 
-def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
+def own_trials(trials: Sequence[EndedTrial], budget: int) -> tuple[EndedTrial, ...]:
     """Return the first `budget` trials of the search itself; more trials would favour a row."""
-    own = sorted((one for one in trials if not one.warm), key=lambda one: one.first_number)
+    own = sorted((trial for trial in trials if not trial.warm), key=lambda trial: trial.first_number)
     return tuple(own[:budget])
 
 
@@ -119,7 +119,7 @@ def missing(searches: Sequence[RowSearch], budget: int) -> dict[str, int]:
 
     The recipe as written counts as one of the trials.
     """
-    lacks = {one.row: budget - len(one.trials) + (one.written is None) for one in searches}
+    lacks = {search.row: budget - len(search.trials) + (search.written is None) for search in searches}
     return {row: count for row, count in lacks.items() if count > 0}
 
 
@@ -151,16 +151,16 @@ def _subject(spec: RunSpec) -> tuple[str, str]:
 
 
 def other_epochs(
-    searches: Sequence[RowSearch], winners: Mapping[str, Ended], final: Mapping[str, RunSpec]
+    searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial], final: Mapping[str, RunSpec]
 ) -> list[str]:
-    """Return a line per pair of run lengths, in the search and in the final runs, that differ, with the rows."""
+    """Return a line, with its rows, per search length that differs from the final runs' length."""
     rows: dict[tuple[int, int], list[str]] = {}
-    for one in searches:
-        if one.row in winners:
-            searched = one.sweep.runs(winners[one.row].choice)[0].recipe.epochs
-            trained = final[one.row].recipe.epochs
+    for search in searches:
+        if search.row in winners:
+            searched = search.sweep.runs(winners[search.row].choice)[0].recipe.epochs
+            trained = final[search.row].recipe.epochs
             if searched != trained:
-                rows.setdefault((searched, trained), []).append(one.row)
+                rows.setdefault((searched, trained), []).append(search.row)
     return [
         f"{', '.join(names)}: searched with {searched} epoch{'s' * (searched != 1)}, trained with {trained}"
         for (searched, trained), names in rows.items()
@@ -173,7 +173,11 @@ def fresh_seeds(count: int, used: Collection[int]) -> list[int]:
 
 
 def tuned_definition(
-    name: str, ablation: Ablation, winners: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], words: str
+    name: str,
+    ablation: Ablation,
+    winners: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    description: str,
 ) -> dict[str, Any]:
     """Return an ablation file's content: each row with its winner's values, on fresh seeds.
 
@@ -182,14 +186,14 @@ def tuned_definition(
         ablation: Ablation that was tuned.
         winners: Chosen values by row and dotted key. Rows without a winner are left out.
         seeds: Seeds of the new ablation.
-        words: Description of the new ablation.
+        description: Description of the new ablation.
     """
     cells = {row: cells[0] for row, cells in ablation.rows().items() if row in winners}
     base, changes = _apart({row: _tree(cell) for row, cell in cells.items()})
     baselines = [row for row, cell in cells.items() if cell.variant == ablation.baseline]
     return {
         "name": name,
-        "description": words,
+        "description": description,
         "base": base,
         "seeds": list(seeds),
         **({"baseline": baselines[0]} if baselines else {}),
@@ -240,7 +244,7 @@ def tuned_text(definition: Mapping[str, Any], comment: Sequence[str]) -> str:
     return f"{head}\n{yaml.safe_dump(dict(definition), sort_keys=False, width=105, allow_unicode=True)}"
 
 
-def check_place(path: Path) -> None:
+def check_output_path(path: Path) -> None:
     """Refuse an output path that tune must not overwrite.
 
     Raises:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
-from ema_lab.search.history import Ended
+from ema_lab.search.history import EndedTrial
 from ema_lab.search.objective import Objective
 from ema_lab.search.result import Results
 from ema_lab.search.sweep import Sweep
@@ -33,35 +33,37 @@ def written_runs(ablation: Ablation, sweeps: Mapping[str, Sweep]) -> Ablation:
 
 def written_trial(
     sweep: Sweep, store: RunStore, objectives: Sequence[Objective], max_attempts: int
-) -> Ended | None:
+) -> EndedTrial | None:
     """Return the recipe as written as an ended trial without choices; None while runs are missing."""
     run_ids = tuple(spec.run_id for spec in sweep.runs({}))
     results = Results(store, objectives)
     if (values := results.values(run_ids)) is not None:
-        return Ended(AS_WRITTEN, "done", {}, values, run_ids, stale=results.stale(run_ids))
+        return EndedTrial(AS_WRITTEN, "done", {}, values, run_ids, stale=results.stale(run_ids))
     failed = [run_id for run_id in run_ids if store.state(run_id, max_attempts) == "failed"]
     if not failed:
         return None
     failure = failure_of(store.facts(failed[0]))
-    return Ended(AS_WRITTEN, "failed", {}, None, run_ids, message=failure.message if failure else "")
+    return EndedTrial(AS_WRITTEN, "failed", {}, None, run_ids, message=failure.message if failure else "")
 
 
-def winner(trials: Sequence[Ended], objective: Objective) -> Ended | None:
+def winner(trials: Sequence[EndedTrial], objective: Objective) -> EndedTrial | None:
     """Return the finished trial with the best validation value; None if no trial finished.
 
     The first of equal trials wins.
     """
-    done = [one for one in trials if one.state == "done" and one.values is not None]
-    return min(done, key=lambda one: (-objective.sign * (one.values or (0.0,))[0], one.number), default=None)
+    done = [trial for trial in trials if trial.state == "done" and trial.values is not None]
+    return min(
+        done, key=lambda trial: (-objective.sign * (trial.values or (0.0,))[0], trial.number), default=None
+    )
 
 
-def trial_name(trial: Ended) -> str | int:
+def trial_name(trial: EndedTrial) -> str | int:
     """Return a trial's name in tables: its number in the study, or `as written`."""
     return "as written" if trial.number == AS_WRITTEN else trial.number
 
 
 def search_notes(
-    sweep: Sweep, objective: Objective, written: Ended | None, best: Ended | None
+    sweep: Sweep, objective: Objective, written: EndedTrial | None, best: EndedTrial | None
 ) -> Iterator[str]:
     """Yield caveats about a row's winner, known before its final runs are trained."""
     if written is not None and written.state == "failed":
@@ -75,8 +77,8 @@ def search_notes(
         yield "no trial beats the recipe as written, which is what is compared"
     runs = sweep.runs(best.choice)
     images = (runs[0].data.val_images or 0) * len(runs)
-    if words := chance_words(objective.name, best.values[0], runs[0].data.facts, images):
-        yield f"the winner's {words}"
+    if warning := chance_warning(objective.name, best.values[0], runs[0].data.facts, images):
+        yield f"the winner's {warning}"
 
 
 def final_notes(
@@ -102,8 +104,8 @@ def final_notes(
         return
     facts, measured = tuned[0].spec.data.facts, tuned[0].spec.data.task.metrics[metric]
     mean, label = fmean(after), f"{measured.label} after tuning"
-    if words := chance_words(metric, mean, facts, facts.test_images * len(after)):
-        yield f"{label}: {words}"
+    if warning := chance_warning(metric, mean, facts, facts.test_images * len(after)):
+        yield f"{label}: {warning}"
     if before and len(before) == len(written) and measured.sign * (mean - fmean(before)) < 0:
         counts = f"n={len(after)}, and n={len(before)} on the ablation's own seeds"
         yield f"{label} ({mean:.2f}) is worse than as written ({fmean(before):.2f}; {counts})"
@@ -117,7 +119,7 @@ def _values(cells: Sequence[Cell], store: RunStore, metric: str) -> list[float]:
     ]
 
 
-def chance_words(name: str, value: float, facts: DatasetFacts, images: int) -> str:
+def chance_warning(name: str, value: float, facts: DatasetFacts, images: int) -> str:
     """Say that a metric is no better than chance; empty if the metric is better.
 
     An accuracy counts as chance up to two standard errors above it, for that many guesses. Chance levels are

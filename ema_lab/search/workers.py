@@ -10,7 +10,7 @@ from pebble import ProcessExpired, ProcessPool
 from ema_lab.errors import WorkersDiedError
 from ema_lab.execution.claim import new_session
 from ema_lab.execution.engines.local import worker_pool
-from ema_lab.search.history import Ended
+from ema_lab.search.history import EndedTrial
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.trial import Trier
 from ema_lab.store.attempts import end_interrupted
@@ -27,7 +27,7 @@ def run_search(
     workers: int = 1,
     gpus: tuple[str, ...] = (),
     is_over: Callable[[], bool] = lambda: False,
-    watch: Callable[[Ended | None], None] = lambda ended: None,
+    watch: Callable[[EndedTrial | None], None] = lambda ended: None,
 ) -> None:
     """Try trials until none is left. A worker that dies costs only its time.
 
@@ -53,7 +53,7 @@ def run_search(
 
 
 def _wait_for_others(
-    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[Ended | None], None]
+    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[EndedTrial | None], None]
 ) -> bool:
     """Wait while only other processes' trials are left; return whether one died and can be retried."""
     while not is_over():
@@ -72,7 +72,7 @@ def _try_all(
     workers: int,
     gpus: tuple[str, ...],
     is_over: Callable[[], bool],
-    watch: Callable[[Ended | None], None],
+    watch: Callable[[EndedTrial | None], None],
 ) -> None:
     if workers == 1 and not gpus:
         while not is_over() and (ended := trier(study)) is not None:
@@ -93,9 +93,9 @@ def _keep_asking(
     trier: Trier,
     workers: int,
     is_over: Callable[[], bool],
-    watch: Callable[[Ended | None], None],
+    watch: Callable[[EndedTrial | None], None],
 ) -> None:
-    futures: set[Future[Ended | None]] = {pool.submit(trier, None) for _ in range(workers)}
+    futures: set[Future[EndedTrial | None]] = {pool.submit(trier, None) for _ in range(workers)}
     killed = 0
     while futures:
         ready, futures = wait(futures, TICK_SECONDS, FIRST_COMPLETED)
@@ -105,8 +105,8 @@ def _keep_asking(
             except ProcessExpired:  # the next worker that asks retries the dead worker's trial
                 killed += 1
                 if killed >= MAX_KILLED_IN_A_ROW:
-                    words = f"{killed} workers in a row were killed; run the command again to continue"
-                    raise WorkersDiedError(words) from None
+                    message = f"{killed} workers in a row were killed; run the command again to continue"
+                    raise WorkersDiedError(message) from None
                 futures.add(pool.submit(trier, None))
                 continue
             if ended is not None:

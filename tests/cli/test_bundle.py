@@ -87,9 +87,7 @@ def test_what_was_not_changed_verifies_packed_and_unpacked_anywhere(bundled, com
         "computed again: the run ids from the specs; every table, the page, the figures"
     )
     assert "its curve, which has them of 0 of 4 runs" in crossed
-    assert summed.startswith(
-        "checked only by SHA256SUMS, which anyone who edits a file can recompute: what"
-    )
+    assert summed.startswith("checked only by SHA256SUMS, which anyone who edits a file can recompute: what")
     with chdir(packed.root):
         assert command("verify", str(packed)).code == 0
 

@@ -10,7 +10,7 @@ from ema_lab.errors import SpecError
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw import draw_forest
 from ema_lab.reports.figures.style import look
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 from ema_lab.statistics import PairedDifference
 
 VARIANTS = """\

@@ -8,7 +8,7 @@ from made_up import BASE, fill, report_spec
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import looks_of
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 
 METHODS = ("none", "se", "eca", "cbam", "ema")
 GAIN = {"none": 0.0, "se": 0.1, "eca": 0.15, "cbam": 2.0, "ema": 3.0}

@@ -6,7 +6,7 @@ import pytest
 from made_up import fill, report, report_spec
 
 from ema_lab.reports.figures.assemble import report_figures
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 from ema_lab.reports.row_order import report_rows, row_labels
 
 VARIANTS = """\

@@ -17,7 +17,7 @@ def study():
 
 def judged(study, leases):
     """Return the states of a study's trials once the dead among them are known."""
-    with leases.alone():
+    with leases.ask_lock():
         leases.fail_dead(study)
     return [trial.state for trial in study.get_trials()]
 

@@ -9,7 +9,7 @@ from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, untold
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.search.objective import read_objectives
-from ema_lab.search.report.trials import counts_words
+from ema_lab.search.report.trials import counts_text
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.sweep import load_sweep
@@ -121,11 +121,11 @@ def test_choices_that_were_known_before_are_counted_and_said(write, make):
     drawn = [one.choice["model.attention.groups"] for one in study.trials()]
     repeats = 4 - len(set(drawn))
     assert repeats >= 2
-    assert counts_words(study) == (
+    assert counts_text(study) == (
         f"4 finished, 0 pruned, 0 failed; {repeats} of 4 trials repeated known choices"
     )
     search, trier = make(write(LR), limit=3)
-    assert "repeated" not in counts_words(run(search, trier))
+    assert "repeated" not in counts_text(run(search, trier))
 
 
 def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make):
@@ -137,7 +137,7 @@ def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make
     study = SweepStudy(search)
     assert study.add_finished() == 2
     run_search(trier, study)
-    assert counts_words(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
+    assert counts_text(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
 
 
 def test_two_objectives_give_a_pareto_front(write, make):

@@ -11,10 +11,10 @@ from search_fakes import GROUPS, LR
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, EmaLabError, SpecError
 from ema_lab.search.objective import Objective
-from ema_lab.search.study import Ended, SweepStudy
+from ema_lab.search.study import EndedTrial, SweepStudy
 from ema_lab.search.tuning import (
     RowSearch,
-    check_place,
+    check_output_path,
     final_run,
     fresh_seeds,
     missing,
@@ -25,7 +25,7 @@ from ema_lab.search.tuning import (
     tuned_text,
     write_tuned,
 )
-from ema_lab.search.winner import AS_WRITTEN, chance_words, search_notes, winner
+from ema_lab.search.winner import AS_WRITTEN, chance_warning, search_notes, winner
 from ema_lab.specs.dataset import DatasetFacts
 
 TOP1 = Objective("val_top1", +1)
@@ -33,7 +33,7 @@ LOSS = Objective("val_loss", -1)
 
 
 def ended(number, value=None, state="done", *, warm=False):
-    return Ended(number, state, {}, None if value is None else (value,), warm=warm)
+    return EndedTrial(number, state, {}, None if value is None else (value,), warm=warm)
 
 
 class TestFreshSeeds:
@@ -100,14 +100,14 @@ class TestChance:
     )
     def test_it_is_within_two_standard_errors_of_guessing(self, name, value, words):
         assert (
-            chance_words(name, value, facts(10), 300) == words
+            chance_warning(name, value, facts(10), 300) == words
         )  # two errors of 300 guesses at 10 % are 3.46
 
     def test_of_one_class_nothing_is_chance(self):
-        assert chance_words("val_top1", 100.0, facts(1), 300) == ""
+        assert chance_warning("val_top1", 100.0, facts(1), 300) == ""
 
     def test_fewer_classes_than_guesses_are_never_at_chance(self):
-        assert chance_words("top5", 100.0, facts(4), 300) == ""
+        assert chance_warning("top5", 100.0, facts(4), 300) == ""
 
 
 def test_a_search_says_what_its_winner_is_worth(write):
@@ -228,9 +228,9 @@ class TestDefinition:
         *_, values, path = tuned
         path.write_text(yaml.safe_dump({"name": "base-tuned"}))
         with pytest.raises(SpecError, match="not made by tune"):
-            check_place(path)
+            check_output_path(path)
         path.write_text(self.text(tuned, values))
-        check_place(path)
+        check_output_path(path)
 
 
 def test_every_row_draws_the_same_choices_first(write, make, tmp_path):

@@ -65,13 +65,13 @@ def bundle_files(spec: ReportSpec, store: RunStore, definition: Path) -> dict[st
     """Return the content of every file of a bundle by name, without the checksums."""
     ablations = report_ablations(spec, store)
     specs = {run.run_id: run for ablation in ablations for run in ablation.runs()}
-    found = [
+    members = [
         *_definitions(spec, ablations, definition),
         *_own_modules(specs.values()),
         *_runs(store, specs),
         *_timings(spec, ablations, store),
     ]
-    files = {name: path.read_bytes() for name, path in found}
+    files = {name: path.read_bytes() for name, path in members}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def built_files(name: str, made_with: str) -> dict[str, str | bytes]:
     spec, store = load_report(Path("reports", f"{name}.yaml")), RunStore(RUNS)
     ablations = report_ablations(spec, store)
     run_ids = dict.fromkeys(run.run_id for ablation in ablations for run in ablation.runs())
-    facts = _facts(name, made_with, [one.environment for one in store.records(run_ids).values()])
+    facts = _facts(name, made_with, [record.environment for record in store.records(run_ids).values()])
     report = all_files(spec, build_report(spec, store), store)
     return {
         **{f"{REPORT}/{file}": content for file, content in report.items()},
@@ -144,8 +144,8 @@ def _place(spec: ReportSpec, path: Path) -> str:
 def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:
     """Yield the user's files that runs depend on, if they are below the current folder."""
     sources, here = Sources(), Path.cwd()
-    found = {source for spec in specs for files in sources.files(spec).values() for source in files}
-    for path in sorted({source.path.resolve() for source in found if not source.ours}):
+    dependencies = {source for spec in specs for files in sources.files(spec).values() for source in files}
+    for path in sorted({source.path.resolve() for source in dependencies if not source.ours}):
         if path.is_relative_to(here) and not INSTALLED.intersection(path.parts):
             yield path.relative_to(here).as_posix(), path
 
@@ -162,10 +162,12 @@ def _runs(store: RunStore, specs: Mapping[str, RunSpec]) -> Iterator[tuple[str, 
 
 def _timings(spec: ReportSpec, ablations: Iterable[Ablation], store: RunStore) -> Iterator[tuple[str, Path]]:
     """Yield the cached latencies that the report shows."""
-    in_figures = any(isinstance(one, TradeoffFigure) and one.cost == "latency" for one in spec.figures)
+    in_figures = any(
+        isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in spec.figures
+    )
     if not (in_figures or (spec.kind != "claims" and set(LATENCIES).intersection(spec.columns))):
         return
-    for ablation in (with_baseline(spec, one) for one in ablations):
+    for ablation in (with_baseline(spec, ablation) for ablation in ablations):
         timed = latencies(ablation, rows_of(ablation, chosen(spec, measure(ablation, store))), store)
         if timed is None:
             continue

@@ -30,8 +30,8 @@ def requirements(facts: Mapping[str, Any]) -> str:
     Local versions (`+cpu`) are dropped, since no index has them. Lines that are not a name and a version (PEP
     503, PEP 440) become comments, since pip would obey an option or an address in them.
     """
-    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
-    pins = {name: number for versions in found for name, number in versions.items()}
+    environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pins = {name: number for versions in environments for name, number in versions.items()}
     return "".join(_requirement(name, pins[name]) for name in sorted(pins) if name not in NOT_PINNED)
 
 
@@ -67,14 +67,14 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
 
 def _machine(facts: Mapping[str, Any]) -> str:
     """Describe the training machine in a line; only the same kind of machine gives equal bits."""
-    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
-    pythons = sorted({str(versions["python"]) for versions in found if "python" in versions})
-    said = {
+    environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pythons = sorted({str(versions["python"]) for versions in environments if "python" in versions})
+    parts = {
         "Python": pythons,
         "device": facts["device"],
         "instruction set": facts["instruction_set"],
         "threads of torch": facts["num_threads"],
         "commit": [str(commit)[:12] for commit in facts["commit"]],
     }
-    words = [f"{what}: {', '.join(map(str, values))}" for what, values in said.items() if values]
-    return one_line(f"They were trained on: {'; '.join(words) or 'nothing is recorded'}")
+    texts = [f"{name}: {', '.join(map(str, values))}" for name, values in parts.items() if values]
+    return one_line(f"They were trained on: {'; '.join(texts) or 'nothing is recorded'}")

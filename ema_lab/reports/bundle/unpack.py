@@ -51,8 +51,8 @@ def require_modest(archive: zipfile.ZipFile, name: str, size: int) -> None:
     total = sum(entry.file_size for entry in archive.infolist())
     most = max(MOST_BYTES, MOST_TIMES * size)
     if total > most:
-        words = f"{total / 2**20:,.0f} MiB, more than {most / 2**20:,.0f} MiB for a file of its size"
-        raise StoreError(f"{name} is not unpacked: it would be {words}")
+        sizes = f"{total / 2**20:,.0f} MiB, more than {most / 2**20:,.0f} MiB for a file of its size"
+        raise StoreError(f"{name} is not unpacked: it would be {sizes}")
     names = archive.namelist()
     if len(set(names)) < len(names):
         twice = next(entry for number, entry in enumerate(names) if entry in names[:number])
@@ -71,8 +71,8 @@ def require_plain_files(folder: Path, ignored: Collection[str]) -> None:
         for name in (*folders, *names):
             path = Path(parent, name)
             if not stat.S_ISDIR(mode := path.lstat().st_mode) and not stat.S_ISREG(mode):
-                what = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-                raise StoreError(f"{path} is {what}, but a bundle may hold only files and folders")
+                kind = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+                raise StoreError(f"{path} is {kind}, but a bundle may hold only files and folders")
 
 
 def _leaves(entry: str) -> bool:

@@ -73,7 +73,7 @@ def verify_bundle(path: Path) -> Verification:
         problems = list(_changed_files(folder, listed, ignored=MADE if path.is_dir() else ()))
         if made_with != version("ema-lab"):
             problems.append(f"made with ema-lab {made_with}, checked with {version('ema-lab')}")
-        words = [*_other_package(folder)]
+        remarks = [*_other_package(folder)]
         with chdir(folder):
             runs = _Runs(RunStore(RUNS))
             problems += runs.problems()
@@ -83,11 +83,11 @@ def verify_bundle(path: Path) -> Verification:
                 reason = str(error) if isinstance(error, EmaLabError) else located(error)
                 problems.append(f"the report cannot be built again: {reason}")
             else:
-                there = {file: built[file] for file in built if file not in listed or Path(file).is_file()}
-                found, not_compared = compare(Path(), there)
-                problems += map(str, found)
-                words += [*not_compared, COMPUTED]
-        return Verification(tuple(problems), (*words, runs.held(), SUMMED))
+                present = {file: built[file] for file in built if file not in listed or Path(file).is_file()}
+                differences, not_compared = compare(Path(), present)
+                problems += map(str, differences)
+                remarks += [*not_compared, COMPUTED]
+        return Verification(tuple(problems), (*remarks, runs.held(), SUMMED))
 
 
 def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
@@ -158,16 +158,16 @@ class _Runs:
             return
         chosen = _chosen_epoch(spec, rows)
         if chosen is not None and record.chosen_epoch != chosen:
-            given = f"chosen_epoch: {record.chosen_epoch} is written"
-            yield f"{self._path(run_id)}: {given}, {spec.recipe.protocol} gives {chosen}"
+            written = f"chosen_epoch: {record.chosen_epoch} is written"
+            yield f"{self._path(run_id)}: {written}, {spec.recipe.protocol} gives {chosen}"
             return
         row = next((row for row in rows if row.get("epoch") == record.chosen_epoch), {})
         known = {name: row[f"test_{name}"] for name in record.metrics if f"test_{name}" in row}
         self.with_curve += bool(known)
         for name, value in known.items():
             if not math.isclose(record.metrics[name], value, rel_tol=1e-6, abs_tol=1e-9):
-                given = f"metrics.{name}: {record.metrics[name]!r} is written"
-                yield f"{self._path(run_id)}: {given}, the curve has {value!r} at epoch {record.chosen_epoch}"
+                metric, at_epoch = f"{name}: {record.metrics[name]!r}", f"at epoch {record.chosen_epoch}"
+                yield f"{self._path(run_id)}: metrics.{metric} is written, the curve has {value!r} {at_epoch}"
 
     def _unequal_costs(self) -> Iterator[str]:
         first: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -175,8 +175,8 @@ class _Runs:
             other, cost = first.setdefault(spec.model_key, (run_id, record.cost))
             for name in sorted({*cost, *record.cost}):
                 if cost.get(name) != record.cost.get(name):
-                    given = f"cost.{name}: {record.cost.get(name)!r} is written"
-                    yield f"{self._path(run_id)}: {given}, {cost.get(name)!r} for the same model in {other}"
+                    written = f"cost.{name}: {record.cost.get(name)!r} is written"
+                    yield f"{self._path(run_id)}: {written}, {cost.get(name)!r} for the same model in {other}"
 
 
 def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | None:

@@ -40,7 +40,7 @@ def package_files() -> dict[str, bytes]:
     """Return the files of the running package by their name in a wheel, with the bundled definitions."""
     folders = {"ema_lab": PACKAGE} | {f"ema_lab/bundled/{kind}": BUNDLED / kind for kind in KINDS}
     return {
-        name: path.read_bytes() for place, folder in folders.items() for name, path in _below(place, folder)
+        name: path.read_bytes() for prefix, folder in folders.items() for name, path in _below(prefix, folder)
     }
 
 
@@ -56,11 +56,11 @@ def wheel_files(wheel: bytes) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def _below(place: str, folder: Path) -> Iterator[tuple[str, Path]]:
+def _below(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in parts):
-            yield "/".join([place, *parts]), path
+            yield "/".join([prefix, *parts]), path
 
 
 def _record(files: Mapping[str, bytes], own: str) -> bytes:

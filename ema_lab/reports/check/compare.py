@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ema_lab.reports.check.data import json_differences, plain_place, report_place
+from ema_lab.reports.check.data import json_differences, name_by_keys, name_in_report
 from ema_lab.reports.check.difference import Difference, line_differences
 from ema_lab.reports.check.figure import drawn_elsewhere, figure_differences
 from ema_lab.reports.check.page import page_differences
@@ -24,16 +24,18 @@ def compare(folder: Path, built: Mapping[str, str | bytes], unmade: Iterable[str
 
     `unmade`: names of files that must not exist.
     """
-    found: list[Difference] = []
+    found_differences: list[Difference] = []
     not_compared = []
     for name, content in built.items():
         if isinstance(content, bytes) and (reason := drawn_elsewhere(folder / name, content)):
             not_compared.append(reason)
         else:
-            found += differences(folder / name, content)
+            found_differences += differences(folder / name, content)
     problem = "is left over: the report makes no such file from the current records"
-    found += [Difference(str(folder / name), problem=problem) for name in unmade if (folder / name).exists()]
-    return Comparison(tuple(found), tuple(not_compared))
+    found_differences += [
+        Difference(str(folder / name), problem=problem) for name in unmade if (folder / name).exists()
+    ]
+    return Comparison(tuple(found_differences), tuple(not_compared))
 
 
 def differences(path: Path, built: str | bytes) -> Iterator[Difference]:
@@ -54,9 +56,9 @@ def differences(path: Path, built: str | bytes) -> Iterator[Difference]:
         return
     if written == built:
         return
-    found = list(_text_differences(path, written, built))
-    yield from found
-    if not found and rounded_numbers(written) != rounded_numbers(built):
+    text_differences = list(_text_differences(path, written, built))
+    yield from text_differences
+    if not text_differences and rounded_numbers(written) != rounded_numbers(built):
         yield Difference(str(path), problem="differs from the rebuilt file, but only in its formatting")
 
 
@@ -65,7 +67,7 @@ def _text_differences(path: Path, written: str, built: str) -> Iterator[Differen
     if path.name == PAGE:
         return page_differences(file, written, built)
     if path.suffix == ".json":
-        return json_differences(file, written, built, report_place if path.name == DATA else plain_place)
+        return json_differences(file, written, built, name_in_report if path.name == DATA else name_by_keys)
     if path.suffix in GRIDS:
         return table_differences(file, path.suffix, written, built)
     return line_differences(file, "in a line", written.splitlines(), built.splitlines())

@@ -37,8 +37,8 @@ class Difference:
 
     def flat(self) -> dict[str, Any]:
         """Return the difference for `--json`, with null where a key does not apply."""
-        place = {"file": self.file, "row": self.row, "column": self.column}
-        return {**place, "written": _scalar(self.written), "built": _scalar(self.built)}
+        position = {"file": self.file, "row": self.row, "column": self.column}
+        return {**position, "written": _scalar(self.written), "built": _scalar(self.built)}
 
 
 def _scalar(value: Any) -> Any:
@@ -58,34 +58,36 @@ def same(written: Any, built: Any) -> bool:
 
 
 def aligned(
-    mine: Sequence[Item], right: Sequence[Item], key: Callable[[Item], Any] = lambda item: item
+    written: Sequence[Item], built: Sequence[Item], key: Callable[[Item], Any] = lambda item: item
 ) -> Iterator[tuple[Item | None, Item | None]]:
     """Pair items with equal keys, in order; an item of only one sequence is paired with None."""
-    one, other = list(map(key, mine)), list(map(key, right))
-    start = common(one, other)
-    end = common(one[start:][::-1], other[start:][::-1])
-    yield from zip(mine[:start], right[:start], strict=True)
-    middle, there = mine[start : len(mine) - end], right[start : len(right) - end]
-    matcher = SequenceMatcher(None, list(map(key, middle)), list(map(key, there)))
+    written_keys, built_keys = list(map(key, written)), list(map(key, built))
+    start = common(written_keys, built_keys)
+    end = common(written_keys[start:][::-1], built_keys[start:][::-1])
+    yield from zip(written[:start], built[:start], strict=True)
+    written_middle, built_middle = written[start : len(written) - end], built[start : len(built) - end]
+    matcher = SequenceMatcher(None, list(map(key, written_middle)), list(map(key, built_middle)))
     for _, a, b, c, d in matcher.get_opcodes():
-        yield from zip_longest(middle[a:b], there[c:d])
-    yield from zip(mine[len(mine) - end :], right[len(right) - end :], strict=True)
+        yield from zip_longest(written_middle[a:b], built_middle[c:d])
+    yield from zip(written[len(written) - end :], built[len(built) - end :], strict=True)
 
 
-def common(one: Sequence[Any], other: Sequence[Any]) -> int:
+def common(first: Sequence[Any], second: Sequence[Any]) -> int:
     """Return the length of the common prefix of two sequences."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def line_differences(
-    file: str, where: str, mine: Sequence[str], right: Sequence[str]
+    file: str, where: str, written: Sequence[str], built: Sequence[str]
 ) -> Iterator[Difference]:
     """Yield each line that differs, shortened to the differing part."""
-    for line, wanted in aligned(mine, right):
+    for line, wanted in aligned(written, built):
         if line != wanted:
-            here, there = _apart(ABSENT if line is None else line, ABSENT if wanted is None else wanted)
-            yield Difference(file, where, written=here, built=there)
+            written_part, built_part = _apart(
+                ABSENT if line is None else line, ABSENT if wanted is None else wanted
+            )
+            yield Difference(file, where, written=written_part, built=built_part)
 
 
 def _apart(written: str, built: str) -> tuple[str, str]:

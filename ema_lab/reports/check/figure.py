@@ -11,18 +11,18 @@ from ema_lab.reports.check.difference import Difference, common
 DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion)?(\d[\w.+]*)")  # version stamp in SVG, PDF and PNG
 STREAM = re.compile(rb"(?<=\nstream\n).*?(?=\nendstream\n)", re.DOTALL)
 # Stream lengths and object offsets of a PDF, which depend on the compression.
-PLACES = re.compile(rb"(?<= 0 obj\n)\d+(?=\nendobj\n)|\d{10}(?= \d{5} [nf])|(?<=startxref\n)\d+")
+OFFSETS = re.compile(rb"(?<= 0 obj\n)\d+(?=\nendobj\n)|\d{10}(?= \d{5} [nf])|(?<=startxref\n)\d+")
 
 
 def drawn_elsewhere(path: Path, built: bytes) -> str | None:
     """Return why a written figure cannot be compared: another version of matplotlib draws other bytes."""
     try:
-        theirs, ours = DRAWN_BY.search(path.read_bytes()), DRAWN_BY.search(built)
+        written_by, installed = DRAWN_BY.search(path.read_bytes()), DRAWN_BY.search(built)
     except OSError:
         return None
-    if theirs is None or ours is None or theirs[1] == ours[1]:
+    if written_by is None or installed is None or written_by[1] == installed[1]:
         return None
-    versions = f"drawn by matplotlib {theirs[1].decode()}, but {ours[1].decode()} is installed"
+    versions = f"drawn by matplotlib {written_by[1].decode()}, but {installed[1].decode()} is installed"
     return f"{path}: not compared: {versions}"
 
 
@@ -31,8 +31,8 @@ def figure_differences(path: Path, written: bytes, built: bytes) -> Iterator[Dif
     if written == built or _content(path.suffix, written) == _content(path.suffix, built):
         return
     line = common(written.splitlines(), built.splitlines()) + 1
-    place = f", from line {line} on" if path.suffix == ".svg" else ""
-    yield Difference(str(path), problem=f"is not the figure that the records give{place}")
+    position = f", from line {line} on" if path.suffix == ".svg" else ""
+    yield Difference(str(path), problem=f"is not the figure that the records give{position}")
 
 
 def _content(suffix: str, figure: bytes) -> object:
@@ -52,4 +52,4 @@ def _pixels(figure: bytes) -> object:
 
 
 def _objects(figure: bytes) -> object:
-    return PLACES.sub(b"", STREAM.sub(lambda found: zlib.decompress(found[0]), figure))
+    return OFFSETS.sub(b"", STREAM.sub(lambda found: zlib.decompress(found[0]), figure))

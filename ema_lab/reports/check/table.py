@@ -28,22 +28,22 @@ class Grid(NamedTuple):
 def table_differences(file: str, suffix: str, written: str, built: str) -> Iterator[Difference]:
     """Yield each cell, and each line around the cells, that differs in a table of the format `suffix`."""
     read = GRIDS[suffix]
-    mine, right = read(written), read(built)
-    header = right.rows[0]
-    yield from _row_differences(file, "header", None, mine.rows[0], header, header)
-    rows = aligned(mine.rows[1:], right.rows[1:], lambda row: tuple(row[: right.left]))
+    written_grid, built_grid = read(written), read(built)
+    header = built_grid.rows[0]
+    yield from _row_differences(file, "header", None, written_grid.rows[0], header, header)
+    rows = aligned(written_grid.rows[1:], built_grid.rows[1:], lambda row: tuple(row[: built_grid.left]))
     for row, wanted in rows:
-        name = " ".join(filter(None, (wanted or row or [])[: right.left]))
+        name = " ".join(filter(None, (wanted or row or [])[: built_grid.left]))
         yield from _row_differences(file, f"row {name!r}", name, row or [], wanted or [], header)
-    yield from line_differences(file, "outside of the cells", mine.rest, right.rest)
+    yield from line_differences(file, "outside of the cells", written_grid.rest, built_grid.rest)
 
 
 def _row_differences(
     file: str, where: str, name: str | None, row: list[str], wanted: list[str], header: list[str]
 ) -> Iterator[Difference]:
-    for place, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
+    for index, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
         if not same(cell, value):
-            column = header[place] if place < len(header) else f"{place + 1}"
+            column = header[index] if index < len(header) else f"{index + 1}"
             yield Difference(file, f"{where}, column {column!r}", name, column, cell, value)
 
 
@@ -107,8 +107,8 @@ class _Cells(HTMLParser):
             self._inside = True
             self.rows[-1].append("")
             self.names += ("data-kind", "name") in attrs
-            shown = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
-            self._behind = f" [{', '.join(shown)}]" if shown else ""
+            attributes = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
+            self._behind = f" [{', '.join(attributes)}]" if attributes else ""
         elif self._inside:
             self.rows[-1][-1] += f"<{tag}>"
 

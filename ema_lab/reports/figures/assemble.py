@@ -10,11 +10,11 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.files import write_text
 from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.captions import counted, curves_words, forest_words, listed, tradeoff_words
+from ema_lab.reports.figures.captions import counted, curves_caption, forest_caption, listed, tradeoff_caption
 from ema_lab.reports.figures.numbers import NothingToDrawError
-from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
+from ema_lab.reports.figures.ranks import by_data, dropped_text, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
-from ema_lab.reports.naming import baseline_name, printed_row
+from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.results.selection import PAIR_WORDS, Measured, Row
@@ -103,7 +103,7 @@ def draw_figures(
         except SpecError as error:
             raise report.refusal(f"figure {figure.name}: {error}", "figures", number) from None
         title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
-        caption = " ".join([title.rstrip(".") + ".", words, *drawer.standing()])
+        caption = " ".join([title.rstrip(".") + ".", words, *drawer.run_sentences()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
 
@@ -153,7 +153,7 @@ class _Drawer:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, self._metric(figure), figure.cost)
-        words = tradeoff_words([point.value for point in points], decided=self.decided)
+        words = tradeoff_caption([point.value for point in points], decided=self.decided)
         return drawing, words + self._absent([point.row for point in points])
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
@@ -163,7 +163,7 @@ class _Drawer:
         drawing = draw.draw_curves(
             curves, self.looks, self.labels, self.report.task.curve_label(figure.column)
         )
-        words = curves_words(curves, figure.band, decided=self.decided)
+        words = curves_caption(curves, figure.band, decided=self.decided)
         return drawing, words + self._absent([curve.row for curve in curves])
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
@@ -192,7 +192,7 @@ class _Drawer:
         if not found:
             raise NothingToDrawError("no row has a seed in common with the baseline")
         drawing = draw.draw_forest(found, self.looks, self.labels, self._metric(figure), baseline)
-        words = forest_words([value for _, value in found], baseline, decided=self.decided)
+        words = forest_caption([value for _, value in found], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
             words += f" Not all pairs are clean: {PAIR_WORDS} differ."
         shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
@@ -217,17 +217,17 @@ class _Drawer:
         else:
             words += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
         if found.dropped:
-            words += f" Left out, since a method has no run there: {dropped_words(found.dropped)}."
+            words += f" Left out, since a method has no run there: {dropped_text(found.dropped)}."
         if self.report.kind != "datasets":
             return draw.draw_ranks(found, self._names(found.methods)), words
-        names = [printed_row(self.report, methods[name]) for name in found.methods]
+        names = [display_name(self.report, methods[name]) for name in found.methods]
         return draw.draw_ranks(found, names), words
 
     def _absent(self, shown: Sequence[str]) -> str:
         absent = [self.labels[row.name] for row in self.rows if row.name not in shown]
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
-    def standing(self) -> list[str]:
+    def run_sentences(self) -> list[str]:
         """Return caption sentences on missing and stale runs."""
         words = []
         total = sum(len(row.cells) for row in self.rows)

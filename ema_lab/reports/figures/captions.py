@@ -14,17 +14,17 @@ WITHOUT = (
 )
 
 
-def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
+def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> str:
     """Describe a trade-off's points and bars."""
     seeds = counted([value.count for value in values])
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
     words = (
         f"{mean} over {seeds} of each row{WITHOUT if decided else ''}; dashed: the Pareto front of the means."
     )
-    return words if decided else words + hollow_words(values)
+    return words if decided else words + hollow_note(values)
 
 
-def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
+def forest_caption(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
     """Describe a forest's points and bars."""
     words = (
         f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
@@ -36,10 +36,10 @@ def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: 
             "always-valid 95 % interval, which holds for all rows at once" if decided else "95 % t interval"
         )
         words += f", with its {kind}"
-    return f"{words}.{hollow_words(values, 'too few seeds' if decided else 'one seed')}"
+    return f"{words}.{hollow_note(values, 'too few seeds' if decided else 'one seed')}"
 
 
-def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> str:
+def hollow_note(values: Sequence[PairedDifference], few: str = "one seed") -> str:
     """Explain hollow points, if the figure has any."""
     return (
         ""
@@ -48,7 +48,7 @@ def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> s
     )
 
 
-def curves_words(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
+def curves_caption(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
     """Say over how many seeds the curves average, and describe their bands."""
     words = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
     lows = [low for curve in curves for low in curve.low]

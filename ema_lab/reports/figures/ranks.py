@@ -159,11 +159,11 @@ def _require(
     needed, complete = needed_datasets(methods, spec), datasets - len(dropped)
     if complete < needed:
         rule = f"{what} of {methods} methods needs {needed} data sets that all of them have"
-        lost = f": {dropped_words(dropped)}" if dropped else ""
+        lost = f": {dropped_text(dropped)}" if dropped else ""
         raise NothingToDrawError(f"{rule}, got {complete}{lost}")
 
 
-def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
+def dropped_text(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
     """Return `D (no run of se, ca)` for each excluded data set, shortened if there are many."""
     return listed([f"{name} (no run of {listed(methods)})" for name, methods in dropped])
 

@@ -90,7 +90,10 @@ def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in our style, whatever the user's matplotlibrc says. For missing glyphs, see `unknown_characters`."""
+    """Draw in our style, whatever the user's matplotlibrc says.
+
+    Missing glyphs raise no warning; see `unknown_characters`.
+    """
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():

@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ema_lab.characters import printable
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.reports.page.page import render_page, shown
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
+from ema_lab.reports.page.page import render_page, visible
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
@@ -61,7 +61,7 @@ class Site:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
         parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
         return "application/json", json.dumps(
-            {"data": shown(data), "tables": parts}, allow_nan=False
+            {"data": visible(data), "tables": parts}, allow_nan=False
         ).encode()
 
     def _overview(self) -> str:
@@ -152,14 +152,14 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
                 self.send_error(HTTPStatus.FORBIDDEN, "this address only")
                 return
             try:
-                found = site.answer(self.path)
+                answer = site.answer(self.path)
             except EmaLabError as error:
                 self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", printable(str(error)).encode())
                 return
-            if found is None:
+            if answer is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
             else:
-                self._send(HTTPStatus.OK, *found)
+                self._send(HTTPStatus.OK, *answer)
 
         do_HEAD = do_GET  # noqa: N815 (the base class asks for this name)
 

@@ -28,7 +28,7 @@ from ema_lab.tables.text import difference_text, p_text
 
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±, missing seeds are named."""
+    """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±."""
     found = row.having(metric)
     cell = _cell(row, found)
     if not found:

@@ -10,9 +10,9 @@ from ema_lab.reports.naming import (
     DATA_KEY,
     baseline_name,
     check_names,
+    display_name,
     factor_value,
     names_within,
-    printed_row,
     table_row,
 )
 from ema_lab.reports.table.cells import compared_cell, delta_cell, metric_cell, ranked
@@ -130,7 +130,7 @@ def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[
 
 
 def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) -> list[TableCell]:
-    """Compare every row with the baseline on every data set, with one Holm correction over all comparisons."""
+    """Compare every row with the baseline on every data set; Holm corrects over all comparisons."""
     compared = {
         name: [row for one in data if (row := one.rows.get(name)) and row.differences(spec.metric)]
         for name in names
@@ -178,7 +178,7 @@ def _table_row(
     members = [one.rows[name] for one in data if name in one.rows]
     return TableRow(
         name,
-        printed_row(spec, cell),
+        display_name(spec, cell),
         cells,
         footnotes=tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == name),
         is_baseline=is_baseline,

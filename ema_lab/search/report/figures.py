@@ -10,7 +10,7 @@ from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.search.history import STEPS, History
 from ema_lab.search.objective import Objective
 from ema_lab.search.report import plot
-from ema_lab.search.report.trials import counts_words, seeds_words, stale_words
+from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
 from ema_lab.search.report.view import study_as_searched, study_of_values
 from ema_lab.search.storage import quiet_optuna
 
@@ -38,12 +38,12 @@ def search_figures(history: History) -> list[Drawn]:
 def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]) -> Drawn:
     head = f"Search {history.sweep.name}."
     try:
-        drawing, words = draw()
+        drawing, caption = draw()
     except NothingToDrawError as error:
         return Drawn(name, None, f"{head} Not drawn: {error}.")
-    stale = stale_words(history.trials())
+    stale = stale_text(history.trials())
     end = f" {stale}." if stale else ""
-    return Drawn(name, drawing, f"{head} {words} {counts_words(history)}; {seeds_words(history)}.{end}")
+    return Drawn(name, drawing, f"{head} {caption} {counts_text(history)}; {seeds_text(history)}.{end}")
 
 
 class _OneObjective:
@@ -72,12 +72,12 @@ class _OneObjective:
 
         if len(self.done) < 2:
             return {}
-        with quiet_optuna(), warnings.catch_warnings(record=True) as said:
+        with quiet_optuna(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             searched = study_as_searched(self.history, self.objective)
-            found = get_param_importances(searched, normalize=False)
-        too_few = any("importance" in str(one.message).lower() for one in said)
-        return {} if too_few or not sum(found.values()) else dict(found)
+            importances = get_param_importances(searched, normalize=False)
+        too_few = any("importance" in str(warning.message).lower() for warning in caught)
+        return {} if too_few or not sum(importances.values()) else dict(importances)
 
     def importance(self) -> tuple["Figure", str]:
         self._need(2)
@@ -107,9 +107,9 @@ class _OneObjective:
         self._need(2)
         self._need_two_values()
         drawing = plot.plot_contour_of(self.study, (first, second), self.objective.label)
-        words = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
-        between = " Between listed values there is nothing." if self._is_listed(first, second) else ""
-        return drawing, f"{words} (dots), whatever their other values; the darker, the better.{between}"
+        caption = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
+        gap_note = " Between listed values there is nothing." if self._is_listed(first, second) else ""
+        return drawing, f"{caption} (dots), whatever their other values; the darker, the better.{gap_note}"
 
     def _no_contour(self) -> tuple["Figure", str]:
         self._need(2)
@@ -150,16 +150,16 @@ def _intermediate(history: History) -> tuple["Figure", str]:
     if history.study.user_attrs.get(STEPS) == "seed":
         raise NothingToDrawError("its trials were compared seed by seed, not by epoch")
     seed = f", of the run with seed {history.sweep.seeds[0]}" if len(history.sweep.seeds) > 1 else ""
-    words = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
-    return plot.plot_intermediate(study, objective.label), words
+    caption = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
+    return plot.plot_intermediate(study, objective.label), caption
 
 
 def _front(history: History) -> tuple["Figure", str]:
-    labels = [one.label for one in history.objectives]
+    labels = [objective.label for objective in history.objectives]
     if len(labels) not in FRONTS:
         raise NothingToDrawError(f"a picture shows two or three objectives, and there are {len(labels)}")
     study = study_of_values(history, history.objectives)
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         raise NothingToDrawError("no trial is finished")
-    words = f"Finished trials by {' and '.join(labels)}; {len(history.best())} of them on the Pareto front."
-    return plot.plot_front(study, labels), words
+    caption = f"Finished trials by {' and '.join(labels)}; {len(history.best())} of them on the Pareto front."
+    return plot.plot_front(study, labels), caption

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def value_words(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Format a value for a table. The trial's record has all digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -38,10 +38,10 @@ def choice_labels(choices: Sequence[Any]) -> dict[str, str]:
 def label(value: Any) -> str:
     """Format a value as an axis label, such as `ema groups=8`."""
     if isinstance(value, Mapping):
-        rest = " ".join(f"{key}={label(one)}" for key, one in value.items() if key != "name")
+        rest = " ".join(f"{key}={label(option)}" for key, option in value.items() if key != "name")
         return " ".join(filter(None, (str(value.get("name", "")), rest)))
     if isinstance(value, list):
         return ",".join(map(label, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value_words(value)
+    return value_text(value)

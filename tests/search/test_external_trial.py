@@ -7,7 +7,7 @@ import pytest
 from search_fakes import GROUPS, LR, FakeTrain
 
 from ema_lab.errors import EmaLabError
-from ema_lab.search.external_trial import read_trial, try_given
+from ema_lab.search.external_trial import read_trial, run_external_trial
 from ema_lab.search.sweep import Sweep, load_sweep
 from ema_lab.store.store import RunStore
 
@@ -64,7 +64,7 @@ def test_a_whole_number_stands_for_the_decimal_that_it_is(write):
         ({"base": "quickstart/nothing"}, "no variant is named 'nothing'"),
         ({"seeds": [0, 0]}, "seeds: must be a list of different seeds"),
         ({"seeds": [-1]}, "seeds: must be whole numbers from 0"),
-        ({"data.val_images": 0}, "a search needs validation images"),
+        ({"data.val_images": 0}, "which a search needs: add data.val_images"),
         ({"recipe.protocol": "best-test"}, "must not choose by test data"),
         ({"recipe.lr": 1}, "the trial: recipe.lr: no key is named 'lr'"),
         ({"model.attention.groups": "many"}, "the trial: model.attention.groups"),
@@ -94,7 +94,7 @@ def attempt(write, tmp_path):
     def again(train=None):
         told: list = []
         train = train or FakeTrain(tmp_path / "log")
-        result = try_given(trial, train, store, max_attempts=3, device="cpu", follow=told.append)
+        result = run_external_trial(trial, train, store, max_attempts=3, device="cpu", follow=told.append)
         return result, told
 
     return again
