@@ -146,7 +146,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
             key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[name].label}{unit}", "cost", name
         )
     label = spec.shown_metric.label
-    columns: Mapping[str, tuple[str, ColumnKind]] = {
+    kinds: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
@@ -156,7 +156,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
-    return TableColumn(key, *columns[key], spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, *kinds[key], spec.metric, spec.shown_metric.unit)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:

@@ -258,9 +258,9 @@ def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
             Objective(name, +1 if direction.name == "MAXIMIZE" else -1) for name, direction in names
         )
         if objectives and sweep.study_name(objectives) == study.study_name:
-            same.append(" ".join(f"--objective {one}" for one in objectives))
+            same.append(" ".join(f"--objective {objective}" for objective in objectives))
     if same:
-        return f"; there is one by {', one by '.join(same)}"
+        return f"; there is one by {', objective by '.join(same)}"
     if not studies:
         return ""
     count = f"{len(studies)} of other bases, spaces or seeds" if len(studies) > 1 else "one of another"
@@ -291,9 +291,9 @@ def replaced_numbers(trials: Sequence[Any]) -> set[int]:
     return {number for trial in trials for number in trial.system_attrs.get(HISTORY, ())}
 
 
-def _beats(one: EndedTrial, other: EndedTrial, signs: Sequence[int]) -> bool:
+def _beats(trial: EndedTrial, other: EndedTrial, signs: Sequence[int]) -> bool:
     """Return whether a trial is better in one objective and worse in none; the first of equal trials wins."""
-    assert one.values is not None
+    assert trial.values is not None
     assert other.values is not None
-    gains = [sign * (a - b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
-    return min(gains) >= 0 and (max(gains) > 0 or one.number < other.number)
+    gains = [sign * (a - b) for sign, a, b in zip(signs, trial.values, other.values, strict=True)]
+    return min(gains) >= 0 and (max(gains) > 0 or trial.number < other.number)

@@ -95,7 +95,7 @@ def choose_strategy(
         raise SpecError(
             f"--sampler {chosen}: {sweep.path} says method: {sweep.spec.method}; change the method there"
         )
-    if chosen == "cmaes" and all(one.is_listed for one in sweep.parameters):
+    if chosen == "cmaes" and all(parameter.is_listed for parameter in sweep.parameters):
         raise SpecError("--sampler cmaes needs numeric parameters, but all are lists; use tpe or random")
     if chosen == "cmaes" and len(objectives) > 1:
         raise SpecError("--sampler cmaes takes one objective; for several, use tpe, gp, nsga2 or random")

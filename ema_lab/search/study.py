@@ -93,16 +93,18 @@ class SweepStudy(History):
                 study_name=search.study_name,
                 storage=self.storage,
                 pruner=search.strategy.optuna_pruner(),
-                directions=[one.direction for one in search.objectives],  # type: ignore[misc]
+                directions=[objective.direction for objective in search.objectives],  # type: ignore[misc]
                 load_if_exists=True,
             )
             if study.metric_names is None:
-                study.set_metric_names([one.name for one in search.objectives])
+                study.set_metric_names([objective.name for objective in search.objectives])
             _require_steps(study, search.strategy)
         super().__init__(search.sweep, search.objectives, search.store, study)
         self.left_out = 0  # stale choices of the store that `add_finished` did not add
         self._tries: dict[tuple[str, ...], int] = {}
-        self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
+        self._distributions = {
+            objective.name: objective.optuna_distribution() for objective in self.sweep.parameters
+        }
         self._check_store()
 
     def _check_store(self) -> None:
@@ -242,9 +244,9 @@ class SweepStudy(History):
         self.left_out = 0
         with self._leases.ask_lock():
             trials = self._latest_trials()
-            known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials}
-            over = [one for one in trials if one.state.name in OVER_WITHOUT_VALUE]
-            count = sum(self._add(one.user_attrs.get(VALUES, {}), instead_of=one) for one in over)
+            known = {tuple(trial.user_attrs.get(RUN_IDS, ())) for trial in trials}
+            over = [trial for trial in trials if trial.state.name in OVER_WITHOUT_VALUE]
+            count = sum(self._add(trial.user_attrs.get(VALUES, {}), instead_of=trial) for trial in over)
             if self.search.strategy.sampler != "grid":
                 count += sum(
                     self._learn(choice, known) for choice in finished_choices(self.sweep, self.store)

@@ -263,18 +263,20 @@ def load_sweep(name: str | Path) -> Sweep:
         ) from None
     is_grid = spec.method == "grid"
     searched = [
-        (key, place, in_grid(one) if is_grid else one)
-        for key, place, given in spec.searched()
-        for one in (given.without_repeats(in_grid=is_grid),)
+        (key, place, in_grid(parameter) if is_grid else parameter)
+        for key, place, written in spec.searched()
+        for parameter in (written.without_repeats(in_grid=is_grid),)
     ]
-    constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
+    constants = [
+        (key, (*place, "value"), parameter) for key, place, parameter in searched if _is_constant(parameter)
+    ]
     sweep = Sweep(
         spec.name,
         document,
         spec,
         base,
-        tuple(dotted(key, _only_value(one), place) for key, place, one in constants),
-        tuple(Parameter(key, one) for key, _, one in searched if not _is_constant(one)),
+        tuple(dotted(key, _only_value(parameter), place) for key, place, parameter in constants),
+        tuple(Parameter(key, parameter) for key, _, parameter in searched if not _is_constant(parameter)),
         {key: place for key, place, _ in searched},
     )
     _check(sweep)

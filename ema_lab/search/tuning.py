@@ -61,10 +61,10 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
         SpecError: If the remaining space cannot be searched for all rows alike.
     """
     model_keys = [key for key in sweep.places if key.startswith(MODEL)]
-    kept = tuple(one for one in sweep.parameters if one.key not in model_keys)
+    kept = tuple(parameter for parameter in sweep.parameters if parameter.key not in model_keys)
     if not kept:
         raise SpecError(f"{sweep.path}: searches only model keys, which the rows compare; add a recipe key")
-    if images := [one.key for one in kept if not one.key.startswith("recipe.")]:
+    if images := [parameter.key for parameter in kept if not parameter.key.startswith("recipe.")]:
         rule = "every row needs the same images: give one value, or remove the key"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
     if sweep.goal.target is not None:

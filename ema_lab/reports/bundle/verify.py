@@ -43,7 +43,7 @@ class Verification:
 
     Attributes:
         problems: Differences.
-        words: Remarks: what could not be compared, what was rebuilt, and what was not.
+        remarks: What could not be compared, what was rebuilt, and what was not.
     """
 
     problems: tuple[str, ...]

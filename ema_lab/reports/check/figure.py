@@ -52,4 +52,4 @@ def _pixels(figure: bytes) -> object:
 
 
 def _objects(figure: bytes) -> object:
-    return OFFSETS.sub(b"", STREAM.sub(lambda found: zlib.decompress(found[0]), figure))
+    return OFFSETS.sub(b"", STREAM.sub(lambda match: zlib.decompress(match[0]), figure))

@@ -49,7 +49,7 @@ def _row_differences(
 
 def rounded_numbers(text: str) -> str:
     """Return text whose numbers are rounded to the digits that all library versions agree on."""
-    return NUMBER.sub(lambda found: _rounded(found[0]), text)
+    return NUMBER.sub(lambda match: _rounded(match[0]), text)
 
 
 def _markdown(text: str) -> Grid:

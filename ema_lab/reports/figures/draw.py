@@ -134,8 +134,8 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, dig
 def _column_names(names: Sequence[str], points: float) -> tuple[list[str], bool]:
     """Wrap column names to a width in points; return them, and whether they must be upright to fit."""
     across = [fitted(name, points - 4) for name in names]
-    words = [word for name in names for word in name.split()]
-    if max(map(lines_of, across)) <= 3 and max(map(width_of, words), default=0) <= points - 4:
+    parts = [word for name in names for word in name.split()]
+    if max(map(lines_of, across)) <= 3 and max(map(width_of, parts), default=0) <= points - 4:
         return across, False
     lines = max(1, int(points / (72 * LINE_INCHES)))
     return [fitted(name, max(NAME, 1.3 * width_of(name) / lines)) for name in names], True
@@ -155,17 +155,17 @@ def draw_forest(
     with styled():
         names = [fitted(labels[row], NAME) for row, _ in differences]
         unit = f" ({metric.unit_of_differences})" if metric.unit else ""
-        words = f"Δ {metric.label} vs {baseline}{unit}"
-        below = fitted(words, COLUMN - max(map(width_of, names)) - 24, 7.5)
+        text = f"Δ {metric.label} vs {baseline}{unit}"
+        below = fitted(text, COLUMN - max(map(width_of, names)) - 24, 7.5)
         ends = list(itertools.accumulate(0.12 + LINE_INCHES * lines_of(name) for name in names))
         middles = [(start + end) / 2 for start, end in zip([0.0, *ends], ends, strict=False)]
         figure, axes = canvas(0.32 + ends[-1] + 0.13 * lines_of(below))
         axes.axvline(0, color="#777777", linewidth=0.8)
-        for place, (row, value) in zip(middles, differences, strict=True):
-            axes.plot(value.mean, place, linestyle="none", **_mark(looks[row], value))
+        for middle, (row, value) in zip(middles, differences, strict=True):
+            axes.plot(value.mean, middle, linestyle="none", **_mark(looks[row], value))
             if value.has_interval:  # drawn around its middle: an always-valid interval may exclude the mean
                 axes.errorbar(
-                    (value.low + value.high) / 2, place, xerr=(value.high - value.low) / 2,
+                    (value.low + value.high) / 2, middle, xerr=(value.high - value.low) / 2,
                     fmt="none", ecolor=looks[row].colour, capsize=2, elinewidth=0.9,
                 )  # fmt: skip
         axes.set_yticks(middles, names)
@@ -195,18 +195,18 @@ def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
             axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
             if count < 10 or tick % 2:
                 axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
-        for place, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
-            is_left = place < left
-            height = bottom - line * (place if is_left else count - 1 - place)
+        for index, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
+            is_left = index < left
+            height = bottom - line * (index if is_left else count - 1 - index)
             end, side = (1, "right") if is_left else (count, "left")
             axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7, clip_on=False)
             axes.annotate(
                 text, (end, height), (-3 if is_left else 3, 0),
                 textcoords="offset points", ha=side, va="center", fontsize=7,
             )  # fmt: skip
-        for place, (first, last) in enumerate(ranks.groups):
+        for index, (first, last) in enumerate(ranks.groups):
             ends = (ranks.average[first] - 0.04, ranks.average[last] + 0.04)
-            axes.hlines(-0.09 - 0.08 * place, *ends, color="black", linewidth=2.5, clip_on=False)
+            axes.hlines(-0.09 - 0.08 * index, *ends, color="black", linewidth=2.5, clip_on=False)
         if ranks.critical is not None:
             _draw_critical(axes, ranks.critical, top - 0.06)
     return figure

@@ -72,7 +72,7 @@ def _legend(labels: Sequence[str], columns: int) -> Legend:
     room = (COLUMN - EDGE - BETWEEN * (columns - 1)) / columns - HANDLE
     texts = tuple(fitted(label, room) for label in labels)
     each, more = divmod(len(texts), columns)  # matplotlib puts the remainder into the first columns
-    ends = [each * (place + 1) + min(place + 1, more) for place in range(columns)]
+    ends = [each * (index + 1) + min(index + 1, more) for index in range(columns)]
     starts = [0, *ends[:-1]]
     inches = max(
         sum(LINE_INCHES * lines_of(text) + 0.05 for text in texts[start:end])

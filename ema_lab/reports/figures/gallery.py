@@ -60,20 +60,20 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
             axes.set(xticks=[], yticks=[], box_aspect=1)
             axes.grid(False)
             axes.spines[:].set_visible(False)
-        shown = None
+        drawn_gate = None
         for i, image in enumerate(images):
             _draw_image(grid[0][2 * i], image)
             grid[0][2 * i].set_title(labels[i], fontsize=7)
             grid[0][2 * i + 1].axis("off")
             for j, panel in enumerate(panels, start=1):
                 _draw_cam(grid[j][2 * i + 1], panel, i, image)
-                shown = _draw_gate(grid[j][2 * i], panel, i, scale) or shown
+                drawn_gate = _draw_gate(grid[j][2 * i], panel, i, scale) or drawn_gate
             grid[1][2 * i].set_title("gate", fontsize=7)
             grid[1][2 * i + 1].set_title("Grad-CAM", fontsize=7)
         for j, name in enumerate(names, start=1):
             grid[j][0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-        if shown is not None:
-            figure.colorbar(shown, ax=grid, label=GATE, shrink=0.6, aspect=25)
+        if drawn_gate is not None:
+            figure.colorbar(drawn_gate, ax=grid, label=GATE, shrink=0.6, aspect=25)
     return figure
 
 
@@ -81,20 +81,20 @@ def _draw_image(axes: Any, image: Any) -> None:
     axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
 
 
-def _draw_cam(axes: Any, panel: Panel, place: int, image: Any) -> None:
+def _draw_cam(axes: Any, panel: Panel, index: int, image: Any) -> None:
     if panel.cam is None:
         _say(axes, "no run")
         return
     _draw_image(axes, image)
-    axes.imshow(panel.cam[place], cmap="inferno", vmin=0, vmax=1, alpha=VEIL)
+    axes.imshow(panel.cam[index], cmap="inferno", vmin=0, vmax=1, alpha=VEIL)
 
 
-def _draw_gate(axes: Any, panel: Panel, place: int, scale: tuple[float, float] | None) -> Any:
+def _draw_gate(axes: Any, panel: Panel, index: int, scale: tuple[float, float] | None) -> Any:
     """Draw a variant's gate of an image; return the image for the colour bar, or None without a gate."""
     if panel.gate is None or scale is None:
         _say(axes, "no run" if panel.cam is None else "no gate")
         return None
-    return axes.imshow(panel.gate[place], cmap="viridis", vmin=scale[0], vmax=scale[1])
+    return axes.imshow(panel.gate[index], cmap="viridis", vmin=scale[0], vmax=scale[1])
 
 
 def _say(axes: Any, text: str) -> None:

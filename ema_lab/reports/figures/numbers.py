@@ -43,8 +43,8 @@ def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDi
         decided: Whether seeds were added until comparisons were decided. The number of seeds then depends on
             their results, so that a t interval would cover too little; the bounds are NaN.
     """
-    found = paired_difference(values)
-    return replace(found, low=math.nan, high=math.nan) if decided else found
+    difference = paired_difference(values)
+    return replace(difference, low=math.nan, high=math.nan) if decided else difference
 
 
 def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
@@ -65,10 +65,10 @@ def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
 
 def tradeoff_points(rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False) -> list[Point]:
     """Return a point for every row that has both the metric and the cost; `decided`: see `mean_interval`."""
-    found = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
+    values_by_row = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
     return [
         Point(name, x, mean_interval(values, decided=decided))
-        for name, x, values in found
+        for name, x, values in values_by_row
         if x is not None and values
     ]
 
@@ -131,12 +131,12 @@ def _column(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
     if spec.column not in columns:
         raise SpecError(f"column {spec.column!r} is not in {path}; it has {', '.join(columns) or 'no line'}")
     try:
-        found = [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
+        column = [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
-    if not all(math.isfinite(value) for _, value in found):
+    if not all(math.isfinite(value) for _, value in column):
         raise StoreError(f"{path} cannot be read: {spec.column} has values that are not finite")
-    return found
+    return column
 
 
 def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:
@@ -168,25 +168,25 @@ def heatmap_of(rows: Sequence[Row], spec: HeatmapFigure) -> Heatmap:
     Raises:
         SpecError: If no row has both factors, or two rows share a cell.
     """
-    found: dict[tuple[str, str], Row] = {}
+    row_by_cell: dict[tuple[str, str], Row] = {}
     left_out = []
     for row in rows:
         key = tuple(_factor(row.cells[0], factor) for factor in spec.factors)
         if None in key:
             left_out.append(row.name)
             continue
-        place = (str(key[0]), str(key[1]))
-        if place in found:
-            rule = f"{' and '.join(spec.factors)} do not tell {found[place].name!r} from {row.name!r}"
+        cell = (str(key[0]), str(key[1]))
+        if cell in row_by_cell:
+            rule = f"{' and '.join(spec.factors)} do not tell {row_by_cell[cell].name!r} from {row.name!r}"
             raise SpecError(rule)
-        found[place] = row
-    if not found:
+        row_by_cell[cell] = row
+    if not row_by_cell:
         axes = list(dict.fromkeys(key for row in rows for key in axes_of(row.cells[0])))
         wanted = " and ".join(spec.factors)
         raise SpecError(f"no row has a value of {wanted}; the axes are {', '.join(axes) or 'none'}")
-    down = tuple(dict.fromkeys(place[0] for place in found))
-    across = tuple(dict.fromkeys(place[1] for place in found))
-    cells = tuple(tuple(_mean(found.get((i, j)), spec.metric) for j in across) for i in down)
+    down = tuple(dict.fromkeys(cell[0] for cell in row_by_cell))
+    across = tuple(dict.fromkeys(cell[1] for cell in row_by_cell))
+    cells = tuple(tuple(_mean(row_by_cell.get((i, j)), spec.metric) for j in across) for i in down)
     return Heatmap(down, across, cells, tuple(left_out))
 
 
@@ -215,7 +215,9 @@ def forest_differences(
     `decided`: whether seeds were added until it was decided. Intervals then hold for all rows at once.
     """
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
-    found = [(name, differences) for name, differences in compared if differences]
+    with_differences = [(name, differences) for name, differences in compared if differences]
     if decided:
-        return [(name, follow(differences, len(compared)).difference) for name, differences in found]
-    return [(name, paired_difference(differences)) for name, differences in found]
+        return [
+            (name, follow(differences, len(compared)).difference) for name, differences in with_differences
+        ]
+    return [(name, paired_difference(differences)) for name, differences in with_differences]

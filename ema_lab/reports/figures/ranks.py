@@ -55,13 +55,13 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     from scipy.stats import rankdata
 
     methods = list(dict.fromkeys(name for rows in data.values() for name in rows))
-    found = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
+    values_by_data = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
     dropped = tuple(
         (name, tuple(method for method in methods if not values[method]))
-        for name, values in found.items()
+        for name, values in values_by_data.items()
         if not all(values.values())
     )
-    complete = [values for values in found.values() if all(values.values())]
+    complete = [values for values in values_by_data.values() if all(values.values())]
     _require(len(methods), len(data), dropped, spec)
     means = [[statistics.fmean(values[name]) for name in methods] for values in complete]
     table = np.array([snapped(row) for row in means])
@@ -93,18 +93,21 @@ def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dic
     if report.ablations:
         names = {source: name for name, source in reversed(list(report.ablations.items()))}
         sources = dict.fromkeys(report.ablations.values())
-        return {names[one]: {row.name: row for row in rows} for one, rows in zip(sources, parts, strict=True)}
+        return {
+            names[source]: {row.name: row for row in rows}
+            for source, rows in zip(sources, parts, strict=True)
+        }
     rows = list(itertools.chain(*parts))
     key, axes = gathered(report), _data_axes(rows)
-    found: dict[str, dict[str, Row]] = {}
+    rows_by_data: dict[str, dict[str, Row]] = {}
     for row in rows:
         method, name = (
             _by_factor(report, row, key) if report.kind == "datasets" and key else _by_data(row, axes)
         )
-        if method in found.setdefault(name, {}):
+        if method in rows_by_data.setdefault(name, {}):
             raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
-        found[name][method] = row
-    return found
+        rows_by_data[name][method] = row
+    return rows_by_data
 
 
 def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
@@ -115,17 +118,17 @@ def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
 
 def _data_axes(rows: Sequence[Row]) -> set[str]:
     """Return the axes that determine the training data: keys of the data, and linked axes."""
-    found: dict[str, dict[str, set[str]]] = {}
+    data_by_axis: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         for key, value in axes_of(row.cells[0]).items():
             data = row.cells[0].cell.spec.data.canonical
-            found.setdefault(key, {}).setdefault(repr(value), set()).add(data)
+            data_by_axis.setdefault(key, {}).setdefault(repr(value), set()).add(data)
     deciding = {
         key
-        for key, values in found.items()
+        for key, values in data_by_axis.items()
         if all(len(data) == 1 for data in values.values()) and len(set[str]().union(*values.values())) > 1
     }
-    return deciding | {key for key in found if key.partition(".")[0] == "data"}
+    return deciding | {key for key in data_by_axis if key.partition(".")[0] == "data"}
 
 
 def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
@@ -153,12 +156,12 @@ def _require(
     dropped: Sequence[tuple[str, Sequence[str]]],
     spec: CriticalDifferenceFigure,
 ) -> None:
-    what = f"a critical-difference diagram ({spec.test})"
+    diagram = f"a critical-difference diagram ({spec.test})"
     if methods < FEWEST_METHODS:
-        raise NothingToDrawError(f"{what} needs {FEWEST_METHODS} methods or more, got {methods}")
+        raise NothingToDrawError(f"{diagram} needs {FEWEST_METHODS} methods or more, got {methods}")
     needed, complete = needed_datasets(methods, spec), datasets - len(dropped)
     if complete < needed:
-        rule = f"{what} of {methods} methods needs {needed} data sets that all of them have"
+        rule = f"{diagram} of {methods} methods needs {needed} data sets that all of them have"
         lost = f": {dropped_text(dropped)}" if dropped else ""
         raise NothingToDrawError(f"{rule}, got {complete}{lost}")
 
@@ -227,8 +230,8 @@ def _alike(table: Any, average: Any, critical: float | None, alpha: float) -> se
     return set(pairs) - holm_rejected(p, alpha)
 
 
-def _p_value(wilcoxon: Any, found: Sequence[float]) -> float:
-    return float(wilcoxon(found).pvalue) if any(found) else 1.0
+def _p_value(wilcoxon: Any, pair_differences: Sequence[float]) -> float:
+    return float(wilcoxon(pair_differences).pvalue) if any(pair_differences) else 1.0
 
 
 def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple[int, int]]:

@@ -50,12 +50,12 @@ class Look:
     line: str = "-"
 
 
-def look(place: int) -> Look:
+def look(index: int) -> Look:
     """Return the look with an index: seven colours, then the same colours with other markers and lines.
 
     The first 196 looks are distinct.
     """
-    turn, colour = divmod(place, len(COLOURS))
+    turn, colour = divmod(index, len(COLOURS))
     marker = MARKERS[(colour + 3 * turn) % len(MARKERS)]
     return Look(COLOURS[colour], marker, LINES[turn % len(LINES)])
 
@@ -72,20 +72,20 @@ def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
     """
     names = [*MODULES, *sorted(set(modules.values()) - set(MODULES))]
     firsts = {name: row for row, name in reversed(list(modules.items()))}
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     uses = [0] * len(COLOURS)
-    for place in sorted(map(names.index, firsts)):
-        if uses[place % len(COLOURS)] == 0:
-            places[firsts[names[place]]] = place
-            uses[place % len(COLOURS)] = 1
-    taken = set(places.values())
+    for index in sorted(map(names.index, firsts)):
+        if uses[index % len(COLOURS)] == 0:
+            indices[firsts[names[index]]] = index
+            uses[index % len(COLOURS)] = 1
+    taken = set(indices.values())
     for row in modules:
-        if row not in places:
+        if row not in indices:
             colour = uses.index(min(uses))
-            places[row] = next(place for place in count(colour, len(COLOURS)) if place not in taken)
-            taken.add(places[row])
+            indices[row] = next(index for index in count(colour, len(COLOURS)) if index not in taken)
+            taken.add(indices[row])
             uses[colour] += 1
-    return {row: look(places[row]) for row in modules}
+    return {row: look(indices[row]) for row in modules}
 
 
 @contextmanager

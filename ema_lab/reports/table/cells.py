@@ -29,11 +29,11 @@ from ema_lab.tables.text import difference_text, p_text
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±."""
-    found = row.having(metric)
-    cell = _cell(row, found)
-    if not found:
+    measured_values = row.having(metric)
+    cell = _cell(row, measured_values)
+    if not measured_values:
         return cell
-    values = [value for _, value in found]
+    values = [value for _, value in measured_values]
     summary = summarise(values)
     half, low, high, kind = spread_of(summary, values, spec)
     text = f"{summary.mean:.{spec.digits}f}"
@@ -78,11 +78,11 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    difference = paired_difference([value for _, value in found])
+    difference = paired_difference([value for _, value in pairs])
     count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
     return replace(cell, **difference_numbers(difference, spec.digits), count=count)
 
@@ -134,9 +134,9 @@ def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[T
 
 
 def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
     if math.isnan(p):
         return replace(cell, text="untested", count=why)
@@ -147,13 +147,13 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return Hedges' g of the paired differences, or `untested` where g is undefined."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    effect = effect_size([value for _, value in found])
+    effect = effect_size([value for _, value in pairs])
     if math.isnan(effect):
-        few = "needs three pairs" if len(found) < 3 else "all differences are equal"
+        few = "needs three pairs" if len(pairs) < 3 else "all differences are equal"
         return replace(cell, text="untested", count=few)
     return replace(cell, text=f"{effect:+.{spec.digits}f}", value=effect)
 
@@ -170,11 +170,11 @@ def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list
 def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    summary = summarise([value for _, value in found])
+    summary = summarise([value for _, value in pairs])
     if not summary.has_spread:
         few = "needs two pairs" if summary.count < 2 else "all differences are equal"
         return replace(cell, text="untested", count=few)
@@ -184,15 +184,15 @@ def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> T
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
     """Return the number of finished runs, and the number requested if some are missing."""
-    found = [(item, 1.0) for item in row.cells if item.record is not None]
-    text = f"{len(found)}" + (f" of {len(row.cells)}" if len(found) < len(row.cells) else "")
-    return replace(_cell(row, found), text=text, value=len(found), values=())
+    finished = [(item, 1.0) for item in row.cells if item.record is not None]
+    text = f"{len(finished)}" + (f" of {len(row.cells)}" if len(finished) < len(row.cells) else "")
+    return replace(_cell(row, finished), text=text, value=len(finished), values=())
 
 
 def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return a cost of the row's model, in the unit of the column's header."""
-    found = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
-    return _one_cost(_cell(row, found), key)
+    costs = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
+    return _one_cost(_cell(row, costs), key)
 
 
 def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
@@ -211,58 +211,58 @@ def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return the additional cost over the baseline; costs have no seeds, so no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = [
+    costs = [
         (item, item.record.cost[key] - item.baseline.cost[key])
         for item in row.cells
         if item.record and item.baseline and key in item.record.cost and key in item.baseline.cost
     ]
-    return _one_cost(compared_cell(row, found), key, "+")
+    return _one_cost(compared_cell(row, costs), key, "+")
 
 
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
     if row.is_baseline and key == "latency_ratio":
         return TableCell("baseline", expected=len(row.cells))
-    found = row.latency
-    if found is None:
+    latency = row.latency
+    if latency is None:
         return TableCell(flags=frozenset({Flag.HOLE}))
     if key == "latency":
-        return TableCell(f"{found['ms']:.{spec.digits}f}", value=found["ms"])
-    ratio, low, high = (found[name] for name in ("ratio", "ratio_low", "ratio_high"))
+        return TableCell(f"{latency['ms']:.{spec.digits}f}", value=latency["ms"])
+    ratio, low, high = (latency[name] for name in ("ratio", "ratio_low", "ratio_high"))
     return TableCell(f"{ratio:.2f} [{low:.2f}, {high:.2f}]", value=ratio, low=low, high=high)
 
 
-def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
+def _cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return a cell without text that has its runs, n and flags."""
-    there = [item.cell.run_id for item, _ in found]
-    flags = _flags(row, len(found))
-    if found and any(item.stale for item in row.cells):
+    run_ids = [item.cell.run_id for item, _ in pairs]
+    flags = _flags(row, len(pairs))
+    if pairs and any(item.stale for item in row.cells):
         flags |= {Flag.STALE}
     return TableCell(
-        n=len(found),
+        n=len(pairs),
         expected=len(row.cells),
-        values=tuple(value for _, value in found),
-        run_ids=tuple(there),
-        missing_run_ids=tuple(run_id for run_id in dict.fromkeys(row.run_ids) if run_id not in there),
+        values=tuple(value for _, value in pairs),
+        run_ids=tuple(run_ids),
+        missing_run_ids=tuple(run_id for run_id in dict.fromkeys(row.run_ids) if run_id not in run_ids),
         flags=frozenset(flags),
     )
 
 
-def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
+def compared_cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return a cell without text for a comparison: runs and flags of both the row and the baseline."""
-    cell = _cell(row, found)
-    paired = {item.cell.run_id for item, _ in found}
+    cell = _cell(row, pairs)
+    paired = {item.cell.run_id for item, _ in pairs}
     lacking = [item for item in row.cells if item.cell.run_id not in paired]
     missing = [item.cell.run_id for item in lacking if item.record is None]
     missing += [item.baseline_id for item in lacking if item.baseline is None and item.baseline_id]
     flags = set(cell.flags)
-    if found and any(item.stale_baseline for item in row.cells):
+    if pairs and any(item.stale_baseline for item in row.cells):
         flags.add(Flag.STALE)
-    if found and not all(item.clean_pair for item in row.cells):
+    if pairs and not all(item.clean_pair for item in row.cells):
         flags.add(Flag.UNCLEAN)
     return replace(
         cell,
-        baseline_run_ids=tuple(item.baseline_id for item, _ in found if item.baseline_id),
+        baseline_run_ids=tuple(item.baseline_id for item, _ in pairs if item.baseline_id),
         missing_run_ids=tuple(dict.fromkeys(missing)),
         flags=frozenset(flags),
     )
@@ -279,16 +279,16 @@ def _flags(row: Row, count: int) -> set[Flag]:
 
 
 def _count(spec: ReportSpec, count: int, expected: int, *, without_interval: bool) -> str:
-    said = _missing(count, expected, without_interval=without_interval)
-    return said or (f"n={count}" if spec.counts == "cells" else "")
+    missing = _missing(count, expected, without_interval=without_interval)
+    return missing or (f"n={count}" if spec.counts == "cells" else "")
 
 
 def _missing(count: int, expected: int, *, without_interval: bool) -> str:
     """Return n if seeds or the interval are missing, with the reason."""
     if count == expected and not without_interval:
         return ""
-    words = f"n={count}" + (f" of {expected}" if count < expected else "")
-    return f"{words}, all equal" if without_interval and count > 1 else words
+    text = f"n={count}" + (f" of {expected}" if count < expected else "")
+    return f"{text}, all equal" if without_interval and count > 1 else text
 
 
 TESTED = {Mark.BEST, Mark.SECOND, Mark.TIE}
@@ -309,15 +309,16 @@ def ranked(
     ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
-    there = [place for place, row in enumerate(rows) if row.having(metric)]
-    others = len(there) - len({groups[place] for place in there})  # all but the best of each group
-    if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
+    measured_rows = [index for index, row in enumerate(rows) if row.having(metric)]
+    num_best = len({groups[index] for index in measured_rows})  # one best mean per group
+    others = len(measured_rows) - num_best
+    if {marks[index] for index in measured_rows} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
         return list(cells)  # one note says so, instead of a sign in every cell
-    ties = [place for place, mark in enumerate(marks) if mark is Mark.TIE]
+    ties = [index for index, mark in enumerate(marks) if mark is Mark.TIE]
     unclean = unclean_rows(rows, groups)
-    among_ties = unclean_rows([rows[place] for place in ties], [groups[place] for place in ties])
-    for place, flagged in zip(ties, among_ties, strict=True):
-        unclean[place] = flagged
+    among_ties = unclean_rows([rows[index] for index in ties], [groups[index] for index in ties])
+    for index, flagged in zip(ties, among_ties, strict=True):
+        unclean[index] = flagged
     return [
         replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged and mark in TESTED else set()))
         for cell, mark, flagged in zip(cells, marks, unclean, strict=True)

@@ -34,7 +34,7 @@ def notes_of(
 ) -> tuple[str, ...]:
     """Return the notes that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
-    by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
+    by_column = {column: [row.cells[index] for row in body] for index, column in enumerate(columns)}
     metrics = {
         spec.task.metrics[column.key].label: by_column[column]
         for column in columns
@@ -82,7 +82,7 @@ def comparison_notes(
     """
     label = spec.shown_metric.label
     interval = " with its 95 % t interval" if bounded else ""
-    said = {
+    texts = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
         "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
         "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
@@ -91,23 +91,23 @@ def comparison_notes(
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
     if spec.seeds == "decided":
-        said["delta"] = (
+        texts["delta"] = (
             f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
             "decided (at most a limit)"
             + ("; its always-valid 95 % interval holds for all rows at once." if bounded else ".")
         )
-        said["p"] = (
+        texts["p"] = (
             f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
         )
-    said["detectable"] = (
+    texts["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
         f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
     )
-    return [note for key, note in said.items() if key in keys]
+    return [note for key, note in texts.items() if key in keys]
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
-    said = {
+    texts = {
         "macs": "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, "
         "matrix products, normalisations); one multiply-add is one.",
         "macs_matmul": "MACs (products): those of convolutions, linear layers and matrix products alone.",
@@ -115,7 +115,7 @@ def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
         "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
     }
     keys = dict.fromkeys(column.metric or column.key for column in columns if column.kind == "cost")
-    return [said[key] for key in keys if key in said]
+    return [texts[key] for key in keys if key in texts]
 
 
 def _said_of(column: TableColumn) -> str:
@@ -130,9 +130,9 @@ def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
         return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
     how = timed.how
     where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
-    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline, "
-    words += "whose own is the median over the rows beside which it was timed"
-    return [f"Latency: {words}; ratio with its 99 % interval."]
+    text = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline; "
+    text += "the baseline's own latency is its median over these rows"
+    return [f"Latency: {text}; ratio with its 99 % interval."]
 
 
 def _level(compared: int) -> str:
@@ -146,15 +146,15 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
     """
     if not spec.rank or spec.seeds != "file":
         return []
-    one = "cell" if spec.kind == "grid" else "row"
+    unit = "cell" if spec.kind == "grid" else "row"
     cells = [cell for column in ranked.values() for cell in column]
     marks = {cell.mark for cell in cells}
-    pairs = f"all pairs of {one}s" + (" within their groups" if spec.group else "")
+    pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
     pairs += ", each column by itself" if len(ranked) > 1 else ""
     test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
     notes = []
     if Mark.BEST in marks:
-        others = f"every other {one}" + (" of its group" if spec.group else "")
+        others = f"every other {unit}" + (" of its group" if spec.group else "")
         others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
         second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
         notes.append(f"Bold: better than {others}{second} ({test}).")
@@ -167,10 +167,10 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
-        notes.append(f"No {one} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+        notes.append(f"No {unit} is marked as the best in {', '.join(single)}: single seeds allow no test.")
     if tested:
-        words = f"no test tells it apart ({test})"
-        notes.append(f"No {one} is marked as the best in {', '.join(tested)}: {words}.")
+        reason = f"no test tells it apart ({test})"
+        notes.append(f"No {unit} is marked as the best in {', '.join(tested)}: {reason}.")
     return notes
 
 
@@ -202,11 +202,11 @@ def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Ro
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
     """Explain the signs of unclean pairs and pruned runs."""
     flags = {flag for cell in cells for flag in cell.flags}
-    said = {
+    texts = {
         Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
-    return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
+    return [f"{SIGNS[flag]}: {text}" for flag, text in texts.items() if flag in flags]
 
 
 def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -218,8 +218,8 @@ def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
     count = "1 run is stale" if len(runs) == 1 else f"{len(runs)} runs are stale"
     again = " and ".join(f"ema-lab run {name} --refresh" for name in dict.fromkeys(names))
     verb = "trains" if len(set(names)) == 1 else "train"
-    words = f"the source of {parts} has changed since; {again} {verb} again"
-    return [f"{SIGNS[Flag.STALE]}: {count}: {words}."]
+    text = f"the source of {parts} has changed since; {again} {verb} again"
+    return [f"{SIGNS[Flag.STALE]}: {count}: {text}."]
 
 
 def protocol_notes(rows: Sequence[Row]) -> list[str]:
@@ -232,8 +232,8 @@ def protocol_notes(rows: Sequence[Row]) -> list[str]:
 
 def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
     """Count the cells skipped on purpose, and the missing runs."""
-    skipped = [one for ablation in ablations for one in ablation.skipped if is_shown(spec, one.cell)]
-    reasons = Counter(one.reason for one in skipped)
+    skipped = [skip for ablation in ablations for skip in ablation.skipped if is_shown(spec, skip.cell)]
+    reasons = Counter(skip.reason for skip in skipped)
     notes = [
         f"{count} cell{'s are' if count > 1 else ' is'} left out: {reason}."
         for reason, count in reasons.items()
@@ -241,13 +241,14 @@ def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[R
     missing = [item for row in rows for item in row.cells if item.record is None]
     if missing:
         total = sum(len(row.cells) for row in rows)
-        words = "failed or not run yet (n/a or n < seeds)"
-        notes.append(f"{len(missing)} of {total} runs are not there: {words}.")
+        reason = "failed or not run yet (n/a or n < seeds)"
+        notes.append(f"{len(missing)} of {total} runs are not there: {reason}.")
     shown = {item.cell.run_id for row in rows for item in row.cells}
-    apart = {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
-    if spec.compares and apart:
-        count = "1 run" if len(apart) == 1 else f"{len(apart)} runs"
-        notes.append(
-            f"{count} of the baseline, which is no row here, {'is' if len(apart) == 1 else 'are'} not there."
-        )
+    missing_baselines = (
+        {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
+    )
+    if spec.compares and missing_baselines:
+        is_one = len(missing_baselines) == 1
+        count, verb = ("1 run", "is") if is_one else (f"{len(missing_baselines)} runs", "are")
+        notes.append(f"{count} of the baseline, which is no row here, {verb} not there.")
     return notes
