@@ -29,6 +29,7 @@ class HalvingPruner(BasePruner):
     def __init__(self, bands: Sequence[int], eta: float, brackets: int = 1) -> None:
         self.bands = tuple(bands)
         self.eta = eta
+        # Hyperband's Algorithm 1: initial trials of bracket s. Reversed, since bracket 0 here uses all bands.
         self.weights = [math.ceil(brackets * eta**s / (s + 1)) for s in reversed(range(brackets))]
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -47,10 +48,12 @@ class HalvingPruner(BasePruner):
         rung[_first_number(trial)] = value
         reached = sum(not math.isnan(other) for other in rung.values())
         better = sum(other > value for other in rung.values())
+        # Without max, a rung with fewer than eta trials would prune all of them, even the best.
         return math.isnan(value) or better >= max(1, reached // self.eta)
 
     def bracket(self, study: Study, trial: FrozenTrial) -> int:
         """Return a trial's bracket. A retried trial keeps the bracket of its first number."""
+        # Drawn from the number, not in order of asking, so that all processes agree on the bracket.
         draw = random.Random(f"{study.study_name}-{_first_number(trial)}")
         return draw.choices(range(len(self.weights)), self.weights)[0]
 

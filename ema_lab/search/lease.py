@@ -55,7 +55,7 @@ class Leases:
     def ask_lock(self) -> Iterator[None]:
         """Hold the ask lock: no other process may ask for a trial or fail dead ones meanwhile."""
         with storage_errors(), quiet_optuna(), self._lock("ask"):
-            if self.has_heartbeats:
+            if self.has_heartbeats:  # stores that share a database have different lock files
                 with database_lock(self._storage, self._folder.name):
                     yield
             else:
@@ -69,7 +69,7 @@ class Leases:
             lease.callback(lock.release)
             if self.has_heartbeats:
                 lease.enter_context(_heartbeats(self._storage, trial._trial_id))
-            trial.set_user_attr(STORE, self.store_id)
+            trial.set_user_attr(STORE, self.store_id)  # last: a trial without it died before its lease
             return lease.pop_all()
 
     def fail_dead(self, study: Any) -> None:

@@ -103,7 +103,7 @@ class SweepStudy(History):
         self.left_out = 0  # stale choices of the store that `add_finished` did not add
         self._tries: dict[tuple[str, ...], int] = {}
         self._distributions = {
-            objective.name: objective.optuna_distribution() for objective in self.sweep.parameters
+            parameter.name: parameter.optuna_distribution() for parameter in self.sweep.parameters
         }
         self._check_store()
 
@@ -117,7 +117,8 @@ class SweepStudy(History):
             elif store_id != self._leases.store_id:
                 raise StoreError(
                     f"the study {self.search.study_name} at {self.search.storage} belongs to another store; "
-                    "gRPC cannot tell which of its trials are alive: share that store, or use postgresql+psycopg://"
+                    "gRPC cannot tell which of its trials are alive: share that store, or use "
+                    "postgresql+psycopg://"
                 )
 
     def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> LeasedTrial | None:
@@ -130,12 +131,14 @@ class SweepStudy(History):
             max_attempts: Number of failed or killed attempts after which a run, and so its trial, is not
                 retried.
         """
+        # One lock from counting to leasing: otherwise two processes could both draw the last trial, and a
+        # third could take a trial that has no lease yet for dead.
         with self._leases.ask_lock():
             self._revive()
             counts = self.counts()
             if not counts.waiting:
                 full = limit is not None and counts.own >= limit
-                over = full or self.search.strategy.sampler == "grid"
+                over = full or self.search.strategy.sampler == "grid"  # a grid's trials are all queued
                 if self.target_is_reached() or (over and not self._renew(max_attempts)):
                     return None
             self.study.sampler = self.search.strategy.optuna_sampler(self._next_number())
@@ -185,7 +188,9 @@ class SweepStudy(History):
         """Queue a copy that replaces a trial. The caller holds the ask lock."""
         from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-        trial = copy.deepcopy(trial)
+        trial = copy.deepcopy(trial)  # Optuna's callback appends to the trial's history in place
+        # The callback copies all attributes, but FAILED and STORE describe the old try: if the new process
+        # died, a copied FAILED would hide its death.
         kept = {CELL, RUN_IDS} & trial.user_attrs.keys()
         trial.user_attrs = {key: trial.user_attrs[key] for key in kept}
         RetryHeartbeatStaleTrialCallback()(self.study, trial)
@@ -275,7 +280,7 @@ class SweepStudy(History):
         earlier_numbers: list[int] = []
         if instead_of is None:
             attributes[WARM] = True
-        else:
+        else:  # Optuna cannot change an ended trial, so a new trial replaces it and lists its numbers
             attributes |= {CELL: instead_of.user_attrs[CELL]} if CELL in instead_of.user_attrs else {}
             earlier_numbers = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
         trial = create_trial(

@@ -1,4 +1,4 @@
-"""Tables of every kind from made-up results, and the keys of a report that shape them."""
+"""Tables of every kind from synthetic results, and the report keys that shape them."""
 
 import json
 import re
@@ -465,7 +465,7 @@ class TestLatency:
     COLUMNS = ["latency", "latency_ratio", "parameters"]
 
     def keep(self, folder, milliseconds, *, variants=("se",), versions="2", **how):
-        """Keep times as `ema-lab cost --latency` does."""
+        """Cache latencies as `ema-lab cost --latency` does."""
         cells = {cell.variant: cell for cell in load_ablation(folder / "s.yaml").cells}
         cache = CostCache(folder / "runs", {"torch": versions})
         ratio = {"ratio": milliseconds / 10, "ratio_low": 1.1, "ratio_high": 1.3}

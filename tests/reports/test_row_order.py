@@ -1,4 +1,4 @@
-"""The rows that a report shows: the same in the table, the figures and the page, under the same names."""
+"""Rows of a report: the same rows under the same names in table, figures and page."""
 
 import json
 
@@ -27,7 +27,7 @@ WORDS = {
 
 @pytest.fixture
 def shown(tmp_path):
-    """Return a function that tells the names in print of a report's table, trade-off, forest and page."""
+    """Return a function that lists the display names in a report's table, trade-off, forest and page."""
     store = fill(
         tmp_path, "study", VARIANTS, lambda cell: SCORES[cell.row] + cell.seed * (1 + len(cell.row) % 3)
     )

@@ -1,4 +1,4 @@
-"""A written table against its records: every edited number is named, with its row, column and file."""
+"""Check of a written table: every edited number is named with its file, row and column."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Trials as W&B hands them on: the same runs as the sweep's own, whatever the form."""
+"""External trials from W&B: equal runs to the sweep's own, whatever the form of the parameters."""
 
 import json
 import random
@@ -16,7 +16,7 @@ CHOICE = {"model.attention.groups": 8, "recipe.optimizer.lr": 0.1}
 
 
 def handed(sweep: Sweep, choice: dict) -> dict:
-    """Return what W&B's server makes of a choice of values: every parameter of the file, flat."""
+    """Return the flat parameters that W&B's server sends for a choice of values."""
     constants = {".".join(change.keys): change.value for change in sweep.constants}
     return {"base": sweep.spec.base, "seeds": list(sweep.seeds), **constants, **choice}
 
@@ -87,7 +87,7 @@ def test_what_is_no_object_of_parameters_is_refused(text):
 
 @pytest.fixture
 def attempt(write, tmp_path):
-    """Return a function that tries a trial of seeds 0 and 1, with what it told of its epochs."""
+    """Return a function that runs a trial of seeds 0 and 1, and the list of observed epochs."""
     trial = read_trial(json.dumps(handed(write(GROUPS + LR, seeds="[0, 1]"), CHOICE)))
     store = RunStore(tmp_path / "runs")
 

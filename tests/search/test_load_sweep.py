@@ -1,4 +1,4 @@
-"""Sweeps: their base, their runs, and what does not fit."""
+"""Sweep files: their base, their runs, and refusals."""
 
 import subprocess
 import sys
@@ -94,7 +94,7 @@ def test_a_problem_is_told_once_however_many_combinations_have_it(write):
 
 
 class TestModels:
-    """Values that no model can be built with."""
+    """Values for which no model can be built."""
 
     @staticmethod
     def check(spec):

@@ -1,10 +1,10 @@
-"""Searches: how many trials, which, what they leave in the store, and how they end."""
+"""Searches: number and choice of trials, records in the store, and outcomes."""
 
 import os
 import signal
 
 import pytest
-from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, untold
+from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, train_unobserved
 
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
@@ -133,7 +133,7 @@ def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make
     search, trier = make(sweep, limit=2)
     for groups in (2, 4):
         runs = sweep.runs({"model.attention.groups": groups})
-        execute(runs, train=untold(trier.train), store=search.store)
+        execute(runs, train=train_unobserved(trier.train), store=search.store)
     study = SweepStudy(search)
     assert study.add_finished() == 2
     run_search(trier, study)
@@ -166,7 +166,7 @@ def test_a_run_that_fails_fails_its_trial_and_the_search_goes_on(write, make):
 
 
 class Interrupting(FakeTrain):
-    """Is stopped by Ctrl-C in its second run."""
+    """Fake training that Ctrl-C stops in its second run."""
 
     def __call__(self, spec, job, *, report):
         if len(self.trained) == 1:
@@ -188,7 +188,7 @@ def test_a_trial_that_was_interrupted_is_tried_again_once(write, make, tmp_path)
 
 
 class Dying(FakeTrain):
-    """Its process is killed in the first run at which a file is not there."""
+    """Fake training whose process is killed in the first run for which a marker file is missing."""
 
     def __call__(self, spec, job, *, report):
         try:

@@ -1,4 +1,4 @@
-"""A search as figures show it: names, ticks, and real values in the place of what was searched."""
+"""Display form of a search in figures: names, ticks, and real values instead of searched ones."""
 
 import json
 import math

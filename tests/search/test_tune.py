@@ -1,4 +1,4 @@
-"""A fair search: equal budgets, winners, fresh seeds, and the ablation that comes of it."""
+"""Fair search: equal budgets, winners, fresh seeds, and the resulting ablation."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def facts(classes: int) -> DatasetFacts:
 
 
 class TestChance:
-    """What is no better than guessing is said of a winner."""
+    """Winners at chance level are reported."""
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
@@ -175,7 +175,7 @@ class TestSpace:
 class TestDefinition:
     @pytest.fixture
     def tuned(self, write, tmp_path):
-        """Return the ablation, its space and what makes the tuned file."""
+        """Return the ablation, its space and a function that makes the tuned file."""
         space, _ = space_for_all(write(LR))
         ablation = load_ablation(tmp_path / "base.yaml")
         values = {"none": {"recipe.optimizer.lr": 1.2345678901e-05}, "ema": {"recipe.optimizer.lr": 0.1}}

@@ -1,6 +1,6 @@
 """Forms of sweep files against the verdicts of W&B's own package, recorded in `wandb_forms.json`.
 
-What W&B accepts is accepted with the same meaning, or refused with words that say what is not supported.
+Forms that W&B accepts are accepted with the same meaning, or refused with the unsupported key named.
 """
 
 import json

@@ -47,7 +47,7 @@ class Verification:
     """
 
     problems: tuple[str, ...]
-    words: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def verify_bundle(path: Path) -> Verification:

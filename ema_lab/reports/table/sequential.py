@@ -20,6 +20,7 @@ def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[Ta
     """Return the cells of the column `delta` or `p`; intervals and p-values hold over all rows at once."""
     compared = [row for row in rows if not row.is_baseline]
     followed = {row.name: follow(row.differences(spec.metric), len(compared)) for row in compared}
+    # Intervals already share the error among the rows (Bonferroni in `follow`); p-values do not yet.
     corrected = dict(zip(followed, holm([difference.p for difference in followed.values()]), strict=True))
     return [
         TableCell("baseline", expected=len(row.cells))
