@@ -149,8 +149,8 @@ class TestPairs:
 
     @pytest.mark.parametrize("key", ["instruction_set", "tf32"])
     def test_what_an_older_record_does_not_say_is_unknown_and_not_different(self, study, key):
-        told = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
-        assert notes_with(told.table(), NOT_CLEAN) == []
+        silent = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
+        assert notes_with(silent.table(), NOT_CLEAN) == []
 
     def test_an_older_record_hides_no_difference_of_the_others(self):
         assert unlike([{"tf32": True}, {}, {"tf32": False}, {"tf32": None}]) == ["tf32"]

@@ -92,21 +92,23 @@ def attempt(write, tmp_path):
     store = RunStore(tmp_path / "runs")
 
     def again(train=None):
-        told: list = []
+        epoch_rows: list = []
         train = train or FakeTrain(tmp_path / "log")
-        result = run_external_trial(trial, train, store, max_attempts=3, device="cpu", follow=told.append)
-        return result, told
+        result = run_external_trial(
+            trial, train, store, max_attempts=3, device="cpu", follow=epoch_rows.append
+        )
+        return result, epoch_rows
 
     return again
 
 
 def test_its_values_are_means_over_seeds_and_the_first_seeds_epochs_are_told(attempt):
-    result, told = attempt()
-    epochs = len(told)
+    result, epoch_rows = attempt()
+    epochs = len(epoch_rows)
     assert result.state == "done"
     assert result.values == {"val_top1": pytest.approx(90 + epochs + 0.5)}
-    assert [row["epoch"] for row in told] == list(range(1, epochs + 1))
-    assert [row["val_top1"] for row in told] == [90.0 + epoch for epoch in range(1, epochs + 1)]
+    assert [row["epoch"] for row in epoch_rows] == list(range(1, epochs + 1))
+    assert [row["val_top1"] for row in epoch_rows] == [90.0 + epoch for epoch in range(1, epochs + 1)]
 
 
 def test_a_trial_that_is_there_is_told_again_and_not_trained(attempt, tmp_path):
@@ -131,9 +133,9 @@ def test_a_trial_that_goes_on_tells_its_earlier_epochs_too(attempt, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         attempt(Stopping(tmp_path / "log"))
-    _, told = attempt(GoingOn(tmp_path / "log"))
-    assert [row["epoch"] for row in told] == list(range(1, len(told) + 1))
-    assert len(told) > 3
+    _, epoch_rows = attempt(GoingOn(tmp_path / "log"))
+    assert [row["epoch"] for row in epoch_rows] == list(range(1, len(epoch_rows) + 1))
+    assert len(epoch_rows) > 3
 
 
 def test_a_seed_that_fails_fails_the_trial_and_says_why(attempt, tmp_path):

@@ -17,7 +17,7 @@ from ema_lab.search.study import SweepStudy
 from ema_lab.store.job import RunStopped
 
 
-def told(study):
+def reports_by_choice(study):
     """Return the reported values of each choice of a study, and the outcome of its trial."""
     return {
         trial.user_attrs["values"]["recipe.optimizer.lr"]: (trial.state.name, trial.intermediate_values)
@@ -135,13 +135,13 @@ class TestRunsThatWereTrainedBefore:
     @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
     def test_in_part_are_judged_epoch_by_epoch(self, write, make, tmp_path, pruner):
         sweep = write(GRID, method="grid", more=ASHA)
-        fresh = told(run(*make(sweep, pruner=pruner)))
+        fresh = reports_by_choice(run(*make(sweep, pruner=pruner)))
         shutil.rmtree(tmp_path / "runs")
         search, trier = make(sweep, pruner=pruner)
         for number, lr in enumerate(RATES):
             begun = train_unobserved(GoingOn(tmp_path / "log", epochs=1 + number % 5))
             execute(sweep.runs({"recipe.optimizer.lr": lr}), train=begun, store=search.store)
-        assert told(run(search, replace(trier, train=GoingOn(tmp_path / "log")))) == fresh
+        assert reports_by_choice(run(search, replace(trier, train=GoingOn(tmp_path / "log")))) == fresh
         assert {state for state, _ in fresh.values()} == {"COMPLETE", "PRUNED"}
 
     def test_beyond_where_they_are_pruned_are_not_trained_on(self, write, make, tmp_path):
@@ -158,7 +158,7 @@ class TestRunsThatWereTrainedBefore:
         for lr in (0.1, 0.9):
             runs = sweep.runs({"recipe.optimizer.lr": lr})
             execute(runs, train=train_unobserved(trier.train), store=search.store)
-        found = told(run(search, trier))
+        found = reports_by_choice(run(search, trier))
         assert [(state, len(values)) for state, values in found.values()] == [
             ("COMPLETE", 6),
             ("PRUNED", 1),
