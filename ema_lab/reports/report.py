@@ -51,7 +51,7 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
     """
     if spec.baseline is None:
         if spec.cells == "delta" and ablation.baseline is None:
-            rule = f"delta needs a baseline, and the ablation {ablation.name} names none"
+            rule = f"delta needs a baseline, and the ablation {ablation.name} names none; add `baseline`"
             raise spec.refusal(rule, "cells")
         return ablation
     variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
@@ -162,7 +162,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     comparisons = [column for column in spec.columns if needs_baseline(column)]
     if comparisons and ablation.baseline is None:
-        rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
+        rule = f"the column {comparisons[0]!r} needs a baseline; the ablation {ablation.name} names none"
         raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
     cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
     known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
@@ -189,7 +189,8 @@ def _group(spec: ReportSpec, row: Row) -> str:
         return ""
     values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
     if len(values) > 1:
-        raise spec.refusal(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
+        rule = f"the row {row.name!r} has several values of {spec.group}: {', '.join(values)}"
+        raise spec.refusal(rule, "group")
     return values[0]
 
 

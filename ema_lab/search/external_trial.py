@@ -159,19 +159,19 @@ class _EpochRelay:
     def __init__(self, folder: Path, observer: Callable[[Mapping[str, float]], None]) -> None:
         self._folder = folder
         self._observer = observer
-        self._told = 0
+        self._last_epoch = 0
 
     def __call__(self, row: Mapping[str, float]) -> None:
-        if row["epoch"] > self._told + 1:  # the run resumed from a checkpoint
+        if row["epoch"] > self._last_epoch + 1:  # the run resumed from a checkpoint
             self.replay()
-        self._hand_on(row)
+        self._forward(row)
 
     def replay(self) -> None:
         """Forward the rows of the run's curve that were not forwarded yet."""
         for row in read_curve(self._folder):
-            self._hand_on(row)
+            self._forward(row)
 
-    def _hand_on(self, row: Mapping[str, float]) -> None:
-        if row.get("epoch", 0) > self._told:
-            self._told = int(row["epoch"])
+    def _forward(self, row: Mapping[str, float]) -> None:
+        if row.get("epoch", 0) > self._last_epoch:
+            self._last_epoch = int(row["epoch"])
             self._observer(row)

@@ -138,7 +138,7 @@ def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
         return
     bands = sweep.spec.early_terminate
     where = f"{sweep.document.where(('early_terminate',))}: " if bands else ""
-    advice = "lower min_iter, or max_iter / eta ** s" if bands else "leave it out"
+    advice = "lower min_iter, or max_iter / eta ** s" if bands else "remove it"
     rule = f"would first compare trials after epoch {first}, and the runs have {sweep.epochs}"
     raise SpecError(f"{where}{asked}: {rule}, so none could be pruned: {advice}")
 

@@ -300,7 +300,7 @@ class SweepStudy(History):
         self.study.add_trial(trial)
         return True
 
-    def end(self, asked: LeasedTrial, ended: EndedTrial) -> None:
+    def end(self, leased: LeasedTrial, ended: EndedTrial) -> None:
         """Record a trial's outcome.
 
         Raises:
@@ -312,11 +312,11 @@ class SweepStudy(History):
         state = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}.get(ended.state)
         with quiet_optuna():
             if ended.message:
-                asked.trial.set_user_attr(MESSAGE, ended.message)
+                leased.trial.set_user_attr(MESSAGE, ended.message)
             if ended.state == "failed":
-                asked.trial.set_user_attr(FAILED, True)
+                leased.trial.set_user_attr(FAILED, True)
             values = list(ended.values) if ended.values is not None else None
-            self.study.tell(asked.trial, values, state)
+            self.study.tell(leased.trial, values, state)
 
     def target_is_reached(self) -> bool:
         """Return whether a trial has reached the file's `metric.target`."""

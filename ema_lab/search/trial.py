@@ -53,35 +53,35 @@ class Trier:
         """
         with storage_errors():
             study = study or _study(self.search)
-            asked = study.ask(self.limit, self.max_attempts)
-            return None if asked is None else self._try_asked(study, asked)
+            leased = study.ask(self.limit, self.max_attempts)
+            return None if leased is None else self._try_leased(study, leased)
 
-    def _try_asked(self, study: SweepStudy, asked: LeasedTrial) -> EndedTrial:
+    def _try_leased(self, study: SweepStudy, leased: LeasedTrial) -> EndedTrial:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            ended = self._try(study, asked)
-            study.end(asked, ended)
+            ended = self._try(study, leased)
+            study.end(leased, ended)
             return ended
         except UpdateFinishedTrialError:
-            return EndedTrial(asked.number, "pruned", asked.choice, message=TAKEN)
+            return EndedTrial(leased.number, "pruned", leased.choice, message=TAKEN)
         finally:
-            asked.release()
+            leased.release()
 
-    def _try(self, study: SweepStudy, asked: LeasedTrial) -> EndedTrial:
-        outcome = partial(EndedTrial, asked.number, choice=asked.choice)
+    def _try(self, study: SweepStudy, leased: LeasedTrial) -> EndedTrial:
+        outcome = partial(EndedTrial, leased.number, choice=leased.choice)
         try:
-            runs = self.search.sweep.runs(asked.choice)
+            runs = self.search.sweep.runs(leased.choice)
         except DefinitionError as error:
             return outcome(state="failed", message=str(error.problems[0]))
         run_ids = tuple(spec.run_id for spec in runs)
-        asked.trial.set_user_attr(RUN_IDS, list(run_ids))
+        leased.trial.set_user_attr(RUN_IDS, list(run_ids))
         outcome = partial(outcome, run_ids=run_ids)
         for number, spec in enumerate(runs):
-            follower = _Follower(self.search, asked.trial, spec, number)
+            follower = _Follower(self.search, leased.trial, spec, number)
             if follower.is_pruned_before_run():
                 return outcome(state="pruned", message=follower.reason)
-            result = self._train(spec, follower, asked.number)
+            result = self._train(spec, follower, leased.number)
             if result == "stopped" or (result in {"done", "elsewhere"} and follower.is_pruned_after_run()):
                 return outcome(state="pruned", message=follower.reason)
             if result not in {"done", "elsewhere"}:
@@ -122,7 +122,7 @@ class _Follower:
         self._trial = trial
         self._spec = spec
         self._number = number
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._judged: set[int] = set()
         self.reason = ""
         only = search.objectives[0] if len(search.objectives) == 1 else None
@@ -141,7 +141,7 @@ class _Follower:
             return
         try:
             with storage_errors(), quiet_optuna():
-                pruned = self._tell_epoch(row)
+                pruned = self._report_epoch(row)
         except StoreError as error:  # the run continues without its search; the epoch is reported later
             logger.warning("%s", error)
             return
@@ -150,22 +150,22 @@ class _Follower:
         if pruned:
             raise RunStopped(self.reason)
 
-    def _tell_epoch(self, row: dict[str, float]) -> bool:
+    def _report_epoch(self, row: dict[str, float]) -> bool:
         epoch = int(row["epoch"])
-        goes_on = epoch - 1 not in self._told and epoch > 1  # resumed from another process's checkpoint
-        return (goes_on and self._tell_curve(asks=True)) or self._tell(row, asks=True)
+        goes_on = epoch - 1 not in self._reported and epoch > 1  # resumed from another process's checkpoint
+        return (goes_on and self._report_curve(asks=True)) or self._report(row, asks=True)
 
-    def _tell_curve(self, *, asks: bool) -> bool:
+    def _report_curve(self, *, asks: bool) -> bool:
         rows = read_curve(self._search.store.folder(self._spec.run_id))
-        return any(self._tell(row, asks=asks) for row in rows)
+        return any(self._report(row, asks=asks) for row in rows)
 
-    def _tell(self, row: dict[str, float], *, asks: bool) -> bool:
+    def _report(self, row: dict[str, float], *, asks: bool) -> bool:
         """Report an epoch's value once; return whether the trial is pruned there."""
         epoch = int(row["epoch"])
-        if self._metric is None or self._metric not in row or epoch in self._told:
+        if self._metric is None or self._metric not in row or epoch in self._reported:
             return False
         self._trial.report(row[self._metric], epoch)
-        self._told.add(epoch)
+        self._reported.add(epoch)
         asks = asks and self._search.strategy.prunes_by_epoch and epoch not in self._judged
         if asks and epoch < self._spec.recipe.epochs and self._trial.should_prune():
             self.reason = f"pruned after epoch {epoch}"
@@ -183,13 +183,13 @@ class _Follower:
         done = self._search.store.facts(self._spec.run_id).done
         with quiet_optuna():
             self._judged = _epochs_before(self._trial)
-            return self._tell_curve(asks=not done)
+            return self._report_curve(asks=not done)
 
     def is_pruned_after_run(self) -> bool:
         """Report a finished run's values; return whether to prune the remaining seeds."""
         if self._metric is not None:
             with quiet_optuna():
-                self._tell_curve(asks=False)
+                self._report_curve(asks=False)
         if self._search.strategy.pruner != "wilcoxon":
             return False
         value = self._search.objectives[0].of_run(self._search.store, self._spec.run_id)

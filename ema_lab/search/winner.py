@@ -68,13 +68,13 @@ def search_notes(
     """Yield caveats about a row's winner, known before its final runs are trained."""
     if written is not None and written.state == "failed":
         why = f" ({written.message})" if written.message else ""
-        yield f"the recipe as written failed in the search{why}, so nothing says that tuning helps"
+        yield f"the recipe as written failed in the search{why}, so tuning cannot be compared with it"
     if best is None:
         yield "no trial was finished, so there is no winner"
         return
     assert best.values is not None
     if best.number == AS_WRITTEN:
-        yield "no trial beats the recipe as written, which is what is compared"
+        yield "no trial beats the recipe as written, so the table has that recipe"
     runs = sweep.runs(best.choice)
     images = (runs[0].data.val_images or 0) * len(runs)
     if warning := chance_warning(objective.name, best.values[0], runs[0].data.facts, images):

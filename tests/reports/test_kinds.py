@@ -359,7 +359,7 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     [alone] = report(tmp_path, store, ablation="s", group="recipe.epochs", rows=names).tables
     assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group
     with pytest.raises(
-        SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of it: 0, 1"
+        SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of seed: 0, 1"
     ):
         report(tmp_path, store, ablation="s", group="seed")
     assert [(row.group, row.name) for row in table.rows] == [

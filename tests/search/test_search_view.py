@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from ema_lab.search.distribution import Parameter
 from ema_lab.search.report.labels import choice_labels, short_keys
 from ema_lab.search.report.plot import log_ticks, optuna_styled, plot_slices, tick_text
-from ema_lab.search.report.view import plot_parameter
+from ema_lab.search.report.study_copy import plot_parameter
 from ema_lab.specs.parameter import ParameterSpec
 
 words = st.text("abc", min_size=1, max_size=2)

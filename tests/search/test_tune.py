@@ -120,11 +120,11 @@ def test_a_search_says_what_its_winner_is_worth(write):
 
     assert notes(ended(AS_WRITTEN, 80.0), best) == []
     assert winner([best, written], TOP1) is written
-    assert notes(written, written) == ["no trial beats the recipe as written, which is what is compared"]
+    assert notes(written, written) == ["no trial beats the recipe as written, so the table has that recipe"]
     failed = replace(ended(AS_WRITTEN, state="failed"), message="DivergedError: the loss is nan")
     assert notes(failed, best) == [
-        "the recipe as written failed in the search (DivergedError: the loss is nan), so nothing says that "
-        "tuning helps"
+        "the recipe as written failed in the search (DivergedError: the loss is nan), so tuning cannot be "
+        "compared with it"
     ]
     assert notes(written, replace(best, values=(10.0,)))[0].startswith("the winner's val_top1 of 10 is at")
     assert notes(written, None) == ["no trial was finished, so there is no winner"]

@@ -177,8 +177,8 @@ def heatmap_of(rows: Sequence[Row], spec: HeatmapFigure) -> Heatmap:
             continue
         cell = (str(key[0]), str(key[1]))
         if cell in row_by_cell:
-            rule = f"{' and '.join(spec.factors)} do not tell {row_by_cell[cell].name!r} from {row.name!r}"
-            raise SpecError(rule)
+            rows_of_cell = f"{row_by_cell[cell].name!r} from {row.name!r}"
+            raise SpecError(f"{' and '.join(spec.factors)} do not distinguish {rows_of_cell}")
         row_by_cell[cell] = row
     if not row_by_cell:
         axes = list(dict.fromkeys(key for row in rows for key in axes_of(row.cells[0])))

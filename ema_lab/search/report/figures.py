@@ -10,8 +10,8 @@ from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.search.history import STEPS, History
 from ema_lab.search.objective import Objective
 from ema_lab.search.report import plot
+from ema_lab.search.report.study_copy import study_as_searched, study_of_values
 from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
-from ema_lab.search.report.view import study_as_searched, study_of_values
 from ema_lab.search.storage import quiet_optuna
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _OneObjective:
     def importance(self) -> tuple["Figure", str]:
         self._need(2)
         if not self.importances:
-            raise NothingToDrawError(f"{len(self.done)} finished trials tell no parameter from another")
+            raise NothingToDrawError(f"{len(self.done)} finished trials give no parameter any importance")
         hint = " With so few trials it is a first hint at most." if len(self.done) < FEW else ""
         drawing = plot.plot_importance(study_as_searched(self.history, self.objective))
         return drawing, (
@@ -113,13 +113,11 @@ class _OneObjective:
 
     def _no_contour(self) -> tuple["Figure", str]:
         self._need(2)
-        raise NothingToDrawError("it takes two parameters with two values each among the finished trials")
+        raise NothingToDrawError("needs two parameters with two values each among the finished trials")
 
     def _need(self, count: int) -> None:
         if len(self.done) < count:
-            raise NothingToDrawError(
-                f"it takes {count} finished trial{'s' * (count > 1)}, and there {_are(len(self.done))}"
-            )
+            raise NothingToDrawError(f"needs {count} finished trial{'s' * (count > 1)}, got {len(self.done)}")
 
     def _need_two_values(self) -> None:
         if len({trial.value for trial in self.done}) < 2:
@@ -135,10 +133,6 @@ class _OneObjective:
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         return itertools.combinations(self._ordered()[:MOST_CONTOURS], 2)
-
-
-def _are(count: int) -> str:
-    return {0: "is none", 1: "is one"}.get(count, f"are {count}")
 
 
 def _intermediate(history: History) -> tuple["Figure", str]:
@@ -157,7 +151,7 @@ def _intermediate(history: History) -> tuple["Figure", str]:
 def _front(history: History) -> tuple["Figure", str]:
     labels = [objective.label for objective in history.objectives]
     if len(labels) not in FRONTS:
-        raise NothingToDrawError(f"a picture shows two or three objectives, and there are {len(labels)}")
+        raise NothingToDrawError(f"a Pareto plot takes two or three objectives, got {len(labels)}")
     study = study_of_values(history, history.objectives)
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         raise NothingToDrawError("no trial is finished")
