@@ -81,7 +81,7 @@ class Leases:
         fail_stale_trials(study)  # no effect unless the storage takes heartbeats
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if self._is_dead(trial):
-                with suppress(UpdateFinishedTrialError):  # the trial ended between the two reads
+                with suppress(UpdateFinishedTrialError):  # the trial just ended and released its lock
                     self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def _is_dead(self, trial: Any) -> bool:

@@ -28,7 +28,7 @@ def requirements(facts: Mapping[str, Any]) -> str:
     """Return the package versions that runs were trained with; of differing versions, the last.
 
     Local versions (`+cpu`) are dropped, since no index has them. Lines that are not a name and a version (PEP
-    503, PEP 440) become comments, since pip would obey an option or an address in them.
+    503, PEP 440) become comments: pip would obey an option or an address in them.
     """
     environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
     pins = {name: number for versions in environments for name, number in versions.items()}

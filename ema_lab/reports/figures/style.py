@@ -63,7 +63,7 @@ def look(index: int) -> Look:
 def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
     """Return the look of each row; no two rows share a colour while one is free.
 
-    The first row of a module gets the module's own look, the same in every figure and report, unless an
+    The first row of a module gets the module's own look, equal in every figure and report. Exception: an
     earlier module in `MODULES` has taken the colour. All other rows get the least used colours.
 
     Args:
