@@ -62,5 +62,5 @@ def verify(
     for line in found.problems:
         put(line)
     count = len(found.problems)
-    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.words)
+    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.remarks)
     return 1 if count else 0

@@ -47,7 +47,9 @@ def dashboard(
     runs = RunStore(store)
     name = load_sweep(sweep).name if sweep else None if storage else _only_search(runs)
     if storage is None and not journal_path(runs, str(name)).exists():
-        raise StoreError(f"there is no search of {name} in {runs.root}; `ema-lab sweep {sweep}` begins one")
+        raise StoreError(
+            f"there is no search of {name} in {runs.root}; start one with `ema-lab sweep {sweep}`"
+        )
     opened = open_storage(storage, runs, str(name))
     page = _page(opened, name)
     with quiet_optuna():

@@ -78,7 +78,7 @@ def _prepare(spec: "ReportSpec", found: "Report", runs: RunStore, out: Path) -> 
     """Make all files of a report and their folder; return what writes them: only then is anything lost."""
     from ema_lab.reports.figures.assemble import remarks, report_figures
     from ema_lab.reports.files import PAGE, report_files, unmade_files
-    from ema_lab.reports.page.source import report_page
+    from ema_lab.reports.page.page import report_page
 
     files = report_files(found) | {PAGE: report_page(spec, found, runs)}
     figures = report_figures(spec, runs)

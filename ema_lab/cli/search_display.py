@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ema_lab.characters import printable
 from ema_lab.cli.output import say
 from ema_lab.cli.progress import finished_epochs
-from ema_lab.search.history import Counts, Ended
+from ema_lab.search.history import Counts, EndedTrial
 from ema_lab.search.objective import Objective
-from ema_lab.search.report.naming import value_words
+from ema_lab.search.report.labels import value_text
 from ema_lab.search.study import SweepStudy
 
 SECONDS = 2.0
@@ -59,7 +59,7 @@ class SearchDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def watch(self, ended: Ended | None) -> None:
+    def watch(self, ended: EndedTrial | None) -> None:
         """Take a trial that has ended, or a moment in between."""
         if ended is not None:
             ended = replace(ended, stale=self._study.results.stale(ended.run_ids))
@@ -97,7 +97,7 @@ class SearchDisplay:
         else:
             say(line)
 
-    def _is_best(self, ended: Ended) -> bool:
+    def _is_best(self, ended: EndedTrial) -> bool:
         return ended.values is not None and any(one.number == ended.number for one in self._study.best())
 
     def _words(self, counts: Counts, epochs: Sequence[int]) -> str:
@@ -106,7 +106,7 @@ class SearchDisplay:
         return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
 
 
-def ended_line(ended: Ended, objectives: Sequence[Objective], *, best: bool) -> str:
+def ended_line(ended: EndedTrial, objectives: Sequence[Objective], *, best: bool) -> str:
     """Return one line about a trial: its value or how it ended, and what it chose."""
     if ended.values is not None:
         numbers = (f"{one.name} {value:.6g}" for one, value in zip(objectives, ended.values, strict=True))
@@ -120,4 +120,4 @@ def ended_line(ended: Ended, objectives: Sequence[Objective], *, best: bool) -> 
 
 def choice_words(choice: Mapping[str, Any]) -> str:
     """Return a choice of values in one line, numbers short."""
-    return ", ".join(f"{key}={value_words(value)}" for key, value in choice.items())
+    return ", ".join(f"{key}={value_text(value)}" for key, value in choice.items())

@@ -39,13 +39,13 @@ from ema_lab.cli.wandb_sweep import (
 from ema_lab.errors import SpecError
 from ema_lab.execution.threads import default_workers
 from ema_lab.search.feasibility import check_examples
-from ema_lab.search.history import Ended, History
+from ema_lab.search.history import EndedTrial, History
 from ema_lab.search.objective import read_objectives
 from ema_lab.search.report.trials import (
-    counts_words,
-    repeats_words,
-    seeds_words,
-    stale_words,
+    counts_text,
+    repeats_text,
+    seeds_text,
+    stale_text,
     trial_records,
     trial_rows,
 )
@@ -297,12 +297,12 @@ def _smoke(sweep: Sweep, how: Execution) -> int:
     return 1 if progress.failed else 0
 
 
-def shown_rows(study: History, trials: Sequence[Ended], most: int = BEST_SHOWN) -> list[dict[str, Any]]:
+def shown_rows(study: History, trials: Sequence[EndedTrial], most: int = BEST_SHOWN) -> list[dict[str, Any]]:
     """Return trials as a table on the terminal has them, not too many."""
     return trial_rows(study, trials[:most], short=True)
 
 
-def best_first(study: History) -> list[Ended]:
+def best_first(study: History) -> list[EndedTrial]:
     """Return the finished trials, the best first; with several objectives, the Pareto front."""
     several = len(study.objectives) > 1
     return study.best() if several else [one for one in study.ranked() if one.values is not None]
@@ -310,16 +310,16 @@ def best_first(study: History) -> list[Ended]:
 
 def say_stale(history: History) -> None:
     """Say which values of a search are those of an earlier source."""
-    if words := stale_words(history.trials()):
+    if words := stale_text(history.trials()):
         say(f"{history.sweep.name}: {words}")
 
 
 def _say_result(study: SweepStudy, search: Search) -> None:
-    say(f"{search.sweep.name}: {counts_words(study)} (store {search.root}; {seeds_words(study)})")
+    say(f"{search.sweep.name}: {counts_text(study)} (store {search.root}; {seeds_text(study)})")
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
-    if repeats_words(study.trials()) and all(one.is_listed for one in search.sweep.parameters):
+    if repeats_text(study.trials()) and all(one.is_listed for one in search.sweep.parameters):
         say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
     if any(one.stale for one in study.trials()) and search.strategy.sampler not in WITHOUT_MEMORY:

@@ -15,8 +15,8 @@ from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import write_text
 from ema_lab.search.history import History, find_history
 from ema_lab.search.report.trials import (
-    counts_words,
-    seeds_words,
+    counts_text,
+    seeds_text,
     trial_records,
     trials_markdown,
 )
@@ -52,7 +52,7 @@ def show(
     most = len(trials) if everything else BEST_SHOWN
     rows = trial_records(history, trials[:most]) if as_json else shown_rows(history, trials, most)
     print_rows(rows, as_json=as_json)
-    say(f"{history.study.study_name}: {counts_words(history)} ({seeds_words(history)})")
+    say(f"{history.study.study_name}: {counts_text(history)} ({seeds_text(history)})")
     say_stale(history)
     if left := len(history.trials()) - len(rows):
         say(f"{left} more with --all")
@@ -125,7 +125,7 @@ def export(
         return
     records = trial_records(history, history.trials())
     _write(out, _text(records, out.suffix))
-    say(f"{history.study.study_name}: {counts_words(history)}; {len(records)} trials in {out}")
+    say(f"{history.study.study_name}: {counts_text(history)}; {len(records)} trials in {out}")
     say_stale(history)
 
 

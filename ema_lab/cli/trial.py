@@ -12,7 +12,7 @@ import typer
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Store, say
 from ema_lab.cli.threads import base_ablation, settled_threads
 from ema_lab.errors import EmaLabError, StoreError
-from ema_lab.search.external_trial import GivenTrial, read_trial, try_given
+from ema_lab.search.external_trial import ExternalTrial, read_trial, run_external_trial
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.tracking.live import NoTracker
@@ -79,7 +79,7 @@ def trial(
     tracker = start_trial_tracker(given.base, given.run_ids) if wandb else NoTracker()
     row: dict[str, Any] = {"base": given.base, "run_ids": given.run_ids}
     try:
-        result = try_given(
+        result = run_external_trial(
             given, train, kept, max_attempts=max_attempts, device=device, follow=tracker.log_epoch
         )
     except KeyboardInterrupt:
@@ -96,7 +96,7 @@ def trial(
 
 
 def prepare(
-    trial: GivenTrial,
+    trial: ExternalTrial,
     store: RunStore,
     data: Path,
     device: str,

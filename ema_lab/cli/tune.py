@@ -32,16 +32,16 @@ from ema_lab.cli.selection import Attempts, Only, selected
 from ema_lab.cli.sweep import SearchWorkers, Storage, run_one_search, trials_in_all
 from ema_lab.cli.threads import NumThreads
 from ema_lab.errors import DefinitionError, SpecError
-from ema_lab.search.history import Ended, has_searches
+from ema_lab.search.history import EndedTrial, has_searches
 from ema_lab.search.objective import Objective, read_objectives
-from ema_lab.search.report.naming import value_words
-from ema_lab.search.report.trials import repeats_words, stale_words
+from ema_lab.search.report.labels import value_text
+from ema_lab.search.report.trials import repeats_text, stale_text
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
 from ema_lab.search.tuning import (
     RowSearch,
-    check_place,
+    check_output_path,
     final_run,
     fresh_seeds,
     missing,
@@ -123,7 +123,7 @@ def tune(
     """
     chosen = selected(ablation, only, None)
     path = out or Path("ablations") / f"{chosen.name}-tuned.yaml"
-    check_place(path)
+    check_output_path(path)
     shared, left_out = space_for_all(load_sweep(space), _read_seeds(search_seeds))
     sweeps = _sweeps(chosen, shared, space)
     searches = [
@@ -235,7 +235,7 @@ def _finish(tuning: Tuning, found: Sequence[RowSearch], how: Execution, *, as_js
         say(f"{row}: none of its {tuning.budget} trials was finished, so it has no winner and is a hole")
     failed = sum(one.failed + (one.written is not None and one.written.state == "failed") for one in found)
     say(*(f"{one.row}: {one.failed} of {tuning.budget} trials FAILED" for one in found if one.failed))
-    for words_of in (stale_words, repeats_words):
+    for words_of in (stale_text, repeats_text):
         say(*(f"{one.row}: {words}" for one in found if (words := words_of(one.candidates))))
     if not winners:
         say("no row has a winner: nothing is written")
@@ -246,7 +246,7 @@ def _finish(tuning: Tuning, found: Sequence[RowSearch], how: Execution, *, as_js
     return 1 if failed or code else 0
 
 
-def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> None:
+def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, EndedTrial]) -> None:
     ablation, space = tuning.ablation, tuning.space
     used = {*space.seeds, *searched_seeds(ablation, tuning.store, tuning.searches[0][1].storage)}
     seeds = fresh_seeds(len({cell.seed for cell in ablation.cells}), used)
@@ -265,7 +265,7 @@ def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, End
     say(*lengths)
 
 
-def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> list[str]:
+def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, EndedTrial]) -> list[str]:
     """Return where the tuned values come from, in lines."""
     strategy, objective = tuning.searches[0][1].strategy, tuning.objective
     images = {one.sweep.examples()[0].data.val_images for one in found}
@@ -280,17 +280,17 @@ def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, E
     for one in found:
         trial = winners.get(one.row)
         shown = f"{_named(trial)}, {objective.name} {_value(trial):.6g}" if trial else "no finished trial"
-        more = [*filter(None, [stale_words(one.candidates)])]
+        more = [*filter(None, [stale_text(one.candidates)])]
         more += search_notes(one.sweep, objective, one.written, trial)
         lines.append("; ".join([f"  row {one.row!r}: study {one.study_name}, {shown}", *more]))
     return lines
 
 
-def _named(trial: Ended) -> str:
+def _named(trial: EndedTrial) -> str:
     return "as written" if trial.number == AS_WRITTEN else f"trial {trial.number}"
 
 
-def _value(trial: Ended) -> float:
+def _value(trial: EndedTrial) -> float:
     assert trial.values is not None
     return trial.values[0]
 
@@ -298,7 +298,7 @@ def _value(trial: Ended) -> float:
 def _print(
     tuning: Tuning,
     found: Sequence[RowSearch],
-    winners: Mapping[str, Ended],
+    winners: Mapping[str, EndedTrial],
     *,
     as_json: bool,
 ) -> None:
@@ -323,7 +323,7 @@ def _print(
     sys.stdout.write(render_text(replace(table, notes=(*table.notes, *lines))))
 
 
-def _notes(tuning: Tuning, one: RowSearch, trial: Ended | None, tuned: Ablation) -> Iterator[str]:
+def _notes(tuning: Tuning, one: RowSearch, trial: EndedTrial | None, tuned: Ablation) -> Iterator[str]:
     """Yield what to know of a row before its number is believed."""
     yield from search_notes(one.sweep, tuning.objective, one.written, trial)
     if one.row in tuned.rows():
@@ -332,7 +332,7 @@ def _notes(tuning: Tuning, one: RowSearch, trial: Ended | None, tuned: Ablation)
         yield from final_notes(cells, tuning.ablation.rows()[one.row], tuning.store, primary)
 
 
-def _row(tuning: Tuning, one: RowSearch, trial: Ended | None, *, short: bool) -> dict[str, Any]:
+def _row(tuning: Tuning, one: RowSearch, trial: EndedTrial | None, *, short: bool) -> dict[str, Any]:
     """Return what was chosen for a row, each value beside the ablation's own."""
     cell = tuning.ablation.rows()[one.row][0]
     states = [each.state for each in one.trials]
@@ -355,4 +355,4 @@ def _row(tuning: Tuning, one: RowSearch, trial: Ended | None, *, short: bool) ->
 
 
 def _shown(value: Any, *, short: bool) -> Any:
-    return value_words(value) if short or not isinstance(value, str | int | float) else value
+    return value_text(value) if short or not isinstance(value, str | int | float) else value

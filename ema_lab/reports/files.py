@@ -1,4 +1,4 @@
-"""The files of a report: every table in every format, the page, the figures."""
+"""Files of a report: every table in every format, the page, the figures."""
 
 import re
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import FILES
-from ema_lab.reports.page.source import report_page
+from ema_lab.reports.page.page import report_page
 from ema_lab.reports.report import Report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
@@ -26,7 +26,7 @@ RENDERERS: Mapping[str, Callable[[Table], str]] = {
 
 
 def report_files(report: Report) -> dict[str, str]:
-    """Return the text of every file of a report's tables, by name."""
+    """Return the text of every table file of a report, by file name."""
     files: dict[str, str] = {}
     for table in report.tables:
         stem = re.sub(r"[^\w.-]+", "-", table.name)
@@ -35,23 +35,24 @@ def report_files(report: Report) -> dict[str, str]:
 
 
 def all_files(spec: ReportSpec, report: Report, store: RunStore) -> dict[str, str | bytes]:
-    """Return every file of a report, by name: tables and page as text, figures (below `figures/`) as bytes.
+    """Return every file of a report by name: tables and page as text, figures in `figures/` as bytes.
 
     Raises:
-        SpecError: If a figure asks for what the ablations or their records do not have.
+        SpecError: If a figure needs a key that the ablations or their records lack.
     """
     page = {PAGE: report_page(spec, report, store)}
     return {**report_files(report), **page, **_figure_files(spec, store)}
 
 
 def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
-    """Return the files that a report makes of other records, not of these: one that is there is left over.
+    """Return the files that a report makes only of other records; existing ones are left over.
 
-    A grid has effects only while it is full, a figure pictures only while there is something to draw.
+    Effects need a full grid, and a figure's pictures need something to draw.
 
     Args:
-        spec: Of the report.
-        made: The names of the files that it makes; where those of figures are left out, they are here too.
+        spec: Spec of the report.
+        made: Names of the files that the report makes. If figures are left out, their names are included all
+            the same.
     """
     effects = [f"effects.{ending}" for ending in RENDERERS] if spec.kind == "grid" else []
     figures = [f"{FIGURES}/{figure.name}" for figure in spec.figures]

@@ -1,4 +1,4 @@
-"""How a report's keys, rows and factors are named and checked."""
+"""Display names and checks of a report's keys, rows and factors."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,91 +11,97 @@ DATA_KEY = "data.name"
 
 
 def short(key: str) -> str:
-    """Return the last part of a dotted key, which says what it is; a data set's `name` alone would not."""
+    """Return the last part of a dotted key; for a data set's ambiguous `name`, `data set`."""
     return "data set" if key == DATA_KEY else key.rpartition(".")[2]
 
 
 def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:
-    """Return a cell's value of a factor as it is shown.
+    """Return a cell's value of a factor as text.
 
     Raises:
-        SpecError: If the cell has no such key.
+        SpecError: If the cell lacks the key.
     """
     value = value_of(cell, key)
     if value is ABSENT:
-        place = ("group",) if key == spec.group else ("factors",)
-        raise spec.refusal(f"{key}: the row {cell.row!r} has no such key; choose rows by `only`", *place)
+        keys = ("group",) if key == spec.group else ("factors",)
+        raise spec.refusal(f"{key}: the row {cell.row!r} lacks this key; choose rows with `only`", *keys)
     return shown(value)
 
 
 def enters(spec: ReportSpec, cell: Cell) -> bool:
-    """Whether `only` leaves a cell."""
+    """Return whether a cell passes the filter `only`."""
     wanted = {key: value if isinstance(value, list) else [value] for key, value in spec.only.items()}
     return all(matches(cell, key, value) for key, value in wanted.items())
 
 
 def is_shown(spec: ReportSpec, cell: Cell) -> bool:
-    """Whether a cell belongs to a row that the report's table shows."""
+    """Return whether a cell belongs to a row of the report's table."""
     if spec.kind == "grid" and any(value_of(cell, factor) is ABSENT for factor in spec.factors):
         return False
     return enters(spec, cell) and (not spec.rows or table_row(spec, cell) in spec.rows)
 
 
 def table_row(spec: ReportSpec, cell: Cell) -> str:
-    """Return the name of the table's row in which a cell stands: a grid and data sets gather several."""
+    """Return the name of a cell's table row.
+
+    Rows of a grid and of data sets combine several rows of the ablation.
+    """
     if spec.kind == "grid":
         return factor_value(spec, cell, spec.factors[0])
     return cell.row_without(gathered(spec)) if spec.kind == "datasets" else cell.row
 
 
 def gathered(spec: ReportSpec) -> str | None:
-    """Return the key whose values a table names apart from its rows, if there is one."""
+    """Return the key whose values the table names outside the row name: a group or a data set."""
     if spec.kind == "datasets" and spec.ablation:
         return spec.factors[0] if spec.factors else DATA_KEY
     return spec.group
 
 
-def printed_row(spec: ReportSpec, cell: Cell) -> str:
-    """Return a row's name in print, beside its group or data set: its own, or its parts' names."""
+def display_name(spec: ReportSpec, cell: Cell) -> str:
+    """Return a row's display name beside its group or data set.
+
+    If `names` lacks the row, its parts are named.
+    """
     inner = cell.row_without(gathered(spec))
     for name in (cell.row, inner):
         if name in spec.names:
             return spec.names[name]
-    return spec.names.get(cell.variant, cell.variant) + axis_words(
+    return spec.names.get(cell.variant, cell.variant) + axis_suffix(
         spec, cell, lambda key: key != gathered(spec)
     )
 
 
-def axis_words(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool]) -> str:
-    """Return ` [groups=4]`: a cell's values on some of its axes, as the report names them."""
+def axis_suffix(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool]) -> str:
+    """Format a cell's values on some of its axes, such as ` [groups=4]`, with the report's names."""
     names = spec.names
-    words = [
+    values = [
         f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
         for key, value in cell.own_axes + cell.axes
         if wanted(key)
     ]
-    return f" [{', '.join(words)}]" if words else ""
+    return f" [{', '.join(values)}]" if values else ""
 
 
 def names_within(cells: Sequence[Cell]) -> list[str]:
-    """Return what the names of rows are made of: variants, axes and their values."""
+    """Return the parts of row names: variants, axes and their values."""
     axes = [item for cell in cells for item in cell.own_axes + cell.axes]
-    found = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
-    return list(dict.fromkeys(found))
+    names = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
+    return list(dict.fromkeys(names))
 
 
 def baseline_name(spec: ReportSpec, ablation: Ablation) -> str:
-    """Return the baseline's name in print."""
+    """Return the baseline's display name."""
     return spec.names.get(str(ablation.baseline), str(ablation.baseline))
 
 
-def check_names(spec: ReportSpec, known: Sequence[str], beside: Sequence[str] = ()) -> None:
-    """Refuse names, rows and footnotes of a report for which there is no row.
+def check_names(spec: ReportSpec, known: Sequence[str], also_known: Sequence[str] = ()) -> None:
+    """Refuse names, rows and footnotes of a report that match no row.
 
     Raises:
-        SpecError: With the nearest row there is.
+        SpecError: With the nearest existing row.
     """
     for key, names in (("names", spec.names), ("footnotes", spec.footnotes), ("rows", spec.rows)):
-        for place, name in enumerate(names):
-            if name not in known and not (key == "names" and name in beside):
-                raise spec.refusal(unknown_name("row", name, known), key, place if key == "rows" else name)
+        for index, name in enumerate(names):
+            if name not in known and not (key == "names" and name in also_known):
+                raise spec.refusal(unknown_name("row", name, known), key, index if key == "rows" else name)

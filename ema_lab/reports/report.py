@@ -1,4 +1,4 @@
-"""From a report's spec and the records to its tables."""
+"""Tables of a report, built from its spec and the records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.naming import (
     baseline_name,
     check_names,
+    display_name,
     enters,
     factor_value,
     names_within,
-    printed_row,
     short,
 )
 from ema_lab.reports.table.cells import column_cells
@@ -44,14 +44,14 @@ from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, Tabl
 
 
 def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
-    """Return the ablation with the report's baseline in the place of its own.
+    """Return the ablation with the report's baseline instead of its own.
 
     Raises:
         SpecError: If no variant has that name.
     """
     if spec.baseline is None:
         if spec.cells == "delta" and ablation.baseline is None:
-            rule = f"delta needs a baseline, and the ablation {ablation.name} names none"
+            rule = f"delta needs a baseline, and the ablation {ablation.name} names none; add `baseline`"
             raise spec.refusal(rule, "cells")
         return ablation
     variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
@@ -61,7 +61,7 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
 
 
 def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
-    """Return the report with the metrics of its ablations' task.
+    """Return the report's spec with the metrics of its ablations' task.
 
     Raises:
         SpecError: If the ablations have several tasks, or their task lacks a metric that the report names.
@@ -71,20 +71,24 @@ def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
 
 
 def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
-    """Return the cells that `only` leaves; their baselines stay known.
+    """Return the cells that pass `only`; their baselines stay available.
 
     Raises:
-        SpecError: If none is left.
+        SpecError: If no cell passes.
     """
     kept = [item for item in measured if enters(spec, item.cell)]
     if not kept:
-        raise spec.refusal(f"no cell has {dict(spec.only)}", "only")
+        raise spec.refusal(f"no cell has {dict(spec.only)}; name values that cells have", "only")
     return kept
 
 
 def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
-    """Refuse a value of `only` that no cell has, though others of the list do."""
-    cells = [cell for one in ablations for cell in (*one.cells, *(left.cell for left in one.skipped))]
+    """Refuse a value in a list of `only` that no cell has."""
+    cells = [
+        cell
+        for ablation in ablations
+        for cell in (*ablation.cells, *(left.cell for left in ablation.skipped))
+    ]
     for key, wanted in spec.only.items():
         for number, value in enumerate(wanted if isinstance(wanted, list) else []):
             if not any(matches(cell, key, value) for cell in cells):
@@ -94,12 +98,12 @@ def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
 def build_table(
     spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
 ) -> Table:
-    """Turn rows of runs into a table of the kinds `main` and `leave_one_out`, with its caption.
+    """Build a table of the kinds `main` and `leave_one_out` from rows of runs, with its caption.
 
-    `timed`: kept latencies by row.
+    `timed`: cached latencies by row.
 
     Raises:
-        SpecError: If the report asks for what the ablation does not have.
+        SpecError: If the report names a key that the ablation lacks.
     """
     _check(spec, ablation, rows)
     rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
@@ -132,15 +136,17 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
     metrics = spec.task.metrics
     if key in metrics:
         return TableColumn(key, metrics[key].header, "metric", key, metrics[key].unit)
-    of = key.removeprefix(DELTA)
+    name = key.removeprefix(DELTA)
     if is_metric_delta(key):
-        label = f"Δ {metrics[of].label} vs {baseline_name(spec, ablation)}"
-        return TableColumn(key, label, "delta", of, metrics[of].unit)
-    if of in COSTS:
-        unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
-        return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
+        label = f"Δ {metrics[name].label} vs {baseline_name(spec, ablation)}"
+        return TableColumn(key, label, "delta", name, metrics[name].unit)
+    if name in COSTS:
+        unit = f" ({COSTS[name].unit})" if COSTS[name].unit else ""
+        return TableColumn(
+            key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[name].label}{unit}", "cost", name
+        )
     label = spec.shown_metric.label
-    said: Mapping[str, tuple[str, ColumnKind]] = {
+    kinds: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
@@ -150,24 +156,24 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
-    return TableColumn(key, *said[key], spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, *kinds[key], spec.metric, spec.shown_metric.unit)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     comparisons = [column for column in spec.columns if needs_baseline(column)]
     if comparisons and ablation.baseline is None:
-        rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
+        rule = f"the column {comparisons[0]!r} needs a baseline; the ablation {ablation.name} names none"
         raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
     cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
     known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
     groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
     check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
-        raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")
+        raise spec.refusal("leave_one_out needs a baseline: the row with every part on", "kind")
 
 
 def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that the report names, or all of them in its order."""
+    """Return the rows that the report names, or all rows in the report's order."""
     if spec.rows:
         by_name = {row.name: row for row in rows}
         return [by_name[name] for name in spec.rows if name in by_name]
@@ -183,7 +189,8 @@ def _group(spec: ReportSpec, row: Row) -> str:
         return ""
     values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
     if len(values) > 1:
-        raise spec.refusal(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
+        rule = f"the row {row.name!r} has several values of {spec.group}: {', '.join(values)}"
+        raise spec.refusal(rule, "group")
     return values[0]
 
 
@@ -192,7 +199,7 @@ def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> Tabl
     notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
     return TableRow(
         row.name,
-        printed_row(spec, row.cells[0].cell),
+        display_name(spec, row.cells[0].cell),
         cells,
         spec.names.get(group, group),
         notes,
@@ -208,7 +215,7 @@ def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
     """Return a column for each part that some row leaves out.
 
     Raises:
-        SpecError: If `parts` names a row that is not there.
+        SpecError: If `parts` names a row that does not exist.
     """
     names = [row.name for row in rows]
     for part, off in spec.parts.items():
@@ -234,7 +241,7 @@ def _check_cell(spec: ReportSpec, row: Row, column: TableColumn) -> TableCell:
 
 @dataclass(frozen=True)
 class Report:
-    """All tables of one report; the first is the one that a terminal shows first."""
+    """All tables of one report; a terminal shows the first one first."""
 
     name: str
     tables: tuple[Table, ...]
@@ -245,7 +252,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     """Build the tables of a report from the records of a store.
 
     Raises:
-        SpecError: If the report asks for what its ablations do not have.
+        SpecError: If the report names a key that its ablations lack.
     """
     if spec.kind == "claims":
         return _claims(spec, store)
@@ -269,14 +276,15 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
 
 
 def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
-    """Return what was timed of the rows, where the report shows it."""
+    """Return the rows' cached latencies if the report has a latency column."""
     return latencies(ablation, rows, store) if any(column in LATENCIES for column in spec.columns) else None
 
 
 def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
-    """Return what was timed of the rows; None if nothing was.
+    """Return the rows' cached latencies; None if no row was timed.
 
-    A baseline was timed beside each of its rows: it has the median of those times, and no ratio.
+    Each row was timed in turn with its baseline. The baseline's latency is the median of those times; it has
+    no ratio.
     """
     firsts = {row.name: row.cells[0].cell for row in rows if not row.is_baseline}
     pairs = {
@@ -285,11 +293,13 @@ def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept 
     kept = kept_latencies(store.root, pairs)
     if kept is None:
         return None
-    beside: dict[str, list[float]] = {}
+    times_by_model: dict[str, list[float]] = {}
     for name, times in kept.measured.items():
-        beside.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
+        times_by_model.setdefault(pairs[name][1].model_key, []).append(times["baseline_ms"])
     keys = {row.name: row.cells[0].cell.spec.model_key for row in rows if row.is_baseline}
-    of_baselines = {name: {"ms": median(beside[key])} for name, key in keys.items() if key in beside}
+    of_baselines = {
+        name: {"ms": median(times_by_model[key])} for name, key in keys.items() if key in times_by_model
+    }
     return replace(kept, measured={**kept.measured, **of_baselines})
 
 
@@ -308,24 +318,24 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
 
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     data = []
-    everything: list[Measured] = []
+    all_measured: list[Measured] = []
     ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
     spec = with_task(spec, ablations.values())
     _check_only(spec, list(ablations.values()))
-    for name, found in ablations.items():
-        ablation = with_baseline(spec, found)
+    for name, source_ablation in ablations.items():
+        ablation = with_baseline(spec, source_ablation)
         measured = chosen(spec, measure(ablation, store))
-        everything += measured
+        all_measured += measured
         data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
-    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, everything))
+    return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, all_measured))
 
 
 def _claims(spec: ReportSpec, store: RunStore) -> Report:
-    """Compare published numbers with finished runs and the costs in their records; no model is built."""
+    """Compare published numbers with finished runs and the costs in their records; build no model."""
     path = find_definition("reports/published", spec.published)
     published = load_published(path)
     runs = linked_rows(published, path, store)
-    costs = {place: record_costs(row) for place, row in runs.items() if row.records}
+    costs = {position: record_costs(row) for position, row in runs.items() if row.records}
     tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
     measured = [item for row in runs.values() for item in row.cells]
     return Report(spec.name, tuple(tables), missing_runs(spec, measured))
@@ -337,8 +347,8 @@ def record_costs(row: Row) -> dict[str, int]:
 
 
 def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:
-    """Return the runs that are not there, each once, those that others are compared with, too."""
-    found = [item.cell.run_id for item in measured if item.record is None]
+    """Return the missing runs of a report, each once, including those of baselines."""
+    run_ids = [item.cell.run_id for item in measured if item.record is None]
     if spec.compares:
-        found += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
-    return tuple(dict.fromkeys(found))
+        run_ids += [item.baseline_id for item in measured if item.baseline is None and item.baseline_id]
+    return tuple(dict.fromkeys(run_ids))

@@ -1,8 +1,8 @@
-"""W&B's distributions as functions of a uniform number, and as Optuna's own where it has the same.
+"""W&B's distributions as functions of a uniform number, and as Optuna's own where Optuna has the same.
 
-A quantised distribution of W&B draws first and rounds to a multiple of `q` then (half to even), so its
-two ends are half as likely as in Optuna's steps; such a family, like the normal ones, is searched by a
-latent uniform number and turned into a value here.
+W&B draws from a quantised distribution first, then rounds to a multiple of `q`, half to even. Its two ends
+are therefore half as likely as in Optuna's stepped distributions. Quantised and normal families are searched
+by a latent uniform number, which this module turns into a value.
 """
 
 import math
@@ -15,18 +15,19 @@ from typing import Any
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.strict import canonical_json
 
-LATENT = " (quantile)"  # what the study calls a latent number, after the parameter's key
-EDGE = 2.0**-30  # the normal families have no value at 0 and 1
-UNBOUNDED_ENDS = 0.001  # the quantile that stands for the end of what has none
+LATENT = " (quantile)"  # suffix of a latent number's name in the study, after the parameter's key
+EDGE = 2.0**-30  # the normal families are infinite at 0 and 1
+UNBOUNDED_ENDS = 0.001  # quantile that stands for the end of an unbounded distribution
 Quantile = Callable[[ParameterSpec, float], float]
 Scale = Callable[[float], float]
 Ends = tuple[float, float]
 
 
 def _between(ends: Ends, share: float, to: Scale = float, back: Scale = float) -> float:
-    """Return what lies between two values at a share of their distance on another scale.
+    """Interpolate between two values by a share of their distance on another scale.
 
-    To that scale and back is inexact: at 0 and 1 it is the two themselves, and nothing lies beyond them.
+    The two ends are exact at 0 and 1, and results are clipped to them, since the scale's round trip is
+    inexact.
     """
     low, high = ends
     if share in {0, 1}:
@@ -49,7 +50,7 @@ def _log_uniform_values(p: ParameterSpec, u: float) -> float:
 
 
 def _inv_log_uniform(p: ParameterSpec, u: float) -> float:
-    """The logarithm of the value's reciprocal is uniform from min to max."""
+    """Draw a value whose reciprocal's logarithm is uniform from min to max."""
     low, high = _range(p)
     return _between((math.exp(-high), math.exp(-low)), u, math.log, math.exp)
 
@@ -88,10 +89,10 @@ CONTINUOUS: Mapping[str, Quantile] = {
 
 
 def in_grid(spec: ParameterSpec) -> ParameterSpec:
-    """Return a parameter as a grid has it: a q_uniform is the list of min, min + q, ... below max.
+    """Return a parameter as a grid has it: q_uniform becomes the list min, min + q, ... below max.
 
-    So are W&B's cells, to the last bit. That of 0.001 to 0.01 by 0.003 has one that rounding lifts above
-    max; here nothing lies beyond.
+    The cells equal W&B's to the last bit, except that cells which rounding lifts above max are dropped. For
+    0.001 to 0.01 by 0.003, W&B has such a cell.
     """
     import numpy as np
 
@@ -99,13 +100,13 @@ def in_grid(spec: ParameterSpec) -> ParameterSpec:
         return spec
     low, high = _range(spec)
     bounds: list[Any] = [spec.min, spec.max, 1.0 if spec.q is None else spec.q]
-    cells = np.arange(*bounds).tolist()  # of whole numbers where all three are, as W&B's
+    cells = np.arange(*bounds).tolist()  # whole numbers if all three bounds are, as in W&B
     return ParameterSpec(values=tuple(cell for cell in cells if low <= cell <= high))
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched parameter: its dotted key and its distribution."""
+    """Searched parameter: its dotted key and its distribution."""
 
     key: str
     spec: ParameterSpec
@@ -116,12 +117,12 @@ class Parameter:
 
     @property
     def is_listed(self) -> bool:
-        """Whether its values are a list without probabilities."""
+        """Whether the values are a list without probabilities."""
         return self.kind in {"constant", "categorical"}
 
     @property
     def is_latent(self) -> bool:
-        """Whether Optuna has no such distribution."""
+        """Whether Optuna lacks the distribution, so that a latent number is searched."""
         return self.kind.startswith("q_") or self.kind in {
             "normal",
             "log_normal",
@@ -131,11 +132,11 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """What the study calls it."""
+        """Name of the parameter in the study."""
         return f"{self.key}{LATENT}" if self.is_latent else self.key
 
     def at(self, u: float) -> Any:
-        """Return the value at a quantile (0 to 1), as W&B's transform has it; at 0 and 1 the very ends."""
+        """Return the value at a quantile (0 to 1) by W&B's transform; 0 and 1 give the exact ends."""
         spec = self.spec
         if self.kind == "categorical_w_probabilities":
             return self._drawn(u)
@@ -148,7 +149,7 @@ class Parameter:
             return CONTINUOUS[self.kind](spec, u)
         step = 1.0 if spec.q is None else spec.q
         rounded = round(CONTINUOUS[self.kind.removeprefix("q_")](spec, u) / step) * step
-        # W&B rounds to whole numbers where q is one: 1 is, and so is what stands for it, but 1.0 is not
+        # W&B gives whole numbers if q is a Python int (1, also as the default), not if q is 1.0
         return rounded if isinstance(step, int) else float(f"{rounded:.12g}")
 
     def _drawn(self, u: float) -> Any:
@@ -163,19 +164,19 @@ class Parameter:
 
     @cached_property
     def choices(self) -> tuple[Any, ...]:
-        """The listed values."""
+        """Listed values."""
         return self.spec.values if self.spec.values is not None else (self.spec.value,)
 
     @cached_property
     def labels(self) -> tuple[Any, ...]:
-        """The choices as a study holds them: as they are, or as JSON where it would confuse them."""
+        """Choices as a study stores them: unchanged, or as JSON if Optuna would confuse them."""
         plain = all(value is None or isinstance(value, str | int | float) for value in self.choices)
         if plain and len(set(self.choices)) == len(self.choices):
             return self.choices
         return tuple(map(canonical_json, self.choices))
 
     def ends(self) -> tuple[Any, ...]:
-        """Return the values whose validity stands for all: every choice, or the ends of the range."""
+        """Return the values whose validity implies that of all: every choice, or the ends of the range."""
         if self.spec.values is not None or self.kind == "constant":
             return self.choices
         bounded = "normal" not in self.kind
@@ -191,7 +192,7 @@ class Parameter:
         return tuple(range(low, high + 1))
 
     def optuna_distribution(self) -> Any:
-        """Return what the study searches: Optuna's distribution of `name`."""
+        """Return Optuna's distribution of `name` that the study searches."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.is_latent:
@@ -204,15 +205,16 @@ class Parameter:
         return FloatDistribution(self.at(0.0), self.at(1.0), log=self.kind != "uniform")
 
     def value_of(self, held: Any) -> Any:
-        """Return the value for what the study holds under `name`."""
+        """Return the value for the number or label that the study stores under `name`."""
         if self.is_latent:
             return self.at(held)
         return self.choices[self.labels.index(held)] if self.is_listed else held
 
     def held_for(self, value: Any) -> Any:
-        """Return what the study would hold for a value, or None if it cannot have it.
+        """Return the number or label that the study stores for a value, or None if the value is impossible.
 
-        A latent number is found by bisection: a value's quantiles are an interval, a rounded value's is wide.
+        Bisection finds a latent number: the quantiles of a rounded value form an interval, and the middle is
+        returned.
         """
         text = canonical_json(value)
         if self.is_listed:
@@ -246,7 +248,7 @@ class Parameter:
 
 
 def _first(reached: Callable[[float], bool]) -> float:
-    """Return the least u in [0, 1] from which on something holds, to the last bit but few."""
+    """Return the smallest u in [0, 1] from which on the predicate holds, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

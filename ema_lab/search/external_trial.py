@@ -1,4 +1,4 @@
-"""A trial that someone else has chosen: its parameters come as JSON, as W&B's agents hand them on."""
+"""Trial whose parameters another program chose: a JSON object, as W&B's agents pass to `ema-lab trial`."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ from ema_lab.store.failure import failure_of
 from ema_lab.store.job import Report
 from ema_lab.store.store import RunStore
 
-PLACE = "the trial"  # what its problems name in the place of a file and a line
-_NO_FILE = Document(Path(PLACE), {}, {})
+LOCATION = "the trial"  # stands for file and line in the messages of problems
+_NO_FILE = Document(Path(LOCATION), {}, {})
 
 
 @dataclass(frozen=True)
-class GivenTrial:
-    """A trial's runs, one for each of its seeds, and the ABLATION/VARIANT that its parameters change."""
+class ExternalTrial:
+    """Runs of a trial, one per seed, and the ABLATION/VARIANT that the trial's parameters change."""
 
     base: str
     runs: tuple[RunSpec, ...]
@@ -40,58 +40,65 @@ class GivenTrial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended. `values`: the mean over its seeds of each validation metric."""
+    """Outcome of a trial. `values`: the mean over seeds of each validation metric."""
 
     state: Literal["done", "failed"]
     values: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
 
 
-def read_trial(text: str) -> GivenTrial:
-    """Return the runs of a trial: `base`, `seeds`, and flat dotted keys or groups, as a JSON object.
+def read_trial(text: str) -> ExternalTrial:
+    """Parse a trial from a JSON object: `base`, `seeds`, and parameters as dotted keys or nested groups.
 
     Raises:
-        SpecError: If it is no such object, or its parameters do not make a run.
-        EmaLabError: If there is no such base.
+        SpecError: If the text is not such an object, or its parameters do not make a run.
+        EmaLabError: If the base does not exist.
     """
-    given = _mapping(text)
+    definition = _mapping(text)
     for key in OWN_KEYS:
-        if key not in given:
-            raise SpecError(f"{PLACE}: {key} is missing: ema-lab trial takes a sweep's parameters as JSON")
-    if not isinstance(base := given["base"], str) or "/" not in base:
-        raise SpecError(f"{PLACE}: base must be ABLATION/VARIANT, got {base!r}")
-    if wrong := seeds_problem(given["seeds"]):
-        raise SpecError(f"{PLACE}: seeds: {wrong}")
-    parameters = flat_parameters({key: value for key, value in given.items() if key not in OWN_KEYS})
+        if key not in definition:
+            raise SpecError(
+                f"{LOCATION}: {key} is missing; pass all parameters of the sweep as one JSON object"
+            )
+    if not isinstance(base := definition["base"], str) or "/" not in base:
+        raise SpecError(f"{LOCATION}: base must be ABLATION/VARIANT, got {base!r}")
+    if wrong := seeds_problem(definition["seeds"]):
+        raise SpecError(f"{LOCATION}: seeds: {wrong}")
+    parameters = flat_parameters({key: value for key, value in definition.items() if key not in OWN_KEYS})
     parts = _parts(base, parameters)
-    return GivenTrial(base, tuple(RunSpec.model_validate({**parts, "seed": seed}) for seed in given["seeds"]))
+    return ExternalTrial(
+        base, tuple(RunSpec.model_validate({**parts, "seed": seed}) for seed in definition["seeds"])
+    )
 
 
 def _mapping(text: str) -> dict[str, Any]:
     try:
-        given = json.loads(text)
+        definition = json.loads(text)
     except ValueError as error:
-        raise SpecError(f"{PLACE}: is not JSON: {error}, got {text[:60]!r}") from None
-    if not isinstance(given, dict):
-        raise SpecError(f"{PLACE}: must be a JSON object of parameters, got {text[:60]!r}")
-    return given
+        raise SpecError(f"{LOCATION}: not valid JSON: {error}, got {text[:60]!r}") from None
+    if not isinstance(definition, dict):
+        raise SpecError(f"{LOCATION}: must be a JSON object of parameters, got {text[:60]!r}")
+    return definition
 
 
 def _parts(base: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked parts of the trial's run specs. Shorter keys first: JSON objects have no order."""
+    """Return the checked parts of the trial's run specs.
+
+    Shorter keys are applied first, since JSON objects have no order.
+    """
     tree = {key: value for key, value in base_cell(base).spec.resolved().items() if key != "seed"}
     combine = Combine(_NO_FILE, tree, ())
     keys = sorted(parameters, key=lambda key: (key.count("."), key))
     parts = combine.parts([dotted(key, parameters[key], ()) for key in keys])
     if parts is None:
-        raise DefinitionError([replace(problem, where=PLACE) for problem in combine.problems])
+        raise DefinitionError([replace(problem, where=LOCATION) for problem in combine.problems])
     if wrong := list(unfit(base, parts)):
-        raise DefinitionError([Problem(PLACE, line) for line in wrong])
+        raise DefinitionError([Problem(LOCATION, line) for line in wrong])
     return parts
 
 
-def try_given(
-    trial: GivenTrial,
+def run_external_trial(
+    trial: ExternalTrial,
     train: TrainReporting,
     store: RunStore,
     *,
@@ -99,18 +106,18 @@ def try_given(
     device: str,
     follow: Report,
 ) -> TrialResult:
-    """Train a trial's runs, those that the store lacks, one seed after the other.
+    """Train the runs of a trial that the store lacks, one seed after the other.
 
     Args:
-        trial: What to train.
-        train: Trains one run, and reports each epoch to `report`.
-        store: Where runs are claimed and kept.
-        max_attempts: Failed or killed attempts after which a run is left alone.
-        device: What the attempts say they run on.
-        follow: Told once of every epoch of the first seed's run, those trained before too.
+        trial: The trial.
+        train: Trains one run and passes each epoch to `report`.
+        store: Claims and keeps the runs.
+        max_attempts: Number of failed or killed attempts after which a run is not tried again.
+        device: Device name that the attempts record.
+        follow: Observer of the first seed's run. Gets every epoch once, including epochs trained earlier.
     """
     for number, spec in enumerate(trial.runs):
-        curve = _Curve(store.folder(spec.run_id), follow if number == 0 else _ignore)
+        curve = _EpochRelay(store.folder(spec.run_id), follow if number == 0 else _ignore)
         claim = Claim(partial(train, report=curve), store, max_attempts, device)
         result = claim_when_free(claim, Task(spec, trial.base, "trial"))
         curve.replay()
@@ -124,10 +131,10 @@ def try_given(
 
 
 def validation_means(store: RunStore, run_ids: list[str]) -> dict[str, float]:
-    """Return the mean over runs of each validation metric that all have, at the epochs that they report.
+    """Return the mean over runs of each validation metric that all runs have, at their reported epochs.
 
     Raises:
-        StoreError: If they have none.
+        StoreError: If no validation metric is common to all runs.
     """
     means: dict[str, float] = {}
     missing: StoreError | None = StoreError(f"the curve of {run_ids[0]} has no validation metric")
@@ -146,25 +153,25 @@ def _ignore(_row: Mapping[str, float]) -> None:
     pass
 
 
-class _Curve:
-    """Hands each epoch of a run on once, those of earlier attempts and of other processes too."""
+class _EpochRelay:
+    """Forwards each epoch of a run once, including epochs of earlier attempts and of other processes."""
 
-    def __init__(self, folder: Path, tell: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, folder: Path, observer: Callable[[Mapping[str, float]], None]) -> None:
         self._folder = folder
-        self._tell = tell
-        self._told = 0
+        self._observer = observer
+        self._last_epoch = 0
 
     def __call__(self, row: Mapping[str, float]) -> None:
-        if row["epoch"] > self._told + 1:  # a run that goes on from its checkpoint
+        if row["epoch"] > self._last_epoch + 1:  # the run resumed from a checkpoint
             self.replay()
-        self._hand_on(row)
+        self._forward(row)
 
     def replay(self) -> None:
-        """Hand on what the run's curve has and was not told yet."""
+        """Forward the rows of the run's curve that were not forwarded yet."""
         for row in read_curve(self._folder):
-            self._hand_on(row)
+            self._forward(row)
 
-    def _hand_on(self, row: Mapping[str, float]) -> None:
-        if row.get("epoch", 0) > self._told:
-            self._told = int(row["epoch"])
-            self._tell(row)
+    def _forward(self, row: Mapping[str, float]) -> None:
+        if row.get("epoch", 0) > self._last_epoch:
+            self._last_epoch = int(row["epoch"])
+            self._observer(row)

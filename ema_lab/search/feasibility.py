@@ -1,4 +1,4 @@
-"""Values of a space that no model can be built with, told by what the models in question have in common."""
+"""Values of a space for which no model can be built, blamed by what the failing models have in common."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,18 +8,18 @@ from ema_lab.search.sweep import BASE, Sweep, Values, common_items
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
 
-SHAPING = ("model", "data")  # the parts of a run spec that decide how its model is built
+SHAPING = ("model", "data")  # the parts of a run spec that determine its model
 
 
 def check_examples(sweep: Sweep, check: Callable[[RunSpec], None]) -> None:
-    """Check the model of every example of a space, each distinct one once.
+    """Check the model of every example of a space, each distinct model once.
 
     Args:
         sweep: The space.
         check: Raises SpecError for a run whose model cannot be built.
 
     Raises:
-        DefinitionError: With one line per reason, at the values that only such models have.
+        DefinitionError: With one line per reason, at the values that only the failing models have.
     """
     verdicts: dict[str, str] = {}
     fitting: list[Values] = []
@@ -49,7 +49,9 @@ def _problem(
     common = common_items(failing) or (dict(failing[0]) if fitting else {})
     others = [(key, canonical_json(value)) for values in fitting for key, value in values.items()]
     own = {key: value for key, value in common.items() if (key, canonical_json(value)) not in others}
-    constants = {".".join(one.keys): one.value for one in sweep.constants if one.keys[0] == "model"}
+    constants = {
+        ".".join(change.keys): change.value for change in sweep.constants if change.keys[0] == "model"
+    }
     blamed = own or common or constants
     if not blamed:
         return Problem(sweep.document.where(BASE), f"parameters.base: {sweep.spec.base}: {reason}")

@@ -1,4 +1,4 @@
-"""What a search has shown so far: its trials, how they ended, and which are the best. Read only."""
+"""Read-only history of a search: its trials, their outcomes, and the best of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,26 +20,26 @@ from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
 
 VALUES, RUN_IDS, WARM, CELL, MESSAGE = "values", "run_ids", "warm", "cell", "message"
-STEPS = "steps"  # a study's attribute: whether its trials report by epoch or by seed, see `Strategy.steps`
-HISTORY = "retry_history"  # Optuna's: the numbers under which a trial was tried before
+STEPS = "steps"  # study attribute: trials report by epoch or by seed, see `Strategy.steps`
+HISTORY = "retry_history"  # Optuna's trial attribute: earlier numbers of a retried trial
 STATES: Mapping[str, str] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A trial that is over.
+class EndedTrial:
+    """Trial that has ended.
 
     Attributes:
-        number: Its number in the study; those tried again have another one.
+        number: Number in the study. A retried trial gets a new number.
         state: done, pruned or failed.
         choice: The value of each parameter, by dotted key.
-        values: One per objective, where it was trained to its end: as its runs have them now.
-        run_ids: Its runs, one per seed.
-        warm: Whether it was learned from finished runs of the store.
-        message: Why it ended otherwise than done.
-        seconds: From its begin to its end in this search; runs that were there before cost it nothing.
-        tried_as: The numbers under which it was tried before, the first one first.
-        stale: Why its values are those of an earlier source, see `Results.stale`.
+        values: Current values of the trial's runs, one per objective; None unless the trial is done.
+        run_ids: Ids of the trial's runs, one per seed.
+        warm: Whether the trial was learned from finished runs of the store.
+        message: Reason why the trial failed or was pruned.
+        seconds: Duration of the trial in this search. Runs that were finished before take no time.
+        tried_as: Earlier numbers of a retried trial, in order.
+        stale: Parts whose source has changed since the trial's runs finished, see `Results.stale`.
     """
 
     number: int
@@ -55,13 +55,13 @@ class Ended:
 
     @property
     def first_number(self) -> int:
-        """The number under which it was first tried: its place among all trials."""
+        """Number under which the trial was first tried, which gives its position among all trials."""
         return self.tried_as[0] if self.tried_as else self.number
 
 
 @dataclass
 class Counts:
-    """How many of a study's own trials stand where."""
+    """Number of a study's own trials per state."""
 
     done: int = 0
     pruned: int = 0
@@ -72,17 +72,17 @@ class Counts:
 
     @property
     def over(self) -> int:
-        """Trials that were tried, however they ended."""
+        """Number of trials that have ended, in whatever state."""
         return self.done + self.pruned + self.failed
 
     @property
     def own(self) -> int:
-        """Trials that count towards `--trials`: all but those that the store gave."""
+        """Number of trials that count towards `--trials`: all but warm trials."""
         return self.over + self.running + self.waiting
 
 
 class History:
-    """A sweep's study, to be looked at."""
+    """Read-only view of a sweep's study."""
 
     def __init__(self, sweep: Sweep, objectives: tuple[Objective, ...], store: RunStore, study: Any) -> None:
         self.sweep = sweep
@@ -91,25 +91,31 @@ class History:
         self.study = study
         self.results = Results(store, objectives)
 
-    def trials(self) -> list[Ended]:
-        """Return the trials that are over, in their order; those tried again stand once."""
+    def trials(self) -> list[EndedTrial]:
+        """Return the ended trials in order. A retried trial appears once."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
         return [
-            self._as_it_is(_ended(trial))
+            self._with_current_values(_ended(trial))
             for trial in trials
             if trial.state.name in STATES and trial.number not in replaced
         ]
 
-    def _as_it_is(self, one: Ended) -> Ended:
-        """Return a trial with its runs' values as they are now; those of another store are as it ended."""
-        if one.values is None:
-            return one
-        values = self.results.values(one.run_ids) or one.values
-        return replace(one, values=values, stale=self.results.stale(one.run_ids))
+    def _with_current_values(self, trial: EndedTrial) -> EndedTrial:
+        """Return a trial with the current values of its runs.
+
+        Trials of another store keep their recorded values.
+        """
+        if trial.values is None:
+            return trial
+        values = self.results.values(trial.run_ids) or trial.values
+        return replace(trial, values=values, stale=self.results.stale(trial.run_ids))
 
     def reported(self, run_ids: Sequence[str]) -> dict[int, float]:
-        """Return what a trial of such runs reports by step; nothing unless the store has them, finished."""
+        """Return the values by step that a trial of these runs reports.
+
+        The result is empty unless the store has all runs finished.
+        """
         first, *others = self.objectives
         if others or not first.is_metric or self.results.values(run_ids) is None:
             return {}
@@ -124,7 +130,7 @@ class History:
         return self.study.user_attrs.get(STEPS)
 
     def counts(self) -> Counts:
-        """Return how many trials stand where."""
+        """Return the number of trials per state."""
         counts = Counts()
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
@@ -137,29 +143,29 @@ class History:
         return counts
 
     def running_run_ids(self) -> list[str]:
-        """Return the runs of the trials that no process has ended yet."""
+        """Return the runs of trials that are still running."""
         trials = self.study.get_trials(deepcopy=False)
-        found = (t.user_attrs.get(RUN_IDS, ()) for t in trials if t.state.name == "RUNNING")
-        return [run_id for run_ids in found for run_id in run_ids]
+        running = (t.user_attrs.get(RUN_IDS, ()) for t in trials if t.state.name == "RUNNING")
+        return [run_id for run_ids in running for run_id in run_ids]
 
-    def best(self) -> list[Ended]:
-        """Return the finished trials that no other beats: one objective's best, or the Pareto front."""
+    def best(self) -> list[EndedTrial]:
+        """Return the finished trials that no other beats: the best of one objective, or the Pareto front."""
         done = [trial for trial in self.trials() if trial.values is not None]
-        signs = [one.sign for one in self.objectives]
-        return [one for one in done if not any(_beats(other, one, signs) for other in done)]
+        signs = [objective.sign for objective in self.objectives]
+        return [trial for trial in done if not any(_beats(other, trial, signs) for other in done)]
 
-    def ranked(self) -> list[Ended]:
-        """Return all trials that are over: the Pareto front, other finished ones, pruned, failed.
+    def ranked(self) -> list[EndedTrial]:
+        """Return all ended trials: the Pareto front, other finished trials, pruned, failed.
 
-        Finished ones stand in the order of the first objective, the best first.
+        Finished trials are sorted by the first objective, best first.
         """
-        front = {one.number for one in self.best()} if len(self.objectives) > 1 else set()
+        front = {trial.number for trial in self.best()} if len(self.objectives) > 1 else set()
         sign = self.objectives[0].sign
         states = list(STATES.values())
 
-        def rank(one: Ended) -> tuple[Any, ...]:
-            first = -sign * one.values[0] if one.values else 0.0
-            return states.index(one.state), one.number not in front, first, one.number
+        def rank(trial: EndedTrial) -> tuple[Any, ...]:
+            first = -sign * trial.values[0] if trial.values else 0.0
+            return states.index(trial.state), trial.number not in front, first, trial.number
 
         return sorted(self.trials(), key=rank)
 
@@ -167,16 +173,16 @@ class History:
 def find_history(
     sweep: Sweep, objectives: Sequence[str], store: RunStore, storage: str | None = None
 ) -> History:
-    """Find the study of a sweep's file as it is now; nothing is created or changed.
+    """Find the study that matches a sweep file's current content. Create and change nothing.
 
     Args:
         sweep: The sweep.
-        objectives: As `--objective` has them; without any, the file's metric.
-        store: Where its runs and by default its journal are.
-        storage: A URL where it is kept instead.
+        objectives: Values of `--objective`; the file's metric if empty.
+        store: Store of the runs, and by default of the journal.
+        storage: URL of another storage.
 
     Raises:
-        StoreError: If there is none; the message says which there are.
+        StoreError: If no such study exists. The message lists those that do.
     """
     import optuna
 
@@ -184,7 +190,7 @@ def find_history(
     path = journal_path(store, sweep.name)
     if storage is None and not path.exists():
         raise StoreError(
-            f"there is no search of {sweep.name} in {store.root}; `ema-lab sweep {sweep.path}` begins one"
+            f"there is no search of {sweep.name} in {store.root}; start one with `ema-lab sweep {sweep.path}`"
         )
     opened = read_journal(path) if storage is None else open_storage(storage, store, sweep.name)
     with quiet_optuna():
@@ -202,7 +208,7 @@ def find_history(
 
 
 def has_searches(store: RunStore, sweep: str, storage: str | None = None) -> bool:
-    """Return whether any study of a sweep's name was begun: in the store's journal, or in a storage."""
+    """Return whether the store's journal or the storage has any study of a sweep's name."""
     if storage is None:
         return journal_path(store, sweep).exists()
     import optuna
@@ -213,46 +219,48 @@ def has_searches(store: RunStore, sweep: str, storage: str | None = None) -> boo
 
 
 def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
-    """Return the runs of all trials of all searches whose journals are in a store, or that a storage keeps.
+    """Return the runs of all trials of all searches in a store's journals and in a storage.
 
     Raises:
         StoreError: If a journal cannot be read, or the storage does not answer.
     """
     import optuna
 
-    opened = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
+    storages = [read_journal(path) for path in sorted(journal_path(store, "").parent.glob("*.journal"))]
     if storage is not None:
-        opened.append(open_storage(storage, store, ""))
+        storages.append(open_storage(storage, store, ""))
     with quiet_optuna(), storage_errors():
         return {
             run_id
-            for one in opened
-            for name in optuna.get_all_study_names(one)
-            for trial in optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
+            for opened in storages
+            for name in optuna.get_all_study_names(opened)
+            for trial in optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False)
             for run_id in trial.user_attrs.get(RUN_IDS, ())
         }
 
 
-def num_repeated(trials: Sequence[Ended]) -> int:
-    """Return the number of a search's own trials whose runs an earlier trial had, or the store gave."""
+def num_repeated(trials: Sequence[EndedTrial]) -> int:
+    """Return the number of a search's own trials whose runs an earlier or warm trial had."""
     known: set[tuple[str, ...]] = set()
     count = 0
-    for one in sorted(trials, key=lambda each: each.first_number):
-        count += bool(one.run_ids) and not one.warm and one.run_ids in known
-        known.add(one.run_ids)
+    for trial in sorted(trials, key=lambda each: each.first_number):
+        count += bool(trial.run_ids) and not trial.warm and trial.run_ids in known
+        known.add(trial.run_ids)
     return count
 
 
 def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
-    """Say what else is there: the same file by other objectives, or another state of the file."""
+    """Describe the other studies: the same file by other objectives, or another state of the file."""
     same = []
     for study in studies:
         names = zip(study.metric_names or (), study.directions, strict=False)
-        found = tuple(Objective(name, +1 if way.name == "MAXIMIZE" else -1) for name, way in names)
-        if found and sweep.study_name(found) == study.study_name:
-            same.append(" ".join(f"--objective {one}" for one in found))
+        objectives = tuple(
+            Objective(name, +1 if direction.name == "MAXIMIZE" else -1) for name, direction in names
+        )
+        if objectives and sweep.study_name(objectives) == study.study_name:
+            same.append(" ".join(f"--objective {objective}" for objective in objectives))
     if same:
-        return f"; there is one by {', one by '.join(same)}"
+        return f"; there is one by {', objective by '.join(same)}"
     if not studies:
         return ""
     count = f"{len(studies)} of other bases, spaces or seeds" if len(studies) > 1 else "one of another"
@@ -263,9 +271,9 @@ def _listed(objectives: Sequence[Objective]) -> str:
     return " and ".join(map(str, objectives))
 
 
-def _ended(trial: Any) -> Ended:
+def _ended(trial: Any) -> EndedTrial:
     warm = bool(trial.user_attrs.get(WARM))
-    return Ended(
+    return EndedTrial(
         trial.number,
         STATES[trial.state.name],
         trial.user_attrs.get(VALUES, {}),
@@ -279,13 +287,13 @@ def _ended(trial: Any) -> Ended:
 
 
 def replaced_numbers(trials: Sequence[Any]) -> set[int]:
-    """Return the numbers of trials that stand under another number now: they were tried again."""
+    """Return the numbers of retried trials, which have another number now."""
     return {number for trial in trials for number in trial.system_attrs.get(HISTORY, ())}
 
 
-def _beats(one: Ended, other: Ended, signs: Sequence[int]) -> bool:
-    """Whether a trial is better in one objective and worse in none; of equal ones the first stands."""
-    assert one.values is not None
+def _beats(trial: EndedTrial, other: EndedTrial, signs: Sequence[int]) -> bool:
+    """Return whether a trial is better in one objective and worse in none; the first of equal trials wins."""
+    assert trial.values is not None
     assert other.values is not None
-    gains = [sign * (a - b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
-    return min(gains) >= 0 and (max(gains) > 0 or one.number < other.number)
+    gains = [sign * (a - b) for sign, a, b in zip(signs, trial.values, other.values, strict=True)]
+    return min(gains) >= 0 and (max(gains) > 0 or trial.number < other.number)

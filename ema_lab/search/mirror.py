@@ -1,56 +1,55 @@
-"""What a mirror is to show of a search: a run per trial, in the sweep's group."""
+"""Mirrored content of a search: one tracked run per trial, in the sweep's group."""
 
 from ema_lab.errors import StoreError
-from ema_lab.search.history import Ended, History
+from ema_lab.search.history import EndedTrial, History
 from ema_lab.store.curve import read_curve
 from ema_lab.tracking.mirror.content import STALE, MirrorRun
 
-FOLDER = ".mirror/sweeps"  # apart from ablations, which may have the same names
+FOLDER = ".mirror/sweeps"  # separate from ablations, whose names may be the same
 
 
 def trial_runs(history: History) -> list[MirrorRun]:
-    """Return a run for each trial that is over, in their order.
+    """Return one mirrored run per ended trial, in the order of the trials.
 
-    Its id is the study's name and the number under which it was first tried, which it keeps when it is tried
-    again, or finished later.
+    The mirrored id is the study's name and the trial's first number, which a retried trial keeps.
 
-    A trial's value, a mean over seeds, goes under `objective/`: the metric's own name is that of the curve,
-    which is of the first seed's run, and W&B's summary would have its last row there.
+    The trial's value, a mean over seeds, goes under `objective/`. The metric's own name belongs to the curve
+    of the first seed, whose last row W&B's summary would show.
     """
-    return [_run(one, history) for one in history.trials()]
+    return [_run(trial, history) for trial in history.trials()]
 
 
-def _run(one: Ended, history: History) -> MirrorRun:
+def _run(trial: EndedTrial, history: History) -> MirrorRun:
     name = history.study.study_name
-    status = "warm" if one.warm else one.state
-    values = zip(history.objectives, one.values or (), strict=False)
+    status = "warm" if trial.warm else trial.state
+    values = zip(history.objectives, trial.values or (), strict=False)
     return MirrorRun(
-        run_id=f"{name}-{one.first_number}",
-        name=f"trial-{one.number}",
+        run_id=f"{name}-{trial.first_number}",
+        name=f"trial-{trial.number}",
         group=history.sweep.name,
         job_type="trial",
-        tags=(status, *([STALE] if one.stale else [])),
+        tags=(status, *([STALE] if trial.stale else [])),
         config={
-            **one.choice,
+            **trial.choice,
             "sweep": history.sweep.name,
             "study": name,
-            "trial": one.number,
+            "trial": trial.number,
             "seeds": list(history.sweep.seeds),
-            "run_ids": list(one.run_ids),
+            "run_ids": list(trial.run_ids),
             "status": status,
-            "message": one.message,
+            "message": trial.message,
         },
-        curve=_curve(one, history),
+        curve=_curve(trial, history),
         summary={f"objective/{objective.name}": value for objective, value in values},
     )
 
 
-def _curve(one: Ended, history: History) -> list[dict[str, float]]:
-    """Return the curve of the first seed's run: the one that a pruner follows."""
-    if not one.run_ids:
+def _curve(trial: EndedTrial, history: History) -> list[dict[str, float]]:
+    """Return the curve of the first seed's run, which is the run that a pruner follows."""
+    if not trial.run_ids:
         return []
     try:
-        rows = read_curve(history.store.folder(one.run_ids[0]))
+        rows = read_curve(history.store.folder(trial.run_ids[0]))
     except StoreError:
         return []
     return [row for row in rows if row.get("epoch", 0.5).is_integer()]

@@ -1,4 +1,4 @@
-"""What a search improves: a validation metric, or a cost of the model."""
+"""Objectives of a search: a validation metric, or a cost of the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SIGNS: Mapping[str, int] = {"max": +1, "min": -1}
 
 @dataclass(frozen=True)
 class Objective:
-    """A number of a run and the way it should go: +1 up, -1 down. `metric` describes a validation metric."""
+    """Number of a run and its direction: +1 up, -1 down. `metric` describes a validation metric."""
 
     name: str
     sign: int
@@ -29,17 +29,17 @@ class Objective:
 
     @property
     def is_metric(self) -> bool:
-        """Whether it is a validation metric, which every epoch has; else it is a cost."""
+        """Whether the objective is a validation metric, which every epoch has. Otherwise it is a cost."""
         return self.name.startswith(VALIDATION)
 
     @property
     def direction(self) -> str:
-        """Optuna's word for the way."""
+        """Optuna's name of the direction."""
         return "maximize" if self.sign > 0 else "minimize"
 
     @property
     def label(self) -> str:
-        """What an axis or a column is called, with its unit."""
+        """Label of an axis or a column, with the unit."""
         if not self.is_metric:
             cost = COSTS[self.name]
             return f"{cost.label} ({cost.unit})" if cost.unit else cost.label
@@ -49,14 +49,14 @@ class Objective:
 
     @property
     def scale(self) -> float:
-        """What a recorded number is divided by for `label`'s unit."""
+        """Divisor that turns a recorded number into the unit of `label`."""
         return 1.0 if self.is_metric else COSTS[self.name].scale
 
     def of_run(self, store: RunStore, run_id: str) -> float:
-        """Return its value for a finished run: at the epoch whose weights the run reports.
+        """Return the value of a finished run, at the epoch whose weights the run reports.
 
         Raises:
-            StoreError: If the run does not have it.
+            StoreError: If the run is not done or lacks the value.
         """
         record = store.record(run_id)
         if record is None or record.status != "done":
@@ -76,24 +76,24 @@ class Objective:
 
 
 def read_objectives(sweep: Sweep, options: Sequence[str]) -> tuple[Objective, ...]:
-    """Return what `--objective NAME:max|min` asks for; without it, the file's metric.
+    """Parse `--objective NAME:max|min`; the file's metric is the default.
 
-    A metric's name, such as top1, means that of the validation split.
+    The name of a metric, such as top1, means its value on the validation split.
 
     Raises:
-        SpecError: If a name is unknown, or the way is not that metric's.
+        SpecError: If a name is unknown, or the direction is wrong for the metric.
     """
     task = sweep.task
     if not options:
         return (_of_metric(sweep.goal.name.removeprefix(VALIDATION), task),)
-    found = tuple(_read(option, task) for option in options)
-    if len({one.name for one in found}) < len(found):
-        raise SpecError(f"--objective: each stands once, got {' '.join(map(str, found))}")
-    if not any(one.is_metric for one in found):
+    objectives = tuple(_read(option, task) for option in options)
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise SpecError(f"--objective: give each objective once, got {' '.join(map(str, objectives))}")
+    if not any(objective.is_metric for objective in objectives):
         raise SpecError(
-            f"--objective: one must be a metric ({', '.join(task.metrics)}), which only training gives"
+            f"--objective: at least one must be a metric that training gives ({', '.join(task.metrics)})"
         )
-    return found
+    return objectives
 
 
 def _of_metric(name: str, task: TaskDescription) -> Objective:
@@ -102,19 +102,19 @@ def _of_metric(name: str, task: TaskDescription) -> Objective:
 
 
 def _read(option: str, task: TaskDescription) -> Objective:
-    name, colon, way = option.partition(":")
-    if not colon or way not in SIGNS:
+    name, colon, direction = option.partition(":")
+    if not colon or direction not in SIGNS:
         raise SpecError(
             "--objective takes NAME:max or NAME:min, such as "
             f"{Objective(task.primary, task.metrics[task.primary].sign)} or macs:min, got {option!r}"
         )
     if name in COSTS:
-        if way != "min":
+        if direction != "min":
             raise SpecError(f"--objective: {name} is a cost: write {name}:min")
         return Objective(name, -1)
     metric = name.removeprefix(VALIDATION)
     if metric not in task.metrics:
         raise SpecError(f"--objective: {unknown_name('objective', name, (*task.metrics, *COSTS))}")
-    if task.metrics[metric].sign != SIGNS[way]:
+    if task.metrics[metric].sign != SIGNS[direction]:
         raise SpecError(f"--objective: write {Objective(name, task.metrics[metric].sign)}")
     return _of_metric(metric, task)

@@ -1,4 +1,4 @@
-"""Where studies are kept: a journal file in the store, PostgreSQL, or Optuna's gRPC proxy."""
+"""Storages of studies: a journal file in the store, PostgreSQL, or Optuna's gRPC proxy."""
 
 import hashlib
 import os
@@ -18,31 +18,31 @@ from ema_lab.errors import SpecError, StoreError
 from ema_lab.store.store import RunStore
 
 FOLDER = ".sweeps"
-GRACE_SECONDS = 60  # a trial of another store that gave no sign of life for so long is dead
+GRACE_SECONDS = 60  # without a heartbeat for so long, a trial of another store counts as dead
 SERVERS = ("postgresql", "postgresql+psycopg")
 CONNECT_SECONDS = 10
 
 
 def folder_of(store: RunStore) -> Path:
-    """Return where a store keeps its searches: journals, and locks of what is being tried."""
+    """Return the folder of a store's searches: journals, and lock files of running trials."""
     return store.root.absolute() / FOLDER
 
 
 def journal_path(store: RunStore, sweep: str) -> Path:
-    """Return the file that keeps a sweep's studies by default."""
+    """Return the journal file that keeps a sweep's studies by default."""
     return folder_of(store) / f"{sweep}.journal"
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's own log lines and its notes on what it calls experimental from the terminal."""
+    """Suppress Optuna's log lines and its warnings about experimental features."""
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # leases give them
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # leases send them
         try:
             yield
         finally:
@@ -51,7 +51,7 @@ def quiet_optuna() -> Iterator[None]:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Let what a storage raises that fails or does not answer be a StoreError."""
+    """Turn errors of a storage that fails or does not answer into StoreError."""
     import optuna
 
     kinds: list[type[BaseException]] = [optuna.exceptions.StorageInternalError, OSError]
@@ -65,31 +65,31 @@ def storage_errors() -> Iterator[None]:
 
 
 def open_storage(url: str | None, store: RunStore, sweep: str, grace_seconds: int = GRACE_SECONDS) -> Any:
-    """Open the storage at a URL, or without one the sweep's journal in the store.
+    """Open the storage at a URL, or by default the sweep's journal in the store.
 
     Args:
         url: `postgresql+psycopg://user@host/database`, or `grpc://host:port` of a proxy.
-        store: Where the runs are; its folder holds the journal.
+        store: Holds the runs, and in its folder the journal.
         sweep: The sweep's name.
-        grace_seconds: In a database, how long a trial may give no sign of life.
+        grace_seconds: In a database: seconds without a heartbeat after which a trial counts as dead.
 
     Raises:
-        SpecError: If the URL is none of these, or a package that it needs is not there.
+        SpecError: If the URL is neither, or a package that the storage needs is not installed.
         StoreError: If the storage does not answer.
     """
     if url is None:
         return _open_journal(journal_path(store, sweep))
-    parts, shown = _read_url(url)
+    parts, masked_url = _read_url(url)
     if parts.scheme == "grpc":
-        return _open_proxy(parts.hostname or "localhost", parts.port or 13000, shown)
+        return _open_proxy(parts.hostname or "localhost", parts.port or 13000, masked_url)
     rest = url.partition("://")[2]
-    return _open_database(f"postgresql+psycopg://{rest}", shown, grace_seconds)
+    return _open_database(f"postgresql+psycopg://{rest}", masked_url, grace_seconds)
 
 
 def _read_url(url: str) -> tuple[SplitResult, str]:
-    """Return a storage URL's parts, and how it is shown: without its password."""
-    shown = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    shown = re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
+    """Return the parts of a storage URL, and the URL without its password for messages."""
+    masked_url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    masked_url = re.sub(r"([?&]password=)[^&]*", r"\1***", masked_url)
     rule = "postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT"
     try:
         parts = urlsplit(url)
@@ -98,26 +98,28 @@ def _read_url(url: str) -> tuple[SplitResult, str]:
             raise ValueError
         if parts.scheme not in {*SERVERS, "grpc"} or (parts.scheme == "grpc" and not parts.netloc):
             if parts.scheme.startswith("sqlite"):
-                rule += " (SQLite hands trials out twice; without --storage they are kept in a journal)"
+                rule += " (SQLite can assign a trial twice; leave --storage out to use a journal file)"
             raise ValueError
-        parts.port  # noqa: B018 - raises where it is no number
+        parts.port  # noqa: B018 - raises if the port is not a number
     except ValueError:
-        raise SpecError(f"--storage takes {rule}, got {shown!r}") from None
-    return parts, shown
+        raise SpecError(f"--storage takes {rule}, got {masked_url!r}") from None
+    return parts, masked_url
 
 
-def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
+def _open_database(url: str, masked_url: str, grace_seconds: int) -> Any:
     from optuna.storages import RDBStorage
 
     try:
         import psycopg  # noqa: F401
         import sqlalchemy
     except ImportError:
-        raise SpecError(f"--storage {shown} needs its driver; pip install 'ema-lab[postgresql]'") from None
+        raise SpecError(
+            f"--storage {masked_url} needs its driver; pip install 'ema-lab[postgresql]'"
+        ) from None
     options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
         engine = sqlalchemy.create_engine(url, **options)
-        with _database_lock(engine, "ema-lab"), quiet_optuna():  # two that make the tables stumble
+        with _database_lock(engine, "ema-lab"), quiet_optuna():  # creating the tables twice at once fails
             storage = RDBStorage(
                 url,
                 engine_kwargs=options,
@@ -127,18 +129,18 @@ def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
         engine.dispose()
         weakref.finalize(storage, storage.engine.dispose)
         return storage
-    except Exception as error:  # what a driver raises is its own; Optuna wraps some of it
-        raise StoreError(f"--storage {shown} does not answer: {reason_of(error)}") from None
+    except Exception as error:  # drivers raise classes of their own; Optuna wraps only some of them
+        raise StoreError(f"--storage {masked_url} does not answer: {reason_of(error)}") from None
 
 
 def database_lock(storage: Any, name: str) -> Any:
-    """Return a context that one process at a time enters, of all that use a database and this name."""
+    """Return a context manager that admits one process at a time among all users of a database and name."""
     return _database_lock(storage.engine, name)
 
 
 @contextmanager
 def _database_lock(engine: Any, name: str) -> Iterator[None]:
-    """Hold a lock that the server frees when its holder dies."""
+    """Hold an advisory lock that the server releases when its holder dies."""
     from sqlalchemy import text
 
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
@@ -147,33 +149,34 @@ def _database_lock(engine: Any, name: str) -> Iterator[None]:
         yield
 
 
-def _open_proxy(host: str, port: int, shown: str) -> Any:
+def _open_proxy(host: str, port: int, masked_url: str) -> Any:
     try:
         import grpc  # type: ignore[import-untyped]  # noqa: F401
         from optuna.storages import GrpcStorageProxy
     except ImportError:
-        raise SpecError(f"--storage {shown} needs gRPC; pip install 'ema-lab[grpc]'") from None
+        raise SpecError(f"--storage {masked_url} needs gRPC; pip install 'ema-lab[grpc]'") from None
     with quiet_optuna():
         proxy = GrpcStorageProxy(host=host, port=port)
     try:
         proxy.wait_server_ready(timeout=CONNECT_SECONDS)
     except ConnectionError:
-        raise StoreError(f"--storage {shown}: no gRPC proxy answers in {CONNECT_SECONDS} s") from None
+        raise StoreError(f"--storage {masked_url}: no gRPC proxy answers in {CONNECT_SECONDS} s") from None
     return proxy
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of the error at the bottom: the driver's own words."""
-    while (below := error.__cause__ or getattr(error, "orig", None)) is not None:
-        error = below
-    words = error.details() if hasattr(error, "details") else str(error)
-    return (str(words).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of the error's root cause: the driver's own message."""
+    while (cause := error.__cause__ or getattr(error, "orig", None)) is not None:
+        error = cause
+    text = error.details() if hasattr(error, "details") else str(error)
+    return (str(text).strip().splitlines() or [type(error).__name__])[0]
 
 
 class JournalLock:
-    """Optuna's journal lock by the kernel: who dies with it frees it, where files would stay behind.
+    """Kernel lock for Optuna's journal, which the kernel releases when its holder dies.
 
-    Who died while it wrote left a line without its end; the next holder removes it.
+    Optuna's own lock files would stay behind. If a holder dies while writing, it leaves an incomplete line;
+    the next holder removes that line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -194,7 +197,7 @@ class JournalLock:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove a last line without its end: what is appended would glue to it."""
+    """Remove an incomplete last line, to which the next record would be appended."""
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("rb+") as file:
@@ -219,17 +222,17 @@ def _open_journal(path: Path) -> Any:
             return JournalStorage(backend)
     except OSError as error:
         raise StoreError(f"the journal {path} cannot be written: {error.strerror or error}") from None
-    except Exception as error:  # lines that are no JSON, or that make no sense one after the other
-        words = f"{type(error).__name__}: {reason_of(error)}"
-        advice = "move it away: finished runs are kept, and learned from"
-        raise StoreError(f"the journal {path} cannot be read ({words}); {advice}") from None
+    except Exception as error:  # lines that are not JSON, or records that contradict each other
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        advice = "move it away; a new search learns from the finished runs in the store"
+        raise StoreError(f"the journal {path} cannot be read ({reason}); {advice}") from None
 
 
 def read_journal(path: Path) -> Any:
-    """Open a journal that is there; what only reads it takes no lock and repairs nothing.
+    """Open an existing journal for reading, without a lock and without repairs.
 
     Raises:
-        StoreError: If it cannot be read.
+        StoreError: If the journal cannot be read.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

@@ -1,4 +1,4 @@
-"""How a search chooses: its sampler, its pruner, and the seed that both start from."""
+"""Strategy of a search: its sampler, its pruner, and the seed of both."""
 
 import random
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median", "wilcoxon"]
 Steps = Literal["epoch", "seed"]
 BY_METHOD: dict[str, Sampler] = {"grid": "grid", "random": "random", "bayes": "tpe"}
-ETA = 3  # where the file has no early_terminate, a third goes on,
-RUNGS = 3  # and trials are first compared after epochs / ETA ** RUNGS
-P_THRESHOLD = 0.1  # of the Wilcoxon pruner; n pairs, one fewer than seeds, give no p below 1 / 2 ** n
+ETA = 3  # default without early_terminate: one third of the trials continues,
+RUNGS = 3  # and the first comparison is after epochs / ETA ** RUNGS
+P_THRESHOLD = 0.1  # of the Wilcoxon pruner; the smallest p of n pairs (seeds - 1) is 1 / 2 ** n
 LEAST_SEEDS = 5
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """Sampler and pruner by name. `bands`: the epochs at which trials are compared, those of runs at most."""
+    """Sampler and pruner by name. `bands`: the epochs at which trials are compared."""
 
     sampler: Sampler
     pruner: Pruner = "none"
@@ -37,11 +37,14 @@ class Strategy:
 
     @property
     def steps(self) -> Steps:
-        """What the steps are at which trials report their values."""
+        """Unit of the steps at which trials report their values."""
         return "seed" if self.pruner == "wilcoxon" else "epoch"
 
     def optuna_sampler(self, number: int) -> Any:
-        """Return the sampler for the trial of a number: what it draws depends on both and the history."""
+        """Return the sampler of one trial, seeded by the search's seed and the trial's `number`.
+
+        Draws then depend only on the seed, the number and the history, not on which process asks.
+        """
         import optuna.samplers as samplers
 
         seed = random.Random(f"{self.seed}-{number}").getrandbits(32)
@@ -57,7 +60,7 @@ class Strategy:
         return samplers.TPESampler(seed=seed)
 
     def optuna_pruner(self) -> Any:
-        """Return the pruner."""
+        """Return Optuna's pruner, or ours for ASHA and Hyperband."""
         import optuna.pruners as pruners
 
         from ema_lab.search.halving import HalvingPruner
@@ -82,27 +85,27 @@ def choose_strategy(
     pruner: str | None = None,
     seed: int = 0,
 ) -> Strategy:
-    """Return what the options ask for; without them, what the file's method and early_terminate say.
+    """Return the strategy of the options; the file's method and early_terminate are the defaults.
 
     Raises:
-        SpecError: If they do not go together.
+        SpecError: If the options contradict each other or the file.
     """
     chosen = _known("sampler", sampler or BY_METHOD[sweep.spec.method], get_args(Sampler))
     if (chosen == "grid") is not (sweep.spec.method == "grid"):
         raise SpecError(
-            f"--sampler {chosen}: {sweep.path} has the method {sweep.spec.method}; change it there"
+            f"--sampler {chosen}: {sweep.path} says method: {sweep.spec.method}; change the method there"
         )
-    if chosen == "cmaes" and all(one.is_listed for one in sweep.parameters):
-        raise SpecError("--sampler cmaes moves through numbers, and every parameter here is a list of values")
+    if chosen == "cmaes" and all(parameter.is_listed for parameter in sweep.parameters):
+        raise SpecError("--sampler cmaes needs numeric parameters, but all are lists; use tpe or random")
     if chosen == "cmaes" and len(objectives) > 1:
-        raise SpecError("--sampler cmaes has one objective; for several: tpe, gp, nsga2, random")
+        raise SpecError("--sampler cmaes takes one objective; for several, use tpe, gp, nsga2 or random")
     stops_early = sweep.spec.early_terminate is not None
     picked = _known("pruner", pruner or ("asha" if stops_early else "none"), get_args(Pruner))
     if picked != "none" and len(objectives) > 1:
-        words = f"--pruner {picked}" if pruner else "early_terminate"
-        raise SpecError(f"{words} compares trials by one objective; for several, add --pruner none")
+        option = f"--pruner {picked}" if pruner else "early_terminate"
+        raise SpecError(f"{option} compares trials by one objective; for several, add --pruner none")
     if picked != "none" and not objectives[0].is_metric:
-        raise SpecError(f"--pruner {picked} compares trials by a validation metric")
+        raise SpecError(f"--pruner {picked} needs a validation metric, got the objective {objectives[0]}")
     if picked == "wilcoxon" and len(sweep.seeds) < LEAST_SEEDS:
         rule = f"its p cannot fall below {P_THRESHOLD} before {LEAST_SEEDS - 1} seeds are compared"
         raise SpecError(
@@ -121,26 +124,26 @@ def _usual_bands(epochs: int) -> HyperbandSpec:
 
 
 def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
-    """Refuse to prune where trials would first be compared when they are over.
+    """Refuse a pruner whose first comparison would come after the last epoch.
 
     Args:
         sweep: The sweep.
-        first: The first epoch at which trials are compared.
-        asked: What asks for it: an option, or the file's key.
+        first: First epoch at which trials are compared.
+        asked: Option or key that asks for the pruner.
 
     Raises:
-        SpecError: If its runs have no more epochs.
+        SpecError: If the runs have no more epochs than `first`.
     """
     if first < sweep.epochs:
         return
     bands = sweep.spec.early_terminate
     where = f"{sweep.document.where(('early_terminate',))}: " if bands else ""
-    advice = "lower min_iter, or max_iter / eta ** s" if bands else "leave it out"
+    advice = "lower min_iter, or max_iter / eta ** s" if bands else "remove it"
     rule = f"would first compare trials after epoch {first}, and the runs have {sweep.epochs}"
     raise SpecError(f"{where}{asked}: {rule}, so none could be pruned: {advice}")
 
 
-def _known(what: str, name: str, names: Sequence[Any]) -> Any:
+def _known(option: str, name: str, names: Sequence[Any]) -> Any:
     if name not in names:
-        raise SpecError(f"--{what}: {unknown_name(what, name, names)}")
+        raise SpecError(f"--{option}: {unknown_name(option, name, names)}")
     return name

@@ -1,7 +1,7 @@
-"""A sweep's study: which trials there are, which comes next, and what each has shown.
+"""Study of a sweep: hands out trials, records their outcomes, and retries dead or failed ones.
 
-Every trial has a lease while it is tried, so that a dead one is known to whoever asks next. Asking goes one
-at a time: a grid is handed out exactly once, and the number of trials is kept.
+Every running trial has a lease, so that the next process that asks can detect a dead trial. Processes ask one
+at a time, so that each grid cell is handed out once and the trial limit holds.
 """
 
 import copy
@@ -20,7 +20,7 @@ from ema_lab.search.history import (
     STEPS,
     VALUES,
     WARM,
-    Ended,
+    EndedTrial,
     History,
     replaced_numbers,
 )
@@ -31,15 +31,15 @@ from ema_lab.search.strategy import Strategy
 from ema_lab.search.sweep import Sweep
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
-FAILED = "failed"  # said of a trial before it fails: one that fails without it has died
+FAILED = "failed"  # set before a trial is failed on purpose; a failed trial without the mark has died
 OVER_WITHOUT_VALUE = {"PRUNED", "FAIL"}
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything that says which study a trial belongs to; workers get it by pickle.
+    """Identity of a study and how to search it; picklable for workers.
 
-    `grace_seconds`: how long a trial in a database may give no sign of life before it is tried again.
+    `grace_seconds`: seconds without a heartbeat after which a trial in a database is retried.
     """
 
     sweep: Sweep
@@ -59,8 +59,8 @@ class Search:
 
 
 @dataclass
-class Asked:
-    """A trial to be tried: Optuna's, and what it chose by dotted key. Its `lease` ends with `release`."""
+class LeasedTrial:
+    """Trial to be tried: Optuna's trial, its choice by dotted key, and a lease that `release` ends."""
 
     trial: Any
     choice: dict[str, Any]
@@ -75,11 +75,11 @@ class Asked:
 
 
 class SweepStudy(History):
-    """The study of a search, made with its first use.
+    """Study of a search, created on first use.
 
     Raises:
         StoreError: If the storage does not answer, or cannot be read.
-        SpecError: If its trials report at other steps than the pruner compares.
+        SpecError: If the study's trials report at other steps than the pruner compares.
     """
 
     def __init__(self, search: Search) -> None:
@@ -88,111 +88,125 @@ class SweepStudy(History):
         self.search = search
         self.storage = open_storage(search.storage, search.store, search.sweep.name, search.grace_seconds)
         self._leases = Leases(folder_of(search.store) / search.study_name, self.storage)
-        with self._leases.alone():
+        with self._leases.ask_lock():
             study = optuna.create_study(
                 study_name=search.study_name,
                 storage=self.storage,
                 pruner=search.strategy.optuna_pruner(),
-                directions=[one.direction for one in search.objectives],  # type: ignore[misc]
+                directions=[objective.direction for objective in search.objectives],  # type: ignore[misc]
                 load_if_exists=True,
             )
             if study.metric_names is None:
-                study.set_metric_names([one.name for one in search.objectives])
+                study.set_metric_names([objective.name for objective in search.objectives])
             _require_steps(study, search.strategy)
         super().__init__(search.sweep, search.objectives, search.store, study)
-        self.left_out = 0  # stale choices of the store of which `add_finished` has not told
+        self.left_out = 0  # stale choices of the store that `add_finished` did not add
         self._tries: dict[tuple[str, ...], int] = {}
-        self._distributions = {one.name: one.optuna_distribution() for one in self.sweep.parameters}
+        self._distributions = {
+            parameter.name: parameter.optuna_distribution() for parameter in self.sweep.parameters
+        }
         self._check_store()
 
     def _check_store(self) -> None:
-        """Refuse a second store where nobody could tell which of the other's trials live."""
-        if self.search.storage is None or self._leases.gives_signs_of_life:
+        """Refuse a second store where no process could detect the other store's dead trials."""
+        if self.search.storage is None or self._leases.has_heartbeats:
             return
-        with self._leases.alone():
+        with self._leases.ask_lock():
             if (store_id := self.study.user_attrs.get(STORE)) is None:
                 self.study.set_user_attr(STORE, self._leases.store_id)
             elif store_id != self._leases.store_id:
                 raise StoreError(
-                    f"the study {self.search.study_name} at {self.search.storage} is that of another store; "
-                    "gRPC does not tell which of its trials live: share that store, or use postgresql+psycopg://"
+                    f"the study {self.search.study_name} at {self.search.storage} belongs to another store; "
+                    "gRPC cannot tell which of its trials are alive: share that store, or use "
+                    "postgresql+psycopg://"
                 )
 
-    def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> Asked | None:
-        """Return the next trial, with its lease; None when there is none to come.
+    def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> LeasedTrial | None:
+        """Return the next trial with its lease, or None if no trial is left.
 
-        Trials of dead processes come first, then those of a grid that wait, at the end those that failed.
+        Dead trials come first, then waiting grid cells, and failed trials last.
 
         Args:
-            limit: The number of the study's own trials; None asks for ever.
-            max_attempts: Failed or killed attempts after which a run, and so its trial, is left alone.
+            limit: Maximum number of the study's own trials; None for no limit.
+            max_attempts: Number of failed or killed attempts after which a run, and so its trial, is not
+                retried.
         """
-        with self._leases.alone():
+        # One lock from counting to leasing: otherwise two processes could both draw the last trial, and a
+        # third could take a trial that has no lease yet for dead.
+        with self._leases.ask_lock():
             self._revive()
             counts = self.counts()
             if not counts.waiting:
                 full = limit is not None and counts.own >= limit
-                over = full or self.search.strategy.sampler == "grid"
+                over = full or self.search.strategy.sampler == "grid"  # a grid's trials are all queued
                 if self.target_is_reached() or (over and not self._renew(max_attempts)):
                     return None
             self.study.sampler = self.search.strategy.optuna_sampler(self._next_number())
             trial = self.study.ask(self._distributions)
             choice = self._choice(trial.params)
             trial.set_user_attr(VALUES, choice)
-            return Asked(trial, choice, self._leases.take(trial))
+            return LeasedTrial(trial, choice, self._leases.take(trial))
 
     def _next_number(self) -> int:
-        """Return the number of the next trial; of one that is tried again, the first it had.
+        """Return the number that seeds the next trial's sampler; for a retried trial, its first number.
 
-        One that died before it had drawn its values draws them then: no other may have its number.
+        If a trial died before drawing its values, its retry draws them. No other trial may use that number.
         """
         trials = self.study.get_trials(deepcopy=False)
         for trial in trials:
-            if trial.state.name == "WAITING":  # Optuna takes the first
+            if trial.state.name == "WAITING":  # Optuna hands out the first waiting trial
                 return int(trial.system_attrs.get(HISTORY, [trial.number])[0])
         return len(trials)
 
     def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
-        return {one.key: one.value_of(held[one.name]) for one in self.sweep.parameters}
+        return {
+            parameter.key: parameter.value_of(held[parameter.name]) for parameter in self.sweep.parameters
+        }
 
     def revive(self) -> None:
-        """Let the trials of dead processes wait to be tried again."""
-        with self._leases.alone():
+        """Queue the trials of dead processes again."""
+        with self._leases.ask_lock():
             self._revive()
 
     def _revive(self) -> None:
-        """Fail each trial whose process died and let one copy of it wait. The caller is alone.
+        """Fail each trial whose process died and queue one copy of the trial. The caller holds the ask lock.
 
-        Whoever dies in the middle of it leaves what the next one completes.
+        If the calling process dies halfway, a failed trial has no copy; the next call queues the copy.
         """
         self._leases.fail_dead(self.study)
-        for trial in self._standing():
+        for trial in self._latest_trials():
             if trial.state.name == "FAIL" and not trial.user_attrs.get(FAILED):
                 self._try_again(trial)
 
-    def _standing(self) -> list[Any]:
-        """Return the study's trials without those that were tried again."""
+    def _latest_trials(self) -> list[Any]:
+        """Return the study's trials without those that a retry has replaced."""
         trials = self.study.get_trials(deepcopy=False)
         replaced = replaced_numbers(trials)
         return [trial for trial in trials if trial.number not in replaced]
 
     def _try_again(self, trial: Any) -> None:
-        """Let a copy of a trial wait, which stands in its place. The caller is alone."""
+        """Queue a copy that replaces a trial. The caller holds the ask lock."""
         from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-        trial = copy.deepcopy(trial)
+        trial = copy.deepcopy(trial)  # Optuna's callback appends to the trial's history in place
+        # The callback copies all attributes, but FAILED and STORE describe the old try: if the new process
+        # died, a copied FAILED would hide its death.
         kept = {CELL, RUN_IDS} & trial.user_attrs.keys()
         trial.user_attrs = {key: trial.user_attrs[key] for key in kept}
         RetryHeartbeatStaleTrialCallback()(self.study, trial)
 
     def renew(self, max_attempts: int) -> None:
-        """Let failed trials wait to be tried again whose runs may be: attempts are left, or all are done."""
-        with self._leases.alone():
+        """Queue failed trials again if their runs have attempts left, or are all done by now."""
+        with self._leases.ask_lock():
             self._renew(max_attempts)
 
     def _renew(self, max_attempts: int) -> bool:
-        """Return whether there are any. The caller is alone."""
-        failed = [one for one in self._standing() if one.user_attrs.get(FAILED) and one.state.name == "FAIL"]
+        """Queue retryable failed trials; return whether there are any. The caller holds the ask lock."""
+        failed = [
+            trial
+            for trial in self._latest_trials()
+            if trial.user_attrs.get(FAILED) and trial.state.name == "FAIL"
+        ]
         again = [trial for trial in failed if self._may_go_on(trial, max_attempts)]
         for trial in again:
             self._try_again(trial)
@@ -205,37 +219,39 @@ class SweepStudy(History):
             return self.results.values(run_ids) is not None
         tries = sum(self.store.facts(run_id).tries for run_id in run_ids)
         if "failed" in states or self._tries.get(run_ids) == tries:
-            return False  # what leaves no attempt, as a folder that cannot be written, would go on for ever
+            return False  # a failure that records no attempt (an unwritable folder) would be retried for ever
         self._tries[run_ids] = tries
         return True
 
     def enqueue_grid(self, limit: int | None) -> None:
-        """Let every combination of a grid wait, in the order of the file, those that are there left out."""
-        with self._leases.alone():
+        """Queue every combination of a grid that the study lacks, in the order of the file."""
+        with self._leases.ask_lock():
             trials = self.study.get_trials(deepcopy=False)
-            there = {trial.user_attrs.get(CELL) for trial in trials}
+            known = {trial.user_attrs.get(CELL) for trial in trials}
             for number, values in enumerate(self.sweep.grid()):
                 if limit is not None and number >= limit:
                     return
-                if number not in there:
+                if number not in known:
                     self._enqueue(values, {CELL: number})
 
     def _enqueue(self, values: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        held = {one.name: one.held_for(values[one.key]) for one in self.sweep.parameters}
+        held = {
+            parameter.name: parameter.held_for(values[parameter.key]) for parameter in self.sweep.parameters
+        }
         self.study.enqueue_trial(held, user_attrs=dict(attributes))
 
     def add_finished(self) -> int:
-        """Tell the study of every choice whose runs the store has all finished; return how many are new.
+        """Add every choice whose runs are all finished in the store; return the number of additions.
 
-        Its own trials that were pruned, or failed, before that get their values. Of a grid, which has every
-        choice, no other is told. Stale ones are `left_out`.
+        The study's pruned or failed trials whose runs have finished since get their values. A grid takes no
+        other choices, since it has them all. Stale choices only count in `left_out`.
         """
         self.left_out = 0
-        with self._leases.alone():
-            trials = self._standing()
-            known = {tuple(one.user_attrs.get(RUN_IDS, ())) for one in trials}
-            over = [one for one in trials if one.state.name in OVER_WITHOUT_VALUE]
-            count = sum(self._add(one.user_attrs.get(VALUES, {}), instead_of=one) for one in over)
+        with self._leases.ask_lock():
+            trials = self._latest_trials()
+            known = {tuple(trial.user_attrs.get(RUN_IDS, ())) for trial in trials}
+            over = [trial for trial in trials if trial.state.name in OVER_WITHOUT_VALUE]
+            count = sum(self._add(trial.user_attrs.get(VALUES, {}), instead_of=trial) for trial in over)
             if self.search.strategy.sampler != "grid":
                 count += sum(
                     self._learn(choice, known) for choice in finished_choices(self.sweep, self.store)
@@ -243,7 +259,7 @@ class SweepStudy(History):
             return count
 
     def _learn(self, choice: Mapping[str, Any], known: set[tuple[str, ...]]) -> bool:
-        """Add a finished choice as a warm trial unless its runs are `known`, or stale."""
+        """Add a finished choice as a warm trial unless its runs are `known` or stale."""
         run_ids = _run_ids(self.sweep, choice)
         if run_ids in known:
             return False
@@ -254,70 +270,74 @@ class SweepStudy(History):
         return self._add(choice)
 
     def _add(self, choice: Mapping[str, Any], instead_of: Any = None) -> bool:
-        """Add a trial if its runs are finished: a warm one, or one in the place of one that is over."""
+        """Add a trial if its runs are finished: a warm trial, or a replacement of an ended trial."""
         from optuna.trial import create_trial
 
         run_ids = _run_ids(self.sweep, choice)
         if (values := self.results.values(run_ids)) is None:
             return False
         attributes: dict[str, Any] = {VALUES: dict(choice), RUN_IDS: list(run_ids)}
-        before: list[int] = []
+        earlier_numbers: list[int] = []
         if instead_of is None:
             attributes[WARM] = True
-        else:
+        else:  # Optuna cannot change an ended trial, so a new trial replaces it and lists its numbers
             attributes |= {CELL: instead_of.user_attrs[CELL]} if CELL in instead_of.user_attrs else {}
-            before = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
+            earlier_numbers = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
         trial = create_trial(
-            params={one.name: one.held_for(choice[one.key]) for one in self.sweep.parameters},
+            params={
+                parameter.name: parameter.held_for(choice[parameter.key])
+                for parameter in self.sweep.parameters
+            },
             distributions=self._distributions,
             values=values,
             user_attrs=attributes,
-            system_attrs={HISTORY: before} if before else None,
+            system_attrs={HISTORY: earlier_numbers} if earlier_numbers else None,
             intermediate_values=self.reported(run_ids),
         )
-        if instead_of is not None:  # it took the search as long as it did
+        if instead_of is not None:  # keep the time that the trial took in the search
             trial.datetime_start = instead_of.datetime_start
             trial.datetime_complete = instead_of.datetime_complete
         self.study.add_trial(trial)
         return True
 
-    def end(self, asked: Asked, ended: Ended) -> None:
-        """Note how a trial ended.
+    def end(self, leased: LeasedTrial, ended: EndedTrial) -> None:
+        """Record a trial's outcome.
 
         Raises:
-            UpdateFinishedTrialError: Optuna's, if it was taken for dead and is another's by now.
+            UpdateFinishedTrialError: Optuna's, if the trial was taken for dead and another process has
+                retried it.
         """
         from optuna.trial import TrialState
 
         state = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}.get(ended.state)
         with quiet_optuna():
             if ended.message:
-                asked.trial.set_user_attr(MESSAGE, ended.message)
+                leased.trial.set_user_attr(MESSAGE, ended.message)
             if ended.state == "failed":
-                asked.trial.set_user_attr(FAILED, True)
+                leased.trial.set_user_attr(FAILED, True)
             values = list(ended.values) if ended.values is not None else None
-            self.study.tell(asked.trial, values, state)
+            self.study.tell(leased.trial, values, state)
 
     def target_is_reached(self) -> bool:
-        """Whether a trial has reached the file's `metric.target`."""
+        """Return whether a trial has reached the file's `metric.target`."""
         target = self.sweep.goal.target
         first = self.search.objectives[0]
         if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.goal.name:
             return False
-        done = (one.values[0] for one in self.trials() if one.values is not None)
+        done = (trial.values[0] for trial in self.trials() if trial.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)
 
 
 def _require_steps(study: Any, strategy: Strategy) -> None:
-    """Note at which steps a new study's trials report; refuse one whose trials report at others.
+    """Record the steps at which a new study's trials report; refuse a study that uses other steps.
 
     Raises:
-        SpecError: With what would be right. An epoch and a seed of the same number would be compared.
+        SpecError: With the remedy. The pruner would compare an epoch with a seed of the same number.
     """
     if (held := study.user_attrs.get(STEPS)) is None:
         study.set_user_attr(STEPS, strategy.steps)
     elif held != strategy.steps:
-        advice = "go on as it began, or copy the file under another name, which learns from finished runs"
+        advice = "keep the pruner, or copy the file to a new name (its search learns from finished runs)"
         began = "with" if held == "seed" else "without"
         raise SpecError(
             f"--pruner {strategy.pruner} compares by {strategy.steps}, but the study {study.study_name} was "
@@ -326,7 +346,7 @@ def _require_steps(study: Any, strategy: Strategy) -> None:
 
 
 def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:
-    """Yield each choice of values whose runs are all done in the store, whoever trained them."""
+    """Yield each choice whose runs are all done in the store, whichever command trained them."""
     for run_id in store.run_ids():
         try:
             spec = store.spec(run_id)
@@ -339,7 +359,7 @@ def finished_choices(sweep: Sweep, store: RunStore) -> Iterator[dict[str, Any]]:
 
 
 def _run_ids(sweep: Sweep, values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a choice's runs; none where it makes no run."""
+    """Return the runs of a choice; empty if the choice makes no valid run."""
     try:
         return tuple(spec.run_id for spec in sweep.runs(values))
     except DefinitionError:

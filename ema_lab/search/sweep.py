@@ -1,4 +1,4 @@
-"""A sweep, loaded from its file: a base run, what is searched, and the run of every choice."""
+"""Sweep loaded from its file: a base run, the searched space, and the run of every choice."""
 
 import hashlib
 import itertools
@@ -27,17 +27,17 @@ from ema_lab.specs.sweep import SweepMetric, SweepSpec, load_sweep_file
 from ema_lab.specs.task import TaskDescription
 
 BASE: Place = ("parameters", "base", "value")
-EXAMPLES = 64  # a grid of so many models is built whole before the first trial
+EXAMPLES = 64  # all models of a grid up to this size are built before the first trial
 CANDIDATES = 256
-CHECKED = 2000  # combinations of ends that are all checked; of more, this many drawn ones are
+CHECKED = 2000  # combinations of ends that are checked; of more combinations, a random sample
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A search: `base` is the cell whose run it changes, `parameters` what varies, by dotted key.
+    """Search space around a base: `base` is the cell whose run varies, `parameters` vary by dotted key.
 
-    `constants` are the file's other parameters; `seeds` are trained for every choice of values.
+    `constants` are the file's other parameters. Every choice of values is trained with all `seeds`.
     """
 
     name: str
@@ -62,20 +62,20 @@ class Sweep:
         return Combine(self.document, tree, BASE)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is computed: workers get the sweep by pickle."""
+        """Leave cached values out of the pickle that workers get."""
         return {key: value for key, value in self.__dict__.items() if key != "_combine"}
 
     @property
     def task(self) -> TaskDescription:
-        """The task of the base."""
+        """Task of the base."""
         return self.base.spec.data.task
 
     @cached_property
     def goal(self) -> SweepMetric:
-        """The metric that the search improves.
+        """Metric that the search improves, with its direction.
 
         Raises:
-            DefinitionError: If the base's task has no such metric, or the goal is not its direction.
+            DefinitionError: If the base's task has no such metric, or the direction is wrong for the metric.
         """
         try:
             return self.spec.goal_for(self.task)
@@ -86,24 +86,24 @@ class Sweep:
         """Return the same search around another base.
 
         Raises:
-            DefinitionError: If a parameter does not apply there.
+            DefinitionError: If a parameter does not apply to that base.
         """
         other = replace(self, base=cell)
         _check(other)
         return other
 
     def parts(self, values: Values) -> dict[str, Any]:
-        """Return the checked parts of the run specs that a choice of values stands for.
+        """Return the checked parts of the run specs for a choice of values.
 
         Raises:
-            DefinitionError: If they do not fit together.
+            DefinitionError: If the values do not fit together.
         """
         known = len(self._combine.problems)
         parts = self._combine.parts(self._changes(values))
         if parts is None:
-            found = self._combine.problems[known:]
+            problems = self._combine.problems[known:]
             del self._combine.problems[known:]
-            raise DefinitionError(found)
+            raise DefinitionError(problems)
         return parts
 
     def _changes(self, values: Values) -> list[Change]:
@@ -129,8 +129,12 @@ class Sweep:
 
     @cached_property
     def _written(self) -> dict[str, tuple[Any, ...]]:
-        """The listed values as they stand in the file, repeated ones too, by dotted key."""
-        return {key: one.values or () for key, _, one in self.spec.searched() if not _is_constant(one)}
+        """Listed values as written in the file, with repetitions, by dotted key."""
+        return {
+            key: parameter.values or ()
+            for key, _, parameter in self.spec.searched()
+            if not _is_constant(parameter)
+        }
 
     def run(self, values: Values, seed: int) -> RunSpec:
         """Return the run of a choice of values and a seed."""
@@ -142,13 +146,13 @@ class Sweep:
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
 
     def remarks(self) -> list[str]:
-        """Return a line for each key of the file that does less in a search here than it seems to say."""
-        offline = "changes nothing offline, only with --engine wandb"
-        found = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
-        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {words}" for key, words in found]
+        """Return a line for each key of the file that has no effect, or less than the key suggests."""
+        offline = "has no effect offline, only with --engine wandb"
+        remarks = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
+        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {effect}" for key, effect in remarks]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
-        """Return the values with which this sweep trains a run, or None if it never would."""
+        """Return the values with which this sweep trains a run, or None if the sweep never does."""
         if any(getattr(spec, part).canonical != text for part, text in self._fixed.items()):
             return None
         cell = replace(self.base, spec=spec, axes=(), own_axes=())
@@ -164,15 +168,16 @@ class Sweep:
 
     @cached_property
     def _fixed(self) -> dict[str, str]:
-        """The canonical text of the parts that no parameter changes: other runs need no closer look."""
+        """Canonical text of the parts that no parameter changes; other runs need no closer comparison."""
         searched = {parameter.key.partition(".")[0] for parameter in self.parameters}
         first = self.parts(next(_one_at_a_time(self)))
         return {part: first[part].canonical for part in PARTS if part not in searched}
 
     def examples(self) -> list[RunSpec]:
-        """Return runs, of the first seed, that show whether the models can be built.
+        """Return runs of the first seed that show whether the models can be built.
 
-        Of a small grid all; else the first combination, and each other value or end in its place.
+        Small grids give all runs; other spaces the first combination, then each other value or end on its
+        own.
         """
         return [self.run(values, self.seeds[0]) for values in self.example_values()]
 
@@ -195,34 +200,37 @@ class Sweep:
 
     @cached_property
     def epochs(self) -> int:
-        """The epochs of its runs; where epochs are searched themselves, the most that a run has."""
+        """Number of epochs of the runs; the maximum where epochs are searched."""
         return max(self.run(values, self.seeds[0]).recipe.epochs for values in _one_at_a_time(self))
 
     def study_name(self, objectives: Sequence[object]) -> str:
-        """Return the name and a hash of base, space, seeds and objectives: another space, another study."""
+        """Return the sweep's name and a fingerprint. Another space gives another study."""
         return f"{self.name}-{self.fingerprint(*objectives)}"
 
     def fingerprint(self, *more: object) -> str:
-        """Return a hash of what is searched: base, space, seeds, and what else tells two studies apart."""
+        """Return a hash of base, space, seeds and `more` values that tell two studies apart."""
         tree = {key: value for key, value in self.base.spec.resolved().items() if key != "seed"}
-        space = {one.key: one.spec.model_dump(mode="json", exclude_unset=True) for one in self.parameters}
+        space = {
+            parameter.key: parameter.spec.model_dump(mode="json", exclude_unset=True)
+            for parameter in self.parameters
+        }
         constants = {".".join(change.keys): change.value for change in self.constants}
         text = canonical_json([tree, space, constants, list(self.seeds), *map(str, more)])
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _candidates(parameter: Parameter, found: Any) -> Sequence[Any]:
-    """Return the values that one in a resolved spec may stand for; a default is not written there."""
+def _candidates(parameter: Parameter, value: Any) -> Sequence[Any]:
+    """Return the parameter values that a resolved spec's value may stand for; defaults are absent there."""
     if not parameter.is_listed:
-        return () if found is ABSENT or parameter.held_for(found) is None else (found,)
-    if found is ABSENT:
+        return () if value is ABSENT or parameter.held_for(value) is None else (value,)
+    if value is ABSENT:
         return parameter.choices
-    text = canonical_json(found)
+    text = canonical_json(value)
     return [choice for choice in parameter.choices if canonical_json(choice) == text] or parameter.choices
 
 
 def common_items(choices: Sequence[Values]) -> dict[str, Any]:
-    """Return the values that all of some choices have."""
+    """Return the items that all choices have."""
     common = dict(choices[0])
     for values in choices[1:]:
         common = {key: v for key, v in common.items() if canonical_json(v) == canonical_json(values[key])}
@@ -230,19 +238,19 @@ def common_items(choices: Sequence[Values]) -> dict[str, Any]:
 
 
 def _with_values(problem: Problem, choices: Sequence[Values]) -> Problem:
-    """Name the values without which a problem does not come up, unless it is the one that it names."""
+    """Name the values that trigger a problem, unless its message names them already."""
     common = common_items(choices)
     if all(problem.message.startswith(f"{key}:") for key in common):
         return problem
-    given = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
-    return replace(problem, message=f"{problem.message} (with {given})")
+    trigger = ", ".join(f"{key}={canonical_json(value)}" for key, value in common.items())
+    return replace(problem, message=f"{problem.message} (with {trigger})")
 
 
 def load_sweep(name: str | Path) -> Sweep:
-    """Load a sweep by path or name and check all of it, base and space too; torch is not needed.
+    """Load a sweep by path or name and check all of it, including base and space. Needs no torch.
 
     Raises:
-        UnknownNameError: If there is no such file.
+        UnknownNameError: If the file does not exist.
         DefinitionError: With every problem of the file and its line.
     """
     document, spec = load_sweep_file(find_definition("sweeps", str(name)))
@@ -255,18 +263,20 @@ def load_sweep(name: str | Path) -> Sweep:
         ) from None
     is_grid = spec.method == "grid"
     searched = [
-        (key, place, in_grid(one) if is_grid else one)
-        for key, place, given in spec.searched()
-        for one in (given.without_repeats(in_grid=is_grid),)
+        (key, place, in_grid(parameter) if is_grid else parameter)
+        for key, place, written in spec.searched()
+        for parameter in (written.without_repeats(in_grid=is_grid),)
     ]
-    constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
+    constants = [
+        (key, (*place, "value"), parameter) for key, place, parameter in searched if _is_constant(parameter)
+    ]
     sweep = Sweep(
         spec.name,
         document,
         spec,
         base,
-        tuple(dotted(key, _only_value(one), place) for key, place, one in constants),
-        tuple(Parameter(key, one) for key, _, one in searched if not _is_constant(one)),
+        tuple(dotted(key, _only_value(parameter), place) for key, place, parameter in constants),
+        tuple(Parameter(key, parameter) for key, _, parameter in searched if not _is_constant(parameter)),
         {key: place for key, place, _ in searched},
     )
     _check(sweep)
@@ -274,10 +284,10 @@ def load_sweep(name: str | Path) -> Sweep:
 
 
 def base_cell(base: str) -> Cell:
-    """Return the cell that `ABLATION/VARIANT` names: the first of that table row.
+    """Return the first cell of the table row `ABLATION/VARIANT`.
 
     Raises:
-        EmaLabError: If there is no such ablation, or it has no such row.
+        EmaLabError: If the ablation or its row does not exist.
     """
     name, slash, row = base.partition(".yaml/")
     name, row = (f"{name}.yaml", row) if slash else (base.partition("/")[0], base.partition("/")[2])
@@ -297,8 +307,8 @@ def _only_value(spec: ParameterSpec) -> Any:
 
 
 def _check(sweep: Sweep) -> None:
-    """Check the base with every end of the space: what validates there does between them."""
-    _ = sweep.goal  # checks it
+    """Check the base with every end of the space. Values in between are valid if both ends are."""
+    _ = sweep.goal  # raises if the goal is wrong
     choices: dict[Problem, list[Values]] = {}
     where = sweep.document.where(BASE)
     for values in _samples(sweep):
@@ -314,16 +324,16 @@ def _check(sweep: Sweep) -> None:
 
 
 def unfit(base: str, parts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why a search cannot compare such runs: it chooses by validation images, never by test ones."""
+    """Yield the reasons why a search cannot compare such runs. A search chooses by validation images only."""
     if not parts["data"].val_images:
-        yield f"{base} has none, and a search needs validation images: add data.val_images: {{value: N}}"
+        yield f"{base} has no validation images, which a search needs: add data.val_images: {{value: N}}"
     if parts["recipe"].protocol == "best-test":
-        advice = "test data chooses nothing: add recipe.protocol: {value: last} or best-val"
+        advice = "a search must not choose by test data: add recipe.protocol: {value: last} or best-val"
         yield f"{base} reports its best test epoch; {advice}"
 
 
 def _samples(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Yield combinations of the parameters' ends: all, or where they are many, each and drawn ones."""
+    """Yield combinations of the parameters' ends: all, or of too many, single changes and a random sample."""
     ends = [parameter.ends() for parameter in sweep.parameters]
     keys = [parameter.key for parameter in sweep.parameters]
     count = 1
@@ -340,7 +350,7 @@ def _samples(sweep: Sweep) -> Iterator[dict[str, Any]]:
 
 
 def _one_at_a_time(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Yield the combination of all first ends, then every other end in its place."""
+    """Yield the combination of all first ends, then each other end in its parameter's place."""
     ends = {parameter.key: parameter.ends() for parameter in sweep.parameters}
     first = {key: values[0] for key, values in ends.items()}
     yield first

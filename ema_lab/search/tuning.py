@@ -1,7 +1,7 @@
-"""A fair search: every row of an ablation gets the same budget, then its winner is trained afresh.
+"""Fair search: every row of an ablation gets the same budget, then its winner is retrained.
 
-What is compared is the rows' models, so a space that is searched for all of them changes only the recipe.
-Nothing of the search enters a result: the winners are trained again, on seeds that no trial has seen.
+The rows compare models, so the space that all rows share changes only the recipe. No search value enters a
+result: winners are retrained on seeds that no trial has used.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError, StoreError
 from ema_lab.files import write_text
-from ema_lab.search.history import Ended, searched_run_ids
+from ema_lab.search.history import EndedTrial, searched_run_ids
 from ema_lab.search.sweep import Sweep
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
@@ -29,78 +29,78 @@ MODEL = "model."
 
 @dataclass(frozen=True)
 class RowSearch:
-    """The search of one row: what it changes, and the trials that are over.
+    """Search of one row: its sweep, and its ended trials.
 
-    `written` is the recipe as written, tried on the same images and seeds; None until its runs are over.
+    `written` is the recipe as written, tried on the same images and seeds; None until those runs have ended.
     """
 
     row: str
     sweep: Sweep
     study_name: str
-    trials: tuple[Ended, ...]
-    written: Ended | None = None
+    trials: tuple[EndedTrial, ...]
+    written: EndedTrial | None = None
 
     @property
     def failed(self) -> int:
-        return sum(one.state == "failed" for one in self.trials)
+        return sum(trial.state == "failed" for trial in self.trials)
 
     @property
-    def candidates(self) -> tuple[Ended, ...]:
-        """The trials that may win: the recipe as written before all others."""
+    def candidates(self) -> tuple[EndedTrial, ...]:
+        """Trials that may win, the recipe as written first."""
         return (*([self.written] if self.written is not None else []), *self.trials)
 
 
 def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Sweep, list[str]]:
-    """Return a sweep without what changes the model, and the keys that are left out.
+    """Return a sweep without the keys that change the model, and those keys.
 
     Args:
         sweep: The space.
-        seeds: What each trial trains, in place of the file's.
+        seeds: Seeds of each trial instead of the file's.
 
     Raises:
-        SpecError: If what is left cannot be searched for all rows alike.
+        SpecError: If the remaining space cannot be searched for all rows alike.
     """
-    out = [key for key in sweep.places if key.startswith(MODEL)]
-    left = tuple(one for one in sweep.parameters if one.key not in out)
-    if not left:
-        raise SpecError(f"{sweep.path}: searches nothing but the model, which is what the rows compare")
-    if images := [one.key for one in left if not one.key.startswith("recipe.")]:
-        rule = "every row needs the same images: give it one value, or leave it out"
+    model_keys = [key for key in sweep.places if key.startswith(MODEL)]
+    kept = tuple(parameter for parameter in sweep.parameters if parameter.key not in model_keys)
+    if not kept:
+        raise SpecError(f"{sweep.path}: searches only model keys, which the rows compare; add a recipe key")
+    if images := [parameter.key for parameter in kept if not parameter.key.startswith("recipe.")]:
+        rule = "every row needs the same images: give one value, or remove the key"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
     if sweep.goal.target is not None:
-        rule = "would end some rows' search before the others': leave it out"
+        rule = "would end the search of some rows before others: remove the key"
         raise SpecError(f"{sweep.document.where(('metric', 'target'))}: metric.target: {rule}")
     spec = sweep.spec
     if seeds:
         parameters = {**spec.parameters, "seeds": ParameterSpec(value=list(seeds))}
         spec = spec.model_copy(update={"parameters": parameters})
-    constants = tuple(change for change in sweep.constants if ".".join(change.keys) not in out)
-    places = {key: place for key, place in sweep.places.items() if key not in out}
-    return replace(sweep, spec=spec, constants=constants, parameters=left, places=places), out
+    constants = tuple(change for change in sweep.constants if ".".join(change.keys) not in model_keys)
+    places = {key: place for key, place in sweep.places.items() if key not in model_keys}
+    return replace(sweep, spec=spec, constants=constants, parameters=kept, places=places), model_keys
 
 
 def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:
     """Return the search of each row of an ablation.
 
     Raises:
-        SpecError: If an axis crosses the variants, so that there is no one baseline.
-        DefinitionError: If the space does not apply to a row, which is named.
+        SpecError: If an axis crosses the variants, so that there is more than one baseline.
+        DefinitionError: If the space does not apply to a row. The message names the row.
     """
     if len({repr(cell.axes) for cell in ablation.cells}) > 1:
         names = ", ".join(name for name, _ in ablation.cells[0].axes)
         rule = f"the axis {names} crosses every variant; tune one of its values at a time"
         raise SpecError(f"{ablation.path}: {rule}: --only {ablation.cells[0].axes[0][0]}=VALUE")
-    found: dict[str, Sweep] = {}
+    sweeps: dict[str, Sweep] = {}
     problems: dict[Problem, list[str]] = {}
     for row, cells in ablation.rows().items():
         try:
-            found[row] = space.on(cells[0])
+            sweeps[row] = space.on(cells[0])
         except DefinitionError as error:
             for problem in error.problems:
                 problems.setdefault(problem, []).append(row)
     if problems:
         raise DefinitionError([_for_rows(*item) for item in problems.items()])
-    return found
+    return sweeps
 
 
 def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
@@ -108,25 +108,28 @@ def _for_rows(problem: Problem, rows: Sequence[str]) -> Problem:
     return replace(problem, message=f"for {named}: {problem.message}")
 
 
-def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
-    """Return the first `budget` trials that the search itself has tried: later ones would favour a row."""
-    own = sorted((one for one in trials if not one.warm), key=lambda one: one.first_number)
+def own_trials(trials: Sequence[EndedTrial], budget: int) -> tuple[EndedTrial, ...]:
+    """Return the first `budget` trials of the search itself; more trials would favour a row."""
+    own = sorted((trial for trial in trials if not trial.warm), key=lambda trial: trial.first_number)
     return tuple(own[:budget])
 
 
 def missing(searches: Sequence[RowSearch], budget: int) -> dict[str, int]:
-    """Return how many trials each row lacks, the recipe as written too; rows that lack none are out."""
-    lacks = {one.row: budget - len(one.trials) + (one.written is None) for one in searches}
+    """Return the number of trials that each incomplete row lacks.
+
+    The recipe as written counts as one of the trials.
+    """
+    lacks = {search.row: budget - len(search.trials) + (search.written is None) for search in searches}
     return {row: count for row, count in lacks.items() if count > 0}
 
 
 def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = None) -> set[int]:
-    """Return the seeds that any search has tried with a row's model on its data, whatever its space.
+    """Return the seeds that any search, of whatever space, has tried with a row's model on its data.
 
     Args:
-        ablation: The rows.
-        store: Where the runs are, and the journals of searches.
-        storage: A URL where searches are kept, too.
+        ablation: Ablation with the rows.
+        store: Store of the runs and of the searches' journals.
+        storage: URL of another storage of searches.
 
     Raises:
         StoreError: If a search's trials cannot be read.
@@ -137,7 +140,7 @@ def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = No
         try:
             spec = store.spec(run_id)
         except StoreError:
-            continue  # it was never begun here
+            continue  # a run of another store
         if _subject(spec) in rows:
             seeds.add(spec.seed)
     return seeds
@@ -148,16 +151,16 @@ def _subject(spec: RunSpec) -> tuple[str, str]:
 
 
 def other_epochs(
-    searches: Sequence[RowSearch], winners: Mapping[str, Ended], final: Mapping[str, RunSpec]
+    searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial], final: Mapping[str, RunSpec]
 ) -> list[str]:
-    """Return a line for each two lengths of runs, in the search and afterwards, that differ; with rows."""
+    """Return a line, with its rows, per search length that differs from the final runs' length."""
     rows: dict[tuple[int, int], list[str]] = {}
-    for one in searches:
-        if one.row in winners:
-            searched = one.sweep.runs(winners[one.row].choice)[0].recipe.epochs
-            trained = final[one.row].recipe.epochs
+    for search in searches:
+        if search.row in winners:
+            searched = search.sweep.runs(winners[search.row].choice)[0].recipe.epochs
+            trained = final[search.row].recipe.epochs
             if searched != trained:
-                rows.setdefault((searched, trained), []).append(one.row)
+                rows.setdefault((searched, trained), []).append(search.row)
     return [
         f"{', '.join(names)}: searched with {searched} epoch{'s' * (searched != 1)}, trained with {trained}"
         for (searched, trained), names in rows.items()
@@ -165,28 +168,32 @@ def other_epochs(
 
 
 def fresh_seeds(count: int, used: Collection[int]) -> list[int]:
-    """Return so many seeds from the first whole number on, without those that the search has used."""
+    """Return the `count` smallest seeds that no search has used."""
     return list(itertools.islice((seed for seed in itertools.count() if seed not in used), count))
 
 
 def tuned_definition(
-    name: str, ablation: Ablation, winners: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], words: str
+    name: str,
+    ablation: Ablation,
+    winners: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    description: str,
 ) -> dict[str, Any]:
     """Return an ablation file's content: each row with its winner's values, on fresh seeds.
 
     Args:
         name: The new ablation's name.
-        ablation: The one that was tuned.
-        winners: The chosen values by row, by dotted key; other rows are left out.
-        seeds: Its seeds.
-        words: Its description.
+        ablation: Ablation that was tuned.
+        winners: Chosen values by row and dotted key. Rows without a winner are left out.
+        seeds: Seeds of the new ablation.
+        description: Description of the new ablation.
     """
     cells = {row: cells[0] for row, cells in ablation.rows().items() if row in winners}
     base, changes = _apart({row: _tree(cell) for row, cell in cells.items()})
     baselines = [row for row, cell in cells.items() if cell.variant == ablation.baseline]
     return {
         "name": name,
-        "description": words,
+        "description": description,
         "base": base,
         "seeds": list(seeds),
         **({"baseline": baselines[0]} if baselines else {}),
@@ -195,7 +202,7 @@ def tuned_definition(
 
 
 def _tree(cell: Cell) -> dict[str, Any]:
-    """Return a run spec as data without its seed; a row without attention says so."""
+    """Return a run spec as data without its seed; a row without attention says `none`."""
     tree: dict[str, Any] = {key: value for key, value in cell.spec.resolved().items() if key != "seed"}
     return {**tree, "model": {"attention": "none", **tree["model"]}}
 
@@ -207,7 +214,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _apart(
     trees: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Return what all trees share, and by row what each has besides, by dotted key."""
+    """Split trees into the part that all share and, by row, the remaining values by dotted key."""
     first = next(iter(trees.values()))
     shared = {
         part: {
@@ -217,7 +224,7 @@ def _apart(
         }
         for part, values in first.items()
     }
-    if len(trees) == 1:  # a variant says at least which attention it has
+    if len(trees) == 1:  # a variant must set at least one key: its attention
         del shared["model"]["attention"]
     own = {
         row: {
@@ -232,21 +239,21 @@ def _apart(
 
 
 def tuned_text(definition: Mapping[str, Any], comment: Sequence[str]) -> str:
-    """Return the file: where it comes from, then the definition."""
+    """Return the file's text: a comment on its origin, then the definition."""
     head = "\n".join([MADE_BY, *(f"# {line}" for line in comment)])
     return f"{head}\n{yaml.safe_dump(dict(definition), sort_keys=False, width=105, allow_unicode=True)}"
 
 
-def check_place(path: Path) -> None:
-    """Refuse a file that somebody wrote.
+def check_output_path(path: Path) -> None:
+    """Refuse an output path that tune must not overwrite.
 
     Raises:
-        SpecError: If it was not made by tune, or cannot be an ablation's file.
+        SpecError: If the path is not a YAML file, or holds a file that tune did not make.
     """
     if path.suffix != ".yaml":
         raise SpecError(f"--out must be a file NAME.yaml, got {path}")
     if path.exists() and not (path.is_file() and _text(path).startswith(MADE_BY)):
-        raise SpecError(f"{path} is there and was not made by tune: give another file, --out FILE")
+        raise SpecError(f"{path} exists and was not made by tune; give another file with --out FILE")
 
 
 def _text(path: Path) -> str:
@@ -254,15 +261,15 @@ def _text(path: Path) -> str:
 
 
 def write_tuned(path: Path, text: str, wanted: Mapping[str, RunSpec]) -> bool:
-    """Write the file unless it says the same already; return whether it was written.
+    """Write the file unless its text is unchanged; return whether it was written.
 
     Args:
-        path: Where it goes.
-        text: What `tuned_text` gives.
-        wanted: The run of the first seed by row, which the file must give.
+        path: Output path.
+        text: Text from `tuned_text`.
+        wanted: First seed's run of each row, which the file must reproduce.
 
     Raises:
-        EmaLabError: If it would not give those; nothing is written then.
+        EmaLabError: If the file would give other runs. Nothing is written then.
     """
     if path.exists() and _text(path) == text:
         return False
@@ -272,16 +279,16 @@ def write_tuned(path: Path, text: str, wanted: Mapping[str, RunSpec]) -> bool:
         rows = load_ablation(trial).rows()
     wrong = [row for row, spec in wanted.items() if rows[row][0].run_id != spec.run_id]
     if wrong:
-        raise EmaLabError(f"{path}: cannot be written, as it would change the rows {', '.join(wrong)}")
+        raise EmaLabError(f"{path}: not written, since it would change the rows {', '.join(wrong)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return True
 
 
 def final_run(cell: Cell, values: Mapping[str, Any], space: Sweep, seed: int) -> RunSpec:
-    """Return a row's run with the winner's values and nothing else of the search.
+    """Return a row's run with the winner's values and no other setting of the search.
 
     Raises:
-        DefinitionError: If they only fit together with the search's constants.
+        DefinitionError: If the values are valid only with the search's constants.
     """
     return replace(space, base=cell, constants=()).run(values, seed)

@@ -1,4 +1,4 @@
-"""Execution of a search: workers that ask for trials until there are none."""
+"""Execution of a search: workers that ask for trials until none is left."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pebble import ProcessExpired, ProcessPool
 from ema_lab.errors import WorkersDiedError
 from ema_lab.execution.claim import new_session
 from ema_lab.execution.engines.local import worker_pool
-from ema_lab.search.history import Ended
+from ema_lab.search.history import EndedTrial
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.trial import Trier
 from ema_lab.store.attempts import end_interrupted
@@ -27,22 +27,22 @@ def run_search(
     workers: int = 1,
     gpus: tuple[str, ...] = (),
     is_over: Callable[[], bool] = lambda: False,
-    watch: Callable[[Ended | None], None] = lambda ended: None,
+    watch: Callable[[EndedTrial | None], None] = lambda ended: None,
 ) -> None:
-    """Try trials until there are none; a worker that dies costs nothing but its time.
+    """Try trials until none is left. A worker that dies costs only its time.
 
-    Trials of other processes are waited for: if one dies, its trial is tried here.
+    Wait for trials of other processes, and retry a trial here if its process dies.
 
     Args:
-        trier: What a worker calls; with several workers it must be picklable.
+        trier: Called by each worker. With several workers the trier must be picklable.
         study: The search's study.
-        workers: 1 trains in this process, more start that many processes.
-        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker.
-        is_over: Asked before each trial whether none shall begin any more.
-        watch: Told of each trial that has ended, and in between of None.
+        workers: Number of processes; 1 trains in this process.
+        gpus: Value of `CUDA_VISIBLE_DEVICES` for each worker.
+        is_over: Polled before each trial; True starts no further trial.
+        watch: Observer: gets each ended trial, and None in between.
 
     Raises:
-        WorkersDiedError: If workers die one after the other.
+        WorkersDiedError: If many workers die in a row.
         StoreError: If the storage fails.
     """
     require_shared_locks(study.store.root)
@@ -53,9 +53,9 @@ def run_search(
 
 
 def _wait_for_others(
-    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[Ended | None], None]
+    study: SweepStudy, is_over: Callable[[], bool], watch: Callable[[EndedTrial | None], None]
 ) -> bool:
-    """Wait while all trials left are those of other processes; return whether one died and can be tried."""
+    """Wait while only other processes' trials are left; return whether one died and can be retried."""
     while not is_over():
         study.revive()
         counts = study.counts()
@@ -72,7 +72,7 @@ def _try_all(
     workers: int,
     gpus: tuple[str, ...],
     is_over: Callable[[], bool],
-    watch: Callable[[Ended | None], None],
+    watch: Callable[[EndedTrial | None], None],
 ) -> None:
     if workers == 1 and not gpus:
         while not is_over() and (ended := trier(study)) is not None:
@@ -93,20 +93,20 @@ def _keep_asking(
     trier: Trier,
     workers: int,
     is_over: Callable[[], bool],
-    watch: Callable[[Ended | None], None],
+    watch: Callable[[EndedTrial | None], None],
 ) -> None:
-    futures: set[Future[Ended | None]] = {pool.submit(trier, None) for _ in range(workers)}
+    futures: set[Future[EndedTrial | None]] = {pool.submit(trier, None) for _ in range(workers)}
     killed = 0
     while futures:
         ready, futures = wait(futures, TICK_SECONDS, FIRST_COMPLETED)
         for future in ready:
             try:
                 ended = future.result()
-            except ProcessExpired:  # its trial is tried again by whoever asks next
+            except ProcessExpired:  # the next worker that asks retries the dead worker's trial
                 killed += 1
                 if killed >= MAX_KILLED_IN_A_ROW:
-                    words = f"{killed} workers were killed one after the other; call it again to go on"
-                    raise WorkersDiedError(words) from None
+                    message = f"{killed} workers in a row were killed; run the command again to continue"
+                    raise WorkersDiedError(message) from None
                 futures.add(pool.submit(trier, None))
                 continue
             if ended is not None:

@@ -87,9 +87,7 @@ def test_what_was_not_changed_verifies_packed_and_unpacked_anywhere(bundled, com
         "computed again: the run ids from the specs; every table, the page, the figures"
     )
     assert "its curve, which has them of 0 of 4 runs" in crossed
-    assert summed.startswith(
-        "compared with SHA256SUMS alone, which whoever changes a file can write anew: what"
-    )
+    assert summed.startswith("checked only by SHA256SUMS, which anyone who edits a file can recompute: what")
     with chdir(packed.root):
         assert command("verify", str(packed)).code == 0
 
@@ -137,7 +135,7 @@ def test_a_changed_file_is_named(bundled, command):
     answer = command("verify", "paper")
     assert sorted(answer.out.splitlines()) == [
         "ablations/tiny.yaml was changed",
-        "requirements.txt is not there",
+        "requirements.txt is missing",
     ]
     assert answer.err.startswith("paper: 2 differences\n")
 
@@ -180,7 +178,7 @@ def test_holes_stay_holes(command, trained):
         (["bundle", "tiny", "--out", "no/such/paper.zip"], "cannot be written"),
         (["bundle", "teeny", "--out", "paper.zip"], "no report is named 'teeny'"),
         (["verify", "nothing.zip"], "nothing.zip cannot be read"),
-        (["verify", "ablations"], "ablations is no bundle"),
+        (["verify", "ablations"], "ablations is not a bundle"),
         (["verify", "ablations/tiny.yaml"], "cannot be read"),
     ],
 )
@@ -197,7 +195,7 @@ def test_a_file_that_would_leave_its_folder_is_refused(command, folder):
     with zipfile.ZipFile("evil.zip", "w") as archive:
         archive.writestr("../evil.txt", "")
     answer = command("verify", "evil.zip")
-    assert (answer.code, answer.err) == (2, "ema-lab: evil.zip is no bundle: it holds '../evil.txt'\n")
+    assert (answer.code, answer.err) == (2, "ema-lab: evil.zip is not a bundle: it holds '../evil.txt'\n")
 
 
 def verified(command, bundled: Path) -> list[str]:
@@ -275,7 +273,7 @@ def test_what_the_checksums_do_not_list_is_refused_but_for_what_reproduce_leaves
     answer = command("verify", "paper")
     assert (answer.code, answer.out.splitlines()) == (
         1,
-        ["gone.txt is not there", "more.txt is not listed in SHA256SUMS"],
+        ["gone.txt is missing", "more.txt is not listed in SHA256SUMS"],
     )
     with zipfile.ZipFile("paper.zip", "a") as archive:
         archive.writestr(".venv/bin/pip", "")
@@ -359,7 +357,7 @@ def test_an_ablation_that_is_named_by_its_path_stays_where_it_is(command, traine
     Path("reports/tiny.yaml").write_text(f"name: tiny\nablation: {Path('mine/tiny.yaml').absolute()}\n")
     answer = command("bundle", "tiny", "--out", "paper.zip")
     assert answer.code == 2
-    assert "a bundle holds what lies below the current folder: name it from there" in answer.err
+    assert "not below the current folder; move the file there and name it by a relative path" in answer.err
 
 
 class TestReproduce:
@@ -435,4 +433,4 @@ class TestWheel:
         rewrite_sums(bundled)
         answer = command("verify", "paper")
         assert answer.code == 0
-        assert f"wheels/{path.name}: not compared: it holds another ema-lab than the one" in answer.err
+        assert f"wheels/{path.name}: not compared: the wheel holds another version of ema-lab" in answer.err

@@ -46,7 +46,7 @@ def test_a_report_that_is_no_name_is_refused(command, bundle, name):
     (bundle / "bundle.json").write_text(json.dumps({"report": name or "", "ema_lab": "0"}))
     answer = command("verify", "made")
     assert (answer.code, len(answer.err.splitlines())) == (2, 1)
-    assert "which is no name" in answer.err
+    assert "has the invalid report name" in answer.err
     assert "\x1b" not in answer.err
 
 
@@ -82,7 +82,7 @@ def test_a_module_beside_the_checker_is_not_taken_for_the_bundles(command, folde
 
 def test_a_link_or_a_pipe_in_a_bundle_is_named_and_not_read(command, folder, bundle):
     (bundle / "runs" / "x").symlink_to(folder)
-    assert "runs/x is a link: a bundle holds files and folders alone" in command("verify", "made").err
+    assert "runs/x is a link, but a bundle may hold only files and folders" in command("verify", "made").err
     (bundle / "runs" / "x").unlink()
     os.mkfifo(bundle / "runs" / "x")
     answer = command("verify", "made")
@@ -124,7 +124,7 @@ def test_a_member_that_is_there_twice_is_refused(command, folder):
     with zipfile.ZipFile("twice.zip", "w") as archive:
         archive.writestr("bundle.json", "{}")
         archive.writestr("bundle.json", "[]")
-    assert "twice.zip is no bundle: it holds 'bundle.json' twice" in command("verify", "twice.zip").err
+    assert "twice.zip is not a bundle: it holds 'bundle.json' twice" in command("verify", "twice.zip").err
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04" + bytes(100), b"\x1b[2J" * 50])

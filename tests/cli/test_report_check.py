@@ -108,7 +108,7 @@ def test_a_table_and_a_figure_that_are_left_over_are_named(command, grid):
     for name, text in kept.items():
         Path(name).write_text(text)
     Path("out/figures/heat.png").write_bytes(picture)
-    words = "is left over: of the records of now, the report makes no such file"
+    words = "is left over: the report makes no such file from the current records"
     answer = check(command)
     assert (answer.code, answer.out) == (1, f"out/effects.md: {words}\nout/figures/heat.png: {words}\n")
     answer = check(command, "--tables")
@@ -168,7 +168,7 @@ def test_an_edited_number_of_the_pages_data_names_its_run_and_metric(command, wr
     [
         ("<h1>Tiny", "<h1>Huge", "outside of the cells"),
         ('id="data">{', 'id="data">', "is not JSON"),
-        ('id="data">', 'id="date">', "the runs' data are there 0 times, not once"),
+        ('id="data">', 'id="date">', "has 0 data elements instead of one"),
         ('<table class="report"', '<table class="none"', "'(nothing)' is written"),
     ],
 )
@@ -216,7 +216,7 @@ def test_what_another_matplotlib_drew_is_not_compared_and_that_is_said(command, 
     answer = check(command)
     assert (answer.code, answer.out) == (0, "")
     first, last = answer.err.splitlines()
-    assert first.startswith(f"out/figures/{name}: not compared: matplotlib 1.2.3 drew it, and here is ")
+    assert first.startswith(f"out/figures/{name}: not compared: drawn by matplotlib 1.2.3, but ")
     assert last == "tiny: no differences in 9 files of out"
 
 

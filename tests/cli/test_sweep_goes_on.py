@@ -184,7 +184,7 @@ class TestStaleRuns:
         refresh(study.store, [study.store.spec(first.run_ids[0])], Staleness())
         again = study.trials()[0]
         assert (again.values, again.stale) == (first.values, ("superseded",))
-        assert "results were put aside and are not there again" in command("sweep", "show", "small").err
+        assert "superseded results were not trained again" in command("sweep", "show", "small").err
 
     def test_are_not_learned_from(self, command, trained):
         command(*CALL, "--trials", "3")

@@ -118,7 +118,7 @@ class TestNothingIsCreated:
         answer = command(*words, "small")
         assert answer.code == 2
         assert re.match(
-            "ema-lab: there is no search of small in runs; `ema-lab sweep .*` begins one", answer.err
+            "ema-lab: there is no search of small in runs; start one with `ema-lab sweep .*`", answer.err
         )
         assert answer.err.count("\n") == 1
         assert tree() == before
@@ -249,7 +249,7 @@ class TestPlot:
         searched(6, parameters=PARAMETERS.splitlines(keepends=True)[0])
         answer = command("sweep", "plot", "small", "--out", "out")
         assert answer.code == 0
-        assert "figure contour: Search small. Not drawn: it takes two parameters" in answer.err
+        assert "figure contour: Search small. Not drawn: needs two parameters" in answer.err
         assert not Path("out/contour.png").exists()
         assert Path("out/slice.png").exists()
 
@@ -257,10 +257,7 @@ class TestPlot:
         searched(3, states=("COMPLETE", "PRUNED", "FAIL"))
         answer = command("sweep", "plot", "small", "--out", "out")
         assert answer.code == 0
-        assert (
-            "figure importance: Search small. Not drawn: it takes 2 finished trials, and there is one"
-            in answer.err
-        )
+        assert "figure importance: Search small. Not drawn: needs 2 finished trials, got 1" in answer.err
         assert Path("out/history.png").exists()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BAD_URLS = {
-    "sqlite:///studies.db": "SQLite hands trials out twice",
+    "sqlite:///studies.db": "SQLite can assign a trial twice",
     "mysql://me:secret@host/db": "--storage takes postgresql+psycopg://",
     "redis://localhost": "--storage takes postgresql+psycopg://",
     "postgresql+psycopg2://me:secret@host/db": "--storage takes postgresql+psycopg://",

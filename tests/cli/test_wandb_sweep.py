@@ -169,7 +169,7 @@ def test_a_trial_that_fails_is_code_1(server):
     server.trials = [parameters(0.1, **{"data.val_images": 0}), parameters(0.1)]
     process = start("--workers", "1", "--trials", "2", "--json")
     out, err = process.communicate(timeout=240)
-    assert "a search needs validation images" in err
+    assert "which a search needs: add data.val_images" in err
     assert (process.returncode, [row["status"] for row in json.loads(out)]) == (1, ["failed", "done"])
 
 

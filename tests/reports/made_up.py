@@ -1,4 +1,4 @@
-"""A store of made-up results, for tables of every kind."""
+"""Store of synthetic results, for tables of every kind."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +29,7 @@ Score = Callable[[Cell], float | None]
 
 
 def fill(folder: Path, name: str, text: str, score: Score) -> RunStore:
-    """Write an ablation and the records of its cells; a score of None is a run that is not there."""
+    """Write an ablation and the records of its cells; a score of None is a missing run."""
     path = folder / f"{name}.yaml"
     path.write_text(f"name: {name}\n{text if 'base:' in text else BASE + text}")
     cells = {cell.run_id: cell for cell in load_ablation(path).cells}
@@ -43,7 +43,7 @@ def fill(folder: Path, name: str, text: str, score: Score) -> RunStore:
 
 
 def report_spec(folder: Path, **keys: Any) -> ReportSpec:
-    """Return a report whose ablations lie in `folder`."""
+    """Return a report whose ablations are in `folder`."""
     if "ablation" in keys:
         keys["ablation"] = str(folder / f"{keys['ablation']}.yaml")
     if "ablations" in keys:
@@ -52,5 +52,5 @@ def report_spec(folder: Path, **keys: Any) -> ReportSpec:
 
 
 def report(folder: Path, store: RunStore, **keys: Any) -> Report:
-    """Build a report whose ablations lie in `folder`."""
+    """Build a report whose ablations are in `folder`."""
     return build_report(report_spec(folder, **keys), store)

@@ -1,4 +1,4 @@
-"""Figures of reports whose seeds were added until it was decided: no interval that is too narrow."""
+"""Figures of reports whose seeds were added until a decision: no interval that is too narrow."""
 
 import math
 
@@ -10,7 +10,7 @@ from ema_lab.errors import SpecError
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw import draw_forest
 from ema_lab.reports.figures.style import look
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 from ema_lab.specs.task import task_description
 from ema_lab.statistics import PairedDifference
 
@@ -29,7 +29,7 @@ WHY = "seeds were added until each comparison with the baseline was decided, and
 
 @pytest.fixture
 def store(tmp_path):
-    """A study of 3 seeds, to which 9 were added of `se` and 3 of `ema`."""
+    """Store of a study with 3 seeds, plus 9 more of `se` and 3 more of `ema`."""
 
     def score(cell):
         if cell.seed > {"none": 11, "se": 11, "ema": 5}[cell.variant]:
@@ -45,7 +45,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def decided(tmp_path, store):
-    """Return a function that draws figures of the study, and builds its table."""
+    """Return a function that draws the study's figures and builds its table."""
 
     def draw(*figures, **keys):
         keys = {"ablation": "study", "columns": ["top1", "delta"], "seeds": "decided", **keys}
@@ -57,7 +57,7 @@ def decided(tmp_path, store):
 
 
 def bars_of(axes):
-    """Return the ends of the intervals across, from the bottom to the top."""
+    """Return the ends of the horizontal intervals, from bottom to top."""
     segments = [bar[2][0].get_segments()[0] for bar in axes.containers if bar.has_xerr]
     return [(start[0], end[0]) for start, end in segments]
 

@@ -1,4 +1,4 @@
-"""Every kind of figure at one column's width: text that can be read, and bytes that no process changes."""
+"""Layout of every kind of figure at one column's width: readable text, and reproducible bytes."""
 
 import itertools
 import math
@@ -105,7 +105,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 
 def texts(figure: Figure) -> list[Any]:
-    """Return the texts that are drawn, with their places known."""
+    """Return the drawn texts, with their positions computed."""
     FigureCanvasAgg(figure).draw()
     return [
         text
@@ -124,7 +124,7 @@ def test_fonts_are_of_six_points_or_more_at_one_columns_width(kind):
 
 
 def ticks_of(axes: Axes) -> list[list[Any]]:
-    """Return the labels of both axes that are drawn: those of ticks inside of their limits."""
+    """Return the visible tick labels of both axes: those within the limits."""
     found = []
     for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
         low, high = sorted(axis.get_view_interval())
@@ -175,7 +175,7 @@ def test_a_forests_label_is_centred_on_its_axes():
 
 
 def write_all(folder: Path) -> None:
-    """Write every figure below a folder."""
+    """Write every figure to a folder."""
     for kind, make in FIGURES.items():
         save(make(), folder, kind)
 

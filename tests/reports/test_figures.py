@@ -1,4 +1,4 @@
-"""Every kind of figure from made-up records: right numbers, the same bytes, words that say what is shown."""
+"""Every kind of figure from synthetic records: numbers, reproducible bytes, captions."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ COST = {"none": 2_000_000, "se": 3_000_000}
 @pytest.fixture
 def drawn(study, tmp_path):
     def build(figure, keep=None, short=(), equal=False, **keys):
-        """Draw a figure; `short`: epochs with a value by row and seed; `equal`: the seeds' curves are."""
+        """Draw a figure. `short`: epochs with a value by row and seed; `equal`: all seeds have one curve."""
         short = dict(short)
         keys.setdefault("cost", lambda s: {"parameters": 1000, "macs": COST[s.model.attention.name]})
         made = study(**keys)

@@ -1,4 +1,4 @@
-"""The gallery's picture: colours that are used, and images that are seen below their maps."""
+"""Gallery figure: the full colour range, and images visible below their maps."""
 
 import numpy as np
 

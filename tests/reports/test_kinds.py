@@ -1,4 +1,4 @@
-"""Tables of every kind from made-up results, and the keys of a report that shape them."""
+"""Tables of every kind from synthetic results, and the report keys that shape them."""
 
 import json
 import re
@@ -130,9 +130,9 @@ class TestGrid:
 
     def test_rows_that_share_a_place_or_have_no_level_are_refused(self, tmp_path):
         store = fill(tmp_path, "g", GRID, grid_score)
-        with pytest.raises(SpecError, match="the row 'none' has no such key; choose rows by `only`"):
+        with pytest.raises(SpecError, match="the row 'none' lacks this key; choose rows with `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS)
-        with pytest.raises(SpecError, match=r"has the rows .*; choose one by `only`"):
+        with pytest.raises(SpecError, match=r"has the rows .*; choose one with `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=["variant", FACTORS[1]])
 
     def test_cells_left_out_that_have_no_place_in_the_grid_are_not_told(self, tmp_path):
@@ -359,7 +359,7 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     [alone] = report(tmp_path, store, ablation="s", group="recipe.epochs", rows=names).tables
     assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group
     with pytest.raises(
-        SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of it: 0, 1"
+        SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of seed: 0, 1"
     ):
         report(tmp_path, store, ablation="s", group="seed")
     assert [(row.group, row.name) for row in table.rows] == [
@@ -465,7 +465,7 @@ class TestLatency:
     COLUMNS = ["latency", "latency_ratio", "parameters"]
 
     def keep(self, folder, milliseconds, *, variants=("se",), versions="2", **how):
-        """Keep times as `ema-lab cost --latency` does."""
+        """Cache latencies as `ema-lab cost --latency` does."""
         cells = {cell.variant: cell for cell in load_ablation(folder / "s.yaml").cells}
         cache = CostCache(folder / "runs", {"torch": versions})
         ratio = {"ratio": milliseconds / 10, "ratio_low": 1.1, "ratio_high": 1.3}

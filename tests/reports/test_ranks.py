@@ -1,4 +1,4 @@
-"""The critical-difference figure, from records of many data sets to the picture and its caption."""
+"""Critical-difference figure, from records of many data sets to the picture and its caption."""
 
 from statistics import fmean
 
@@ -8,7 +8,7 @@ from made_up import BASE, fill, report_spec
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.style import looks_of
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 
 METHODS = ("none", "se", "eca", "cbam", "ema")
 GAIN = {"none": 0.0, "se": 0.1, "eca": 0.15, "cbam": 2.0, "ema": 3.0}
@@ -34,7 +34,7 @@ def score(cell, place):
 
 
 def ranks(folder, *, holes=(), count=11, **keys):
-    """Draw the ranks over `count` ablations, one for each data set; `holes`: (data set, method) not run."""
+    """Draw the ranks over `count` ablations, one per data set; `holes`: missing (data set, method) pairs."""
     sources = {}
     for place in range(count):
         name = f"d{place}"
@@ -83,7 +83,7 @@ def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
 
 @pytest.mark.parametrize("test", ["nemenyi", "wilcoxon"])
 def test_rounding_tells_no_two_methods_apart(tmp_path, test):
-    """se has as many hits as the baseline on each data set, yet its mean is higher in the last bit."""
+    """se has as many hits as the baseline on each data set, but a mean higher in the last bit."""
     places = (-21, -14, -12, -5, -3, 4, 6, 13, 15)
 
     def hits(cell, place):
@@ -101,7 +101,7 @@ def test_rounding_tells_no_two_methods_apart(tmp_path, test):
 
 
 def test_the_data_sets_are_those_of_the_tables_factor(tmp_path):
-    """Each value of the axis has its own recipe, which is no part of a method's name."""
+    """Each value of the axis has its own recipe, which is not part of a method's name."""
     drawn = one_ablation(tmp_path, range(8), lambda cell, place: 80 + len(cell.variant), names={"D1": "One"})
     assert {"none (1.00)", "ema (2.00)", "se (3.00)"} <= set(words_in(drawn.drawing))
     assert "on 8 data sets" in drawn.caption

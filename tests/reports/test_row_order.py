@@ -1,4 +1,4 @@
-"""The rows that a report shows: the same in the table, the figures and the page, under the same names."""
+"""Rows of a report: the same rows under the same names in table, figures and page."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from made_up import fill, report, report_spec
 
 from ema_lab.reports.figures.assemble import report_figures
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
 from ema_lab.reports.row_order import report_rows, row_labels
 
 VARIANTS = """\
@@ -27,7 +27,7 @@ WORDS = {
 
 @pytest.fixture
 def shown(tmp_path):
-    """Return a function that tells the names in print of a report's table, trade-off, forest and page."""
+    """Return a function that lists the display names in a report's table, trade-off, forest and page."""
     store = fill(
         tmp_path, "study", VARIANTS, lambda cell: SCORES[cell.row] + cell.seed * (1 + len(cell.row) % 3)
     )

@@ -1,4 +1,4 @@
-"""What a table says of runs that are there, that are missing, and that are no fair pair."""
+"""Tables of finished runs, missing runs, and unfair pairs."""
 
 from dataclasses import replace
 
@@ -149,8 +149,8 @@ class TestPairs:
 
     @pytest.mark.parametrize("key", ["instruction_set", "tf32"])
     def test_what_an_older_record_does_not_say_is_unknown_and_not_different(self, study, key):
-        told = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
-        assert notes_with(told.table(), NOT_CLEAN) == []
+        silent = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
+        assert notes_with(silent.table(), NOT_CLEAN) == []
 
     def test_an_older_record_hides_no_difference_of_the_others(self):
         assert unlike([{"tf32": True}, {}, {"tf32": False}, {"tf32": None}]) == ["tf32"]
@@ -251,7 +251,7 @@ def test_a_table_with_a_row_of_another_length_cannot_be_made():
 class TestStale:
     @pytest.fixture
     def stale_study(self, study, monkeypatch):
-        """Return a function that builds a study in which a part's source has changed since for some runs."""
+        """Return a function that builds a study in which some runs' source has changed."""
 
         def build(is_stale, **keys):
             monkeypatch.setattr(
@@ -311,7 +311,7 @@ def test_a_run_that_a_search_cut_short_is_told_and_enters_no_number(study, tmp_p
 
 
 class TestEqualValues:
-    """On a small test set several seeds may get the same images right: no interval of width zero."""
+    """Seeds with equal values on a small test set get no interval of width zero."""
 
     SCORES = {"none": [90.0, 91.0, 92.0], "se": [91.0, 92.0, 93.0]}
 

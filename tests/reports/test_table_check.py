@@ -1,4 +1,4 @@
-"""A written table against its records: every edited number is named, with its row, column and file."""
+"""Check of a written table: every edited number is named with its file, row and column."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_numbers_may_differ_in_their_last_bit(tmp_path, built):
 @pytest.mark.parametrize(
     ("name", "old", "new", "words"),
     [
-        ("table.md", "| se", "|  se", "in its form alone"),
+        ("table.md", "| se", "|  se", "only in its formatting"),
         ("table.html", ' data-value="12345"', "", "column 'Parameters'"),
         ("table.html", '<td data-value="12345"', '<td class="best" data-value="12345"', "class=best"),
         ("table.html", "<tbody>", '<tbody id="x">', "outside of the cells"),

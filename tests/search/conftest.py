@@ -1,4 +1,4 @@
-"""Sweeps written for a test, and what tries their trials."""
+"""Fixtures: sweep files written for a test, and fake trainers for their trials."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ema_lab.search.trial import Trier
 
 @pytest.fixture
 def write(tmp_path: Path):
-    """Write a sweep whose parameters go on with a text, at line `FIRST_LINE`, and load it."""
+    """Write a sweep file whose parameters end with the given text, at line `FIRST_LINE`, and load it."""
     (tmp_path / "base.yaml").write_text(ABLATION, encoding="utf-8")
 
     def writer(parameters: str, *, method: str = "random", seeds: str = "[0]", more: str = "") -> Sweep:
@@ -28,7 +28,7 @@ def write(tmp_path: Path):
 
 @pytest.fixture
 def make(tmp_path: Path):
-    """Return a search of a sweep in a store of its own, and what tries its trials."""
+    """Return a search of a sweep in its own store, and a trier for its trials."""
 
     def maker(sweep: Sweep, *, objective=(), limit=None, at_seed=None, **options) -> tuple[Search, Trier]:
         objectives = read_objectives(sweep, objective)

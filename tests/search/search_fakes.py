@@ -1,4 +1,4 @@
-"""An ablation and a sweep to write, and a training that takes no time."""
+"""Ablation and sweep files for tests, and a fake training that takes no time."""
 
 import csv
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ FIRST_LINE = HEAD.count("\n") + 1
 
 @dataclass
 class FakeTrain:
-    """Notes the runs that it trains to the end; validation top-1 is best at lr 0.1 and grows with epochs."""
+    """Fake training that notes completed runs; validation top-1 is best at lr 0.1 and grows with epochs."""
 
     log: Path
     at_seed: dict[int, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class FakeTrain:
 
 
 def run(search, trier, **options):
-    """Do what a call of the search does, and return its study."""
+    """Run a search as the command does, and return its study."""
     study = SweepStudy(search)
     if search.strategy.sampler == "grid":
         study.enqueue_grid(trier.limit)
@@ -77,6 +77,6 @@ def run(search, trier, **options):
     return study
 
 
-def untold(train):
-    """Train as `run` does, where nobody asks to be told of the epochs."""
+def train_unobserved(train):
+    """Train as `run` does, without an observer of the epochs."""
     return lambda spec, job: train(spec, job, report=lambda row: None)

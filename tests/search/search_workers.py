@@ -1,4 +1,4 @@
-"""Processes that share a search, and what must be true of it afterwards, whoever of them was killed."""
+"""Processes that share a search, and invariants that hold afterwards, whichever process was killed."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ PRELOAD = ["ema_lab.search.workers", "optuna.storages", "optuna.samplers", "sear
 
 
 class DyingTrain(FakeTrain):
-    """Kills its process after an epoch, the first that comes there."""
+    """Fake training that kills its process after an epoch, once."""
 
     def __call__(self, spec, job, *, report):
         def report_and_die(row):
@@ -31,7 +31,7 @@ class DyingTrain(FakeTrain):
 
 
 def work(trier: Trier) -> None:
-    """Do what a process of its own does that goes on with a search."""
+    """Continue a search, as the body of a separate process."""
     study = SweepStudy(trier.search)
     if trier.search.strategy.sampler == "grid":
         study.enqueue_grid(trier.limit)
@@ -47,7 +47,7 @@ def start(target, *arguments) -> BaseProcess:
 
 
 def work_together(triers: Sequence[Trier]) -> list[int | None]:
-    """Let a process go on with each; return how they ended."""
+    """Continue a search with one process per trier; return the exit codes."""
     processes = [start(work, trier) for trier in triers]
     for process in processes:
         process.join()
@@ -55,7 +55,7 @@ def work_together(triers: Sequence[Trier]) -> list[int | None]:
 
 
 def assert_tried_exactly_once(trier: Trier, trials: int, *, died: int = 1) -> None:
-    """Assert that so many trials are done, that each dead one has one copy, that no run was trained twice."""
+    """Assert the number of finished trials, one copy per dead trial, and no run trained twice."""
     study = SweepStudy(trier.search)
     counts = study.counts()
     assert (counts.done, counts.own) == (trials, trials)

@@ -1,4 +1,4 @@
-"""W&B's distributions, drawn through Optuna, against scipy's own of the same laws."""
+"""W&B's distributions, drawn through Optuna, against scipy's versions."""
 
 import json
 import math

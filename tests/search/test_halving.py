@@ -1,4 +1,4 @@
-"""Successive halving: Optuna's verdicts, whatever was trained before, and each trial counts once."""
+"""Successive halving: Optuna's verdicts, for runs trained at any time, with each trial counted once."""
 
 import math
 import random
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from search_fakes import ASHA, FakeTrain, run, untold
+from search_fakes import ASHA, FakeTrain, run, train_unobserved
 
 from ema_lab.execution.executor import execute
 from ema_lab.search.halving import HalvingPruner
@@ -17,8 +17,8 @@ from ema_lab.search.study import SweepStudy
 from ema_lab.store.job import RunStopped
 
 
-def told(study):
-    """Return what each choice of a study has reported, and how its trial ended."""
+def reports_by_choice(study):
+    """Return the reported values of each choice of a study, and the outcome of its trial."""
     return {
         trial.user_attrs["values"]["recipe.optimizer.lr"]: (trial.state.name, trial.intermediate_values)
         for trial in study.study.get_trials()
@@ -27,7 +27,7 @@ def told(study):
 
 @dataclass
 class GoingOn(FakeTrain):
-    """Goes on from its checkpoint, which it is stopped at after the first `epochs`."""
+    """Fake training that is stopped after `epochs`, then resumes from its checkpoint."""
 
     epochs: int = 99
 
@@ -45,7 +45,7 @@ class GoingOn(FakeTrain):
 
 
 def judged(pruner, curves, direction):
-    """Return after how many epochs each of some trials was pruned, one trained after the other."""
+    """Return after how many epochs each trial was pruned; trials train one after the other."""
     study = optuna.create_study(direction=direction, pruner=pruner)
     ends = []
     for curve in curves:
@@ -130,25 +130,25 @@ GRID = f"  recipe.optimizer.lr: {{values: {list(RATES)}}}\n"
 
 
 class TestRunsThatWereTrainedBefore:
-    """What a pruner sees of a run is the same wherever and whenever it was trained."""
+    """Pruners see the same values of a run wherever and whenever the run was trained."""
 
     @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
     def test_in_part_are_judged_epoch_by_epoch(self, write, make, tmp_path, pruner):
         sweep = write(GRID, method="grid", more=ASHA)
-        fresh = told(run(*make(sweep, pruner=pruner)))
+        fresh = reports_by_choice(run(*make(sweep, pruner=pruner)))
         shutil.rmtree(tmp_path / "runs")
         search, trier = make(sweep, pruner=pruner)
         for number, lr in enumerate(RATES):
-            begun = untold(GoingOn(tmp_path / "log", epochs=1 + number % 5))
+            begun = train_unobserved(GoingOn(tmp_path / "log", epochs=1 + number % 5))
             execute(sweep.runs({"recipe.optimizer.lr": lr}), train=begun, store=search.store)
-        assert told(run(search, replace(trier, train=GoingOn(tmp_path / "log")))) == fresh
+        assert reports_by_choice(run(search, replace(trier, train=GoingOn(tmp_path / "log")))) == fresh
         assert {state for state, _ in fresh.values()} == {"COMPLETE", "PRUNED"}
 
     def test_beyond_where_they_are_pruned_are_not_trained_on(self, write, make, tmp_path):
         sweep = write(GRID, method="grid", more=ASHA)
         search, trier = make(sweep)
         (spec,) = sweep.runs({"recipe.optimizer.lr": 0.9})
-        execute([spec], train=untold(GoingOn(tmp_path / "log", epochs=3)), store=search.store)
+        execute([spec], train=train_unobserved(GoingOn(tmp_path / "log", epochs=3)), store=search.store)
         assert run(search, trier).trials()[5].message == "pruned after epoch 1"
         assert len(search.store.attempts(spec.run_id)) == 1
 
@@ -157,8 +157,8 @@ class TestRunsThatWereTrainedBefore:
         search, trier = make(sweep)
         for lr in (0.1, 0.9):
             runs = sweep.runs({"recipe.optimizer.lr": lr})
-            execute(runs, train=untold(trier.train), store=search.store)
-        found = told(run(search, trier))
+            execute(runs, train=train_unobserved(trier.train), store=search.store)
+        found = reports_by_choice(run(search, trier))
         assert [(state, len(values)) for state, values in found.values()] == [
             ("COMPLETE", 6),
             ("PRUNED", 1),
@@ -168,7 +168,9 @@ class TestRunsThatWereTrainedBefore:
     def test_and_that_the_search_learns_from_are_compared_with(self, write, make):
         sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.9]}\n", more=ASHA)
         search, trier = make(sweep, limit=4)
-        execute(sweep.runs({"recipe.optimizer.lr": 0.1}), train=untold(trier.train), store=search.store)
+        execute(
+            sweep.runs({"recipe.optimizer.lr": 0.1}), train=train_unobserved(trier.train), store=search.store
+        )
         assert SweepStudy(search).add_finished() == 1
         worse = [one for one in run(search, trier).trials() if one.choice["recipe.optimizer.lr"] == 0.9]
         assert {one.message for one in worse} == {"pruned after epoch 1"}

@@ -1,4 +1,4 @@
-"""Leases: a trial lives as long as its process holds it, in one store and in a database."""
+"""Leases: a trial is alive as long as its process holds it, in one store and in a database."""
 
 import threading
 
@@ -16,8 +16,8 @@ def study():
 
 
 def judged(study, leases):
-    """Return the states of a study's trials once the dead among them are known."""
-    with leases.alone():
+    """Return the states of a study's trials after its dead trials are failed."""
+    with leases.ask_lock():
         leases.fail_dead(study)
     return [trial.state for trial in study.get_trials()]
 

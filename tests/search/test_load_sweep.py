@@ -1,4 +1,4 @@
-"""Sweeps: their base, their runs, and what does not fit."""
+"""Sweep files: their base, their runs, and refusals."""
 
 import subprocess
 import sys
@@ -94,7 +94,7 @@ def test_a_problem_is_told_once_however_many_combinations_have_it(write):
 
 
 class TestModels:
-    """Values that no model can be built with."""
+    """Values for which no model can be built."""
 
     @staticmethod
     def check(spec):
@@ -165,7 +165,7 @@ def test_an_option_at_its_default_is_found_again(write):
         ("  seed: {values: [1, 2]}\n", "seeds are listed"),
         ("  recipe.use: {values: [digits-quick, cifar-200]}\n", "recipe.use: changes nothing"),
         ("  data.val_images: {value: 0}\n" + LR, "stands twice"),
-        ("  recipe.protocol: {values: [last, best-test]}\n", "test data chooses nothing"),
+        ("  recipe.protocol: {values: [last, best-test]}\n", "must not choose by test data"),
         ("  recipe.optimizer.lr: {min: -1.0, max: 1.0}\n", "lr: "),
     ],
 )
@@ -272,6 +272,6 @@ def test_what_changes_nothing_offline_is_said_with_its_line(write):
     text = sweep.path.read_text().replace(metric, metric + ", impute: worst, impute_while_running: 'false'")
     sweep.path.write_text(text.replace("strict: false", "strict: true"))
     assert load_sweep(sweep.path).remarks() == [
-        f"{sweep.path}:{line}: {key} changes nothing offline, only with --engine wandb"
+        f"{sweep.path}:{line}: {key} has no effect offline, only with --engine wandb"
         for line, key in [(3, "metric.impute"), (FIRST_LINE + 1, "early_terminate.strict")]
     ]

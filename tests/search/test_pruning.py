@@ -1,7 +1,7 @@
-"""Pruners: by epoch and by seed, at which steps trials are compared, and where they cannot be."""
+"""Pruners by epoch and by seed: their steps, and where they are refused."""
 
 import pytest
-from search_fakes import ABLATION, ASHA, LR, run, untold
+from search_fakes import ABLATION, ASHA, LR, run, train_unobserved
 
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
@@ -28,7 +28,7 @@ FIVE = "[0, 1, 2, 3, 4]"
 def test_finished_runs_teach_the_wilcoxon_pruner_a_value_by_seed(write, make):
     sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.9]}\n", seeds=FIVE)
     search, trier = make(sweep, pruner="wilcoxon", limit=6)
-    execute(sweep.runs({"recipe.optimizer.lr": 0.1}), train=untold(trier.train), store=search.store)
+    execute(sweep.runs({"recipe.optimizer.lr": 0.1}), train=train_unobserved(trier.train), store=search.store)
     study = SweepStudy(search)
     assert study.add_finished() == 1
     (warm,) = study.study.get_trials()
@@ -46,7 +46,7 @@ def test_a_study_never_compares_an_epoch_with_a_seed(write, make, first, then):
     sweep = write(LR, seeds=FIVE)
     run(*make(sweep, pruner=first, limit=1))
     run(*make(sweep, pruner=first, limit=2))
-    with pytest.raises(SpecError, match=rf"--pruner {then} compares by .* go on as it began, or copy"):
+    with pytest.raises(SpecError, match=rf"--pruner {then} compares by .* keep the pruner, or copy"):
         SweepStudy(make(sweep, pruner=then)[0])
 
 
@@ -58,7 +58,7 @@ def test_the_wilcoxon_pruner_can_prune_with_the_least_seeds_that_are_let_through
 
 
 class TestEpochs:
-    """The pruner's epochs are those of the sweep's runs, whatever its base has."""
+    """Pruner epochs are those of the sweep's runs, whatever the base has."""
 
     @pytest.mark.parametrize(
         ("parameters", "epochs"),

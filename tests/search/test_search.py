@@ -1,15 +1,15 @@
-"""Searches: how many trials, which, what they leave in the store, and how they end."""
+"""Searches: number and choice of trials, records in the store, and outcomes."""
 
 import os
 import signal
 
 import pytest
-from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, untold
+from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, train_unobserved
 
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.search.objective import read_objectives
-from ema_lab.search.report.trials import counts_words
+from ema_lab.search.report.trials import counts_text
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.sweep import load_sweep
@@ -121,11 +121,11 @@ def test_choices_that_were_known_before_are_counted_and_said(write, make):
     drawn = [one.choice["model.attention.groups"] for one in study.trials()]
     repeats = 4 - len(set(drawn))
     assert repeats >= 2
-    assert counts_words(study) == (
+    assert counts_text(study) == (
         f"4 finished, 0 pruned, 0 failed; {repeats} of 4 trials repeated known choices"
     )
     search, trier = make(write(LR), limit=3)
-    assert "repeated" not in counts_words(run(search, trier))
+    assert "repeated" not in counts_text(run(search, trier))
 
 
 def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make):
@@ -133,11 +133,11 @@ def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make
     search, trier = make(sweep, limit=2)
     for groups in (2, 4):
         runs = sweep.runs({"model.attention.groups": groups})
-        execute(runs, train=untold(trier.train), store=search.store)
+        execute(runs, train=train_unobserved(trier.train), store=search.store)
     study = SweepStudy(search)
     assert study.add_finished() == 2
     run_search(trier, study)
-    assert counts_words(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
+    assert counts_text(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
 
 
 def test_two_objectives_give_a_pareto_front(write, make):
@@ -166,7 +166,7 @@ def test_a_run_that_fails_fails_its_trial_and_the_search_goes_on(write, make):
 
 
 class Interrupting(FakeTrain):
-    """Is stopped by Ctrl-C in its second run."""
+    """Fake training that Ctrl-C stops in its second run."""
 
     def __call__(self, spec, job, *, report):
         if len(self.trained) == 1:
@@ -188,7 +188,7 @@ def test_a_trial_that_was_interrupted_is_tried_again_once(write, make, tmp_path)
 
 
 class Dying(FakeTrain):
-    """Its process is killed in the first run at which a file is not there."""
+    """Fake training whose process is killed in the first run for which a marker file is missing."""
 
     def __call__(self, spec, job, *, report):
         try:
@@ -225,7 +225,7 @@ def test_a_journal_whose_last_line_is_torn_goes_on(write, make):
     ("options", "words"),
     [
         ({"sampler": "best"}, "no sampler is named"),
-        ({"sampler": "grid"}, "has the method random"),
+        ({"sampler": "grid"}, "says method: random"),
         ({"pruner": "wilcoxon"}, "5 or more seeds, got 1: its p cannot fall below 0.1"),
     ],
 )
@@ -236,19 +236,19 @@ def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("options", "words"),
     [
         (["top1"], "NAME:max or NAME:min"),
         (["top1:min"], "write top1:max"),
         (["macs:max"], "write macs:min"),
         (["speed:max"], "no objective is named"),
         (["macs:min"], "one must be a metric"),
-        (["top1:max", "val_top1:max"], "each stands once"),
+        (["top1:max", "val_top1:max"], "give each objective once"),
     ],
 )
-def test_objectives_that_make_no_sense_are_refused(write, given, words):
+def test_objectives_that_make_no_sense_are_refused(write, options, words):
     with pytest.raises(SpecError, match=words):
-        read_objectives(write(LR), given)
+        read_objectives(write(LR), options)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])

@@ -1,4 +1,4 @@
-"""A search as figures show it: names, ticks, and real values in the place of what was searched."""
+"""Display form of a search in figures: names, ticks, and real values instead of searched ones."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ema_lab.search.distribution import Parameter
-from ema_lab.search.report.naming import choice_labels, short_keys
-from ema_lab.search.report.plot import log_ticks, number_words, optuna_styled, plot_slices
-from ema_lab.search.report.view import shown_parameter
+from ema_lab.search.report.labels import choice_labels, short_keys
+from ema_lab.search.report.plot import log_ticks, optuna_styled, plot_slices, tick_text
+from ema_lab.search.report.study_copy import plot_parameter
 from ema_lab.specs.parameter import ParameterSpec
 
 words = st.text("abc", min_size=1, max_size=2)
@@ -59,7 +59,7 @@ def test_log_ticks_are_few_round_and_inside(low, decades, most):
     ("value", "text"), [(1e-5, "1e-5"), (2.5e-4, "2.5e-4"), (0.001, "0.001"), (0, "0"), (8, "8")]
 )
 def test_a_tick_is_short(value, text):
-    assert number_words(value) == text
+    assert tick_text(value) == text
 
 
 class TestShownParameter:
@@ -67,7 +67,7 @@ class TestShownParameter:
         spec = ParameterSpec.model_validate({"distribution": "log_normal", "mu": -8, "sigma": 1.5})
         parameter = Parameter("recipe.optimizer.weight_decay", spec)
         tried = [parameter.at(u) for u in (0.00001, 0.5, 0.9)]
-        shown = shown_parameter(parameter, "weight_decay", tried)
+        shown = plot_parameter(parameter, "weight_decay", tried)
         assert shown.name == "weight_decay"
         assert shown.distribution.log
         assert shown.distribution.low == min(tried)
@@ -76,14 +76,14 @@ class TestShownParameter:
 
     def test_whole_numbers_stay_whole(self):
         spec = ParameterSpec.model_validate({"distribution": "q_uniform", "min": 16, "max": 128, "q": 16})
-        shown = shown_parameter(Parameter("recipe.batch_size", spec), "batch_size", [32])
+        shown = plot_parameter(Parameter("recipe.batch_size", spec), "batch_size", [32])
         assert (shown.distribution.low, shown.distribution.high) == (16, 128)
         assert type(shown.distribution).__name__ == "IntDistribution"
 
     def test_values_with_probabilities_are_their_labels(self):
         choices = [{"name": "se", "reduction": 4}, "none"]
         spec = ParameterSpec.model_validate({"values": choices, "probabilities": [0.5, 0.5]})
-        shown = shown_parameter(Parameter("model.attention", spec), "attention", [])
+        shown = plot_parameter(Parameter("model.attention", spec), "attention", [])
         assert [shown.value_of(choice) for choice in choices] == ["se reduction=4", "none"]
         assert json.dumps(list(shown.distribution.choices)) == '["se reduction=4", "none"]'
 

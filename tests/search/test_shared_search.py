@@ -1,4 +1,4 @@
-"""Searches that several processes share, some of them killed: nothing is lost, nothing is tried twice."""
+"""Searches shared by several processes, some of them killed: no trial is lost or tried twice."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ SIXTY = GROUPS + TEN + "  model.attention.local_branch: {values: [true, false]}\
 
 @pytest.fixture
 def dying(make, tmp_path):
-    """Return what tries trials of a sweep, and is killed once."""
+    """Return a trier of a sweep's trials that is killed once."""
 
     def maker(sweep, **options):
         _, trier = make(sweep, **options)

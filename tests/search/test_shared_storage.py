@@ -1,4 +1,4 @@
-"""Searches kept in PostgreSQL or behind Optuna's gRPC proxy, by several processes, some killed."""
+"""Searches in PostgreSQL or behind Optuna's gRPC proxy, shared by several processes, some killed."""
 
 import socket
 import subprocess
@@ -25,7 +25,7 @@ GRACE_SECONDS = 6
 
 @pytest.fixture
 def database(postgresql: str) -> str:
-    """Return the URL of a database of its own."""
+    """Return the URL of a new database."""
     name = f"test_{uuid.uuid4().hex}"
     execute(postgresql, f"CREATE DATABASE {name}")
     return f"{postgresql}/{name}"
@@ -46,7 +46,7 @@ run_grpc_proxy_server(storage, host="localhost", port=int(port))
 
 @pytest.fixture
 def serve() -> Iterator:
-    """Start Optuna's proxy before a journal's path or a database, and return its URL."""
+    """Start Optuna's proxy for a journal or a database, and return its URL."""
     processes = []
 
     def starter(where: object) -> str:
@@ -64,7 +64,7 @@ def serve() -> Iterator:
 
 @pytest.fixture
 def make_at(make, tmp_path):
-    """Return what tries trials that a storage keeps, and is killed once; `store` names its own store."""
+    """Return a trier for trials of a storage that is killed once; `store` names its own store."""
 
     def maker(sweep, url, *, store="runs", train=DyingTrain, limit=None):
         search, trier = make(sweep, limit=limit)
@@ -122,9 +122,9 @@ class TestPostgreSQL:
 
 @dataclass
 class SlowTrain(FakeTrain):
-    """Takes longer than the time without a sign of life after which a trial is dead, by its database's clock.
+    """Fake training that outlasts the grace period of heartbeats, by its database's clock.
 
-    It is the first trial, so that its row is the first of those with the last sign of life of each trial.
+    The first trial's row is then the first among those with the latest heartbeat of each trial.
     """
 
     url: str = ""
@@ -137,7 +137,7 @@ class SlowTrain(FakeTrain):
         return super().__call__(spec, job, report=report)
 
     def _sign(self) -> datetime:
-        """Return when the trial gave its last sign of life; wait for the first."""
+        """Return the time of the trial's latest heartbeat; wait for the first."""
         while not (found := execute(self.url, "SELECT heartbeat FROM trial_heartbeats ORDER BY trial_id")):
             time.sleep(0.05)
         return found[0][0]
@@ -145,7 +145,7 @@ class SlowTrain(FakeTrain):
 
 @dataclass
 class CuttingTrain(FakeTrain):
-    """Its database is renamed, and all who use it are thrown out, when the second run is trained."""
+    """Fake training that renames its database and drops all connections in the second run."""
 
     url: str = ""
 
@@ -161,7 +161,7 @@ class CuttingTrain(FakeTrain):
 
 
 def execute(url: str, statement: str) -> list:
-    """Execute a statement in a database, or where none is named in the server's own; return its rows."""
+    """Execute a statement in a database, by default the server's own; return its rows."""
     import sqlalchemy
 
     whole = url if url.count("/") > 2 else f"{url}/postgres"
@@ -194,5 +194,5 @@ class TestProxy:
         url = serve(tmp_path / "proxy.journal")
         sweep = write(LR)
         SweepStudy(make_at(sweep, url, store="one").search)
-        with pytest.raises(StoreError, match="is that of another store"):
+        with pytest.raises(StoreError, match="belongs to another store"):
             SweepStudy(make_at(sweep, url, store="other").search)

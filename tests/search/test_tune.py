@@ -1,4 +1,4 @@
-"""A fair search: equal budgets, winners, fresh seeds, and the ablation that comes of it."""
+"""Fair search: equal budgets, winners, fresh seeds, and the resulting ablation."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ from search_fakes import GROUPS, LR
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, EmaLabError, SpecError
 from ema_lab.search.objective import Objective
-from ema_lab.search.study import Ended, SweepStudy
+from ema_lab.search.study import EndedTrial, SweepStudy
 from ema_lab.search.tuning import (
     RowSearch,
-    check_place,
+    check_output_path,
     final_run,
     fresh_seeds,
     missing,
@@ -25,7 +25,7 @@ from ema_lab.search.tuning import (
     tuned_text,
     write_tuned,
 )
-from ema_lab.search.winner import AS_WRITTEN, chance_words, search_notes, winner
+from ema_lab.search.winner import AS_WRITTEN, chance_warning, search_notes, winner
 from ema_lab.specs.dataset import DatasetFacts
 
 TOP1 = Objective("val_top1", +1)
@@ -33,7 +33,7 @@ LOSS = Objective("val_loss", -1)
 
 
 def ended(number, value=None, state="done", *, warm=False):
-    return Ended(number, state, {}, None if value is None else (value,), warm=warm)
+    return EndedTrial(number, state, {}, None if value is None else (value,), warm=warm)
 
 
 class TestFreshSeeds:
@@ -83,7 +83,7 @@ def facts(classes: int) -> DatasetFacts:
 
 
 class TestChance:
-    """What is no better than guessing is said of a winner."""
+    """Winners at chance level are reported."""
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
@@ -100,14 +100,14 @@ class TestChance:
     )
     def test_it_is_within_two_standard_errors_of_guessing(self, name, value, words):
         assert (
-            chance_words(name, value, facts(10), 300) == words
+            chance_warning(name, value, facts(10), 300) == words
         )  # two errors of 300 guesses at 10 % are 3.46
 
     def test_of_one_class_nothing_is_chance(self):
-        assert chance_words("val_top1", 100.0, facts(1), 300) == ""
+        assert chance_warning("val_top1", 100.0, facts(1), 300) == ""
 
     def test_fewer_classes_than_guesses_are_never_at_chance(self):
-        assert chance_words("top5", 100.0, facts(4), 300) == ""
+        assert chance_warning("top5", 100.0, facts(4), 300) == ""
 
 
 def test_a_search_says_what_its_winner_is_worth(write):
@@ -120,11 +120,11 @@ def test_a_search_says_what_its_winner_is_worth(write):
 
     assert notes(ended(AS_WRITTEN, 80.0), best) == []
     assert winner([best, written], TOP1) is written
-    assert notes(written, written) == ["no trial beats the recipe as written, which is what is compared"]
+    assert notes(written, written) == ["no trial beats the recipe as written, so the table has that recipe"]
     failed = replace(ended(AS_WRITTEN, state="failed"), message="DivergedError: the loss is nan")
     assert notes(failed, best) == [
-        "the recipe as written failed in the search (DivergedError: the loss is nan), so nothing says that "
-        "tuning helps"
+        "the recipe as written failed in the search (DivergedError: the loss is nan), so tuning cannot be "
+        "compared with it"
     ]
     assert notes(written, replace(best, values=(10.0,)))[0].startswith("the winner's val_top1 of 10 is at")
     assert notes(written, None) == ["no trial was finished, so there is no winner"]
@@ -141,7 +141,7 @@ class TestSpace:
         assert space_for_all(write(LR), [4, 5])[0].seeds == (4, 5)
 
     def test_nothing_but_the_model_is_no_space(self, write):
-        with pytest.raises(SpecError, match="nothing but the model"):
+        with pytest.raises(SpecError, match="searches only model keys"):
             space_for_all(write(GROUPS))
 
     def test_images_are_the_same_for_every_row(self, write):
@@ -175,7 +175,7 @@ class TestSpace:
 class TestDefinition:
     @pytest.fixture
     def tuned(self, write, tmp_path):
-        """Return the ablation, its space and what makes the tuned file."""
+        """Return the ablation, its space and a function that makes the tuned file."""
         space, _ = space_for_all(write(LR))
         ablation = load_ablation(tmp_path / "base.yaml")
         values = {"none": {"recipe.optimizer.lr": 1.2345678901e-05}, "ema": {"recipe.optimizer.lr": 0.1}}
@@ -228,9 +228,9 @@ class TestDefinition:
         *_, values, path = tuned
         path.write_text(yaml.safe_dump({"name": "base-tuned"}))
         with pytest.raises(SpecError, match="not made by tune"):
-            check_place(path)
+            check_output_path(path)
         path.write_text(self.text(tuned, values))
-        check_place(path)
+        check_output_path(path)
 
 
 def test_every_row_draws_the_same_choices_first(write, make, tmp_path):

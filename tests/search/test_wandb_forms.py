@@ -1,6 +1,6 @@
 """Forms of sweep files against the verdicts of W&B's own package, recorded in `wandb_forms.json`.
 
-What W&B accepts is accepted with the same meaning, or refused with words that say what is not supported.
+Forms that W&B accepts are accepted with the same meaning, or refused with the unsupported key named.
 """
 
 import json
@@ -111,7 +111,7 @@ def test_what_changes_nothing_is_said_with_its_line(write):
         "and there is none",
         f"{sweep.path}:{FIRST_LINE}: parameters.recipe.optimizer.lr.values repeats 0.1: "
         "each is drawn more often, as at W&B",
-        f"{sweep.path}:{FIRST_LINE + 2}: controller changes nothing offline, only with --engine wandb",
+        f"{sweep.path}:{FIRST_LINE + 2}: controller has no effect offline, only with --engine wandb",
     ]
     text = sweep.path.read_text().replace("min_iter: 1, s: 2", "min_iter: 1, max_iter: 5, s: 1")
     sweep.path.write_text(text)

@@ -1,9 +1,9 @@
-"""A report with all that it rests on, in one zip file.
+"""Bundle: a report and everything that it is built from, in one zip file.
 
-Inside: `report/` (tables, page, figures), the definitions, modules of one's own, `runs/` (a store of specs,
+Inside: `report/` (tables, page, figures), the definitions, the user's own modules, `runs/` (a store of specs,
 records, attempts and curves; no weights), `bundle.json` (versions, devices, commits), `wheels/` (this
 package), `requirements.txt`, `SHA256SUMS` and `reproduce.sh`. The report is built from the bundle's own
-files, so that it can be built again from them. Equal records give equal bytes.
+files, so that `ema-lab verify` can rebuild it. Equal records give equal bytes.
 """
 
 import hashlib
@@ -32,19 +32,19 @@ from ema_lab.store.layout import ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
 from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
-KEPT = (SPEC, RECORD, CURVE)  # of a run's folder, besides its attempts
+KEPT = (SPEC, RECORD, CURVE)  # files of a run's folder, besides its attempts
 ENVIRONMENT = ("versions", "device", "instruction_set", "precision", "num_threads", "commit")
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
 
 def write_bundle(spec: ReportSpec, path: Path, store: RunStore, definition: Path) -> list[str]:
-    """Write a report's bundle, whole or not at all; return the names of its files.
+    """Write a report's bundle atomically; return the names of its files.
 
     Args:
         spec: The report.
-        path: The zip file.
-        store: Where its records are.
-        definition: The report's own file.
+        path: Zip file to write.
+        store: Store of the records.
+        definition: Definition file of the report.
 
     Raises:
         EmaLabError: If the report cannot be built.
@@ -62,16 +62,16 @@ def write_bundle(spec: ReportSpec, path: Path, store: RunStore, definition: Path
 
 
 def bundle_files(spec: ReportSpec, store: RunStore, definition: Path) -> dict[str, bytes]:
-    """Return the content of every file of a bundle, by name, but for the checksums."""
+    """Return the content of every file of a bundle by name, without the checksums."""
     ablations = report_ablations(spec, store)
     specs = {run.run_id: run for ablation in ablations for run in ablation.runs()}
-    found = [
+    members = [
         *_definitions(spec, ablations, definition),
         *_own_modules(specs.values()),
         *_runs(store, specs),
         *_timings(spec, ablations, store),
     ]
-    files = {name: path.read_bytes() for name, path in found}
+    files = {name: path.read_bytes() for name, path in members}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +84,11 @@ def bundle_files(spec: ReportSpec, store: RunStore, definition: Path) -> dict[st
 
 
 def built_files(name: str, made_with: str) -> dict[str, str | bytes]:
-    """Return the files that follow from the others; the current folder is a bundle's.
+    """Return the derived files of the bundle in the current folder.
 
     Args:
-        name: The report's.
-        made_with: The version of ema-lab that made the bundle.
+        name: Name of the report.
+        made_with: Version of ema-lab that made the bundle.
 
     Raises:
         EmaLabError: If the report cannot be built.
@@ -96,7 +96,7 @@ def built_files(name: str, made_with: str) -> dict[str, str | bytes]:
     spec, store = load_report(Path("reports", f"{name}.yaml")), RunStore(RUNS)
     ablations = report_ablations(spec, store)
     run_ids = dict.fromkeys(run.run_id for ablation in ablations for run in ablation.runs())
-    facts = _facts(name, made_with, [one.environment for one in store.records(run_ids).values()])
+    facts = _facts(name, made_with, [record.environment for record in store.records(run_ids).values()])
     report = all_files(spec, build_report(spec, store), store)
     return {
         **{f"{REPORT}/{file}": content for file, content in report.items()},
@@ -122,7 +122,7 @@ def _facts(name: str, made_with: str, environments: Sequence[Mapping[str, Any]])
 def _definitions(
     spec: ReportSpec, ablations: Iterable[Ablation], definition: Path
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the definitions by their place in the bundle, where the report finds them."""
+    """Yield the definitions by their path in the bundle, where the report finds them."""
     yield f"reports/{spec.name}.yaml", definition
     paths = [ablation.path for ablation in ablations]
     if spec.published:
@@ -136,16 +136,16 @@ def _place(spec: ReportSpec, path: Path) -> str:
     if path.is_relative_to(BUNDLED):
         return path.relative_to(BUNDLED).as_posix()
     if path.is_absolute() or ".." in path.parts:
-        rule = "a bundle holds what lies below the current folder: name it from there"
+        rule = "not below the current folder; move the file there and name it by a relative path"
         raise SpecError(f"report {spec.name}: {path}: {rule}")
     return path.as_posix()
 
 
 def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:
-    """Yield the user's own files that runs depend on, and that lie below the current folder."""
+    """Yield the user's files that runs depend on, if they are below the current folder."""
     sources, here = Sources(), Path.cwd()
-    found = {source for spec in specs for files in sources.files(spec).values() for source in files}
-    for path in sorted({source.path.resolve() for source in found if not source.ours}):
+    dependencies = {source for spec in specs for files in sources.files(spec).values() for source in files}
+    for path in sorted({source.path.resolve() for source in dependencies if not source.ours}):
         if path.is_relative_to(here) and not INSTALLED.intersection(path.parts):
             yield path.relative_to(here).as_posix(), path
 
@@ -154,23 +154,25 @@ def _runs(store: RunStore, specs: Mapping[str, RunSpec]) -> Iterator[tuple[str, 
     done = {run_id for run_id, record in store.records(specs).items() if record.status == "done"}
     for run_id in specs:
         folder = store.folder(run_id)
-        names = KEPT if run_id in done else (*KEPT, LOG)  # the log says why there is no result
+        names = KEPT if run_id in done else (*KEPT, LOG)  # the log has the cause of the failure
         for path in (*(folder / name for name in names), *sorted(folder.glob(f"{ATTEMPTS}/*.json"))):
             if path.is_file():
                 yield f"{RUNS}/{run_id}/{path.relative_to(folder).as_posix()}", path
 
 
 def _timings(spec: ReportSpec, ablations: Iterable[Ablation], store: RunStore) -> Iterator[tuple[str, Path]]:
-    """Yield the kept latencies that the report shows."""
-    in_figures = any(isinstance(one, TradeoffFigure) and one.cost == "latency" for one in spec.figures)
+    """Yield the cached latencies that the report shows."""
+    in_figures = any(
+        isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in spec.figures
+    )
     if not (in_figures or (spec.kind != "claims" and set(LATENCIES).intersection(spec.columns))):
         return
-    for ablation in (with_baseline(spec, one) for one in ablations):
+    for ablation in (with_baseline(spec, ablation) for ablation in ablations):
         timed = latencies(ablation, rows_of(ablation, chosen(spec, measure(ablation, store))), store)
         if timed is None:
             continue
         for path in sorted((store.root / COSTS).glob("*.json")):
-            with suppress(ValueError, KeyError, TypeError):  # what cannot be read is not shown
+            with suppress(ValueError, KeyError, TypeError):  # the report skips unreadable entries, too
                 entry = json.loads(path.read_bytes())
                 if entry["facts"]["how"] == timed.how and entry["measured"] in timed.measured.values():
                     yield f"{RUNS}/{COSTS}/{path.name}", path

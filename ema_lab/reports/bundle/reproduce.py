@@ -1,4 +1,4 @@
-"""What trains a bundle's runs again: a script, and the versions that it installs."""
+"""Reproduction of a bundle's runs: a shell script, and the package versions that it installs."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -25,20 +25,20 @@ python3 -m venv .venv
 
 
 def requirements(facts: Mapping[str, Any]) -> str:
-    """Return the versions that runs were trained with, the last where they differ.
+    """Return the package versions that runs were trained with; of differing versions, the last.
 
-    A local version (`+cpu`) is left out: an index has none. pip would obey an option or an address in a
-    line: what is not a name and a version as PEP 503 and PEP 440 have them is named in a comment instead.
+    Local versions (`+cpu`) are dropped, since no index has them. Lines that are not a name and a version (PEP
+    503, PEP 440) become comments: pip would obey an option or an address in them.
     """
-    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
-    pins = {name: number for versions in found for name, number in versions.items()}
+    environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pins = {name: number for versions in environments for name, number in versions.items()}
     return "".join(_requirement(name, pins[name]) for name in sorted(pins) if name not in NOT_PINNED)
 
 
 def _requirement(name: str, number: object) -> str:
     try:
         canonicalize_name(name, validate=True)
-        if "\n" in name:  # which its pattern lets pass at the end
+        if "\n" in name:  # packaging's pattern accepts a line break at the end
             raise InvalidName(name)
         return f"{name}=={Version(str(number)).public}\n"
     except (InvalidName, InvalidVersion):
@@ -46,11 +46,11 @@ def _requirement(name: str, number: object) -> str:
 
 
 def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
-    """Return the script.
+    """Return the shell script.
 
     Args:
-        facts: What `bundle.json` holds.
-        ablations: The files of the ablations, from the bundle's folder.
+        facts: Content of `bundle.json`.
+        ablations: Paths of the ablation files, relative to the bundle.
     """
     threads, kinds = facts["num_threads"], {str(device).partition(":")[0] for device in facts["device"]}
     options = f" --device {min(kinds)}" if kinds in ({"cpu"}, {"cuda"}) else ""
@@ -66,15 +66,15 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
 
 
 def _machine(facts: Mapping[str, Any]) -> str:
-    """Return what the runs were trained on, in a line: results are bit-equal on the same alone."""
-    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
-    pythons = sorted({str(versions["python"]) for versions in found if "python" in versions})
-    said = {
+    """Describe the training machine in a line; only the same kind of machine gives equal bits."""
+    environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pythons = sorted({str(versions["python"]) for versions in environments if "python" in versions})
+    parts = {
         "Python": pythons,
         "device": facts["device"],
         "instruction set": facts["instruction_set"],
         "threads of torch": facts["num_threads"],
         "commit": [str(commit)[:12] for commit in facts["commit"]],
     }
-    words = [f"{what}: {', '.join(map(str, values))}" for what, values in said.items() if values]
-    return one_line(f"They were trained on: {'; '.join(words) or 'nothing is recorded'}")
+    texts = [f"{name}: {', '.join(map(str, values))}" for name, values in parts.items() if values]
+    return one_line(f"They were trained on: {'; '.join(texts) or 'nothing is recorded'}")

@@ -1,4 +1,4 @@
-"""The check of a bundle: what follows from its records is built again, they are held against each other."""
+"""Verification of a bundle: rebuild derived files, and check the records for consistency."""
 
 import hashlib
 import json
@@ -24,40 +24,40 @@ from ema_lab.store.layout import RECORD
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
-MADE = {".venv", "again", "data"}  # what reproduce.sh leaves in the folder that it runs in
-# The split that a protocol chooses the epoch by.
+MADE = {".venv", "again", "data"}  # folders that reproduce.sh creates
+# Split by which a protocol chooses the epoch.
 WATCHED = {"best-val": "val", "best-test": "test"}
 COMPUTED = (
     "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
     "requirements.txt and reproduce.sh from specs, records, curves and definitions"
 )
 SUMMED = (
-    f"compared with {SUMS} alone, which whoever changes a file can write anew: what runs measured "
+    f"checked only by {SUMS}, which anyone who edits a file can recompute: what runs measured "
     "(other metrics, costs, times, curves), attempts, logs, definitions, the wheel"
 )
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What is wrong with a bundle, one line each, and what is to be said of the check itself.
+    """Result of a verification: the problems, one line each, and remarks on the scope of the check.
 
     Attributes:
         problems: Differences.
-        words: On what could not be compared, then on what was computed again and what was not.
+        remarks: What could not be compared, what was rebuilt, and what was not.
     """
 
     problems: tuple[str, ...]
-    words: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def verify_bundle(path: Path) -> Verification:
-    """Build a bundle's report again, and compare all that can be compared.
+    """Rebuild a bundle's report and compare everything that can be compared.
 
     Args:
-        path: A bundle, or the folder that one was unpacked into.
+        path: Bundle, or the folder that it was unpacked into.
 
     Raises:
-        StoreError: If it is no bundle.
+        StoreError: If the path is not a bundle.
     """
     with unpacked(path) as folder, reading_below(folder):
         require_plain_files(folder, MADE if path.is_dir() else ())
@@ -66,36 +66,36 @@ def verify_bundle(path: Path) -> Verification:
             name, made_with = str(facts["report"]), str(facts["ema_lab"])
             sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            raise StoreError(f"{path} is no bundle: {FACTS} or {SUMS} is not there or not whole") from None
+            raise StoreError(f"{path} is not a bundle: {FACTS} or {SUMS} is missing or damaged") from None
         if not re.fullmatch(REPORT_NAME, name):
-            raise StoreError(f"{path} is no bundle: {FACTS} names the report {name!r:.80}, which is no name")
+            raise StoreError(f"{path} is not a bundle: {FACTS} has the invalid report name {name!r:.80}")
         listed = {file: digest for digest, _, file in (line.partition("  ") for line in sums)}
         problems = list(_changed_files(folder, listed, ignored=MADE if path.is_dir() else ()))
         if made_with != version("ema-lab"):
             problems.append(f"made with ema-lab {made_with}, checked with {version('ema-lab')}")
-        words = [*_other_package(folder)]
+        remarks = [*_other_package(folder)]
         with chdir(folder):
             runs = _Runs(RunStore(RUNS))
             problems += runs.problems()
             try:
                 built = built_files(name, made_with)
-            except Exception as error:  # whoever changed a record may have broken all that reads it
+            except Exception as error:  # an edited record can break any code that reads it
                 reason = str(error) if isinstance(error, EmaLabError) else located(error)
                 problems.append(f"the report cannot be built again: {reason}")
             else:
-                there = {file: built[file] for file in built if file not in listed or Path(file).is_file()}
-                found, not_compared = compare(Path(), there)
-                problems += map(str, found)
-                words += [*not_compared, COMPUTED]
-        return Verification(tuple(problems), (*words, runs.held(), SUMMED))
+                present = {file: built[file] for file in built if file not in listed or Path(file).is_file()}
+                differences, not_compared = compare(Path(), present)
+                problems += map(str, differences)
+                remarks += [*not_compared, COMPUTED]
+        return Verification(tuple(problems), (*remarks, runs.held(), SUMMED))
 
 
 def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
-    """Yield a line for each file that is not as the checksums (by name) have it, or that they do not have."""
+    """Yield a line for each file that differs from its checksum, or has no checksum."""
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     for name, digest in listed.items():
         if name not in names:
-            yield f"{name} is not there"
+            yield f"{name} is missing"
         elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             yield f"{name} was changed"
     for name in sorted(names - listed.keys() - {SUMS}):
@@ -104,18 +104,18 @@ def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[
 
 
 def _other_package(folder: Path) -> Iterator[str]:
-    """Yield a line for each wheel that holds another package than the one that checks."""
+    """Yield a line for each wheel with another package than the running one."""
     for path in sorted((folder / WHEELS).glob("*.whl")):
         try:
             is_ours = wheel_files(path.read_bytes()) == package_files()
         except (*UNREADABLE, StoreError):
             is_ours = False
         if not is_ours:
-            yield f"{WHEELS}/{path.name}: not compared: it holds another ema-lab than the one that checks"
+            yield f"{WHEELS}/{path.name}: not compared: the wheel holds another version of ema-lab's code"
 
 
 class _Runs:
-    """The runs of a bundle, held against their ids, their curves and each other."""
+    """Runs of a bundle, checked against their ids, their curves and each other."""
 
     def __init__(self, store: RunStore) -> None:
         self.store = store
@@ -140,7 +140,7 @@ class _Runs:
         yield from self._unequal_costs()
 
     def held(self) -> str:
-        """Return what was held against each other."""
+        """Return a remark on the consistency checks."""
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
             "held against each other: each record's chosen epoch and its recipe and curve; its metrics and "
@@ -158,16 +158,16 @@ class _Runs:
             return
         chosen = _chosen_epoch(spec, rows)
         if chosen is not None and record.chosen_epoch != chosen:
-            given = f"chosen_epoch: {record.chosen_epoch} is written"
-            yield f"{self._path(run_id)}: {given}, {spec.recipe.protocol} gives {chosen}"
+            written = f"chosen_epoch: {record.chosen_epoch} is written"
+            yield f"{self._path(run_id)}: {written}, {spec.recipe.protocol} gives {chosen}"
             return
         row = next((row for row in rows if row.get("epoch") == record.chosen_epoch), {})
         known = {name: row[f"test_{name}"] for name in record.metrics if f"test_{name}" in row}
         self.with_curve += bool(known)
         for name, value in known.items():
             if not math.isclose(record.metrics[name], value, rel_tol=1e-6, abs_tol=1e-9):
-                given = f"metrics.{name}: {record.metrics[name]!r} is written"
-                yield f"{self._path(run_id)}: {given}, the curve has {value!r} at epoch {record.chosen_epoch}"
+                metric, at_epoch = f"{name}: {record.metrics[name]!r}", f"at epoch {record.chosen_epoch}"
+                yield f"{self._path(run_id)}: metrics.{metric} is written, the curve has {value!r} {at_epoch}"
 
     def _unequal_costs(self) -> Iterator[str]:
         first: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -175,12 +175,12 @@ class _Runs:
             other, cost = first.setdefault(spec.model_key, (run_id, record.cost))
             for name in sorted({*cost, *record.cost}):
                 if cost.get(name) != record.cost.get(name):
-                    given = f"cost.{name}: {record.cost.get(name)!r} is written"
-                    yield f"{self._path(run_id)}: {given}, {cost.get(name)!r} for the same model in {other}"
+                    written = f"cost.{name}: {record.cost.get(name)!r} is written"
+                    yield f"{self._path(run_id)}: {written}, {cost.get(name)!r} for the same model in {other}"
 
 
 def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | None:
-    """Return the epoch that a run's protocol chooses; None if its curve does not tell."""
+    """Return the epoch that a run's protocol chooses; None if its curve lacks the column."""
     if spec.recipe.protocol == "last":
         return spec.recipe.epochs
     task = spec.data.task

@@ -1,6 +1,6 @@
-"""The running package as a wheel, so that who reproduces a report runs the code that made it.
+"""Wheel of the running package, so that a reproduction runs the code that made the report.
 
-It is put together from the installed files, editable or not; equal files give equal bytes.
+The wheel is assembled from the installed files, editable or not. Equal files give equal bytes.
 """
 
 import base64
@@ -15,8 +15,8 @@ from ema_lab.reports.bundle.unpack import require_modest
 from ema_lab.specs.definition import BUNDLED
 
 PACKAGE = Path(__file__).resolve().parents[2]
-DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can hold
-KINDS = ("ablations", "reports", "sweeps")  # as pyproject.toml has them put into the package
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date in a zip file
+KINDS = ("ablations", "reports", "sweeps")  # as pyproject.toml includes them
 TAG = "py3-none-any"
 WHEEL = f"Wheel-Version: 1.0\nGenerator: ema-lab\nRoot-Is-Purelib: true\nTag: {TAG}\n"
 
@@ -40,27 +40,27 @@ def package_files() -> dict[str, bytes]:
     """Return the files of the running package by their name in a wheel, with the bundled definitions."""
     folders = {"ema_lab": PACKAGE} | {f"ema_lab/bundled/{kind}": BUNDLED / kind for kind in KINDS}
     return {
-        name: path.read_bytes() for place, folder in folders.items() for name, path in _below(place, folder)
+        name: path.read_bytes() for prefix, folder in folders.items() for name, path in _below(prefix, folder)
     }
 
 
 def wheel_files(wheel: bytes) -> dict[str, bytes]:
-    """Return the files that a wheel holds, by name, but for what it says of itself.
+    """Return the files of a wheel by name, without its metadata.
 
     Raises:
-        zipfile.BadZipFile: If it is none.
-        StoreError: If it is too large when unpacked.
+        zipfile.BadZipFile: If the content is not a wheel.
+        StoreError: If the unpacked wheel would be too large.
     """
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         require_modest(archive, "the wheel", len(wheel))
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def _below(place: str, folder: Path) -> Iterator[tuple[str, Path]]:
+def _below(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not any(part == "__pycache__" or part.startswith(".") for part in parts):
-            yield "/".join([place, *parts]), path
+            yield "/".join([prefix, *parts]), path
 
 
 def _record(files: Mapping[str, bytes], own: str) -> bytes:
@@ -72,7 +72,7 @@ def _record(files: Mapping[str, bytes], own: str) -> bytes:
 
 
 def zipped(files: Mapping[str, bytes]) -> bytes:
-    """Return a zip file whose bytes depend on nothing but the files' names and content."""
+    """Return a zip file whose bytes depend only on the files' names and content."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(files.items()):

@@ -1,10 +1,10 @@
-"""Written files against the records: which cell of which file was edited."""
+"""Comparison of written report files with the records: the edited cells of each file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ema_lab.reports.check.data import json_differences, plain_place, report_place
+from ema_lab.reports.check.data import json_differences, name_by_keys, name_in_report
 from ema_lab.reports.check.difference import Difference, line_differences
 from ema_lab.reports.check.figure import drawn_elsewhere, figure_differences
 from ema_lab.reports.check.page import page_differences
@@ -13,35 +13,37 @@ from ema_lab.reports.files import DATA, PAGE
 
 
 class Comparison(NamedTuple):
-    """What differs, and a line on each file that could not be compared."""
+    """Differences, and a line for each file that could not be compared."""
 
     differences: tuple[Difference, ...]
     not_compared: tuple[str, ...]
 
 
 def compare(folder: Path, built: Mapping[str, str | bytes], unmade: Iterable[str] = ()) -> Comparison:
-    """Compare files of a folder, by name, with what they would be; its other files are left alone.
+    """Compare the named files of a folder with what the records give; ignore its other files.
 
-    `unmade`: names of which no file may be there.
+    `unmade`: names of files that must not exist.
     """
-    found: list[Difference] = []
+    found_differences: list[Difference] = []
     not_compared = []
     for name, content in built.items():
         if isinstance(content, bytes) and (reason := drawn_elsewhere(folder / name, content)):
             not_compared.append(reason)
         else:
-            found += differences(folder / name, content)
-    problem = "is left over: of the records of now, the report makes no such file"
-    found += [Difference(str(folder / name), problem=problem) for name in unmade if (folder / name).exists()]
-    return Comparison(tuple(found), tuple(not_compared))
+            found_differences += differences(folder / name, content)
+    problem = "is left over: the report makes no such file from the current records"
+    found_differences += [
+        Difference(str(folder / name), problem=problem) for name in unmade if (folder / name).exists()
+    ]
+    return Comparison(tuple(found_differences), tuple(not_compared))
 
 
 def differences(path: Path, built: str | bytes) -> Iterator[Difference]:
-    """Yield a difference for each cell, each value, each other line and each figure that was edited.
+    """Yield a difference for each edited cell, value, other line and figure.
 
     Args:
-        path: A file that was written.
-        built: What it would be, from the records of now; a figure's is bytes.
+        path: File that was written.
+        built: Content that the current records give; bytes for a figure.
     """
     try:
         if isinstance(built, bytes):
@@ -54,10 +56,10 @@ def differences(path: Path, built: str | bytes) -> Iterator[Difference]:
         return
     if written == built:
         return
-    found = list(_text_differences(path, written, built))
-    yield from found
-    if not found and rounded_numbers(written) != rounded_numbers(built):
-        yield Difference(str(path), problem="differs from what the records give in its form alone")
+    text_differences = list(_text_differences(path, written, built))
+    yield from text_differences
+    if not text_differences and rounded_numbers(written) != rounded_numbers(built):
+        yield Difference(str(path), problem="differs from the rebuilt file, but only in its formatting")
 
 
 def _text_differences(path: Path, written: str, built: str) -> Iterator[Difference]:
@@ -65,7 +67,7 @@ def _text_differences(path: Path, written: str, built: str) -> Iterator[Differen
     if path.name == PAGE:
         return page_differences(file, written, built)
     if path.suffix == ".json":
-        return json_differences(file, written, built, report_place if path.name == DATA else plain_place)
+        return json_differences(file, written, built, name_in_report if path.name == DATA else name_by_keys)
     if path.suffix in GRIDS:
         return table_differences(file, path.suffix, written, built)
     return line_differences(file, "in a line", written.splitlines(), built.splitlines())

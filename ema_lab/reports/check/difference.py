@@ -1,4 +1,4 @@
-"""What a written file has and the records do not give."""
+"""Differences between a written file and the records."""
 
 import json
 import math
@@ -14,12 +14,12 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Difference:
-    """One place of one file.
+    """Difference at one position of one file.
 
     Attributes:
-        where: The place in words; empty where `problem` says what is wrong with the whole file.
-        row: Of a table, or a run of the page's data; `column` of it. None where there is none.
-        written: What the file has there; `built`: what the records give.
+        where: Position in words; empty where `problem` concerns the whole file.
+        row: Table row, or run of the page's data, with its `column`. None where neither applies.
+        written: Value in the file; `built`: value that the records give.
     """
 
     file: str
@@ -36,9 +36,9 @@ class Difference:
         return f"{self.file}: {self.where}: {self.written!r} is written, the records give {self.built!r}"
 
     def flat(self) -> dict[str, Any]:
-        """Return the difference for `--json`; null where something does not apply."""
-        place = {"file": self.file, "row": self.row, "column": self.column}
-        return {**place, "written": _scalar(self.written), "built": _scalar(self.built)}
+        """Return the difference for `--json`, with null where a key does not apply."""
+        position = {"file": self.file, "row": self.row, "column": self.column}
+        return {**position, "written": _scalar(self.written), "built": _scalar(self.built)}
 
 
 def _scalar(value: Any) -> Any:
@@ -48,7 +48,7 @@ def _scalar(value: Any) -> Any:
 
 
 def same(written: Any, built: Any) -> bool:
-    """Whether two values are one: numbers up to what another version of a library may round."""
+    """Return whether two values are equal; numbers may differ by rounding of library versions."""
     if written == built:
         return not isinstance(written, bool) or isinstance(built, bool)
     try:
@@ -58,38 +58,40 @@ def same(written: Any, built: Any) -> bool:
 
 
 def aligned(
-    mine: Sequence[Item], right: Sequence[Item], key: Callable[[Item], Any] = lambda item: item
+    written: Sequence[Item], built: Sequence[Item], key: Callable[[Item], Any] = lambda item: item
 ) -> Iterator[tuple[Item | None, Item | None]]:
-    """Pair items whose keys are equal, in order; what is in one sequence alone is paired with None."""
-    one, other = list(map(key, mine)), list(map(key, right))
-    start = common(one, other)
-    end = common(one[start:][::-1], other[start:][::-1])
-    yield from zip(mine[:start], right[:start], strict=True)
-    middle, there = mine[start : len(mine) - end], right[start : len(right) - end]
-    matcher = SequenceMatcher(None, list(map(key, middle)), list(map(key, there)))
+    """Pair items with equal keys, in order; an item of only one sequence is paired with None."""
+    written_keys, built_keys = list(map(key, written)), list(map(key, built))
+    start = common(written_keys, built_keys)
+    end = common(written_keys[start:][::-1], built_keys[start:][::-1])
+    yield from zip(written[:start], built[:start], strict=True)
+    written_middle, built_middle = written[start : len(written) - end], built[start : len(built) - end]
+    matcher = SequenceMatcher(None, list(map(key, written_middle)), list(map(key, built_middle)))
     for _, a, b, c, d in matcher.get_opcodes():
-        yield from zip_longest(middle[a:b], there[c:d])
-    yield from zip(mine[len(mine) - end :], right[len(right) - end :], strict=True)
+        yield from zip_longest(written_middle[a:b], built_middle[c:d])
+    yield from zip(written[len(written) - end :], built[len(built) - end :], strict=True)
 
 
-def common(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return how many items two sequences begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+def common(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """Return the length of the common prefix of two sequences."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def line_differences(
-    file: str, where: str, mine: Sequence[str], right: Sequence[str]
+    file: str, where: str, written: Sequence[str], built: Sequence[str]
 ) -> Iterator[Difference]:
-    """Yield each line that differs, shortened to where it does."""
-    for line, wanted in aligned(mine, right):
+    """Yield each line that differs, shortened to the differing part."""
+    for line, wanted in aligned(written, built):
         if line != wanted:
-            here, there = _apart(ABSENT if line is None else line, ABSENT if wanted is None else wanted)
-            yield Difference(file, where, written=here, built=there)
+            written_part, built_part = _apart(
+                ABSENT if line is None else line, ABSENT if wanted is None else wanted
+            )
+            yield Difference(file, where, written=written_part, built=built_part)
 
 
 def _apart(written: str, built: str) -> tuple[str, str]:
-    """Return where two lines differ, with a few words before."""
+    """Return the differing parts of two lines, with some context before."""
     if ABSENT in (written, built):
         return written, built
     start = common(written, built)

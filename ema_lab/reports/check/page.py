@@ -1,10 +1,10 @@
-"""A written page against the one that the records give: its tables, its data, and all around them."""
+"""Comparison of a written page with the records: tables, data, and the rest."""
 
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from ema_lab.reports.check.data import json_differences, run_place
+from ema_lab.reports.check.data import json_differences, name_in_page
 from ema_lab.reports.check.difference import Difference, line_differences
 from ema_lab.reports.check.table import table_differences
 
@@ -13,16 +13,16 @@ DATA = re.compile(r'(?<=<script type="application/json" id="data">).*?(?=</scrip
 
 
 def page_differences(file: str, written: str, built: str) -> Iterator[Difference]:
-    """Yield each cell of a table, each value of a run and each other line that differs."""
+    """Yield each table cell, each value of a run and each other line that differs."""
     tables = zip_longest(TABLE.findall(written), TABLE.findall(built), fillvalue="")
-    for mine, right in tables:
-        yield from table_differences(file, ".html", mine, right)
-    [data] = DATA.findall(built)
-    found = DATA.findall(written)
-    if len(found) == 1:
-        yield from json_differences(file, found[0], data, run_place)
+    for written_table, built_table in tables:
+        yield from table_differences(file, ".html", written_table, built_table)
+    [built_data] = DATA.findall(built)
+    written_data = DATA.findall(written)
+    if len(written_data) == 1:
+        yield from json_differences(file, written_data[0], built_data, name_in_page)
     else:
-        yield Difference(file, problem=f"the runs' data are there {len(found)} times, not once")
+        yield Difference(file, problem=f"has {len(written_data)} data elements instead of one")
     yield from line_differences(file, "outside of the cells", _around(written), _around(built))
 
 

@@ -1,4 +1,4 @@
-"""Written tables as cells, whatever their format: which one was edited."""
+"""Comparison of written tables by cells, whatever their format."""
 
 import csv
 import io
@@ -15,9 +15,9 @@ NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
 
 
 class Grid(NamedTuple):
-    """The cells of a written table, its header first, and the lines around it.
+    """Cells of a written table, header first, and the lines around them.
 
-    `left`: how many columns hold names.
+    `left`: number of columns that hold names.
     """
 
     left: int
@@ -26,30 +26,30 @@ class Grid(NamedTuple):
 
 
 def table_differences(file: str, suffix: str, written: str, built: str) -> Iterator[Difference]:
-    """Yield each cell and each line around them that differs in a table of the format `suffix`."""
+    """Yield each cell, and each line around the cells, that differs in a table of the format `suffix`."""
     read = GRIDS[suffix]
-    mine, right = read(written), read(built)
-    header = right.rows[0]
-    yield from _row_differences(file, "header", None, mine.rows[0], header, header)
-    rows = aligned(mine.rows[1:], right.rows[1:], lambda row: tuple(row[: right.left]))
+    written_grid, built_grid = read(written), read(built)
+    header = built_grid.rows[0]
+    yield from _row_differences(file, "header", None, written_grid.rows[0], header, header)
+    rows = aligned(written_grid.rows[1:], built_grid.rows[1:], lambda row: tuple(row[: built_grid.left]))
     for row, wanted in rows:
-        name = " ".join(filter(None, (wanted or row or [])[: right.left]))
+        name = " ".join(filter(None, (wanted or row or [])[: built_grid.left]))
         yield from _row_differences(file, f"row {name!r}", name, row or [], wanted or [], header)
-    yield from line_differences(file, "outside of the cells", mine.rest, right.rest)
+    yield from line_differences(file, "outside of the cells", written_grid.rest, built_grid.rest)
 
 
 def _row_differences(
     file: str, where: str, name: str | None, row: list[str], wanted: list[str], header: list[str]
 ) -> Iterator[Difference]:
-    for place, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
+    for index, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
         if not same(cell, value):
-            column = header[place] if place < len(header) else f"{place + 1}"
+            column = header[index] if index < len(header) else f"{index + 1}"
             yield Difference(file, f"{where}, column {column!r}", name, column, cell, value)
 
 
 def rounded_numbers(text: str) -> str:
-    """Return text whose numbers have the digits that every version of a library gives."""
-    return NUMBER.sub(lambda found: _rounded(found[0]), text)
+    """Return text whose numbers are rounded to the digits that all library versions agree on."""
+    return NUMBER.sub(lambda match: _rounded(match[0]), text)
 
 
 def _markdown(text: str) -> Grid:
@@ -82,7 +82,7 @@ def _html(text: str) -> Grid:
     reader = _Cells()
     reader.feed(body)
     width = len(reader.rows[0]) if reader.rows else 0
-    rows = [[""] * (width - len(row)) + row for row in reader.rows]  # a group's name spans its rows
+    rows = [[""] * (width - len(row)) + row for row in reader.rows]  # a group's name spans several rows
     outside = re.sub(r"<t([hd])\b.*?</t\1>", "", body, flags=re.DOTALL)
     return Grid(max(1, reader.names), rows or [[]], [*outside.splitlines(), *(foot + notes).splitlines()])
 
@@ -91,7 +91,7 @@ BEHIND = ("class", "data-value", "data-n", "data-runs", "data-baseline-runs")
 
 
 class _Cells(HTMLParser):
-    """Cells row by row: their text and, in brackets, their class, the unrounded value and the runs."""
+    """Parser of cells by row: the text, then in brackets the class, the unrounded value and the runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,8 +107,8 @@ class _Cells(HTMLParser):
             self._inside = True
             self.rows[-1].append("")
             self.names += ("data-kind", "name") in attrs
-            shown = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
-            self._behind = f" [{', '.join(shown)}]" if shown else ""
+            attributes = [f"{key}={_rounded(value)}" for key, value in attrs if key in BEHIND and value]
+            self._behind = f" [{', '.join(attributes)}]" if attributes else ""
         elif self._inside:
             self.rows[-1][-1] += f"<{tag}>"
 

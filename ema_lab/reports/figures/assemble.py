@@ -1,4 +1,4 @@
-"""From a report's specs to drawn figures with captions."""
+"""Figures of a report, drawn from specs and records, with captions."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,11 +10,11 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.files import write_text
 from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.captions import counted, curves_words, forest_words, listed, tradeoff_words
+from ema_lab.reports.figures.captions import counted, curves_caption, forest_caption, listed, tradeoff_caption
 from ema_lab.reports.figures.numbers import NothingToDrawError
-from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
+from ema_lab.reports.figures.ranks import by_data, dropped_text, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
-from ema_lab.reports.naming import baseline_name, printed_row
+from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.results.selection import PAIR_WORDS, Measured, Row
@@ -36,14 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure and what is to be said below it; `drawing` is None where there is nothing to draw yet."""
+    """Drawn figure with its caption; `drawing` is None where there is nothing to draw yet."""
 
     name: str
     drawing: "Drawing | None"
     caption: str
 
     def write(self, folder: Path) -> list[Path]:
-        """Write PDF, SVG, PNG and the caption; without a drawing the caption alone, and no older picture."""
+        """Write PDF, SVG, PNG and the caption.
+
+        Without a drawing, write only the caption and delete older pictures.
+        """
         path = folder / f"{self.name}.txt"
         write_text(path, f"{self.caption}\n", durable=False)
         if self.drawing is not None:
@@ -54,66 +57,66 @@ class Drawn:
 
 
 def remarks(figures: Sequence[Drawn]) -> list[str]:
-    """Return what to tell the user beside the files: what is not drawn, and characters that no font has."""
-    words = [f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None]
+    """Return messages for the user: figures not drawn, and characters that no font has."""
+    messages = [f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None]
     signs = "".join(unknown_characters(figure.drawing) for figure in figures if figure.drawing is not None)
     if signs:
-        found, rule = "".join(dict.fromkeys(signs)), "they are drawn as boxes; install a font that has them"
-        words.append(f"figures: no font here has the characters {found!r}: {rule}")
-    return words
+        missing, rule = "".join(dict.fromkeys(signs)), "they are drawn as boxes; install a font that has them"
+        messages.append(f"figures: no font here has the characters {missing!r}: {rule}")
+    return messages
 
 
 def report_figures(report: ReportSpec, store: RunStore) -> list[Drawn]:
     """Draw all figures of a report from the records of a store.
 
     Raises:
-        SpecError: If one asks for what the ablations or their records do not have.
+        SpecError: If a figure needs a key that the ablations or their records lack.
     """
     if not report.figures:
         return []
-    found = []
+    sections = []
     for ablation, rows in report_rows(report, store):
         if any(isinstance(figure, TradeoffFigure) and figure.cost == "latency" for figure in report.figures):
             timed = latencies(ablation, rows, store)
             rows = [replace(row, latency=timed.measured.get(row.name)) for row in rows] if timed else rows
-        found.append((ablation, rows))
-    return draw_figures(report, found, store)
+        sections.append((ablation, rows))
+    return draw_figures(report, sections, store)
 
 
 def draw_figures(
-    report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
+    report: ReportSpec, sections: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
 ) -> list[Drawn]:
-    """Draw all figures of a report, of these rows of its ablations.
+    """Draw all figures of a report from the rows of its ablations.
 
     Raises:
-        SpecError: If one asks for what the ablation or its records do not have.
+        SpecError: If a figure needs a key that the ablation or its records lack.
     """
-    report = with_task(report, (ablation for ablation, _ in found))
+    report = with_task(report, (ablation for ablation, _ in sections))
     drawn = []
     drawing: Drawing | None
-    drawer = _Drawer(report, found, store)
+    drawer = _Drawer(report, sections, store)
     for number, figure in enumerate(report.figures):
         try:
-            drawing, words = drawer.draw(figure)
+            drawing, text = drawer.draw(figure)
         except NothingToDrawError as error:
-            drawing, words = None, f"Not drawn: {error}."
+            drawing, text = None, f"Not drawn: {error}."
         except SpecError as error:
             raise report.refusal(f"figure {figure.name}: {error}", "figures", number) from None
         title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
-        caption = " ".join([title.rstrip(".") + ".", words, *drawer.standing()])
+        caption = " ".join([title.rstrip(".") + ".", text, *drawer.run_sentences()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
 
 
 class _Drawer:
-    """Draws figures of one report; each method returns a drawing and the words for its caption."""
+    """Drawer of one report's figures; each drawing method returns a drawing and its caption."""
 
     def __init__(
-        self, report: ReportSpec, found: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
+        self, report: ReportSpec, sections: Sequence[tuple[Ablation, Sequence[Row]]], store: RunStore
     ) -> None:
-        self.report, self.found, self.store = report, found, store
-        self.ablation = found[0][0]
-        self.rows = [row for _, rows in found for row in rows]
+        self.report, self.sections, self.store = report, sections, store
+        self.ablation = sections[0][0]
+        self.rows = [row for _, rows in sections for row in rows]
         self.looks = looks_of(modules_of(self.ablation, self.rows))
         self.labels = row_labels(report, self.rows)
         self.decided = report.seeds == "decided"
@@ -150,8 +153,8 @@ class _Drawer:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, self._metric(figure), figure.cost)
-        words = tradeoff_words([point.value for point in points], decided=self.decided)
-        return drawing, words + self._absent([point.row for point in points])
+        text = tradeoff_caption([point.value for point in points], decided=self.decided)
+        return drawing, text + self._absent([point.row for point in points])
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
         curves = numbers.curves_of(self.rows, self.store, figure, decided=self.decided)
@@ -160,19 +163,19 @@ class _Drawer:
         drawing = draw.draw_curves(
             curves, self.looks, self.labels, self.report.task.curve_label(figure.column)
         )
-        words = curves_words(curves, figure.band, decided=self.decided)
-        return drawing, words + self._absent([curve.row for curve in curves])
+        text = curves_caption(curves, figure.band, decided=self.decided)
+        return drawing, text + self._absent([curve.row for curve in curves])
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
-        found = numbers.heatmap_of(self.rows, figure)
-        if not any(cell for row in found.cells for cell in row):
+        heatmap = numbers.heatmap_of(self.rows, figure)
+        if not any(cell for row in heatmap.cells for cell in row):
             raise NothingToDrawError("no run is finished, so there is no number to show")
-        named = replace(found, down=self._names(found.down), across=self._names(found.across))
+        named = replace(heatmap, down=self._names(heatmap.down), across=self._names(heatmap.across))
         names = self.report.names
         down, across = (names.get(factor, draw.factor_label(factor)) for factor in figure.factors)
         drawing = draw.draw_heatmap(named, (down, across), self._metric(figure), self.report.digits)
-        seeds = counted([cell[1] for row in found.cells for cell in row if cell])
-        lost = listed([self.labels[name] for name in found.left_out])
+        seeds = counted([cell[1] for row in heatmap.cells for cell in row if cell])
+        lost = listed([self.labels[name] for name in heatmap.left_out])
         out = f" Without these factors, so not shown: {lost}." if lost else ""
         return drawing, f"{self._metric(figure).header}, mean over {seeds}; n/a: no run.{out}"
 
@@ -181,62 +184,62 @@ class _Drawer:
 
     def forest(self, figure: ForestFigure) -> tuple["Drawing", str]:
         if self.ablation.baseline is None:
-            raise SpecError(f"needs a baseline, and the ablation {self.ablation.name} names none")
+            raise SpecError(f"a forest needs a baseline; name one in {self.ablation.name} or in the report")
         baseline = baseline_name(self.report, self.ablation)
         if all(row.is_baseline for row in self.rows):
             raise NothingToDrawError(f"every row is the baseline {baseline!r}, so there is no difference")
-        found = numbers.forest_differences(self.rows, figure.metric, decided=self.decided)
-        if not found:
+        differences = numbers.forest_differences(self.rows, figure.metric, decided=self.decided)
+        if not differences:
             raise NothingToDrawError("no row has a seed in common with the baseline")
-        drawing = draw.draw_forest(found, self.looks, self.labels, self._metric(figure), baseline)
-        words = forest_words([value for _, value in found], baseline, decided=self.decided)
+        drawing = draw.draw_forest(differences, self.looks, self.labels, self._metric(figure), baseline)
+        text = forest_caption([value for _, value in differences], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
-            words += f" Not all pairs are clean: {PAIR_WORDS} differ."
-        shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
-        return drawing, words + self._absent(shown)
+            text += f" Not all pairs are clean: {PAIR_WORDS} differ."
+        drawn_rows = [name for name, _ in differences] + [row.name for row in self.rows if row.is_baseline]
+        return drawing, text + self._absent(drawn_rows)
 
     def ranks(self, figure: CriticalDifferenceFigure) -> tuple["Drawing", str]:
         if self.decided:
             rule = "a rank needs a number of seeds that was fixed beforehand"
             raise SpecError(f"{rule}, and this report has seeds: decided")
-        data = by_data(self.report, [rows for _, rows in self.found])
-        found = ranks_of(data, figure, self._metric(figure).sign)
+        data = by_data(self.report, [rows for _, rows in self.sections])
+        ranked = ranks_of(data, figure, self._metric(figure).sign)
         methods = {name: row.cells[0].cell for rows in data.values() for name, row in rows.items()}
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
-        words = (
-            f"Average ranks by {self._metric(figure).header} on {found.datasets} data sets (1 is best; "
-            f"means over {counted(found.seeds)}). Friedman's test: p = {found.friedman_p:.2g}. "
+        text = (
+            f"Average ranks by {self._metric(figure).header} on {ranked.datasets} data sets (1 is best; "
+            f"means over {counted(ranked.seeds)}). Friedman's test: p = {ranked.friedman_p:.2g}. "
         )
-        if found.friedman_p >= figure.alpha:
-            words += "It finds no difference, so no pair was tested, and one bar joins all methods."
-        elif found.groups:
-            words += f"Bars join methods that {test[figure.test]} cannot tell apart at {figure.alpha:g}."
+        if ranked.friedman_p >= figure.alpha:
+            text += "It finds no difference, so no pair was tested, and one bar joins all methods."
+        elif ranked.groups:
+            text += f"Bars join methods that {test[figure.test]} cannot tell apart at {figure.alpha:g}."
         else:
-            words += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
-        if found.dropped:
-            words += f" Left out, since a method has no run there: {dropped_words(found.dropped)}."
+            text += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
+        if ranked.dropped:
+            text += f" Left out, since a method has no run there: {dropped_text(ranked.dropped)}."
         if self.report.kind != "datasets":
-            return draw.draw_ranks(found, self._names(found.methods)), words
-        names = [printed_row(self.report, methods[name]) for name in found.methods]
-        return draw.draw_ranks(found, names), words
+            return draw.draw_ranks(ranked, self._names(ranked.methods)), text
+        names = [display_name(self.report, methods[name]) for name in ranked.methods]
+        return draw.draw_ranks(ranked, names), text
 
-    def _absent(self, shown: Sequence[str]) -> str:
-        absent = [self.labels[row.name] for row in self.rows if row.name not in shown]
+    def _absent(self, drawn_rows: Sequence[str]) -> str:
+        absent = [self.labels[row.name] for row in self.rows if row.name not in drawn_rows]
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
-    def standing(self) -> list[str]:
-        """Return sentences on the runs that are not there and those that are stale."""
-        words = []
+    def run_sentences(self) -> list[str]:
+        """Return caption sentences on missing and stale runs."""
+        sentences = []
         total = sum(len(row.cells) for row in self.rows)
-        if short := self._counted(lambda item: item.record is None):
-            words.append(f"{sum(short.values())} of {total} runs are not there: {_named(short)}.")
+        if missing := self._counted(lambda item: item.record is None):
+            sentences.append(f"{sum(missing.values())} of {total} runs are not there: {_named(missing)}.")
         if stale := self._counted(lambda item: bool(item.stale)):
-            said = "runs are stale (their source has changed)"
-            words.append(f"{sum(stale.values())} of {total} {said}: {_named(stale)}.")
-        return words
+            reason = "runs are stale (their source has changed)"
+            sentences.append(f"{sum(stale.values())} of {total} {reason}: {_named(stale)}.")
+        return sentences
 
     def _counted(self, holds: Callable[[Measured], bool]) -> Counter[str]:
-        """Count the runs of which something holds by their row's name; ablations may share a name."""
+        """Count the runs that satisfy a predicate by row label, since ablations may share row names."""
         return Counter(self.labels[row.name] for row in self.rows for item in row.cells if holds(item))
 
 

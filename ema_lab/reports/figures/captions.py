@@ -1,4 +1,4 @@
-"""What a figure's caption says, written from the numbers that the figure shows."""
+"""Captions of figures, written from the numbers that the figures show."""
 
 import math
 from collections.abc import Sequence
@@ -14,33 +14,33 @@ WITHOUT = (
 )
 
 
-def tradeoff_words(values: Sequence[PairedDifference], *, decided: bool) -> str:
-    """Say what a trade-off's points and bars are."""
+def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> str:
+    """Describe a trade-off's points and bars."""
     seeds = counted([value.count for value in values])
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
-    words = (
+    text = (
         f"{mean} over {seeds} of each row{WITHOUT if decided else ''}; dashed: the Pareto front of the means."
     )
-    return words if decided else words + hollow_words(values)
+    return text if decided else text + hollow_note(values)
 
 
-def forest_words(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
-    """Say what a forest's points and bars are."""
-    words = (
+def forest_caption(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
+    """Describe a forest's points and bars."""
+    text = (
         f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
     )
     if decided:
-        words += ", which were added until it was decided (at most a limit)"
+        text += ", which were added until it was decided (at most a limit)"
     if any(value.has_interval for value in values):
         kind = (
             "always-valid 95 % interval, which holds for all rows at once" if decided else "95 % t interval"
         )
-        words += f", with its {kind}"
-    return f"{words}.{hollow_words(values, 'too few seeds' if decided else 'one seed')}"
+        text += f", with its {kind}"
+    return f"{text}.{hollow_note(values, 'too few seeds' if decided else 'one seed')}"
 
 
-def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> str:
-    """Say what a hollow point is, where one is shown."""
+def hollow_note(values: Sequence[PairedDifference], few: str = "one seed") -> str:
+    """Explain hollow points, if the figure has any."""
     return (
         ""
         if all(value.has_interval for value in values)
@@ -48,20 +48,20 @@ def hollow_words(values: Sequence[PairedDifference], few: str = "one seed") -> s
     )
 
 
-def curves_words(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
-    """Say over how many seeds the curves are at any epoch, and what their bands are."""
-    words = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
+def curves_caption(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
+    """Say over how many seeds the curves average, and describe their bands."""
+    text = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
     lows = [low for curve in curves for low in curve.low]
     if decided and band == "interval":
-        return f"{words}{WITHOUT}."
+        return f"{text}{WITHOUT}."
     if all(map(math.isnan, lows)):
-        return f"{words}."
-    words += f"; band: {BANDS[band]} over seeds"
+        return f"{text}."
+    text += f"; band: {BANDS[band]} over seeds"
     if any(map(math.isnan, lows)):
-        words += ", none where one seed alone has a value" + (
+        text += ", none where one seed alone has a value" + (
             ", or all are equal" if band == "interval" else ""
         )
-    return f"{words}."
+    return f"{text}."
 
 
 def counted(counts: Sequence[int]) -> str:
@@ -73,6 +73,6 @@ def counted(counts: Sequence[int]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return `a, b, c`, or the first few and how many more there are."""
+    """Return `a, b, c`, or the first names and the number of the others."""
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

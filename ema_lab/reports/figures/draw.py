@@ -1,4 +1,4 @@
-"""The figures as matplotlib objects, from numbers alone."""
+"""Figures as matplotlib objects, drawn from numbers alone."""
 
 import itertools
 import math
@@ -21,8 +21,8 @@ COSTS: Mapping[str, tuple[str, float]] = {
     "parameters": ("Parameters (k)", 1e3),
     "latency": ("Latency (ms per batch)", 1.0),
 }
-NAME = 0.42 * COLUMN  # the widest names beside a forest or a heat map, in points
-RANKED = 0.3 * COLUMN  # the widest names beside the axis of ranks, which keeps two fifths of the column
+NAME = 0.42 * COLUMN  # width limit of names beside a forest or a heat map, in points
+RANKED = 0.3 * COLUMN  # width limit of names on each side of the rank axis, which keeps the other 40 %
 FRONT = "Pareto front"
 
 
@@ -37,7 +37,7 @@ def canvas(height: float) -> tuple["Figure", "Axes"]:
 def draw_tradeoff(
     points: Sequence[Point], looks: Mapping[str, Look], labels: Mapping[str, str], metric: Metric, cost: str
 ) -> "Figure":
-    """Draw value against cost, a bar for each interval, and the Pareto front as a line of steps."""
+    """Draw value against cost, with interval bars and the Pareto front as a step line."""
     name, scale = COSTS[cost]
     with styled():
         legend = legend_of([FRONT, *(labels[point.row] for point in points)])
@@ -51,7 +51,7 @@ def draw_tradeoff(
         front = pareto_front([(p.cost, p.value.mean) for p in points], metric.sign)
         corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
         axes.set_xlim(axes.get_xlim())
-        corners.append((axes.get_xlim()[1], corners[-1][1]))  # what costs more is no better
+        corners.append((axes.get_xlim()[1], corners[-1][1]))  # to the right edge: more cost gains nothing
         axes.plot(
             *zip(*corners, strict=True),
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
@@ -64,12 +64,12 @@ def draw_tradeoff(
 
 
 def _bars(value: PairedDifference) -> list[list[float]] | None:
-    """Return the lengths of an interval's two arms; None where there is no interval."""
+    """Return the lengths of an interval's two arms; None without an interval."""
     return [[value.mean - value.low], [value.high - value.mean]] if value.has_interval else None
 
 
 def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
-    """Return how a point looks: hollow without an interval, lest it seem exact."""
+    """Return a point's style: hollow without an interval, so that the point does not seem exact."""
     inside = look.colour if value.has_interval else "white"
     return {"color": look.colour, "marker": look.marker, "markerfacecolor": inside}
 
@@ -98,13 +98,13 @@ def draw_curves(
 
 
 def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, digits: int) -> "Figure":
-    """Draw the means as colours and numbers; a cell without a run is hatched and says n/a.
+    """Draw the means as colours and numbers; a cell without a run is grey and says n/a.
 
-    `factors`: what the axes are called, down and across.
+    `factors`: labels of the axes, down and across.
     """
     with styled():
         down = [fitted(name, NAME / 1.5) for name in heatmap.down]
-        room = COLUMN - max(map(width_of, down)) - 85  # the scale of colours, labels, edges
+        room = COLUMN - max(map(width_of, down)) - 85  # minus the colour bar, labels and margins
         across, is_upright = _column_names(heatmap.across, room / len(heatmap.across))
         above = max(map(width_of, across)) / 72 if is_upright else LINE_INCHES * max(map(lines_of, across))
         tall = max(0.3, LINE_INCHES * max(map(lines_of, down)) + 0.06)
@@ -132,10 +132,10 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, dig
 
 
 def _column_names(names: Sequence[str], points: float) -> tuple[list[str], bool]:
-    """Return the names of columns so wide, and whether they stand upright, since they do not fit else."""
+    """Wrap column names to a width in points; return them, and whether they must be upright to fit."""
     across = [fitted(name, points - 4) for name in names]
-    words = [word for name in names for word in name.split()]
-    if max(map(lines_of, across)) <= 3 and max(map(width_of, words), default=0) <= points - 4:
+    parts = [word for name in names for word in name.split()]
+    if max(map(lines_of, across)) <= 3 and max(map(width_of, parts), default=0) <= points - 4:
         return across, False
     lines = max(1, int(points / (72 * LINE_INCHES)))
     return [fitted(name, max(NAME, 1.3 * width_of(name) / lines)) for name in names], True
@@ -148,24 +148,24 @@ def draw_forest(
     metric: Metric,
     baseline: str,
 ) -> "Figure":
-    """Draw each row's mean difference and interval, the first row on top, beside a line at zero.
+    """Draw each row's mean difference and interval beside a line at zero, the first row on top.
 
-    `baseline`: its name in print. Vertical positions are in inches.
+    `baseline`: its display name. Vertical positions are in inches.
     """
     with styled():
         names = [fitted(labels[row], NAME) for row, _ in differences]
         unit = f" ({metric.unit_of_differences})" if metric.unit else ""
-        words = f"Δ {metric.label} vs {baseline}{unit}"
-        below = fitted(words, COLUMN - max(map(width_of, names)) - 24, 7.5)
+        text = f"Δ {metric.label} vs {baseline}{unit}"
+        below = fitted(text, COLUMN - max(map(width_of, names)) - 24, 7.5)
         ends = list(itertools.accumulate(0.12 + LINE_INCHES * lines_of(name) for name in names))
         middles = [(start + end) / 2 for start, end in zip([0.0, *ends], ends, strict=False)]
         figure, axes = canvas(0.32 + ends[-1] + 0.13 * lines_of(below))
         axes.axvline(0, color="#777777", linewidth=0.8)
-        for place, (row, value) in zip(middles, differences, strict=True):
-            axes.plot(value.mean, place, linestyle="none", **_mark(looks[row], value))
-            if value.has_interval:  # around its middle: one that is always valid need not hold the mean
+        for middle, (row, value) in zip(middles, differences, strict=True):
+            axes.plot(value.mean, middle, linestyle="none", **_mark(looks[row], value))
+            if value.has_interval:  # drawn around its middle: an always-valid interval may exclude the mean
                 axes.errorbar(
-                    (value.low + value.high) / 2, place, xerr=(value.high - value.low) / 2,
+                    (value.low + value.high) / 2, middle, xerr=(value.high - value.low) / 2,
                     fmt="none", ecolor=looks[row].colour, capsize=2, elinewidth=0.9,
                 )  # fmt: skip
         axes.set_yticks(middles, names)
@@ -177,9 +177,9 @@ def draw_forest(
 
 
 def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
-    """Draw the methods at their average ranks, and a bar over those that the test cannot tell apart.
+    """Draw the methods at their average ranks, and bars over those that the test cannot distinguish.
 
-    The better half is named on the left, the other on the right; vertical positions are in inches.
+    The better half has its names on the left, the other half on the right. Vertical positions are in inches.
     """
     count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
     bottom, top = -0.14 - 0.08 * len(ranks.groups), 0.24 + (0.22 if ranks.critical is not None else 0)
@@ -195,18 +195,18 @@ def draw_ranks(ranks: Ranks, labels: Sequence[str]) -> "Figure":
             axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
             if count < 10 or tick % 2:
                 axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=7)
-        for place, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
-            is_left = place < left
-            height = bottom - line * (place if is_left else count - 1 - place)
+        for index, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
+            is_left = index < left
+            height = bottom - line * (index if is_left else count - 1 - index)
             end, side = (1, "right") if is_left else (count, "left")
             axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7, clip_on=False)
             axes.annotate(
                 text, (end, height), (-3 if is_left else 3, 0),
                 textcoords="offset points", ha=side, va="center", fontsize=7,
             )  # fmt: skip
-        for place, (first, last) in enumerate(ranks.groups):
+        for index, (first, last) in enumerate(ranks.groups):
             ends = (ranks.average[first] - 0.04, ranks.average[last] + 0.04)
-            axes.hlines(-0.09 - 0.08 * place, *ends, color="black", linewidth=2.5, clip_on=False)
+            axes.hlines(-0.09 - 0.08 * index, *ends, color="black", linewidth=2.5, clip_on=False)
         if ranks.critical is not None:
             _draw_critical(axes, ranks.critical, top - 0.06)
     return figure
@@ -225,5 +225,5 @@ def _draw_legend(figure: "Figure", legend: Legend) -> None:
 
 
 def factor_label(factor: str) -> str:
-    """Return `Groups` for the key `model.attention.groups`."""
+    """Return the label of a dotted key, such as `Groups` for `model.attention.groups`."""
     return factor.rpartition(".")[2].replace("_", " ").capitalize()

@@ -1,4 +1,4 @@
-"""Text that fits: names are wrapped to the width that they are measured to take, in points."""
+"""Text fitting: wrap names to a measured width in points."""
 
 import re
 import textwrap
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from ema_lab.reports.figures.style import COLUMN_INCHES
 
 COLUMN = COLUMN_INCHES * 72
-SMALL = 7  # the size of names: of ticks, legends and panels
-LINE_INCHES = 0.12  # of a line at that size
-HINTED = 1.04  # on a screen's raster, letters may be this much wider than in print
-EDGE, HANDLE, BETWEEN = 14, 17, 8  # of a legend: both edges, an entry's sign, between two columns
+SMALL = 7  # font size of ticks, legends and panels
+LINE_INCHES = 0.12  # line height at that size
+HINTED = 1.04  # hinting on a screen's raster may widen letters by this factor
+EDGE, HANDLE, BETWEEN = 14, 17, 8  # legend widths in points: both margins, an entry's marker, column gap
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Breaks where names of rows have joints, too."""
+    """Wrapper that also breaks lines at the joints of row names."""
 
     wordsep_re = re.compile(r"(\s+|[^\s_/=,;-]*[_/=,;-]+)")
 
 
 def width_of(text: str, size: float = SMALL) -> float:
-    """Return how wide a text's widest line is drawn, in points; to be called in our style."""
+    """Return the width in points of a text's widest line. Call it within `styled`."""
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
@@ -33,7 +33,7 @@ def width_of(text: str, size: float = SMALL) -> float:
 
 
 def fitted(text: str, points: float, size: float = SMALL) -> str:
-    """Return a text whose lines are no wider than `points`: broken between words, else inside of one."""
+    """Wrap a text to lines no wider than `points`, between words if possible."""
     width = width_of(text, size)
     if width <= points:
         return text
@@ -46,13 +46,13 @@ def fitted(text: str, points: float, size: float = SMALL) -> str:
 
 
 def lines_of(text: str) -> int:
-    """Return how many lines a text has."""
+    """Return the number of lines of a text."""
     return text.count("\n") + 1
 
 
 @dataclass(frozen=True)
 class Legend:
-    """Wrapped texts in so many columns, and the height that they take."""
+    """Wrapped labels of a legend, its number of columns, and its height."""
 
     texts: tuple[str, ...]
     columns: int
@@ -60,7 +60,7 @@ class Legend:
 
 
 def legend_of(labels: Sequence[str]) -> Legend:
-    """Return the lowest legend of one column's width, but rather two lines more than four broken names."""
+    """Return the lowest legend of one column's width; each broken label counts as half a line."""
 
     def cost(legend: Legend) -> float:
         return legend.inches + LINE_INCHES / 2 * sum(lines_of(text) - 1 for text in legend.texts)
@@ -71,8 +71,8 @@ def legend_of(labels: Sequence[str]) -> Legend:
 def _legend(labels: Sequence[str], columns: int) -> Legend:
     room = (COLUMN - EDGE - BETWEEN * (columns - 1)) / columns - HANDLE
     texts = tuple(fitted(label, room) for label in labels)
-    each, more = divmod(len(texts), columns)  # matplotlib fills the first columns with one more
-    ends = [each * (place + 1) + min(place + 1, more) for place in range(columns)]
+    each, more = divmod(len(texts), columns)  # matplotlib puts the remainder into the first columns
+    ends = [each * (index + 1) + min(index + 1, more) for index in range(columns)]
     starts = [0, *ends[:-1]]
     inches = max(
         sum(LINE_INCHES * lines_of(text) + 0.05 for text in texts[start:end])

@@ -1,4 +1,4 @@
-"""A gallery: the same images across, each variant's gate map and Grad-CAM down."""
+"""Gallery: images across, and each variant's gate map and Grad-CAM down."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,17 @@ from ema_lab.reports.figures.style import styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = 90  # the widest names of rows, in points
+NAME = 90  # width limit of row names, in points
 GATE = "Gate: Σ|out| / Σ|in|"
-VEIL = 0.5  # how much of Grad-CAM's colour covers the image
+VEIL = 0.5  # opacity of Grad-CAM over the image
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A variant's maps: `gate` (B, h, w) or None without attention, `cam` (B, H, W), both None for a hole."""
+    """Maps of a variant: `gate` (B, h, w), None without attention, and `cam` (B, H, W).
+
+    Both are None without a run.
+    """
 
     name: str
     gate: Any
@@ -25,7 +28,7 @@ class Panel:
 
 
 def gate_range(panels: Sequence[Panel]) -> tuple[float, float] | None:
-    """Return the least and the greatest gate that is shown, one scale for all rows; None without a gate."""
+    """Return the least and the greatest gate of all rows, which share one scale; None without a gate."""
     import numpy as np
 
     gates = [panel.gate[np.isfinite(panel.gate)] for panel in panels if panel.gate is not None]
@@ -33,14 +36,14 @@ def gate_range(panels: Sequence[Panel]) -> tuple[float, float] | None:
     if not values.size:
         return None
     low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low - 0.01, high + 0.01)  # a scale needs two ends
+    return (low, high) if high > low else (low - 0.01, high + 0.01)  # a colour scale needs two ends
 
 
 def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) -> "Figure":
-    """Draw images (B, H, W, 1 or 3; 0 to 1) and a row per variant; what is not there says so.
+    """Draw images (B, H, W, 1 or 3; 0 to 1) and a row per variant; missing maps say so.
 
-    All gate maps have one scale, from the least to the greatest value shown. Grad-CAM lies over the image,
-    from 0 to 1 for each image.
+    All gate maps share one scale, from the least to the greatest value drawn. Grad-CAM covers the image,
+    scaled from 0 to 1 for each image.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -50,27 +53,27 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
         names = [fitted(panel.name, NAME) for panel in panels]
         tall = max(0.62, LINE_INCHES * max(map(lines_of, names)) + 0.04)
         size = (1.2 * len(images) + 1 + NAME / 72, tall * (1 + len(panels)) + 0.35)
-        layout = ConstrainedLayoutEngine(w_pad=0.08)  # square panels move a little after it has measured
+        layout = ConstrainedLayoutEngine(w_pad=0.08)  # square panels move a little after layout
         figure = Figure(figsize=size, layout=layout, facecolor="white")
         grid = figure.subplots(1 + len(panels), 2 * len(images), squeeze=False)
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[], box_aspect=1)
             axes.grid(False)
             axes.spines[:].set_visible(False)
-        shown = None
+        drawn_gate = None
         for i, image in enumerate(images):
             _draw_image(grid[0][2 * i], image)
             grid[0][2 * i].set_title(labels[i], fontsize=7)
             grid[0][2 * i + 1].axis("off")
             for j, panel in enumerate(panels, start=1):
                 _draw_cam(grid[j][2 * i + 1], panel, i, image)
-                shown = _draw_gate(grid[j][2 * i], panel, i, scale) or shown
+                drawn_gate = _draw_gate(grid[j][2 * i], panel, i, scale) or drawn_gate
             grid[1][2 * i].set_title("gate", fontsize=7)
             grid[1][2 * i + 1].set_title("Grad-CAM", fontsize=7)
         for j, name in enumerate(names, start=1):
             grid[j][0].set_ylabel(name, fontsize=7, rotation=0, ha="right", va="center")
-        if shown is not None:
-            figure.colorbar(shown, ax=grid, label=GATE, shrink=0.6, aspect=25)
+        if drawn_gate is not None:
+            figure.colorbar(drawn_gate, ax=grid, label=GATE, shrink=0.6, aspect=25)
     return figure
 
 
@@ -78,20 +81,20 @@ def _draw_image(axes: Any, image: Any) -> None:
     axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
 
 
-def _draw_cam(axes: Any, panel: Panel, place: int, image: Any) -> None:
+def _draw_cam(axes: Any, panel: Panel, index: int, image: Any) -> None:
     if panel.cam is None:
         _say(axes, "no run")
         return
     _draw_image(axes, image)
-    axes.imshow(panel.cam[place], cmap="inferno", vmin=0, vmax=1, alpha=VEIL)
+    axes.imshow(panel.cam[index], cmap="inferno", vmin=0, vmax=1, alpha=VEIL)
 
 
-def _draw_gate(axes: Any, panel: Panel, place: int, scale: tuple[float, float] | None) -> Any:
-    """Draw a variant's gate of an image; return what the bar of colours belongs to, or None without one."""
+def _draw_gate(axes: Any, panel: Panel, index: int, scale: tuple[float, float] | None) -> Any:
+    """Draw a variant's gate of an image; return the image for the colour bar, or None without a gate."""
     if panel.gate is None or scale is None:
         _say(axes, "no run" if panel.cam is None else "no gate")
         return None
-    return axes.imshow(panel.gate[place], cmap="viridis", vmin=scale[0], vmax=scale[1])
+    return axes.imshow(panel.gate[index], cmap="viridis", vmin=scale[0], vmax=scale[1])
 
 
 def _say(axes: Any, text: str) -> None:

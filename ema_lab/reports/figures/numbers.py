@@ -1,4 +1,4 @@
-"""The numbers of a figure, before anything is drawn."""
+"""Numbers of figures, computed before anything is drawn."""
 
 import logging
 import math
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class NothingToDrawError(SpecError):
-    """What the figure could show is not there, or not yet; the rest of a report goes on."""
+    """Raised if a figure has no data, or not yet. The rest of the report is made all the same."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A row's cost and its metric: what `mean_interval` returns of its `value.count` seeds."""
+    """Row's cost and metric; `value` comes from `mean_interval` over `value.count` seeds."""
 
     row: str
     cost: float
@@ -36,22 +36,22 @@ class Point:
 
 
 def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDifference:
-    """Return the mean of independent values and its 95 % t interval: that of differences to zero.
+    """Return the mean of independent values and its 95 % t interval, as differences to zero.
 
     Args:
-        values: One for each seed.
-        decided: Whether seeds were added until comparisons were decided. How many there are then depends on
-            what they showed, so a t interval would cover too little: there is none.
+        values: Values, one per seed.
+        decided: Whether seeds were added until comparisons were decided. The number of seeds then depends on
+            their results, so that a t interval would cover too little; the bounds are NaN.
     """
-    found = paired_difference(values)
-    return replace(found, low=math.nan, high=math.nan) if decided else found
+    difference = paired_difference(values)
+    return replace(difference, low=math.nan, high=math.nan) if decided else difference
 
 
 def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
-    """Return the indices of the (cost, value) pairs that none beats, the cheapest first.
+    """Return the indices of the (cost, value) pairs that no other beats, the cheapest first.
 
-    One beats another if it costs no more and is no worse, and is better in one of the two; what differs by
-    rounding alone is equal.
+    Another pair beats a pair if it costs no more and is no worse, and is better in either. Differences by
+    rounding count as ties.
     """
     costs, values = (snapped([point[side] for point in points]) for side in range(2))
     exact = list(zip(costs, values, strict=True))
@@ -65,25 +65,25 @@ def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
 
 def tradeoff_points(rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False) -> list[Point]:
     """Return a point for every row that has both the metric and the cost; `decided`: see `mean_interval`."""
-    found = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
+    values_by_row = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
     return [
         Point(name, x, mean_interval(values, decided=decided))
-        for name, x, values in found
+        for name, x, values in values_by_row
         if x is not None and values
     ]
 
 
 def cost_of(row: Row, cost: str) -> float | None:
-    """Return parameters, multiply-adds, or the latency (ms per batch) that was kept of a row's model."""
+    """Return the parameters, multiply-adds, or cached latency (ms per batch) of a row's model."""
     if cost == "latency":
-        kept = getattr(row, "latency", None)  # only a store that was timed has it
+        kept = getattr(row, "latency", None)  # None unless `ema-lab cost --latency` has timed the row
         return float(kept["ms"]) if kept else None
     return row.cost(cost)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A row's mean by epoch, its band and over how many seeds; NaN bounds where an epoch has no band."""
+    """Row's mean by epoch, its band and number of seeds; bounds are NaN where an epoch has no band."""
 
     row: str
     epochs: tuple[int, ...]
@@ -113,7 +113,7 @@ def curves_of(
 
 
 def _column_or_hole(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
-    """Return a run's column; a curve that cannot be used is named, and left out of the figure."""
+    """Return a run's column. Warn about an unusable curve and leave it out of the figure."""
     try:
         return _column(folder, spec)
     except StoreError as error:
@@ -131,12 +131,12 @@ def _column(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
     if spec.column not in columns:
         raise SpecError(f"column {spec.column!r} is not in {path}; it has {', '.join(columns) or 'no line'}")
     try:
-        found = [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
+        column = [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
-    if not all(math.isfinite(value) for _, value in found):
-        raise StoreError(f"{path} cannot be read: {spec.column} has values that are no finite numbers")
-    return found
+    if not all(math.isfinite(value) for _, value in column):
+        raise StoreError(f"{path} cannot be read: {spec.column} has values that are not finite")
+    return column
 
 
 def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:
@@ -154,7 +154,7 @@ def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Labels down and across; `cells[i][j]` is a mean and its n, or None where no run is there."""
+    """Labels down and across; `cells[i][j]` is a mean and its n, or None without a run."""
 
     down: tuple[str, ...]
     across: tuple[str, ...]
@@ -163,30 +163,30 @@ class Heatmap:
 
 
 def heatmap_of(rows: Sequence[Row], spec: HeatmapFigure) -> Heatmap:
-    """Gather the rows that have both factors; a cell that two rows would share is an error.
+    """Arrange the rows that have both factors as a heat map.
 
     Raises:
-        SpecError: If no row has both factors, or they do not tell two rows apart.
+        SpecError: If no row has both factors, or two rows share a cell.
     """
-    found: dict[tuple[str, str], Row] = {}
+    row_by_cell: dict[tuple[str, str], Row] = {}
     left_out = []
     for row in rows:
         key = tuple(_factor(row.cells[0], factor) for factor in spec.factors)
         if None in key:
             left_out.append(row.name)
             continue
-        place = (str(key[0]), str(key[1]))
-        if place in found:
-            rule = f"{' and '.join(spec.factors)} do not tell {found[place].name!r} from {row.name!r}"
-            raise SpecError(rule)
-        found[place] = row
-    if not found:
+        cell = (str(key[0]), str(key[1]))
+        if cell in row_by_cell:
+            rows_of_cell = f"{row_by_cell[cell].name!r} from {row.name!r}"
+            raise SpecError(f"{' and '.join(spec.factors)} do not distinguish {rows_of_cell}")
+        row_by_cell[cell] = row
+    if not row_by_cell:
         axes = list(dict.fromkeys(key for row in rows for key in axes_of(row.cells[0])))
         wanted = " and ".join(spec.factors)
         raise SpecError(f"no row has a value of {wanted}; the axes are {', '.join(axes) or 'none'}")
-    down = tuple(dict.fromkeys(place[0] for place in found))
-    across = tuple(dict.fromkeys(place[1] for place in found))
-    cells = tuple(tuple(_mean(found.get((i, j)), spec.metric) for j in across) for i in down)
+    down = tuple(dict.fromkeys(cell[0] for cell in row_by_cell))
+    across = tuple(dict.fromkeys(cell[1] for cell in row_by_cell))
+    cells = tuple(tuple(_mean(row_by_cell.get((i, j)), spec.metric) for j in across) for i in down)
     return Heatmap(down, across, cells, tuple(left_out))
 
 
@@ -210,12 +210,14 @@ def _mean(row: Row | None, metric: str) -> tuple[float, int] | None:
 def forest_differences(
     rows: Sequence[Row], metric: str, *, decided: bool = False
 ) -> list[tuple[str, PairedDifference]]:
-    """Return the paired difference of every row that has one with the baseline, as the table has it.
+    """Return the paired difference to the baseline of every row that has one, equal to the table's.
 
-    `decided`: whether seeds were added until it was decided; its interval then holds for all rows at once.
+    `decided`: whether seeds were added until it was decided. Intervals then hold for all rows at once.
     """
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
-    found = [(name, differences) for name, differences in compared if differences]
+    with_differences = [(name, differences) for name, differences in compared if differences]
     if decided:
-        return [(name, follow(differences, len(compared)).difference) for name, differences in found]
-    return [(name, paired_difference(differences)) for name, differences in found]
+        return [
+            (name, follow(differences, len(compared)).difference) for name, differences in with_differences
+        ]
+    return [(name, paired_difference(differences)) for name, differences in with_differences]

@@ -1,4 +1,4 @@
-"""Average ranks over many data sets, and which of them a test cannot tell apart."""
+"""Average ranks over many data sets, and the groups of methods that a test cannot distinguish."""
 
 import itertools
 import json
@@ -25,10 +25,10 @@ PERMUTATIONS = 99_999
 
 @dataclass(frozen=True)
 class Ranks:
-    """Average ranks (1 is best) over data sets, and the groups that the test cannot tell apart.
+    """Average ranks (1 is best) over data sets, and the groups that the test cannot distinguish.
 
-    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: the data sets that
-    do not enter, each with the methods it lacks. `seeds`: the fewest and the most of a mean.
+    `critical` is Nemenyi's critical difference; None for Wilcoxon's test. `dropped`: excluded data sets, each
+    with the methods that it lacks. `seeds`: smallest and largest number of seeds of a mean.
     """
 
     methods: tuple[str, ...]
@@ -42,26 +42,26 @@ class Ranks:
 
 
 def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure, sign: int) -> Ranks:
-    """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
+    """Rank the methods on each data set by their mean over seeds; apply Friedman's test, then test pairs.
 
-    A data set on which a method has no finished run does not enter. Means that are equal but for rounding
-    share their rank. `sign` is the metric's direction.
-    Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
+    Data sets on which a method has no finished run are excluded. Means that differ only by rounding share
+    their rank. `sign` is the metric's direction. Source: Demšar, Statistical comparisons of classifiers over
+    multiple data sets, JMLR 7 (2006).
 
     Raises:
-        NothingToDrawError: If there are too few methods, or too few data sets that have runs of all methods.
+        NothingToDrawError: If there are too few methods, or too few data sets with runs of all methods.
     """
     import numpy as np
     from scipy.stats import rankdata
 
     methods = list(dict.fromkeys(name for rows in data.values() for name in rows))
-    found = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
+    values_by_data = {name: _values(rows, methods, spec.metric) for name, rows in data.items()}
     dropped = tuple(
         (name, tuple(method for method in methods if not values[method]))
-        for name, values in found.items()
+        for name, values in values_by_data.items()
         if not all(values.values())
     )
-    complete = [values for values in found.values() if all(values.values())]
+    complete = [values for values in values_by_data.values() if all(values.values())]
     _require(len(methods), len(data), dropped, spec)
     means = [[statistics.fmean(values[name]) for name in methods] for values in complete]
     table = np.array([snapped(row) for row in means])
@@ -78,14 +78,14 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
 
 
 def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dict[str, Row]]:
-    """Return the rows by data set and method: a method is a row without its data set.
+    """Return the rows by data set and method. The method is the row's name without its data set.
 
-    The data sets are those of the report's table: its ablations', or the values of its factor; in a report
-    that names neither, they are what was trained on.
+    Data sets are those of the report's table: its ablations, or the values of its factor. In a report with
+    neither, they are the training data.
 
     Args:
-        report: Whose figure it is.
-        parts: The rows of each ablation, in the report's order.
+        report: Report of the figure.
+        parts: Rows of each ablation, in the report's order.
 
     Raises:
         SpecError: If a method has two rows on one data set.
@@ -93,18 +93,21 @@ def by_data(report: ReportSpec, parts: Sequence[Sequence[Row]]) -> dict[str, dic
     if report.ablations:
         names = {source: name for name, source in reversed(list(report.ablations.items()))}
         sources = dict.fromkeys(report.ablations.values())
-        return {names[one]: {row.name: row for row in rows} for one, rows in zip(sources, parts, strict=True)}
+        return {
+            names[source]: {row.name: row for row in rows}
+            for source, rows in zip(sources, parts, strict=True)
+        }
     rows = list(itertools.chain(*parts))
     key, axes = gathered(report), _data_axes(rows)
-    found: dict[str, dict[str, Row]] = {}
+    rows_by_data: dict[str, dict[str, Row]] = {}
     for row in rows:
         method, name = (
             _by_factor(report, row, key) if report.kind == "datasets" and key else _by_data(row, axes)
         )
-        if method in found.setdefault(name, {}):
+        if method in rows_by_data.setdefault(name, {}):
             raise SpecError(f"{method} has two rows on {name}; choose one with `rows` or `only`")
-        found[name][method] = row
-    return found
+        rows_by_data[name][method] = row
+    return rows_by_data
 
 
 def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
@@ -114,18 +117,18 @@ def _by_factor(report: ReportSpec, row: Row, key: str) -> tuple[str, str]:
 
 
 def _data_axes(rows: Sequence[Row]) -> set[str]:
-    """Return the axes that say what is trained on: keys of the data, and linked axes that decide it."""
-    found: dict[str, dict[str, set[str]]] = {}
+    """Return the axes that determine the training data: keys of the data, and linked axes."""
+    data_by_axis: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         for key, value in axes_of(row.cells[0]).items():
             data = row.cells[0].cell.spec.data.canonical
-            found.setdefault(key, {}).setdefault(repr(value), set()).add(data)
+            data_by_axis.setdefault(key, {}).setdefault(repr(value), set()).add(data)
     deciding = {
         key
-        for key, values in found.items()
+        for key, values in data_by_axis.items()
         if all(len(data) == 1 for data in values.values()) and len(set[str]().union(*values.values())) > 1
     }
-    return deciding | {key for key in found if key.partition(".")[0] == "data"}
+    return deciding | {key for key in data_by_axis if key.partition(".")[0] == "data"}
 
 
 def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
@@ -136,14 +139,14 @@ def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
 
 
 def _data_name(canonical: str) -> str:
-    """Return a data set's name and what else tells it from others."""
+    """Return a data set's name and its other options."""
     data = json.loads(canonical)
     more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
     return f"{data['name']} ({more})" if more else str(data["name"])
 
 
 def _values(rows: Mapping[str, Row], methods: Sequence[str], metric: str) -> dict[str, list[float]]:
-    """Return each method's values over the seeds on a data set; an empty list is a hole."""
+    """Return each method's values over the seeds on a data set; empty for a missing method."""
     return {name: rows[name].values(metric) if name in rows else [] for name in methods}
 
 
@@ -153,26 +156,26 @@ def _require(
     dropped: Sequence[tuple[str, Sequence[str]]],
     spec: CriticalDifferenceFigure,
 ) -> None:
-    what = f"a critical-difference diagram ({spec.test})"
+    diagram = f"a critical-difference diagram ({spec.test})"
     if methods < FEWEST_METHODS:
-        raise NothingToDrawError(f"{what} needs {FEWEST_METHODS} methods or more, got {methods}")
+        raise NothingToDrawError(f"{diagram} needs {FEWEST_METHODS} methods or more, got {methods}")
     needed, complete = needed_datasets(methods, spec), datasets - len(dropped)
     if complete < needed:
-        rule = f"{what} of {methods} methods needs {needed} data sets that all of them have"
-        lost = f": {dropped_words(dropped)}" if dropped else ""
+        rule = f"{diagram} of {methods} methods needs {needed} data sets that all of them have"
+        lost = f": {dropped_text(dropped)}" if dropped else ""
         raise NothingToDrawError(f"{rule}, got {complete}{lost}")
 
 
-def dropped_words(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Return `D (no run of se, ca)` for each data set that does not enter, or for the first few."""
+def dropped_text(dropped: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return `D (no run of se, ca)` for each excluded data set, shortened if there are many."""
     return listed([f"{name} (no run of {listed(methods)})" for name, methods in dropped])
 
 
 def friedman_p(ranks: Any) -> float:
     """Return the p-value of Friedman's test for ranks (data sets, methods).
 
-    Its chi-square approximation is for more than 10 data sets and 5 methods; for fewer, Demšar (2006,
-    section 3.2.2) refers to the exact distribution. There, the ranks of each data set are permuted, with a
+    The chi-square approximation needs more than 10 data sets and 5 methods. For fewer, Demšar (2006, section
+    3.2.2) refers to the exact distribution. Here the ranks of each data set are permuted instead, with a
     fixed seed: valid at every size, and with ties.
     """
     import numpy as np
@@ -191,12 +194,12 @@ def friedman_p(ranks: Any) -> float:
 
 
 def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
-    """Return the fewest data sets on which the diagram can tell any two of the methods apart.
+    """Return the smallest number of data sets on which the diagram can distinguish any two methods.
 
-    No fixed number, but what the tests of Demšar (2006) can reach: Friedman's smallest p-value of n data
-    sets is (k!)^(1-n) for k methods, all n ranking them alike; Nemenyi's critical difference must lie below
-    k - 1, the largest difference of average ranks; Wilcoxon's smallest p-value is 2^(1-n), and Holm's
-    procedure holds it against alpha over the number of pairs.
+    The number follows from the tests in Demšar (2006). Friedman's smallest p-value of n data sets is
+    (k!)^(1-n) for k methods, if all n rank them alike. Nemenyi's critical difference must be below k - 1, the
+    largest difference of average ranks. Wilcoxon's smallest p-value is 2^(1-n), which Holm compares with
+    alpha over the number of pairs.
     """
 
     def suffices(datasets: int) -> bool:
@@ -210,7 +213,7 @@ def needed_datasets(methods: int, spec: CriticalDifferenceFigure) -> int:
 
 
 def nemenyi_difference(methods: int, datasets: int, alpha: float) -> float:
-    """Return the difference of average ranks from which on Nemenyi's test tells two methods apart."""
+    """Return Nemenyi's critical difference of average ranks."""
     from scipy.stats import studentized_range
 
     quantile = float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
@@ -227,8 +230,8 @@ def _alike(table: Any, average: Any, critical: float | None, alpha: float) -> se
     return set(pairs) - holm_rejected(p, alpha)
 
 
-def _p_value(wilcoxon: Any, found: Sequence[float]) -> float:
-    return float(wilcoxon(found).pvalue) if any(found) else 1.0
+def _p_value(wilcoxon: Any, pair_differences: Sequence[float]) -> float:
+    return float(wilcoxon(pair_differences).pvalue) if any(pair_differences) else 1.0
 
 
 def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple[int, int]]:
@@ -242,7 +245,7 @@ def holm_rejected(p: Mapping[tuple[int, int], float], alpha: float) -> set[tuple
 
 
 def _groups(count: int, same: set[tuple[int, int]] | None) -> tuple[tuple[int, int], ...]:
-    """Return the longest stretches of ranks within which no pair differs; all of them for None."""
+    """Return the maximal ranges of ranks within which no pair differs; one range of all for None."""
     if same is None:
         return ((0, count - 1),)
     stretches = [(i, j) for i, j in same if all(p in same for p in combinations(range(i, j + 1), 2))]

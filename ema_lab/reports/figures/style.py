@@ -1,4 +1,4 @@
-"""How every figure looks, which colour a module has, and files whose bytes depend on nothing else."""
+"""Style of all figures: colours per module, fonts, and reproducible files."""
 
 import io
 import warnings
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMN_INCHES = 3.3
-# Okabe and Ito's palette, without its yellow, which is hardly seen on white.
+# Okabe and Ito's palette without its yellow, which is hard to see on white.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 FONT = "DejaVu Sans"
-FALLBACKS = (  # for characters that it lacks, if they are installed
+FALLBACKS = (  # installed fonts among these draw characters that FONT lacks
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC",
     "Hiragino Sans", "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo", "Noto Sans", "Arial Unicode MS",
 )  # fmt: skip
-# A module's place here is its look in every figure: new names are added at the end only.
+# A module's index here determines its look in every figure: append new names only at the end.
 MODULES = (
     "none", "ema", "cbam", "se", "eca", "ca", "sa", "bam", "gam", "gc", "ge", "nam", "simam", "triplet",
     "identity", "random_gate", "matched", "frozen",
@@ -43,53 +43,57 @@ RC: Mapping[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """A colour, a marker and a style of line, by the names that matplotlib gives them."""
+    """Colour, marker and line style, by matplotlib's names."""
 
     colour: str
     marker: str
     line: str = "-"
 
 
-def look(place: int) -> Look:
-    """Return the look at a place: seven colours, then the same ones with other markers and lines.
+def look(index: int) -> Look:
+    """Return the look with an index: seven colours, then the same colours with other markers and lines.
 
-    No two of the first 196 places look the same.
+    The first 196 looks are distinct.
     """
-    turn, colour = divmod(place, len(COLOURS))
+    turn, colour = divmod(index, len(COLOURS))
     marker = MARKERS[(colour + 3 * turn) % len(MARKERS)]
     return Look(COLOURS[colour], marker, LINES[turn % len(LINES)])
 
 
 def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
-    """Return the look of each row that a report shows; no two of them share a colour while one is free.
+    """Return the look of each row; no two rows share a colour while one is free.
 
-    The first row of a module has the module's own look, the same in every figure and report, unless one that
-    stands before it in `MODULES` has that colour here. All other rows take the colours that are used least.
+    The first row of a module gets the module's own look, equal in every figure and report. Exception: an
+    earlier module in `MODULES` has taken the colour. All other rows get the least used colours.
 
     Args:
-        modules: Each row's attention module, in the order of the file: the looks do not change with results.
+        modules: Attention module of each row, in the order of the file, so that looks do not change with
+            results.
     """
     names = [*MODULES, *sorted(set(modules.values()) - set(MODULES))]
     firsts = {name: row for row, name in reversed(list(modules.items()))}
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     uses = [0] * len(COLOURS)
-    for place in sorted(map(names.index, firsts)):
-        if uses[place % len(COLOURS)] == 0:
-            places[firsts[names[place]]] = place
-            uses[place % len(COLOURS)] = 1
-    taken = set(places.values())
+    for index in sorted(map(names.index, firsts)):
+        if uses[index % len(COLOURS)] == 0:
+            indices[firsts[names[index]]] = index
+            uses[index % len(COLOURS)] = 1
+    taken = set(indices.values())
     for row in modules:
-        if row not in places:
+        if row not in indices:
             colour = uses.index(min(uses))
-            places[row] = next(place for place in count(colour, len(COLOURS)) if place not in taken)
-            taken.add(places[row])
+            indices[row] = next(index for index in count(colour, len(COLOURS)) if index not in taken)
+            taken.add(indices[row])
             uses[colour] += 1
-    return {row: look(places[row]) for row in modules}
+    return {row: look(indices[row]) for row in modules}
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in our style, whatever the user's matplotlibrc says; for characters see `unknown_characters`."""
+    """Draw in our style, whatever the user's matplotlibrc says.
+
+    Missing glyphs raise no warning; see `unknown_characters`.
+    """
     import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -102,7 +106,7 @@ def styled() -> Iterator[None]:
 
 @cache
 def font_families() -> tuple[str, ...]:
-    """Return our font and those installed here that have characters which it lacks."""
+    """Return our font and the installed fallback fonts."""
     from matplotlib.font_manager import fontManager
 
     installed = set(fontManager.get_font_names())
@@ -110,7 +114,7 @@ def font_families() -> tuple[str, ...]:
 
 
 def unknown_characters(figure: "Figure") -> str:
-    """Return the characters of a figure's texts that no font here has, each once: they are drawn as boxes."""
+    """Return the characters of a figure's texts that no font here has, each once; they are drawn as boxes."""
     from matplotlib.font_manager import findfont, get_font
     from matplotlib.text import Text
 
@@ -120,7 +124,7 @@ def unknown_characters(figure: "Figure") -> str:
 
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    """Write a figure as PDF, SVG and PNG; the same figure gives the same bytes."""
+    """Write a figure as PDF, SVG and PNG; equal figures give equal bytes."""
     paths = []
     for suffix, metadata in FILES.items():
         content = io.BytesIO()

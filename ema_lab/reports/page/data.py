@@ -1,4 +1,4 @@
-"""What the page knows besides the tables: the runs behind them, what is missing, what reproduces them."""
+"""Data of a report's page besides the tables: runs, missing runs, and commands that reproduce both."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from ema_lab.errors import StoreError
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.report import with_task
-from ema_lab.reports.row_order import modules_of, row_labels
+from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.results.selection import Measured, Row, rows_of
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
@@ -23,30 +23,37 @@ from ema_lab.store.store import RunStore
 from ema_lab.store.survey import Standing, Survey
 from ema_lab.tables.table import Table
 
-LOG_LINES = 40  # the end of a log, which says why a run failed
+LOG_LINES = 40  # the end of a failed run's log, which has the cause
 DONE_LOG_LINES = 10
-LOG_BYTES = 1 << 16  # what is read of a log, from its end
-MOST_CURVES = 2000  # of more runs, the page would be too large to open with all curves, logs and attempts
-LEFT_OUT = ("train_seconds",)  # of a curve: times differ from machine to machine
-Shown = Sequence[tuple[Ablation, Sequence[Row]]]
+LOG_BYTES = 1 << 16  # read at most so much of a log, from its end
+MOST_CURVES = 2000  # with the curves, logs and attempts of more runs, browsers could not open the page
+LEFT_OUT = ("train_seconds",)  # curve columns that differ between machines
+AblationRows = Sequence[tuple[Ablation, Sequence[Row]]]
 
 
-def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
-    """Return plain data: the runs of a report by id, and the commands that make the report again.
+def report_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
+    """Return the data of the page that shows these tables of a report."""
+    return page_data(spec, report_rows(spec, store), tables, store)
 
-    Rows of several ablations keep the ablation's name before theirs. Nothing depends on the time or the
-    machine that it is called on, so that equal records give equal pages.
+
+def page_data(
+    spec: ReportSpec, sections: AblationRows, tables: Iterable[Table], store: RunStore
+) -> dict[str, Any]:
+    """Return plain data: the runs of a report by id, and the commands that reproduce the report.
+
+    Rows of several ablations are prefixed with the ablation's name. Nothing depends on the time or the
+    machine, so that equal records give equal pages.
 
     Args:
-        spec: Of the report.
-        shown: What `report_rows` returns.
-        tables: Of the report: each run that a cell names is there, of rows that are not shown too.
-        store: Where the runs are.
+        spec: Spec of the report.
+        sections: Rows from `report_rows`.
+        tables: Tables of the report. Every run that a cell names is included, even of hidden rows.
+        store: Store of the runs.
     """
-    spec = with_task(spec, (ablation for ablation, _ in shown))
-    prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
-    others = _others(shown, tables)
-    cells = _cells([*shown, *others], prefixes)
+    spec = with_task(spec, (ablation for ablation, _ in sections))
+    prefixes = {ablation.name: f"{ablation.name}: " if len(sections) > 1 else "" for ablation, _ in sections}
+    others = _others(sections, tables)
+    cells = _cells([*sections, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     runs = {
@@ -57,94 +64,102 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
     return {
         "name": spec.name,
         "title": spec.title or spec.name,
-        "ablations": [ablation.name for ablation, _ in shown],
+        "ablations": [ablation.name for ablation, _ in sections],
         "metrics": {
-            key: {"label": m.label, "unit": m.unit, "sign": m.sign} for key, m in spec.task.metrics.items()
+            key: {"label": metric.label, "unit": metric.unit, "sign": metric.sign}
+            for key, metric in spec.task.metrics.items()
         },
         "primary": spec.task.primary,
         "costs": {key: cost.label for key, cost in COSTS.items()},
         "columns": {column: spec.task.curve_label(column) for column in columns},
-        "rows": _rows(spec, shown, prefixes),
+        "rows": _rows(spec, sections, prefixes),
         "others": _rows(spec, others, prefixes),
-        "commands": commands(spec.name, [ablation for ablation, _ in shown]),
+        "commands": commands(spec.name, [ablation for ablation, _ in sections]),
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": runs,
     }
 
 
-def _others(shown: Shown, tables: Iterable[Table]) -> Shown:
-    """Return the rows that are not shown, but whose runs cells name: baselines, or levels of effects."""
-    found = [cell for table in tables for row in table.rows for cell in row.cells]
+def _others(sections: AblationRows, tables: Iterable[Table]) -> AblationRows:
+    """Return the hidden rows whose runs some cell names: baselines, or levels of effects."""
+    table_cells = [cell for table in tables for row in table.rows for cell in row.cells]
     named = {
-        run_id for cell in found for run_id in (*cell.run_ids, *cell.missing_run_ids, *cell.baseline_run_ids)
+        run_id
+        for cell in table_cells
+        for run_id in (*cell.run_ids, *cell.missing_run_ids, *cell.baseline_run_ids)
     }
-    named -= {run_id for _, rows in shown for row in rows for run_id in row.run_ids}
+    named -= {run_id for _, rows in sections for row in rows for run_id in row.run_ids}
     return [
-        (one, rows_of(one, [Measured(cell, None, None) for cell in one.cells if cell.run_id in named]))
-        for one, _ in shown
+        (
+            ablation,
+            rows_of(
+                ablation, [Measured(cell, None, None) for cell in ablation.cells if cell.run_id in named]
+            ),
+        )
+        for ablation, _ in sections
     ]
 
 
-def _cells(shown: Shown, prefixes: Mapping[str, str]) -> dict[str, tuple[list[str], Cell]]:
-    """Return each run's rows and its cell; cells of equal specs are one run, which is of several rows."""
-    found: dict[str, tuple[list[str], Cell]] = {}
-    for ablation, rows in shown:
+def _cells(sections: AblationRows, prefixes: Mapping[str, str]) -> dict[str, tuple[list[str], Cell]]:
+    """Return each run's cell and the names of its rows; cells of equal specs share one run."""
+    cells: dict[str, tuple[list[str], Cell]] = {}
+    for ablation, rows in sections:
         for row in rows:
             for item in row.cells:
-                names, _ = found.setdefault(item.cell.run_id, ([], item.cell))
+                names, _ = cells.setdefault(item.cell.run_id, ([], item.cell))
                 names.append(prefixes[ablation.name] + row.name)
-    return found
+    return cells
 
 
-def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return each row's name in print, look and means, those of the tables and figures, in their order."""
-    own_looks = looks_of(modules_of(*shown[0])) if len(shown) == 1 else {}
-    found: list[dict[str, Any]] = []
-    for ablation, rows in shown:
+def _rows(spec: ReportSpec, sections: AblationRows, prefixes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return each row's display name, look and means, in the order of tables and figures."""
+    own_looks = looks_of(modules_of(*sections[0])) if len(sections) == 1 else {}
+    entries: list[dict[str, Any]] = []
+    for ablation, rows in sections:
         prefix, labels = prefixes[ablation.name], row_labels(spec, rows)
-        for row in rows:  # a module of several ablations has several looks: its rows must be told apart
-            found.append(
+        for row in rows:  # a module in several ablations gets several looks, to distinguish its rows
+            entries.append(
                 {
                     "row": prefix + row.name,
                     "label": prefix + labels[row.name],
                     "means": _means(spec, row),
-                    **asdict(own_looks.get(row.name) or look(len(found))),
+                    **asdict(own_looks.get(row.name) or look(len(entries))),
                 }
             )
-    return found
+    return entries
 
 
 def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
-    """Return the mean of each metric over seeds and its interval, None without one, as figures draw them."""
+    """Return each metric's mean over seeds and its interval (None without one), equal to the figures'."""
     means = {}
     for key in spec.task.metrics:
         if values := row.values(key):
-            found = mean_interval(values, decided=spec.seeds == "decided")
-            low, high = (found.low, found.high) if found.has_interval else (None, None)
-            means[key] = {"mean": found.mean, "low": low, "high": high, "n": found.count}
+            interval = mean_interval(values, decided=spec.seeds == "decided")
+            low, high = (interval.low, interval.high) if interval.has_interval else (None, None)
+            means[key] = {"mean": interval.mean, "low": low, "high": high, "n": interval.count}
     return means
 
 
 def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
-    """Return what trains the runs and writes the report, as one would type it."""
+    """Return the shell commands that train the runs and write the report."""
     return [
         *(f"ema-lab run {ablation.name}" for ablation in ablations),
         f"ema-lab report {name} --out {name}",
     ]
 
 
-def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
-    """Return what is known of one run; `is_whole`: also the curve, and of a finished run log and attempts."""
-    facts, is_done = standing.facts, standing.state == "done"
+def run_data(cell: Cell, status: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
+    """Return the data of one run. `is_whole` adds its curve and, if finished, its log and attempts."""
+    facts, is_done = status.facts, status.state == "done"
     record = facts.record if facts.done else None
     attempts = _attempts(store, cell.run_id) if is_done and is_whole else facts.attempts
-    tried = attempts[:-1] if standing.state == "running" else attempts
-    lines = LOG_LINES if standing.failure else DONE_LOG_LINES if is_done and is_whole else 0
+    tried = attempts[:-1] if status.state == "running" else attempts
+    lines = LOG_LINES if status.failure else DONE_LOG_LINES if is_done and is_whole else 0
     return {
         "seed": cell.seed,
-        "status": standing.state,
+        "status": status.state,
         "failures": sum(attempt.outcome in {"failed", None} for attempt in tried),
-        "stale": list(standing.stale),
+        "stale": list(status.stale),
         "spec": cell.spec.resolved(),
         "metrics": _finite(record.metrics) if record else {},
         "chosen_epoch": record.chosen_epoch if record else None,
@@ -155,15 +170,15 @@ def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) ->
         "environment": dict(record.environment) if record else {},
         "data_sha256": record.data_sha256 if record else None,
         "attempts": [attempt.model_dump(mode="json", exclude={"source"}) for attempt in attempts],
-        "why": standing.reason,
-        "heartbeat": standing.heartbeat.epoch if standing.heartbeat else None,
-        "curve": _curve(store, cell.run_id) if is_whole and standing.state != "pending" else None,
+        "why": status.reason,
+        "heartbeat": status.heartbeat.epoch if status.heartbeat else None,
+        "curve": _curve(store, cell.run_id) if is_whole and status.state != "pending" else None,
         "log": _log(store, cell.run_id, lines) if lines else None,
     }
 
 
 def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:
-    """Return the tries at a finished run; a damaged file costs their mention, not the page."""
+    """Return the attempts of a finished run; empty if a file is damaged, which must not break the page."""
     try:
         return store.attempts(run_id)
     except StoreError:
@@ -175,7 +190,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _curve(store: RunStore, run_id: str) -> dict[str, list[float | None]] | None:
-    """Return the columns of a run's curve, to five digits: enough to draw."""
+    """Return the columns of a run's curve to five digits, which is enough to draw."""
     rows = read_curve(store.folder(run_id))
     kept = [name for name in (rows[0] if rows else ()) if name not in LEFT_OUT]
     return {name: [_number(row.get(name)) for row in rows] for name in kept} or None
@@ -187,7 +202,7 @@ def _number(value: float | None) -> float | None:
 
 def _log(store: RunStore, run_id: str, lines: int) -> str | None:
     path = store.folder(run_id) / LOG
-    if not path.is_file():  # opening a pipe would wait
+    if not path.is_file():  # opening a pipe would block
         return None
     try:
         with path.open("rb") as file:

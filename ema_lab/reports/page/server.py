@@ -1,4 +1,4 @@
-"""A store, shown live while a grid runs: read-only, and no file of the store is ever handed out."""
+"""Live read-only server of reports. It never serves a file of the store."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ema_lab.characters import printable
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.reports.page.page import render_page, shown
-from ema_lab.reports.page.source import report_data
+from ema_lab.reports.page.data import report_data
+from ema_lab.reports.page.page import render_page, visible
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
@@ -37,18 +37,18 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Site:
-    """What is served: `/` lists the reports, `/NAME` is one's page, `/NAME/data` what it fetches again.
+    """Routes of the server: `/` lists the reports, `/NAME` is a page, `/NAME/data` its refreshed data.
 
     Attributes:
-        reports: By name; each is built from the records whenever it is asked for.
-        store: Where the records are.
+        reports: Reports by name. Each request builds the report from the records.
+        store: Store of the records.
     """
 
     reports: Mapping[str, ReportSpec]
     store: RunStore
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
-        """Return the type and the content of a path; None if there is nothing."""
+        """Return the content type and the content of a path; None for an unknown path."""
         name, _, rest = unquote(path.partition("?")[0].strip("/")).partition("/")
         if not name and not rest:
             return "text/html; charset=utf-8", self._overview().encode()
@@ -61,7 +61,7 @@ class Site:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
         parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
         return "application/json", json.dumps(
-            {"data": shown(data), "tables": parts}, allow_nan=False
+            {"data": visible(data), "tables": parts}, allow_nan=False
         ).encode()
 
     def _overview(self) -> str:
@@ -86,14 +86,14 @@ def serve(
     """Serve until interrupted.
 
     Args:
-        site: What is served.
+        site: Routes.
         host: Address to listen on.
         port: 0 takes a free one.
-        ready: Told of the server once it listens.
+        ready: Observer that gets the server once it listens.
         patience: Seconds in which a client must have sent its whole request.
 
     Raises:
-        EngineError: If the address cannot be listened on.
+        EngineError: If the server cannot listen on the address.
     """
     try:
         kind = _Server6 if ":" in host else _Server
@@ -106,10 +106,10 @@ def serve(
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, so that a slow client keeps no other waiting."""
+    """Server with a thread per connection, so that a slow client blocks no other."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone or is too slow; anything else is a fault of ours."""
+        """Ignore a client that disconnected or is too slow; report any other error."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -119,21 +119,21 @@ class _Server6(_Server):
 
 
 def in_url(host: str) -> str:
-    """Return a host as a URL has it: an IPv6 address in brackets."""
+    """Format a host for a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """GET and HEAD; a request for another host's name is refused: a web page elsewhere may forge it."""
+        """Handler of GET and HEAD. It refuses requests with another host name, against DNS rebinding."""
 
         server_version = "ema-lab"
         sys_version = ""
-        timeout = SENDING_SECONDS  # of one answer
+        timeout = SENDING_SECONDS  # for sending one answer
 
         def setup(self) -> None:
             super().setup()
-            # A timeout of the socket would start again with each byte of a request that trickles in.
+            # A socket timeout restarts with every byte, so that a slow client could hold the thread for ever.
             self._deadline = threading.Timer(patience, self._hang_up)
             self._deadline.daemon = True
             self._deadline.start()
@@ -143,7 +143,7 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
             super().finish()
 
         def _hang_up(self) -> None:
-            with suppress(OSError):  # it has gone already
+            with suppress(OSError):  # the client has disconnected
                 self.connection.shutdown(socket.SHUT_RDWR)
 
         def do_GET(self) -> None:
@@ -152,14 +152,14 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
                 self.send_error(HTTPStatus.FORBIDDEN, "this address only")
                 return
             try:
-                found = site.answer(self.path)
+                answer = site.answer(self.path)
             except EmaLabError as error:
                 self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", printable(str(error)).encode())
                 return
-            if found is None:
+            if answer is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
             else:
-                self._send(HTTPStatus.OK, *found)
+                self._send(HTTPStatus.OK, *answer)
 
         do_HEAD = do_GET  # noqa: N815 (the base class asks for this name)
 
@@ -176,7 +176,7 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
                 self.wfile.write(content)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-            """Say nothing: a page asks every two seconds."""
+            """Log nothing: an open page sends a request every two seconds."""
 
     return Handler
 

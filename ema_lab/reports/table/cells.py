@@ -1,4 +1,4 @@
-"""From the runs of a row to the cells of a table: numbers first, their text beside them."""
+"""Cells of a table, computed from the runs of a row: numbers with their text."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +28,12 @@ from ema_lab.tables.text import difference_text, p_text
 
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return `98.15 ± 0.49 (n=3)`; a single seed has no ±, missing seeds are named."""
-    found = row.having(metric)
-    cell = _cell(row, found)
-    if not found:
+    """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±."""
+    measured_values = row.having(metric)
+    cell = _cell(row, measured_values)
+    if not measured_values:
         return cell
-    values = [value for _, value in found]
+    values = [value for _, value in measured_values]
     summary = summarise(values)
     half, low, high, kind = spread_of(summary, values, spec)
     text = f"{summary.mean:.{spec.digits}f}"
@@ -56,10 +56,10 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 def spread_of(
     summary: Summary, values: Sequence[float], spec: ReportSpec
 ) -> tuple[float | None, float | None, float | None, SpreadKind | None]:
-    """Return what follows ±, the interval's bounds, and their kind; nothing below two seeds.
+    """Return the number after ±, the interval's bounds, and their kind; all None below two seeds.
 
-    Equal values have a standard deviation, zero, but no interval; nor have means over seeds that were added
-    until something was decided, which a t interval would cover too seldom.
+    Equal values have a standard deviation, zero, but no interval. Means over seeds that were added until a
+    decision have no interval either: a t interval would cover too seldom.
     """
     if summary.count < 2:
         return None, None, None, None
@@ -75,14 +75,14 @@ def spread_of(
 
 
 def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return `+0.28 [-0.54, +1.10]`; a single pair has no interval, missing pairs are named."""
+    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    difference = paired_difference([value for _, value in found])
+    difference = paired_difference([value for _, value in pairs])
     count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
     return replace(cell, **difference_numbers(difference, spec.digits), count=count)
 
@@ -90,7 +90,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
 def difference_numbers(
     difference: PairedDifference, digits: int, kind: SpreadKind = "paired_interval"
 ) -> dict[str, Any]:
-    """Return what a cell shows of a difference: its text and numbers; no bounds where there are none."""
+    """Return a cell's fields for a difference: text and numbers; no bounds without an interval."""
     bounded = difference.has_interval
     return {
         "text": difference_text(difference, digits),
@@ -117,9 +117,9 @@ def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCel
 
 
 def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs for one.
+    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs.
 
-    How many pairs a table needs before any can reach 0.05 is said in its caption.
+    The caption says how many pairs a table needs before any p-value can reach 0.05.
     """
     compared = [row for row in rows if not row.is_baseline]
     tests = {row.name: wilcoxon_test(row.differences(metric)) for row in compared}
@@ -134,9 +134,9 @@ def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[T
 
 
 def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
     if math.isnan(p):
         return replace(cell, text="untested", count=why)
@@ -144,24 +144,24 @@ def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
 
 
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return Hedges' g of the paired differences; a dash where it is not defined."""
+    """Return Hedges' g of the paired differences, or `untested` where g is undefined."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    effect = effect_size([value for _, value in found])
+    effect = effect_size([value for _, value in pairs])
     if math.isnan(effect):
-        few = "needs three pairs" if len(found) < 3 else "all differences are equal"
+        few = "needs three pairs" if len(pairs) < 3 else "all differences are equal"
         return replace(cell, text="untested", count=few)
     return replace(cell, text=f"{effect:+.{spec.digits}f}", value=effect)
 
 
 def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the smallest difference that each row's pairs can show, given their spread.
+    """Return the smallest difference that each row's pairs can detect, given their spread.
 
-    Like the p-values beside it, it is meant for all rows at once: at the level of Holm's first step.
+    The level is that of Holm's first step, since the number holds for all rows at once, like the p-values.
     """
     level = SIGNIFICANCE / max(1, sum(not row.is_baseline for row in rows))
     return [_detectable_cell(spec, row, metric, level) for row in rows]
@@ -170,11 +170,11 @@ def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list
 def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> TableCell:
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = row.pairs(metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
-    summary = summarise([value for _, value in found])
+    summary = summarise([value for _, value in pairs])
     if not summary.has_spread:
         few = "needs two pairs" if summary.count < 2 else "all differences are equal"
         return replace(cell, text="untested", count=few)
@@ -183,20 +183,20 @@ def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> T
 
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
-    """Return the number of finished runs, and of those asked for where some are missing."""
-    found = [(item, 1.0) for item in row.cells if item.record is not None]
-    text = f"{len(found)}" + (f" of {len(row.cells)}" if len(found) < len(row.cells) else "")
-    return replace(_cell(row, found), text=text, value=len(found), values=())
+    """Return the number of finished runs, and the number requested if some are missing."""
+    finished = [(item, 1.0) for item in row.cells if item.record is not None]
+    text = f"{len(finished)}" + (f" of {len(row.cells)}" if len(finished) < len(row.cells) else "")
+    return replace(_cell(row, finished), text=text, value=len(finished), values=())
 
 
 def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return a cost of the row's model, in the unit of the column's header."""
-    found = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
-    return _one_cost(_cell(row, found), key)
+    costs = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
+    return _one_cost(_cell(row, costs), key)
 
 
 def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
-    """Return the cell of a cost that no seed changes; where runs differ in it, their range and no value."""
+    """Return the cell of a cost, which no seed changes; if runs differ, their range and no value."""
     if not cell.values:
         return cell
     form, low, high = COSTS[key], min(cell.values), max(cell.values)
@@ -208,61 +208,61 @@ def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
 
 
 def cost_delta_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
-    """Return what a row's model costs more than its baseline's; of no seed, so without an interval."""
+    """Return the additional cost over the baseline; costs have no seeds, so no interval."""
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
-    found = [
+    costs = [
         (item, item.record.cost[key] - item.baseline.cost[key])
         for item in row.cells
         if item.record and item.baseline and key in item.record.cost and key in item.baseline.cost
     ]
-    return _one_cost(compared_cell(row, found), key, "+")
+    return _one_cost(compared_cell(row, costs), key, "+")
 
 
 def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return milliseconds per batch, or their ratio to the baseline's with its interval."""
     if row.is_baseline and key == "latency_ratio":
         return TableCell("baseline", expected=len(row.cells))
-    found = row.latency
-    if found is None:
+    latency = row.latency
+    if latency is None:
         return TableCell(flags=frozenset({Flag.HOLE}))
     if key == "latency":
-        return TableCell(f"{found['ms']:.{spec.digits}f}", value=found["ms"])
-    ratio, low, high = (found[name] for name in ("ratio", "ratio_low", "ratio_high"))
+        return TableCell(f"{latency['ms']:.{spec.digits}f}", value=latency["ms"])
+    ratio, low, high = (latency[name] for name in ("ratio", "ratio_low", "ratio_high"))
     return TableCell(f"{ratio:.2f} [{low:.2f}, {high:.2f}]", value=ratio, low=low, high=high)
 
 
-def _cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
-    """Return a cell without text that knows its runs, its n and what is to be said of them."""
-    there = [item.cell.run_id for item, _ in found]
-    flags = _flags(row, len(found))
-    if found and any(item.stale for item in row.cells):
+def _cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
+    """Return a cell without text that has its runs, n and flags."""
+    run_ids = [item.cell.run_id for item, _ in pairs]
+    flags = _flags(row, len(pairs))
+    if pairs and any(item.stale for item in row.cells):
         flags |= {Flag.STALE}
     return TableCell(
-        n=len(found),
+        n=len(pairs),
         expected=len(row.cells),
-        values=tuple(value for _, value in found),
-        run_ids=tuple(there),
-        missing_run_ids=tuple(run_id for run_id in dict.fromkeys(row.run_ids) if run_id not in there),
+        values=tuple(value for _, value in pairs),
+        run_ids=tuple(run_ids),
+        missing_run_ids=tuple(run_id for run_id in dict.fromkeys(row.run_ids) if run_id not in run_ids),
         flags=frozenset(flags),
     )
 
 
-def compared_cell(row: Row, found: Sequence[tuple[Measured, float]]) -> TableCell:
-    """Return the like for a comparison with the baseline: both sides count, and both may be missing."""
-    cell = _cell(row, found)
-    paired = {item.cell.run_id for item, _ in found}
+def compared_cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
+    """Return a cell without text for a comparison: runs and flags of both the row and the baseline."""
+    cell = _cell(row, pairs)
+    paired = {item.cell.run_id for item, _ in pairs}
     lacking = [item for item in row.cells if item.cell.run_id not in paired]
     missing = [item.cell.run_id for item in lacking if item.record is None]
     missing += [item.baseline_id for item in lacking if item.baseline is None and item.baseline_id]
     flags = set(cell.flags)
-    if found and any(item.stale_baseline for item in row.cells):
+    if pairs and any(item.stale_baseline for item in row.cells):
         flags.add(Flag.STALE)
-    if found and not all(item.clean_pair for item in row.cells):
+    if pairs and not all(item.clean_pair for item in row.cells):
         flags.add(Flag.UNCLEAN)
     return replace(
         cell,
-        baseline_run_ids=tuple(item.baseline_id for item, _ in found if item.baseline_id),
+        baseline_run_ids=tuple(item.baseline_id for item, _ in pairs if item.baseline_id),
         missing_run_ids=tuple(dict.fromkeys(missing)),
         flags=frozenset(flags),
     )
@@ -279,16 +279,16 @@ def _flags(row: Row, count: int) -> set[Flag]:
 
 
 def _count(spec: ReportSpec, count: int, expected: int, *, without_interval: bool) -> str:
-    said = _missing(count, expected, without_interval=without_interval)
-    return said or (f"n={count}" if spec.counts == "cells" else "")
+    missing = _missing(count, expected, without_interval=without_interval)
+    return missing or (f"n={count}" if spec.counts == "cells" else "")
 
 
 def _missing(count: int, expected: int, *, without_interval: bool) -> str:
-    """Say n where seeds are missing or where there is no interval, and why there is none."""
+    """Return n if seeds or the interval are missing, with the reason."""
     if count == expected and not without_interval:
         return ""
-    words = f"n={count}" + (f" of {expected}" if count < expected else "")
-    return f"{words}, all equal" if without_interval and count > 1 else words
+    text = f"n={count}" + (f" of {expected}" if count < expected else "")
+    return f"{text}, all equal" if without_interval and count > 1 else text
 
 
 TESTED = {Mark.BEST, Mark.SECOND, Mark.TIE}
@@ -301,22 +301,24 @@ def ranked(
     metric: str,
     groups: Sequence[str] = (),
 ) -> list[TableCell]:
-    """Return the cells of one column with marks of rank, within each group; none where no row is told apart.
+    """Return the cells of one column with marks of rank within each group; unmarked if no test decides.
 
-    A mark that rests on pairs that are not clean is flagged: those of all rows, and of ties those with ties.
+    Marks that rest on unclean pairs are flagged: pairs among all rows, and for ties those among the tied
+    rows.
     """
     ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
-    there = [place for place, row in enumerate(rows) if row.having(metric)]
-    others = len(there) - len({groups[place] for place in there})  # all but the best mean of each group
-    if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
-        return list(cells)  # a note says so once, in the place of a sign in every cell
-    ties = [place for place, mark in enumerate(marks) if mark is Mark.TIE]
+    measured_rows = [index for index, row in enumerate(rows) if row.having(metric)]
+    num_best = len({groups[index] for index in measured_rows})  # one best mean per group
+    others = len(measured_rows) - num_best
+    if {marks[index] for index in measured_rows} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
+        return list(cells)  # one note says so, instead of a sign in every cell
+    ties = [index for index, mark in enumerate(marks) if mark is Mark.TIE]
     unclean = unclean_rows(rows, groups)
-    among_ties = unclean_rows([rows[place] for place in ties], [groups[place] for place in ties])
-    for place, flagged in zip(ties, among_ties, strict=True):
-        unclean[place] = flagged
+    among_ties = unclean_rows([rows[index] for index in ties], [groups[index] for index in ties])
+    for index, flagged in zip(ties, among_ties, strict=True):
+        unclean[index] = flagged
     return [
         replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged and mark in TESTED else set()))
         for cell, mark, flagged in zip(cells, marks, unclean, strict=True)
@@ -336,7 +338,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
 def column_cells(
     spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
 ) -> list[TableCell]:
-    """Return the cells of one column, one a row; `groups` gathers the rows that are ranked together."""
+    """Return the cells of one column, one per row; rows of the same of `groups` are ranked together."""
     metric = column.key if column.kind == "latency" else column.metric or column.key
     if column.kind == "cost" and column.key != metric:
         return [cost_delta_cell(spec, row, metric) for row in rows]
@@ -347,5 +349,5 @@ def column_cells(
         return build(spec, rows, metric)
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
     if spec.seeds == "decided":
-        return cells  # a rank would need a number of seeds that is fixed beforehand
+        return cells  # rank tests need a number of seeds that was fixed beforehand
     return ranked(spec, cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

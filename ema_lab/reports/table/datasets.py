@@ -1,4 +1,4 @@
-"""Every row on every data set, with wins and losses against the baseline."""
+"""Table of every row on every data set, with wins and losses against the baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ from ema_lab.reports.naming import (
     DATA_KEY,
     baseline_name,
     check_names,
+    display_name,
     factor_value,
     names_within,
-    printed_row,
     table_row,
 )
 from ema_lab.reports.table.cells import compared_cell, delta_cell, metric_cell, ranked
@@ -32,7 +32,7 @@ from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn
 
 @dataclass(frozen=True)
 class DataSet:
-    """One column: a data set's name in print, its ablation and its rows by name."""
+    """Column of the table: a data set's display name, its ablation and its rows by name."""
 
     name: str
     ablation: Ablation
@@ -43,12 +43,12 @@ def by_data_set(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measure
     """Split the cells of one ablation by their data set.
 
     Raises:
-        SpecError: If a cell has no such factor.
+        SpecError: If a cell lacks the factor.
     """
     key = spec.factors[0] if spec.factors else DATA_KEY
-    found: dict[str, dict[str, list[Measured]]] = {}
+    measured_by_value: dict[str, dict[str, list[Measured]]] = {}
     for item in measured:
-        rows = found.setdefault(factor_value(spec, item.cell, key), {})
+        rows = measured_by_value.setdefault(factor_value(spec, item.cell, key), {})
         rows.setdefault(item.cell.row_without(key), []).append(item)
     return [
         DataSet(
@@ -59,7 +59,7 @@ def by_data_set(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measure
                 for name, items in rows.items()
             },
         )
-        for value, rows in found.items()
+        for value, rows in measured_by_value.items()
     ]
 
 
@@ -69,17 +69,20 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     Raises:
         SpecError: If the report names rows that no ablation has.
     """
-    known = list(dict.fromkeys(name for one in data for name in one.rows))
-    cells = {row.name: row.cells[0].cell for one in reversed(data) for row in one.rows.values()}
-    check_names(spec, known, _named_beside(spec, data))
+    known = list(dict.fromkeys(name for data_set in data for name in data_set.rows))
+    cells = {row.name: row.cells[0].cell for data_set in reversed(data) for row in data_set.rows.values()}
+    check_names(spec, known, _other_names(spec, data))
     names = list(spec.rows) or known
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     columns = [
-        TableColumn(one.name, _header(spec, one), kind, spec.metric, spec.shown_metric.unit) for one in data
+        TableColumn(data_set.name, _header(spec, data_set), kind, spec.metric, spec.shown_metric.unit)
+        for data_set in data
     ]
-    by_column = [_column_cells(spec, one, names) for one in data]
+    by_column = [_column_cells(spec, data_set, names) for data_set in data]
     baselines = {
-        name for name in names if any(name in one.rows and one.rows[name].is_baseline for one in data)
+        name
+        for name in names
+        if any(name in data_set.rows and data_set.rows[name].is_baseline for data_set in data)
     }
     if baselines and len(data) > 1:
         columns.append(TableColumn("win_tie_loss", "W/T/L", "text"))
@@ -101,44 +104,44 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     )
 
 
-def _named_beside(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
-    """Return what may have a name in print beside rows: data sets, their factor, parts of rows' names."""
-    cells = [row.cells[0].cell for one in data for row in one.rows.values()]
-    found = [*(one.name for one in data), *names_within(cells)]
+def _other_names(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
+    """Return the other names that a report may rename: data sets, their factor, parts of row names."""
+    cells = [row.cells[0].cell for data_set in data for row in data_set.rows.values()]
+    names = [*(data_set.name for data_set in data), *names_within(cells)]
     if spec.ablation:
         key = spec.factors[0] if spec.factors else DATA_KEY
-        found += [key, *(factor_value(spec, cell, key) for cell in cells)]
-    return found
+        names += [key, *(factor_value(spec, cell, key) for cell in cells)]
+    return names
 
 
-def _header(spec: ReportSpec, one: DataSet) -> str:
+def _header(spec: ReportSpec, data_set: DataSet) -> str:
     metric = spec.shown_metric
     if spec.cells == "delta":
-        return f"{one.name}: Δ vs {baseline_name(spec, one.ablation)}"
-    return f"{one.name} ({metric.unit})" if metric.unit else one.name
+        return f"{data_set.name}: Δ vs {baseline_name(spec, data_set.ablation)}"
+    return f"{data_set.name} ({metric.unit})" if metric.unit else data_set.name
 
 
-def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[TableCell]:
+def _column_cells(spec: ReportSpec, data_set: DataSet, names: Sequence[str]) -> list[TableCell]:
     hole = TableCell(flags=frozenset({Flag.HOLE}))
     build = delta_cell if spec.cells == "delta" else metric_cell
-    rows = [one.rows[name] for name in names if name in one.rows]
+    rows = [data_set.rows[name] for name in names if name in data_set.rows]
     cells = [build(spec, row, spec.metric) for row in rows]
     if spec.cells == "value" and spec.rank:
         cells = ranked(spec, cells, rows, spec.metric)
-    found = dict(zip((row.name for row in rows), cells, strict=True))
-    return [found.get(name, hole) for name in names]
+    cell_by_name = dict(zip((row.name for row in rows), cells, strict=True))
+    return [cell_by_name.get(name, hole) for name in names]
 
 
 def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) -> list[TableCell]:
-    """Compare every row with the baseline on every data set; Holm over all of these comparisons."""
+    """Compare every row with the baseline on every data set; Holm corrects over all comparisons."""
     compared = {
-        name: [row for one in data if (row := one.rows.get(name)) and row.differences(spec.metric)]
+        name: [row for data_set in data if (row := data_set.rows.get(name)) and row.differences(spec.metric)]
         for name in names
-        if not any(name in one.rows and one.rows[name].is_baseline for one in data)
+        if not any(name in data_set.rows and data_set.rows[name].is_baseline for data_set in data)
     }
     differences = [row.differences(spec.metric) for rows in compared.values() for row in rows]
-    tests = zip(differences, holm([paired_test(one).p for one in differences]), strict=True)
-    outcomes = iter([_outcome(summarise(one), p) for one, p in tests])
+    tests = zip(differences, holm([paired_test(values).p for values in differences]), strict=True)
+    outcomes = iter([_outcome(summarise(values), p) for values, p in tests])
     cells = {
         name: _win_cell(spec, rows, [next(outcomes) for _ in rows], len(data))
         for name, rows in compared.items()
@@ -147,7 +150,7 @@ def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) 
 
 
 def _outcome(differences: Summary, p: float) -> tuple[float, float]:
-    """Return a mean difference and its p; where no seed differs at all, nothing speaks for a difference."""
+    """Return a mean difference and its p-value; p is 1 if all differences are zero."""
     return differences.mean, 1.0 if differences.is_zero else p
 
 
@@ -175,10 +178,10 @@ def _table_row(
     spec: ReportSpec, cell: Cell, cells: tuple[TableCell, ...], data: Sequence[DataSet], *, is_baseline: bool
 ) -> TableRow:
     name = table_row(spec, cell)
-    members = [one.rows[name] for one in data if name in one.rows]
+    members = [data_set.rows[name] for data_set in data if name in data_set.rows]
     return TableRow(
         name,
-        printed_row(spec, cell),
+        display_name(spec, cell),
         cells,
         footnotes=tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == name),
         is_baseline=is_baseline,
@@ -197,19 +200,19 @@ def _notes(
     body: Sequence[TableRow],
 ) -> tuple[str, ...]:
     cells = [cell for row in body for cell in row.cells]
-    rows = [one.rows[name] for one in data for name in names if name in one.rows]
-    ablations = list({one.ablation.name: one.ablation for one in data}.values())
+    rows = [data_set.rows[name] for data_set in data for name in names if name in data_set.rows]
+    ablations = list({data_set.ablation.name: data_set.ablation for data_set in data}.values())
     wins = (
         "W/T/L: data sets on which a row is significantly better than the baseline, not different, and worse "
         "(paired t tests, Holm-corrected over all rows and data sets, 5 %)."
     )
     metrics = {
-        column.label: [row.cells[place] for row in body]
-        for place, column in enumerate(columns)
+        column.label: [row.cells[index] for row in body]
+        for index, column in enumerate(columns)
         if column.kind == "metric"
     }
     deltas = ["delta"] if spec.cells == "delta" else []
-    baselines = " and ".join(dict.fromkeys(baseline_name(spec, one.ablation) for one in data))
+    baselines = " and ".join(dict.fromkeys(baseline_name(spec, data_set.ablation) for data_set in data))
     return (
         *number_notes(spec, [cell for column in metrics.values() for cell in column]),
         *comparison_notes(spec, baselines, deltas, bounded=has_interval(cells)),

@@ -1,4 +1,4 @@
-"""A metric over two factors, and the effects of both."""
+"""Table of a metric over two factors, and the effects of both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,44 +26,48 @@ Key = tuple[str, ...]
 
 
 def grid_tables(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> tuple[Table, ...]:
-    """Return the table of a metric over two factors, and, where the product is full, that of effects.
+    """Return the table of a metric over two factors and, if the product is full, the effects.
 
     Raises:
-        SpecError: If a cell has no such factor, or several rows share one place.
+        SpecError: If a cell lacks a factor, or several rows share one cell of the table.
     """
-    places = _places(spec, ablation, measured)
+    places = _rows_by_cell(spec, ablation, measured)
     grid = _grid(spec, ablation, places)
     try:
-        found = effects({key: row.by_seed(spec.metric) for key, row in places.items()}, spec.factors)
+        estimated = effects({key: row.by_seed(spec.metric) for key, row in places.items()}, spec.factors)
     except ValueError as error:
         notes = (*grid.notes, f"No effects are estimated: {error}.")
         return (replace(grid, notes=notes),)
-    return grid, effects_table(spec, spec.title or ablation.name, found, places)
+    return grid, effects_table(spec, spec.title or ablation.name, estimated, places)
 
 
-def _places(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> dict[Key, Row]:
-    """Return what stands in each place of the rows that the report shows, in its order."""
-    found: dict[Key, list[Measured]] = {}
+def _rows_by_cell(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> dict[Key, Row]:
+    """Return the row of each table cell, in the order of the report."""
+    measured_by_key: dict[Key, list[Measured]] = {}
     for item in measured:
         key = tuple(factor_value(spec, item.cell, factor) for factor in spec.factors)
-        found.setdefault(key, []).append(item)
-    for key, items in found.items():
+        measured_by_key.setdefault(key, []).append(item)
+    for key, items in measured_by_key.items():
         names = list(dict.fromkeys(item.cell.row for item in items))
         if len(names) > 1:
             where = " x ".join(key)
-            words = f"the place {where} has the rows {', '.join(names)}; choose one by `only`"
-            raise spec.refusal(words, "factors")
-    down, across = (list(dict.fromkeys(key[place] for key in found)) for place in range(2))
+            message = f"the cell {where} has the rows {', '.join(names)}; choose one with `only`"
+            raise spec.refusal(message, "factors")
+    down, across = (list(dict.fromkeys(key[index] for key in measured_by_key)) for index in range(2))
     check_names(spec, down, [*across, *spec.factors])
-    order = [key for value in spec.rows or down for key in found if key[0] == value]
+    order = [key for value in spec.rows or down for key in measured_by_key if key[0] == value]
     return {
-        key: Row(found[key][0].cell.row, found[key][0].cell.variant == ablation.baseline, tuple(found[key]))
+        key: Row(
+            measured_by_key[key][0].cell.row,
+            measured_by_key[key][0].cell.variant == ablation.baseline,
+            tuple(measured_by_key[key]),
+        )
         for key in order
     }
 
 
 def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Table:
-    down, across = (list(dict.fromkeys(key[place] for key in places)) for place in range(2))
+    down, across = (list(dict.fromkeys(key[index] for key in places)) for index in range(2))
     build = delta_cell if spec.cells == "delta" else metric_cell
     cells = {key: build(spec, row, spec.metric) for key, row in places.items()}
     if spec.rank and spec.cells == "value":
@@ -71,10 +75,10 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
         cells = dict(zip(places, marked, strict=True))
     columns = tuple(_column(spec, value) for value in across)
     body = tuple(_table_row(spec, places, cells, value, across) for value in down)
-    shown = [cell for row in body for cell in row.cells]
+    table_cells = [cell for row in body for cell in row.cells]
     notes = (
-        *_value_notes(spec, ablation, shown),
-        *flag_notes(shown),
+        *_value_notes(spec, ablation, table_cells),
+        *flag_notes(table_cells),
         *run_notes(spec, [ablation], list(places.values())),
     )
     first, second = (spec.names.get(factor, short(factor)) for factor in spec.factors)
@@ -84,10 +88,10 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
     )
 
 
-def _value_notes(spec: ReportSpec, ablation: Ablation, shown: Sequence[TableCell]) -> list[str]:
+def _value_notes(spec: ReportSpec, ablation: Ablation, table_cells: Sequence[TableCell]) -> list[str]:
     if spec.cells == "value":
-        return [*number_notes(spec, shown), *rank_notes(spec, {spec.shown_metric.label: shown})]
-    return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(shown))
+        return [*number_notes(spec, table_cells), *rank_notes(spec, {spec.shown_metric.label: table_cells})]
+    return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(table_cells))
 
 
 def _label(spec: ReportSpec) -> str:
@@ -122,15 +126,17 @@ def _table_row(
     )
 
 
-def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
-    """Return main effects and interactions with their intervals and corrected p-values, a row each."""
+def effects_table(
+    spec: ReportSpec, title: str, estimated: Sequence[Effect], places: Mapping[Key, Row]
+) -> Table:
+    """Return main effects and interactions with intervals and corrected p-values, one per row."""
     metric = spec.shown_metric
-    corrected = holm([effect.test.p for effect in found])
+    corrected = holm([effect.test.p for effect in estimated])
     columns = (
         TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric, metric.unit),
         TableColumn("p", "p", "p", spec.metric),
     )
-    rows = tuple(_effect_row(spec, effect, p, places) for effect, p in zip(found, corrected, strict=True))
+    rows = tuple(_effect_row(spec, effect, p, places) for effect, p in zip(estimated, corrected, strict=True))
     cells = [cell for row in rows for cell in row.cells]
     interval = " with its 95 % t interval" if has_interval(cells) else ""
     notes = (
@@ -144,13 +150,13 @@ def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places:
 
 
 def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key, Row]) -> TableRow:
-    """Return an effect with the runs that it rests on: those of its levels, in the seeds that all have."""
+    """Return an effect's row with its runs: those of its levels, in the seeds that all levels have."""
     levels = [{level, reference} for level, reference in zip(effect.levels, effect.references, strict=True)]
     taken = [spec.factors.index(factor) for factor in effect.factors]
     rows = [
         row
         for key, row in places.items()
-        if all(key[place] in among for place, among in zip(taken, levels, strict=True))
+        if all(key[index] in among for index, among in zip(taken, levels, strict=True))
     ]
     asked = {item.cell.seed for row in places.values() for item in row.cells}
     used = [

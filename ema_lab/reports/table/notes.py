@@ -1,4 +1,4 @@
-"""What a table's caption says, written from what the table shows."""
+"""Notes below a table, written from the table's content."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,9 +32,9 @@ def notes_of(
     rows: Sequence[Row],
     body: Sequence[TableRow],
 ) -> tuple[str, ...]:
-    """Return the sentences of a caption: only those that something in the table needs."""
+    """Return the notes that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
-    by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
+    by_column = {column: [row.cells[index] for row in body] for index, column in enumerate(columns)}
     metrics = {
         spec.task.metrics[column.key].label: by_column[column]
         for column in columns
@@ -58,7 +58,7 @@ def notes_of(
 
 
 def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
-    """Say what ± is in these cells of metrics, and what n is where the caption says it."""
+    """Explain ± in the cells of metrics, and n where the caption gives it."""
     most = max((cell.n for cell in cells), default=0)
     if most == 0:
         return []
@@ -75,14 +75,14 @@ def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
 def comparison_notes(
     spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1, *, bounded: bool = True
 ) -> list[str]:
-    """Say what differences and tests against the baseline are, where they are shown.
+    """Explain differences and tests against the baseline, for the given columns.
 
-    `compared`: how many rows are compared with the baseline: Holm's correction is over them.
-    `bounded`: whether any difference has an interval.
+    `compared`: number of rows compared with the baseline, which Holm's correction counts. `bounded`: whether
+    any difference has an interval.
     """
     label = spec.shown_metric.label
     interval = " with its 95 % t interval" if bounded else ""
-    said = {
+    texts = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
         "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
         "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
@@ -91,23 +91,23 @@ def comparison_notes(
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
     if spec.seeds == "decided":
-        said["delta"] = (
+        texts["delta"] = (
             f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
             "decided (at most a limit)"
             + ("; its always-valid 95 % interval holds for all rows at once." if bounded else ".")
         )
-        said["p"] = (
+        texts["p"] = (
             f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
         )
-    said["detectable"] = (
+    texts["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
         f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
     )
-    return [note for key, note in said.items() if key in keys]
+    return [note for key, note in texts.items() if key in keys]
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
-    said = {
+    texts = {
         "macs": "MACs: multiply-adds for one image as fvcore counts them (convolutions, linear layers, "
         "matrix products, normalisations); one multiply-add is one.",
         "macs_matmul": "MACs (products): those of convolutions, linear layers and matrix products alone.",
@@ -115,7 +115,7 @@ def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
         "activations": "Activations: elements that convolutions, linear layers and matrix products write.",
     }
     keys = dict.fromkeys(column.metric or column.key for column in columns if column.kind == "cost")
-    return [said[key] for key in keys if key in said]
+    return [texts[key] for key in keys if key in texts]
 
 
 def _said_of(column: TableColumn) -> str:
@@ -123,16 +123,16 @@ def _said_of(column: TableColumn) -> str:
 
 
 def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
-    """Say how latencies were measured, where they are shown."""
+    """Say how latencies were measured, if the report has a latency column."""
     if not any(column in LATENCIES for column in spec.columns):
         return []
     if timed is None:
         return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
     how = timed.how
     where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
-    words = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline, "
-    words += "whose own is the median over the rows beside which it was timed"
-    return [f"Latency: {words}; ratio with its 99 % interval."]
+    text = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline; "
+    text += "the baseline's own latency is its median over these rows"
+    return [f"Latency: {text}; ratio with its 99 % interval."]
 
 
 def _level(compared: int) -> str:
@@ -140,21 +140,21 @@ def _level(compared: int) -> str:
 
 
 def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> list[str]:
-    """Say what bold, underlined, tied and untested mean, and where nothing is told apart.
+    """Explain bold, underlined, tied and untested marks, and name the columns that no test decides.
 
-    `ranked`: the cells that are ranked together, under the words for them.
+    `ranked`: the cells that are ranked together, by label.
     """
     if not spec.rank or spec.seeds != "file":
         return []
-    one = "cell" if spec.kind == "grid" else "row"
+    unit = "cell" if spec.kind == "grid" else "row"
     cells = [cell for column in ranked.values() for cell in column]
     marks = {cell.mark for cell in cells}
-    pairs = f"all pairs of {one}s" + (" within their groups" if spec.group else "")
+    pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
     pairs += ", each column by itself" if len(ranked) > 1 else ""
     test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
     notes = []
     if Mark.BEST in marks:
-        others = f"every other {one}" + (" of its group" if spec.group else "")
+        others = f"every other {unit}" + (" of its group" if spec.group else "")
         others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
         second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
         notes.append(f"Bold: better than {others}{second} ({test}).")
@@ -167,50 +167,50 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
-        notes.append(f"No {one} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+        notes.append(f"No {unit} is marked as the best in {', '.join(single)}: single seeds allow no test.")
     if tested:
-        words = f"no test tells it apart ({test})"
-        notes.append(f"No {one} is marked as the best in {', '.join(tested)}: {words}.")
+        reason = f"no test tells it apart ({test})"
+        notes.append(f"No {unit} is marked as the best in {', '.join(tested)}: {reason}.")
     return notes
 
 
 def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:
-    """Return the cells of a column whose group has others with a value: only they are ranked."""
+    """Return the cells of a column that are ranked: those in groups with several values."""
     groups = [row.group for row in body]
     counts = Counter(group for group, cell in zip(groups, cells, strict=True) if cell.value is not None)
     return [cell for group, cell in zip(groups, cells, strict=True) if counts[group] > 1]
 
 
 def _is_undecided(cells: Sequence[TableCell]) -> bool:
-    """Whether cells can be compared, yet none is best or tied with the best."""
+    """Return whether cells are comparable, yet no cell is best or tied with the best."""
     return sum(cell.value is not None for cell in cells) > 1 and all(
         cell.mark in {None, Mark.UNTESTED} for cell in cells
     )
 
 
 def has_interval(cells: Sequence[TableCell]) -> bool:
-    """Whether any number has an interval."""
+    """Return whether any number has an interval."""
     return any(cell.low is not None for cell in cells)
 
 
 def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Say what is stale, which split and epoch is reported, what was left out, and what is not there."""
+    """Note stale runs, the reported split and epoch, skipped cells, and missing runs."""
     names = [ablation.name for ablation in ablations]
     return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows)]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
-    """Say what the signs of unclean pairs and pruned runs mean."""
+    """Explain the signs of unclean pairs and pruned runs."""
     flags = {flag for cell in cells for flag in cell.flags}
-    said = {
+    texts = {
         Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
-    return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
+    return [f"{SIGNS[flag]}: {text}" for flag, text in texts.items() if flag in flags]
 
 
 def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Say how many runs are stale, in which parts, and what trains them again."""
+    """Count the stale runs, and name their changed parts and the command that retrains them."""
     runs = {item.cell.run_id: item.stale for row in rows for item in row.cells if item.stale}
     if not runs:
         return []
@@ -218,12 +218,12 @@ def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
     count = "1 run is stale" if len(runs) == 1 else f"{len(runs)} runs are stale"
     again = " and ".join(f"ema-lab run {name} --refresh" for name in dict.fromkeys(names))
     verb = "trains" if len(set(names)) == 1 else "train"
-    words = f"the source of {parts} has changed since; {again} {verb} again"
-    return [f"{SIGNS[Flag.STALE]}: {count}: {words}."]
+    text = f"the source of {parts} has changed since; {again} {verb} again"
+    return [f"{SIGNS[Flag.STALE]}: {count}: {text}."]
 
 
 def protocol_notes(rows: Sequence[Row]) -> list[str]:
-    """Say which epoch is reported, of which split of which data."""
+    """Name the reported epoch, the split and the data."""
     cells = [item.cell for row in rows for item in row.cells]
     protocols = sorted({cell.spec.recipe.protocol for cell in cells})
     data = sorted({cell.spec.data.name for cell in cells})
@@ -231,9 +231,9 @@ def protocol_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Say which cells were left out on purpose, and how many runs are not there."""
-    skipped = [one for ablation in ablations for one in ablation.skipped if is_shown(spec, one.cell)]
-    reasons = Counter(one.reason for one in skipped)
+    """Count the cells skipped on purpose, and the missing runs."""
+    skipped = [skip for ablation in ablations for skip in ablation.skipped if is_shown(spec, skip.cell)]
+    reasons = Counter(skip.reason for skip in skipped)
     notes = [
         f"{count} cell{'s are' if count > 1 else ' is'} left out: {reason}."
         for reason, count in reasons.items()
@@ -241,13 +241,14 @@ def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[R
     missing = [item for row in rows for item in row.cells if item.record is None]
     if missing:
         total = sum(len(row.cells) for row in rows)
-        words = "failed or not run yet (n/a or n < seeds)"
-        notes.append(f"{len(missing)} of {total} runs are not there: {words}.")
+        reason = "failed or not run yet (n/a or n < seeds)"
+        notes.append(f"{len(missing)} of {total} runs are not there: {reason}.")
     shown = {item.cell.run_id for row in rows for item in row.cells}
-    apart = {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
-    if spec.compares and apart:
-        count = "1 run" if len(apart) == 1 else f"{len(apart)} runs"
-        notes.append(
-            f"{count} of the baseline, which is no row here, {'is' if len(apart) == 1 else 'are'} not there."
-        )
+    missing_baselines = (
+        {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
+    )
+    if spec.compares and missing_baselines:
+        is_one = len(missing_baselines) == 1
+        count, verb = ("1 run", "is") if is_one else (f"{len(missing_baselines)} runs", "are")
+        notes.append(f"{count} of the baseline, which is no row here, {verb} not there.")
     return notes

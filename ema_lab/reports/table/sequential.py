@@ -1,7 +1,7 @@
-"""Differences and p-values of rows whose seeds were added until they were decided.
+"""Always-valid differences and p-values of rows whose seeds were added until a decision.
 
-How many seeds a row has then depends on what they showed, so a plain t interval covers too little: these
-hold however often one has looked.
+The number of seeds then depends on their results, so that a plain t interval covers too little. These
+intervals hold at every number of seeds, however often a user has looked.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[Ta
     """Return the cells of the column `delta` or `p`; intervals and p-values hold over all rows at once."""
     compared = [row for row in rows if not row.is_baseline]
     followed = {row.name: follow(row.differences(spec.metric), len(compared)) for row in compared}
-    corrected = dict(zip(followed, holm([one.p for one in followed.values()]), strict=True))
+    # Intervals already share the error among the rows (Bonferroni in `follow`); p-values do not yet.
+    corrected = dict(zip(followed, holm([difference.p for difference in followed.values()]), strict=True))
     return [
         TableCell("baseline", expected=len(row.cells))
         if row.is_baseline
@@ -30,9 +31,9 @@ def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[Ta
 
 
 def _cell(spec: ReportSpec, row: Row, key: str, followed: Followed, p: float) -> TableCell:
-    found = row.pairs(spec.metric)
-    cell = compared_cell(row, found)
-    if not found:
+    pairs = row.pairs(spec.metric)
+    cell = compared_cell(row, pairs)
+    if not pairs:
         return cell
     if key == "p":
         return replace(cell, text=p_text(p), value=p, p=p)

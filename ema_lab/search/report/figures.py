@@ -1,4 +1,4 @@
-"""The figures of a search: which there are, what each says below it, and why one is not drawn."""
+"""Figures of a search: their drawings, captions, and reasons for not drawing one."""
 
 import itertools
 import warnings
@@ -10,20 +10,20 @@ from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.search.history import STEPS, History
 from ema_lab.search.objective import Objective
 from ema_lab.search.report import plot
-from ema_lab.search.report.trials import counts_words, seeds_words, stale_words
-from ema_lab.search.report.view import study_as_searched, study_of_values
+from ema_lab.search.report.study_copy import study_as_searched, study_of_values
+from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
 from ema_lab.search.storage import quiet_optuna
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CONTOURS = 3  # of the most important parameters, each with each
-FEW = 20  # finished trials, of which the best tenth is one or two
-FRONTS = (2, 3)  # objectives that a picture can show
+MOST_CONTOURS = 3  # contours are drawn for all pairs of so many most important parameters
+FEW = 20  # below so many finished trials, the best tenth that PED-ANOVA uses is one or two
+FRONTS = (2, 3)  # numbers of objectives that a plot can show
 
 
 def search_figures(history: History) -> list[Drawn]:
-    """Draw a search's figures: per objective importance, slices, contours and history; then what all have."""
+    """Draw a search's figures: importance, slices, contours and history per objective, then common ones."""
     figures: list[Drawn] = []
     for objective in history.objectives:
         end = f"-{objective.name}" if len(history.objectives) > 1 else ""
@@ -38,16 +38,16 @@ def search_figures(history: History) -> list[Drawn]:
 def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]) -> Drawn:
     head = f"Search {history.sweep.name}."
     try:
-        drawing, words = draw()
+        drawing, caption = draw()
     except NothingToDrawError as error:
         return Drawn(name, None, f"{head} Not drawn: {error}.")
-    stale = stale_words(history.trials())
+    stale = stale_text(history.trials())
     end = f" {stale}." if stale else ""
-    return Drawn(name, drawing, f"{head} {words} {counts_words(history)}; {seeds_words(history)}.{end}")
+    return Drawn(name, drawing, f"{head} {caption} {counts_text(history)}; {seeds_text(history)}.{end}")
 
 
 class _OneObjective:
-    """The figures of one objective; each method returns a drawing and the words for its caption."""
+    """Figures of one objective. Each drawing method returns a drawing and its caption."""
 
     def __init__(self, history: History, objective: Objective, end: str) -> None:
         self.history, self.objective, self.end = history, objective, end
@@ -67,22 +67,22 @@ class _OneObjective:
             yield _drawn(self.history, f"contour{self.end}", self._no_contour)
 
     def _importances(self) -> dict[str, float]:
-        """Return each parameter's importance, the greatest first; empty where trials are too few to tell."""
+        """Return each parameter's importance, the greatest first; empty with too few trials."""
         from optuna.importance import get_param_importances
 
         if len(self.done) < 2:
             return {}
-        with quiet_optuna(), warnings.catch_warnings(record=True) as said:
+        with quiet_optuna(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             searched = study_as_searched(self.history, self.objective)
-            found = get_param_importances(searched, normalize=False)
-        too_few = any("importance" in str(one.message).lower() for one in said)
-        return {} if too_few or not sum(found.values()) else dict(found)
+            importances = get_param_importances(searched, normalize=False)
+        too_few = any("importance" in str(warning.message).lower() for warning in caught)
+        return {} if too_few or not sum(importances.values()) else dict(importances)
 
     def importance(self) -> tuple["Figure", str]:
         self._need(2)
         if not self.importances:
-            raise NothingToDrawError(f"{len(self.done)} finished trials tell no parameter from another")
+            raise NothingToDrawError(f"{len(self.done)} finished trials give no parameter any importance")
         hint = " With so few trials it is a first hint at most." if len(self.done) < FEW else ""
         drawing = plot.plot_importance(study_as_searched(self.history, self.objective))
         return drawing, (
@@ -107,19 +107,17 @@ class _OneObjective:
         self._need(2)
         self._need_two_values()
         drawing = plot.plot_contour_of(self.study, (first, second), self.objective.label)
-        words = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
-        between = " Between listed values there is nothing." if self._is_listed(first, second) else ""
-        return drawing, f"{words} (dots), whatever their other values; the darker, the better.{between}"
+        caption = f"{self.objective.label} by {first} and {second}, interpolated between the finished trials"
+        gap_note = " Between listed values there is nothing." if self._is_listed(first, second) else ""
+        return drawing, f"{caption} (dots), whatever their other values; the darker, the better.{gap_note}"
 
     def _no_contour(self) -> tuple["Figure", str]:
         self._need(2)
-        raise NothingToDrawError("it takes two parameters with two values each among the finished trials")
+        raise NothingToDrawError("needs two parameters with two values each among the finished trials")
 
     def _need(self, count: int) -> None:
         if len(self.done) < count:
-            raise NothingToDrawError(
-                f"it takes {count} finished trial{'s' * (count > 1)}, and there {_are(len(self.done))}"
-            )
+            raise NothingToDrawError(f"needs {count} finished trial{'s' * (count > 1)}, got {len(self.done)}")
 
     def _need_two_values(self) -> None:
         if len({trial.value for trial in self.done}) < 2:
@@ -137,10 +135,6 @@ class _OneObjective:
         return itertools.combinations(self._ordered()[:MOST_CONTOURS], 2)
 
 
-def _are(count: int) -> str:
-    return {0: "is none", 1: "is one"}.get(count, f"are {count}")
-
-
 def _intermediate(history: History) -> tuple["Figure", str]:
     objective = history.objectives[0]
     study = study_of_values(history, history.objectives)
@@ -150,16 +144,16 @@ def _intermediate(history: History) -> tuple["Figure", str]:
     if history.study.user_attrs.get(STEPS) == "seed":
         raise NothingToDrawError("its trials were compared seed by seed, not by epoch")
     seed = f", of the run with seed {history.sweep.seeds[0]}" if len(history.sweep.seeds) > 1 else ""
-    words = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
-    return plot.plot_intermediate(study, objective.label), words
+    caption = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
+    return plot.plot_intermediate(study, objective.label), caption
 
 
 def _front(history: History) -> tuple["Figure", str]:
-    labels = [one.label for one in history.objectives]
+    labels = [objective.label for objective in history.objectives]
     if len(labels) not in FRONTS:
-        raise NothingToDrawError(f"a picture shows two or three objectives, and there are {len(labels)}")
+        raise NothingToDrawError(f"a Pareto plot takes two or three objectives, got {len(labels)}")
     study = study_of_values(history, history.objectives)
     if not any(trial.state.name == "COMPLETE" for trial in study.trials):
         raise NothingToDrawError("no trial is finished")
-    words = f"Finished trials by {' and '.join(labels)}; {len(history.best())} of them on the Pareto front."
-    return plot.plot_front(study, labels), words
+    caption = f"Finished trials by {' and '.join(labels)}; {len(history.best())} of them on the Pareto front."
+    return plot.plot_front(study, labels), caption

@@ -1,6 +1,7 @@
-"""Optuna's own plots in the look of our figures, at one column's width.
+"""Optuna's own plots in the style of our figures, at one column's width.
 
-Optuna draws with pyplot in matplotlib's `ggplot` style; while it draws, our style goes by that name.
+Optuna draws with pyplot in matplotlib's `ggplot` style. While Optuna draws, our style replaces the one of
+that name.
 """
 
 import math
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 BLACK, BLUE, RED = COLOURS[:3]
 GREY = "#AAAAAA"
-COLUMN, HALF_COLUMN = 36, 15  # characters that an axis of that width holds side by side
+COLUMN, HALF_COLUMN = 36, 15  # characters that fit along an axis of that width
 TICK_CHARACTERS = 5
 CHARACTER_INCHES = 0.055
 TURNED = 40  # degrees
@@ -25,7 +26,7 @@ PLOT_INCHES = 2.3
 
 @contextmanager
 def optuna_styled() -> Iterator[None]:
-    """Let Optuna draw in our style, without a window and without its notes on what is experimental."""
+    """Let Optuna draw in our style, without a window and without its warnings."""
     import matplotlib
     import matplotlib.style
 
@@ -41,7 +42,7 @@ def optuna_styled() -> Iterator[None]:
 
 
 def plot_importance(study: Any) -> "Figure":
-    """Draw a bar per parameter: its share of what tells the best trials from the others (PED-ANOVA)."""
+    """Draw a bar per parameter: its importance by PED-ANOVA, as a share."""
     from optuna.visualization.matplotlib import plot_param_importances
 
     with optuna_styled():
@@ -53,7 +54,7 @@ def plot_importance(study: Any) -> "Figure":
             text.set_fontsize(7)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel="Importance (share)", ylabel="", xlim=(0, 1.15 * axes.get_xlim()[1]))
-        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # the rest is room for numbers
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])  # beyond 1 is room for the numbers
         return _finished(axes.figure, 0.6 + 0.22 * len(axes.patches))
 
 
@@ -74,68 +75,70 @@ def plot_history(study: Any, label: str) -> "Figure":
 
 
 def plot_intermediate(study: Any, label: str) -> "Figure":
-    """Draw the value after each epoch, of finished and of pruned trials."""
+    """Draw the value after each epoch, for finished and pruned trials."""
     from matplotlib.ticker import MaxNLocator
     from optuna.visualization.matplotlib import plot_intermediate_values
 
-    pruned = {f"Trial{one.number}" for one in study.trials if one.state.name == "PRUNED"}
+    pruned = {f"Trial{trial.number}" for trial in study.trials if trial.state.name == "PRUNED"}
     with optuna_styled():
         axes: Any = plot_intermediate_values(study)
-        shown = {}
+        line_of = {}
         for line in axes.lines:
             is_pruned = line.get_label() in pruned
             line.set(color=RED if is_pruned else BLUE, linewidth=0.8, markersize=3)
             line.set(zorder=3 if is_pruned else 2, linestyle="--" if is_pruned else "-")
-            shown["Pruned trial" if is_pruned else "Finished trial"] = line
+            line_of["Pruned trial" if is_pruned else "Finished trial"] = line
         axes.set(xlabel="Epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        _legend(axes.figure, [(line, name) for name, line in sorted(shown.items())])
+        _legend(axes.figure, [(line, name) for name, line in sorted(line_of.items())])
         return _finished(axes.figure, PLOT_INCHES)
 
 
 def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
-    """Draw the value over each parameter; the darker, the later the trial.
+    """Draw the value over each parameter; darker points are later trials.
 
-    All plots are equally wide: two side by side, unless the names of one do not fit there.
+    All plots have the same width: two side by side, unless the labels of one do not fit.
     """
     import numpy as np
     from optuna.visualization.matplotlib import plot_slice
 
     with optuna_styled():
         plots: Any = plot_slice(study, list(names), target_name=label)
-        found = list(np.atleast_1d(plots))
-        figure = found[0].figure
-        columns = 1 if len(found) == 1 or any(_has_long_names(axes.xaxis) for axes in found) else 2
-        rows = -(-len(found) // columns)
-        _place_in_rows(figure, found, rows, columns)
+        panels = list(np.atleast_1d(plots))
+        figure = panels[0].figure
+        columns = 1 if len(panels) == 1 or any(_has_long_names(axes.xaxis) for axes in panels) else 2
+        rows = -(-len(panels) // columns)
+        _place_in_rows(figure, panels, rows, columns)
         deeper = 0.0
-        for axes in found:
+        for axes in panels:
             axes.tick_params(labelbottom=True)
             axes.set(xlabel=axes.get_xlabel(), ylabel="")
             for points in axes.collections:
                 points.set(sizes=[16], linewidth=0.4)
             deeper += _plain_axis(axes, "x", study, COLUMN if columns == 1 else HALF_COLUMN)
         figure.supylabel(label, fontsize=RC["axes.labelsize"])
-        _lay_down(found)
+        _lay_down(panels)
         return _finished(figure, 0.9 + 1.4 * rows + deeper)
 
 
-def _lay_down(found: Sequence[Any]) -> None:
-    """Put the colours' bar below the plots: beside many rows it would be as wide as one of them."""
+def _lay_down(panels: Sequence[Any]) -> None:
+    """Put the colour bar below the plots. Beside many rows it would be as wide as a plot."""
     from matplotlib.ticker import MaxNLocator
 
-    points = found[-1].collections[0]
+    points = panels[-1].collections[0]
     points.colorbar.remove()
     whole = MaxNLocator(nbins=6, integer=True)
-    found[0].figure.colorbar(points, ax=list(found), location="bottom", aspect=40, label="Trial", ticks=whole)
+    panels[0].figure.colorbar(
+        points, ax=list(panels), location="bottom", aspect=40, label="Trial", ticks=whole
+    )
 
 
-def _place_in_rows(figure: Any, found: Sequence[Any], rows: int, columns: int) -> None:
+def _place_in_rows(figure: Any, panels: Sequence[Any], rows: int, columns: int) -> None:
     from matplotlib.gridspec import GridSpec
 
     cells = GridSpec(rows, columns, figure=figure)
-    for place, axes in enumerate(found):
-        row, column = divmod(place, columns)
+    for index, axes in enumerate(panels):
+        row, column = divmod(index, columns)
         axes.set_subplotspec(cells[row, column])
         axes.tick_params(labelleft=column == 0)
 
@@ -157,26 +160,26 @@ def plot_contour_of(study: Any, names: tuple[str, str], label: str) -> "Figure":
 
 
 def plot_front(study: Any, labels: Sequence[str]) -> "Figure":
-    """Draw the trials over two or three objectives, those on the Pareto front apart."""
+    """Draw the trials over two or three objectives, and highlight the Pareto front."""
     from optuna.visualization.matplotlib import plot_pareto_front
 
     with optuna_styled():
         axes: Any = plot_pareto_front(study, target_names=list(labels))
         names = {"Trial": ("Dominated trial", GREY), "Best Trial": ("On the Pareto front", RED)}
-        shown = []
+        handles = []
         for points in axes.collections:
             name, colour = names[points.get_label()]
             points.set(facecolor=colour, edgecolor="none", sizes=[16])
-            shown.append((points, name))
-        _legend(axes.figure, shown)
+            handles.append((points, name))
+        _legend(axes.figure, handles)
         if len(labels) == 2:
             return _finished(axes.figure, PLOT_INCHES)
-        axes.set_box_aspect(None, zoom=0.8)  # no layout leaves room for the labels of three axes
+        axes.set_box_aspect(None, zoom=0.8)  # layout engines leave no room for a 3-D axis's labels
         return _finished(axes.figure, COLUMN_INCHES)
 
 
 def _finished(figure: "Figure", height: float) -> "Figure":
-    """Take off titles, which captions have, and Optuna's legends; give the figure its size."""
+    """Remove titles, which captions replace, and Optuna's legends; set the figure's size."""
     import matplotlib.pyplot as plt
 
     plt.close(figure)
@@ -191,8 +194,8 @@ def _finished(figure: "Figure", height: float) -> "Figure":
     return figure
 
 
-def _legend(figure: "Figure", shown: Iterable[tuple[Any, str]]) -> None:
-    handles, names = zip(*shown, strict=True)
+def _legend(figure: "Figure", entries: Iterable[tuple[Any, str]]) -> None:
+    handles, names = zip(*entries, strict=True)
     figure.legend(handles, names, loc="outside lower center", ncol=2, columnspacing=1, handletextpad=0.4)
 
 
@@ -205,8 +208,10 @@ def _plain_axis(axes: Any, way: str, study: Any, room: int) -> float:
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     axis = getattr(axes, f"{way}axis")
-    known = {name: one for trial in study.trials for name, one in trial.distributions.items()}
-    if (distribution := known.get(axis.get_label_text())) is None or hasattr(distribution, "choices"):
+    distributions = {
+        name: candidate for trial in study.trials for name, candidate in trial.distributions.items()
+    }
+    if (distribution := distributions.get(axis.get_label_text())) is None or hasattr(distribution, "choices"):
         return _name_choices(axis, way, room)
     if axis.get_scale() == "log":
         low, high = getattr(axes, f"get_{way}lim")()
@@ -215,12 +220,12 @@ def _plain_axis(axes: Any, way: str, study: Any, room: int) -> float:
     else:
         whole = "Int" in type(distribution).__name__
         axis.set_major_locator(MaxNLocator(nbins=room // TICK_CHARACTERS + 1, integer=whole))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number_words(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     return 0.0
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """Return two or more round numbers from low to high, at most that many where that can be."""
+    """Return at least two round numbers from low to high, and at most `most` where possible."""
     from matplotlib.ticker import MaxNLocator
 
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -233,8 +238,8 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return [float(tick) for tick in MaxNLocator(most - 1).tick_values(low, high) if low <= tick <= high]
 
 
-def number_words(value: float) -> str:
-    """Return a number as a tick has it, with as few characters as can be: 0.01, 2e-5."""
+def tick_text(value: float) -> str:
+    """Format a number as a tick label with as few characters as possible: 0.01, 2e-5."""
     text = f"{value:g}"
     if 0 < abs(value) < 1e-3:
         digits, _, power = f"{value:e}".partition("e")
@@ -259,10 +264,10 @@ def _is_crowded(axis: Any, room: int) -> bool:
 
 
 def _has_long_names(axis: Any) -> bool:
-    """Whether it is an axis of names (which matplotlib calls units) that half a column does not hold."""
+    """Return whether an axis has category names (matplotlib: units) too long for half a column."""
     return axis.have_units() and _is_crowded(axis, HALF_COLUMN)
 
 
 def _names(axis: Any) -> list[str]:
-    """Return the names of an axis with names; Optuna puts them in quotes."""
+    """Return the category names of an axis without the quotes that Optuna adds."""
     return [text.get_text().strip("'\"") for text in axis.get_ticklabels()]

@@ -1,12 +1,12 @@
-"""A search's trials as flat objects and as a Markdown table."""
+"""Trials of a search as flat objects and as a Markdown table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ema_lab.errors import StoreError
-from ema_lab.search.history import Ended, History, num_repeated
+from ema_lab.search.history import EndedTrial, History, num_repeated
 from ema_lab.search.objective import Objective
-from ema_lab.search.report.naming import label, short_keys, value_words
+from ema_lab.search.report.labels import label, short_keys, value_text
 from ema_lab.specs.metric import COSTS
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
@@ -16,132 +16,134 @@ PLAIN = str | int | float
 METRIC_DIGITS = 2
 
 
-def trial_rows(history: History, trials: Sequence[Ended], *, short: bool = False) -> list[dict[str, Any]]:
+def trial_rows(
+    history: History, trials: Sequence[EndedTrial], *, short: bool = False
+) -> list[dict[str, Any]]:
     """Return trials as flat objects with the real value of each parameter, by its dotted key.
 
-    Values that are lists or mappings are JSON. `short`: numbers as a table shows them, and what is stale only
-    where something is.
+    Lists and mappings become JSON. `short` rounds numbers as tables do, and drops the stale column if no
+    trial is stale.
     """
-    front = {one.number for one in history.best()} if len(history.objectives) > 1 else None
-    has_stale = not short or any(one.stale for one in trials)
-    rows = [_row(one, history, front, short=short) for one in trials]
+    front = {trial.number for trial in history.best()} if len(history.objectives) > 1 else None
+    has_stale = not short or any(trial.stale for trial in trials)
+    rows = [_row(trial, history, front, short=short) for trial in trials]
     return rows if has_stale else [{key: row[key] for key in row if key != "stale"} for row in rows]
 
 
-def _row(one: Ended, history: History, front: set[int] | None, *, short: bool) -> dict[str, Any]:
+def _row(trial: EndedTrial, history: History, front: set[int] | None, *, short: bool) -> dict[str, Any]:
     objectives = history.objectives
-    values = one.values or (None,) * len(objectives)
+    values = trial.values or (None,) * len(objectives)
     keys = [parameter.key for parameter in history.sweep.parameters]
     return {
-        "trial": one.number,
-        "status": "warm" if one.warm else one.state,
-        "stale": " ".join(one.stale) or None,
-        **{each.name: value for each, value in zip(objectives, values, strict=True)},
-        **({} if front is None else {"pareto": one.number in front}),
-        **{key: _plain(one.choice[key], short) if key in one.choice else None for key in keys},
-        "run_ids": " ".join(one.run_ids),
+        "trial": trial.number,
+        "status": "warm" if trial.warm else trial.state,
+        "stale": " ".join(trial.stale) or None,
+        **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
+        **({} if front is None else {"pareto": trial.number in front}),
+        **{key: _plain(trial.choice[key], short) if key in trial.choice else None for key in keys},
+        "run_ids": " ".join(trial.run_ids),
     }
 
 
 def _plain(value: Any, short: bool) -> str | int | float:
-    return value if isinstance(value, PLAIN) and not short else value_words(value)
+    return value if isinstance(value, PLAIN) and not short else value_text(value)
 
 
-def trial_records(history: History, trials: Sequence[Ended]) -> list[dict[str, Any]]:
-    """Return trials with all that is known of them, unrounded.
+def trial_records(history: History, trials: Sequence[EndedTrial]) -> list[dict[str, Any]]:
+    """Return trials with all known facts, unrounded.
 
-    `wall_seconds` is the trial's own time in the search: none for one that the store gave, next to none
-    where its runs were there before. `run_wall_seconds` is the time of its runs, where all are finished.
+    `wall_seconds` is the trial's own time in the search: null for a warm trial, and almost 0 if its runs
+    existed before. `run_wall_seconds` is the training time of its runs, if all are finished.
     """
     rows = trial_rows(history, trials)
     return [
         row
         | {
-            "seeds": " ".join(map(str, _seeds(one, history.store))),
-            "wall_seconds": one.seconds,
-            "run_wall_seconds": _run_seconds(one, history.store),
-            "message": one.message,
+            "seeds": " ".join(map(str, _seeds(trial, history.store))),
+            "wall_seconds": trial.seconds,
+            "run_wall_seconds": _run_seconds(trial, history.store),
+            "message": trial.message,
         }
-        for row, one in zip(rows, trials, strict=True)
+        for row, trial in zip(rows, trials, strict=True)
     ]
 
 
-def _seeds(one: Ended, store: RunStore) -> Iterator[int]:
-    """Yield the seeds whose runs the store knows: a pruned trial may not have come to all."""
-    for run_id in one.run_ids:
+def _seeds(trial: EndedTrial, store: RunStore) -> Iterator[int]:
+    """Yield the seeds whose runs the store has; a pruned trial may lack some."""
+    for run_id in trial.run_ids:
         try:
             yield store.spec(run_id).seed
         except StoreError:
             continue
 
 
-def _run_seconds(one: Ended, store: RunStore) -> float | None:
-    records = [store.facts(run_id).record for run_id in one.run_ids]
-    found = [record.wall_seconds for record in records if record is not None and record.status == "done"]
-    if not found or len(found) < len(records):
+def _run_seconds(trial: EndedTrial, store: RunStore) -> float | None:
+    records = [store.facts(run_id).record for run_id in trial.run_ids]
+    seconds = [record.wall_seconds for record in records if record is not None and record.status == "done"]
+    if not seconds or len(seconds) < len(records):
         return None
-    return sum(found)
+    return sum(seconds)
 
 
-def counts_words(history: History) -> str:
+def counts_text(history: History) -> str:
     """Return `12 finished, 3 pruned, 1 failed, 2 learned from the store`."""
     counts = history.counts()
-    words = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
+    text = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
     others = {"running": counts.running, "waiting": counts.waiting, "learned from the store": counts.warm}
     trials = history.trials()
-    others["stale"] = sum(bool(one.stale) for one in trials)
-    words += "".join(f", {count} {name}" for name, count in others.items() if count)
-    repeats = repeats_words(trials)
-    return f"{words}; {repeats}" if repeats else words
+    others["stale"] = sum(bool(trial.stale) for trial in trials)
+    text += "".join(f", {count} {name}" for name, count in others.items() if count)
+    repeats = repeats_text(trials)
+    return f"{text}; {repeats}" if repeats else text
 
 
-def repeats_words(trials: Sequence[Ended]) -> str:
-    """Return how many trials drew a choice that was known before; nothing where none did."""
-    own = sum(not one.warm for one in trials)
+def repeats_text(trials: Sequence[EndedTrial]) -> str:
+    """Say how many trials repeated a known choice; empty if none did."""
+    own = sum(not trial.warm for trial in trials)
     count = num_repeated(trials)
     return f"{count} of {own} trials repeated known choices" if count else ""
 
 
-def stale_words(trials: Sequence[Ended]) -> str:
-    """Return how many trials have values of an earlier source, and why; nothing where none has."""
-    found = [one.stale for one in trials if one.stale]
-    if not found:
+def stale_text(trials: Sequence[EndedTrial]) -> str:
+    """Say how many trials have stale values, and why; empty if none has."""
+    stale_trials = [trial.stale for trial in trials if trial.stale]
+    if not stale_trials:
         return ""
-    parts = dict.fromkeys(part for stale in found for part in stale)
+    parts = dict.fromkeys(part for stale in stale_trials for part in stale)
     changed = ", ".join(part for part in parts if part != SUPERSEDED)
     why = [f"the source of {changed} has changed since"] if changed else []
-    why += ["results were put aside and are not there again"] if SUPERSEDED in parts else []
-    count = "1 trial is stale" if len(found) == 1 else f"{len(found)} trials are stale"
+    why += ["superseded results were not trained again"] if SUPERSEDED in parts else []
+    count = "1 trial is stale" if len(stale_trials) == 1 else f"{len(stale_trials)} trials are stale"
     return f"{count}: {'; '.join(why)}"
 
 
-def seeds_words(history: History) -> str:
-    """Return of which runs a trial's value is made."""
+def seeds_text(history: History) -> str:
+    """Say which runs a trial's value averages."""
     seeds = history.sweep.seeds
     mean = f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
     return f"{mean}, validation split"
 
 
 def trials_markdown(history: History) -> str:
-    """Return all trials as a Markdown table, the best first, with a caption that says what they are."""
+    """Return all trials as a Markdown table with a caption, best first."""
     keys = short_keys([parameter.key for parameter in history.sweep.parameters])
     several = len(history.objectives) > 1
-    header = ["Trial", "Status", *(one.label for one in history.objectives)]
+    header = ["Trial", "Status", *(objective.label for objective in history.objectives)]
     header += [*(["Pareto front"] if several else []), *keys.values(), "Runs", "Why"]
     right = len(history.objectives)
     rules = ["---:", "---", *["---:"] * right, *["---"] * (len(header) - 2 - right)]
-    front = {one.number for one in history.best()}
+    front = {trial.number for trial in history.best()}
     lines = [header, rules]
-    for one in history.ranked():
+    for trial in history.ranked():
         lines.append(
             [
-                str(one.number),
-                "warm" if one.warm else one.state,
-                *_numbers(one, history.objectives),
-                *(["yes" if one.number in front else ""] if several else []),
-                *(label(one.choice[key]) if key in one.choice else "" for key in keys),
-                " ".join(one.run_ids),
-                one.message,
+                str(trial.number),
+                "warm" if trial.warm else trial.state,
+                *_numbers(trial, history.objectives),
+                *(["yes" if trial.number in front else ""] if several else []),
+                *(label(trial.choice[key]) if key in trial.choice else "" for key in keys),
+                " ".join(trial.run_ids),
+                trial.message,
             ]
         )
     table = "\n".join(f"| {' | '.join(map(_escaped, line))} |" for line in lines)
@@ -151,10 +153,10 @@ def trials_markdown(history: History) -> str:
 
 def _caption(history: History, keys: Mapping[str, str]) -> str:
     lines = [
-        f"Study {history.study.study_name}: {counts_words(history)}.",
-        f"Values: {seeds_words(history)}. A pruned trial has none: it was not trained to its end.",
+        f"Study {history.study.study_name}: {counts_text(history)}.",
+        f"Values: {seeds_text(history)}. A pruned trial has none: it was not trained to its end.",
     ]
-    if stale := stale_words(history.trials()):
+    if stale := stale_text(history.trials()):
         lines.append(f"{SIGNS[Flag.STALE]}: {stale}.")
     if history.counts().warm:
         lines.append("warm: learned from finished runs of the store, not tried by this search.")
@@ -162,15 +164,19 @@ def _caption(history: History, keys: Mapping[str, str]) -> str:
     return "  \n".join([*lines, *([f"Parameters: {named}."] if named else [])])
 
 
-def _numbers(one: Ended, objectives: Sequence[Objective]) -> list[str]:
-    if one.values is None:
+def _numbers(trial: EndedTrial, objectives: Sequence[Objective]) -> list[str]:
+    if trial.values is None:
         return ["n/a"] * len(objectives)
-    sign = SIGNS[Flag.STALE] if one.stale else ""
+    sign = SIGNS[Flag.STALE] if trial.stale else ""
     return [
-        f"{value / each.scale:,.{METRIC_DIGITS if each.is_metric else COSTS[each.name].digits}f}{sign}"
-        for each, value in zip(objectives, one.values, strict=True)
+        f"{value / objective.scale:,.{_digits(objective)}f}{sign}"
+        for objective, value in zip(objectives, trial.values, strict=True)
     ]
 
 
 def _escaped(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def _digits(objective: Objective) -> int:
+    return METRIC_DIGITS if objective.is_metric else COSTS[objective.name].digits

@@ -1,4 +1,4 @@
-"""Trials as W&B hands them on: the same runs as the sweep's own, whatever the form."""
+"""External trials from W&B: equal runs to the sweep's own, whatever the form of the parameters."""
 
 import json
 import random
@@ -7,7 +7,7 @@ import pytest
 from search_fakes import GROUPS, LR, FakeTrain
 
 from ema_lab.errors import EmaLabError
-from ema_lab.search.external_trial import read_trial, try_given
+from ema_lab.search.external_trial import read_trial, run_external_trial
 from ema_lab.search.sweep import Sweep, load_sweep
 from ema_lab.store.store import RunStore
 
@@ -16,7 +16,7 @@ CHOICE = {"model.attention.groups": 8, "recipe.optimizer.lr": 0.1}
 
 
 def handed(sweep: Sweep, choice: dict) -> dict:
-    """Return what W&B's server makes of a choice of values: every parameter of the file, flat."""
+    """Return the flat parameters that W&B's server sends for a choice of values."""
     constants = {".".join(change.keys): change.value for change in sweep.constants}
     return {"base": sweep.spec.base, "seeds": list(sweep.seeds), **constants, **choice}
 
@@ -64,8 +64,8 @@ def test_a_whole_number_stands_for_the_decimal_that_it_is(write):
         ({"base": "quickstart/nothing"}, "no variant is named 'nothing'"),
         ({"seeds": [0, 0]}, "seeds: must be a list of different seeds"),
         ({"seeds": [-1]}, "seeds: must be whole numbers from 0"),
-        ({"data.val_images": 0}, "a search needs validation images"),
-        ({"recipe.protocol": "best-test"}, "test data chooses nothing"),
+        ({"data.val_images": 0}, "which a search needs: add data.val_images"),
+        ({"recipe.protocol": "best-test"}, "must not choose by test data"),
         ({"recipe.lr": 1}, "the trial: recipe.lr: no key is named 'lr'"),
         ({"model.attention.groups": "many"}, "the trial: model.attention.groups"),
         ({"model": {"attention": {"groups": 2}}}, "model.attention.groups: is given twice"),
@@ -87,26 +87,28 @@ def test_what_is_no_object_of_parameters_is_refused(text):
 
 @pytest.fixture
 def attempt(write, tmp_path):
-    """Return a function that tries a trial of seeds 0 and 1, with what it told of its epochs."""
+    """Return a function that runs a trial of seeds 0 and 1, and the list of observed epochs."""
     trial = read_trial(json.dumps(handed(write(GROUPS + LR, seeds="[0, 1]"), CHOICE)))
     store = RunStore(tmp_path / "runs")
 
     def again(train=None):
-        told: list = []
+        epoch_rows: list = []
         train = train or FakeTrain(tmp_path / "log")
-        result = try_given(trial, train, store, max_attempts=3, device="cpu", follow=told.append)
-        return result, told
+        result = run_external_trial(
+            trial, train, store, max_attempts=3, device="cpu", follow=epoch_rows.append
+        )
+        return result, epoch_rows
 
     return again
 
 
 def test_its_values_are_means_over_seeds_and_the_first_seeds_epochs_are_told(attempt):
-    result, told = attempt()
-    epochs = len(told)
+    result, epoch_rows = attempt()
+    epochs = len(epoch_rows)
     assert result.state == "done"
     assert result.values == {"val_top1": pytest.approx(90 + epochs + 0.5)}
-    assert [row["epoch"] for row in told] == list(range(1, epochs + 1))
-    assert [row["val_top1"] for row in told] == [90.0 + epoch for epoch in range(1, epochs + 1)]
+    assert [row["epoch"] for row in epoch_rows] == list(range(1, epochs + 1))
+    assert [row["val_top1"] for row in epoch_rows] == [90.0 + epoch for epoch in range(1, epochs + 1)]
 
 
 def test_a_trial_that_is_there_is_told_again_and_not_trained(attempt, tmp_path):
@@ -131,9 +133,9 @@ def test_a_trial_that_goes_on_tells_its_earlier_epochs_too(attempt, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         attempt(Stopping(tmp_path / "log"))
-    _, told = attempt(GoingOn(tmp_path / "log"))
-    assert [row["epoch"] for row in told] == list(range(1, len(told) + 1))
-    assert len(told) > 3
+    _, epoch_rows = attempt(GoingOn(tmp_path / "log"))
+    assert [row["epoch"] for row in epoch_rows] == list(range(1, len(epoch_rows) + 1))
+    assert len(epoch_rows) > 3
 
 
 def test_a_seed_that_fails_fails_the_trial_and_says_why(attempt, tmp_path):

@@ -1,4 +1,4 @@
-"""How a search's parameters and values are called where there is little room."""
+"""Short labels of a search's parameters and values, for tables and axes."""
 
 import json
 from collections import Counter
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def value_words(value: Any) -> str:
-    """Return a value as a table shows it; the record has all its digits."""
+def value_text(value: Any) -> str:
+    """Format a value for a table. The trial's record has all digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return each dotted key's last parts, no more of them than tell it from the others."""
+    """Return the shortest suffix of each dotted key that tells it from the others."""
     parts = {key: key.split(".") for key in keys}
     lengths = dict.fromkeys(keys, 1)
     while True:
@@ -28,7 +28,7 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
 
 
 def choice_labels(choices: Sequence[Any]) -> dict[str, str]:
-    """Return what an axis calls listed values, by their JSON: `ema groups=8`; no two are called the same."""
+    """Return unique axis labels of listed values by their JSON, such as `ema groups=8`."""
     keys = [json.dumps(choice, sort_keys=True) for choice in choices]
     names = [label(choice) for choice in choices]
     shared = {name for name, count in Counter(names).items() if count > 1}
@@ -36,12 +36,12 @@ def choice_labels(choices: Sequence[Any]) -> dict[str, str]:
 
 
 def label(value: Any) -> str:
-    """Return a value as an axis calls it: `ema groups=8`."""
+    """Format a value as an axis label, such as `ema groups=8`."""
     if isinstance(value, Mapping):
-        rest = " ".join(f"{key}={label(one)}" for key, one in value.items() if key != "name")
+        rest = " ".join(f"{key}={label(option)}" for key, option in value.items() if key != "name")
         return " ".join(filter(None, (str(value.get("name", "")), rest)))
     if isinstance(value, list):
         return ",".join(map(label, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value_words(value)
+    return value_text(value)

@@ -1,9 +1,9 @@
-"""Trials that are over without a value: tried again while attempts are left, taken in when finished."""
+"""Trials that ended without a value: retried while attempts are left, added when finished."""
 
 from dataclasses import dataclass, replace
 
 import pytest
-from search_fakes import ASHA, LR, FakeTrain, run, untold
+from search_fakes import ASHA, LR, FakeTrain, run, train_unobserved
 
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.execution.executor import execute
@@ -16,7 +16,7 @@ from ema_lab.store.store import RunStore
 
 @dataclass
 class Failing(FakeTrain):
-    """Fails in the first runs that it is given, so many of them."""
+    """Fake training that fails in its first `failures` runs."""
 
     failures: int = 0
 
@@ -113,7 +113,7 @@ def test_a_pruned_trial_whose_run_was_finished_since_gets_its_value(write, make,
     pruned = [one for one in study.trials() if one.state == "pruned"]
     assert pruned
     specs = [search.sweep.run(one.choice, 0) for one in pruned]
-    execute(specs, train=untold(trier.train), store=search.store)
+    execute(specs, train=train_unobserved(trier.train), store=search.store)
     for found in (len(pruned), 0):
         study = SweepStudy(search)
         if method == "grid":
@@ -136,7 +136,7 @@ def test_every_pruned_trial_gets_its_value_and_keeps_its_seconds_also_two_of_the
     run_ids = {one.run_ids for one in pruned.values()}
     assert len(run_ids) < len(pruned)
     specs = {ids[0]: search.store.spec(ids[0]) for ids in run_ids}
-    execute(specs.values(), train=untold(trier.train), store=search.store)
+    execute(specs.values(), train=train_unobserved(trier.train), store=search.store)
     assert study.add_finished() == len(pruned)
     assert (study.counts().done, study.counts().own) == (12, 12)
     finished = {one.tried_as[0]: one for one in study.trials() if one.tried_as}
