@@ -2,8 +2,8 @@
 
 The speed of a shared machine drifts, and its noise is autocorrelated. Each round times A B B A, which
 cancels a drift that is linear over the round. The ratio is the median over rounds. Its interval comes from
-a bootstrap of whole blocks of neighbouring rounds, which keeps their autocorrelation (Kuensch, 1989, "The
-jackknife and the bootstrap for general stationary observations").
+a bootstrap of whole blocks of neighbouring rounds, which keeps their autocorrelation. See Kuensch (1989),
+"The jackknife and the bootstrap for general stationary observations".
 """
 
 import math
