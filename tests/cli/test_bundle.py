@@ -308,7 +308,7 @@ def test_a_record_is_held_against_the_row_of_its_epoch(command, trained):
     command("bundle", "tiny", "--out", "paper.zip")
     answer = command("verify", "paper.zip")
     assert (answer.code, answer.out) == (0, "")
-    assert "which has them of 4 of 4 runs" in answer.err
+    assert "which has them for 4 of 4 runs" in answer.err
     with zipfile.ZipFile("paper.zip") as archive:
         archive.extractall("paper")
     one, other = a_run(Path("paper"), 92.0), a_run(Path("paper"), 93.0)
