@@ -84,9 +84,9 @@ def test_what_was_not_changed_verifies_packed_and_unpacked_anywhere(bundled, com
     first, computed, crossed, summed = answer.err.splitlines()
     assert first == "paper: no differences"
     assert computed.startswith(
-        "computed again: the run ids from the specs; every table, the page, the figures"
+        "rebuilt and compared: the run ids from the specs; every table, the page, the figures"
     )
-    assert "its curve, which has them of 0 of 4 runs" in crossed
+    assert "its curve, which has them for 0 of 4 runs" in crossed
     assert summed.startswith("checked only by SHA256SUMS, which anyone who edits a file can recompute: what")
     with chdir(packed.root):
         assert command("verify", str(packed)).code == 0
@@ -261,7 +261,7 @@ def test_what_breaks_the_report_is_a_line_and_no_claim_that_it_was_built(bundled
     answer = command("verify", "paper")
     assert answer.code == 1
     assert "the report cannot be built again: " in answer.out
-    assert "computed again" not in answer.err
+    assert "rebuilt and compared" not in answer.err
 
 
 def test_what_the_checksums_do_not_list_is_refused_but_for_what_reproduce_leaves(bundled, command):
@@ -308,7 +308,7 @@ def test_a_record_is_held_against_the_row_of_its_epoch(command, trained):
     command("bundle", "tiny", "--out", "paper.zip")
     answer = command("verify", "paper.zip")
     assert (answer.code, answer.out) == (0, "")
-    assert "which has them of 4 of 4 runs" in answer.err
+    assert "which has them for 4 of 4 runs" in answer.err
     with zipfile.ZipFile("paper.zip") as archive:
         archive.extractall("paper")
     one, other = a_run(Path("paper"), 92.0), a_run(Path("paper"), 93.0)

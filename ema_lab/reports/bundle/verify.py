@@ -28,7 +28,7 @@ MADE = {".venv", "again", "data"}  # folders that reproduce.sh creates
 # Split by which a protocol chooses the epoch.
 WATCHED = {"best-val": "val", "best-test": "test"}
 COMPUTED = (
-    "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
+    "rebuilt and compared: the run ids from the specs; every table, the page, the figures, bundle.json, "
     "requirements.txt and reproduce.sh from specs, records, curves and definitions"
 )
 SUMMED = (
@@ -87,7 +87,7 @@ def verify_bundle(path: Path) -> Verification:
                 differences, not_compared = compare(Path(), present)
                 problems += map(str, differences)
                 remarks += [*not_compared, COMPUTED]
-        return Verification(tuple(problems), (*remarks, runs.held(), SUMMED))
+        return Verification(tuple(problems), (*remarks, runs.cross_checks(), SUMMED))
 
 
 def _changed_files(folder: Path, listed: Mapping[str, str], ignored: Collection[str]) -> Iterator[str]:
@@ -139,12 +139,12 @@ class _Runs:
             yield from self._against_curve(run_id, spec, record)
         yield from self._unequal_costs()
 
-    def held(self) -> str:
+    def cross_checks(self) -> str:
         """Return a remark on the consistency checks."""
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
-            "held against each other: each record's chosen epoch and its recipe and curve; its metrics and "
-            f"its curve, which has them of {known}; the costs of equal models"
+            "cross-checked: each record's chosen epoch with its recipe and curve; its metrics with its "
+            f"curve, which has them for {known}; the costs of equal models"
         )
 
     def _path(self, run_id: str) -> str:
