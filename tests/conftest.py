@@ -60,7 +60,7 @@ def _own_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec() -> Callable[..., RunSpec]:
     """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images."""
 

@@ -47,6 +47,19 @@ def test_another_seed_sees_another_order(make_spec, tmp_path):
     assert len({epoch_hash(ImageData(make_spec(seed=seed), tmp_path), 0) for seed in (0, 1, 2)}) == 3
 
 
+def order_of(seed: int, epoch: int) -> tuple[int, ...]:
+    """Return the images of an epoch in their order, whatever augmentation makes of them."""
+    batches = ShuffledBatches(torch.arange(20), 8, seed)
+    batches.set_epoch(epoch)
+    return tuple(index for batch in batches for _, index in batch)
+
+
+def test_the_order_alone_is_another_one_for_every_epoch_and_seed():
+    orders = [order_of(seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
+    assert len(set(orders)) == 6
+    assert [sorted(order) for order in orders] == [list(range(20))] * 6
+
+
 def test_an_image_is_augmented_alike_whatever_batch_it_is_in(make_spec, tmp_path):
     first = ImageData(make_spec(recipe={"batch_size": 8}), tmp_path).splits.train
     images = Images(first, AugmentSpec(crop_padding=2, flip=True), seed=3)
@@ -198,6 +211,8 @@ def test_a_subset_of_the_training_images_is_stratified_and_follows_the_splits_se
     other = subset(train_images=100, val_images=200, split_seed=1)
     assert not torch.equal(run.train_indices, other.train_indices)
     assert torch.equal(run.val_indices, subset(val_images=200).val_indices)
+    first, second = (subset(train_images=100, split_seed=number) for number in (0, 1))
+    assert not torch.equal(first.train_indices, second.train_indices)  # no validation split moves it
     served = torch.cat([indices for _, _, indices in run.train_dataloader()])
     assert torch.equal(served.sort().values, run.train_indices)
 

@@ -277,6 +277,10 @@ class TestStale:
         assert table.lines[0][1:3] == ("91.00 ± 1.00 (n=3) ‡", "baseline")
         assert table.lines[1][1:3] == ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48] ‡")
 
+    def test_one_stale_run_of_the_baseline_is_enough(self, stale_study):
+        table = stale_study(lambda spec: spec.model.attention.name == "none" and spec.seed == 1).table()
+        assert table.lines[1][1:3] == ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48] ‡")
+
     def test_a_hole_is_not_marked(self, stale_study):
         table = stale_study(lambda spec: True, scores={"none": [90.0, 91.0, 92.0], "se": [None] * 3}).table()
         assert table.lines[1] == ("se", None, None, None, None)

@@ -149,6 +149,7 @@ def test_two_spellings_of_one_value_are_one_run(key, one, other):
         ("data.train_images", 1437),
         ("recipe.label_smoothing", 0.0),
         ("recipe.precision", "fp32"),
+        ("recipe.evaluation_precision", "fp32"),  # of a run that trains in fp32: the same as `training`
         ("recipe.protocol", "last"),
         ("recipe.normalise", "dataset"),
         ("recipe.augment.flip", False),
@@ -251,6 +252,15 @@ def test_a_number_that_is_its_default_in_another_type_is_left_out(tmp_path, monk
     assert run_id(DIGITS, model__attention={"name": name, "option": 1}) == run_id(
         DIGITS, model__attention=name
     )
+
+
+def test_a_whole_number_is_one_run_in_either_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "class Gate:\n    def __init__(self, channels: int, *, option: object = None) -> None: ...\n"
+    (tmp_path / "whole_gate.py").write_text(code)
+    ids = [run_id(DIGITS, model__attention={"name": "whole_gate:Gate", "option": n}) for n in (2, 2.0, 2.5)]
+    assert ids[0] == ids[1] != ids[2]
+    assert run_id(DIGITS, recipe__optimizer__lr=1.0) == "40f1fbee20a4742c"
 
 
 @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None, 2**63])

@@ -47,6 +47,23 @@ def test_nothing_is_known_of_too_few_or_equal_differences(differences):
     assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
 
 
+def test_two_seeds_decide_nothing_however_clear_they_are():
+    found = follow([1.0, 1.000001])
+    assert (found.count, found.low, found.high, found.p) == (2, -math.inf, math.inf, 1.0)
+    assert follow([1.0, 1.000001, 1.000002]).p < 1
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 6])
+def test_intervals_hold_for_all_comparisons_together(comparisons):
+    differences = [1.0, 1.4, 0.8, 1.1, 1.3, 0.9, 1.2]
+    looks = [summarise(differences[:count]) for count in range(3, 8)]
+    halves = [confidence_half_width(seen, 0.05 / comparisons) for seen in looks]
+    found = follow(differences, comparisons)
+    assert found.low == max(seen.mean - half for seen, half in zip(looks, halves, strict=True))
+    assert found.high == min(seen.mean + half for seen, half in zip(looks, halves, strict=True))
+    assert math.isfinite(found.low)
+
+
 @given(VALUES)
 def test_what_is_decided_stays_decided(differences):
     p_values = [follow(differences[:count]).p for count in range(len(differences) + 1)]

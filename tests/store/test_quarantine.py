@@ -105,6 +105,12 @@ class TestOtherSource:
         assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None
         assert (store.folder(specs[0].run_id) / "last.ckpt").exists()
 
+    def test_of_an_older_attempt_does_not_matter(self, store, specs):
+        store.end(specs[0].run_id, store.begin(specs[0], "cpu", stale(specs[0])), "failed")
+        self.interrupted(store, specs[0], source_hashes(specs[0]))
+        assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None
+        assert (store.folder(specs[0].run_id) / "last.ckpt").exists()
+
     def test_of_which_nothing_is_known_is_gone_on_with(self, store, specs):
         self.interrupted(store, specs[0], {})
         assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None

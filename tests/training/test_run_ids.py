@@ -23,17 +23,21 @@ def machine(tmp_path_factory) -> Machine:
     return Machine(data_root=tmp_path_factory.mktemp("data"), device="cpu", num_threads=1)
 
 
+@pytest.fixture(scope="module")
+def trained_once(make_spec, tmp_path_factory, machine):
+    """Return two runs that differ in their seed, and the folder of their folders, trained for one epoch."""
+    root, specs = tmp_path_factory.mktemp("trained"), [make_spec(**CHOSEN, seed=seed) for seed in (0, 2)]
+    for spec in specs:
+        (root / spec.run_id).mkdir()
+        train(spec, RunJob(root / spec.run_id), machine)
+    return specs, root
+
+
 @pytest.fixture
-def trained(make_spec, tmp_path, machine):
-    """Train two runs that differ in their seed for one epoch; return their specs and folders."""
-    runs = []
-    for seed in (0, 2):
-        spec = make_spec(**CHOSEN, seed=seed)
-        folder = tmp_path / spec.run_id
-        folder.mkdir()
-        train(spec, RunJob(folder), machine)
-        runs.append((spec, folder))
-    return runs
+def trained(trained_once, tmp_path):
+    """Return the specs of two runs that differ in their seed, and copies of their folders."""
+    specs, root = trained_once
+    return [(spec, shutil.copytree(root / spec.run_id, tmp_path / spec.run_id)) for spec in specs]
 
 
 def without_id(path):
