@@ -20,7 +20,7 @@ from ema_lab.store.curve import read_curve
 from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tables.table import Table
 
 LOG_LINES = 40  # the end of a log, which says why a run failed
@@ -50,7 +50,7 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     runs = {
-        run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
+        run_id: {"variants": names} | run_data(cell, survey.status(cell.spec), store, is_whole)
         for run_id, (names, cell) in cells.items()
     }
     columns = dict.fromkeys(column for run in runs.values() for column in run["curve"] or ())
@@ -133,7 +133,7 @@ def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
     ]
 
 
-def run_data(cell: Cell, standing: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
+def run_data(cell: Cell, standing: RunStatus, store: RunStore, is_whole: bool) -> dict[str, Any]:
     """Return what is known of one run; `is_whole`: also the curve, and of a finished run log and attempts."""
     facts, is_done = standing.facts, standing.state == "done"
     record = facts.record if facts.done else None

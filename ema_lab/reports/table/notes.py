@@ -8,7 +8,7 @@ from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.results.selection import PAIR_WORDS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
-from ema_lab.store.cost_cache import Kept
+from ema_lab.store.cost_cache import CachedCosts
 from ema_lab.tables.table import RANK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
 
 SPREADS = {
@@ -122,7 +122,7 @@ def _said_of(column: TableColumn) -> str:
     return "delta" if column.kind == "delta" else column.key
 
 
-def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
+def latency_notes(spec: ReportSpec, timed: CachedCosts | None) -> list[str]:
     """Say how latencies were measured, where they are shown."""
     if not any(column in LATENCIES for column in spec.columns):
         return []

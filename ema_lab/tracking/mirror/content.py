@@ -11,7 +11,7 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tracking.names import COSTS_SHOWN, run_config, run_name, run_summary, run_tags
 
 FORMAT = 1  # a change of what is sent needs a new one, so that mirrors are brought up to it
@@ -48,12 +48,12 @@ class Snapshot:
     """An ablation's cells and where their runs stand, read once."""
 
     ablation: Ablation
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, RunStatus]
 
     @classmethod
     def take(cls, ablation: Ablation, store: RunStore) -> "Snapshot":
         survey = Survey(store)
-        return cls(ablation, {spec.run_id: survey.standing(spec) for spec in ablation.runs()})
+        return cls(ablation, {spec.run_id: survey.status(spec) for spec in ablation.runs()})
 
     def runs(self, store: RunStore, chosen: Sequence[Cell]) -> list[MirrorRun]:
         """Return the finished runs of the chosen cells; one that cells share is called as the first is."""
