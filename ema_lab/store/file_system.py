@@ -47,8 +47,8 @@ def require_shared_locks(folder: Path, mounts: Path = MOUNTS) -> None:
         file_system = f"{mount.kind} mounted with {local[0]}" if local else mount.kind
         raise StoreError(
             f"the store {folder} is on {file_system} ({mount.folder}), whose locks hold on this machine "
-            f"only: two machines could train one run at the same time; use another folder, or set {ONE_MACHINE}=1 if "
-            "no other machine uses it"
+            "only: two machines could train one run at the same time; use another folder, or set "
+            f"{ONE_MACHINE}=1 if no other machine uses it"
         )
 
 

@@ -17,7 +17,7 @@ from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_charact
 from ema_lab.reports.naming import baseline_name, printed_row
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
-from ema_lab.results.selection import PAIR_WORDS, Measured, Row
+from ema_lab.results.selection import PAIR_LABELS, Measured, Row
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -191,7 +191,7 @@ class _Drawer:
         drawing = draw.draw_forest(found, self.looks, self.labels, self._metric(figure), baseline)
         words = forest_words([value for _, value in found], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
-            words += f" Not all pairs are clean: {PAIR_WORDS} differ."
+            words += f" Not all pairs are clean: {PAIR_LABELS} differ."
         shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
         return drawing, words + self._absent(shown)
 

@@ -29,7 +29,7 @@ from ema_lab.tables.text import difference_text, p_text
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return `98.15 ± 0.49 (n=3)`; a single seed has no ±, missing seeds are named."""
-    found = row.having(metric)
+    found = row.finished(metric)
     cell = _cell(row, found)
     if not found:
         return cell
@@ -308,7 +308,7 @@ def ranked(
     ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
-    there = [place for place, row in enumerate(rows) if row.having(metric)]
+    there = [place for place, row in enumerate(rows) if row.finished(metric)]
     others = len(there) - len({groups[place] for place in there})  # all but the best mean of each group
     if {marks[place] for place in there} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
         return list(cells)  # a note says so once, in the place of a sign in every cell

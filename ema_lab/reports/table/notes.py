@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import baseline_name, is_shown
-from ema_lab.results.selection import PAIR_WORDS, Row
+from ema_lab.results.selection import PAIR_LABELS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts
@@ -203,7 +203,7 @@ def flag_notes(cells: Sequence[TableCell]) -> list[str]:
     """Say what the signs of unclean pairs and pruned runs mean."""
     flags = {flag for cell in cells for flag in cell.flags}
     said = {
-        Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
+        Flag.UNCLEAN: f"not a clean pair: {PAIR_LABELS} of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
     return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]
