@@ -57,7 +57,7 @@ class TestProbes:
     def test_training_uses_every_file_of_a_module(self):
         sources = Sources()
         found = [sources.files(cell.spec) for cell in load_ablation(equivalence.TRAINED["equivalence"]).cells]
-        trained = {item.place for parts in found for files in parts.values() for item in files}
+        trained = {item.package_path for parts in found for files in parts.values() for item in files}
         named = (ATTENTIONS[name].target.partition(":")[0] for name in ATTENTIONS if name != "none")
         assert trained >= {f"{module.removeprefix('ema_lab.').replace('.', '/')}.py" for module in named}
 

@@ -1,4 +1,4 @@
-"""Published numbers against computed costs and trained runs: one finding per number."""
+"""Audit of published numbers against computed costs and trained runs, one finding per number."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,19 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Finding:
-    """One published number, what we have of it, and the verdict.
+    """Published number with its evidence and verdict.
 
-    `computed` is under the table's assumed convention; `stale` are the parts of the source that have
-    changed since the runs.
+    Attributes:
+        table: Key of the table in the file.
+        row: Name of the row in the table.
+        quantity: Counted quantity or metric.
+        claimed: The published number.
+        verdict: The verdict.
+        convention: Counting convention that the table is assumed to follow.
+        computed: Our count under that convention.
+        trained: Summary of the trained seeds.
+        run_ids: The trained runs.
+        stale: Parts whose source has changed since these runs.
     """
 
     table: str
@@ -44,7 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the published numbers are compared with, by (table, row): costs, and the rows of ablations."""
+    """Evidence by (table, row): computed costs, and ablation rows with trained runs."""
 
     costs: Mapping[Key, Costs]
     runs: Mapping[Key, Row]
@@ -62,15 +71,15 @@ def audit(published: PublishedSpec, evidence: Evidence) -> list[Finding]:
 def _table_findings(key: str, table: TableSpec, evidence: Evidence) -> Iterator[Finding]:
     columns = {quantity: _Column(key, table, quantity, evidence.costs) for quantity in COUNTS}
     for name, row in table.rows.items():
-        for quantity, printed in row.claims.given.items():
+        for quantity, claim in row.claims.given.items():
             if quantity in columns:
-                yield columns[quantity].finding(name, row, printed)
+                yield columns[quantity].finding(name, row, claim)
             else:
-                yield _trained_finding(key, table, name, quantity, printed, evidence.runs.get((key, name)))
+                yield _trained_finding(key, table, name, quantity, claim, evidence.runs.get((key, name)))
 
 
 class _Column:
-    """The claims of one counted quantity in one table, and the conventions that fit them."""
+    """Claims of one counted quantity in one table, and the conventions that fit them."""
 
     def __init__(self, key: str, table: TableSpec, quantity: str, costs: Mapping[Key, Costs]) -> None:
         self.key, self.table, self.quantity = key, table, quantity
@@ -80,33 +89,34 @@ class _Column:
             for name, row in table.rows.items()
             if quantity in row.claims.given and (key, name) in costs
         }
-        self.support = support(((item.printed, item.costs) for item in self.counted.values()), self.tried)
+        self.support = support(((item.claim, item.costs) for item in self.counted.values()), self.tried)
 
-    def finding(self, name: str, row: RowSpec, printed: Printed) -> Finding:
-        counted = self.counted.get(name, Counted(printed, {}))
-        other = row.baseline or self.table.baseline
-        baseline = (other, self.counted[other]) if other in self.counted and other != name else None
+    def finding(self, name: str, row: RowSpec, claim: Printed) -> Finding:
+        counted = self.counted.get(name, Counted(claim, {}))
+        reference = row.baseline or self.table.baseline
+        has_baseline = reference in self.counted and reference != name
+        baseline = (reference, self.counted[reference]) if reference and has_baseline else None
         verdict = count_verdict(counted, self.tried, self.support, baseline)
-        usual = self.tried[0]
-        computed = usual.number(counted.costs)
-        return Finding(self.key, name, self.quantity, printed, verdict, usual, computed)
+        assumed = self.tried[0]
+        computed = assumed.number(counted.costs)
+        return Finding(self.key, name, self.quantity, claim, verdict, assumed, computed)
 
 
 def _trained_finding(
-    key: str, table: TableSpec, name: str, quantity: str, printed: Printed, row: Row | None
+    key: str, table: TableSpec, name: str, quantity: str, claim: Printed, row: Row | None
 ) -> Finding:
     values = row.values(quantity) if row else []
     if row is None or not values:
-        return Finding(key, name, quantity, printed, trained_verdict(printed, None, table.relevant))
+        return Finding(key, name, quantity, claim, trained_verdict(claim, None, table.relevant))
     trained = trained_summary(values, len(row.cells))
-    verdict = trained_verdict(printed, trained, table.relevant)
+    verdict = trained_verdict(claim, trained, table.relevant)
     run_ids = tuple(record.run_id for record in row.records)
     stale = tuple(row.stale)
-    return Finding(key, name, quantity, printed, verdict, trained=trained, run_ids=run_ids, stale=stale)
+    return Finding(key, name, quantity, claim, verdict, trained=trained, run_ids=run_ids, stale=stale)
 
 
 def audit_records(published: PublishedSpec, findings: list[Finding]) -> list[dict[str, Any]]:
-    """Return one flat object per finding, unrounded: for CSV and JSON."""
+    """Return one flat object per finding with unrounded numbers, for CSV and JSON."""
     return [_flat(published, finding) for finding in findings]
 
 
@@ -121,7 +131,7 @@ def _flat(published: PublishedSpec, finding: Finding) -> dict[str, Any]:
         "quantity": finding.quantity,
         "claimed": finding.claimed.text,
         "computed": None if finding.computed is None else int(finding.computed),
-        "convention": finding.convention.words(finding.claimed) if finding.convention else None,
+        "convention": finding.convention.describe(finding.claimed) if finding.convention else None,
         "trained": trained.mean if trained else None,
         "trained_low": trained.low if trained and several else None,
         "trained_high": trained.high if trained and several else None,

@@ -1,4 +1,4 @@
-"""Ways to count and to print: a published count says neither, so each is tried."""
+"""Conventions of counting and rounding. A published count names none, so an audit tries each."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from ema_lab.specs.published import ConventionSpec, MacCount, ParameterCount
 from ema_lab.specs.published_number import Digits, Printed
 
 Costs = Mapping[str, int]
-COUNTED: Mapping[str, str] = {
+COUNT_LABELS: Mapping[str, str] = {
     "parameters": "all parameters",
     "parameters_without_norm": "without norms",
     "parameters_without_own_norm": "without the module's own norms",
@@ -23,48 +23,48 @@ COUNTED: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Convention:
-    """What is counted, how many operations a multiply-add is, and what is done to the digits."""
+    """Counting convention: counted operations, operations per multiply-add, rounding of digits."""
 
     count: str
     per_mac: int = 1
     digits: Digits = "rounded"
 
     def number(self, costs: Costs) -> Decimal | None:
-        """Return the count, unrounded; None where it was not made."""
+        """Return the unrounded count under the convention; None if `costs` lacks the count."""
         return Decimal(self.per_mac * costs[self.count]) if self.count in costs else None
 
-    def fits(self, costs: Costs, printed: Printed) -> bool:
-        """Whether a model with these costs is printed so."""
+    def fits(self, costs: Costs, claim: Printed) -> bool:
+        """Whether the claim is the count of a model with these costs under the convention."""
         number = self.number(costs)
-        return number is not None and printed.shows(number, self.digits)
+        return number is not None and claim.shows(number, self.digits)
 
-    def words(self, printed: Printed, usual: "Convention | None" = None) -> str:
-        """Return what the convention is, or only in what it differs from the usual one."""
-        parts = [] if usual and usual.count == self.count else [COUNTED[self.count]]
-        if (usual.per_mac if usual else 1) != self.per_mac:
+    def describe(self, claim: Printed, assumed: "Convention | None" = None) -> str:
+        """Describe the convention, or only its difference from the assumed one."""
+        parts = [] if assumed and assumed.count == self.count else [COUNT_LABELS[self.count]]
+        if (assumed.per_mac if assumed else 1) != self.per_mac:
             parts.append(f"{self.per_mac} per multiply-add")
-        if not usual or usual.digits != self.digits:
-            tens = f"rounded to 10{printed.suffix}"
+        if not assumed or assumed.digits != self.digits:
+            tens = f"rounded to 10{claim.suffix}"
             parts.append(tens if self.digits == "tens" else self.digits)
         return ", ".join(parts)
 
 
 def conventions(quantity: str, assumed: ConventionSpec) -> list[Convention]:
-    """Return what is tried for a quantity: the assumed convention, then what differs from it in one respect.
+    """Return the conventions to try for a quantity: the assumed one, then those with one difference from it.
 
-    Two departures at once would fit too much by chance.
+    Conventions with two differences are left out: so many would fit a claim by chance.
     """
     if quantity == "parameters":
-        usual = Convention(assumed.parameters, 1, assumed.digits)
-        others = [replace(usual, count=count) for count in get_args(ParameterCount)]
+        base = Convention(assumed.parameters, 1, assumed.digits)
+        others = [replace(base, count=count) for count in get_args(ParameterCount)]
     else:
-        usual = Convention(assumed.macs, assumed.flops_per_mac if quantity == "flops" else 1, assumed.digits)
-        others = [replace(usual, count=count) for count in get_args(MacCount)]
-        others += [replace(usual, per_mac=per_mac) for per_mac in (1, 2)]
-    others += [replace(usual, digits=digits) for digits in get_args(Digits)]
-    return list(dict.fromkeys([usual, *others]))
+        base = Convention(assumed.macs, assumed.flops_per_mac if quantity == "flops" else 1, assumed.digits)
+        others = [replace(base, count=count) for count in get_args(MacCount)]
+        others += [replace(base, per_mac=per_mac) for per_mac in (1, 2)]
+    others += [replace(base, digits=digits) for digits in get_args(Digits)]
+    return list(dict.fromkeys([base, *others]))
 
 
 def support(column: Iterable[tuple[Printed, Costs]], tried: Sequence[Convention]) -> Counter[Convention]:
-    """Count the rows of a column that each convention fits."""
-    return Counter(item for printed, costs in column for item in tried if item.fits(costs, printed))
+    """Count for each convention the rows of a column that it fits."""
+    return Counter(item for claim, costs in column for item in tried if item.fits(costs, claim))

@@ -1,4 +1,4 @@
-"""The trained rows behind published numbers: only runs of the very model that a row names."""
+"""Trained runs behind published numbers, limited to runs of exactly the published row's model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,30 +13,36 @@ from ema_lab.store.store import RunStore
 
 
 def linked_rows(published: PublishedSpec, path: Path, store: RunStore) -> dict[tuple[str, str], Row]:
-    """Return the row of an ablation, with its finished runs, for every row of the file that names one.
+    """Return the ablation row, with its finished runs, of each published row that names one.
+
+    Args:
+        published: The published numbers.
+        path: Their file, for the lines of errors.
+        store: The store with the runs.
 
     Raises:
-        DefinitionError: If an ablation or its row is not there, or has another model than the file's row.
+        DefinitionError: If an ablation or its row does not exist, or trains another model than the published
+            row.
     """
     document = read_document(path)
     problems: dict[Problem, None] = {}
     selected: dict[str, dict[str, Row]] = {}
-    found: dict[tuple[str, str], Row] = {}
+    linked: dict[tuple[str, str], Row] = {}
     for key, table, name, row in published.rows():
         ablation = row.ablation or table.ablation
         if row.variant is None or ablation is None:
             continue
-        place: Place = ("tables", key, "rows", name)
+        location: Place = ("tables", key, "rows", name)
         try:
             if ablation not in selected:
                 selected[ablation] = {item.name: item for item in select_rows(load_ablation(ablation), store)}
-            found[key, name] = _same_model(table, row, row.variant, selected[ablation])
+            linked[key, name] = _same_model(table, row, row.variant, selected[ablation])
         except EmaLabError as error:
             message = str(error).splitlines()[0]
-            problems[Problem(document.where((*place, "variant")), f"variant: {message}")] = None
+            problems[Problem(document.where((*location, "variant")), f"variant: {message}")] = None
     if problems:
         raise DefinitionError(list(problems))
-    return found
+    return linked
 
 
 def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str, Row]) -> Row:
@@ -45,6 +51,6 @@ def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str,
     ours, theirs = table.run(row), rows[variant].cells[0].cell.spec
     if ours is None or ours.model_key != theirs.model_key:
         facts = theirs.data.facts
-        form = f"{facts.classes} classes, {' x '.join(map(str, facts.image_shape))}"
-        raise SpecError(f"is another model than this row's: {theirs.model.canonical} ({form})")
+        data = f"{facts.classes} classes, {' x '.join(map(str, facts.image_shape))}"
+        raise SpecError(f"is another model than this row's: {theirs.model.canonical} ({data})")
     return rows[variant]

@@ -1,4 +1,4 @@
-"""The tables of an audit: one per table of the paper, a line per published number."""
+"""Tables of an audit: one per table of the paper, one line per published number."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ PROTOCOLS = {
 def audit_tables(
     published: PublishedSpec, findings: Sequence[Finding], runs: Mapping[tuple[str, str], Row]
 ) -> list[Table]:
-    """Return a table for each of the paper's, with its caveats as footnotes."""
+    """Return one table per table of the paper, with the caveats as footnotes."""
     by_table = [(key, [f for f in findings if f.table == key]) for key in published.tables]
     return [_table(published, key, mine, runs) for key, mine in by_table if mine]
 
@@ -44,11 +44,11 @@ def _table(
         names.remove("trained")
     columns = tuple(TableColumn(name, name.capitalize(), "text") for name in names)
     rows = [_row(finding, names, _label(table, finding.quantity)) for finding in findings]
-    marked = {finding.row: place for place, finding in reversed(list(enumerate(findings)))}
-    for name, place in marked.items():  # the first line of each row has its footnotes
+    first_lines = {finding.row: index for index, finding in reversed(list(enumerate(findings)))}
+    for name, index in first_lines.items():  # only the first line of a row carries its footnotes
         footnotes = tuple(numbers[caveat] for caveat in table.rows[name].caveats)
-        rows[place] = replace(rows[place], footnotes=footnotes)
-    notes = _notes(table, findings, [row for place, row in runs.items() if place[0] == key])
+        rows[index] = replace(rows[index], footnotes=footnotes)
+    notes = _notes(table, findings, [row for (table_key, _), row in runs.items() if table_key == key])
     return Table(
         key,
         f"{published.title}: {table.title}",
@@ -61,11 +61,11 @@ def _table(
     )
 
 
-def summary_words(findings: Iterable[Finding]) -> str:
-    """Return how many findings there are of each kind."""
+def summary_line(findings: Iterable[Finding]) -> str:
+    """Return the number of findings per kind, as one line of text."""
     counts = Counter(finding.verdict.kind for finding in findings)
-    words = ", ".join(f"{kind} {counts[kind]}" for kind in Kind if counts[kind])
-    return f"{counts.total()} published numbers: {words}"
+    kinds = ", ".join(f"{kind} {counts[kind]}" for kind in Kind if counts[kind])
+    return f"{counts.total()} published numbers: {kinds}"
 
 
 def _label(table: TableSpec, quantity: str) -> str:
@@ -82,8 +82,10 @@ def _row(finding: Finding, names: Sequence[str], label: str) -> TableRow:
         "trained": _trained_cell(finding) if finding.trained else TableCell(),
         "verdict": TableCell(str(finding.verdict)),
     }
-    shown = tuple(cells[name] for name in names)
-    return TableRow(finding.quantity, label, shown, finding.row, stale=finding.stale, run_ids=finding.run_ids)
+    selected = tuple(cells[name] for name in names)
+    return TableRow(
+        finding.quantity, label, selected, finding.row, stale=finding.stale, run_ids=finding.run_ids
+    )
 
 
 def _trained_cell(finding: Finding) -> TableCell:
@@ -106,9 +108,11 @@ def _trained_cell(finding: Finding) -> TableCell:
 
 
 def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
-    notes = [f"{summary_words(findings)}.", f"Setting of the paper: {table.setting}."]
+    notes = [f"{summary_line(findings)}.", f"Setting of the paper: {table.setting}."]
     counted = {
-        f.quantity: f"{LABELS[f.quantity]}: {f.convention.words(f.claimed)}" for f in findings if f.convention
+        f.quantity: f"{LABELS[f.quantity]}: {f.convention.describe(f.claimed)}"
+        for f in findings
+        if f.convention
     }
     if counted:
         notes.append(

@@ -1,4 +1,4 @@
-"""Verdicts on published numbers. Nothing here is decided by hand: see `count_verdict`, `trained_verdict`."""
+"""Verdicts on published numbers, by fixed rules: see `count_verdict` and `trained_verdict`."""
 
 import math
 from collections import Counter
@@ -12,12 +12,14 @@ from ema_lab.specs.published_number import Printed
 from ema_lab.statistics import summarise
 from ema_lab.statistics.power import detectable_difference
 
+# Relative differences of operation counts. Counters differ by this much in what they count of the backbone.
+# The wider limit asks for more evidence: the difference to the baseline row must agree to the last digit.
 NEARLY = Decimal("0.001")
 NEARLY_WITH_BASELINE = Decimal("0.01")
 
 
 class Kind(StrEnum):
-    """What can be said of a published number."""
+    """Kind of verdict on a published number."""
 
     AGREES = "agrees"
     OTHER_CONVENTION = "agrees under another convention"
@@ -29,7 +31,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict and its reason; `difference` is ours minus the claim, in units of one (or points)."""
+    """Verdict on a published number.
+
+    Attributes:
+        kind: The verdict.
+        reason: Explanation; empty if the kind says all.
+        difference: Ours minus the claim, in single parameters or operations, or in percentage points.
+        relative: `difference` over the claim; None for a claim of 0.
+    """
 
     kind: Kind
     reason: str = ""
@@ -42,12 +51,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trained:
-    """What `count` of `expected` seeds show.
+    """Summary of the finished seeds of a row.
 
-    The mean, its 95 % t interval, and the smallest true difference from a claim that so many seeds would
-    show with a probability of 80 %.
-
-    Without an interval (one seed, or equal values) its bounds are NaN.
+    Attributes:
+        mean: Mean over the finished seeds.
+        low: Lower bound of the mean's 95 % t interval; NaN for one seed or equal values.
+        high: Upper bound of that interval.
+        detectable: Smallest true difference from a claim that so many seeds detect with a power of 80 %.
+        count: Number of finished seeds.
+        expected: Number of seeds of the ablation.
     """
 
     mean: float
@@ -62,29 +74,37 @@ def trained_summary(values: Sequence[float], expected: int) -> Trained:
     """Summarise the finished seeds of a row.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no seed has finished.
     """
     summary = summarise(values)
-    detectable = detectable_difference(summary.count, summary.std)  # one sample is a pair's differences
+    detectable = detectable_difference(
+        summary.count, summary.std
+    )  # a one-sample test has the power of a paired test
     return Trained(summary.mean, *summary.interval, detectable, summary.count, expected)
 
 
-def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) -> Verdict:
+def trained_verdict(claim: Printed, trained: Trained | None, relevant: float) -> Verdict:
     """Compare a claim with trained seeds.
 
-    It disagrees where no number that is printed as the claim lies in the 95 % t interval. It agrees where
-    one does and these seeds could have shown a difference of `relevant`; else they decide nothing.
+    The claim stands for all numbers that round to it. It disagrees if the 95 % t interval holds none of these
+    numbers. It agrees if the interval holds one and the seeds could have detected a difference of `relevant`.
+    Otherwise the verdict is inconclusive: too few seeds to tell agreement from noise.
+
+    Args:
+        claim: The published number.
+        trained: Summary of the seeds; None if no seed has finished.
+        relevant: Smallest difference that matters, in the unit of the claim.
     """
     if trained is None:
         return Verdict(Kind.NOT_RUN)
-    value, half = float(printed.value), float(printed.step) / 2
+    value, half = float(claim.value), float(claim.step) / 2
     difference = trained.mean - value
     numbers = (difference, difference / value if value else None)
     if math.isnan(trained.low):
         reason = "one seed has no interval" if trained.count < 2 else "equal values have no interval"
         return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
     if not trained.low <= value + half or not value - half <= trained.high:
-        return Verdict(Kind.DISAGREES, f"trained is {_amount(printed, Decimal(str(difference)))}", *numbers)
+        return Verdict(Kind.DISAGREES, f"trained is {_amount(claim, Decimal(str(difference)))}", *numbers)
     if trained.detectable > relevant:
         reason = f"the difference these seeds could detect is {trained.detectable:.2f}"
         return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
@@ -93,9 +113,9 @@ def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) 
 
 @dataclass(frozen=True)
 class Counted:
-    """A printed count and the costs of the model."""
+    """Published count and the costs of the model."""
 
-    printed: Printed
+    claim: Printed
     costs: Costs
 
 
@@ -107,65 +127,67 @@ def count_verdict(
 ) -> Verdict:
     """Compare a claim with the model's counts.
 
-    It agrees where the count, rounded as the table is assumed to, is what is printed, unless a convention
-    that fits more rows of the column does not fit this one. It agrees under another convention where
-    another count, or another treatment of the digits, gives what is printed. Operations nearly agree
-    within 0.1 %, or within 1 % where what the row adds to its baseline agrees to the printed digits.
+    - Agrees: the count under the assumed convention is the claim. One convention must explain the column:
+      if another fits more of its rows but not this one, the verdict is "under another convention".
+    - Agrees under another convention: another count or rounding gives the claim.
+    - Nearly agrees: operations differ by at most 0.1 %. The limit is 1 % if the difference to the baseline
+      row agrees to the published digits, which leaves only the backbone's count in doubt.
+    - Disagrees: none of these.
 
     Args:
         row: The claim and the costs.
-        tried: Every convention, the assumed one first.
-        column: The number of rows in the column that each convention fits.
-        baseline: The name, claim and costs of the row that this one is compared with.
+        tried: All conventions, the assumed one first.
+        column: Number of rows of the column that each convention fits.
+        baseline: Name, claim and costs of the row's baseline.
     """
-    usual, fitting = tried[0], [item for item in tried if item.fits(row.costs, row.printed)]
-    number = usual.number(row.costs)
+    assumed, fitting = tried[0], [item for item in tried if item.fits(row.costs, row.claim)]
+    number = assumed.number(row.costs)
     if number is None:
         return Verdict(Kind.NOT_RUN)
-    difference = number - row.printed.value
-    relative = difference / row.printed.value if row.printed.value else None
+    difference = number - row.claim.value
+    relative = difference / row.claim.value if row.claim.value else None
     numbers = (float(difference), None if relative is None else float(relative))
     most = max(column.values(), default=0)
-    if usual in fitting and any(column[item] == most for item in fitting):
+    if assumed in fitting and any(column[item] == most for item in fitting):
         return Verdict(Kind.AGREES, "", *numbers)
-    if usual in fitting:
-        theirs = _listed([item for item in tried if column[item] == most], row.printed, usual)
-        reason = f"{usual.words(row.printed)}; not that of most rows of the column ({theirs})"
+    if assumed in fitting:
+        theirs = _listed([item for item in tried if column[item] == most], row.claim, assumed)
+        reason = f"{assumed.describe(row.claim)}; not that of most rows of the column ({theirs})"
         return Verdict(Kind.OTHER_CONVENTION, reason, *numbers)
     if fitting:
         best = max(column[item] for item in fitting)
-        reason = _listed([item for item in fitting if column[item] == best], row.printed, usual)
+        reason = _listed([item for item in fitting if column[item] == best], row.claim, assumed)
         return Verdict(Kind.OTHER_CONVENTION, reason, *numbers)
-    amount = f"computed is {_amount(row.printed, difference)}"
-    if usual.count.startswith("macs") and relative is not None:
+    amount = f"computed is {_amount(row.claim, difference)}"
+    if assumed.count.startswith("macs") and relative is not None:
         if abs(relative) <= NEARLY:
             return Verdict(Kind.NEARLY_AGREES, amount, *numbers)
-        if baseline and abs(relative) <= NEARLY_WITH_BASELINE and _adds_alike(row, baseline[1], usual):
+        if baseline and abs(relative) <= NEARLY_WITH_BASELINE and _adds_alike(row, baseline[1], assumed):
             reason = f"{amount}; what it adds to {baseline[0]} agrees"
             return Verdict(Kind.NEARLY_AGREES, reason, *numbers)
     return Verdict(Kind.DISAGREES, amount, *numbers)
 
 
-def _listed(items: Sequence[Convention], printed: Printed, usual: Convention) -> str:
-    return "; or ".join(item.words(printed, usual) for item in items)
+def _listed(items: Sequence[Convention], claim: Printed, assumed: Convention) -> str:
+    return "; or ".join(item.describe(claim, assumed) for item in items)
 
 
 def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool:
-    """Whether row minus baseline is the same in print and in truth, as far as the digits say."""
+    """Whether claimed and computed difference to the baseline agree within the published digits."""
     more, less = convention.number(row.costs), convention.number(baseline.costs)
     if more is None or less is None:
         return False
-    claimed = row.printed.value - baseline.printed.value
-    return 2 * abs(more - less - claimed) <= row.printed.step + baseline.printed.step
+    claimed = row.claim.value - baseline.claim.value
+    return 2 * abs(more - less - claimed) <= row.claim.step + baseline.claim.step
 
 
-def _amount(printed: Printed, difference: Decimal) -> str:
-    """Return `0.05M (0.22 %) more`."""
-    size = printed.like(abs(difference))
+def _amount(claim: Printed, difference: Decimal) -> str:
+    """Format a difference in the form of the claim, such as `0.05M (0.22 %) more`."""
+    size = claim.like(abs(difference))
     if not float(size.rstrip("kKMBG%").replace(",", "")):
-        size = printed.like(abs(difference), 2)
+        size = claim.like(abs(difference), 2)
     word = "more" if difference > 0 else "less"
-    if not printed.value:
+    if not claim.value:
         return f"{size} {word}"
-    percent = 100 * abs(difference) / printed.value
+    percent = 100 * abs(difference) / claim.value
     return f"{size} ({percent:,.0f} %) {word}" if percent >= 10 else f"{size} ({percent:.2g} %) {word}"

@@ -81,7 +81,7 @@ def audit(
     from ema_lab.audit.audit import Evidence, audit_records
     from ema_lab.audit.audit import audit as findings_of
     from ema_lab.audit.runs import linked_rows
-    from ema_lab.audit.table import audit_tables, summary_words
+    from ema_lab.audit.table import audit_tables, summary_line
     from ema_lab.specs.published_file import load_published
 
     path = find_definition("reports/published", name)
@@ -94,7 +94,7 @@ def audit(
     findings = findings_of(published, Evidence(costs, runs))
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
     put(texts[Format.JSON if as_json else form], end="")
-    say(summary_words(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
+    say(summary_line(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
     if out is not None:
         _write(out, texts)
 

@@ -39,7 +39,7 @@ from ema_lab.execution.estimate import (
 from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore, State
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "pending")
 
@@ -99,7 +99,7 @@ def plan(
     if check or probe:
         check_runs(chosen)
     survey = Survey(runs, max_attempts)
-    standings = {spec.run_id: survey.standing(spec) for spec in chosen.runs()}
+    standings = {spec.run_id: survey.status(spec) for spec in chosen.runs()}
     gpus = visible_gpus() if device != "cpu" else ()
     each = planned_threads(runs, chosen.name, lambda: (one.run_id for one in whole_runs(chosen)), threads)
     count = workers or len(gpus) or default_workers(each.number)
@@ -127,7 +127,7 @@ class Plan:
     """
 
     ablation: Ablation
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, RunStatus]
     known: Estimates
     workers: int
     limit: float | None
@@ -218,7 +218,7 @@ class Plan:
 
 
 def _probe(
-    ablation: Ablation, standings: Mapping[str, Standing], root: Path, device: str, each: Threads
+    ablation: Ablation, standings: Mapping[str, RunStatus], root: Path, device: str, each: Threads
 ) -> str:
     """Measure each kind of pending run of which nothing is known on this device; return its name."""
     from ema_lab.training.environment import device_name

@@ -16,7 +16,7 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.errors import StoreError
-from ema_lab.results.selection import PAIR_WORDS
+from ema_lab.results.selection import PAIR_LABELS
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.export import flattened
 
@@ -88,4 +88,4 @@ def evaluate(
     primary = spec.data.task.primary
     known = record.metrics.get(primary) if record is not None else None
     if split == "test" and known is not None and known != metrics[primary]:
-        say(f"the record says {primary} {known}: {PAIR_WORDS} differ")
+        say(f"the record says {primary} {known}: {PAIR_LABELS} differ")

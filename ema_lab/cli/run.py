@@ -219,7 +219,7 @@ def run_ablation(ablation: Ablation, store: RunStore, how: Execution, *, as_json
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)
-    standings = {task.spec.run_id: survey.standing(task.spec) for task in tasks}
+    standings = {task.spec.run_id: survey.status(task.spec) for task in tasks}
     states = {run_id: standing.state for run_id, standing in standings.items()}
     again = {run_id for run_id, standing in standings.items() if standing.stale and how.refresh}
     pending = [

@@ -27,7 +27,7 @@ from ema_lab.specs.task import task_description
 from ema_lab.store.attempts import forgive
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 
 SHOWN_RUNS = 10
 IN_JSON_ONLY = ("cause", "signature")
@@ -88,7 +88,7 @@ def _survey(
     tasks = dict.fromkeys(cell.spec.data.facts.task for cell in ablation.cells)
     primary = dict.fromkeys(task_description(task).primary for task in tasks)
     for cell in ablation.cells:
-        standing = survey.standing(cell.spec)
+        standing = survey.status(cell.spec)
         rows.append(
             {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_status(standing, primary)}
         )
@@ -99,7 +99,7 @@ def _survey(
     return rows, list(failed.values())
 
 
-def _status(standing: Standing, metrics: Iterable[str]) -> dict[str, Any]:
+def _status(standing: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
     facts, failure = standing.facts, standing.failure
     by = None
     if standing.state == "running":

@@ -16,8 +16,8 @@ from ema_lab.store.layout import RUN_ID, SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep import garbage as clean
 from ema_lab.store.upkeep.export import export
-from ema_lab.store.upkeep.integrity import check_store, set_damaged_runs_aside
-from ema_lab.store.upkeep.merge import Side, import_store, opened
+from ema_lab.store.upkeep.integrity import check_store, quarantine_damaged_runs
+from ema_lab.store.upkeep.merge import Side, import_store, open_store
 
 TELL_SECONDS = 5.0
 HELP = """Look after the runs: check, gc, export, import, remeasure, rm.
@@ -83,7 +83,7 @@ def check(
     total = len(runs.folder_names())
     say(f"{total} runs checked{' without their checkpoints' if quick else ''}: {len(damaged)} damaged")
     if set_aside:
-        moved = set_damaged_runs_aside(runs, damaged, problem_of, load)
+        moved = quarantine_damaged_runs(runs, damaged, problem_of, load)
         say(f"{len(moved)} of them set aside: `ema-lab run` trains them again")
     elif damaged:
         say("hint: --set-aside moves their files aside, and `ema-lab run` trains them again")
@@ -193,7 +193,7 @@ def import_runs(
         if not claimed:
             raise StoreError(f"another process imports into {store}")
         left_out: list[str] = []
-        with opened(source, runs.root, left_out) as other:
+        with open_store(source, runs.root, left_out) as other:
             found = list(import_store(runs, other, side))
     say(*(f"left out of {source}: {line}" for line in left_out))
     counts = Counter(item.result for item in found)

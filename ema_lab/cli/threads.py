@@ -10,7 +10,7 @@ import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.threads import keep_threads, kept_threads, planned_threads
-from ema_lab.results.selection import unlike
+from ema_lab.results.selection import environment_differences
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
 
@@ -85,15 +85,15 @@ def unclean_lines(
     for spec in runs:
         if (known := wanted.get(spec.run_id) or done.get(spec.run_id)) is not None:
             of_seed.setdefault(spec.seed, []).append(known)
-    unclean = [spec for spec in pending if unlike(of_seed[spec.seed])]
+    unclean = [spec for spec in pending if environment_differences(of_seed[spec.seed])]
     if not unclean:
         return []
     ran_on = [one for seed in {spec.seed for spec in unclean} for one in of_seed[seed]]
-    differing = "; ".join(f"{key}: {_values(ran_on, key)}" for key in unlike(ran_on))
+    differing = "; ".join(f"{key}: {_values(ran_on, key)}" for key in environment_differences(ran_on))
     count = f"{len(unclean)} of {len(pending)} run{'s' * (len(pending) != 1)} to train"
     lines = [f"warning: {count} will be no clean pair with the others of the seed, marked † ({differing})"]
     threads = {one.get("num_threads") for one in done.values()}
-    if "num_threads" in unlike(ran_on) and len(threads) == 1:
+    if "num_threads" in environment_differences(ran_on) and len(threads) == 1:
         lines.append(f"hint: --threads {threads.pop()} is what the finished runs had")
     return lines
 

@@ -1,4 +1,4 @@
-"""One run, from its lock to its record: what every engine calls in its workers."""
+"""Claim of one run, from its lock to its record. Every engine calls it in its workers."""
 
 import logging
 import math
@@ -18,21 +18,21 @@ from ema_lab.store.attempts import note_killed
 from ema_lab.store.document import first_problem
 from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
 from ema_lab.store.killed import oom_kills
-from ema_lab.store.quarantine import leave_other_source, set_damaged_aside
+from ema_lab.store.quarantine import quarantine_damaged, supersede_stale_progress
 from ema_lab.store.record import ErrorRecord, RunRecord
 from ema_lab.store.repository import repositories
 from ema_lab.store.source import loaded_sources
 from ema_lab.store.store import RunFacts, RunStore
 
 logger = logging.getLogger(__name__)
-_LOADED = loaded_sources()  # as this process has it: a module that is changed now is not imported again
-LOCK_SECONDS = 5.0  # a killed worker's own processes may hold its lock for a moment
+_LOADED = loaded_sources()  # Python imports a module once: later edits of its file do not run in this process
+LOCK_SECONDS = 5.0  # child processes of a killed worker may hold its lock for a moment
 Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to claim and train one run."""
+    """Run to claim and train, with the names of its ablation and variant."""
 
     spec: RunSpec
     ablation: str = ""
@@ -40,22 +40,28 @@ class Task:
 
 
 def note_package() -> None:
-    """Read the source that every run executes and the state of its repository, once for all workers."""
+    """Snapshot the source that every run executes and its repository, once for all workers."""
     _LOADED.note_training()
     repositories(())
 
 
 def note_sources(specs: Iterable[RunSpec]) -> None:
-    """Read the sources of runs before their modules are imported: what is edited later is not what runs."""
+    """Snapshot the sources of runs before their modules are imported, as later edits do not run."""
     for spec in specs:
         _LOADED.of(spec)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Claims, trains and records one task; runs in a worker.
+    """Callable that claims, trains and records one task in a worker.
 
-    `session` marks the attempts that it begins, so that the engine knows them from others.
+    Attributes:
+        train: Trains a run.
+        store: The store.
+        max_attempts: Number of counted attempts after which a run is left alone.
+        device: Device that attempts record.
+        session: Id of the engine call, recorded in each attempt. It tells the engine's own attempts from
+            those of other processes, whose outcome the engine must not change.
     """
 
     train: Train
@@ -71,16 +77,20 @@ class Claim:
                 return "busy"
             try:
                 return self._claimed(task)
-            except (OSError, StoreError) as error:  # a full disk, say: an attempt without outcome counts
+            except (
+                OSError,
+                StoreError,
+            ) as error:  # such as a full disk; the attempt without outcome counts as killed
                 logger.error("%s: the store cannot be written: %s", run_id, error)
-                with suppress(OSError, StoreError):  # a few bytes may still find room
+                with suppress(OSError, StoreError):  # a full disk may still take a few bytes
                     note_killed(self.store, run_id, f"{type(error).__name__}: {error}")
                 return "killed"
 
     def _claimed(self, task: Task) -> Result:
         run_id = task.spec.run_id
-        for line in set_damaged_aside(self.store, run_id):
+        for line in quarantine_damaged(self.store, run_id):
             logger.warning("%s", line)
+        # Read again under the lock: another worker may have finished the run since this one was chosen.
         facts = self.store.facts(run_id)
         state = self.store.state_of(run_id, facts, self.max_attempts)
         if state == "done":
@@ -94,16 +104,17 @@ class Claim:
     def _attempt(self, task: Task) -> Result:
         run_id = task.spec.run_id
         source = _LOADED.of(task.spec)
-        found = repositories(chain.from_iterable(_LOADED.files(task.spec).values()))
-        note_killed(self.store, run_id)
-        if parts := leave_other_source(self.store, run_id, source):
+        repository_states = repositories(chain.from_iterable(_LOADED.files(task.spec).values()))
+        note_killed(self.store, run_id)  # the lock is free, so an attempt without outcome was killed
+        if parts := supersede_stale_progress(self.store, run_id, source):
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills(), self.session)
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
         try:
             outcome = self.train(task.spec, job)
-            if found:
-                outcome = replace(outcome, environment={**outcome.environment, "repositories": found})
+            if repository_states:
+                environment = {**outcome.environment, "repositories": repository_states}
+                outcome = replace(outcome, environment=environment)
             record = _done(task.spec, attempt.number, outcome, source)
             self.store.write(record)
         except KeyboardInterrupt:
@@ -112,22 +123,29 @@ class Claim:
         except RunStopped as stopped:
             self.store.end(run_id, attempt, "pruned", str(stopped) or None)
             return "stopped"
-        except (Exception, SystemExit) as error:  # training may raise anything; the record keeps all of it
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # training may raise anything; the record keeps the traceback
             record = failed_record(run_id, attempt.number, error)
             self.store.write(record)
         self.store.end(run_id, attempt, record.status, record.reason)
         return record.status
 
     def timed_out(self, task: Task, seconds: float) -> Result:
-        """Record that this session's worker was killed at its time limit; return how the run ended.
+        """Record that the engine killed this session's worker at its time limit; return the run's result.
 
-        An attempt that ended at the last moment stays as it is. Where the limit came before the attempt
-        began, one is written, so that it counts.
+        An attempt that ended just before the kill keeps its outcome. If the limit came before the attempt
+        began, an attempt is written, so that a run that always hangs reaches its attempt limit.
+
+        Args:
+            task: The run.
+            seconds: The time limit.
         """
         run_id = task.spec.run_id
         with self.store.claim(run_id, patience=LOCK_SECONDS) as claimed:
             if not claimed:
-                return "busy"  # another process has taken it over
+                return "busy"  # another process has taken the run over
             facts = self.store.facts(run_id)
             if facts.unreadable:
                 return "failed"
@@ -147,7 +165,7 @@ class Claim:
             return "timeout"
 
     def _end_done(self, run_id: str, facts: RunFacts) -> Result:
-        """End the attempt that wrote a record and was killed before it could say so."""
+        """Set the outcome of an attempt that wrote its record and was killed before its end."""
         assert facts.record is not None
         attempt = self.store.attempt(run_id, facts.record.attempt)
         if attempt.session != self.session:
@@ -158,7 +176,7 @@ class Claim:
 
 
 def new_session() -> str:
-    """Return a name for one call of an engine, unlike that of every other call."""
+    """Return a unique id for one call of an engine."""
     return uuid.uuid4().hex[:16]
 
 
@@ -185,7 +203,7 @@ def _done(spec: RunSpec, attempt: int, outcome: RunOutcome, source: Mapping[str,
 
 
 def failed_record(run_id: str, attempt: int, error: BaseException) -> RunRecord:
-    """Return the record of an attempt that ended with an error."""
+    """Build the record of an attempt that ended with an error."""
     message = str(error).strip().splitlines()
     details = ErrorRecord(
         kind=type(error).__name__,

@@ -1,4 +1,4 @@
-"""How long pending runs will take: from finished runs of the same work, else from probes."""
+"""Estimated wall time of pending runs, from finished runs of the same work or from probes."""
 
 import heapq
 import statistics
@@ -20,35 +20,35 @@ _PROBED = TypeAdapter(dict[str, dict[str, Number]])
 
 
 def work_key(spec: RunSpec) -> str:
-    """Return what runs that differ in their seed alone have in common."""
+    """Return a key that is equal for runs that differ only in their seed."""
     return canonical_json({key: value for key, value in spec.resolved().items() if key != "seed"})
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Seconds by work, as measured on one machine.
+    """Wall seconds by work key.
 
     Attributes:
-        finished: Means of the wall times of finished runs.
-        probed: Extrapolated from a few steps.
+        finished: Mean wall time of the finished runs.
+        probed: Wall time extrapolated from a few steps.
     """
 
     finished: Mapping[str, float]
     probed: Mapping[str, float]
 
     def seconds(self, spec: RunSpec) -> float | None:
-        """Return the expected wall time of a run, or None if nothing like it was measured."""
+        """Return the expected wall seconds of a run; None if no such work was measured."""
         key = work_key(spec)
         return self.finished.get(key, self.probed.get(key))
 
 
 def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Estimates:
-    """Return what finished runs of the store say, and its probes.
+    """Collect estimates from the finished runs and the probes of a store.
 
     Args:
-        specs: Runs that may have been finished.
-        store: Where.
-        device: The device whose probes count; without one, all do: enough for an order.
+        specs: Runs to look for in the store.
+        store: The store.
+        device: Device whose probes count. Without one all probes count, which is enough to order runs.
     """
     times: dict[str, list[float]] = {}
     for spec in specs:
@@ -62,7 +62,7 @@ def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Es
 
 
 def keep_probe(root: Path, device: str, spec: RunSpec, seconds: float) -> None:
-    """Add a probe to those of the store."""
+    """Add a probe of a device, in seconds, to the store."""
     known = _all_probes(root)
     known.setdefault(device, {})[work_key(spec)] = seconds
     root.mkdir(parents=True, exist_ok=True)
@@ -72,12 +72,12 @@ def keep_probe(root: Path, device: str, spec: RunSpec, seconds: float) -> None:
 def _all_probes(root: Path) -> dict[str, dict[str, float]]:
     try:
         return _PROBED.validate_python(read_json(root / PROBES), strict=True)
-    except (OSError, StoreError, ValidationError):  # measuring again costs seconds
+    except (OSError, StoreError, ValidationError):  # a new probe costs only seconds
         return {}
 
 
 def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:
-    """Return runs in the order that ends earliest: unknown ones first, then the longest."""
+    """Order runs for the earliest end of the grid: unknown durations first, then the longest."""
 
     def order(spec: RunSpec) -> float:
         seconds = known.seconds(spec)
@@ -87,7 +87,7 @@ def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:
 
 
 def finish_times(seconds: Sequence[float], workers: int) -> list[float]:
-    """Return when each run ends if free workers take them in this order, from 0 s."""
+    """Return the end of each run in seconds from the start, if free workers take the runs in order."""
     free = [0.0] * max(1, workers)
     ends = []
     for duration in seconds:

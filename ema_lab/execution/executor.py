@@ -1,6 +1,6 @@
 """Execution of pending runs: each is claimed, trained and recorded exactly once.
 
-One failing run is recorded and stops none of the others; an interrupted one is simply pending again.
+A failing run is recorded and does not stop the others. An interrupted run is pending again.
 """
 
 import time
@@ -31,17 +31,20 @@ def execute(
 ) -> Progress:
     """Train every pending run and record each outcome.
 
-    Runs that another process holds are waited for: if it dies, they are taken over.
+    The call waits for runs that another process holds, and takes a run over if that process dies.
 
     Args:
-        specs: Runs, or tasks that also say how the ablation calls them.
-        train: Trains one run. With several workers it must be picklable.
-        store: Where runs are claimed and recorded.
-        workers: 1 trains in this process, more start that many processes.
-        engine: What executes the runs; by default workers on this machine.
-        max_attempts: Failed or killed attempts after which a run is left alone.
-        device: What the attempts say they run on; `train` decides what they do run on.
-        watch: Told of the progress several times a second, and at the end.
+        specs: Runs, or tasks with the names of ablation and variant.
+        train: Trains one run. With several workers the function must be picklable.
+        store: The store in which runs are claimed and recorded.
+        workers: 1 trains in this process; more start that many processes.
+        engine: Engine that executes the runs; by default workers on this machine.
+        max_attempts: Number of failed or killed attempts after which a run is left alone.
+        device: Device that the attempts record; `train` chooses the device itself.
+        watch: Observer of the progress, called several times per second and at the end.
+
+    Raises:
+        StoreError: If the store's locks do not hold on other machines, or the store cannot be written.
     """
     require_shared_locks(store.root)
     engine = engine or LocalEngine(workers)
@@ -50,6 +53,8 @@ def execute(
     note_sources(task.spec for task in tasks)
     claim = Claim(train, store, max_attempts, device)
     monitor = Monitor(Progress(len(tasks)), watch)
+    # A claim that another process holds ends as busy. Such a run may still become ours if the holder dies,
+    # so the engine gets it again as soon as a lock is free.
     waiting: Sequence[Task] = tasks
     while waiting:
         monitor.progress.busy = []

@@ -1,4 +1,4 @@
-"""The smallest run that still goes through everything: two steps on made-up images of the right shape."""
+"""Smoke run: the smallest run that passes through every stage, two steps on synthetic images."""
 
 from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.run import RunSpec
@@ -7,9 +7,10 @@ BATCH = 4
 
 
 def smoke_spec(spec: RunSpec) -> RunSpec:
-    """Return a run with the same model and two training steps on the task's made-up data.
+    """Return a run with the same model and two training steps on the task's synthetic data.
 
-    Of the facts, those are handed on that the made-up data set takes as options.
+    The facts of the original data set (classes, channels, image size) become options of the synthetic one, as
+    far as it has such options.
     """
     facts = spec.data.facts
     classes = min(facts.classes, 2 * BATCH)

@@ -38,7 +38,7 @@ from ema_lab.specs.report import (
 )
 from ema_lab.specs.task import common_task
 from ema_lab.statistics import summarise
-from ema_lab.store.cost_cache import Kept, kept_latencies
+from ema_lab.store.cost_cache import CachedCosts, cached_latencies
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
 
@@ -96,7 +96,7 @@ def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
 
 
 def build_table(
-    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: Kept | None = None
+    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: CachedCosts | None = None
 ) -> Table:
     """Build a table of the kinds `main` and `leave_one_out` from rows of runs, with its caption.
 
@@ -275,12 +275,14 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     return Report(spec.name, (table,), missing)
 
 
-def _latencies(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+def _latencies(
+    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], store: RunStore
+) -> CachedCosts | None:
     """Return the rows' cached latencies if the report has a latency column."""
     return latencies(ablation, rows, store) if any(column in LATENCIES for column in spec.columns) else None
 
 
-def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept | None:
+def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> CachedCosts | None:
     """Return the rows' cached latencies; None if no row was timed.
 
     Each row was timed in turn with its baseline. The baseline's latency is the median of those times; it has
@@ -290,7 +292,7 @@ def latencies(ablation: Ablation, rows: Sequence[Row], store: RunStore) -> Kept 
     pairs = {
         name: (cell.spec, base.spec) for name, cell in firsts.items() if (base := ablation.baseline_of(cell))
     }
-    kept = kept_latencies(store.root, pairs)
+    kept = cached_latencies(store.root, pairs)
     if kept is None:
         return None
     times_by_model: dict[str, list[float]] = {}

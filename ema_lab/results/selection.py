@@ -1,4 +1,4 @@
-"""From an ablation and a store to the numbers of a table: which runs are there, which are not."""
+"""Selection of an ablation's results from a store: cells, rows, holes and clean pairs."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,34 +12,42 @@ from ema_lab.store.record import RunRecord
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 
-# Two runs are a clean pair only where nothing but the variant differs.
+# Environment facts that move a result: only runs with equal facts differ by their variant alone.
 PAIR_KEYS = (
     *("device", "instruction_set", "precision", "evaluation_precision", "tf32", "num_threads", "versions"),
 )
-PAIR_WORDS = "device, processor, precision, threads or versions"
+PAIR_LABELS = "device, processor, precision, threads or versions"
 
 
-def unlike(environments: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the facts in which runs differ that should make clean pairs.
+def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the environment facts that differ between runs and so spoil a clean pair.
 
-    What a record does not say, as one that is older than the fact, is unknown and differs from nothing;
-    but for the precision of evaluation, which older records had from training.
+    A fact that a record lacks, as in records of older versions, is unknown and equals any value. The
+    precision of evaluation is an exception: older versions always evaluated in the precision of training.
     """
-    found: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
-    for one in environments:
-        known = {"evaluation_precision": one.get("precision"), **one}
+    values_by_key: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
+    for environment in environments:
+        known = {"evaluation_precision": environment.get("precision"), **environment}
         for key in PAIR_KEYS:
-            if known.get(key) is not None:  # in whatever order a mapping was written
-                found[key].add(json.dumps(known[key], sort_keys=True, default=repr))
-    return [key for key, values in found.items() if len(values) > 1]
+            if (
+                known.get(key) is not None
+            ):  # JSON with sorted keys, so that the order of a mapping is no difference
+                values_by_key[key].add(json.dumps(known[key], sort_keys=True, default=repr))
+    return [key for key, values in values_by_key.items() if len(values) > 1]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One cell, its record (None where it is not done) and its baseline's.
+    """Cell of an ablation with the results of its run and of its baseline's run.
 
-    `stale` and `stale_baseline` are the parts whose source has changed since the two were made,
-    `baseline_id` the run that the cell is compared with; `pruned`: a search has cut the run short.
+    Attributes:
+        cell: The cell.
+        record: Record of the run; None if the run is not done.
+        baseline: Record of the baseline's run; None if that run is not done, or without a baseline.
+        stale: Parts whose source has changed since the run was done.
+        stale_baseline: The same for the baseline's run.
+        baseline_id: Run id of the baseline.
+        pruned: Whether a search stopped the run early.
     """
 
     cell: Cell
@@ -55,23 +63,23 @@ class Measured:
         """Whether both runs of the pair had the same device, processor, precision, threads and versions."""
         if self.record is None or self.baseline is None:
             return True
-        return not unlike([self.record.environment, self.baseline.environment])
+        return not environment_differences([self.record.environment, self.baseline.environment])
 
     def value(self, metric: str) -> float | None:
-        """Return a metric; None where the run is not done, or has none."""
+        """Return a metric of the run; None if the run is not done, or lacks the metric."""
         return self.record.metrics.get(metric) if self.record else None
 
     def difference(self, metric: str) -> float | None:
-        """Return variant minus baseline, zero where only rounding differs; None without one of the two."""
+        """Return variant minus baseline, 0 for a mere rounding difference; None if one value is missing."""
         mine, other = self.value(metric), self.baseline.metrics.get(metric) if self.baseline else None
         return None if mine is None or other is None else difference(mine, other)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Cells that make one number: those of one variant, a seed each.
+    """Row of a table: the cells of one variant, one per seed.
 
-    `latency`: what `ema-lab cost --latency` has kept of the row's model beside its baseline.
+    `latency` is the cached measurement of `ema-lab cost --latency` for the row's model and its baseline.
     """
 
     name: str
@@ -89,47 +97,47 @@ class Row:
 
     @property
     def stale(self) -> list[str]:
-        """The parts whose source has changed since some run of the row was done."""
+        """Parts whose source has changed since a run of the row was done."""
         return list(dict.fromkeys(part for item in self.cells for part in item.stale))
 
     def cost(self, key: str) -> int | float | None:
-        """Return a cost of the row's model, which no seed changes.
+        """Return a cost of the row's model, which is equal for all seeds.
 
-        None before a run has finished, and where runs differ in it: they had different models.
+        None if no run has finished, or if the records differ, which shows that the models differed.
         """
-        found = {record.cost[key] for record in self.records if key in record.cost}
-        return found.pop() if len(found) == 1 else None
+        costs = {record.cost[key] for record in self.records if key in record.cost}
+        return costs.pop() if len(costs) == 1 else None
 
-    def having(self, metric: str) -> list[tuple[Measured, float]]:
+    def finished(self, metric: str) -> list[tuple[Measured, float]]:
         """Return the finished cells with their values of a metric."""
         return [(item, value) for item in self.cells if (value := item.value(metric)) is not None]
 
     def pairs(self, metric: str) -> list[tuple[Measured, float]]:
-        """Return the cells that have a baseline, with variant minus baseline."""
+        """Return the cells whose baseline is finished too, with variant minus baseline."""
         return [(item, value) for item in self.cells if (value := item.difference(metric)) is not None]
 
     def values(self, metric: str) -> list[float]:
         """Return a metric over the finished seeds."""
-        return [value for _, value in self.having(metric)]
+        return [value for _, value in self.finished(metric)]
 
     def by_seed(self, metric: str) -> dict[object, float]:
-        """Return a metric by seed: what rows are paired over."""
-        return {item.cell.seed: value for item, value in self.having(metric)}
+        """Return a metric by seed, the key by which rows are paired."""
+        return {item.cell.seed: value for item, value in self.finished(metric)}
 
     def differences(self, metric: str) -> list[float]:
-        """Return variant minus baseline for every seed that both have finished."""
+        """Return variant minus baseline for each seed that both have finished."""
         return [value for _, value in self.pairs(metric)]
 
 
 def unclean_rows(rows: Sequence[Row], groups: Sequence[str] = ()) -> list[bool]:
-    """Return for each row whether one of its runs is no clean pair with that of a row of its group."""
+    """Return for each row whether a run of it forms an unclean pair with a row of the same group."""
     groups = groups or [""] * len(rows)
     ran_on: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row, group in zip(rows, groups, strict=True):
         for item in row.cells:
             if item.record:
                 ran_on.setdefault((group, item.cell.seed), []).append(item.record.environment)
-    unclean = {place for place, environments in ran_on.items() if unlike(environments)}
+    unclean = {key for key, environments in ran_on.items() if environment_differences(environments)}
     return [
         any(item.record and (group, item.cell.seed) in unclean for item in row.cells)
         for row, group in zip(rows, groups, strict=True)
@@ -137,12 +145,12 @@ def unclean_rows(rows: Sequence[Row], groups: Sequence[str] = ()) -> list[bool]:
 
 
 def select_rows(ablation: Ablation, store: RunStore) -> list[Row]:
-    """Read the finished runs of an ablation; a failed or missing run is a hole, never a number."""
+    """Read the rows of an ablation from a store. A failed or missing run is a hole, never a number."""
     return rows_of(ablation, measure(ablation, store))
 
 
 def rows_of(ablation: Ablation, measured: Sequence[Measured]) -> list[Row]:
-    """Gather the cells of each row, in the order of the file."""
+    """Group cells by row, in the order of the ablation file."""
     rows: dict[str, list[Measured]] = {}
     for item in measured:
         rows.setdefault(item.cell.row, []).append(item)
@@ -152,7 +160,7 @@ def rows_of(ablation: Ablation, measured: Sequence[Measured]) -> list[Row]:
 
 
 def measure(ablation: Ablation, store: RunStore) -> list[Measured]:
-    """Return every cell with what the store has of it and of its baseline."""
+    """Return every cell of an ablation with the stored results of its run and its baseline's run."""
     records = store.records(dict.fromkeys(cell.run_id for cell in ablation.cells))
     done = {run_id: record for run_id, record in records.items() if record.status == "done"}
     pruned = _pruned(store, [cell.run_id for cell in ablation.cells if cell.run_id not in done])
@@ -162,9 +170,9 @@ def measure(ablation: Ablation, store: RunStore) -> list[Measured]:
 
 
 def _pruned(store: RunStore, run_ids: Sequence[str]) -> set[str]:
-    """Return the runs without a result whose last attempt a search has cut short."""
-    there = store.folder_names()
-    lasts = {run_id: store.facts(run_id).attempts[-1:] for run_id in run_ids if run_id in there}
+    """Return the runs whose last attempt a search stopped early."""
+    present = store.folder_names()
+    lasts = {run_id: store.facts(run_id).attempts[-1:] for run_id in run_ids if run_id in present}
     return {run_id for run_id, last in lasts.items() if last and last[0].outcome == "pruned"}
 
 

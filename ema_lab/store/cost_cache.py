@@ -1,7 +1,7 @@
-"""Costs that were measured before, in a folder of the store: a file per model, device and way of measuring.
+"""Cache of measured costs in a folder of the store: one file per model, device and measurement setting.
 
-An entry is found again only while nothing that it depends on has changed: the model, its source, the
-source of the counting, the versions, the device.
+An entry is valid only while its key is unchanged: the model, its source, the source of the counting code,
+the package versions and the device.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class CostCache:
-    """Costs below a store's folder.
+    """Cache of measured costs below a store's folder.
 
     Attributes:
         root: The store's folder.
-        versions: Of the packages that count and compute.
-        fresh: Whether everything is measured again, and kept.
+        versions: Versions of the packages that count and compute.
+        fresh: Whether to ignore existing entries, measure again and replace them.
     """
 
     root: Path
@@ -38,17 +38,20 @@ class CostCache:
     def get(
         self, specs: tuple[RunSpec, ...], how: Mapping[str, Any], measure: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return what was measured before, or measure it and keep it.
+        """Return a cached measurement, or measure and cache it.
 
         Args:
-            specs: The model, and what it was measured beside.
-            how: Device, batch and the like, in JSON's types.
-            measure: Measures; what it returns is JSON.
+            specs: The model, and the baseline that was measured beside it.
+            how: Measurement setting such as device and batch size, in JSON types.
+            measure: Function that measures and returns JSON data.
+
+        Raises:
+            StoreError: If the store cannot be written.
         """
         facts = self._facts(specs, how)
         path = self.root / COSTS / f"{_key(facts)}.json"
-        if not self.fresh and (found := _read(path)) is not None:
-            return found
+        if not self.fresh and (cached := _read(path)) is not None:
+            return cached
         measured = measure()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ class CostCache:
 
 
 def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
-    """Return what of an entry's facts can be told without the packages that measure."""
+    """Return the facts of an entry that need none of the measuring packages, such as torch."""
     sources = Sources()
     return {
         "models": [spec.model_key for spec in specs],
@@ -86,7 +89,7 @@ def _key(facts: Mapping[str, Any]) -> str:
 
 
 def _entry(path: Path) -> dict[str, Any] | None:
-    """Return an entry with its facts, or None where the file is none of ours, or damaged."""
+    """Read a cache entry with its facts; None if the file is damaged or no cache entry."""
     try:
         value = read_json(path)
     except (OSError, StoreError):
@@ -103,37 +106,40 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Measurements that were made in one way, by the name of what was measured. `how`: device, batch, ..."""
+class CachedCosts:
+    """Measurements by model name, all with the same setting `how` (device, batch size, ...)."""
 
     how: Mapping[str, Any]
     measured: Mapping[str, Mapping[str, Any]]
 
 
-def kept_latencies(root: Path, pairs: Mapping[str, tuple[RunSpec, RunSpec]]) -> Kept | None:
-    """Return the kept times of models beside their baselines, all measured in one way, without torch.
+def cached_latencies(root: Path, pairs: Mapping[str, tuple[RunSpec, RunSpec]]) -> CachedCosts | None:
+    """Return the cached latencies of models beside their baselines, without loading torch.
 
-    Of several ways (device, batch, mode, versions) the one that has most of the models is taken, and of
-    those the latest. What was measured with another source than today's is left out.
+    Only latencies of one setting (device, batch, mode, versions) can be compared. The setting that covers
+    most models wins, and among equals the latest. Entries of an older source are ignored.
 
     Args:
         root: The store's folder.
         pairs: A model and its baseline, by name.
+
+    Returns:
+        None if no model has a valid entry.
     """
     wanted = {json.dumps(_source_facts(pair), sort_keys=True): name for name, pair in pairs.items()}
-    ways: dict[str, dict[str, dict[str, Any]]] = {}
+    settings: dict[str, dict[str, dict[str, Any]]] = {}
     latest: dict[str, float] = {}
     for path in sorted((root / COSTS).glob("*.json")):
         entry = _entry(path)
         if entry is None or entry["facts"]["how"].get("what") != "latency":
             continue
         facts = dict(entry["facts"])
-        way = json.dumps([facts.pop("how"), facts.pop("versions")], sort_keys=True)
+        setting = json.dumps([facts.pop("how"), facts.pop("versions")], sort_keys=True)
         name = wanted.get(json.dumps(facts, sort_keys=True))
         if name is not None:
-            ways.setdefault(way, {})[name] = entry["measured"]
-            latest[way] = max(latest.get(way, 0.0), path.stat().st_mtime)
-    if not ways:
+            settings.setdefault(setting, {})[name] = entry["measured"]
+            latest[setting] = max(latest.get(setting, 0.0), path.stat().st_mtime)
+    if not settings:
         return None
-    best = max(ways, key=lambda way: (len(ways[way]), latest[way]))
-    return Kept(json.loads(best)[0], ways[best])
+    best = max(settings, key=lambda setting: (len(settings[setting]), latest[setting]))
+    return CachedCosts(json.loads(best)[0], settings[best])

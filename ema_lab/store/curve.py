@@ -1,7 +1,7 @@
-"""Curves: what each finished epoch of a run measured, as its CSV file has it.
+"""Training curves: the measurements of each finished epoch of a run, in a CSV file.
 
-The last column names the run, so that another run's curve is known as such. Curves that older versions
-wrote have no such column.
+The last column names the run, which exposes a curve copied from another run. Curves of older versions have
+no such column.
 """
 
 import csv
@@ -17,14 +17,15 @@ from ema_lab.store.layout import CURVE, RUN_ID_FIELD
 
 
 def read_curve(folder: Path, *, strict: bool = False) -> list[dict[str, float]]:
-    """Return a run's finished epochs, one mapping of column to number each; none without a curve.
+    """Read a run's finished epochs, one mapping of column to number each; empty without a curve.
 
     Args:
         folder: The run's folder.
-        strict: Whether another run's curve is an error. By default it is like none: `store check` names it.
+        strict: Whether a damaged or foreign curve is an error. By default such a curve counts as missing,
+            and only `store check` reports it.
 
     Raises:
-        DamagedFileError: If it is another run's.
+        DamagedFileError: If the curve is damaged or another run's, and `strict` is set.
     """
     try:
         rows = list(curve_rows(folder))
@@ -46,8 +47,8 @@ def curve_rows(folder: Path) -> Iterator[dict[str, str]]:
     """Yield the rows of a run's curve as text, without the column that names the run.
 
     Raises:
-        OSError: If there is no curve, or it cannot be read.
-        DamagedFileError: If it is no CSV file, or another run's.
+        OSError: If the run has no curve, or the system refuses to read it.
+        DamagedFileError: If the file is no CSV, or another run's.
     """
     content = read_bytes(folder / CURVE)
     try:
@@ -62,7 +63,7 @@ def curve_rows(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def render_curve(rows: Sequence[Mapping[str, float]], run_id: str) -> str:
-    """Return CSV with one line per epoch."""
+    """Return a curve as CSV text with one line per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*rows[0], RUN_ID_FIELD], lineterminator="\n")
     writer.writeheader()

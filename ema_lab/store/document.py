@@ -1,4 +1,4 @@
-"""JSON documents of a store: written whole or not at all, and read without trust."""
+"""JSON documents of a store: written atomically, validated when read."""
 
 import json
 from pathlib import Path
@@ -9,23 +9,23 @@ from pydantic import ValidationError
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NoRegularFileError, read_bytes, write_text
 
-MAX_BYTES = 64 * 2**20  # a record with the longest of tracebacks is a thousandth of it
-MAX_WORDS = 200
+MAX_BYTES = 64 * 2**20  # a thousand times a record with a long traceback
+MAX_PROBLEM_LENGTH = 200  # characters
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically; `durable` also flushes the file to the disk."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     write_text(path, f"{text}\n", durable=durable)
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """Return a JSON object; NaN and Infinity, which are no JSON, are refused.
+    """Read a JSON object. NaN and Infinity are refused, because JSON has neither.
 
     Raises:
-        FileNotFoundError: If the file is not there.
-        DamagedFileError: If it is no file, or its text is not what was written.
-        StoreError: If the system does not let it be read.
+        FileNotFoundError: If the file does not exist.
+        DamagedFileError: If the path is no regular file, or its text is no JSON object.
+        StoreError: If the system refuses to read the file.
     """
     try:
         value = json.loads(read_bytes(path, MAX_BYTES), parse_constant=_refuse)
@@ -49,7 +49,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the place and the words of an error's first problem, on one line of bounded length."""
+    """Return the key and the message of an error's first problem, on one line of bounded length."""
     item = error.errors(include_url=False)[0]
-    words = f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
-    return words if len(words) <= MAX_WORDS else f"{words[:MAX_WORDS]}..."
+    problem = f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+    return problem if len(problem) <= MAX_PROBLEM_LENGTH else f"{problem[:MAX_PROBLEM_LENGTH]}..."

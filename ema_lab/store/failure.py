@@ -1,7 +1,7 @@
-"""Failures told apart: what went wrong, where, how often, and what helps.
+"""Classification of failures: cause, code line, frequency and remedy.
 
-A signature names equal failures: the cause, the exception's class, and the innermost line of the
-user's or our own code, such as `error:RuntimeError:attention/ema.py:57`.
+Equal failures share a signature: the cause, the exception's class, and the innermost line of the user's or
+this package's code, such as `error:RuntimeError:attention/ema.py:57`.
 """
 
 import re
@@ -30,10 +30,10 @@ REMEDIES: dict[Cause, str] = {
     "out of memory": "run fewer workers at once, or set a smaller recipe.batch_size",
     "diverged": "lower recipe.optimizer.lr or lengthen its warm-up",
     "data missing": "name the folder of the data sets with --data or EMA_LAB_DATA",
-    "data damaged": "replace the file that is named by a whole one, or take it out of the data set",
-    "import error": "install what is named, or start from the folder that your module lies in",
+    "data damaged": "replace the damaged file, or remove it from the data set",
+    "import error": "install the missing package, or start in the folder of your module",
     "disk full": "free some space (ema-lab store gc shows what can go)",
-    "killed": "see the system's log; a run goes on from its last epoch",
+    "killed": "see the system's log; a killed run resumes from its last finished epoch",
     "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
     "error": f"read the traceback in {RECORD} and mend what raised it",
 }
@@ -56,7 +56,8 @@ _MARKS: tuple[tuple[Cause, str], ...] = (
     ("out of memory", r"insufficient shared memory|Cannot allocate memory|\[Errno 12\]"),
     ("killed", r"is killed by signal: Killed"),
 )
-_NO_PLACE: frozenset[Cause] = frozenset({"killed", "timeout"})  # they strike anywhere
+# A kill or a timeout strikes at any line, which would split equal failures into many signatures.
+_WITHOUT_LINE: frozenset[Cause] = frozenset({"killed", "timeout"})
 _FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
 _LIBRARY = re.compile(r"[\\/](site-packages|dist-packages|lib[\\/]python3[.\d]*)[\\/]|^<")
 _OURS = re.compile(r".*[\\/]ema_lab[\\/](?P<rest>.+)")
@@ -64,7 +65,7 @@ _OURS = re.compile(r".*[\\/]ema_lab[\\/](?P<rest>.+)")
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run has no result."""
+    """Classified failure of a run: cause, message, and signature that equal failures share."""
 
     cause: Cause
     message: str
@@ -72,12 +73,12 @@ class Failure:
 
     @property
     def remedy(self) -> str:
-        """What helps, in one line."""
+        """Advice for the cause, on one line."""
         return REMEDIES[self.cause]
 
 
 def failure_of(facts: RunFacts) -> Failure | None:
-    """Return why the last attempt that counts gave no result; None if none has failed."""
+    """Return the failure of the last counted attempt; None for a finished or never failed run."""
     counted = [attempt for attempt in facts.attempts if attempt.counts]
     if facts.done or not counted:
         return None
@@ -92,11 +93,11 @@ def failure_of(facts: RunFacts) -> Failure | None:
 
 
 def failure(error: ErrorRecord) -> Failure:
-    """Return what kind of failure an error is."""
+    """Classify an error by cause and signature."""
     cause = _cause(error)
-    place = "" if cause in _NO_PLACE else _place(error.traceback)
+    line = "" if cause in _WITHOUT_LINE else _innermost_line(error.traceback)
     kind = re.sub(r"\W", "", error.kind)
-    signature = ":".join(part for part in (cause.replace(" ", "-"), kind, place) if part)
+    signature = ":".join(part for part in (cause.replace(" ", "-"), kind, line) if part)
     return Failure(cause, f"{error.kind}: {error.message}", signature)
 
 
@@ -109,33 +110,33 @@ def _killed(attempt: Attempt) -> Failure:
 def _cause(error: ErrorRecord) -> Cause:
     if error.kind in _KINDS:
         return _KINDS[error.kind]
-    # Lines of code are indented, so what is not is what the exceptions said.
-    said = "\n".join(line for line in error.traceback.splitlines() if not line.startswith(" "))
-    said += f"\n{error.kind}: {error.message}"
+    # Tracebacks indent code; a comment there must not count as an exception's message.
+    messages = "\n".join(line for line in error.traceback.splitlines() if not line.startswith(" "))
+    messages += f"\n{error.kind}: {error.message}"
     for cause, mark in _MARKS:
-        if re.search(mark, said):
+        if re.search(mark, messages):
             return cause
-    for kind in re.findall(r"^(?:[\w.]+\.)?(\w+)(?=:|$)", said, re.MULTILINE):
-        if kind in _KINDS:  # what a loader's worker raised, or what the error was raised from
+    for kind in re.findall(r"^(?:[\w.]+\.)?(\w+)(?=:|$)", messages, re.MULTILINE):
+        if kind in _KINDS:  # raised in a data loader's worker, or the cause of the last exception
             return _KINDS[kind]
     return "error"
 
 
-def _place(traceback: str) -> str:
-    """Return "file:line" of the innermost frame that is no library's, without the folders of a machine."""
-    places = []
+def _innermost_line(traceback: str) -> str:
+    """Return "file:line" of the innermost frame outside of libraries, without this machine's folders."""
+    lines = []
     for frame in _FRAME.finditer(traceback):
         file, line = frame["file"], frame["line"]
         if ours := _OURS.fullmatch(file):
-            places.append(f"{ours['rest']}:{line}")
+            lines.append(f"{ours['rest']}:{line}")
         elif not _LIBRARY.search(file):
-            places.append(f"{PureWindowsPath(file).name}:{line}")  # which splits at / too
-    return re.sub(r"[^\w./:-]", "_", places[-1]) if places else ""
+            lines.append(f"{PureWindowsPath(file).name}:{line}")  # splits at / and at \
+    return re.sub(r"[^\w./:-]", "_", lines[-1]) if lines else ""
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed, as a grid calls it. `given_up`: it has hit the limit of attempts."""
+    """Failed run with its name in the grid; `given_up` if it has reached the attempt limit."""
 
     run_id: str
     name: str
@@ -145,7 +146,7 @@ class FailedRun:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Runs that failed alike, in the order of the grid."""
+    """Runs with equal failures, in the order of the grid."""
 
     failure: Failure
     runs: tuple[FailedRun, ...]
@@ -156,5 +157,5 @@ def grouped(runs: Iterable[FailedRun]) -> Sequence[FailureGroup]:
     groups: dict[str, list[FailedRun]] = {}
     for run in runs:
         groups.setdefault(run.failure.signature, []).append(run)
-    found = [FailureGroup(items[0].failure, tuple(items)) for items in groups.values()]
-    return sorted(found, key=lambda group: -len(group.runs))
+    unsorted = [FailureGroup(items[0].failure, tuple(items)) for items in groups.values()]
+    return sorted(unsorted, key=lambda group: -len(group.runs))

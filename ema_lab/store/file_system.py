@@ -1,4 +1,4 @@
-"""Whether locks in a folder hold for every machine that shares it."""
+"""Check that locks in a shared folder hold on every machine."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from ema_lab.errors import StoreError
 ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
 ONE_MACHINE = "EMA_LAB_ONE_MACHINE"
 MOUNTS = Path("/proc/self/mounts")
-# File systems whose locks the kernel keeps on this machine alone, though others may share the files.
+# File systems whose locks hold on one machine only, although several machines may share the files.
 ALWAYS_LOCAL = {"9p", "afs", "ceph-fuse", "fuse.s3fs", "fuse.sshfs", "prl_fs", "vboxsf", "vmhgfs"}
 # Mount options that make the locks of a shared file system local.
 LOCAL_OPTIONS = {
@@ -23,7 +23,7 @@ LOCAL_OPTIONS = {
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted file system: where, of which kind, with which options."""
+    """Mounted file system: mount point, type and mount options."""
 
     folder: str
     kind: str
@@ -31,9 +31,10 @@ class Mount:
 
 
 def require_shared_locks(folder: Path, mounts: Path = MOUNTS) -> None:
-    """Refuse a folder whose locks would not be seen by another machine that shares it.
+    """Refuse a folder whose locks other machines cannot see.
 
-    What cannot be told, for lack of a table of mounts, is let pass.
+    Without a mount table, as outside of Linux, every folder passes. The environment variable
+    EMA_LAB_ONE_MACHINE disables the check.
 
     Raises:
         StoreError: If two machines could train the same run at the same time.
@@ -43,16 +44,16 @@ def require_shared_locks(folder: Path, mounts: Path = MOUNTS) -> None:
         return
     local = sorted(LOCAL_OPTIONS.get(mount.kind, set()) & mount.options)
     if mount.kind in ALWAYS_LOCAL or local:
-        how = f"{mount.kind} mounted with {local[0]}" if local else mount.kind
+        file_system = f"{mount.kind} mounted with {local[0]}" if local else mount.kind
         raise StoreError(
-            f"the store {folder} is on {how} ({mount.folder}), whose locks hold on this machine only: two "
-            f"machines could train one run at the same time; use another folder, or set {ONE_MACHINE}=1 if "
-            "no other machine uses it"
+            f"the store {folder} is on {file_system} ({mount.folder}), whose locks hold on this machine "
+            "only: two machines could train one run at the same time; use another folder, or set "
+            f"{ONE_MACHINE}=1 if no other machine uses it"
         )
 
 
 def _mount_of(folder: Path, mounts: Path) -> Mount | None:
-    """Return the innermost mount that holds a folder, which need not exist yet."""
+    """Return the innermost mount above a folder; the folder need not exist yet."""
     path = folder.absolute()
     while not path.exists():
         path = path.parent

@@ -1,4 +1,4 @@
-"""Files that a file imports, directly or not, found in the syntax trees: nothing is imported."""
+"""Direct and indirect imports of a file, read from the syntax trees without importing anything."""
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
@@ -10,18 +10,18 @@ from ema_lab.registry.signature import source_file
 from ema_lab.store.syntax import PACKAGE, TARGET, is_type_checking
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
-INSTALLED = {"site-packages", "dist-packages"}  # folders whose packages are no neighbours of each other
+INSTALLED = {"site-packages", "dist-packages"}  # folders of unrelated packages
 Read = Callable[[Path], str]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A Python file and the dotted name that it is imported by.
+    """Python file with its dotted module name.
 
     Attributes:
         path: The file.
-        name: Its dotted name, counted from `root`.
-        root: The folder that its imports are looked up in.
+        name: Dotted module name, relative to `root`.
+        root: Folder on Python's path in which the file's imports are resolved.
     """
 
     path: Path
@@ -29,18 +29,18 @@ class Source:
     root: Path
 
     @property
-    def ours(self) -> bool:
+    def in_package(self) -> bool:
         """Whether the file belongs to this package."""
         return self.root == PACKAGE_FOLDER.parent and self.name.partition(".")[0] == PACKAGE
 
     @property
-    def place(self) -> str:
-        """The file's path inside the package, such as `data/load.py`."""
-        return self.path.relative_to(self.root / PACKAGE).as_posix() if self.ours else ""
+    def package_path(self) -> str:
+        """The path inside this package, such as `data/load.py`; empty for a user's file."""
+        return self.path.relative_to(self.root / PACKAGE).as_posix() if self.in_package else ""
 
     @property
     def package(self) -> str:
-        """The dotted name that relative imports count from."""
+        """The package against which the file's relative imports resolve."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
 
@@ -48,34 +48,34 @@ def source_of(module: str) -> Source:
     """Return the source of a dotted module name.
 
     Raises:
-        SpecError: If there is no such file.
+        SpecError: If no file has that name.
     """
-    if ours := _found(module, None):
-        return ours[0]
+    if sources := _resolved(module, None):
+        return sources[0]
     path = source_file(module)
     above = len(module.split(".")) - (path.name != "__init__.py")
     return Source(path, module, path.parents[above])
 
 
-def closure(roots: Iterable[Source], read: Read, left_out: Callable[[Source], bool]) -> set[Source]:
-    """Return the roots and all that they import, inside the package or beside themselves.
+def closure(roots: Iterable[Source], read: Read, is_excluded: Callable[[Source], bool]) -> set[Source]:
+    """Return the roots and all files that they import, inside the package or beside a user's file.
 
     Args:
-        roots: Where to begin.
+        roots: Files from which the search starts.
         read: Returns a file's text.
-        left_out: Tells which files are neither returned nor followed.
+        is_excluded: Predicate for files that are neither returned nor followed.
 
     Raises:
         OSError: If a file cannot be read.
-        SyntaxError: If a file is no Python.
+        SyntaxError: If a file is not valid Python.
     """
     reached: set[Source] = set()
-    waiting = [source for source in roots if not left_out(source)]
+    waiting = [source for source in roots if not is_excluded(source)]
     while waiting:
         source = waiting.pop()
         if source not in reached:
             reached.add(source)
-            waiting += [found for found in _imported(source, read) if not left_out(found)]
+            waiting += [item for item in _imported(source, read) if not is_excluded(item)]
     return reached
 
 
@@ -83,8 +83,9 @@ def _imported(source: Source, read: Read) -> Iterator[Source]:
     for level, name in imported_names(read(source.path)):
         package = source.package.split(".") if source.package else []
         above = package[: len(package) + 1 - level] if level else []
-        yield from _found(".".join([*above, *([name] if name else [])]), source)
-    if not source.ours:  # Python runs the packages around a file first; ours compute nothing
+        yield from _resolved(".".join([*above, *([name] if name else [])]), source)
+    # Python first runs each enclosing package's __init__.py; those of this package compute nothing.
+    if not source.in_package:
         around = source.name.split(".")[:-1]
         for size in range(len(around)):
             yield from _look_up(around[: size + 1], source.root)
@@ -92,41 +93,40 @@ def _imported(source: Source, read: Read) -> Iterator[Source]:
 
 @lru_cache(maxsize=4096)
 def imported_names(text: str) -> tuple[tuple[int, str], ...]:
-    """Return the level (0: absolute) and the dotted name of all that a text imports, functions included.
+    """Return the level (0: absolute) and the dotted name of each import, also of those inside functions.
 
-    Of `from a import b` that is `a` and `a.b`, which may be a module or not. Imports under
-    `if TYPE_CHECKING` never run, so that they do not count. A target such as "package.module:Name" in
-    a table of ours is an import too, which waits until it is needed.
+    `from a import b` gives `a` and `a.b`, because `b` may be a module. Imports under `if TYPE_CHECKING` never
+    run and do not count. A registry target such as "package.module:Name" counts as a lazy import.
     """
-    found: dict[tuple[int, str], None] = {}
+    names: dict[tuple[int, str], None] = {}
     waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            found |= dict.fromkeys((0, alias.name) for alias in node.names)
+            names |= dict.fromkeys((0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             prefix = f"{node.module}." if node.module else ""
-            names = [node.module or "", *(f"{prefix}{alias.name}" for alias in node.names)]
-            found |= dict.fromkeys((node.level, name) for name in names)
+            targets = [node.module or "", *(f"{prefix}{alias.name}" for alias in node.names)]
+            names |= dict.fromkeys((node.level, name) for name in targets)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and TARGET.fullmatch(node.value):
-            found[0, node.value.partition(":")[0]] = None
+            names[0, node.value.partition(":")[0]] = None
         elif isinstance(node, ast.If) and is_type_checking(node):
             waiting += node.orelse
             continue
         waiting += ast.iter_child_nodes(node)
-    return tuple(found)
+    return tuple(names)
 
 
-def _found(name: str, importer: Source | None) -> list[Source]:
-    """Return the files behind an imported name; none for another distribution's."""
+def _resolved(name: str, importer: Source | None) -> list[Source]:
+    """Return the file of an imported name; empty for a module of another distribution."""
     parts = name.split(".")
     if parts[0] == PACKAGE:
         return _look_up(parts, PACKAGE_FOLDER.parent)
-    if importer is None or importer.ours or not parts[0]:
+    if importer is None or importer.in_package or not parts[0]:
         return []
     if importer.root.name in INSTALLED and parts[0] != importer.name.partition(".")[0]:
         return []
-    beside = importer.path.parent  # for a folder that the user puts on Python's path
+    beside = importer.path.parent  # the user may have put this folder on Python's path
     return _look_up(parts, importer.root) or ([] if beside == importer.root else _look_up(parts, beside))
 
 

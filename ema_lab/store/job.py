@@ -1,4 +1,4 @@
-"""What training is handed besides the run spec, and what it hands back."""
+"""Interface of training: the job that a training function gets and the outcome that it returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from ema_lab.specs.run import RunSpec
 
 @dataclass(frozen=True)
 class RunJob:
-    """Where a run keeps its files, and how an ablation calls it (for trackers, never for results)."""
+    """Folder of a run, and its ablation and variant for the trackers. Results never depend on them."""
 
     folder: Path
     ablation: str = ""
@@ -19,10 +19,14 @@ class RunJob:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """Result of a finished run. Metrics are keyed by the names of its task's description.
+    """Result of a finished run.
 
-    `cost` holds parameters and MACs, `throughput` training images per second, `chosen_epoch` the
-    epoch (from 1) whose weights are reported.
+    Attributes:
+        metrics: Values by metric name, in the units of the task's description.
+        chosen_epoch: Epoch (from 1) whose weights are reported.
+        cost: Parameters and MACs of the model.
+        wall_seconds: Wall time of the training.
+        throughput: Training images per second.
     """
 
     metrics: Mapping[str, float]
@@ -36,8 +40,8 @@ class RunOutcome:
 
 
 Train = Callable[[RunSpec, RunJob], RunOutcome]
-Report = Callable[[Mapping[str, float]], None]  # told of each finished epoch's row of the curve
+Report = Callable[[Mapping[str, float]], None]  # epoch observer: gets each finished epoch's row of the curve
 
 
-class RunStopped(Exception):  # noqa: N818 - as StopIteration, no error
-    """Raised by who is told of an epoch to end the run there: it stays pending, with its checkpoint."""
+class RunStopped(Exception):  # noqa: N818 - control flow, as StopIteration
+    """Raised by an epoch observer to stop a run early. The run stays pending and keeps its checkpoint."""

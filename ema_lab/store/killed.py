@@ -1,8 +1,8 @@
-"""Attempts whose process was killed: what is known of why.
+"""Causes of killed attempts.
 
-A process that is killed cannot say so. The kernel counts the processes that it kills for want of memory
-(cgroups, `memory.events`); an attempt notes the count when it begins, and who finds the attempt without
-an outcome, on the same host, compares.
+A killed process cannot record its own end. The kernel counts the processes that it kills for lack of memory
+(cgroups, `memory.events`). An attempt records the count at its beginning. The next process on the same host
+that finds the attempt without an outcome compares the counts.
 """
 
 import socket
@@ -16,9 +16,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int | None:
-    """Return how many processes were killed for want of memory here; None where the kernel does not say.
+    """Return the kernel's count of processes killed for lack of memory; None if it keeps none.
 
-    The count is that of this process's cgroup (version 2, then 1), else of the whole machine.
+    Sources, in this order: this process's cgroup (version 2, then 1), the whole machine.
     """
     for path, key in (*_cgroup_files(proc, cgroups), (proc / "vmstat", "oom_kill")):
         try:
@@ -48,7 +48,7 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[tuple[Path, str]]:
 
 
 def kill_reason(attempt: Attempt) -> str:
-    """Return what is known of why the process of an attempt was killed."""
+    """Return why the process of an attempt was killed, as far as the kernel's counts tell."""
     now = oom_kills() if attempt.host == socket.gethostname() else None
     known = now is not None and attempt.oom_kills is not None
     return OOM_KILLED if known and (now or 0) > (attempt.oom_kills or 0) else KILLED

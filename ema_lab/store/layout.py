@@ -1,4 +1,4 @@
-"""Names of the files and folders of a store: the only module that spells them.
+"""Names of a store's files and folders. No other module spells them.
 
 `runs/<run id>/` holds a run's files. `runs/.locks/<run id>.lock` is never renamed or removed: the kernel
 frees a lock when its process dies.
@@ -9,34 +9,34 @@ from pathlib import Path
 
 from ema_lab.specs.run import RUN_ID_LENGTH, RunSpec
 
-# In a run's folder.
+# Files of a run folder.
 SPEC = "spec.json"
 RECORD = "record.json"
 CURVE = "curve.csv"
 PREDICTIONS = "predictions.npz"
 ATTEMPTS = "attempts"  # holds N.json, N from 1
 LAST = "last.ckpt"
-BEST = "best.ckpt"  # where the protocol chooses an epoch
+BEST = "best.ckpt"  # only if the protocol chooses an epoch
 LOG = "log.txt"
-HEARTBEAT = "heartbeat.json"  # for display and nothing else
+HEARTBEAT = "heartbeat.json"  # for display only
 SUPERSEDED = "superseded"  # holds N/, the files of an earlier result
-DROPPED = "weights.dropped"  # left by `store gc --drop-weights`: missing weights are no damage then
+DROPPED = "weights.dropped"  # marks weights that `store gc --drop-weights` removed, which are then no damage
 ALL_CHECKPOINTS = "*.ckpt"
 RUN_FILES = frozenset(
     {SPEC, RECORD, CURVE, PREDICTIONS, ATTEMPTS, LAST, BEST, LOG, HEARTBEAT, SUPERSEDED, DROPPED}
 )
-RESUMED = (LAST, BEST, CURVE)  # what a run goes on from, and what shows how far it has come
+RESUMED = (LAST, BEST, CURVE)  # files from which a run resumes, and its progress
 
 # Beside the run folders.
 LOCKS = ".locks"
-COSTS = ".costs"  # measured costs, a file each
+COSTS = ".costs"  # one file per measurement
 PROBES = ".probes.json"
-ENGINE = ".engine"  # what workers on other machines report, and their logs
-REMOVING = ".removing-"  # begins the name of a run that is being removed
-IMPORTING = ".importing-"  # begins the name of what is being copied in
+ENGINE = ".engine"  # reports and logs of workers on other machines
+REMOVING = ".removing-"  # prefix of a run folder during its removal
+IMPORTING = ".importing-"  # prefix of a run folder during its import
 
 RUN_ID = re.compile(rf"[0-9a-f]{{{RUN_ID_LENGTH}}}")
-RUN_ID_FIELD = "run_id"  # of whose run a curve, predictions and checkpoints are; older files have none
+RUN_ID_FIELD = "run_id"  # names the run in curves, predictions and checkpoints; absent in older files
 _ATTEMPT = re.compile(r"([1-9][0-9]{0,8})\.json", re.ASCII)
 
 
@@ -46,16 +46,16 @@ def attempt_path(number: int) -> str:
 
 
 def attempt_number(name: str) -> int | None:
-    """Return the number of the attempt that a file of that name holds; None if it is no attempt's name."""
+    """Return the attempt number in a file name; None for the name of another file."""
     match = _ATTEMPT.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def lock_path(root: Path, name: str) -> Path:
-    """Return the lock file of a run, or of an action on the whole store."""
+    """Return the lock file of a run id, or of a named action on the whole store."""
     return root / LOCKS / f"{name}.lock"
 
 
 def weights_file(spec: RunSpec) -> str:
-    """Return the name of the checkpoint that holds the weights which a run reports."""
+    """Return the file name of the checkpoint with the reported weights."""
     return LAST if spec.recipe.protocol == "last" else BEST

@@ -1,4 +1,4 @@
-"""The predictions of a run: arrays that metrics are computed from, and the hash of their contents."""
+"""Predictions of a run: arrays from which metrics are computed, and the hash of their contents."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from ema_lab.store.layout import PREDICTIONS, RUN_ID_FIELD
 if TYPE_CHECKING:
     import numpy as np
 
-SPLIT = "split"  # the array that names the split; beside it and the run id, all are the task's
+SPLIT = "split"  # array that names the split; all others except the run id belong to the task
 Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 def write_predictions(folder: Path, arrays: Arrays, split: str, run_id: str) -> str:
-    """Write a compressed npz file that names its run, whole or not at all; return the contents' hash."""
+    """Write predictions and their run id to a compressed npz file, atomically; return the contents' hash."""
     import numpy as np
 
     contents = {**arrays, SPLIT: np.array(split), RUN_ID_FIELD: np.array(run_id)}
@@ -27,11 +27,11 @@ def write_predictions(folder: Path, arrays: Arrays, split: str, run_id: str) -> 
 
 
 def read_predictions(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
-    """Return every array of a run's predictions.
+    """Read all arrays of a run's predictions.
 
     Raises:
-        FileNotFoundError: If the run has none.
-        DamagedFileError: If they cannot be read.
+        FileNotFoundError: If the run has no predictions.
+        DamagedFileError: If the file cannot be read.
     """
     import numpy as np
 
@@ -41,20 +41,20 @@ def read_predictions(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
             return {name: saved[name] for name in saved.files}
     except FileNotFoundError:
         raise
-    except Exception as error:  # zipfile, zlib and numpy raise what they like at damaged bytes
+    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise DamagedFileError(f"{path} cannot be read: {reason}") from None
 
 
 def owner_of(arrays: Arrays) -> str:
-    """Return the id of the run that predictions name; older ones name none."""
+    """Return the run id that predictions carry; empty for predictions of older versions."""
     return str(arrays[RUN_ID_FIELD]) if RUN_ID_FIELD in arrays else ""
 
 
 def content_sha256(arrays: Arrays) -> str:
-    """Return a hash of names, types, shapes and values, whatever the compression of the file.
+    """Return a hash of names, types, shapes and values, independent of the file's compression.
 
-    The run id is no part of it: predictions that older versions wrote do not name their run.
+    The hash leaves out the run id: predictions of older versions do not name their run.
     """
     digest = hashlib.sha256()
     for name in sorted(arrays.keys() - {RUN_ID_FIELD}):

@@ -1,7 +1,7 @@
-"""What is put aside in a run's folder, and never deleted: superseded results, damaged files.
+"""Quarantine inside a run's folder: superseded results and damaged files, moved but never deleted.
 
-`superseded/N/` holds what an earlier source gave: record, curve, predictions, checkpoints, attempts.
-Nothing there is read again, so nothing is resumed from it.
+`superseded/N/` holds the record, curve, predictions, checkpoints and attempts of an earlier source.
+No command reads these files again, so that no run resumes from them.
 """
 
 import os
@@ -19,9 +19,10 @@ from ema_lab.store.store import RunStore
 
 
 def supersede(folder: Path) -> Path:
-    """Move a run's outcome and all that led to it to `superseded/N`. The caller holds the lock.
+    """Move all files of a run except its spec to `superseded/N`, and return that folder.
 
-    The record goes last: where the move is cut off, the run is still done and stale.
+    The caller holds the run's lock. The record moves last: an interrupted move leaves the run done and
+    stale, and the next call moves the rest.
     """
     names = sorted(path.name for path in folder.iterdir() if path.name not in {SPEC, SUPERSEDED})
     return _move(folder, sorted(names, key=lambda name: name == RECORD))
@@ -38,9 +39,9 @@ def _move(folder: Path, names: Iterable[str]) -> Path:
 
 
 def refresh(store: RunStore, specs: Iterable[RunSpec], staleness: Staleness) -> list[str]:
-    """Put the stale results of runs aside, so that the runs are pending; return the ids of those.
+    """Supersede the stale results of runs, which makes the runs pending; return their ids.
 
-    A run that another process holds is left to it.
+    Runs that another process holds stay as they are.
     """
     refreshed = []
     for spec in specs:
@@ -51,11 +52,11 @@ def refresh(store: RunStore, specs: Iterable[RunSpec], staleness: Staleness) -> 
     return refreshed
 
 
-def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
-    """Rename a pending run's damaged files, and those of another run; return a line for each.
+def quarantine_damaged(store: RunStore, run_id: str) -> list[str]:
+    """Rename a pending run's damaged or foreign files, and return one line per renamed file.
 
-    The caller holds the lock. What another user or a later version of this package can read stays.
-    Checkpoints are checked where they are loaded, which needs torch.
+    The caller holds the run's lock. If another user or a later version of this package can read one of
+    the files, all stay. Checkpoints are checked when training loads them, which needs torch.
     """
     folder = store.folder(run_id)
     if store.facts(run_id).unreadable:
@@ -73,12 +74,12 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
         try:
             check()
         except (DamagedFileError, files.NoRegularFileError) as error:
-            words = (
+            problem = (
                 str(error) if isinstance(error, DamagedFileError) else f"{folder / name}: {error.strerror}"
             )
-            lines.append(f"{words}; it was renamed {files.set_aside(folder / name).name}")
+            lines.append(f"{problem}; the file was renamed {files.set_aside(folder / name).name}")
         except OSError:
-            continue  # it is not there
+            continue  # a missing file is no damage
     return lines
 
 
@@ -88,7 +89,7 @@ def _require_folder(path: Path) -> None:
 
 
 def _require_spec(store: RunStore, run_id: str) -> None:
-    """Check that a run's spec is that of its id; one that is not is damaged, and will be written again."""
+    """Check that a run's spec has the run's id; another spec is damage, and is written again."""
     if not os.path.lexists(store.folder(run_id) / SPEC):
         return
     try:
@@ -97,20 +98,24 @@ def _require_spec(store: RunStore, run_id: str) -> None:
         raise DamagedFileError(str(error)) from None
 
 
-def leave_other_source(store: RunStore, run_id: str, source: Mapping[str, str]) -> str | None:
-    """Put aside what attempts with another source left, so that the run starts again; say which parts.
+def supersede_stale_progress(store: RunStore, run_id: str, source: Mapping[str, str]) -> str | None:
+    """Supersede the checkpoints and the curve of attempts with another source, so that the run restarts.
 
-    The caller holds the lock.
+    A checkpoint of old code continued by new code would give a result that belongs to neither. The caller
+    holds the run's lock.
+
+    Returns:
+        The names of the changed source parts, or None if the run can resume.
     """
     folder = store.folder(run_id)
-    left = [name for name in RESUMED if (folder / name).exists()]
-    if not left:
+    progress = [name for name in RESUMED if (folder / name).exists()]
+    if not progress:
         return None
     attempts = [attempt for attempt in store.facts(run_id).attempts if attempt.source]
     parts = changed_parts(attempts[-1].source, source) if attempts else ()
     if not parts:
         return None
-    _move(folder, left)
+    _move(folder, progress)
     return ", ".join(parts)
 
 
@@ -118,7 +123,7 @@ def require_unlocked(store: RunStore, run_ids: Iterable[str]) -> None:
     """Check that no process works on any of the runs.
 
     Raises:
-        StoreError: If one does.
+        StoreError: If a process works on one of the runs.
     """
     if held := [run_id for run_id in run_ids if store.is_locked(run_id)]:
         raise StoreError(f"a process works on {', '.join(held[:5])}{' and more' if len(held) > 5 else ''}")

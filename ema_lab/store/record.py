@@ -1,4 +1,4 @@
-"""The facts of a run's outcome and of each try at it."""
+"""Records of a run's outcome and of each attempt at the run."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -8,17 +8,17 @@ from pydantic import AfterValidator, Field
 from ema_lab.specs.strict import Spec
 
 FORMAT: Literal[1] = 1
-MAX_NUMBER = 1e100  # squares of larger numbers overflow; nothing that is measured is as large
+MAX_NUMBER = 1e100  # squares of larger numbers overflow in statistics; no measured value is as large
 MAX_DEPTH = 50
-COUNTED = ("parameters", "macs", "activations")  # a cost whose name begins so is a number
+COUNTED = ("parameters", "macs", "activations")  # prefixes of the costs that must be numbers
 AttemptOutcome = Literal["done", "failed", "interrupted", "pruned"]
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return JSON data as it is.
+    """Check JSON data and return it unchanged.
 
     Raises:
-        ValueError: If it holds a number that is not finite or far too large, or is nested too deep.
+        ValueError: If the data hold a number that is not finite or above `MAX_NUMBER`, or nest too deeply.
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -55,7 +55,7 @@ Environment = Annotated[Mapping[str, Json], AfterValidator(_with_text_versions)]
 
 
 class ErrorRecord(Spec):
-    """Why a run failed: the exception's class, its message and its traceback."""
+    """Exception that ended a run: its class, message and traceback."""
 
     kind: str
     message: str
@@ -63,9 +63,16 @@ class ErrorRecord(Spec):
 
 
 class RunRecord(Spec):
-    """The outcome of a run; written once, renamed into place. What a damaged one holds is refused.
+    """Outcome of a run, written once and renamed into place. Validation refuses a damaged record.
 
-    `predictions_sha256` is the hash of the predictions' contents; older records have none.
+    Attributes:
+        attempt: Number of the attempt that wrote the record, from 1.
+        metrics: Values by metric name, in the units of the task's description.
+        chosen_epoch: Epoch (from 1) whose weights are reported.
+        throughput: Training images per second.
+        data_sha256: Hash of the images and labels that the run was trained and tested on.
+        predictions_sha256: Hash of the predictions' contents; empty in records of older versions.
+        source: Hash of the source per part, see `source.py`.
     """
 
     format: Literal[1] = FORMAT
@@ -85,21 +92,21 @@ class RunRecord(Spec):
 
     @property
     def reason(self) -> str | None:
-        """Why the run failed, in one line."""
+        """Exception class and message of a failed run, on one line."""
         return f"{self.error.kind}: {self.error.message}" if self.error else None
 
 
 class Attempt(Spec):
-    """One try at a run, begun under its lock. Without an outcome it is running, or was killed.
+    """Attempt at a run, begun under the run's lock. Without an outcome it is running or was killed.
 
     Attributes:
-        run_id: The run that it tries; attempts that older versions wrote have none.
-        session: The call of an engine that began it; empty outside of one.
-        outcome: `interrupted`: the user stopped it; `pruned`: a search did.
-        source: The source that it runs, per part: what it leaves is not gone on with after a change.
-        oom_kills: Processes that the kernel had killed for want of memory when the attempt began.
-        reason: Why it failed, or was killed, where that is known.
-        forgiven: Whether `retry` has taken it out of the count.
+        run_id: Id of the run; empty in attempts of older versions.
+        session: Id of the engine call that began the attempt; empty outside of an engine.
+        outcome: `interrupted` if the user stopped the attempt, `pruned` if a search did.
+        source: Hash of the source per part. After a change no run resumes from its checkpoints.
+        oom_kills: Number of processes that the kernel had killed for lack of memory before the attempt.
+        reason: Cause of the failure or the kill, if known.
+        forgiven: Whether `retry` has removed the attempt from the count.
     """
 
     number: Annotated[int, Field(ge=1)]
@@ -120,6 +127,7 @@ class Attempt(Spec):
     def counts(self) -> bool:
         """Whether the attempt counts towards the limit: it failed or was killed, and is not forgiven.
 
-        One that the user or a search stopped does not count, nor one that was done but whose record is lost.
+        Interrupted and pruned attempts say nothing against the run, so they do not count. A done attempt
+        whose record is lost does not count either.
         """
         return self.outcome in {"failed", None} and not self.forgiven

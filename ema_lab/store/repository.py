@@ -1,4 +1,4 @@
-"""Git repositories that the sources of a run lie in: commit, and a hash of what is not committed."""
+"""Git repositories of a run's sources: commit, and hash of the uncommitted changes."""
 
 import hashlib
 import os
@@ -9,30 +9,30 @@ from pathlib import Path
 
 from ema_lab.store.imports import INSTALLED, PACKAGE_FOLDER, Source
 
-GIT = ("git", "-c", "core.fsmonitor=false")  # reading a repository starts nothing that it names
-SECONDS = 30
+GIT = ("git", "-c", "core.fsmonitor=false")  # a repository may name a program to start
+TIMEOUT_SECONDS = 30
 
 
 def repositories(sources: Iterable[Source]) -> dict[str, dict[str, str | None]]:
-    """Return commit and dirty hash of every repository that a source lies in, by its folder's name.
+    """Return commit and dirty hash of every repository that holds a source, by its folder's name.
 
-    Of this package's own the whole package counts, of a user's the files that the run uses. A second
-    repository of one name is called `name (2)`. No path of this machine is told.
+    This package counts as a whole; a user's repository counts only the files that the run uses. A second
+    repository with the same folder name is called `name (2)`. No path of this machine is recorded.
     """
     files: dict[Path, list[str]] = {}
-    for path in (PACKAGE_FOLDER, *sorted(source.path for source in sources if not source.ours)):
+    for path in (PACKAGE_FOLDER, *sorted(source.path for source in sources if not source.in_package)):
         if (root := _root(path)) is not None:
             files.setdefault(root, []).append(path.relative_to(root).as_posix())
-    found: dict[str, dict[str, str | None]] = {}
+    states: dict[str, dict[str, str | None]] = {}
     for root, names in sorted(files.items()):
         same = sum(other.name == root.name for other in files if other < root)
         name = f"{root.name} ({same + 1})" if same else root.name
-        found[name] = _state(root, tuple(names))
-    return found
+        states[name] = _state(root, tuple(names))
+    return states
 
 
 def _root(path: Path) -> Path | None:
-    """Return the top of the working tree around a path; installed packages belong to none."""
+    """Return the root of the working tree around a path; None for an installed package."""
     if INSTALLED.intersection(path.parts):
         return None
     return next((folder for folder in path.parents if (folder / ".git").exists()), None)
@@ -40,7 +40,7 @@ def _root(path: Path) -> Path | None:
 
 @cache
 def _state(root: Path, names: tuple[str, ...]) -> dict[str, str | None]:
-    """Return a repository's commit and a hash of its changes, as it was when it was first asked for."""
+    """Return a repository's commit and the hash of its changes, at the time of the first call."""
     try:
         head = _git(root, "rev-parse", "HEAD")
         changes = (
@@ -57,8 +57,8 @@ def _state(root: Path, names: tuple[str, ...]) -> dict[str, str | None]:
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """Return what git prints; None where it refuses."""
+    """Return the output of a git command; None if git exits with an error."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command: Sequence[str] = (*GIT, "-C", str(root), *arguments)
-    done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS, env=plain)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=TIMEOUT_SECONDS, env=plain)
     return done.stdout if done.returncode == 0 else None

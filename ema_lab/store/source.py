@@ -1,9 +1,10 @@
 """Hashes of the source that a result depends on, per part: module, backbone, data, training.
 
-A part's files are its roots and all that they import inside the package, wherever it lies, or beside a
-user's own file. `training` is what every run executes: it also builds the model and loads the data. The
-other parts are what a spec names besides, so that a release leaves the hash of a user's own file alone.
-Nothing is listed by hand but the root of training and what changes no number.
+A part's files are its roots and all their imports inside the package or beside a user's own file.
+`training` covers the code that every run executes, including model building and data loading. The other
+parts cover only the files that a spec names beyond that. A release of this package therefore never changes
+the hash of a user's own file. Two lists are kept by hand: the root of training, and the files that change no
+number.
 """
 
 import hashlib
@@ -21,32 +22,32 @@ from ema_lab.specs.task import task_description
 from ema_lab.store.imports import PACKAGE_FOLDER, Source, closure, source_of
 from ema_lab.store.syntax import PACKAGE, package_hash, syntax_hash
 
-UNREADABLE = ""
-_UNREAD = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
+UNREADABLE = ""  # the hash of an unreadable source: equals no recorded hash, so its results are stale
+_READ_ERRORS = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
 _TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS, "task": TASKS}
-TRAINING = f"{PACKAGE}.training.run"  # the root of what every run executes
-CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package, and why they are in no hash
-    "characters.py": "escapes what is shown and refuses what cannot be read",
-    "errors.py": "words of errors",
-    "files.py": "writes files whole or not at all; their content comes from elsewhere",
-    "registry/": "finds the code behind a name; that code is hashed, and what a name means never changes",
+TRAINING = f"{PACKAGE}.training.run"  # root module of the code that every run executes
+CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in no hash, each with its reason
+    "characters.py": "escapes and refuses characters",
+    "errors.py": "texts of errors",
+    "files.py": "writes files atomically; their content comes from elsewhere",
+    "registry/": "finds the code of a name; that code is hashed, and a name never changes its meaning",
     "specs/definition.py": "finds definition files",
-    "specs/document.py": "reads definition files; what it reads is in the run id",
-    "specs/scalar.py": "reads words of definition files; what they mean is in the run id",
+    "specs/document.py": "reads definition files; their content is in the run id",
+    "specs/scalar.py": "reads scalars of definition files; their values are in the run id",
     "specs/strict.py": "checks definition files and writes run ids",
     "specs/metric.py": "names, units and directions of metrics, for tables",
-    "specs/task.py": "reads what a task says of itself",
-    "store/": "keeps results, and makes none",
-    "tasks/classification/metrics.py": "computed from the predictions, which are kept",
-    "training/environment.py": "facts that are recorded beside a result",
-    "training/heartbeat.py": "a sign of life for whoever watches",
-    "__init__.py": "public names, imported when they are used",
+    "specs/task.py": "reads the descriptions of tasks",
+    "store/": "keeps results and computes none",
+    "tasks/classification/metrics.py": "computes metrics from stored predictions",
+    "training/environment.py": "records facts beside a result",
+    "training/heartbeat.py": "shows progress to the user",
+    "__init__.py": "imports public names on first use",
 }
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a part is made of: the names that the spec gives it, in which tables."""
+    """Part of a run's source: the (table, name) pairs of the registry that a spec selects."""
 
     name: str
     named: tuple[tuple[str, str], ...] = ()
@@ -56,45 +57,45 @@ _EVERY_RUN = _Part("training")
 
 
 class Sources:
-    """The hash of each part, read once per name.
+    """Source hashes per part, from a snapshot of the files.
 
-    Whoever keeps one sees every file as it was when it was first read, as Python keeps a module that it
-    has imported; whoever makes a new one sees the files as they are.
+    An instance reads each file once and keeps its text, as Python keeps an imported module. A new instance
+    reads the files again.
 
     Args:
-        texts: Texts that stand for what the files hold now.
+        texts: Texts by path that replace the files' content.
     """
 
     def __init__(self, texts: Mapping[Path, str] | None = None) -> None:
         self._texts = dict(texts or {})
         self._hashes: dict[_Part, str] = {}
-        self._found: dict[_Part, set[Source]] = {}
+        self._part_files: dict[_Part, set[Source]] = {}
 
     def of(self, spec: RunSpec) -> dict[str, str]:
-        """Return a hash for each part that the run's result depends on."""
+        """Return the hash of each part that a run's result depends on."""
         return {part.name: self._hash(part) for part in _parts(spec)}
 
     def note_training(self) -> None:
-        """Read what every run executes."""
+        """Read and hash the source that every run executes."""
         self._hash(_EVERY_RUN)
 
     def files(self, spec: RunSpec) -> dict[str, set[Source]]:
-        """Return the files of each part; none of a part that cannot be read."""
-        found: dict[str, set[Source]] = {part.name: set() for part in _parts(spec)}
+        """Return the files of each part; an empty set for a part that cannot be read."""
+        files: dict[str, set[Source]] = {part.name: set() for part in _parts(spec)}
         for part in _parts(spec):
-            with suppress(*_UNREAD):
-                found[part.name] = self._files(part)
-        return found
+            with suppress(*_READ_ERRORS):
+                files[part.name] = self._files(part)
+        return files
 
     def _hash(self, part: _Part) -> str:
         if part not in self._hashes:
-            self._hashes[part] = UNREADABLE  # so that its results are stale
-            with suppress(*_UNREAD):
+            self._hashes[part] = UNREADABLE
+            with suppress(*_READ_ERRORS):
                 self._hashes[part] = self._combined(self._files(part), _declared(part))
         return self._hashes[part]
 
     def _files(self, part: _Part) -> set[Source]:
-        if part not in self._found:
+        if part not in self._part_files:
             if part == _EVERY_RUN:
                 files = closure([source_of(TRAINING)], self._read, changes_no_number)
             elif part.name == _EVERY_RUN.name:
@@ -102,25 +103,29 @@ class Sources:
             else:
                 roots = [_source(_TABLES[table], name) for table, name in part.named]
                 files = closure(roots, self._read, changes_no_number) - self._files(_EVERY_RUN)
-            self._found[part] = files
-        return self._found[part]
+            self._part_files[part] = files
+        return self._part_files[part]
 
     def _task(self, name: str) -> set[Source]:
-        """Return a task's files, without the module of its metrics: they follow from stored predictions."""
+        """Return a task's files without its metrics module: metrics follow from stored predictions."""
         code, metrics = source_of(split_target(task_description(name).code)[0]), _source(TASKS, name)
 
-        def left_out(source: Source) -> bool:
+        def is_excluded(source: Source) -> bool:
             return changes_no_number(source) or (source == metrics and source != code)
 
-        return closure([code], self._read, left_out)
+        return closure([code], self._read, is_excluded)
 
     def _combined(self, files: Iterable[Source], declared: Iterable[str]) -> str:
-        """Return one hash: of a user's files in the order of their paths, of ours in that of their hashes."""
-        own = sorted((source for source in files if not source.ours), key=lambda source: source.path)
+        """Combine the hashes of a part's files.
+
+        A user's files are ordered by path. This package's files are ordered by hash, so that moving a file
+        inside the package changes no hash.
+        """
+        own = sorted((source for source in files if not source.in_package), key=lambda source: source.path)
         hashes = [syntax_hash(self._read(source.path)) for source in own]
-        hashes = [value for value in hashes if value != syntax_hash("")]  # an empty __init__.py
-        ours = sorted(package_hash(self._read(source.path)) for source in files if source.ours)
-        return hashlib.sha256("".join([*hashes, *ours, *declared]).encode()).hexdigest()[:16]
+        hashes = [value for value in hashes if value != syntax_hash("")]  # as of an empty __init__.py
+        package = sorted(package_hash(self._read(source.path)) for source in files if source.in_package)
+        return hashlib.sha256("".join([*hashes, *package, *declared]).encode()).hexdigest()[:16]
 
     def _read(self, path: Path) -> str:
         if path not in self._texts:
@@ -129,19 +134,20 @@ class Sources:
 
 
 def source_hashes(spec: RunSpec) -> dict[str, str]:
-    """Return a hash, of the source as it is now, for each part that the run's result depends on."""
+    """Return the hash of each part that a run's result depends on, from the source as it is now."""
     return Sources().of(spec)
 
 
 def loaded_sources() -> Sources:
-    """Return sources that see the package as it is on disk now, whatever is edited later."""
+    """Return a snapshot of the package's source that later edits do not change."""
     files = sorted(PACKAGE_FOLDER.rglob("*.py"))
     return Sources({path: path.read_text(encoding="utf-8") for path in files})
 
 
 def changes_no_number(source: Source) -> bool:
-    """Whether a file is one of the package that is left out of every hash."""
-    return source.place.endswith("__init__.py") or source.place.startswith(tuple(CHANGE_NO_NUMBER))
+    """Whether a file belongs to the package and is in no hash."""
+    path = source.package_path
+    return path.endswith("__init__.py") or path.startswith(tuple(CHANGE_NO_NUMBER))
 
 
 def _parts(spec: RunSpec) -> tuple[_Part, ...]:
@@ -149,7 +155,7 @@ def _parts(spec: RunSpec) -> tuple[_Part, ...]:
     modules = tuple(name for item in attentions if item.name != "none" for name in item.names)
     data = [spec.data.name]
     if isinstance(spec.recipe.normalise, str) and spec.recipe.normalise != "dataset":
-        data.append(spec.recipe.normalise)  # another data set's mean and deviation
+        data.append(spec.recipe.normalise)  # normalisation by another data set's mean and deviation
     return (
         _Part("module", tuple(("module", name) for name in modules)),
         _Part("backbone", (("backbone", spec.model.backbone),)),
@@ -163,6 +169,6 @@ def _source(table: Registry, name: str) -> Source:
 
 
 def _declared(part: _Part) -> list[str]:
-    """Return what the names that installed packages declare stand for, which may change."""
+    """Return the entry points of names from installed packages, because a package may redirect a name."""
     entries = [_TABLES[table][name] for table, name in part.named]
     return [split_target(entry.target)[1] for entry in entries if entry.distribution]

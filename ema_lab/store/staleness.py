@@ -1,7 +1,7 @@
-"""Which results are stale: the source of a part has changed since they were made.
+"""Staleness: a result is stale if the source of one of its parts has changed since.
 
-`equivalent.yaml` lists changes that are known to change no result, so that a refactoring need not
-train anything again.
+`equivalent.yaml` lists source changes that are known to change no result, so that no run is trained again
+after a refactoring.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,7 +22,7 @@ SourceHash = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Equivalence(Spec):
-    """One change of one part's source that changes no result, and how that is known."""
+    """Declared change of a part's source that changes no result, with the evidence as `reason`."""
 
     part: Literal["module", "backbone", "data", "training"]
     old: SourceHash
@@ -31,16 +31,19 @@ class Equivalence(Spec):
 
 
 def load_equivalences(path: Path = EQUIVALENT) -> list[Equivalence]:
-    """Read a list of declared equivalences."""
+    """Read the declared equivalences of a YAML file."""
     listed = read_document(path).value["equivalent"]
     return TypeAdapter(list[Equivalence]).validate_python(listed)
 
 
-Steps = Mapping[tuple[str, str], Collection[str]]  # part and old hash: what it is equivalent to now
+Steps = Mapping[tuple[str, str], Collection[str]]  # (part, old hash): equivalent newer hashes
 
 
 def steps_of(items: Iterable[Equivalence]) -> Steps:
-    """Return declared changes by part and old hash; files that shared a hash may have none in common now."""
+    """Index declared changes by part and old hash.
+
+    One old hash may have several successors: parts that shared a hash may differ today.
+    """
     steps: dict[tuple[str, str], set[str]] = {}
     for item in items:
         steps.setdefault((item.part, item.old), set()).add(item.new)
@@ -53,7 +56,7 @@ def _declared() -> Steps:
 
 
 def equivalent(part: str, old: str, new: str, declared: Steps | None = None) -> bool:
-    """Whether a part's source is the same, or was changed only as is declared to change no result."""
+    """Whether two hashes of a part are equal or linked by a chain of declared changes."""
     steps = _declared() if declared is None else declared
     reached: set[str] = set()
     waiting = [old]
@@ -68,18 +71,21 @@ def equivalent(part: str, old: str, new: str, declared: Steps | None = None) -> 
 
 
 def changed_parts(recorded: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the parts whose source is another one now; of what was not recorded nothing is known."""
+    """Return the parts whose recorded source differs from the source now.
+
+    A part that an older record lacks counts as unchanged.
+    """
     return tuple(part for part in now if part in recorded and not equivalent(part, recorded[part], now[part]))
 
 
 class Staleness:
-    """Tells which results are stale, for one look at the source as it is now."""
+    """Staleness test against one snapshot of the source."""
 
     def __init__(self) -> None:
         self._sources = Sources()
 
     def parts(self, spec: RunSpec, record: RunRecord | None) -> tuple[str, ...]:
-        """Return the parts whose source has changed since the run was done; none if it is not done."""
+        """Return the parts whose source has changed since a run was done; empty for an unfinished run."""
         if record is None or record.status != "done":
             return ()
         return changed_parts(record.source, self._sources.of(spec))

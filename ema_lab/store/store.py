@@ -1,4 +1,4 @@
-"""The folder of run folders: records, attempts and locks, safe for any number of processes."""
+"""Store of runs: records, attempts and locks, safe for any number of concurrent processes."""
 
 import fcntl
 import os
@@ -27,15 +27,15 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The record and attempts of a run folder, each file read once.
+    """Record and attempts of a run folder, each file read once.
 
     Attributes:
-        record: None before there is one, and where it cannot be used.
-        attempts: Not read for a finished run, whose record has the last attempt's number.
+        record: None if the record is missing or damaged.
+        attempts: Empty for a finished run, whose record has the last attempt's number.
         tries: Number of attempts.
-        damage: A line for each file that cannot be used.
-        unreadable: Whether some of `damage` must not be set aside, since another user or a later version
-            of this package can read it: such a run is left alone.
+        damage: One line per damaged or unreadable file.
+        unreadable: Whether another user or a later version of this package can read a file that this
+            process cannot. Such a run is left alone: to quarantine its files could lose a result.
     """
 
     record: RunRecord | None = None
@@ -50,15 +50,15 @@ class RunFacts:
 
     @property
     def open(self) -> bool:
-        """Whether the last attempt has no outcome: its process works on it, or was killed."""
+        """Whether the last attempt has no outcome: its process is still running, or was killed."""
         return bool(self.attempts) and self.attempts[-1].outcome is None
 
 
 class RunStore:
-    """Runs by id below one folder; the folder is made with the first run.
+    """Store of runs by id below one folder, which the first run creates.
 
     Raises:
-        StoreError: If the path is no folder, or cannot be looked at.
+        StoreError: If the path exists and is no folder, or the system refuses access.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -66,7 +66,7 @@ class RunStore:
         try:
             is_other = self.root.exists() and not self.root.is_dir()
         except (OSError, ValueError) as error:
-            raise StoreError(f"the store {root} cannot be read: {_words(error)}") from None
+            raise StoreError(f"the store {root} cannot be read: {_message(error)}") from None
         if is_other:
             raise StoreError(f"the store must be a folder, but {self.root} is a file")
 
@@ -74,14 +74,14 @@ class RunStore:
         return self.root / run_id
 
     def folder_names(self) -> frozenset[str]:
-        """Return the names of all run folders, whatever is in them."""
+        """Return the names of all run folders, whatever their content."""
         try:
             with os.scandir(self.root) as entries:
                 return frozenset(entry.name for entry in entries if not entry.name.startswith("."))
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be read: {_words(error)}") from None
+            raise StoreError(f"the store {self.root} cannot be read: {_message(error)}") from None
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs that have a spec, readable or not."""
@@ -89,26 +89,30 @@ class RunStore:
         return [name for name in names if os.path.lexists(f"{self.root}/{name}/{layout.SPEC}")]
 
     def find(self, prefix: str) -> str:
-        """Return the one run whose id starts with `prefix`.
+        """Return the only run id that starts with `prefix`.
 
         Raises:
-            StoreError: If there is none, or more than one.
+            StoreError: If no run id or several run ids start with it.
         """
         ids = self.run_ids()
-        found = [run_id for run_id in ids if run_id.startswith(prefix)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise StoreError(f"{prefix!r} begins {len(found)} run ids: {', '.join(found[:5])}")
+        matches = [run_id for run_id in ids if run_id.startswith(prefix)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StoreError(f"{prefix!r} begins {len(matches)} run ids: {', '.join(matches[:5])}")
         raise StoreError(f"{unknown_name('run', prefix, ids[:8])} (store {self.root})")
 
     def spec(self, run_id: str) -> RunSpec:
-        """Return a run's spec."""
+        """Read a run's spec.
+
+        Raises:
+            StoreError: If the spec is missing, damaged or another run's.
+        """
         path = self.folder(run_id) / layout.SPEC
         try:
             spec = RunSpec.model_validate(read_json(path))
         except FileNotFoundError:
-            raise StoreError(f"{path} is not there") from None
+            raise StoreError(f"{path} does not exist") from None
         except ValidationError as error:
             raise StoreError(f"{path} is not a run spec of this version: {first_problem(error)}") from None
         if spec.run_id != run_id:
@@ -116,13 +120,13 @@ class RunStore:
         return spec
 
     def record(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, or None before it has one.
+        """Read a run's record; None before the run has one.
 
         Raises:
-            DamagedFileError: If it is not what was written, or another run's.
-            StoreError: If the system does not let it be read, or a later version wrote it.
+            DamagedFileError: If the record is damaged or another run's.
+            StoreError: If the system refuses to read the record, or a later version wrote it.
         """
-        path = f"{self.root}/{run_id}/{layout.RECORD}"  # as text: thousands of paths take their time
+        path = f"{self.root}/{run_id}/{layout.RECORD}"  # a string: building thousands of Path objects is slow
         try:
             value = read_json(path)
         except FileNotFoundError:
@@ -137,9 +141,9 @@ class RunStore:
         return record
 
     def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:
-        """Return the records that exist and can be used, by run id; `facts` names the others."""
-        found = ((run_id, self._record_or_error(run_id)) for run_id in run_ids)
-        return {run_id: record for run_id, record in found if isinstance(record, RunRecord)}
+        """Return the readable records by run id; `facts` reports the damaged ones."""
+        results = ((run_id, self._record_or_error(run_id)) for run_id in run_ids)
+        return {run_id: record for run_id, record in results if isinstance(record, RunRecord)}
 
     def _record_or_error(self, run_id: str) -> RunRecord | StoreError | None:
         try:
@@ -148,35 +152,35 @@ class RunStore:
             return error
 
     def attempts(self, run_id: str) -> list[Attempt]:
-        """Return all tries at a run, the first one first.
+        """Read all attempts at a run, in order.
 
         Raises:
-            StoreError: If one cannot be read.
+            StoreError: If an attempt cannot be read.
         """
         return [self.attempt(run_id, number) for number in self.attempt_numbers(run_id)]
 
     def attempt_numbers(self, run_id: str) -> list[int]:
-        """Return the numbers of all tries at a run, in order."""
+        """Return the numbers of all attempts at a run, in order."""
         try:
             names = os.listdir(f"{self.root}/{run_id}/{layout.ATTEMPTS}")
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise StoreError(f"the attempts at {run_id} cannot be read: {_words(error)}") from None
+            raise StoreError(f"the attempts at {run_id} cannot be read: {_message(error)}") from None
         return sorted(number for name in names if (number := layout.attempt_number(name)) is not None)
 
     def attempt(self, run_id: str, number: int) -> Attempt:
-        """Return one try at a run.
+        """Read one attempt at a run.
 
         Raises:
-            DamagedFileError: If its file is not what was written, or another run's.
-            StoreError: If the system does not let it be read, or a later version wrote it.
+            DamagedFileError: If the file is damaged, or names another run or number.
+            StoreError: If the system refuses to read the file, or a later version wrote it.
         """
         path = f"{self.root}/{run_id}/{layout.attempt_path(number)}"
         try:
             value = read_json(path)
-        except FileNotFoundError:  # a link to nowhere
-            raise DamagedFileError(f"{path} cannot be read: it is not there") from None
+        except FileNotFoundError:  # the name was listed, so it is a broken link
+            raise DamagedFileError(f"{path} cannot be read: the file does not exist") from None
         known = {key: item for key, item in value.items() if key in Attempt.model_fields}
         try:
             attempt = Attempt.model_validate(known)
@@ -186,12 +190,12 @@ class RunStore:
         if later := sorted(value.keys() - known.keys()):
             raise StoreError(f"{path} is not an attempt of this version: no key is named {later[0]!r}")
         if attempt.run_id not in {"", run_id} or attempt.number != number:
-            whose = attempt.run_id or run_id
-            raise DamagedFileError(f"{path} is attempt {attempt.number} at {whose!r}")
+            owner = attempt.run_id or run_id
+            raise DamagedFileError(f"{path} is attempt {attempt.number} at {owner!r}")
         return attempt
 
     def facts(self, run_id: str) -> RunFacts:
-        """Read a run folder. Files that cannot be used are reported and otherwise treated as missing."""
+        """Read a run folder. Damaged files are reported in `damage` and otherwise treated as missing."""
         record = self._record_or_error(run_id)
         if isinstance(record, RunRecord) and record.status == "done":
             return RunFacts(record, (), record.attempt)
@@ -216,11 +220,14 @@ class RunStore:
         )
 
     def state(self, run_id: str, max_attempts: int = MAX_ATTEMPTS) -> State:
-        """Return where a run stands; `pending` will be trained by the next `run`."""
+        """Return the state of a run; the next `run` trains a pending one."""
         return self.state_of(run_id, self.facts(run_id), max_attempts)
 
     def state_of(self, run_id: str, facts: RunFacts, max_attempts: int = MAX_ATTEMPTS) -> State:
-        """Return the state of a run with these facts; one that is unreadable has failed."""
+        """Return the state of a run from its facts.
+
+        An unreadable run counts as failed, so that no process trains it a second time.
+        """
         if facts.done:
             return "done"
         if facts.open and self.is_locked(run_id):
@@ -232,13 +239,15 @@ class RunStore:
         return "pending"
 
     def is_locked(self, run_id: str) -> bool:
-        """Whether some process works on the run right now."""
+        """Whether a process holds the run's lock."""
         try:
             descriptor = os.open(layout.lock_path(self.root, run_id), os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
-            return False  # without a lock file, or to a user who may not see it
+            return False  # no lock file, or one that this user may not read
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # needs no right to write, on NFS too
+            fcntl.flock(
+                descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # a shared lock needs no write access, also on NFS
         except BlockingIOError:
             return True
         except OSError:
@@ -249,7 +258,14 @@ class RunStore:
 
     @contextmanager
     def claim(self, run_id: str, patience: float = 0.0) -> Iterator[bool]:
-        """Hold a run's lock for a block; yield False if another process holds it for `patience` seconds.
+        """Hold a run's lock for a block; yield whether this process got the lock.
+
+        The kernel frees the lock when its process dies, so that no run stays locked after a crash. A soft
+        lock (a plain file) would outlive its process.
+
+        Args:
+            run_id: The run.
+            patience: Seconds to wait for another process.
 
         Raises:
             StoreError: If the store cannot be written.
@@ -263,7 +279,7 @@ class RunStore:
             yield False
             return
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {_words(error)}") from None
+            raise StoreError(f"the store {self.root} cannot be written: {_message(error)}") from None
         try:
             yield True
         finally:
@@ -277,9 +293,13 @@ class RunStore:
         oom_kills: int | None = None,
         session: str = "",
     ) -> Attempt:
-        """Write a run's spec, if it is new, and the beginning of an attempt. The caller holds the lock.
+        """Write a new attempt, and the spec of a new run. The caller holds the run's lock.
 
-        Only records and checkpoints are flushed to the disk: a power cut may cost an attempt's mention.
+        Neither file is flushed to the disk, which would cost time per run. A power cut may lose an attempt,
+        but never a record or a checkpoint.
+
+        Raises:
+            StoreError: If the run folder cannot be created.
         """
         folder = self.folder(spec.run_id)
         try:
@@ -310,15 +330,15 @@ class RunStore:
         outcome: AttemptOutcome,
         reason: str | None = None,
     ) -> None:
-        """Note how an attempt ended."""
+        """Record the outcome and the end time of an attempt. The caller holds the run's lock."""
         self.change(run_id, attempt, outcome=outcome, ended=_now(), reason=reason)
 
     def change(self, run_id: str, attempt: Attempt, **changes: Any) -> None:
-        """Write an attempt again with some of its values changed. The caller holds the lock."""
+        """Rewrite an attempt with some fields changed. The caller holds the run's lock."""
         self._write_attempt(run_id, attempt.model_copy(update=changes))
 
     def write(self, record: RunRecord) -> None:
-        """Write a record, whole or not at all."""
+        """Write a record atomically and flush it to the disk."""
         write_json(self.folder(record.run_id) / layout.RECORD, record.model_dump(mode="json"))
 
     def _write_attempt(self, run_id: str, attempt: Attempt) -> None:
@@ -332,7 +352,7 @@ def _is_later(record: Mapping[str, Any]) -> bool:
     return isinstance(number, int) and number > FORMAT
 
 
-def _words(error: OSError | ValueError) -> str:
+def _message(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 

@@ -1,4 +1,4 @@
-"""Where runs stand: state, staleness and failure of each, its files read once."""
+"""Run status: state, staleness and failure of each run, with its files read once."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ NOTHING = RunFacts()
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last sign of life of a run's training: in which epoch (from 1), and how many seconds ago."""
+    """Last progress report of a running run: its epoch (from 1) and its age in seconds."""
 
     epoch: int
     seconds_ago: float
 
     @classmethod
     def read(cls, store: RunStore, run_id: str) -> Self | None:
-        """Return a run's last sign of life, or None where there is none that can be read."""
+        """Read a run's heartbeat; None if the file is missing or unreadable."""
         try:
             beat = read_json(store.folder(run_id) / HEARTBEAT)
             age = datetime.now(UTC) - datetime.fromisoformat(beat["time"])
@@ -35,10 +35,15 @@ class Heartbeat:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a run stands. `stale`: the parts whose source has changed since it was done.
+class RunStatus:
+    """Status of a run.
 
-    `heartbeat`: of a run that is on.
+    Attributes:
+        state: State in the store.
+        facts: Record and attempts.
+        stale: Parts whose source has changed since the run was done.
+        failure: Failure of the last counted attempt; that of a running attempt is not known yet.
+        heartbeat: Progress of a running run.
     """
 
     state: State = "pending"
@@ -49,20 +54,20 @@ class Standing:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no result, where something is known: damaged files come first."""
+        """Why the run has no result, if known; damaged files take precedence over a failure."""
         if self.facts.damage:
             return "; ".join(self.facts.damage)
         return self.failure.message if self.failure else None
 
 
 def damage_lines(store: RunStore, run_ids: Iterable[str]) -> Iterator[str]:
-    """Yield a line for each file of these runs that cannot be used."""
+    """Yield one line per damaged file of these runs."""
     for run_id in run_ids:
         yield from store.facts(run_id).damage
 
 
 class Survey:
-    """One look at a store: what the source is and which runs have a folder is asked once."""
+    """Snapshot of a store: reads the source hashes and the folder names once for all runs."""
 
     def __init__(self, store: RunStore, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._store = store
@@ -70,14 +75,14 @@ class Survey:
         self._staleness = Staleness()
         self._present = store.folder_names()
 
-    def standing(self, spec: RunSpec) -> Standing:
-        """Return where a run stands."""
+    def status(self, spec: RunSpec) -> RunStatus:
+        """Return the status of a run."""
         run_id = spec.run_id
         if run_id not in self._present:
-            return Standing()
+            return RunStatus()
         facts = self._store.facts(run_id)
         state = self._store.state_of(run_id, facts, self._max_attempts)
         beat = Heartbeat.read(self._store, run_id) if state == "running" else None
         stale = self._staleness.parts(spec, facts.record)
-        over = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
-        return Standing(state, facts, stale, failure_of(over), beat)
+        ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
+        return RunStatus(state, facts, stale, failure_of(ended), beat)

@@ -1,7 +1,7 @@
-"""Hashes of what code does: blind to formatting, comments and docstrings.
+"""Syntax hashes of source files: independent of formatting, comments and docstrings.
 
-The hash of a file of this package is blind to two more things that change no number: where inside the
-package an import comes from, so that moving a file changes no hash, and the texts of error messages.
+The hash of a file of this package also ignores the module paths of its own imports and the texts of error
+messages. Neither changes a number, so that a moved file or a reworded error leaves results valid.
 """
 
 import ast
@@ -16,13 +16,13 @@ _LOGGERS = {"logger", "logging", "warnings"}
 
 @lru_cache(maxsize=4096)
 def syntax_hash(source: str) -> str:
-    """Return a hash of what the code does: formatting, comments and docstrings do not count."""
+    """Return a hash of source code that ignores formatting, comments and docstrings."""
     return _hashed(_canonical(ast.parse(source)))
 
 
 @lru_cache(maxsize=4096)
 def package_hash(source: str) -> str:
-    """Return a hash of a file of this package, blind to its place and to the texts of its errors."""
+    """Return a hash of a file of this package that also ignores import paths and error texts."""
     reduced = _Reduced()
     tree = reduced.visit(ast.parse(source))
     return _hashed((_canonical(tree), sorted(reduced.imported)))
@@ -42,7 +42,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 class _Reduced(ast.NodeTransformer):
-    """Takes out of a tree what changes no number, and collects the names imported from the package."""
+    """Remove from a tree all that changes no number, and collect the names imported from the package."""
 
     def __init__(self) -> None:
         self.imported: set[tuple[str, str]] = set()
@@ -83,7 +83,7 @@ class _Reduced(ast.NodeTransformer):
 
 
 class _WithoutTexts(ast.NodeTransformer):
-    """Blanks every text of a tree."""
+    """Replace every string of a tree by the empty string."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.Constant("") if isinstance(node.value, str) else node
@@ -92,8 +92,8 @@ class _WithoutTexts(ast.NodeTransformer):
         return ast.Constant("")
 
 
-def _as_list(found: ast.AST | list[ast.AST] | None) -> list[ast.AST]:
-    return found if isinstance(found, list) else [found] if found is not None else []
+def _as_list(visited: ast.AST | list[ast.AST] | None) -> list[ast.AST]:
+    return visited if isinstance(visited, list) else [visited] if visited is not None else []
 
 
 def _leftmost_name(node: ast.AST) -> str:
@@ -104,7 +104,7 @@ def _leftmost_name(node: ast.AST) -> str:
 
 
 def _canonical(node: object) -> object:
-    """Return a syntax tree as nested tuples, empty fields left out: equal on every Python version."""
+    """Return a syntax tree as nested tuples without empty fields, equal on every Python version."""
     if isinstance(node, ast.AST):
         fields = [(name, value) for name, value in ast.iter_fields(node) if name not in {"ctx", "kind"}]
         if _has_docstring(node):

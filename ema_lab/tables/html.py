@@ -1,4 +1,7 @@
-"""A table as a fragment of HTML: no script, no style, but all that a page needs to sort and to open runs."""
+"""Rendering of a table as an HTML fragment without script or style.
+
+Data attributes carry all that the page needs to sort rows and open runs.
+"""
 
 import html
 import itertools
@@ -11,11 +14,11 @@ TAGS = {Mark.BEST: "strong", Mark.SECOND: "u"}
 
 
 def render_html(table: Table) -> str:
-    """Return a `<table>`. A cell has `data-value` (unrounded), `data-n`, `data-runs`, `data-baseline-runs`.
+    """Return a `<table>` whose cells carry their data as attributes.
 
-    `data-runs`: the runs behind the number, then those that it asks for and that are not there.
-    Flags and marks are classes: `stale`, `unclean`, `hole`, `missing`, `single_seed`, `pruned`, `best`,
-    `second`, `tie`. Groups of rows are bodies of the table, each with its name spanning its rows.
+    A cell has `data-value` (unrounded), `data-n`, `data-runs` (the runs behind the number, then the missing
+    ones) and `data-baseline-runs`. Flags and marks are classes: `stale`, `unclean`, `hole`, `missing`,
+    `single_seed`, `pruned`, `best`, `second`, `tie`. Each group of rows is a `<tbody>` under a spanning name.
     """
     notes = [escape(note) for note in table.notes]
     notes += [f"<sup>{number}</sup> {escape(text)}" for number, text in enumerate(table.footnotes, start=1)]
@@ -70,5 +73,5 @@ def _cell(cell: TableCell) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that a page shows as it is, on one line."""
+    """Escape text for HTML, on one line."""
     return html.escape(one_line(text))

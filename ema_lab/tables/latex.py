@@ -1,4 +1,4 @@
-"""A table as LaTeX, for the packages booktabs, multirow and amssymb."""
+"""Rendering of a table as LaTeX with the packages booktabs, multirow and amssymb."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableRow
 
 MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}
 PACKAGES = {"booktabs": r"\toprule", "multirow": r"\multirow", "amssymb": r"\checkmark"}
-SHOWN = 8  # characters that are named
+MAX_NAMED = 8  # unsupported characters named in the comment
 
 
 def render_latex(table: Table) -> str:
-    """Return a `table` environment for the package booktabs, with groups of rows for multirow.
+    """Return a `table` environment with booktabs rules and multirow groups.
 
-    A comment before it says what it needs.
+    Leading comments name the required packages, and the engine if pdflatex lacks a character.
     """
     left = left_columns(table)
     lines = [
@@ -37,8 +37,8 @@ def render_latex(table: Table) -> str:
 
 def _needs(source: str) -> Iterator[str]:
     if unknown := unknown_to_pdflatex(source):
-        shown = f"{' '.join(unknown[:SHOWN])}{' ...' if len(unknown) > SHOWN else ''}"
-        yield f"needs lualatex or xelatex and a font that has them: pdflatex has no {shown}"
+        named = f"{' '.join(unknown[:MAX_NAMED])}{' ...' if len(unknown) > MAX_NAMED else ''}"
+        yield f"needs lualatex or xelatex and a font that has them: pdflatex has no {named}"
     packages = [name for name, sign in PACKAGES.items() if sign in source]
     yield f"needs \\usepackage{{{','.join(packages)}}}"
 
@@ -50,7 +50,7 @@ def _caption(table: Table) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    """Return a row; what follows the end of the row before must not look like that end's options."""
+    """Return a row. An empty group shields a leading `*`, which LaTeX would join to the row end before."""
     text = " & ".join(cells) + r" \\"
     return f"{{}}{text}" if text.startswith("*") else text
 

@@ -1,11 +1,11 @@
-"""Text as LaTeX reads it: every sign stands for itself, as far as pdflatex has it."""
+"""Escaping of text for LaTeX, with commands for the symbols that pdflatex can set."""
 
 import re
 import unicodedata
 
 from ema_lab.tables.text import one_line
 
-JOINER = "\u2060"  # has no width: stands between signs that LaTeX would make one of
+JOINER = "\u2060"  # zero width: separates characters that LaTeX would join, such as --
 _TEXT = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -40,18 +40,18 @@ _MATHS = {
     "″": r"\prime\prime",
 }
 _LATEX = str.maketrans(_TEXT | {sign: f"${maths}$" for sign, maths in _MATHS.items()})
-# What pdflatex sets besides, in the encoding that it starts with; each was tried.
+# Characters of Latin-1 and Latin Extended-A that pdflatex lacks in its default encoding; each was tried.
 _LACKING = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų"
 _UNKNOWN = re.compile(rf"[^\n -~¡-žȘșȚț‒―‖‘’‚“”„•‰€™№]|[{_LACKING}]")
 MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def escaped(text: str) -> str:
-    """Return text, on one line, in which LaTeX reads every sign as itself, and a minus is no hyphen."""
+    """Escape text for LaTeX, on one line, and set a minus before a digit as a minus, not as a hyphen."""
     plain = unicodedata.normalize("NFC", one_line(text)).replace("--", f"-{JOINER}-")
     return MINUS.sub("$-$", plain.replace("--", f"-{JOINER}-").translate(_LATEX))
 
 
 def unknown_to_pdflatex(source: str) -> list[str]:
-    """Return the characters of a LaTeX source that pdflatex has no sign for, each once."""
+    """Return the characters of a LaTeX source that pdflatex cannot set, each once."""
     return list(dict.fromkeys(_UNKNOWN.findall(source)))

@@ -1,37 +1,37 @@
-"""Text as Markdown (GitHub's) reads it: every sign stands for itself."""
+"""Escaping of text for GitHub's Markdown, and its inverse."""
 
 import re
 
 from ema_lab.tables.text import one_line
 
-# Escaped only where Markdown would read it: `fashion_mnist` and `ema [groups=4]` stay as they are.
-_READ = re.compile(
+# Only where Markdown gives a character a meaning: `fashion_mnist` and `ema [groups=4]` stay readable.
+_SPECIAL = re.compile(
     r"[\\`*~$|]"
-    r"|(?<![^\W_])(?<!_)_++|(?<!_)_++(?![^\W_])"  # inside a word, an underscore is one
+    r"|(?<![^\W_])(?<!_)_++|(?<!_)_++(?![^\W_])"  # inside a word, an underscore has no meaning
     r"|<(?=[A-Za-z/!?])"
     r"|&(?=#?\w+;)"
-    r"|(?<=\])[(\[:]"  # what makes a link of brackets
+    r"|(?<=\])[(\[:]"  # turns brackets into a link
 )
-_BEGINS = re.compile(
+_LINE_START = re.compile(
     r"(\d{1,9}(?=[.)](?:\s|$)))|(?=>|[-+=#](?!\d))"
 )  # a list, a quotation, a rule, a heading
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
 def escaped(text: str) -> str:
-    """Return text, on one line, that Markdown shows as it is inside a cell or a sentence."""
-    return _READ.sub(lambda found: "".join(f"\\{sign}" for sign in found[0]), one_line(text))
+    """Escape text for a Markdown cell or sentence, on one line."""
+    return _SPECIAL.sub(lambda match: "".join(f"\\{sign}" for sign in match[0]), one_line(text))
 
 
 def escaped_line(text: str) -> str:
-    """Return text that Markdown shows as it is, as a line of its own."""
+    """Escape text for a Markdown line of its own."""
     line = escaped(text).strip()
-    begins = _BEGINS.match(line)
-    return f"{begins[0]}\\{line[begins.end() :]}" if begins else line
+    start = _LINE_START.match(line)
+    return f"{start[0]}\\{line[start.end() :]}" if start else line
 
 
 def cells_of(line: str) -> list[str]:
-    """Return the cells of a table's line as they are shown; an escaped bar ends none."""
+    """Return the unescaped cells of a Markdown table line; an escaped bar separates no cells."""
     cells = re.findall(r"((?:\\.|[^|\\])*)(?:\||$)", line.strip().removeprefix("|"))
     return [
         _ESCAPED.sub(r"\1", cell.strip()) for cell in cells[: -1 if line.rstrip().endswith("|") else None]

@@ -1,4 +1,4 @@
-"""A table as text for a terminal, as Markdown, CSV and JSON. LaTeX and HTML have files of their own."""
+"""Rendering of a table as terminal text, Markdown, CSV and JSON. LaTeX and HTML have their own modules."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableColumn, Tabl
 from ema_lab.tables.text import one_line
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a spreadsheet's formula may begin
-Show = Callable[[TableCell], str]
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a spreadsheet formula
+CellText = Callable[[TableCell], str]
 
 
 def render_text(table: Table) -> str:
-    """Return an aligned table for a terminal, the same at every width; `**` is bold, `__` underlined."""
-    lines = printed_rows(table, lambda cell: _marked(cell, ("**", "**"), ("__", "__")))
+    """Return an aligned text table, independent of the terminal's width; `**` is bold, `__` underlined."""
+    lines = text_rows(table, lambda cell: _marked(cell, ("**", "**"), ("__", "__")))
     left = left_columns(table)
     header = tuple(map(one_line, table.header))
     columns = list(zip(header, *lines, strict=True))
@@ -41,7 +41,7 @@ def render_markdown(table: Table) -> str:
     """Return a Markdown table with its title and notes."""
     left = left_columns(table)
     align = ["---" if i < left else "---:" for i in range(len(table.header))]
-    rows = printed_rows(table, lambda cell: _marked(cell, ("**", "**"), ("<u>", "</u>"), escaped), escaped)
+    rows = text_rows(table, lambda cell: _marked(cell, ("**", "**"), ("<u>", "</u>"), escaped), escaped)
     lines = [tuple(map(escaped, table.header)), align, *rows]
     body = [f"| {' | '.join(line)} |" for line in lines]
     notes = [f"{escaped_line(note)}  " for note in (*table.notes, *footnote_lines(table))]
@@ -49,24 +49,27 @@ def render_markdown(table: Table) -> str:
 
 
 def left_columns(table: Table) -> int:
-    """Return how many columns hold names."""
+    """Return the number of leading columns that hold names."""
     return len(table.header) - len(table.columns)
 
 
-def printed_rows(table: Table, show: Show, shown: Callable[[str], str] = one_line) -> list[tuple[str, ...]]:
-    """Return every row's texts, its group's and its own name first; a group is named in its first row.
+def text_rows(
+    table: Table, cell_text: CellText, escape: Callable[[str], str] = one_line
+) -> list[tuple[str, ...]]:
+    """Return the texts of each row: group, name, cells. Only the first row of a group names the group.
 
     Args:
-        table: What is printed.
-        show: Turns a cell into text, `shown` a name.
+        table: The table.
+        cell_text: Returns the text of a cell.
+        escape: Escapes a name for the format.
     """
     lines = []
     before = None
     for row in table.rows:
-        group = (shown(row.group) if row.group != before else "",) if table.group_label else ()
+        group = (escape(row.group) if row.group != before else "",) if table.group_label else ()
         before = row.group
-        name = shown(row.name) + ",".join(map(str, row.footnotes)).translate(SUPERSCRIPTS)
-        lines.append((*group, name, *map(show, row.cells)))
+        name = escape(row.name) + ",".join(map(str, row.footnotes)).translate(SUPERSCRIPTS)
+        lines.append((*group, name, *map(cell_text, row.cells)))
     return lines
 
 
@@ -81,30 +84,30 @@ def _marked(
     cell: TableCell,
     best: tuple[str, str],
     second: tuple[str, str],
-    shown: Callable[[str], str] = one_line,
+    escape: Callable[[str], str] = one_line,
 ) -> str:
     if cell.text is None:
         return HOLE + cell.tail
     start, end = {Mark.BEST: best, Mark.SECOND: second}.get(cell.mark or Mark.TIE, ("", ""))
-    return f"{start}{shown(cell.text)}{end}{shown(cell.tail)}"
+    return f"{start}{escape(cell.text)}{end}{escape(cell.tail)}"
 
 
 def flat_records(table: Table) -> list[dict[str, Any]]:
-    """Return one flat object per row, unrounded, with its run ids: for CSV and `--json`."""
+    """Return one flat object per row with unrounded numbers and run ids, for CSV and `--json`."""
     return [_flat_row(table, row) for row in table.rows]
 
 
 def _flat_row(table: Table, row: TableRow) -> dict[str, Any]:
     values: dict[str, Any] = {"group": row.group} if table.group_label else {}
     values |= {"variant": row.key, "seeds": row.seeds, "n": row.n}
-    for place, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
-        values |= _flat_cell(column, cell, _spread_name(table, place))
+    for index, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
+        values |= _flat_cell(column, cell, _spread_name(table, index))
     return values | {"stale": " ".join(row.stale) or None, "run_ids": " ".join(row.run_ids)}
 
 
-def _spread_name(table: Table, place: int) -> str:
-    """Return how the spread of a column is named in data: one name, also for cells that have none."""
-    kinds = [kind for row in table.rows if (kind := row.cells[place].spread_kind)]
+def _spread_name(table: Table, index: int) -> str:
+    """Return the data key of a column's spread, the same for all its cells, also those without a spread."""
+    kinds = [kind for row in table.rows if (kind := row.cells[index].spread_kind)]
     return {"std": "std", "se": "se"}.get(kinds[0], "half_width") if kinds else "std"
 
 
@@ -123,9 +126,9 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
 
 
 def render_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Return flat objects as CSV; what is not there is empty.
+    """Return flat objects as CSV; a missing value is an empty field.
 
-    Text that a spreadsheet would compute, because it begins as a formula does, gets a quotation mark first.
+    Text that starts like a spreadsheet formula gets a leading quotation mark, so that no spreadsheet runs it.
     """
     text = io.StringIO()
     header = list(dict.fromkeys(key for record in records for key in record))
@@ -138,10 +141,10 @@ def render_csv(records: Sequence[dict[str, Any]]) -> str:
 def _csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
-    shown = one_line(value)
+    line = one_line(value)
     if not value.startswith(FORMULA) or _is_number(value):
-        return shown
-    return f"'{shown}"
+        return line
+    return f"'{line}"
 
 
 def _is_number(text: str) -> bool:
@@ -153,7 +156,7 @@ def _is_number(text: str) -> bool:
 
 
 def table_data(table: Table) -> dict[str, Any]:
-    """Return a table as plain data: every cell with its unrounded numbers and its run ids."""
+    """Return a table as plain data: each cell with its unrounded numbers and run ids."""
     return {
         "name": table.name,
         "title": table.title,
@@ -173,7 +176,7 @@ def table_data(table: Table) -> dict[str, Any]:
 
 
 def unit_of(column: TableColumn) -> str:
-    """Return the unit of a column's values in data (not that of its header: costs are unscaled there)."""
+    """Return the unit of a column's values in data. The header's unit may differ: it scales costs."""
     if column.kind == "latency":
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":

@@ -1,6 +1,6 @@
-"""What a table is: cells that carry their numbers, their runs and what is to be said of them.
+"""Tables as data: cells with their numbers, runs, flags and marks.
 
-Every renderer, the page and the check of a written table take this and nothing else.
+All renderers, the page and the check of a written table read this form only.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ HOLE = "n/a"
 
 
 class Flag(StrEnum):
-    """What a reader must know of a cell. `HOLE`: no run. `MISSING`: some runs are not there."""
+    """Warning about a cell. `HOLE`: no run is done. `MISSING`: some runs are not done."""
 
     HOLE = "hole"
     MISSING = "missing"
@@ -23,7 +23,7 @@ class Flag(StrEnum):
 
 
 class Mark(StrEnum):
-    """Where a cell stands in its column, as far as a test supports it; `UNTESTED`: none could be made."""
+    """Rank of a cell in its column, as far as a test supports it; `UNTESTED` if no test was possible."""
 
     BEST = "best"
     SECOND = "second"
@@ -41,21 +41,25 @@ SpreadKind = Literal["std", "se", "interval", "bootstrap", "paired_interval", "a
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell. Numbers are unrounded, in the unit of the records.
+    """Cell of a table. Numbers are unrounded, in the unit of the records.
 
     Attributes:
-        text: The number as printed, without n and signs; None is a hole.
-        count: What is said of n: `n=3`, `n=2 of 3`, or nothing.
+        text: The formatted number, without n and signs; None is a hole.
+        count: The text about n: `n=3`, `n=2 of 3`, or empty.
         value: The number.
         spread: The number after ±, or half the interval's width; None below two seeds.
-        spread_kind: What `spread` is.
-        low: The interval's lower bound, where there is one; `high` its upper.
-        n: Runs (or pairs) behind the number; `expected`: runs that the ablation asks for.
-        p: The p-value, Holm-corrected over the rows of the table.
-        values: The numbers behind `value`, one for each of `run_ids`; of an effect, one for each seed.
-        run_ids: The runs behind the number; `baseline_run_ids`: the runs that it is compared with.
-        missing_run_ids: Runs that the ablation asks for and that are not there.
-        flags: What to know of it. `mark`: best, second, tied with the best, or not tested against it.
+        spread_kind: Kind of `spread`: standard deviation, standard error or an interval.
+        low: Lower bound of the interval, if any.
+        high: Upper bound of the interval, if any.
+        n: Number of runs (or pairs) behind the number.
+        expected: Number of runs in the ablation.
+        p: P-value, Holm-corrected over the rows of the table.
+        values: Numbers behind `value`, one per run of `run_ids`; for an effect, one per seed.
+        run_ids: Runs behind the number.
+        baseline_run_ids: Runs with which the number is compared.
+        missing_run_ids: Runs of the ablation that are not done.
+        flags: Warnings.
+        mark: Rank in the column; None without a ranking.
     """
 
     text: str | None = None
@@ -77,22 +81,27 @@ class TableCell:
 
     @property
     def tail(self) -> str:
-        """What follows the number: n in brackets, then signs."""
+        """The text after the number: n in brackets, then signs."""
         signs = [sign for mark, sign in RANK_SIGNS.items() if self.mark is mark]
         signs += [sign for flag, sign in SIGNS.items() if flag in self.flags]
         return "".join(f" {part}" for part in ([f"({self.count})"] if self.count else []) + signs)
 
     @property
     def plain(self) -> str:
-        """The whole cell without marks of rank."""
+        """The whole cell as text, without the marks of rank."""
         return (HOLE if self.text is None else self.text) + self.tail
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column. `key` names it in data, `metric` is the metric that its cells show or compare.
+    """Column of a table.
 
-    `metric_unit` is the unit of that metric.
+    Attributes:
+        key: Name in data.
+        label: Header text.
+        kind: Kind of the cells.
+        metric: Metric that the cells show or compare, if any.
+        metric_unit: Unit of that metric.
     """
 
     key: str
@@ -104,12 +113,15 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row. `key` is its name in data, `name` the one in print.
+    """Row of a table.
 
     Attributes:
-        seeds: Cells that the ablation asks for; `n`: those that are done.
-        stale: The parts whose source has changed since some run of the row was done.
-        run_ids: All runs of the row, there or not.
+        key: Name in data.
+        name: Name in rendered tables.
+        seeds: Number of cells in the ablation.
+        n: Number of cells that are done.
+        stale: Parts whose source has changed since a run of the row was done.
+        run_ids: All runs of the row, done or not.
     """
 
     key: str
@@ -126,13 +138,14 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns, with a caption that says what every sign is.
+    """Table of rows and columns, with a caption that explains every sign.
 
     Attributes:
-        name: The stem of its files. `row_label`: the header of the rows' names; `group_label`: that of
-            the groups', empty where rows are not grouped.
-        notes: The caption's sentences, after the title.
-        footnotes: Texts of the numbers that rows carry, from 1.
+        name: Stem of the table's files.
+        row_label: Header of the row names.
+        notes: Sentences of the caption, after the title.
+        group_label: Header of the group names; empty without groups.
+        footnotes: Texts of the footnotes, numbered from 1.
     """
 
     name: str
@@ -151,13 +164,13 @@ class Table:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """The header's texts, those of the groups and of the rows' names first."""
+        """The header texts: group label (if any), row label, columns."""
         first = (self.group_label, self.row_label) if self.group_label else (self.row_label,)
         return (*first, *(column.label for column in self.columns))
 
     @property
     def lines(self) -> tuple[tuple[str | None, ...], ...]:
-        """The rows' texts without marks of rank; a hole is None."""
+        """The texts of each row without the marks of rank; a hole is None."""
         return tuple(
             (row.name, *(None if cell.text is None else cell.plain for cell in row.cells))
             for row in self.rows

@@ -1,4 +1,4 @@
-"""Numbers and words as a table prints them."""
+"""Formatting of numbers and text for tables."""
 
 import re
 
@@ -7,17 +7,17 @@ from ema_lab.statistics import PairedDifference
 
 
 def difference_text(difference: PairedDifference, digits: int) -> str:
-    """Return a mean difference and its interval, where it has one, each with its sign."""
+    """Format a mean difference and its interval, if any, all with signs."""
     if not difference.has_interval:
         return f"{difference.mean:+.{digits}f}"
     return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
 
 
 def p_text(p: float) -> str:
-    """Return a p-value with three digits."""
+    """Format a p-value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def one_line(text: str) -> str:
-    """Return text on one line: white space is one space, what no reader sees is written as its escape."""
+    """Return text on one line: runs of white space become one space, invisible characters their escapes."""
     return printable(re.sub(r"\s+", " ", text), allowed="")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ema_lab.audit.audit import Evidence, audit, audit_records
-from ema_lab.audit.table import audit_tables, summary_words
+from ema_lab.audit.table import audit_tables, summary_line
 from ema_lab.audit.verdict import Kind
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.tables.latex import render_latex
@@ -134,6 +134,6 @@ def test_the_best_test_epoch_is_named(study):
 
 
 def test_the_summary_counts_each_kind():
-    assert summary_words(found(paper()).values()) == (
+    assert summary_line(found(paper()).values()) == (
         "7 published numbers: agrees 3, nearly agrees 1, not run 3"
     )

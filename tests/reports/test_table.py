@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.executor import execute
 from ema_lab.reports.report import build_table
-from ema_lab.results.selection import select_rows, unlike
+from ema_lab.results.selection import environment_differences, select_rows
 from ema_lab.statistics.power import detectable_difference
 from ema_lab.store.job import RunStopped
 from ema_lab.store.staleness import Staleness
@@ -153,8 +153,8 @@ class TestPairs:
         assert notes_with(silent.table(), NOT_CLEAN) == []
 
     def test_an_older_record_hides_no_difference_of_the_others(self):
-        assert unlike([{"tf32": True}, {}, {"tf32": False}, {"tf32": None}]) == ["tf32"]
-        assert unlike([{"instruction_set": "AVX2"}, {}, {"instruction_set": "AVX2"}]) == []
+        assert environment_differences([{"tf32": True}, {}, {"tf32": False}, {"tf32": None}]) == ["tf32"]
+        assert environment_differences([{"instruction_set": "AVX2"}, {}, {"instruction_set": "AVX2"}]) == []
 
     def test_a_mark_that_rests_on_pairs_that_are_not_clean_is_flagged(self, study):
         scores = {"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]}

@@ -41,7 +41,7 @@ def files(tmp_path, monkeypatch):
             path = tmp_path / (name.replace("__", "/").replace("/init", "/__init__") + ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        sources = closure([source_of(module)], Path.read_text, lambda source: source.ours)
+        sources = closure([source_of(module)], Path.read_text, lambda source: source.in_package)
         return {source.path.relative_to(tmp_path).as_posix() for source in sources}
 
     return reached
@@ -84,7 +84,7 @@ class TestUsersFiles:
         monkeypatch.chdir(tmp_path)
         Path("mine.py").write_text("from ema_lab.attention.triplet import Triplet")
         sources = closure([source_of("mine")], Path.read_text, lambda source: False)
-        places = {source.place for source in sources if source.ours}
+        places = {source.package_path for source in sources if source.in_package}
         assert places >= {"attention/triplet.py", "attention/spatial_gate.py", "attention/check.py"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from ema_lab.execution import claim as claim_module
 from ema_lab.execution.claim import Claim, Task
 from ema_lab.store.job import RunOutcome
-from ema_lab.store.quarantine import leave_other_source, refresh, set_damaged_aside, supersede
+from ema_lab.store.quarantine import quarantine_damaged, refresh, supersede, supersede_stale_progress
 from ema_lab.store.record import RunRecord
 from ema_lab.store.source import source_hashes
 from ema_lab.store.staleness import Staleness
@@ -94,7 +94,7 @@ class TestOtherSource:
 
     def test_is_not_gone_on_with(self, store, specs):
         self.interrupted(store, specs[0], stale(specs[0]))
-        assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) == "training"
+        assert supersede_stale_progress(store, specs[0].run_id, source_hashes(specs[0])) == "training"
         folder = store.folder(specs[0].run_id)
         assert not (folder / "last.ckpt").exists()
         assert (folder / "superseded" / "1" / "last.ckpt").read_text() == "an epoch"
@@ -102,18 +102,18 @@ class TestOtherSource:
 
     def test_the_same_source_is_gone_on_with(self, store, specs):
         self.interrupted(store, specs[0], source_hashes(specs[0]))
-        assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None
+        assert supersede_stale_progress(store, specs[0].run_id, source_hashes(specs[0])) is None
         assert (store.folder(specs[0].run_id) / "last.ckpt").exists()
 
     def test_of_an_older_attempt_does_not_matter(self, store, specs):
         store.end(specs[0].run_id, store.begin(specs[0], "cpu", stale(specs[0])), "failed")
         self.interrupted(store, specs[0], source_hashes(specs[0]))
-        assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None
+        assert supersede_stale_progress(store, specs[0].run_id, source_hashes(specs[0])) is None
         assert (store.folder(specs[0].run_id) / "last.ckpt").exists()
 
     def test_of_which_nothing_is_known_is_gone_on_with(self, store, specs):
         self.interrupted(store, specs[0], {})
-        assert leave_other_source(store, specs[0].run_id, source_hashes(specs[0])) is None
+        assert supersede_stale_progress(store, specs[0].run_id, source_hashes(specs[0])) is None
 
     def test_is_said_and_the_run_starts_again(self, store, specs, caplog):
         self.interrupted(store, specs[0], stale(specs[0]))
@@ -161,13 +161,13 @@ class TestDamage:
         path = store.folder(specs[0].run_id) / name
         path.write_text(text)
         assert store.state(specs[0].run_id) == ("pending" if name == "record.json" else "done")
-        [line] = set_damaged_aside(store, specs[0].run_id)
+        [line] = quarantine_damaged(store, specs[0].run_id)
         assert f"{path} cannot be read" in line
         assert not path.exists()
         aside = path.with_name(f"{path.name}.damaged-1")
         assert line.endswith(f"renamed {aside.name}")
         assert aside.read_text() == text
-        assert set_damaged_aside(store, specs[0].run_id) == []
+        assert quarantine_damaged(store, specs[0].run_id) == []
 
     def test_a_claim_says_it_and_trains_again(self, store, specs, caplog):
         finish(store, specs[0])
@@ -188,7 +188,7 @@ class TestDamage:
         finish(store, specs[0])
         path = store.folder(specs[0].run_id) / name
         path.write_text(text)
-        [line] = set_damaged_aside(store, specs[0].run_id)
+        [line] = quarantine_damaged(store, specs[0].run_id)
         assert f"renamed {name}.damaged-1" in line
         assert Claim(lambda spec, job: RunOutcome({"top1": 1.0}), store, 3, "cpu")(Task(specs[0]))
         if name == "record.json":
@@ -220,7 +220,7 @@ class TestDamage:
         finish(store, specs[0])
         path = store.folder(run_id) / "record.json"
         path.write_text('{"format": 2}')
-        assert set_damaged_aside(store, run_id) == []
+        assert quarantine_damaged(store, run_id) == []
         facts = store.facts(run_id)
         assert (facts.done, facts.unreadable, store.state(run_id)) == (False, True, "failed")
         assert "not a record of this version" in facts.damage[0]

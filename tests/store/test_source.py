@@ -267,7 +267,11 @@ def test_every_file_that_training_loads_moves_the_hash_of_its_part(trained):
 
 def test_counting_decides_how_wide_a_matched_control_is(make_spec):
     files = Sources().files(make_spec({"name": "matched", "of": {"name": "se"}}))["module"]
-    assert {item.place for item in files} >= {"cost/measure.py", "models/matched.py", "attention/se.py"}
+    assert {item.package_path for item in files} >= {
+        "cost/measure.py",
+        "models/matched.py",
+        "attention/se.py",
+    }
 
 
 def test_what_changes_no_number_is_there_and_says_why():
@@ -282,7 +286,7 @@ def test_what_changes_no_number_is_there_and_says_why():
 
 def test_what_is_left_out_is_left_out_whole_and_nothing_else(trained):
     spec, _ = trained
-    files = {item.place for part in Sources().files(spec).values() for item in part}
+    files = {item.package_path for part in Sources().files(spec).values() for item in part}
     assert not any(place.startswith(("store/", "registry/")) or place == "errors.py" for place in files)
     assert not any(changes_no_number(item) for part in Sources().files(spec).values() for item in part)
 
@@ -303,7 +307,7 @@ def test_every_shipped_name_has_a_hash(table, make_spec):
     for name in [*table, *(["timm/resnet18"] if table is BACKBONES else [])]:
         named = source._Part(part, ((part, name),))
         assert len(Sources()._hash(named)) == 16, name
-        assert {item.place for item in Sources()._files(named)} >= {
+        assert {item.package_path for item in Sources()._files(named)} >= {
             str(source._source(table, name).path.relative_to(PACKAGE))
         }
 

@@ -1,4 +1,4 @@
-"""What every engine offers: it calls a claim for each task somewhere, and tells what happens."""
+"""Engine interface: call a claim for each task, and report progress."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,15 @@ from ema_lab.execution.claim import Claim, Result, Task
 
 @dataclass
 class Progress:
-    """Run ids by what has happened so far.
+    """Run ids of a grid by state.
 
-    `running`: begun by a worker of ours; `busy`: held by another process; `elsewhere`: finished there.
+    Attributes:
+        total: Number of runs to train.
+        done: Finished by this engine.
+        elsewhere: Finished by another process.
+        failed: Failed, killed or over the time limit.
+        running: Being trained by this engine's workers.
+        busy: Held by another process.
     """
 
     total: int
@@ -24,13 +30,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Monitor:
-    """Keeps the progress of a grid and shows it to who watches."""
+    """Progress of a grid, passed to the observer `watch` at each change."""
 
     progress: Progress
     watch: Callable[[Progress], None] = lambda progress: None
 
     def ended(self, run_id: str, result: Result) -> None:
-        """Note how a claim ended."""
+        """Record the result of a claim."""
         progress = self.progress
         kinds: Mapping[Result, list[str]] = {
             "done": progress.done,
@@ -40,21 +46,21 @@ class Monitor:
             "timeout": progress.failed,
             "busy": progress.busy,
         }
-        if result in kinds:  # a stopped run is pending as before
+        if result in kinds:  # a stopped run is still pending
             kinds[result].append(run_id)
 
     def running(self, run_ids: Iterable[str]) -> None:
-        """Note which runs are on now, and show where the grid stands."""
+        """Record the runs in training now, and notify the observer."""
         self.progress.running = list(run_ids)
         self.watch(self.progress)
 
 
 class Engine(Protocol):
-    """Executes claims: in this process, in others, on a cluster."""
+    """Executor of claims: in this process, in others, or on a cluster."""
 
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
-        """Call the claim once for each task and tell the monitor each result as it comes.
+        """Call the claim once for each task and pass each result to the monitor.
 
-        A worker that dies costs its own run only, which ends as `killed`. On an exception here, such as
-        Ctrl-C, everything that was started is stopped and its attempts end as interrupted.
+        A dying worker affects only its own run, which ends as `killed`. On an exception, such as Ctrl-C, the
+        engine stops all its workers and ends their attempts as interrupted.
         """

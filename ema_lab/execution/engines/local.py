@@ -1,4 +1,4 @@
-"""Workers on this machine: this process itself, or a pool of long-lived ones."""
+"""Local engine: runs in this process, or in a pool of long-lived worker processes."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -23,19 +23,19 @@ from ema_lab.execution.engines.engine import Monitor
 from ema_lab.store.attempts import end_interrupted
 
 TICK_SECONDS = 0.25
-SERVER_DIED = "the process that starts the workers was killed; call it again to go on"
-POOL_DIED = "the workers were killed, and others cannot be started; call it again to go on"
+SERVER_DIED = "the process that starts the workers was killed; repeat the command to continue"
+POOL_DIED = "the workers were killed, and no new ones can be started; repeat the command to continue"
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """With one worker, runs are trained in this process; with more, each worker is a process.
+    """Engine on this machine. One worker trains in this process; several are processes.
 
     Attributes:
-        workers: Number of runs at a time.
-        timeout: Seconds after which a run is killed and recorded as failed; None waits for ever.
-            It takes a worker process, also for one worker.
-        gpus: What `CUDA_VISIBLE_DEVICES` is for each worker, by slot; empty leaves it as it is.
+        workers: Number of concurrent runs.
+        timeout: Seconds after which a run is killed and recorded as failed; None sets no limit. A limit
+            needs a worker process, also for one worker.
+        gpus: Value of `CUDA_VISIBLE_DEVICES` for each worker, by slot; empty keeps the current value.
     """
 
     workers: int = 1
@@ -50,7 +50,7 @@ class LocalEngine:
             self._run_in_pool(tasks, claim, monitor)
 
     def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
-        """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
+        """Run tasks in long-lived worker processes; a dying worker affects only its run."""
         claim = replace(claim, session=new_session())
         futures: dict[Future[Result], Task] = {}
         try:
@@ -59,9 +59,9 @@ class LocalEngine:
                 self._collect(futures, claim, monitor)
         except BaseException:
             progress = monitor.progress
-            over = {*progress.done, *progress.elsewhere, *progress.failed}
+            ended = {*progress.done, *progress.elsewhere, *progress.failed}
             for run_id in [task.spec.run_id for task in futures.values()]:
-                if run_id not in over:
+                if run_id not in ended:
                     end_interrupted(claim.store, run_id, claim.session)
             raise
 
@@ -78,7 +78,7 @@ class LocalEngine:
                 if result == "timeout":
                     result = claim.timed_out(task, self.timeout or 0.0)
                 monitor.ended(task.spec.run_id, result)
-            while queued and (queued[0].running() or queued[0].done()):  # they begin in their order
+            while queued and (queued[0].running() or queued[0].done()):  # the pool starts tasks in order
                 begun.append(queued.popleft())
             begun = [future for future in begun if not future.done()]
             monitor.running(futures[future].spec.run_id for future in begun)
@@ -86,9 +86,9 @@ class LocalEngine:
 
 @contextmanager
 def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPool]:
-    """Keep long-lived worker processes for a block; they are stopped at once if it raises.
+    """Run a pool of long-lived worker processes for a block; an exception stops them at once.
 
-    Each has imported what runs need, leaves Ctrl-C to this process, and sees one of `gpus`, if given.
+    Each worker has preloaded the imports of a run, ignores Ctrl-C, and sees one of `gpus` if there are any.
 
     Raises:
         WorkersDiedError: If no worker can be started any more.
@@ -114,13 +114,13 @@ def worker_pool(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[ProcessPoo
 
 
 def _arrived(queue: SimpleQueue[Future[Result]]) -> list[Future[Result]]:
-    """Return what has come, and wait a tick for the first."""
-    found: list[Future[Result]] = []
+    """Return the futures that have ended, after waiting at most one tick for the first."""
+    arrived: list[Future[Result]] = []
     with suppress(Empty):
-        found.append(queue.get(timeout=TICK_SECONDS))
+        arrived.append(queue.get(timeout=TICK_SECONDS))
         while True:
-            found.append(queue.get_nowait())
-    return found
+            arrived.append(queue.get_nowait())
+    return arrived
 
 
 def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
@@ -133,26 +133,26 @@ def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
 
 
 def _context() -> Any:
-    """Return a context whose workers are forked from a server that has imported what runs need.
+    """Return a multiprocessing context that forks workers from a server with the imports of a run.
 
     Raises:
-        WorkersDiedError: If the server dies meanwhile.
+        WorkersDiedError: If the server dies during its start.
     """
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.run.pipeline"])  # paid once
-    with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
+    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.run.pipeline"])  # imported once
+    with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
         multiprocessing.forkserver.ensure_running()
     first = context.Process(target=_nothing)
     try:
         first.start()
-    except (EOFError, OSError) as error:  # typer takes an EOFError for Ctrl-D
+    except (EOFError, OSError) as error:  # typer would take the EOFError for a Ctrl-D
         raise WorkersDiedError(SERVER_DIED) from error
-    first.join()  # until it has imported: a pool that is stopped before would leave workers half-born
+    first.join()  # waits for the imports: a pool stopped earlier would leave half-started workers
     return context
 
 
 def _nothing() -> None:
-    """Do nothing, in a process that shows that the server is ready."""
+    """Do nothing: the end of this process shows that the server is ready."""
 
 
 @contextmanager
@@ -165,13 +165,15 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
 
 
 def _become_worker(slots: Path, gpus: tuple[str, ...]) -> None:
-    """Take a GPU, and leave Ctrl-C to the parent, which stops the workers and notes what they were at."""
+    """Take a GPU and ignore Ctrl-C: the parent stops the workers and ends their attempts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_take_slot(slots, len(gpus))]
 
 
-_held: list[FileLock] = []  # until this process dies: then the kernel frees the slot for another
+_held: list[
+    FileLock
+] = []  # locks live until this process dies, when the kernel frees the slot for a new worker
 
 
 def _take_slot(folder: Path, count: int) -> int:
@@ -190,6 +192,6 @@ def _result(future: Future[Result]) -> Result:
     try:
         return future.result()
     except ProcessExpired:
-        return "killed"  # its attempt has no outcome: it counts, and the run is pending again
+        return "killed"  # the attempt has no outcome, so it counts, and the run is pending again
     except TimeoutError:
         return "timeout"

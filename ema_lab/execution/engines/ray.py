@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster that runs already, or on one that is started on this machine."""
+"""Ray engine: tasks on a running Ray cluster, or on one started on this machine."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from ema_lab.specs.engine import RaySpec
 from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.25
-MAX_SUBMITTED = 1000  # tasks that Ray holds at one time
+MAX_SUBMITTED = 1000  # most tasks in Ray at a time
 CANCEL_SECONDS = 20.0
 CONNECT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Each run is one Ray task; Ray tries it again elsewhere when its worker or its node dies.
+    """Engine with one Ray task per run. Ray retries a task elsewhere if its worker or node dies.
 
     Attributes:
-        options: What a run needs, and where the cluster is.
-        workers: Runs at one time; None leaves it to the cluster's size.
+        options: Resources of a run and address of the cluster.
+        workers: Number of concurrent runs; None leaves the number to the cluster's size.
     """
 
     options: RaySpec
@@ -39,7 +39,7 @@ class RayEngine:
         """See `Engine`.
 
         Raises:
-            EngineError: If Ray is not here, or no cluster answers.
+            EngineError: If Ray is not installed, or no cluster answers.
         """
         ray = import_ray()
         store = RunStore(claim.store.root.absolute())
@@ -57,7 +57,7 @@ class RayEngine:
 
 @dataclass
 class _Grid:
-    """The tasks that Ray holds now, by the references of their results."""
+    """Tasks in Ray, with `submitted` mapping the references of their results to run ids."""
 
     ray: Any
     options: RaySpec
@@ -67,7 +67,7 @@ class _Grid:
     submitted: dict[Any, str] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task], limit: int) -> None:
-        """Submit the tasks, `limit` at one time, and tell the results as they come."""
+        """Submit the tasks, at most `limit` at a time, and pass their results to the monitor."""
         options = self.options
         function = self.ray.remote(_work).options(
             num_cpus=options.num_cpus, num_gpus=options.num_gpus, max_retries=options.max_retries
@@ -87,7 +87,7 @@ class _Grid:
             self.monitor.running(r for r in self.submitted.values() if states.get(r) == "running")
 
     def cancel(self) -> None:
-        """Interrupt what is on, kill what does not end, and note that its attempts were interrupted."""
+        """Interrupt all tasks, kill those that do not end in time, and end their attempts as interrupted."""
         references = list(self.submitted)
         for force in (False, True):
             for reference in references:
@@ -105,11 +105,11 @@ class _Grid:
         errors = self.ray.exceptions
         try:
             result: Result = self.ray.get(reference)
-        except errors.RayTaskError as error:  # what the claim itself raised, such as a full disk
+        except errors.RayTaskError as error:  # raised by the claim itself, not by the training
             raise error.cause from None
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
             logger.warning("Ray lost the run %s: %s", self.submitted[reference], type(error).__name__)
-            return "killed"  # the attempt has no outcome: it counts, and the run is pending again
+            return "killed"  # the attempt has no outcome, so it counts, and the run is pending again
         return result
 
 
@@ -119,7 +119,11 @@ def _work(session: Session, claim: Claim, task: Task) -> Result:
 
 
 def import_ray() -> Any:
-    """Return the module `ray`; without it, say how it is installed."""
+    """Import and return `ray`.
+
+    Raises:
+        EngineError: If Ray is not installed; the message says how to install it.
+    """
     try:
         import ray
     except ImportError:
@@ -129,23 +133,23 @@ def import_ray() -> Any:
 
 @contextmanager
 def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine, for a block; one that is connected stays so.
+    """Connect to a cluster, or start one on this machine, for a block. An existing connection stays open.
 
     Raises:
-        EngineError: If none answers, or no node of a local one is large enough for a run.
+        EngineError: If no cluster answers, or no node is large enough for a run.
     """
     if ray.is_initialized():
         yield
         return
     _require_answer(options.address)
-    how: dict[str, Any] = {"address": options.address}
+    arguments: dict[str, Any] = {"address": options.address}
     if options.address is None:
         cores = workers and max(1, round(workers * options.num_cpus))
-        how = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-    if path := os.environ.get("PYTHONPATH"):  # other nodes' workers find what this process finds
-        how["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
+        arguments = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    if path := os.environ.get("PYTHONPATH"):  # workers on other nodes then import the same modules
+        arguments["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
-        ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(**arguments, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise EngineError(f"no Ray cluster answers at {options.address or 'local'}: {line}") from None
@@ -157,7 +161,7 @@ def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
 
 
 def _require_answer(address: str | None) -> None:
-    """Refuse an address at which nothing listens; Ray itself would try for minutes, then end the process."""
+    """Refuse an address at which nothing listens: Ray would retry for minutes, then exit the process."""
     host, colon, port = (address or "").rpartition(":")
     if not colon:
         return
@@ -168,11 +172,11 @@ def _require_answer(address: str | None) -> None:
 
 
 def _require_room(ray: Any, options: RaySpec) -> None:
-    """Refuse runs that no node can ever hold; Ray itself would wait for ever."""
-    for name, wanted in (("CPU", options.num_cpus), ("GPU", options.num_gpus)):
+    """Refuse runs that need more than the largest node has: Ray would wait forever."""
+    for name, needed in (("CPU", options.num_cpus), ("GPU", options.num_gpus)):
         largest = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
-        if wanted > largest:
+        if needed > largest:
             where = f"the Ray cluster at {options.address}" if options.address else "this machine"
             raise EngineError(
-                f"a run needs {wanted:g} {name}, but the largest node of {where} has {largest:g}"
+                f"a run needs {needed:g} {name}, but the largest node of {where} has {largest:g}"
             )

@@ -1,6 +1,7 @@
-"""What workers on other machines tell the engine that sent them: files in a folder that both see.
+"""Session: messages from workers on other machines to their engine, as files in a shared folder.
 
-`<run id>.running` holds who began the run; it is renamed to `<run id>.<result>` when the run ends.
+`<run id>.running` holds host and process id of the worker. The worker renames the file to
+`<run id>.<result>` when the run ends.
 """
 
 import os
@@ -28,13 +29,17 @@ STATES: dict[str, State] = {"running": "running", **{result: result for result i
 
 @dataclass(frozen=True)
 class Session:
-    """The runs of one call of an engine; the folder lies in the store, which all machines share."""
+    """Session of one engine call; its folder lies in the store, which all machines share."""
 
     folder: Path
 
     @classmethod
     def open(cls, store: RunStore, engine: str) -> Self:
-        """Make a new session's folder: `<store>/ENGINE/<engine>/<time>-<random>`."""
+        """Create a session's folder: `<store>/.engine/<engine>/<time>-<random>`.
+
+        Raises:
+            StoreError: If the store cannot be written.
+        """
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         folder = store.root.absolute() / ENGINE / engine / name
         try:
@@ -48,10 +53,13 @@ class Session:
         return self.folder / "tasks"
 
     def work(self, claim: Claim, task: Task) -> Result:
-        """Claim a task and tell its beginning and its end; what has ended before stays as it was."""
+        """Claim a task and report its beginning and its end.
+
+        A requeued job may repeat a task; a task with a result returns that result without a new claim.
+        """
         run_id = task.spec.run_id
-        if (before := self.states().get(run_id, "running")) != "running":
-            return before
+        if (result := self.states().get(run_id, "running")) != "running":
+            return result
         marker = self.tasks / f"{run_id}.running"
         write_json(marker, {"host": socket.gethostname(), "pid": os.getpid()})
         try:
@@ -65,26 +73,26 @@ class Session:
         return result
 
     def states(self) -> dict[str, State]:
-        """Return each run that was begun: `running`, or its result."""
+        """Return the state of each begun run: `running` or its result."""
         names = (name.partition(".") for name in os.listdir(self.tasks))
         return {run_id: STATES[state] for run_id, _, state in names if state in STATES}
 
     def end_interrupted(self, store: RunStore, run_ids: Iterable[str]) -> None:
-        """Note that the user stopped what workers of this session were at, so that it does not count."""
+        """End the attempts of this session's workers as interrupted, which does not count."""
         for run_id in run_ids:
             if owner := self._owner(run_id):
                 end_interrupted(store, run_id, self.folder.name, partial(_is_by, owner))
 
     def close(self) -> None:
-        """Remove what the workers told; logs stay. A folder without any is removed whole."""
+        """Remove the workers' messages, and the whole folder if it holds no logs."""
         shutil.rmtree(self.tasks, ignore_errors=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _owner(self, run_id: str) -> tuple[str, int] | None:
         try:
-            told = read_json(self.tasks / f"{run_id}.running")
-            return told["host"], told["pid"]
+            marker = read_json(self.tasks / f"{run_id}.running")
+            return marker["host"], marker["pid"]
         except (OSError, StoreError, KeyError):
             return None
 

@@ -1,4 +1,4 @@
-"""Jobs on a Slurm cluster, submitted as arrays by submitit; the store's folder must be shared with it."""
+"""Slurm engine: job arrays submitted by submitit. The cluster must share the store's folder."""
 
 import contextlib
 import io
@@ -24,12 +24,12 @@ from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.5
 CANCEL_SECONDS = 60.0  # longer than the KillWait of common clusters
-# What squeue calls a job that will not go on; PREEMPTED is not among them, since it may be requeued.
+# Final job states of squeue. PREEMPTED is not among them: Slurm may requeue such a job.
 OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("REVOKED", "TIMEOUT"),
 }
-# A job imports for seconds before it can answer the warning that its time is over: until then that waits.
+# A job imports for seconds before it can handle the time limit's signal, which stays blocked until then.
 LAUNCH = (
     "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.{signal}]); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
@@ -39,10 +39,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SlurmEngine:
-    """Each job of an array claims and trains its runs; results are collected as they come.
+    """Engine with job arrays: each job claims and trains its share of the runs.
 
-    A job that Slurm preempts, or that reaches its time limit, ends its attempt as interrupted and is
-    requeued; it goes on from the last finished epoch.
+    A preempted job, or one at its time limit, ends its attempt as interrupted and is requeued. The run then
+    resumes from its last finished epoch.
     """
 
     options: SlurmSpec
@@ -51,7 +51,7 @@ class SlurmEngine:
         """See `Engine`.
 
         Raises:
-            EngineError: If submitit or Slurm is not here, or the cluster refuses the jobs.
+            EngineError: If submitit or Slurm is missing, or the cluster refuses the jobs.
         """
         check_slurm()
         claim = replace(claim, store=RunStore(claim.store.root.absolute()))
@@ -74,7 +74,7 @@ class SlurmEngine:
     def _run_wave(
         self, tasks: Sequence[Task], claim: Claim, session: Session, monitor: Monitor
     ) -> list[Task]:
-        """Follow one array to its end; return what jobs that died had not begun, which is submitted again."""
+        """Follow one array to its end; return the tasks that its dead jobs had not begun."""
         size = self.options.runs_per_job
         chunks = (tasks[start : start + size] for start in range(0, len(tasks), size))
         jobs = submit([Job(claim, chunk, session) for chunk in chunks], self.options, session)
@@ -90,23 +90,23 @@ class SlurmEngine:
                 if state == "running" and job_id not in queue.lost:
                     continue
                 del left[run_id]
-                if run_id not in states and job_id in at_work:  # the job died at another of its runs
+                if run_id not in states and job_id in at_work:  # the job died in another of its runs
                     unbegun.append(task)
                     continue
-                if state == "running":  # an attempt without outcome: it counts, and the run is pending again
+                if state == "running":  # no outcome, so the attempt counts, and the run is pending again
                     state = "killed"
                     logger.warning(
                         "Slurm job %s ended before its runs; see %s", job_id, _log(session, job_id)
                     )
                 monitor.ended(run_id, state)
-            monitor.running(r for r, (_, job_id) in left.items() if job_id in queue.on and r in states)
+            monitor.running(r for r, (_, job_id) in left.items() if job_id in queue.running and r in states)
             time.sleep(TICK_SECONDS if left else 0)
         return unbegun
 
 
 @dataclass
 class Job:
-    """What one job does; submitit pickles it, and looks for its `checkpoint`."""
+    """Work of one Slurm job. Submitit pickles the object and calls its `checkpoint` to requeue it."""
 
     claim: Claim
     chunk: Sequence[Task]
@@ -121,43 +121,50 @@ class Job:
         from submitit.slurm.slurm import SlurmJobEnvironment
 
         preempted = signal.Signals[_warning(SlurmJobEnvironment)]
-        requeue: Any = signal.getsignal(preempted)  # submitit's: pickles this job, requeues it and exits
+        requeue: Any = signal.getsignal(
+            preempted
+        )  # submitit's handler: pickles this job, requeues it and exits
         for number in (preempted, signal.SIGTERM):
             signal.signal(number, self._stop)
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {preempted})  # one that has come before comes now
+            signal.pthread_sigmask(
+                signal.SIG_UNBLOCK, {preempted}
+            )  # delivers a signal that was blocked during the imports
             for task in self.chunk:
                 self.session.work(self.claim, task)
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
-            told_to_end = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
-            if self._signal is None or told_to_end:
+            is_final = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
+            if self._signal is None or is_final:
                 raise  # cancelled, or requeued by Slurm itself
             requeue(self._signal, None)
 
     def checkpoint(self) -> Any:
-        """Return what the requeued job does: the same; what has ended is not done again."""
+        """Return the work of the requeued job: the same tasks, of which the session skips the finished."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(replace(self))  # which has seen no signal yet
+        return DelayedSubmission(replace(self))  # a copy without the received signal
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is None:  # further signals must not disturb the clean-up or the requeueing
+        if self._signal is None:  # later signals must not disturb the clean-up or the requeueing
             self._signal = number
             raise KeyboardInterrupt
 
 
 class _Queue:
-    """What squeue says of the jobs of one session."""
+    """States of a session's jobs in the queue, polled from squeue.
+
+    `running` and `lost` hold job ids; a lost job has ended and will not run again.
+    """
 
     def __init__(self, name: str, job_ids: set[str], seconds: float) -> None:
-        self.on: set[str] = set()
+        self.running: set[str] = set()
         self.lost: set[str] = set()
         self._name, self._job_ids, self._seconds = name, job_ids, seconds
         self._over: set[str] = set()
         self._asked = float("-inf")
 
     def ask(self) -> None:
-        """Ask again, if the last time is long enough ago; no answer changes nothing."""
+        """Poll squeue, at most once per poll interval; without an answer the states stay."""
         if time.monotonic() - self._asked < self._seconds:
             return
         states = job_states(self._name)
@@ -165,13 +172,19 @@ class _Queue:
         if states is None:
             return
         over = {job_id for job_id in self._job_ids if states.get(job_id, "COMPLETED") in OVER}
-        self.lost = over & self._over  # twice: files of a job's last moment may be seen late
+        self.lost = (
+            over & self._over
+        )  # over in two polls: a job's last files may appear late on a network file system
         self._over = over
-        self.on = {job_id for job_id, state in states.items() if state == "RUNNING"}
+        self.running = {job_id for job_id, state in states.items() if state == "RUNNING"}
 
 
 def check_slurm() -> None:
-    """Refuse early, with one line, where jobs cannot be submitted."""
+    """Check that jobs can be submitted here.
+
+    Raises:
+        EngineError: If submitit or a Slurm command is missing, or the controller does not answer.
+    """
     try:
         import submitit  # noqa: F401
     except ImportError:
@@ -181,18 +194,18 @@ def check_slurm() -> None:
     for program in ("sbatch", "squeue", "scancel", "srun"):
         if shutil.which(program) is None:
             raise EngineError(
-                f"the engine slurm needs {program} on the PATH; start it where jobs are submitted"
+                f"the engine slurm needs {program} on the PATH; start the command on a login node"
             )
-    asked = subprocess.run(["squeue", "--name=ema-lab"], capture_output=True, text=True, check=False)
-    if asked.returncode:
-        raise EngineError(f"Slurm does not answer here: {asked.stderr.strip().splitlines()[-1]}")
+    answer = subprocess.run(["squeue", "--name=ema-lab"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise EngineError(f"Slurm does not answer here: {answer.stderr.strip().splitlines()[-1]}")
 
 
 def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[str, Job]:
     """Submit jobs as one array and return them by their ids.
 
     Raises:
-        EngineError: With Slurm's own words, if it refuses them.
+        EngineError: If Slurm refuses the jobs; the message quotes Slurm.
     """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -200,7 +213,7 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
 
     python = launcher(_warning(SlurmJobEnvironment))
     executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts, python=python)
-    wanted = {
+    parameters = {
         "job_name": _name(session),
         "partition": options.partition,
         "time": options.time,
@@ -212,29 +225,29 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
         "setup": list(options.setup) or None,
         "additional_parameters": dict(options.additional) or None,
     }
-    executor.update_parameters(**{key: value for key, value in wanted.items() if value is not None})
-    words = io.StringIO()
+    executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(words):  # submitit repeats there what sbatch says
+        with contextlib.redirect_stderr(stderr):  # submitit copies sbatch's errors there
             submitted = executor.submit_array(jobs)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
-        lines = [line.partition("error: ")[2] for line in words.getvalue().splitlines() if "error: " in line]
+        lines = [line.partition("error: ")[2] for line in stderr.getvalue().splitlines() if "error: " in line]
         raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
     return dict(zip((item.job_id for item in submitted), jobs, strict=True))
 
 
 def launcher(warning: str) -> str:
-    """Return the shell words that start Python with a signal held back until the job lets it in."""
+    """Return the shell command that starts Python with a signal blocked until the job unblocks it."""
     return f"{shlex.quote(sys.executable)} -I -S -c {shlex.quote(LAUNCH.format(signal=warning))}"
 
 
 def _warning(environment: Any) -> str:
-    """Return the name of the signal by which Slurm warns a job of its end."""
+    """Return the name of the signal that Slurm sends before a job's time limit."""
     return f"SIG{environment.USR_SIG}"
 
 
 def job_states(name: str) -> Mapping[str, str] | None:
-    """Return the state of each job of that name, or None if the controller does not answer."""
+    """Return the state of each job with a name; None if the controller does not answer."""
     command = ["squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i %T"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
@@ -245,14 +258,14 @@ def job_states(name: str) -> Mapping[str, str] | None:
 
 
 def _is_running(job_id: str) -> bool:
-    """Whether Slurm means the job to go on: it is neither being cancelled nor requeued."""
+    """Whether Slurm lets the job continue: it is neither cancelled nor requeued."""
     command = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return answer.stdout.strip() in {"RUNNING", "PREEMPTED"}
 
 
 def _cancel(session: Session) -> None:
-    """Cancel all jobs of a session and wait until they have ended, so that their locks are free."""
+    """Cancel all jobs of a session, and wait until they have ended and their locks are free."""
     name = _name(session)
     subprocess.run(["scancel", f"--name={name}"], capture_output=True, check=False, timeout=60)
     give_up = time.monotonic() + CANCEL_SECONDS

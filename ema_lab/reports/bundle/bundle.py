@@ -145,7 +145,7 @@ def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:
     """Yield the user's files that runs depend on, if they are below the current folder."""
     sources, here = Sources(), Path.cwd()
     dependencies = {source for spec in specs for files in sources.files(spec).values() for source in files}
-    for path in sorted({source.path.resolve() for source in dependencies if not source.ours}):
+    for path in sorted({source.path.resolve() for source in dependencies if not source.in_package}):
         if path.is_relative_to(here) and not INSTALLED.intersection(path.parts):
             yield path.relative_to(here).as_posix(), path
 

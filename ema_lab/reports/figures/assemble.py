@@ -17,7 +17,7 @@ from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_charact
 from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
-from ema_lab.results.selection import PAIR_WORDS, Measured, Row
+from ema_lab.results.selection import PAIR_LABELS, Measured, Row
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -194,7 +194,7 @@ class _Drawer:
         drawing = draw.draw_forest(differences, self.looks, self.labels, self._metric(figure), baseline)
         text = forest_caption([value for _, value in differences], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
-            text += f" Not all pairs are clean: {PAIR_WORDS} differ."
+            text += f" Not all pairs are clean: {PAIR_LABELS} differ."
         drawn_rows = [name for name, _ in differences] + [row.name for row in self.rows if row.is_baseline]
         return drawing, text + self._absent(drawn_rows)
 

@@ -20,7 +20,7 @@ from ema_lab.store.curve import read_curve
 from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tables.table import Table
 
 LOG_LINES = 40  # the end of a failed run's log, which has the cause
@@ -57,7 +57,7 @@ def page_data(
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     runs = {
-        run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
+        run_id: {"variants": names} | run_data(cell, survey.status(cell.spec), store, is_whole)
         for run_id, (names, cell) in cells.items()
     }
     columns = dict.fromkeys(column for run in runs.values() for column in run["curve"] or ())
@@ -148,7 +148,7 @@ def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
     ]
 
 
-def run_data(cell: Cell, status: Standing, store: RunStore, is_whole: bool) -> dict[str, Any]:
+def run_data(cell: Cell, status: RunStatus, store: RunStore, is_whole: bool) -> dict[str, Any]:
     """Return the data of one run. `is_whole` adds its curve and, if finished, its log and attempts."""
     facts, is_done = status.facts, status.state == "done"
     record = facts.record if facts.done else None

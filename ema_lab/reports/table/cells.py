@@ -29,7 +29,7 @@ from ema_lab.tables.text import difference_text, p_text
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±."""
-    measured_values = row.having(metric)
+    measured_values = row.finished(metric)
     cell = _cell(row, measured_values)
     if not measured_values:
         return cell
@@ -309,7 +309,7 @@ def ranked(
     ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
-    measured_rows = [index for index, row in enumerate(rows) if row.having(metric)]
+    measured_rows = [index for index, row in enumerate(rows) if row.finished(metric)]
     num_best = len({groups[index] for index in measured_rows})  # one best mean per group
     others = len(measured_rows) - num_best
     if {marks[index] for index in measured_rows} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:

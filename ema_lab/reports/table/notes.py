@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import baseline_name, is_shown
-from ema_lab.results.selection import PAIR_WORDS, Row
+from ema_lab.results.selection import PAIR_LABELS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
-from ema_lab.store.cost_cache import Kept
+from ema_lab.store.cost_cache import CachedCosts
 from ema_lab.tables.table import RANK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
 
 SPREADS = {
@@ -122,7 +122,7 @@ def _said_of(column: TableColumn) -> str:
     return "delta" if column.kind == "delta" else column.key
 
 
-def latency_notes(spec: ReportSpec, timed: Kept | None) -> list[str]:
+def latency_notes(spec: ReportSpec, timed: CachedCosts | None) -> list[str]:
     """Say how latencies were measured, if the report has a latency column."""
     if not any(column in LATENCIES for column in spec.columns):
         return []
@@ -203,7 +203,7 @@ def flag_notes(cells: Sequence[TableCell]) -> list[str]:
     """Explain the signs of unclean pairs and pruned runs."""
     flags = {flag for cell in cells for flag in cell.flags}
     texts = {
-        Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
+        Flag.UNCLEAN: f"not a clean pair: {PAIR_LABELS} of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
     return [f"{SIGNS[flag]}: {text}" for flag, text in texts.items() if flag in flags]

@@ -1,4 +1,4 @@
-"""Export: all records of a store in one file."""
+"""Export of all records of a store to one file."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ema_lab.store.store import RunStore
 
 
 def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested data as one mapping with dotted keys."""
+    """Flatten nested data to one mapping with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -22,9 +22,9 @@ def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield each record as one flat object, its spec under `spec.`; lists are JSON text.
+    """Yield each record as one flat object with its spec under `spec.`; lists become JSON text.
 
-    What cannot be read is left out, and told in a line of `unreadable`.
+    Unreadable runs are skipped; each adds one line to `unreadable`.
     """
     for run_id in store.run_ids():
         try:
@@ -41,17 +41,17 @@ def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, A
 
 
 def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
-    """Write all records to a .jsonl or .parquet file, whole or not at all.
+    """Write all records to a .jsonl or .parquet file, atomically.
 
     Returns:
-        Their number, and a line for each run that could not be read and is left out.
+        The number of records, and one line per unreadable run.
 
     Raises:
-        StoreError: If the ending is another one, a package is missing, or the file cannot be written.
+        StoreError: If the file has another extension, a package is missing, or the file cannot be written.
     """
     writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if path.suffix not in writers:
-        raise StoreError(f"export writes .jsonl or .parquet, got {path.name}")
+        raise StoreError(f"export writes a .jsonl or .parquet file, got {path.name}")
     try:
         with whole(path) as partial:
             unreadable: list[str] = []
@@ -74,12 +74,12 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
         hint = "pip install 'ema-lab[parquet]', or export to a .jsonl file"
         raise StoreError(f"a .parquet file needs the package pyarrow: {hint}") from None
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    columns = {key: _one_type([row.get(key) for row in rows]) for key in keys}
+    columns = {key: _uniform([row.get(key) for row in rows]) for key in keys}
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
 
 
-def _one_type(values: list[Any]) -> list[Any]:
-    """Return a column's values in one type: a column of mixed ones is text."""
+def _uniform(values: list[Any]) -> list[Any]:
+    """Convert a column to one type, as Parquet requires: mixed types become text."""
     kinds = {type(value) for value in values if value is not None}
     if len(kinds) <= 1:
         return values

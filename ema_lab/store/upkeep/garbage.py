@@ -1,4 +1,4 @@
-"""What a store can do without: found first, judged again under the lock, removed only when asked."""
+"""Garbage collection of a store: find, check again under the lock, then remove."""
 
 import os
 import shutil
@@ -14,15 +14,16 @@ from ema_lab.store.quarantine import require_unlocked
 from ema_lab.store.store import RunStore, State
 
 Kind = Literal["checkpoint", "optimizer state", "weights", "superseded", "damaged", "partial", "orphan"]
-IMPORT_LOCK = "import"  # held while runs are imported, so that what is half-copied is known for it
+IMPORT_LOCK = "import"  # held during an import, which marks its partial copies as in use
 _RESULTS = (layout.RECORD, layout.PREDICTIONS, layout.CURVE, layout.DROPPED, layout.LAST, layout.BEST)
 
 
 @dataclass(frozen=True)
 class Slimming:
-    """Find and strip the optimizer state that only resuming needs from a checkpoint. Needs torch.
+    """Find and strip optimizer state that only resuming needs from a checkpoint. Needs torch.
 
-    `surplus` returns its bytes (0 if there is none); `slim` writes the checkpoint again without it.
+    `surplus` returns the size of the state in bytes (0 without one). `slim` rewrites the checkpoint without
+    that state.
     """
 
     surplus: Callable[[Path], int]
@@ -31,12 +32,12 @@ class Slimming:
 
 @dataclass(frozen=True)
 class Policy:
-    """What may go.
+    """Removal policy of a garbage collection.
 
     Attributes:
-        slimming: Finds the optimizer state in checkpoints whose weights stay; None leaves it.
-        drop_weights: Weights of finished runs may go too: `eval` and `load_model` then have none.
-        superseded: What was set aside may go too: superseded results and damaged files.
+        slimming: Strips the optimizer state from the checkpoints of finished runs; None keeps the state.
+        drop_weights: Whether to remove the weights of finished runs, which `eval` and `load_model` need.
+        superseded: Whether to remove quarantined files: superseded results and damaged files.
     """
 
     slimming: Slimming | None = None
@@ -46,9 +47,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Litter:
-    """Something that can go: a file, a folder, or (`optimizer state`) a part of a checkpoint.
+    """Removable item: a file, a folder, or the optimizer state inside a checkpoint.
 
-    `lock` is held while it is removed: that of its run, or of what may be at work on it.
+    `lock` names the lock to hold during the removal: that of the run, or of an import.
     """
 
     lock: str
@@ -58,7 +59,7 @@ class Litter:
 
 
 def find_litter(store: RunStore, policy: Policy) -> Iterator[Litter]:
-    """Yield what can go. A run that a process works on keeps everything."""
+    """Yield the removable items of a store. A run that a process works on keeps all its files."""
     for name in sorted(store.folder_names()):
         if layout.RUN_ID.fullmatch(name) and not store.is_locked(name):
             yield from _in_run(store, name, policy)
@@ -82,11 +83,11 @@ def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
     for path in (*folder.glob(f"*{PARTIAL}"), *folder.glob(f"{layout.ATTEMPTS}/*{PARTIAL}")):
         yield Litter(run_id, path, "partial", size_of(path))
     if policy.superseded:
-        yield from _set_aside(run_id, folder)
+        yield from _quarantined(run_id, folder)
     try:
         protocol_file = layout.weights_file(store.spec(run_id))
     except StoreError:
-        return  # what cannot be read is for `store check` to tell
+        return  # `store check` reports unreadable specs
     if not store.facts(run_id).done:
         return
     for path in sorted(folder.glob(layout.ALL_CHECKPOINTS)):
@@ -99,17 +100,17 @@ def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
 
 
 def _has_result(store: RunStore, run_id: str) -> bool:
-    """Whether a folder without a spec holds something that a run has left, whole or damaged."""
+    """Whether a folder without a spec holds a result or an attempt, whole or damaged."""
     folder = store.folder(run_id)
     try:
         names = os.listdir(folder)
         attempts = store.attempt_numbers(run_id)
     except (OSError, StoreError):
-        return True  # what cannot be looked at is no litter
+        return True  # an unreadable folder may hold a result
     return bool(attempts) or layout.SUPERSEDED in names or any(name.startswith(_RESULTS) for name in names)
 
 
-def _set_aside(run_id: str, folder: Path) -> Iterator[Litter]:
+def _quarantined(run_id: str, folder: Path) -> Iterator[Litter]:
     for path in (*folder.glob(layout.SUPERSEDED), *folder.glob(f"**/*{DAMAGED}*")):
         if layout.SUPERSEDED not in path.relative_to(folder).parts[:-1]:
             kind: Kind = "superseded" if path.name == layout.SUPERSEDED else "damaged"
@@ -117,9 +118,12 @@ def _set_aside(run_id: str, folder: Path) -> Iterator[Litter]:
 
 
 def remove(store: RunStore, litter: Litter, policy: Policy) -> int | None:
-    """Remove one thing and return the bytes that it took; None, and nothing removed, if it may not go now.
+    """Remove one item under its lock and return the freed bytes.
 
-    It is judged again under its lock: a run may have been finished, begun or changed meanwhile.
+    The item is checked again under the lock, because its run may have begun, changed or ended since.
+
+    Returns:
+        None, with nothing removed, if another process holds the lock or the item is no litter any more.
     """
     with store.claim(litter.lock) as claimed:
         if not claimed or not os.path.lexists(litter.path) or not _is_still(store, litter, policy):
@@ -137,13 +141,13 @@ def remove(store: RunStore, litter: Litter, policy: Policy) -> int | None:
 
 def _is_still(store: RunStore, litter: Litter, policy: Policy) -> bool:
     if litter.path.parent == store.root and litter.path.name.startswith("."):
-        return True  # under its lock nobody works on it
-    found = _in_run(store, litter.lock, policy)
-    return any((one.path, one.kind) == (litter.path, litter.kind) for one in found)
+        return True  # the lock proves that no process uses it
+    items = _in_run(store, litter.lock, policy)
+    return any((item.path, item.kind) == (litter.path, litter.kind) for item in items)
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder; what has gone meanwhile has none."""
+    """Return the bytes of a file, or of all files below a folder; 0 if the path has vanished."""
     try:
         if path.is_dir() and not path.is_symlink():
             return sum(size_of(child) for child in path.iterdir())
@@ -153,10 +157,10 @@ def size_of(path: Path) -> int:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file, a symbolic link, or a folder with all that is in it.
+    """Remove a file, a symbolic link, or a folder with its content.
 
     Raises:
-        StoreError: If that cannot be.
+        StoreError: If the system refuses the removal.
     """
     try:
         if path.is_dir() and not path.is_symlink():
@@ -168,27 +172,31 @@ def _delete(path: Path) -> None:
 
 
 def remove_runs(store: RunStore, states: Mapping[str, State]) -> None:
-    """Remove run folders, each at once: renamed out of the way, then deleted.
+    """Remove run folders. Each is renamed before it is deleted, so that no reader sees half a run.
 
     Args:
         store: The store.
-        states: The state in which each run was when its removal was decided.
+        states: State of each run at the time of the decision to remove it.
 
     Raises:
-        StoreError: If a process works on one of them, and nothing is removed then; if one has changed its
-            state since, or cannot be removed, and that one and those after it are kept.
+        StoreError: If a process works on one of the runs; none is removed then. Also if a run has changed its
+            state or cannot be removed; that run and all later ones are kept then.
     """
     require_unlocked(store, states)
     for run_id, state in states.items():
         with store.claim(run_id) as claimed:
             if not claimed:
-                raise StoreError(f"a process has begun to work on {run_id}: it is kept, and what comes after")
+                raise StoreError(
+                    f"a process has begun to work on {run_id}: this run and the later ones are kept"
+                )
             if (now := store.state(run_id)) != state:
-                raise StoreError(f"{run_id} was {state} and is {now} now: it is kept, and what comes after")
-            aside = store.root / f"{layout.REMOVING}{run_id}"
-            _delete(aside)  # left by a removal that was cut off
+                raise StoreError(
+                    f"{run_id} was {state} and is {now} now: this run and the later ones are kept"
+                )
+            removing = store.root / f"{layout.REMOVING}{run_id}"
+            _delete(removing)  # left by an interrupted removal
             try:
-                store.folder(run_id).rename(aside)
+                store.folder(run_id).rename(removing)
             except OSError as error:
                 raise StoreError(f"{store.folder(run_id)} cannot be removed: {error.strerror}") from None
-            _delete(aside)
+            _delete(removing)

@@ -1,4 +1,4 @@
-"""Whether a store is whole: every file of every run is read, and held against the others."""
+"""Integrity check of a store: reads every file of every run and compares it with the others."""
 
 import os
 import zipfile
@@ -26,7 +26,7 @@ Check = Callable[[Path, RunSpec, RunRecord], str | None]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about a file of a run; `damaged` if a result or a checkpoint suffers by it."""
+    """Problem with a file of a run; `damaged` if the problem spoils a result or a checkpoint."""
 
     run_id: str
     file: str
@@ -40,13 +40,13 @@ def check_store(
     load_checkpoint: LoadCheckpoint | None = None,
     watch: Callable[[int, int], None] = lambda checked, total: None,
 ) -> Iterator[Finding]:
-    """Yield what is wrong with a store, run by run; a run that a process works on is left out.
+    """Yield the problems of a store, run by run, without the runs that a process works on.
 
     Args:
         store: The store.
-        check_metrics: Returns why predictions do not fit the metrics of a record, or None.
-        load_checkpoint: Returns a checkpoint, or raises if that cannot be; None leaves checkpoints out.
-        watch: Told after each run how many of how many are checked.
+        check_metrics: Returns the mismatch between predictions and the metrics of a record, or None.
+        load_checkpoint: Loads a checkpoint, or raises; None skips all checkpoints.
+        watch: Observer called after each run with the numbers of checked runs and of all runs.
     """
     names = sorted(store.folder_names())
     for number, name in enumerate(names, 1):
@@ -62,16 +62,16 @@ def check_store(
         yield Finding(run_id, f"{layout.LOCKS}/{run_id}.lock", damaged=False, problem="a lock without a run")
 
 
-def set_damaged_runs_aside(
+def quarantine_damaged_runs(
     store: RunStore,
     run_ids: Iterable[str],
     check_metrics: CheckMetrics,
     load_checkpoint: LoadCheckpoint | None = None,
 ) -> list[str]:
-    """Move all files of damaged runs aside, so that the runs are pending; return the ids of those.
+    """Supersede all files of damaged runs, which makes the runs pending; return their ids.
 
-    Each is checked again under its lock. A run that a process works on, or whose files another user or a
-    later version of this package can read, stays as it is.
+    Each run is checked again under its lock, because it may have changed since the first check. A run stays
+    as it is if another process holds it, or if another user or a later version can read its files.
     """
     moved = []
     for run_id in run_ids:
@@ -94,11 +94,11 @@ def _check_run(
     if record is not None and record.status == "done" and spec is not None:
         problems += _result_problems(folder, spec, record, check_metrics)
     if load is not None:
-        found = (
+        checked = (
             (path.name, _checkpoint_problem(path, load))
             for path in sorted(folder.glob(layout.ALL_CHECKPOINTS))
         )
-        problems += [(name, problem) for name, problem in found if problem]
+        problems += [(name, problem) for name, problem in checked if problem]
     yield from (Finding(run_id, file, damaged=True, problem=problem) for file, problem in problems)
     yield from _leftovers(run_id, folder)
 
@@ -106,7 +106,7 @@ def _check_run(
 def _documents(
     store: RunStore, run_id: str
 ) -> tuple[RunSpec | None, RunRecord | None, list[tuple[str, str]]]:
-    """Return a run's spec and record, as far as they can be read, and what is wrong with its documents."""
+    """Return a run's spec and record (None if unreadable), and the problems of its documents."""
     spec = record = None
     problems = []
     try:
@@ -123,9 +123,7 @@ def _documents(
         problems.append((layout.ATTEMPTS, str(error)))
     else:
         if record is not None and record.attempt not in numbers:
-            problems.append(
-                (layout.ATTEMPTS, f"attempt {record.attempt}, which made the record, is not there")
-            )
+            problems.append((layout.ATTEMPTS, f"attempt {record.attempt}, which made the record, is missing"))
     if record is not None:
         problems += [(layout.RECORD, problem) for problem in _record_problems(record)]
     return spec, record, problems
@@ -136,11 +134,11 @@ def _result_problems(
 ) -> list[tuple[str, str]]:
     predictions = partial(_predictions_problem, check_metrics=check_metrics)
     checks: dict[str, Check] = {layout.CURVE: _curve_problem, layout.PREDICTIONS: predictions}
-    found = [(file, _guarded(check, folder / file, spec, record)) for file, check in checks.items()]
-    problems = [(file, problem) for file, problem in found if problem]
+    checked = [(file, _guarded(check, folder / file, spec, record)) for file, check in checks.items()]
+    problems = [(file, problem) for file, problem in checked if problem]
     weights = layout.weights_file(spec)
     if not (folder / weights).exists() and not (folder / layout.DROPPED).exists():
-        problems.append((weights, "is not there: the run has no weights to load"))
+        problems.append((weights, "is missing: the run has no weights to load"))
     return problems
 
 
@@ -153,7 +151,7 @@ def _guarded(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> str 
     try:
         return check(path, spec, record)
     except FileNotFoundError:
-        return "is not there"
+        return "is missing"
     except NoRegularFileError as error:
         return str(error.strerror)
     except StoreError as error:
@@ -172,27 +170,27 @@ def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
 def _predictions_problem(
     path: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
 ) -> str | None:
-    """Compare the predictions with the metrics and with the hash in the record, which older ones lack."""
+    """Compare predictions with the record's metrics and, except in older records, with its hash."""
     arrays = read_predictions(path.parent)
     if (owner := owner_of(arrays)) not in {"", spec.run_id}:
         return f"holds the predictions of {owner!r}"
     if problem := check_metrics(arrays, spec, record.metrics):
         return problem
-    found = content_sha256(arrays)
-    if record.predictions_sha256 in {"", found}:
+    actual = content_sha256(arrays)
+    if record.predictions_sha256 in {"", actual}:
         return None
-    return f"has contents of the hash {found[:16]}, and the record says {record.predictions_sha256[:16]}"
+    return f"has contents of the hash {actual[:16]}, but the record says {record.predictions_sha256[:16]}"
 
 
 def _checkpoint_problem(path: Path, load: LoadCheckpoint) -> str | None:
     if not path.is_file():
         return "is no regular file"
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums but never compares them
             if wrong := archive.testzip():
                 return f"is damaged: the checksum of {wrong} is wrong"
         run_id = load(path).get(layout.RUN_ID_FIELD, path.parent.name)
-    except Exception as error:  # torch raises what its readers raise
+    except Exception as error:  # torch passes on the errors of its many readers
         reason = str(error).strip().splitlines()
         return f"cannot be loaded: {reason[0] if reason else type(error).__name__}"
     return None if run_id == path.parent.name else f"is the checkpoint of {run_id!r}"
@@ -203,9 +201,9 @@ def _leftovers(run_id: str, folder: Path) -> Iterator[Finding]:
         if path.name.endswith(PARTIAL):
             problem = "was left half-written"
         elif DAMAGED in path.name:
-            problem = "was set aside"
-        elif not _is_ours(folder, path):
-            problem = "is no file of ours"
+            problem = "is quarantined"
+        elif not _is_store_file(folder, path):
+            problem = "is not a file of the store"
         else:
             continue
         yield Finding(run_id, str(path.relative_to(folder)), damaged=False, problem=problem)
@@ -214,11 +212,11 @@ def _leftovers(run_id: str, folder: Path) -> Iterator[Finding]:
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:  # `_documents` has named what is wrong with it
+    except OSError:  # `_documents` reports the problem
         return []
 
 
-def _is_ours(folder: Path, path: Path) -> bool:
+def _is_store_file(folder: Path, path: Path) -> bool:
     if path.parent == folder:
         return path.name in layout.RUN_FILES
     return layout.attempt_number(path.name) is not None

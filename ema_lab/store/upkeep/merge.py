@@ -1,4 +1,4 @@
-"""Import: the runs of another store merged into this one. Nothing outside the other store is read."""
+"""Import of another store's runs into this store. Only files inside the other store are read."""
 
 import os
 import shutil
@@ -23,9 +23,9 @@ Result = Literal["new", "equal", "taken", "kept", "conflict", "busy", "unreadabl
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of one run of the other store, or of one file of it that was left out.
+    """Result of importing one run of the other store, or of skipping one file of the run.
 
-    `detail` says what differs in a conflict, and why something was left out.
+    `detail` names the difference in a conflict, or the reason for skipping.
     """
 
     run_id: str
@@ -34,35 +34,40 @@ class Imported:
 
 
 @contextmanager
-def opened(path: Path, near: Path, left_out: list[str]) -> Iterator[RunStore]:
-    """Give the store at a folder, or in an archive (.tar, .tar.gz, .zip), which is unpacked near another.
+def open_store(path: Path, near: Path, skipped: list[str]) -> Iterator[RunStore]:
+    """Open the store in a folder or an archive (.tar, .tar.gz, .zip) for a block.
 
     Args:
         path: The folder or the archive.
-        near: The folder in which an archive is unpacked for the time of the block.
-        left_out: Gets a line for each member of an archive that is not unpacked.
+        near: Folder in which an archive is unpacked for the duration of the block.
+        skipped: List that gets one line per skipped member of an archive.
 
     Raises:
-        StoreError: If it is neither.
+        StoreError: If the path is neither a folder nor an archive.
     """
     if path.is_dir():
         yield RunStore(path)
         return
     if not path.is_file():
-        raise StoreError(f"{path} is not there, or is no file")
+        raise StoreError(f"{path} does not exist, or is not a regular file")
     near.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=IMPORTING, dir=near) as folder:
-        left_out += unpack(path, Path(folder))
-        found = [file.parent.parent for file in sorted(Path(folder).rglob(SPEC))]
-        roots = [root for root in found if SUPERSEDED not in root.parts]
+        skipped += unpack(path, Path(folder))
+        folders = [file.parent.parent for file in sorted(Path(folder).rglob(SPEC))]
+        roots = [root for root in folders if SUPERSEDED not in root.parts]
         yield RunStore(roots[0] if roots else folder)
 
 
 def import_store(store: RunStore, other: RunStore, prefer: Side | None = None) -> Iterator[Imported]:
-    """Merge the runs of another store into this one, and yield what became of each.
+    """Merge the runs of another store into this one, and yield the result of each run.
 
-    Equal runs have the same id and the same metrics. Where both are done and differ, nothing is taken
-    unless `prefer` says whose counts; ours are then kept aside.
+    Equal runs have the same id and the same metrics. If both stores have a done run and the metrics differ,
+    the merge reports a conflict and takes nothing: neither result is known to be the right one.
+
+    Args:
+        store: The store that gets the runs.
+        other: The store that is read.
+        prefer: Side that wins a conflict. If theirs wins, the replaced files of ours move to `superseded/`.
     """
     for run_id in sorted(filter(RUN_ID.fullmatch, other.folder_names())):
         if (other.root / run_id).is_symlink():
@@ -73,8 +78,8 @@ def import_store(store: RunStore, other: RunStore, prefer: Side | None = None) -
         try:
             yield from _import_checked(store, other, run_id, prefer)
         except (StoreError, OSError) as error:
-            words = str(error) if isinstance(error, StoreError) or not error.strerror else error.strerror
-            yield Imported(run_id, "unreadable", words)
+            problem = str(error) if isinstance(error, StoreError) or not error.strerror else error.strerror
+            yield Imported(run_id, "unreadable", problem)
 
 
 def _import_checked(store: RunStore, other: RunStore, run_id: str, prefer: Side | None) -> Iterator[Imported]:
@@ -85,17 +90,19 @@ def _import_checked(store: RunStore, other: RunStore, run_id: str, prefer: Side 
     other.spec(run_id)
     theirs = other.record(run_id)
     if other.state(run_id) == "running":
-        yield Imported(run_id, "busy", "a process works on it there")
+        yield Imported(run_id, "busy", "a process works on the run there")
         return
     with store.claim(run_id) as claimed:
         item = _import_run(store, other, run_id, theirs, prefer) if claimed else Imported(run_id, "busy")
     yield item
     if item.result in {"new", "taken"}:
-        yield from (Imported(run_id, "left out", f"{path!r} {why}") for path, why in irregular.items())
+        yield from (
+            Imported(run_id, "left out", f"{path!r} {problem}") for path, problem in irregular.items()
+        )
 
 
 def _irregular(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the path and the problem of all that is neither a folder nor a regular file."""
+    """Yield the path and the problem of each entry that is neither a folder nor a regular file."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = f"{prefix}{entry.name}"
@@ -132,17 +139,17 @@ def _import_run(
 
 
 def _copy(store: RunStore, other: RunStore, run_id: str, theirs: RunRecord | None) -> None:
-    """Copy a whole run folder under another name, then rename it: it is there whole or not at all."""
+    """Copy a run folder under a temporary name and rename it, so that no reader sees half a run."""
     with _copied(store, other, run_id, theirs) as partial:
         partial.rename(store.folder(run_id))
 
 
 @contextmanager
 def _copied(store: RunStore, other: RunStore, run_id: str, theirs: RunRecord | None) -> Iterator[Path]:
-    """Give a copy of another store's run for a block; what is left of it then is removed.
+    """Yield a temporary copy of another store's run, and remove the rest of the copy afterwards.
 
     Raises:
-        StoreError: If the run was changed there while it was copied.
+        StoreError: If the run cannot be copied, or has changed during the copy.
     """
     with tempfile.TemporaryDirectory(prefix=f"{IMPORTING}{run_id}.", dir=store.root) as folder:
         partial = Path(folder) / run_id
@@ -161,13 +168,16 @@ def _copy_file(source: str, target: str) -> None:
 
 
 def _not_regular(folder: str, names: list[str]) -> set[str]:
-    """Return the names that are neither folders nor regular files: links are not followed."""
+    """Return the names that are neither folders nor regular files, without following links."""
     modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     return {name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))}
 
 
 def _replace(store: RunStore, other: RunStore, run_id: str, theirs: RunRecord) -> None:
-    """Keep our run's files aside and take theirs, the record last."""
+    """Supersede our run's files and move theirs into the folder.
+
+    The record moves last, so that an interrupted import leaves a pending run and never half a result.
+    """
     with _copied(store, other, run_id, theirs) as partial:
         folder = store.folder(run_id)
         supersede(folder)

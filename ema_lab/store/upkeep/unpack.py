@@ -1,6 +1,6 @@
-"""Archives of stores, unpacked without trust: only regular files and folders, never outside the target.
+"""Safe unpacking of store archives: only regular files and folders, never outside the target.
 
-A member that is anything else is reported and left out; the others are unpacked.
+Any other member is skipped and reported.
 """
 
 import shutil
@@ -21,20 +21,22 @@ _ERRORS = (
 
 
 def unpack(archive: Path, folder: Path) -> list[str]:
-    """Unpack an archive into a folder and return a line for each member that is left out.
+    """Unpack an archive into a folder and return one line per skipped member.
 
     Raises:
-        StoreError: If it is no archive, or is cut off.
+        StoreError: If the file is no archive, or is truncated.
     """
     try:
-        if tarfile.is_tarfile(archive):  # first: a tar file that ends in a zip file looks like one
+        if tarfile.is_tarfile(
+            archive
+        ):  # first: a tar file whose last member is a zip file also looks like a zip file
             return list(_unpack_tar(archive, folder))
         if zipfile.is_zipfile(archive):
             return list(_unpack_zip(archive, folder))
-        raise ValueError("it is neither a tar nor a zip file")
+        raise ValueError("the file is neither a tar nor a zip file")
     except Exception as error:  # zlib, lzma and bz2 raise errors of their own
-        words = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{archive} cannot be unpacked ({words}): {RULE}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"{archive} cannot be unpacked ({reason}): {RULE}") from None
 
 
 def _unpack_tar(archive: Path, folder: Path) -> Iterator[str]:
@@ -71,7 +73,7 @@ def _unpack_zip(archive: Path, folder: Path) -> Iterator[str]:
                 try:
                     with file.open(member) as content:
                         yield from _write(content, folder, member.filename)
-                except _ERRORS as error:  # encrypted, or its checksum is wrong
+                except _ERRORS as error:  # encrypted, or with a wrong checksum
                     (folder / member.filename).unlink(missing_ok=True)
                     yield f"{member.filename!r}: {error}"
 
@@ -84,7 +86,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def _write(content: IO[bytes], folder: Path, name: str) -> Iterator[str]:
-    """Write one member; yield a line if it cannot lie where it should, such as below another file."""
+    """Write one member; yield a line if its path is already taken, or lies below a file."""
     path = folder / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

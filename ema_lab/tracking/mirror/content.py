@@ -11,7 +11,7 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
-from ema_lab.store.survey import Standing, Survey
+from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tracking.names import SUMMARY_COSTS, run_config, run_name, run_summary, run_tags
 
 FORMAT = 1  # increase after a change of the content, so that the next push replaces old runs
@@ -48,12 +48,12 @@ class Snapshot:
     """Snapshot of an ablation: its cells and the status of their runs, read once."""
 
     ablation: Ablation
-    standings: Mapping[str, Standing]
+    standings: Mapping[str, RunStatus]
 
     @classmethod
     def take(cls, ablation: Ablation, store: RunStore) -> "Snapshot":
         survey = Survey(store)
-        return cls(ablation, {spec.run_id: survey.standing(spec) for spec in ablation.runs()})
+        return cls(ablation, {spec.run_id: survey.status(spec) for spec in ablation.runs()})
 
     def runs(self, store: RunStore, chosen: Sequence[Cell]) -> list[MirrorRun]:
         """Return the finished runs of the chosen cells. A run that cells share is named by the first cell."""
