@@ -57,7 +57,7 @@ def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Pla
     messages = []
     for item in merged(error.title, error.errors(include_url=False)).errors():
         named = (*inside, *(part for part in item["loc"] if part != "[key]"))  # pydantic's word for a key
-        key = ".".join(map(str, named))
+        key = printable(".".join(map(str, named)), allowed="")  # a message is one line
         text = "is missing" if item["type"] == "missing" else item["msg"]
         messages.append((item["loc"], f"{key}: {text}" if key else text))
     return messages

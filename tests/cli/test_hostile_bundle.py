@@ -163,3 +163,13 @@ def test_requirements_have_names_and_versions_alone():
     left = [line for line in lines if line.startswith("# left out, no name and version of a package: ")]
     assert len(left) == len(HOSTILE)
     assert len(lines) == len(left) + len(pins)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_run_with_an_odd_version_neither_hides_nor_is_hidden_by_the_others(order):
+    runs = [{"torch": "2.14.1", "numpy": "2.4.6"}, {"torch": "x @ http://y", "numpy": "2.4.6"}][::order]
+    assert requirements({"versions": runs}).splitlines() == [
+        "# left out, no name and version of a package: 'torch', 'x @ http://y'",
+        "numpy==2.4.6",
+        "torch==2.14.1",
+    ]

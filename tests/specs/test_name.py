@@ -32,6 +32,7 @@ def test_a_name_that_cannot_be_seen_whole_is_refused_with_its_line(load, place, 
     assert f":{line}: " in str(caught.value)
     assert WRONG[name] in str(caught.value)
     assert "[key]" not in str(caught.value)
+    assert str(caught.value).replace("\u00a0", " ").isprintable(), "one line, and nothing hidden in it"
 
 
 @pytest.mark.parametrize("other", ["n\u043ene", "\uff4eone", "no\u0301ne no\u0301ne", "a-b c"])

@@ -27,22 +27,32 @@ python3 -m venv .venv
 def requirements(facts: Mapping[str, Any]) -> str:
     """Return the package versions that runs were trained with; of differing versions, the last.
 
-    Local versions (`+cpu`) are dropped, since no index has them. Lines that are not a name and a version (PEP
-    503, PEP 440) become comments: pip would obey an option or an address in them.
+    Local versions (`+cpu`) are dropped, since no index has them. Pairs that are not a name and a version (PEP
+    503, PEP 440) become comments, whatever other runs record for the same package: pip would obey an option
+    or an address in them.
     """
     environments = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
-    pins = {name: number for versions in environments for name, number in versions.items()}
-    return "".join(_requirement(name, pins[name]) for name in sorted(pins) if name not in NOT_PINNED)
+    pins: dict[str, str] = {}
+    left_out: dict[str, None] = {}
+    for name, number in (pair for versions in environments for pair in versions.items()):
+        if name in NOT_PINNED:
+            continue
+        if version := _version(name, number):
+            pins[name] = version
+        else:
+            left_out[f"# left out, no name and version of a package: {name!a}, {number!a}\n"] = None
+    return "".join((*sorted(left_out), *(f"{name}=={pins[name]}\n" for name in sorted(pins))))
 
 
-def _requirement(name: str, number: object) -> str:
+def _version(name: str, number: object) -> str | None:
+    """Return a package's public version; None if it is no name and version of a package."""
     try:
         canonicalize_name(name, validate=True)
         if "\n" in name:  # packaging's pattern accepts a line break at the end
-            raise InvalidName(name)
-        return f"{name}=={Version(str(number)).public}\n"
+            return None
+        return Version(str(number)).public
     except (InvalidName, InvalidVersion):
-        return f"# left out, no name and version of a package: {name!a}, {number!a}\n"
+        return None
 
 
 def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
