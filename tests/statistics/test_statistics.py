@@ -244,6 +244,11 @@ class TestRank:
         rows = [{0: 95.0, 1: 95.2, 2: 95.1, 3: 40.0}, {0: 90.0, 1: 90.1, 2: 90.2}]
         assert rank_rows(rows, +1) == [None, None]
 
+    def test_a_row_that_could_not_be_compared_with_all_others_is_not_best(self):
+        above, below = {0: 90.0, 1: 90.1, 2: 89.9}, {0: 50.1, 1: 50.0, 2: 50.2}
+        assert rank_rows([above, below], +1) == ["best", None]
+        assert rank_rows([above, below, {9: 10.0}], +1) == [None, None, "untested"]
+
     def test_groups_are_ranked_apart_and_corrected_together(self):
         group = [by_seed(1.2, 0.7, 1.3, 0.4, 0.9), by_seed(0.0, 0.0, 0.0, 0.0, 0.0)]
         p = paired_test(list(group[0].values())).p
