@@ -16,7 +16,7 @@ from ema_lab.audit.verdict import (
 )
 from ema_lab.results.selection import Row
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
-from ema_lab.specs.published_number import Printed
+from ema_lab.specs.published_number import PublishedNumber
 
 COUNTS = ("parameters", "macs", "flops")
 Key = tuple[str, str]
@@ -42,7 +42,7 @@ class Finding:
     table: str
     row: str
     quantity: str
-    claimed: Printed
+    claimed: PublishedNumber
     verdict: Verdict
     convention: Convention | None = None
     computed: Decimal | None = None
@@ -71,7 +71,7 @@ def audit(published: PublishedSpec, evidence: Evidence) -> list[Finding]:
 def _table_findings(key: str, table: TableSpec, evidence: Evidence) -> Iterator[Finding]:
     columns = {quantity: _Column(key, table, quantity, evidence.costs) for quantity in COUNTS}
     for name, row in table.rows.items():
-        for quantity, claim in row.claims.given.items():
+        for quantity, claim in row.claims.numbers.items():
             if quantity in columns:
                 yield columns[quantity].finding(name, row, claim)
             else:
@@ -85,13 +85,13 @@ class _Column:
         self.key, self.table, self.quantity = key, table, quantity
         self.tried = conventions(quantity, table.convention)
         self.counted = {
-            name: Counted(row.claims.given[quantity], costs[key, name])
+            name: Counted(row.claims.numbers[quantity], costs[key, name])
             for name, row in table.rows.items()
-            if quantity in row.claims.given and (key, name) in costs
+            if quantity in row.claims.numbers and (key, name) in costs
         }
         self.support = support(((item.claim, item.costs) for item in self.counted.values()), self.tried)
 
-    def finding(self, name: str, row: RowSpec, claim: Printed) -> Finding:
+    def finding(self, name: str, row: RowSpec, claim: PublishedNumber) -> Finding:
         counted = self.counted.get(name, Counted(claim, {}))
         reference = row.baseline or self.table.baseline
         has_baseline = reference in self.counted and reference != name
@@ -103,7 +103,7 @@ class _Column:
 
 
 def _trained_finding(
-    key: str, table: TableSpec, name: str, quantity: str, claim: Printed, row: Row | None
+    key: str, table: TableSpec, name: str, quantity: str, claim: PublishedNumber, row: Row | None
 ) -> Finding:
     values = row.values(quantity) if row else []
     if row is None or not values:

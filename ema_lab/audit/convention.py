@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import get_args
 
 from ema_lab.specs.published import ConventionSpec, MacCount, ParameterCount
-from ema_lab.specs.published_number import Digits, Printed
+from ema_lab.specs.published_number import Digits, PublishedNumber
 
 Costs = Mapping[str, int]
 COUNT_LABELS: Mapping[str, str] = {
@@ -33,12 +33,12 @@ class Convention:
         """Return the unrounded count under the convention; None if `costs` lacks the count."""
         return Decimal(self.per_mac * costs[self.count]) if self.count in costs else None
 
-    def fits(self, costs: Costs, claim: Printed) -> bool:
+    def fits(self, costs: Costs, claim: PublishedNumber) -> bool:
         """Whether the claim is the count of a model with these costs under the convention."""
         number = self.number(costs)
-        return number is not None and claim.shows(number, self.digits)
+        return number is not None and claim.agrees_with(number, self.digits)
 
-    def describe(self, claim: Printed, assumed: "Convention | None" = None) -> str:
+    def describe(self, claim: PublishedNumber, assumed: "Convention | None" = None) -> str:
         """Describe the convention, or only its difference from the assumed one."""
         parts = [] if assumed and assumed.count == self.count else [COUNT_LABELS[self.count]]
         if (assumed.per_mac if assumed else 1) != self.per_mac:
@@ -65,6 +65,8 @@ def conventions(quantity: str, assumed: ConventionSpec) -> list[Convention]:
     return list(dict.fromkeys([base, *others]))
 
 
-def support(column: Iterable[tuple[Printed, Costs]], tried: Sequence[Convention]) -> Counter[Convention]:
+def support(
+    column: Iterable[tuple[PublishedNumber, Costs]], tried: Sequence[Convention]
+) -> Counter[Convention]:
     """Count for each convention the rows of a column that it fits."""
     return Counter(item for claim, costs in column for item in tried if item.fits(costs, claim))

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ema_lab.audit.convention import Convention, Costs
-from ema_lab.specs.published_number import Printed
+from ema_lab.specs.published_number import PublishedNumber
 from ema_lab.statistics import summarise
 from ema_lab.statistics.power import detectable_difference
 
@@ -83,7 +83,7 @@ def trained_summary(values: Sequence[float], expected: int) -> Trained:
     return Trained(summary.mean, *summary.interval, detectable, summary.count, expected)
 
 
-def trained_verdict(claim: Printed, trained: Trained | None, relevant: float) -> Verdict:
+def trained_verdict(claim: PublishedNumber, trained: Trained | None, relevant: float) -> Verdict:
     """Compare a claim with trained seeds.
 
     The claim stands for all numbers that round to it. It disagrees if the 95 % t interval holds none of these
@@ -115,7 +115,7 @@ def trained_verdict(claim: Printed, trained: Trained | None, relevant: float) ->
 class Counted:
     """Published count and the costs of the model."""
 
-    claim: Printed
+    claim: PublishedNumber
     costs: Costs
 
 
@@ -168,7 +168,7 @@ def count_verdict(
     return Verdict(Kind.DISAGREES, amount, *numbers)
 
 
-def _listed(items: Sequence[Convention], claim: Printed, assumed: Convention) -> str:
+def _listed(items: Sequence[Convention], claim: PublishedNumber, assumed: Convention) -> str:
     return "; or ".join(item.describe(claim, assumed) for item in items)
 
 
@@ -181,11 +181,11 @@ def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool
     return 2 * abs(more - less - claimed) <= row.claim.step + baseline.claim.step
 
 
-def _amount(claim: Printed, difference: Decimal) -> str:
+def _amount(claim: PublishedNumber, difference: Decimal) -> str:
     """Format a difference in the form of the claim, such as `0.05M (0.22 %) more`."""
-    size = claim.like(abs(difference))
+    size = claim.format_like(abs(difference))
     if not float(size.rstrip("kKMBG%").replace(",", "")):
-        size = claim.like(abs(difference), 2)
+        size = claim.format_like(abs(difference), 2)
     word = "more" if difference > 0 else "less"
     if not claim.value:
         return f"{size} {word}"

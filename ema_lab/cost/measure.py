@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ema_lab.cost.rules import rules, uncounted
-from ema_lab.errors import CostError, located
+from ema_lab.errors import CostError, error_summary
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # equivalent to GroupNorm(n, n)
 _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -128,7 +128,9 @@ def _analyse(
     try:
         copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # the model may hold anything
-        raise CostError(f"the model cannot be copied, so nothing is counted: {located(error)}") from error
+        raise CostError(
+            f"the model cannot be copied, so nothing is counted: {error_summary(error)}"
+        ) from error
     noise = torch.Generator().manual_seed(0)  # on zeros, code that branches on values might do nothing
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     image = torch.randn(1, channels, *sides, generator=noise)
@@ -158,7 +160,7 @@ def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> An
         try:
             analysis.total()
         except Exception as error:  # the model's own code may raise anything
-            message = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
+            message = f"torch.jit cannot trace the model, so nothing is counted: {error_summary(error)}"
             raise CostError(message) from error
     return analysis
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ema_lab.errors import EmaLabError, SpecError, located, user_place
+from ema_lab.errors import EmaLabError, SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
@@ -175,11 +175,11 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
 
 def _reason(error: Exception, signature: Signature) -> str:
     """Return an error's message, with the line of code unless the message itself states a rule."""
-    if isinstance(error, ValueError) and not user_place(error):
+    if isinstance(error, ValueError) and not user_location(error):
         return str(error)
-    if user_place(error) or not isinstance(error, TypeError):
-        return located(error)
-    return f"{error} ({signature.short_place})"  # the call does not match the parameters
+    if user_location(error) or not isinstance(error, TypeError):
+        return error_summary(error)
+    return f"{error} ({signature.short_location})"  # the call does not match the parameters
 
 
 def _check_shape(subject: str, attention: nn.Module, site: Site, build: Build) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ema_lab.errors import SpecError, located, user_place
+from ema_lab.errors import SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.trial import layer_of
@@ -164,7 +164,9 @@ def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) 
         outputs = _outputs(module, names, image_shape)
     except Exception as error:  # a user's own code may raise anything
         reason = (
-            located(error) if user_place(error) else (str(error).splitlines() or [type(error).__name__])[0]
+            error_summary(error)
+            if user_location(error)
+            else (str(error).splitlines() or [type(error).__name__])[0]
         )
         layer = layer_of(error, module)
         where = f" (at {layer!r})" if layer else ""

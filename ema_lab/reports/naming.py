@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.ablation.grid import ABSENT, Cell, matches, shown, value_of
+from ema_lab.ablation.grid import ABSENT, Cell, format_value, matches, value_of
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.report import ReportSpec
 
@@ -24,8 +24,8 @@ def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:
     value = value_of(cell, key)
     if value is ABSENT:
         keys = ("group",) if key == spec.group else ("factors",)
-        raise spec.refusal(f"{key}: the row {cell.row!r} lacks this key; choose rows with `only`", *keys)
-    return shown(value)
+        raise spec.error_at(f"{key}: the row {cell.row!r} lacks this key; choose rows with `only`", *keys)
+    return format_value(value)
 
 
 def enters(spec: ReportSpec, cell: Cell) -> bool:
@@ -76,7 +76,7 @@ def axis_suffix(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], boo
     """Format a cell's values on some of its axes, such as ` [groups=4]`, with the report's names."""
     names = spec.names
     values = [
-        f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
+        f"{names.get(key, key.rpartition('.')[2])}={names.get(format_value(value), format_value(value))}"
         for key, value in cell.own_axes + cell.axes
         if wanted(key)
     ]
@@ -86,7 +86,9 @@ def axis_suffix(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], boo
 def names_within(cells: Sequence[Cell]) -> list[str]:
     """Return the parts of row names: variants, axes and their values."""
     axes = [item for cell in cells for item in cell.own_axes + cell.axes]
-    names = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
+    names = [cell.variant for cell in cells] + [
+        part for key, value in axes for part in (key, format_value(value))
+    ]
     return list(dict.fromkeys(names))
 
 
@@ -104,4 +106,4 @@ def check_names(spec: ReportSpec, known: Sequence[str], also_known: Sequence[str
     for key, names in (("names", spec.names), ("footnotes", spec.footnotes), ("rows", spec.rows)):
         for index, name in enumerate(names):
             if name not in known and not (key == "names" and name in also_known):
-                raise spec.refusal(unknown_name("row", name, known), key, index if key == "rows" else name)
+                raise spec.error_at(unknown_name("row", name, known), key, index if key == "rows" else name)

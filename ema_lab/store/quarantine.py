@@ -73,11 +73,11 @@ def quarantine_damaged(store: RunStore, run_id: str) -> list[str]:
     for name, check in checks.items():
         try:
             check()
-        except (DamagedFileError, files.NoRegularFileError) as error:
+        except (DamagedFileError, files.NotRegularFileError) as error:
             problem = (
                 str(error) if isinstance(error, DamagedFileError) else f"{folder / name}: {error.strerror}"
             )
-            lines.append(f"{problem}; the file was renamed {files.set_aside(folder / name).name}")
+            lines.append(f"{problem}; the file was renamed {files.quarantine_file(folder / name).name}")
         except OSError:
             continue  # a missing file is no damage
     return lines

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 from ema_lab.store.layout import RUN_ID_FIELD
 
 KEPT = (RUN_ID_FIELD, "state_dict", "epoch", "global_step", "pytorch-lightning_version")
@@ -41,5 +41,5 @@ def slim(path: Path) -> None:
     """Rewrite a checkpoint with its weights only."""
     checkpoint = load_checkpoint(path)
     slimmed = {key: checkpoint[key] for key in KEPT if key in checkpoint}
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(slimmed, partial)

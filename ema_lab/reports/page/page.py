@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.reports.page.data import report_data
 from ema_lab.reports.report import Report
 from ema_lab.specs.report import ReportSpec
@@ -46,7 +46,7 @@ def _asset(name: str) -> str:
 def visible(value: Any) -> Any:
     """Return plain data without invisible characters in its texts, except line breaks."""
     if isinstance(value, str):
-        return printable(value)
+        return escape_hidden(value)
     if isinstance(value, Mapping):
         return {key: visible(item) for key, item in value.items()}
     return [visible(item) for item in value] if isinstance(value, list | tuple) else value

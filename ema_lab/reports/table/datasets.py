@@ -75,7 +75,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     names = list(spec.rows) or known
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     columns = [
-        TableColumn(data_set.name, _header(spec, data_set), kind, spec.metric, spec.shown_metric.unit)
+        TableColumn(data_set.name, _header(spec, data_set), kind, spec.metric, spec.compared_metric.unit)
         for data_set in data
     ]
     by_column = [_column_cells(spec, data_set, names) for data_set in data]
@@ -94,7 +94,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     title = spec.title or spec.name
     return Table(
         "table",
-        f"{title}: {spec.shown_metric.label} by data set",
+        f"{title}: {spec.compared_metric.label} by data set",
         "Variant",
         tuple(columns),
         body,
@@ -115,7 +115,7 @@ def _other_names(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
 
 
 def _header(spec: ReportSpec, data_set: DataSet) -> str:
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     if spec.cells == "delta":
         return f"{data_set.name}: Δ vs {baseline_name(spec, data_set.ablation)}"
     return f"{data_set.name} ({metric.unit})" if metric.unit else data_set.name
@@ -163,7 +163,7 @@ def _win_cell(
     tested = sum(not math.isnan(p) for _, p in outcomes)
     cells = [compared_cell(row, row.pairs(spec.metric)) for row in rows]
     return TableCell(
-        str(win_tie_loss(outcomes, spec.shown_metric.sign)) if tested else "untested",
+        str(win_tie_loss(outcomes, spec.compared_metric.sign)) if tested else "untested",
         f"{tested} of {count} tested" if 0 < tested < count else "",
         n=tested,
         expected=count,

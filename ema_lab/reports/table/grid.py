@@ -52,7 +52,7 @@ def _rows_by_cell(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measu
         if len(names) > 1:
             where = " x ".join(key)
             message = f"the cell {where} has the rows {', '.join(names)}; choose one with `only`"
-            raise spec.refusal(message, "factors")
+            raise spec.error_at(message, "factors")
     down, across = (list(dict.fromkeys(key[index] for key in measured_by_key)) for index in range(2))
     check_names(spec, down, [*across, *spec.factors])
     order = [key for value in spec.rows or down for key in measured_by_key if key[0] == value]
@@ -90,19 +90,22 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
 
 def _value_notes(spec: ReportSpec, ablation: Ablation, table_cells: Sequence[TableCell]) -> list[str]:
     if spec.cells == "value":
-        return [*number_notes(spec, table_cells), *rank_notes(spec, {spec.shown_metric.label: table_cells})]
+        return [
+            *number_notes(spec, table_cells),
+            *rank_notes(spec, {spec.compared_metric.label: table_cells}),
+        ]
     return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(table_cells))
 
 
 def _label(spec: ReportSpec) -> str:
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     return f"{'Δ ' if spec.cells == 'delta' else ''}{metric.header}"
 
 
 def _column(spec: ReportSpec, value: str) -> TableColumn:
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     key, label = f"{short(spec.factors[1])}={value}", spec.names.get(value, value)
-    return TableColumn(key, label, kind, spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, label, kind, spec.metric, spec.compared_metric.unit)
 
 
 def _table_row(
@@ -130,7 +133,7 @@ def effects_table(
     spec: ReportSpec, title: str, estimated: Sequence[Effect], places: Mapping[Key, Row]
 ) -> Table:
     """Return main effects and interactions with intervals and corrected p-values, one per row."""
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     corrected = holm([effect.test.p for effect in estimated])
     columns = (
         TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric, metric.unit),

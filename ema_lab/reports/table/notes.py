@@ -80,7 +80,7 @@ def comparison_notes(
     `compared`: number of rows compared with the baseline, which Holm's correction counts. `bounded`: whether
     any difference has an interval.
     """
-    label = spec.shown_metric.label
+    label = spec.compared_metric.label
     interval = " with its 95 % t interval" if bounded else ""
     texts = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
