@@ -59,12 +59,3 @@ def paired_overlap(predicted_N4: Tensor, target_N4: Tensor, kind: Overlap = "cio
     with torch.no_grad():
         weight = ratio / (ratio - iou + 1 + EPS)
     return iou - (distance / diagonal + ratio * weight)
-
-
-def pairwise_iou(boxes_N4: Tensor, others_M4: Tensor) -> Tensor:
-    """Return the plain IoU of every box with every other, corners given: (N, M)."""
-    low = torch.maximum(boxes_N4[:, None, :2], others_M4[None, :, :2])
-    high = torch.minimum(boxes_N4[:, None, 2:], others_M4[None, :, 2:])
-    inter = (high - low).clamp(0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (boxes_N4, others_M4)]
-    return inter / (areas[0][:, None] + areas[1][None] - inter)
