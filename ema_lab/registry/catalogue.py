@@ -49,7 +49,7 @@ _TORCHVISION_CNNS = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
 )  # fmt: skip
-DETECTORS = ("yolov5s", "yolov5x_p2")  # for counting: no data set here has boxes
+DETECTORS = tuple(f"yolov5{size}{heads}" for heads in ("", "_p2") for size in "nsmlx")
 _MODELS = "ema_lab.models"
 BACKBONES = Registry(
     "backbone",
