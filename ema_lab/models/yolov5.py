@@ -262,7 +262,8 @@ class YOLOv5(nn.Module):
 
 def _split(raw: Tensor) -> Tensor:
     """Split channels into anchors and values: (B, A K, H, W) -> (B, A, H, W, K)."""
-    return raw.unflatten(1, (ANCHORS, -1)).permute(0, 1, 3, 4, 2)
+    _, channels, rows, columns = raw.shape
+    return raw.view(-1, ANCHORS, channels // ANCHORS, rows, columns).permute(0, 1, 3, 4, 2)
 
 
 SKIPS = ("lateral", "fused")

@@ -49,7 +49,8 @@ class Letterbox:
 
     def to_canvas(self, boxes_N4: Floats) -> Floats:
         """Move boxes of the image to the canvas."""
-        return boxes_N4 * self.ratio + np.array([*self.pad, *self.pad])
+        canvas: Floats = boxes_N4 * self.ratio + np.array([*self.pad, *self.pad])
+        return canvas
 
     def to_image(self, boxes_N4: Floats) -> Floats:
         """Move boxes of the canvas to the image, without clipping them."""
@@ -88,9 +89,10 @@ class Tile:
     target: tuple[int, int, int, int]
 
     def moved(self, boxes_N4: Floats) -> Floats:
-        """Return the image's boxes on the mosaic's canvas, clipped to nothing yet."""
+        """Return the image's boxes on the mosaic's canvas, not clipped yet."""
         shift = self.target[0] - self.source[0], self.target[1] - self.source[1]
-        return boxes_N4 + np.array([*shift, *shift])
+        canvas: Floats = boxes_N4 + np.array([*shift, *shift])
+        return canvas
 
 
 def mosaic_tiles(sizes: Sequence[Size], centre: tuple[int, int], image_size: int) -> list[Tile]:
@@ -161,7 +163,8 @@ def mapped_boxes(boxes_N4: Floats, matrix: Floats, target: Size) -> Floats:
 def clipped(boxes_N4: Floats, size: Size, *, margin: float = 0.0) -> Floats:
     """Return boxes cut at the border of an image, `margin` pixels inside its right and lower side."""
     limit = np.array([size[1] - margin, size[0] - margin] * 2)
-    return np.clip(boxes_N4, 0, limit)
+    cut: Floats = np.clip(boxes_N4, 0, limit)
+    return cut
 
 
 def worth_keeping(before_N4: Floats, after_N4: Floats, scale: float) -> NDArray[np.bool_]:
