@@ -101,8 +101,8 @@ def _tiles(folder: Path, scene: str) -> ScenesInMemory:
 def cut(pixels: Tensor, truth: Truth, tile: int, prefix: str) -> ScenesInMemory:
     """Cut a scene into square tiles, row by row; what is left at the right and below is dropped.
 
-    A box belongs to every tile that shows at least half of it; where a tile shows less, the part that it shows
-    is ignored: neither trained on nor evaluated.
+    A box belongs to every tile that shows at least half of it. Where a tile shows less, that part is ignored:
+    neither trained on nor evaluated.
     """
     images, truths = [], []
     for top in range(0, pixels.shape[1] - tile + 1, tile):
