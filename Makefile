@@ -10,7 +10,7 @@ TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
 
-.PHONY: help quickstart test test-slow test-system lint format clean
+.PHONY: help quickstart test test-without-avx test-slow test-system equivalence lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,10 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 	@echo "== the test suite" >&2
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
+test-without-avx: $(TEST_STAMP)  ## the tests whose numbers depend on the processor, as on an old one
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n auto --dist worksteal \
+		tests/training tests/data tests/cost tests/run tests/test_readme.py
+
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
@@ -34,6 +38,10 @@ test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm,
 	@tests/system/postgresql.sh start
 	@$(BIN)/python -m pytest -m system; code=$$?; \
 		tests/system/postgresql.sh stop; tests/system/slurm.sh stop; exit $$code
+
+equivalence: $(TEST_STAMP)  ## SINCE=REV: prove that changes since then change no result, and declare them
+	@test -n "$(SINCE)" || { echo "write: make equivalence SINCE=REV" >&2; exit 2; }
+	@$(BIN)/python tests/equivalence.py "$(SINCE)"
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .

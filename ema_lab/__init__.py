@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ema_lab.cost.measure import measure_cost
     from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
+    from ema_lab.run.model import load_model
     from ema_lab.run.pipeline import train_run
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
@@ -24,6 +25,7 @@ _WHERE = {
     "build_model": "ema_lab.models.build",
     "execute": "ema_lab.execution.executor",
     "load_ablation": "ema_lab.ablation.ablation",
+    "load_model": "ema_lab.run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.cost.measure",
     "train_run": "ema_lab.run.pipeline",
@@ -36,6 +38,7 @@ __all__ = [
     "build_model",
     "execute",
     "load_ablation",
+    "load_model",
     "load_reference_state",
     "measure_cost",
     "train_run",

@@ -3,6 +3,7 @@
 Only `WorkersDiedError` makes it exit with 1: nothing is wrong with the request.
 """
 
+import os
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ class DamagedFileError(StoreError):
 
 class DataError(EmaLabError):
     """A data set is absent or damaged."""
+
+
+class DamagedDataError(DataError):
+    """A file of a data set is there, but not what it should be; the message names it."""
 
 
 class CostError(EmaLabError):
@@ -76,11 +81,26 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: what Ctrl-C is to a person, to a batch system."""
 
 
+_PACKAGE = f"{Path(__file__).resolve().parent}{os.sep}"
+_LIBRARIES = ("site-packages", "<frozen", "importlib")
+
+
 def located(error: BaseException) -> str:
     """Return an error's kind, first line, and the place of the code, not a library's, that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    libraries = ("site-packages", "<frozen", "importlib")
-    own = (f for f in reversed(frames) if not any(part in f.filename for part in libraries))
-    place = next(own, frames[-1])
+    own = [frame for frame in frames if not any(part in frame.filename for part in _LIBRARIES)]
+    place = user_place(error) or _place((own or frames)[-1])
     words = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {words} ({Path(place.filename).name}:{place.lineno})"
+    return f"{type(error).__name__}: {words} ({place})"
+
+
+def user_place(error: BaseException) -> str:
+    """Return "file:line" of the innermost frame outside of this package and of libraries, or ""."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not any(part in frame.filename for part in (*_LIBRARIES, _PACKAGE)):
+            return _place(frame)
+    return ""
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno}"

@@ -17,6 +17,7 @@ from ema_lab.reports.report import build_table
 from ema_lab.results.selection import Row, select_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.task import task_description
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.store import RunStore
 from ema_lab.tables.render import flat_records
@@ -159,7 +160,8 @@ class Study(NamedTuple):
     rows: list[Row]
 
     def report(self, **keys: Any) -> ReportSpec:
-        return ReportSpec.model_validate({"name": "study", "title": "Study", "ablation": "study", **keys})
+        tree = {"name": "study", "title": "Study", "ablation": "study", **keys}
+        return ReportSpec.model_validate(tree).for_task(task_description("classification"))
 
     def table(self, **keys: Any) -> Table:
         return build_table(self.report(**keys), self.ablation, self.rows)

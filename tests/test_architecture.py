@@ -13,29 +13,30 @@ import ema_lab
 PACKAGE = Path(ema_lab.__file__).parent
 TESTS = Path(__file__).parent
 ALLOWED = {  # the whole architecture in one table, from the ground up: a layer and the layers it may import
+    "characters": set(),
     "errors": set(),
     "files": set(),
     "randomness": set(),
     "statistics": set(),
-    "registry": {"errors"},
-    "specs": {"errors", "registry"},
+    "registry": {"errors", "files"},
+    "specs": {"characters", "errors", "files", "registry"},
     "attention": {"errors", "registry"},
     "cost": {"errors"},
     "data": {"errors", "files", "randomness", "registry", "specs"},
     "models": {"cost", "errors", "randomness", "registry", "specs"},
     "ablation": {"errors", "specs"},
-    "store": {"errors", "files", "registry", "run", "specs"},
-    "tasks": {"data", "files", "models", "randomness", "specs", "training"},
-    "training": {"data", "errors", "files", "models", "specs", "store", "tasks"},
+    "store": {"errors", "files", "registry", "specs"},
+    "tasks": {"data", "errors", "models", "registry", "specs", "store"},
+    "training": {"data", "errors", "files", "models", "randomness", "specs", "store", "tasks"},
     "tracking": {"ablation", "errors", "files", "specs", "store"},
-    "run": {"cost", "errors", "models", "specs", "store", "tracking", "training"},
-    "execution": {"errors", "files", "specs", "store"},
+    "run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},
+    "execution": {"errors", "files", "registry", "specs", "store"},
     "results": {"ablation", "statistics", "store"},
-    "tables": {"specs", "statistics"},
+    "tables": {"characters", "specs", "statistics"},
     "audit": {"ablation", "errors", "registry", "results", "specs", "statistics", "store", "tables"},
     "reports": {
-        *("ablation", "audit", "errors", "files", "registry", "results", "specs", "statistics", "store"),
-        "tables",
+        *("ablation", "audit", "characters", "errors", "files", "registry", "results", "specs", "statistics"),
+        *("store", "tables"),
     },
     "search": {
         *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "store", "tables"),
@@ -192,6 +193,47 @@ def test_an_unconditional_skip_is_found(source, expected):
 )
 def test_a_test_file_skips_nothing_unconditionally(path):
     assert unconditional_skips(path.read_text(encoding="utf-8")) == []
+
+
+CLOCKS = {"monotonic", "perf_counter", "time", "process_time", "monotonic_ns", "perf_counter_ns", "time_ns"}
+
+
+def bets_on_time(source: str) -> list[int]:
+    """Return the lines that sleep for a while or assert how long something took: a slow machine fails those.
+
+    What waits for an event asks for it again and again; that loop may sleep, and may give up at its end.
+    """
+    tree = ast.parse(source)
+    in_loops = {id(node) for loop in ast.walk(tree) if isinstance(loop, ast.While) for node in ast.walk(loop)}
+    lines = []
+    for node in ast.walk(tree):
+        if id(node) in in_loops:
+            continue
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep"}:
+            lines.append(node.lineno)
+        if isinstance(node, ast.Assert):
+            calls = [ast.unparse(one.func) for one in ast.walk(node.test) if isinstance(one, ast.Call)]
+            lines += [node.lineno for call in calls if call in {f"time.{clock}" for clock in CLOCKS}]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def test_a():\n    time.sleep(7)", [2]),
+        ("for _ in range(3):\n    time.sleep(7)", [2]),
+        ("began = time.monotonic()\nassert time.monotonic() - began < 10", [2]),
+        ("while not there():\n    assert time.monotonic() < end\n    time.sleep(0.1)", []),
+        ("end = time.monotonic() + 5", []),
+    ],
+)
+def test_a_bet_on_time_is_found(source, expected):
+    assert bets_on_time(source) == expected
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_a_test_waits_for_events_and_bets_on_no_time(path):
+    assert bets_on_time(path.read_text(encoding="utf-8")) == []
 
 
 def test_tests_lie_in_folders_named_as_the_layers():

@@ -1,10 +1,11 @@
 """Files are there whole or not at all."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from ema_lab.files import remove_leftovers, set_aside, whole, write_text
+from ema_lab.files import NoRegularFileError, read_bytes, remove_leftovers, set_aside, whole, write_text
 
 
 def test_a_file_appears_whole_and_nothing_is_left_beside_it(tmp_path):
@@ -54,3 +55,34 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["partial", "record.json"]
+
+
+class TestReading:
+    def test_gives_the_content(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"abc")
+        assert read_bytes(tmp_path / "a", 3) == b"abc"
+
+    @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["a pipe", "a folder"])
+    def test_never_waits_for_what_is_no_file(self, tmp_path, make):
+        make(tmp_path / "a")
+        with pytest.raises(NoRegularFileError):
+            read_bytes(tmp_path / "a")
+
+    def test_has_a_limit(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"abcd")
+        with pytest.raises(NoRegularFileError) as caught:
+            read_bytes(tmp_path / "a", 3)
+        assert caught.value.strerror == "it has 4 bytes, more than 3"
+
+    def test_leaves_no_file_open(self, tmp_path):
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with pytest.raises(NoRegularFileError):
+                read_bytes(tmp_path)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_setting_aside_takes_a_link_to_nowhere_for_a_file(tmp_path):
+    (tmp_path / "a.damaged-1").symlink_to("nowhere")
+    (tmp_path / "a").write_text("x")
+    assert set_aside(tmp_path / "a").name == "a.damaged-2"

@@ -51,6 +51,16 @@ def test_ci_runs_the_two_commands_of_a_fresh_machine():
     assert all(f"make --no-print-directory {target}" in script for target in targets)
 
 
+def test_ci_runs_what_depends_on_the_processor_as_on_another_one():
+    script, makefile = (ROOT.joinpath(*path).read_text() for path in ((".ci", "run"), ("Makefile",)))
+    assert "make --no-print-directory test-without-avx\n" in script
+    recipe = makefile.partition("\ntest-without-avx:")[2].partition("\n\n")[0]
+    assert "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" in recipe
+    places = re.findall(r"tests/\S+", recipe)
+    assert {"tests/training", "tests/data", "tests/cost", "tests/test_readme.py"} <= set(places)
+    assert all((ROOT / place).exists() for place in places)
+
+
 def test_the_readmes_ablation_is_the_one_that_new_writes(folder, tmp_path):
     text = blocks("yaml")[0]
     path = tmp_path / "my-study.yaml"

@@ -16,6 +16,7 @@ from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.task import TaskDescription, common_task
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Ablation:
     def runs(self) -> list[RunSpec]:
         """Return the distinct run specs, in the order of the cells; cells may share a run."""
         return list({cell.run_id: cell.spec for cell in self.cells}.values())
+
+    @property
+    def task(self) -> TaskDescription:
+        """The task of all cells.
+
+        Raises:
+            SpecError: If the cells have several tasks.
+        """
+        return common_task((cell.spec for cell in self.cells), self.name)
 
     def rows(self) -> dict[str, list[Cell]]:
         """Return the cells by table row, in the order of the file."""

@@ -45,6 +45,6 @@ def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str,
     ours, theirs = table.run(row), rows[variant].cells[0].cell.spec
     if ours is None or ours.model_key != theirs.model_key:
         facts = theirs.data.facts
-        form = f"{facts.classes} classes, {facts.channels} x {facts.image_size} x {facts.image_size}"
+        form = f"{facts.classes} classes, {' x '.join(map(str, facts.image_shape))}"
         raise SpecError(f"is another model than this row's: {theirs.model.canonical} ({form})")
     return rows[variant]

@@ -8,14 +8,13 @@ from ema_lab.audit.audit import Finding
 from ema_lab.audit.verdict import Kind
 from ema_lab.results.selection import Row
 from ema_lab.specs.published import PublishedSpec, TableSpec
+from ema_lab.specs.task import task_description
 from ema_lab.tables.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow
 
 LABELS = {
     "parameters": "Parameters",
     "macs": "MACs",
     "flops": "FLOPs",
-    "top1": "Top-1 (%)",
-    "top5": "Top-5 (%)",
     "map50": "mAP.5 (%)",
     "map50_95": "mAP.5:.95 (%)",
 }
@@ -44,7 +43,7 @@ def _table(
     if not any(finding.trained for finding in findings):
         names.remove("trained")
     columns = tuple(TableColumn(name, name.capitalize(), "text") for name in names)
-    rows = [_row(finding, names) for finding in findings]
+    rows = [_row(finding, names, _label(table, finding.quantity)) for finding in findings]
     marked = {finding.row: place for place, finding in reversed(list(enumerate(findings)))}
     for name, place in marked.items():  # the first line of each row has its footnotes
         footnotes = tuple(numbers[caveat] for caveat in table.rows[name].caveats)
@@ -69,7 +68,11 @@ def summary_words(findings: Iterable[Finding]) -> str:
     return f"{counts.total()} published numbers: {words}"
 
 
-def _row(finding: Finding, names: Sequence[str]) -> TableRow:
+def _label(table: TableSpec, quantity: str) -> str:
+    return LABELS[quantity] if quantity in LABELS else task_description(table.task).metrics[quantity].header
+
+
+def _row(finding: Finding, names: Sequence[str], label: str) -> TableRow:
     computed = None
     if finding.computed is not None:
         computed = finding.claimed.like(finding.computed, 2 if finding.claimed.suffix else 0)
@@ -80,7 +83,6 @@ def _row(finding: Finding, names: Sequence[str]) -> TableRow:
         "verdict": TableCell(str(finding.verdict)),
     }
     shown = tuple(cells[name] for name in names)
-    label = LABELS[finding.quantity]
     return TableRow(finding.quantity, label, shown, finding.row, stale=finding.stale, run_ids=finding.run_ids)
 
 

@@ -1,7 +1,6 @@
 """The command about published numbers: audit."""
 
 import json
-import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
@@ -10,14 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, put, say
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.store.store import RunStore
 
 Key = tuple[str, str]
 
@@ -88,14 +86,14 @@ def audit(
 
     path = find_definition("reports/published", name)
     published = _only(load_published(path), table)
-    runs = linked_rows(published, path, RunStore(store))
+    runs = linked_rows(published, path, existing_store(store))
     parameters = _parameters(published, path)
     if out is not None:
         make_folder(out)
     costs = _with_operations(published, parameters, store)
     findings = findings_of(published, Evidence(costs, runs))
     texts = _texts(audit_tables(published, findings, runs), audit_records(published, findings))
-    print(texts[Format.JSON if as_json else form], end="")
+    put(texts[Format.JSON if as_json else form], end="")
     say(summary_words(findings), *(f"left out: {item.what} {item.reason}" for item in published.left_out))
     if out is not None:
         _write(out, texts)
@@ -104,7 +102,7 @@ def audit(
 def _write(out: Path, texts: Mapping[Format, str]) -> None:
     for form, suffix in SUFFIXES.items():
         (out / f"audit.{suffix}").write_text(texts[form], encoding="utf-8")
-        print(out / f"audit.{suffix}", file=sys.stderr)
+        say(str(out / f"audit.{suffix}"))
 
 
 def _only(published: PublishedSpec, names: list[str] | None) -> PublishedSpec:

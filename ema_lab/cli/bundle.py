@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, say
+from ema_lab.cli.output import DEFAULT_STORE, Store, existing_store, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
-from ema_lab.store.store import RunStore
+from ema_lab.store.survey import damage_lines
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +35,12 @@ def bundle(
     if out.suffix != ".zip":
         raise SpecError(f"--out must end in .zip, got {out}")
     path = find_definition("reports", name)
-    files = write_bundle(load_report(path), out, RunStore(store), path)
-    print(out)
-    runs = len({file.split("/")[1] for file in files if file.startswith("runs/")})
-    say(f"{len(files)} files, {runs} runs; ema-lab verify {out} checks them")
+    runs = existing_store(store)
+    files = write_bundle(load_report(path), out, runs, path)
+    put(out)
+    run_ids = sorted({file.split("/")[1] for file in files if file.startswith("runs/")})
+    say(*damage_lines(runs, run_ids))
+    say(f"{len(files)} files, {len(run_ids)} runs; ema-lab verify {out} checks them")
 
 
 def verify(
@@ -58,7 +60,7 @@ def verify(
 
     found = verify_bundle(path)
     for line in found.problems:
-        print(line)
+        put(line)
     count = len(found.problems)
     say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.words)
     return 1 if count else 0

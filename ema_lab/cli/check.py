@@ -7,18 +7,20 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
 from ema_lab.cli.output import DEFAULT_DATA, Data, Json, print_rows, say
-from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.channels import CHANNELS_AS, means_channels
 from ema_lab.registry.registry import Registry, unknown_name
-from ema_lab.specs.document import error_messages, read_scalar
+from ema_lab.specs.document import error_messages, parse_document
+from ema_lab.specs.scalar import read_scalar
 from ema_lab.specs.strict import with_suggestions
 
 if TYPE_CHECKING:
@@ -104,8 +106,12 @@ def _kind(target: str, given: str | None) -> str:
     for kind, first in FIRST_PARAMETERS.items():
         if signature.positional[: len(first)] == first:
             return kind
+    if signature.positional and means_channels(signature.positional[0]):
+        return "attention"
     what = (
-        "has no __init__ of its own" if signature.inherits else f"takes ({', '.join(signature.positional)})"
+        "has no __init__ that can be read"
+        if signature.inherits
+        else f"takes ({', '.join(signature.positional)})"
     )
     rules = ", ".join(f"{kind} ({', '.join(first)})" for kind, first in FIRST_PARAMETERS.items())
     raise SpecError(f"{target} {what}, which does not tell its kind; say --kind, one of {rules}")
@@ -115,11 +121,12 @@ def _value(key: str, text: str) -> Any:
     """Read an option's value: a scalar, or for `of` a module, such as ema or {name: ema, groups: 4}."""
     if key != "of":
         return read_scalar(text)
+    if not text.startswith("{"):
+        return {"name": text}
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_document(text, Path("--option of")).value
+    except DefinitionError:
         raise SpecError(f"--option of takes a name or {{name: ema, groups: 4}}, got {text!r}") from None
-    return value if isinstance(value, dict) else {"name": value}
 
 
 def _options(registry: Registry, target: str, given: Sequence[str]) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def _options(registry: Registry, target: str, given: Sequence[str]) -> dict[str,
     try:
         return registry.check(target, options)
     except ValidationError as error:
-        problems = error_messages(with_suggestions(error, registry.options(target)))
+        problems = error_messages(with_suggestions(error, registry.options(target, options.get(CHANNELS_AS))))
         raise SpecError("\n".join(f"--option {message}" for _, message in problems)) from None
 
 

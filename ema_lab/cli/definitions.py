@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.cli.template import TEMPLATES
-from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.document import read_document
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
 FOLDERS = {
@@ -81,21 +81,29 @@ def _about(kind: str, name: str) -> str:
 
 def _description(path: Path) -> str:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return "cannot be read"
-    text = value.get("description") or value.get("title") or "" if isinstance(value, dict) else ""
+        value = read_document(path).value
+    except DefinitionError as error:  # one odd file hides no other
+        return f"cannot be read: {error.problems[0].message}"
+    given = value.get("description", value.get("title"))
+    text = "" if given is None else " ".join(str(given).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _runs(store: Path) -> list[dict[str, Any]]:
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
-    return [
-        {"kind": "run", "name": run_id, "about": f"{runs.state(run_id)}: {_run_words(runs.spec(run_id))}"}
-        for run_id in runs.run_ids()
-    ]
+    runs = existing_store(store)
+    return [{"kind": "run", "name": run_id, "about": _about_run(runs, run_id)} for run_id in runs.run_ids()]
+
+
+def _about_run(runs: Any, run_id: str) -> str:
+    """Return a run's state and spec in one line, or what is damaged of it."""
+    facts = runs.facts(run_id)
+    state = runs.state_of(run_id, facts)
+    try:
+        words = _run_words(runs.spec(run_id))
+    except StoreError as error:
+        words = str(error)
+    return "; ".join([f"{state}: {words}", *facts.damage])
 
 
 def _run_words(spec: Any) -> str:
@@ -112,20 +120,20 @@ def show(
     Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show run 3f2a
     """
     if name is not None:
-        print(_text(_kind(kind_or_name), name, store), end="")
+        put(_text(_kind(kind_or_name), name, store), end="")
         return
     name = kind_or_name
     for kind in (*REGISTRIES, *FOLDERS):
         known = REGISTRIES[kind].knows if kind in REGISTRIES else definitions(FOLDERS[kind]).__contains__
         if known(name):
-            print(_text(kind, name, store), end="")
+            put(_text(kind, name, store), end="")
             return
     if Path(name).is_file():
-        print(Path(name).read_text(encoding="utf-8"), end="")
+        put(Path(name).read_text(encoding="utf-8"), end="")
     elif ":" in name:
-        print(_signature_text(ATTENTIONS, name), end="")
+        put(_signature_text(ATTENTIONS, name), end="")
     elif re.fullmatch(r"[0-9a-f]{4,16}", name):
-        print(_text("run", name, store), end="")
+        put(_text("run", name, store), end="")
     else:
         every = [one for kind in REGISTRIES for one in REGISTRIES[kind]]
         every += [one for kind in FOLDERS for one in definitions(FOLDERS[kind])]
@@ -137,19 +145,21 @@ def _text(kind: str, name: str, store: Path) -> str:
         return _signature_text(REGISTRIES[kind], name)
     if kind in FOLDERS:
         return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
-    from ema_lab.store.store import RunStore
 
-    runs = RunStore(store)
+    runs = existing_store(store)
     run_id = runs.find(name)
-    record = runs.record(run_id)
-    shown = {
+    facts = runs.facts(run_id)
+    attempts = runs.attempts(run_id) if facts.done else facts.attempts
+    shown: dict[str, Any] = {
         "run_id": run_id,
-        "state": runs.state(run_id),
+        "state": runs.state_of(run_id, facts),
         "folder": str(runs.folder(run_id)),
         "spec": runs.spec(run_id).resolved(),
-        "attempts": [attempt.model_dump(mode="json") for attempt in runs.attempts(run_id)],
-        "record": record.model_dump(mode="json") if record else None,
+        "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
+        "record": facts.record.model_dump(mode="json") if facts.record else None,
     }
+    if facts.damage:
+        shown["damage"] = list(facts.damage)
     return json.dumps(shown, indent=1) + "\n"
 
 
@@ -164,7 +174,8 @@ def _signature_text(registry: Registry, name: str) -> str:
     if registry.kind == "data set":
         lines += [_facts(name), ""]
     if registry is BACKBONES:
-        lines += [*_places(name), ""]
+        shipped = ":" not in name and not distribution  # `show` runs no code of others
+        lines += [*(_places(name) if shipped else [f"Places: ema-lab check {name} lists them"]), ""]
     options = registry.options(name)
     lines.append("Options:" if options else "No options.")
     for option in options.values():
@@ -180,9 +191,10 @@ def _places(name: str) -> list[str]:
 
     backbone = named_backbone(name, classes=10, channels=3, device="meta")
     if not backbone.blocks:
-        return ["Places: none is known of; patterns over submodule names work"]
+        return [f"Places: none is known of; {backbone.note or 'patterns over submodule names work'}"]
     sizes = backbone.stage_sizes
-    lines = [f"Stages: {len(sizes)}, of {', '.join(map(str, sizes))} blocks", "Places:"]
+    lines = [f"Note: {backbone.note}"] if backbone.note else []
+    lines += [f"Stages: {len(sizes)}, of {', '.join(map(str, sizes))} blocks", "Places:"]
     width = max(map(len, backbone.places))
     for place in backbone.places:
         names = backbone.where(place)
@@ -198,7 +210,7 @@ def _facts(name: str) -> str:
     facts = dataset_facts(name, {})
     return (
         f"{facts.classes} classes, {facts.train_images:,} training and {facts.test_images:,} test images, "
-        f"{facts.channels} x {facts.image_size} x {facts.image_size}; mean {facts.mean}, std {facts.std}"
+        f"{' x '.join(map(str, facts.image_shape))}; mean {facts.mean}, std {facts.std}"
     )
 
 
@@ -225,7 +237,7 @@ def new(
     words = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text.format(**words), encoding="utf-8")
-    print(path)
+    put(path)
     say(f"next: {template.use.format(**words)}")
 
 
@@ -246,10 +258,10 @@ def schema(
         raise UnknownNameError(unknown_name("schema", kind, SCHEMAS))
     chosen = {one: json_schema(one) for one in ([kind] if kind else SCHEMAS)}
     if out is None:
-        print(json.dumps(chosen[kind] if kind else chosen, indent=1))
+        put(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return
     make_folder(out)
     for one, value in chosen.items():
         path = out / f"{one}.schema.json"
         path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        print(path)
+        put(path)

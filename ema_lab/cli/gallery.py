@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, AblationName, Data, Store, make_folder, say
+from ema_lab.cli.output import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    AblationName,
+    Data,
+    Store,
+    existing_store,
+    make_folder,
+    put,
+    say,
+)
 from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
@@ -45,7 +55,7 @@ def gallery(
     cells = {name: cell for name, row in chosen.rows().items() for cell in row if cell.seed == seed}
     if not cells:
         raise SpecError(f"{chosen.name} has no cell of seed {seed}")
-    runs = RunStore(store)
+    runs = existing_store(store)
     done = {name: runs.state(cell.run_id) == "done" for name, cell in cells.items()}
     if not any(done.values()):
         raise SpecError(f"no run of {chosen.name} with seed {seed} is done (store {store})")
@@ -75,7 +85,7 @@ def gallery(
     make_folder(out)
     drawn = Drawn("gallery", draw_gallery(pixels, words, panels), caption)
     for path in drawn.write(out):
-        print(path)
+        put(path)
     say(caption, *remarks([drawn]))
 
 
@@ -97,7 +107,7 @@ def _last_stage(cell: Cell) -> str:
     spec = cell.spec
     facts, name = spec.data.facts, spec.model.backbone
     backbone = named_backbone(name, facts.classes, facts.channels, options=spec.model.options, device="meta")
-    ends = backbone.where("stage_end")
+    ends = backbone.where("stage_end") or backbone.where("stage_end.v2")
     if not ends:
         raise SpecError(f"the stages of {name} are not known: name a layer with --target-layer")
     return ends[-1]
@@ -122,6 +132,7 @@ def _look(
     from ema_lab.data.module import ImageData
     from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
     from ema_lab.reports.figures.gallery import Panel
+    from ema_lab.run.model import load_model
 
     if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
         raise SpecError("the rows have different data: choose those of one data set with --only")
@@ -137,7 +148,7 @@ def _look(
             raise SpecError(f"--images: the test split has {len(test.labels)} images, got {max(numbers)}")
         indices = torch.tensor(numbers)
         pixels, labels = test.whole(indices), test.labels[indices].tolist()
-        model, inputs = runs.load_model(cell.run_id), source.normalised(pixels)
+        model, inputs = load_model(cell.run_id, runs), source.normalised(pixels)
         cam = grad_cam(model, inputs, test.labels[indices], layer)
         gate = gate_of(model, inputs, module)
         known += attention_names(model)

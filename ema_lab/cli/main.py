@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 inte
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,6 +32,7 @@ from ema_lab.cli import (
     tune,
 )
 from ema_lab.cli import run as run_command
+from ema_lab.cli.output import discard_output, is_printable, open_closed_streams, output_works, put, say
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
 from ema_lab.registry.registry import unknown_name
 
@@ -66,7 +68,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        print(f"ema-lab {version('ema-lab')}")
+        put(f"ema-lab {version('ema-lab')}")
         raise typer.Exit
 
 
@@ -109,8 +111,16 @@ for commands in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; SIGTERM stops it as Ctrl-C does."""
+    open_closed_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run(arguments))
+    code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        code = _full_output(error)
+    sys.exit(code)
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
@@ -127,21 +137,38 @@ def run(arguments: list[str] | None = None) -> int:
         if code == INTERRUPTED:  # how typer returns from Ctrl-C
             raise KeyboardInterrupt
     except EmaLabError as error:
-        for line in str(error).splitlines():
-            print(f"ema-lab: {line}", file=sys.stderr)
-        return 1 if isinstance(error, WorkersDiedError) else 2
+        code = _refused(str(error).split("\n"))
+        return 1 if isinstance(error, WorkersDiedError) else code
     except UsageError as error:
-        print(f"ema-lab: {_usage_words(error)}", file=sys.stderr)
-        return 2
+        return _refused([_usage_words(error)])
+    except UnicodeEncodeError as error:
+        if is_printable(error.object[error.start : error.end]):
+            raise
+        sign, encoding = ascii(error.object[error.start]), sys.stdout.encoding
+        return _refused([f"standard output is {encoding}, which has no {sign}: set PYTHONIOENCODING=utf-8"])
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
         kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(asked[:1]) else ""
-        print(f"ema-lab: {word}{kept}", file=sys.stderr)
+        say(f"ema-lab: {word}{kept}")
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if output_works():
+            raise
+        return _full_output(error)
     return code if isinstance(code, int) else 0
+
+
+def _refused(lines: Sequence[str]) -> int:
+    say(*(f"ema-lab: {line}" for line in lines if line))
+    return 2
+
+
+def _full_output(error: OSError) -> int:
+    discard_output()
+    return _refused([f"standard output cannot be written: {error.strerror}"])
 
 
 def _usage_words(error: Any) -> str:

@@ -1,6 +1,7 @@
 """Printing: data on standard output, words on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.errors import SpecError
+from ema_lab.characters import printable
+from ema_lab.errors import SpecError, StoreError
+from ema_lab.store.store import RunStore
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
 Store = Annotated[
@@ -31,7 +34,69 @@ DEFAULT_DATA = Path("data")
 def say(*lines: str) -> None:
     """Print words for a person, on standard error."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def open_closed_streams() -> None:
+    """Open the null device in the place of standard streams that the caller has closed.
+
+    Otherwise the next files that are opened, a record for one, would take the streams' numbers.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+
+
+def output_works() -> bool:
+    """Whether standard output takes what was printed so far, and an empty line."""
+    try:
+        print(flush=True)  # a stream without a buffer has forgotten what it could not take
+    except OSError:
+        return False
+    return True
+
+
+def is_printable(text: str) -> bool:
+    """Whether standard output's encoding has every character of a text."""
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def discard_output() -> None:
+    """Let what standard output could not take go nowhere, so that Python's end does not try again."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
+
+
+def put(text: object = "", end: str = "\n") -> None:
+    """Print data on standard output."""
+    print(printable(str(text)), end=end)
+
+
+def existing_store(path: Path) -> RunStore:
+    """Return the store of a command that only reads.
+
+    Raises:
+        StoreError: If a store that was named is not there. Before the first run, there is none by default.
+    """
+    if path != DEFAULT_STORE and not path.exists():
+        raise StoreError(f"the store {path} does not exist (--store, or EMA_LAB_STORE)")
+    return RunStore(path)
+
+
+def store_to_come(path: Path) -> RunStore:
+    """Return the store of a command that makes sense before the first run, and say if it is not there."""
+    if path != DEFAULT_STORE and not path.exists():
+        say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
+    return RunStore(path)
 
 
 def as_asked(ablation: str, store: Path) -> str:
@@ -60,18 +125,18 @@ def print_rows(
     Its header has their keys, or what `labels` calls them.
     """
     if as_json:
-        print(json.dumps(list(rows), indent=1, allow_nan=False))
+        put(json.dumps(list(rows), indent=1, allow_nan=False))
         return
     if not rows:
         return
     header = list(rows[0])
     lines = [
-        [(labels or {}).get(key, key) for key in header],
-        *([_shown(row[key]) for key in header] for row in rows),
+        [printable((labels or {}).get(key, key), allowed="") for key in header],
+        *([printable(_shown(row[key]), allowed="") for key in header] for row in rows),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _shown(value: Any) -> str:

@@ -18,13 +18,16 @@ from ema_lab.cli.output import (
     Json,
     Store,
     as_asked,
+    existing_store,
     print_rows,
     say,
+    store_to_come,
 )
 from ema_lab.cli.power import read_power, show_power
-from ema_lab.cli.run import available_cores, check_runs, default_workers, visible_gpus
+from ema_lab.cli.run import check_runs
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
+from ema_lab.cli.threads import NumThreads, visible_gpus, whole_runs
 from ema_lab.execution.estimate import (
     Estimates,
     estimates,
@@ -33,6 +36,7 @@ from ema_lab.execution.estimate import (
     longest_first,
     work_key,
 )
+from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore, State
 from ema_lab.store.survey import Standing, Survey
@@ -59,6 +63,7 @@ def plan(
         str | None, typer.Option("--budget", metavar="TIME", help="Say what ends within a time: 45m, 2h.")
     ] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="For the estimated time.")] = None,
+    threads: NumThreads = None,
     power: Annotated[
         bool, typer.Option("--power", help="Say which differences the seeds can show, in place of the cells.")
     ] = False,
@@ -69,7 +74,9 @@ def plan(
     difference: Annotated[
         list[float] | None, typer.Option("--difference", help="For --power: a difference to be seen.")
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="For --power: top1 by default.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="For --power: the primary one by default.")
+    ] = None,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
@@ -85,16 +92,18 @@ def plan(
     chosen = selected(ablation, only, seeds)
     asked = read_power(power, metric, std, difference)
     if asked is not None:
-        show_power(chosen, RunStore(store), asked, as_json=as_json)
+        show_power(chosen, existing_store(store), asked, as_json=as_json)
         return
     limit = read_duration("--budget", budget)
-    runs = RunStore(store)
+    runs = store_to_come(store)
     if check or probe:
         check_runs(chosen)
     survey = Survey(runs, max_attempts)
     standings = {spec.run_id: survey.standing(spec) for spec in chosen.runs()}
-    count = workers or len(visible_gpus() if device != "cpu" else ()) or default_workers()
-    name = _probe(chosen, standings, runs.root, device, count) if probe else ""
+    gpus = visible_gpus() if device != "cpu" else ()
+    each = planned_threads(runs, chosen.name, lambda: (one.run_id for one in whole_runs(chosen)), threads)
+    count = workers or len(gpus) or default_workers(each.number)
+    name = _probe(chosen, standings, runs.root, device, each) if probe else ""
     view = Plan(chosen, standings, estimates(chosen.runs(), runs, name), count, limit)
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
@@ -104,7 +113,10 @@ def plan(
         say(f"{number} skipped: {reason}")
     stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
     say(*stale_lines(as_asked(ablation, store), stale))
+    say(*(line for one in standings.values() for line in one.facts.damage))
     say(view.summary())
+    if not gpus or threads is not None:  # a GPU leaves them to torch
+        say(f"{chosen.name}: {each}")
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ class Plan:
 
 
 def _probe(
-    ablation: Ablation, standings: Mapping[str, Standing], root: Path, device: str, workers: int
+    ablation: Ablation, standings: Mapping[str, Standing], root: Path, device: str, each: Threads
 ) -> str:
     """Measure each kind of pending run of which nothing is known on this device; return its name."""
     from ema_lab.training.environment import device_name
@@ -215,7 +227,7 @@ def _probe(
     from ema_lab.training.trainer import choose_device
 
     found = choose_device(device)
-    threads = max(1, available_cores() // workers) if found.type == "cpu" else None
+    threads = each.number if found.type == "cpu" else None
     name = f"{device_name(found)}, {threads or 'any'} threads"
     known = estimates(ablation.runs(), RunStore(root), name)
     wanted = {

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.output import print_rows, put, say
+from ema_lab.cli.selection import chosen_metric
 from ema_lab.errors import SpecError
-from ema_lab.registry.registry import unknown_name
 from ema_lab.results.selection import measure, rows_of
-from ema_lab.specs.metric import METRICS
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER, detectable_difference, pooled_std, seeds_needed
 from ema_lab.store.store import RunStore
@@ -20,9 +19,9 @@ FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
 @dataclass(frozen=True)
 class Power:
-    """What is asked: the metric, the standard deviation of paired differences, differences to be seen."""
+    """The request: a metric (None: the primary one), the deviation of paired differences, differences."""
 
-    metric: str = "top1"
+    metric: str | None = None
     std: float | None = None
     differences: Sequence[float] = ()
 
@@ -41,13 +40,11 @@ def read_power(
             if value is not None:
                 raise SpecError(f"{option} changes nothing without --power")
         return None
-    if metric is not None and metric not in METRICS:
-        raise SpecError(f"--metric: {unknown_name('metric', metric, METRICS)}")
     for option, values in (("--std", [std] if std is not None else []), ("--difference", differences or [])):
         for value in values:
             if not 0 < value < float("inf"):
                 raise SpecError(f"{option} must be above zero, got {value}")
-    return Power(metric or "top1", std, tuple(differences or ()))
+    return Power(metric, std, tuple(differences or ()))
 
 
 def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bool) -> None:
@@ -56,7 +53,8 @@ def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bo
     Raises:
         SpecError: If nothing is known of the spread.
     """
-    std, words = _spread(ablation, store, asked)
+    name, metric = chosen_metric(ablation, asked.metric)
+    std, words = _spread(ablation, store, asked.std, name)
     compared = sum(row[0].variant != ablation.baseline for row in ablation.rows().values())
     family = Family(std, SIGNIFICANCE / max(1, compared))
     seeds = len({cell.seed for cell in ablation.cells})
@@ -67,10 +65,9 @@ def show_power(ablation: Ablation, store: RunStore, asked: Power, *, as_json: bo
         print_rows([{**dict.fromkeys(FIELDS), **row} for row in (*seen, *needed)], as_json=True)
     else:
         print_rows(seen, as_json=False)
-        print()
+        put()
         print_rows(needed, as_json=False)
-    metric = METRICS[asked.metric]
-    unit = "points" if metric.unit == "%" else metric.unit
+    unit = metric.unit_of_differences
     say(
         f"{ablation.name}: {metric.label}, {unit}; two-sided paired t test at 5 %, power {POWER:.0%}; "
         f"holm: at 5 % / {max(1, compared)}, the first step of the table's {compared} comparisons",
@@ -117,13 +114,13 @@ def _headline(seeds: int, unit: str, family: Family, needed: Sequence[Mapping[st
     return "; ".join([f"with {seeds} seed{'s' * (seeds != 1)} you can see {words}", *parts])
 
 
-def _spread(ablation: Ablation, store: RunStore, asked: Power) -> tuple[float, str]:
-    if asked.std is not None:
-        return asked.std, "as given"
+def _spread(ablation: Ablation, store: RunStore, given: float | None, metric: str) -> tuple[float, str]:
+    if given is not None:
+        return given, "as given"
     if ablation.baseline is None:
         raise SpecError(f"--power compares with a baseline, and {ablation.name} names none; give --std")
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
-    pooled = pooled_std([row.differences(asked.metric) for row in rows])
+    pooled = pooled_std([row.differences(metric) for row in rows])
     if pooled is None:
         words = f"no row of {ablation.name} has two finished seeds beside its baseline's"
         raise SpecError(f"--power: {words}; give --std, the standard deviation of paired differences")

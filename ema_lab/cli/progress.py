@@ -1,6 +1,5 @@
 """What is seen of a running grid: a live line on a terminal, a line per finished run elsewhere."""
 
-import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -9,8 +8,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ema_lab.cli.output import say
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
+from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
 
 PLAIN_SECONDS = 30.0
@@ -59,7 +60,7 @@ class RunDisplay:
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
     def _words(self, counts: Counts) -> str:
         words = (
@@ -80,7 +81,4 @@ class RunDisplay:
 
 def finished_epochs(store: RunStore, run_id: str) -> int:
     """Return the number of epochs in a run's curve."""
-    try:
-        return max(0, (store.folder(run_id) / "curve.csv").read_text().count("\n") - 1)
-    except OSError:
-        return 0
+    return len(read_curve(store.folder(run_id)))

@@ -13,12 +13,20 @@ from rich.progress import Progress
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
+from ema_lab.cli.output import (
+    DEFAULT_STORE,
+    AblationName,
+    Json,
+    Store,
+    as_asked,
+    existing_store,
+    print_rows,
+    say,
+)
 from ema_lab.cli.selection import Only, Seeds, selected
 from ema_lab.cli.status import stale_lines
 from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
-from ema_lab.store.store import RunStore
 from ema_lab.tracking.mirror.content import MirrorRun, Snapshot
 from ema_lab.tracking.mirror.push import Sent, Target, check_project
 from ema_lab.tracking.mirror.push import push as bring_up
@@ -59,7 +67,7 @@ def push(
     """
     if to not in MIRRORS:
         raise UnknownNameError(unknown_name("mirror", to, MIRRORS))
-    runs = RunStore(store)
+    runs = existing_store(store)
     full = load_ablation(ablation).with_found_seeds(runs.folder_names())
     chosen = selected(ablation, only, seeds) if only or seeds else full
     name = check_project(project or wandb_project())

@@ -1,17 +1,17 @@
 """The command that turns records into a paper's tables, and checks tables that were written."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.store import RunStore
+from ema_lab.store.survey import damage_lines
 
 if TYPE_CHECKING:
     from ema_lab.reports.report import Report
@@ -57,20 +57,20 @@ def report(
         raise SpecError(f"--check compares the files of a folder: --out DIR, got {out}")
     if tables and not check:
         raise SpecError("--tables changes nothing without --check")
-    runs = RunStore(store)
+    runs = existing_store(store)
     found = build_report(spec, runs)
-    say(*(line for run_id in found.missing for line in runs.facts(run_id).damage))
+    say(*damage_lines(runs, found.missing))
     if check and out is not None:
         return _check(spec, found, runs, out, only_tables=tables, as_json=as_json)
     write = None if out is None else _prepare(spec, found, runs, out)
     if as_json:
-        print(json.dumps(_records(found), indent=1, allow_nan=False))
+        put(json.dumps(_records(found), indent=1, allow_nan=False))
     else:
         from ema_lab.tables.render import render_text
 
-        print("\n".join(map(render_text, found.tables)), end="")
+        put("\n".join(map(render_text, found.tables)), end="")
     if write is not None:
-        print("\n".join(map(str, write())), file=sys.stderr if as_json else sys.stdout)
+        (say if as_json else put)("\n".join(map(str, write())))
     return 0
 
 
@@ -117,7 +117,7 @@ def _check(
     if as_json:
         print_rows([difference.flat() for difference in differences], as_json=True)
     else:
-        print("".join(f"{difference}\n" for difference in differences), end="")
+        put("".join(f"{difference}\n" for difference in differences), end="")
     count = f"{len(differences) or 'no'} difference{'s' * (len(differences) != 1)}"
     say(*not_compared, f"{spec.name}: {count} in {len(built) - len(not_compared)} files of {out}")
     return 1 if differences else 0

@@ -11,12 +11,14 @@ from ema_lab.cli.output import (
     Device,
     Json,
     Store,
+    existing_store,
     print_rows,
     say,
 )
 from ema_lab.errors import StoreError
+from ema_lab.results.selection import PAIR_WORDS
 from ema_lab.store.store import RunStore
-from ema_lab.store.upkeep.archive import flattened
+from ema_lab.store.upkeep.export import flattened
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 
@@ -32,7 +34,7 @@ def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Jso
 
     Example: ema-lab diff 3f2a 91bc
     """
-    runs = RunStore(store)
+    runs = existing_store(store)
     sides = [_facts_of(runs, runs.find(run_id)) for run_id in (first, second)]
     keys = list(dict.fromkeys([*sides[0], *sides[1]]))
     rows = [
@@ -66,20 +68,24 @@ def evaluate(
 
     Example: ema-lab eval 3f2a --split test
     """
-    runs = RunStore(store)
+    runs = existing_store(store)
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
-    from ema_lab.data.module import ImageData
-    from ema_lab.training.run import evaluate as predictions_of
+    from ema_lab.run.model import load_model
+    from ema_lab.tasks.task import load_data, load_task
+    from ema_lab.training.evaluation import INDICES
+    from ema_lab.training.evaluation import evaluate as predictions_of
     from ema_lab.training.trainer import choose_device
 
     spec = runs.spec(found)
-    model = runs.load_model(found)
-    predictions = predictions_of(model, ImageData(spec, data), split, choose_device(device))
-    metrics = predictions.metrics()
-    row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions.labels), **metrics}
+    model, task = load_model(found, store), load_task(spec.data)
+    predictions = predictions_of(model, task, load_data(spec, data), split, choose_device(device))
+    metrics = task.metrics(predictions)
+    row: dict[str, Any] = {"run_id": found, "split": split, "images": len(predictions[INDICES]), **metrics}
     print_rows([row], as_json=as_json)
     record = runs.record(found)
-    if split == "test" and record is not None and record.metrics["top1"] != metrics["top1"]:
-        say(f"the record says top1 {record.metrics['top1']}: device, threads or versions differ")
+    primary = spec.data.task.primary
+    known = record.metrics.get(primary) if record is not None else None
+    if split == "test" and known is not None and known != metrics[primary]:
+        say(f"the record says {primary} {known}: {PAIR_WORDS} differ")

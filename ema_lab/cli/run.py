@@ -1,13 +1,12 @@
 """The command that trains: run."""
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,44 +29,33 @@ from ema_lab.cli.output import (
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.cli.sequential import read_until, run_until_decided
 from ema_lab.cli.status import stale_lines, status_rows
+from ema_lab.cli.threads import (
+    NumThreads,
+    expected_threads,
+    settled_threads,
+    unclean_lines,
+    visible_gpus,
+    whole_runs,
+)
 from ema_lab.errors import SpecError
-from ema_lab.execution.claim import Task
+from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
-from ema_lab.registry.catalogue import DETECTORS
+from ema_lab.execution.threads import default_workers
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.failure import failure_of
+from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.quarantine import refresh as set_stale_aside
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import Survey
 
-MAX_DEFAULT_WORKERS = 8
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command()(run)
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_workers() -> int:
-    """Return the number of workers without a GPU: one per core, at most eight."""
-    return max(1, min(available_cores(), MAX_DEFAULT_WORKERS))
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """Return the CUDA devices that this process may use, found without torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return tuple(name for name in chosen.split(",") if name)
-    return tuple(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
 
 
 def check_models(ablation: Ablation) -> None:
@@ -83,6 +71,7 @@ def check_models(ablation: Ablation) -> None:
 
 def _check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
     """Check every distinct model; all problems come in one error."""
+    note_sources(cell.spec for cell in ablation.cells)
     problems: dict[str, str] = {}
     for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
         try:
@@ -99,13 +88,9 @@ def check_runs(ablation: Ablation) -> None:
     Raises:
         SpecError: With one line for each variant that does not fit.
     """
-    for row, cells in ablation.rows().items():
-        if (name := cells[0].spec.model.backbone) in DETECTORS:
-            rule = f"{name} is a detector: it is here to be counted (ema-lab cost), not to be trained"
-            raise SpecError(f"{ablation.path}: {row}: {rule}")
-    from ema_lab.models.build import check_classifier
+    from ema_lab.tasks.task import check_run
 
-    _check_each(ablation, check_classifier)
+    _check_each(ablation, check_run)
 
 
 def run(
@@ -114,8 +99,9 @@ def run(
     seeds: Seeds = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or 1 (GPU)."),
+        typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
     ] = None,
+    threads: NumThreads = None,
     engine: EngineName = None,
     engine_config: EngineConfig = None,
     device: Device = "auto",
@@ -146,7 +132,7 @@ def run(
         int | None, typer.Option("--max-seeds", min=2, help="Where --until-decided ends: 20 seeds a row.")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="What --until-decided compares: top1.")
+        str | None, typer.Option("--metric", help="What --until-decided compares: the primary metric.")
     ] = None,
     margin: Annotated[
         float | None,
@@ -170,7 +156,17 @@ def run(
     if elsewhere is not None and (limit is not None or gpu_slots > 1):
         raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
     how = Execution(
-        workers, device, track, max_attempts, data, loader_workers, limit, gpu_slots, refresh, elsewhere
+        workers,
+        device,
+        track,
+        max_attempts,
+        data,
+        loader_workers,
+        limit,
+        gpu_slots,
+        refresh,
+        elsewhere,
+        threads,
     )
     if smoke:
         if until is not None:
@@ -190,7 +186,11 @@ def run(
 
 @dataclass(frozen=True)
 class Execution:
-    """How runs are executed, as the options say; nothing of it is part of a run."""
+    """How runs are executed, as the options say; nothing of it is part of a run.
+
+    `threads` are those asked for; `threads_of` is the ablation with whose number runs are trained, where
+    it is not their own.
+    """
 
     workers: int | None
     device: str
@@ -202,6 +202,8 @@ class Execution:
     gpu_slots: int = 1
     refresh: bool = False
     elsewhere: Elsewhere | None = None
+    threads: int | None = None
+    threads_of: Ablation | None = None
 
 
 def _smoke(ablation: Ablation) -> Ablation:
@@ -254,13 +256,17 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     elsewhere = how.elsewhere
     gpus = visible_gpus() if how.device != "cpu" and elsewhere is None else ()
     slots = tuple(gpu for _ in range(how.gpu_slots) for gpu in gpus)
-    workers = min(how.workers or len(slots) or default_workers(), len(pending))
-    words = "1 run" if len(pending) == 1 else f"{len(pending)} runs"
-    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {workers} worker{'s' * (workers > 1)}"
-    say(f"{ablation.name}: {words} to train {where}; checking them first")
+    threads = expected_threads(store, *_threads(ablation, how))
+    workers = min(how.workers or len(slots) or default_workers(threads or 1), len(pending))
+    where = f"on {elsewhere.options.engine}" if elsewhere else f"with {_count(workers, 'worker')}"
+    each = f", {_count(threads, 'thread')} each" if threads else ""
+    say(f"{ablation.name}: {_count(len(pending), 'run')} to train {where}{each}; checking them first")
+    if rounded := sum(task.spec.recipe.evaluated_in == "bf16" for task in pending):
+        advice = "recipe.evaluation_precision: fp32 evaluates in fp32, under another run id"
+        say(f"{ablation.name}: evaluated in bf16, where rounding ties predictions: {rounded}; {advice}")
     from ema_lab.cli.progress import RunDisplay
-    from ema_lab.data.load import load_splits
     from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
     from ema_lab.training.trainer import choose_device
 
@@ -270,17 +276,15 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
     wanted = {task.spec.run_id for task in pending}
     check_runs(replace(ablation, cells=tuple(cell for cell in ablation.cells if cell.run_id in wanted)))
     for spec in {repr(task.spec.data): task.spec.data for task in pending}.values():
-        load_splits(spec, how.data)  # downloads what is not there, before any worker starts
-    # What is pending must not change a result: threads follow from what was asked for, not from what is left.
-    wanted_workers = how.workers or default_workers()
-    threads = max(1, available_cores() // wanted_workers) if device == "cpu" else None
-    if elsewhere is not None:
-        threads = elsewhere.options.threads
+        check_data(spec, how.data)  # downloads what is not there, before any worker starts
+    specs = [task.spec for task in pending]
+    say(*unclean_lines(whole_runs(ablation), store, specs, _expected(device, threads, elsewhere)))
+    threads = settled_threads(store, *_threads(ablation, how))
     machine = Machine(how.data.absolute(), asked, threads, how.loader_workers)
     here = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
     if how.refresh:  # only now, when nothing speaks against training them
-        count = len(set_stale_aside(store, [task.spec for task in pending], Staleness()))
-        say(f"{count} stale result{'s' * (count != 1)} kept aside, in superseded/ of the run's folder")
+        count = len(set_stale_aside(store, specs, Staleness()))
+        say(f"{_count(count, 'stale result')} kept aside, in {SUPERSEDED}/ of the run's folder")
     with RunDisplay(list(pending), store) as display:
         return execute(
             pending,
@@ -293,9 +297,38 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
         )
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _threads(ablation: Ablation, how: Execution) -> tuple[Ablation, int | None, str]:
+    """Return what the number of threads follows from; what an engine's file says counts as asked for."""
+    family = how.threads_of or ablation
+    if how.elsewhere is None:
+        return family, how.threads, how.device
+    options = how.elsewhere.options
+    return family, how.threads or options.threads, options.device
+
+
+def _expected(device: str, threads: int | None, elsewhere: Elsewhere | None) -> dict[str, Any]:
+    """Return what the records of runs that begin now will say; what a cluster's nodes are is not known."""
+    import torch
+
+    from ema_lab.training.environment import device_name, instruction_set, versions
+
+    if elsewhere is not None:
+        return {"num_threads": threads, "versions": versions()}
+    facts = {"device": device_name(torch.device(device)), "instruction_set": instruction_set()}
+    return {**facts, "num_threads": threads or torch.get_num_threads(), "versions": versions()}
+
+
 def _failure_line(store: RunStore, task: Task, *, given_up: bool, max_attempts: int) -> str:
     run_id = task.spec.run_id
-    failure = failure_of(store.facts(run_id))
-    reason = failure.message if failure else "its record is not there"
-    tail = f"; left alone after {max_attempts} attempts" if given_up else "; the next run tries it again"
+    facts = store.facts(run_id)
+    failure = failure_of(facts)
+    reason = failure.message if failure else "; ".join(facts.damage) or "its record is not there"
+    left = f"; left alone after {max_attempts} attempts: ema-lab retry makes it pending"
+    tail = left if given_up else "; the next run tries it again"
+    if facts.unreadable:
+        reason, tail = "; ".join(facts.damage), "; left alone until that is settled"
     return f"failed: {task.variant} seed {task.spec.seed} ({run_id}): {reason}{tail}"

@@ -1,17 +1,20 @@
-"""What is seen of a running search: a line for each trial that ends, and where it stands."""
+"""Progress display of a running search: a line per trial that ends; on a terminal, a live bar as well."""
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ema_lab.characters import printable
+from ema_lab.cli.output import say
 from ema_lab.cli.progress import finished_epochs
-from ema_lab.search.history import Ended
+from ema_lab.search.history import Counts, Ended
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.naming import value_words
 from ema_lab.search.study import SweepStudy
@@ -20,18 +23,30 @@ SECONDS = 2.0
 
 
 class SearchDisplay:
-    """Prints every trial as it ends; on a terminal, a live line below them."""
+    """Prints every trial as it ends; on a terminal, a live bar below them.
 
-    def __init__(self, study: SweepStudy, total: int | None, console: Console | None = None) -> None:
+    The bar counts trials that are over and the epochs of those that run. The time left follows from what
+    this call has seen: rich's own estimate looks back half a minute, in which no trial may end.
+    """
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        total: int | None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._study = study
         self._total = total
+        self._clock = clock
+        self._start: tuple[float, float] | None = None
         self._console = console or Console(stderr=True)
         self._last = 0.0
         self._bar: Progress | None = None
         if self._console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=self._console)
-            self._line = self._bar.add_task("starting", total=total)
+            self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
+            self._line = self._bar.add_task("starting", total=total, left="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -49,25 +64,45 @@ class SearchDisplay:
         if ended is not None:
             ended = replace(ended, stale=self._study.results.stale(ended.run_ids))
             self._print(ended_line(ended, self._study.search.objectives, best=self._is_best(ended)))
-        if self._bar is not None and (ended is not None or time.monotonic() - self._last > SECONDS):
-            self._last = time.monotonic()
+        now = self._clock()
+        if self._bar is not None and (ended is not None or self._start is None or now - self._last > SECONDS):
+            self._last = now
+            running = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
             counts = self._study.counts()
-            self._bar.update(self._line, completed=counts.over, description=self._words())
+            completed = counts.over + min(counts.running, sum(running) / self._trial_epochs)
+            self._start = self._start or (now, completed)
+            left = self._left(now, completed)
+            self._bar.update(
+                self._line, completed=completed, description=self._words(counts, running), left=left
+            )
+
+    @cached_property
+    def _trial_epochs(self) -> int:
+        return self._study.sweep.epochs * len(self._study.sweep.seeds)
+
+    def _left(self, now: float, completed: float) -> str:
+        """Return the time left at this call's pace so far; nothing where only the time ends the search."""
+        assert self._start is not None
+        began, before = self._start
+        if self._total is None:
+            return ""
+        if completed <= before:
+            return "ETA -:--:--"
+        seconds = (now - began) * max(0.0, self._total - completed) / (completed - before)
+        return f"ETA {timedelta(seconds=round(seconds))}"
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def _is_best(self, ended: Ended) -> bool:
         return ended.values is not None and any(one.number == ended.number for one in self._study.best())
 
-    def _words(self) -> str:
-        counts = self._study.counts()
+    def _words(self, counts: Counts, epochs: Sequence[int]) -> str:
         total = f"/{self._total}" if self._total else ""
         words = f"{counts.over}{total} trials, {counts.running} running"
-        epochs = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
         return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
 
 

@@ -7,7 +7,8 @@ import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.errors import SpecError
-from ema_lab.specs.document import read_scalar
+from ema_lab.specs.metric import Metric
+from ema_lab.specs.scalar import read_scalar
 
 Only = Annotated[
     list[str] | None,
@@ -23,6 +24,19 @@ def selected(name: str, only: Sequence[str] | None, seeds: int | None) -> Ablati
     if seeds is not None:
         ablation = ablation.first_seeds(seeds)
     return ablation.only(conditions(only)) if only else ablation
+
+
+def chosen_metric(ablation: Ablation, name: str | None) -> tuple[str, Metric]:
+    """Return the metric that --metric names; without it, the primary one of the ablation's task.
+
+    Raises:
+        SpecError: If the task has no such metric.
+    """
+    task = ablation.task
+    try:
+        return name or task.primary, task.require_metric(name or task.primary)
+    except SpecError as error:
+        raise SpecError(f"--metric: {error}") from None
 
 
 def conditions(only: Sequence[str]) -> dict[str, list[Any]]:

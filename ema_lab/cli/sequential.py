@@ -6,10 +6,9 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.selection import chosen_metric
 from ema_lab.errors import SpecError
-from ema_lab.registry.registry import unknown_name
 from ema_lab.results.selection import Row, measure, rows_of
-from ema_lab.specs.metric import METRICS
 from ema_lab.statistics.sequential import Decision, Followed, decide, follow
 from ema_lab.store.store import RunStore
 
@@ -18,10 +17,14 @@ MAX_SEEDS = 20
 
 @dataclass(frozen=True)
 class Until:
-    """When seeds are no longer added. `margin`: differences below it count as equal; 0 means none does."""
+    """When seeds are no longer added.
+
+    `metric`: None compares the task's primary one. `margin`: differences below it count as equal; 0 means
+    none does.
+    """
 
     max_seeds: int = MAX_SEEDS
-    metric: str = "top1"
+    metric: str | None = None
     margin: float = 0.0
 
 
@@ -41,7 +44,7 @@ def read_until(
     """Return what the options ask for; None without --until-decided.
 
     Raises:
-        SpecError: If an option changes nothing, or the metric is unknown.
+        SpecError: If an option changes nothing.
     """
     given = {"--max-seeds": max_seeds, "--metric": metric, "--margin": margin}
     if not until_decided:
@@ -49,9 +52,7 @@ def read_until(
             if value is not None:
                 raise SpecError(f"{option} changes nothing without --until-decided")
         return None
-    if metric is not None and metric not in METRICS:
-        raise SpecError(f"--metric: {unknown_name('metric', metric, METRICS)}")
-    return Until(MAX_SEEDS if max_seeds is None else max_seeds, metric or "top1", margin or 0.0)
+    return Until(MAX_SEEDS if max_seeds is None else max_seeds, metric, margin or 0.0)
 
 
 def run_until_decided(
@@ -97,6 +98,7 @@ def run_until_decided(
 
 
 def _check(ablation: Ablation, until: Until) -> int:
+    chosen_metric(ablation, until.metric)
     seeds = len({cell.seed for cell in ablation.cells})
     if until.max_seeds < seeds:
         raise SpecError(f"--max-seeds: {ablation.name} has {seeds} seeds already, got {until.max_seeds}")
@@ -113,8 +115,9 @@ def _check(ablation: Ablation, until: Until) -> int:
 def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Comparison]:
     """Return where every comparison with the baseline stands."""
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
-    followed = [follow(row.differences(until.metric), len(rows)) for row in rows]
-    decisions = decide(followed, METRICS[until.metric].sign, until.margin)
+    name, metric = chosen_metric(ablation, until.metric)
+    followed = [follow(row.differences(name), len(rows)) for row in rows]
+    decisions = decide(followed, metric.sign, until.margin)
     return [
         Comparison(row.name, _baseline_row(ablation, row), one, decision)
         for row, one, decision in zip(rows, followed, decisions, strict=True)

@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, say
+from ema_lab.cli.output import DEFAULT_STORE, Store, say, store_to_come
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.report import ReportSpec, load_report
-from ema_lab.store.store import RunStore
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -43,7 +42,7 @@ def serve(
     from ema_lab.reports.page.server import serve as listen
 
     reports = [_report(name) for name in names or definitions("reports")]
-    site = Site({report.name: report for report in reports}, RunStore(store))
+    site = Site({report.name: report for report in reports}, store_to_come(store))
 
     def ready(server: ThreadingHTTPServer) -> None:
         address = f"http://{in_url(host)}:{server.server_port}/{reports[0].name if names else ''}"
@@ -72,5 +71,6 @@ def _report(name: str) -> ReportSpec:
     from ema_lab.ablation.ablation import load_ablation
 
     ablation = load_ablation(path)
-    columns = ("top1", "delta", "parameters", "macs") if ablation.baseline else ("top1", "parameters", "macs")
+    compared = ("delta",) if ablation.baseline else ()
+    columns = (ablation.task.primary, *compared, "parameters", "macs")
     return ReportSpec(name=ablation.name, ablation=str(path), columns=columns)

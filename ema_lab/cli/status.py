@@ -2,19 +2,30 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Json, Store, as_asked, print_rows, say
+from ema_lab.cli.output import (
+    DEFAULT_STORE,
+    AblationName,
+    Json,
+    Store,
+    as_asked,
+    existing_store,
+    print_rows,
+    put,
+    say,
+)
 from ema_lab.cli.selection import Attempts, Only, Seeds, selected
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.task import task_description
+from ema_lab.store.attempts import forgive
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
-from ema_lab.store.retry import forgive
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import Standing, Survey
 
@@ -42,7 +53,7 @@ def status(
     Example: ema-lab status quickstart --watch
     """
     chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
+    runs = existing_store(store)
     while True:
         rows, failed = _survey(chosen, runs, max_attempts)
         if as_json:
@@ -74,9 +85,13 @@ def _survey(
     survey = Survey(store, max_attempts)
     rows = []
     failed: dict[str, FailedRun] = {}
+    tasks = dict.fromkeys(cell.spec.data.facts.task for cell in ablation.cells)
+    primary = dict.fromkeys(task_description(task).primary for task in tasks)
     for cell in ablation.cells:
         standing = survey.standing(cell.spec)
-        rows.append({"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_status(standing)})
+        rows.append(
+            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_status(standing, primary)}
+        )
         if standing.failure and standing.state != "running":
             given_up = standing.state == "failed"
             name = f"{cell.row} seed {cell.seed}"
@@ -84,7 +99,7 @@ def _survey(
     return rows, list(failed.values())
 
 
-def _status(standing: Standing) -> dict[str, Any]:
+def _status(standing: Standing, metrics: Iterable[str]) -> dict[str, Any]:
     facts, failure = standing.facts, standing.failure
     by = None
     if standing.state == "running":
@@ -96,7 +111,7 @@ def _status(standing: Standing) -> dict[str, Any]:
         "status": standing.state,
         "stale": " ".join(standing.stale) or None,
         "attempts": facts.tries,
-        "top1": facts.record.metrics.get("top1") if facts.record else None,
+        **{name: facts.record.metrics.get(name) if facts.record else None for name in metrics},
         "wall_seconds": facts.record.wall_seconds if facts.record and facts.done else None,
         "by": by,
         "cause": failure.cause if failure else None,
@@ -118,6 +133,8 @@ def _failure_lines(ablation: str, failed: Sequence[FailedRun], max_attempts: int
     for group in grouped(failed):
         yield from _group_lines(group)
     given_up = [run for run in failed if run.given_up]
+    if again := len(failed) - len(given_up):
+        yield f"ema-lab run {ablation} tries {again} of the {len(failed)} failed again"
     if given_up:
         word = "1 run" if len(given_up) == 1 else f"{len(given_up)} runs"
         yield f"left alone after {max_attempts} attempts: {word}"
@@ -153,7 +170,7 @@ def retry(
     Example: ema-lab retry quickstart --signature out-of-memory:killed
     """
     chosen = selected(ablation, only, seeds)
-    runs = RunStore(store)
+    runs = existing_store(store)
     failed = _survey(chosen, runs, MAX_ATTEMPTS)[1]
     known = list(dict.fromkeys(run.failure.signature for run in failed))
     meant = [one for one in known if signature is None or f"{one}:".startswith(f"{signature}:")]
@@ -162,7 +179,7 @@ def retry(
     wanted = [run for run in failed if run.failure.signature in meant]
     forgiven = [run for run in wanted if forgive(runs, run.run_id)]
     for run in forgiven:
-        print(f"{run.run_id}  {run.name}  {run.failure.signature}")
+        put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(forgiven) == 1 else f"{len(forgiven)} runs are"
     say(
         f"{chosen.name}: {word} pending again"

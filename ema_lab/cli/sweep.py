@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -21,9 +22,10 @@ from ema_lab.cli.output import (
     print_rows,
     say,
 )
-from ema_lab.cli.run import Execution, available_cores, default_workers, visible_gpus
+from ema_lab.cli.run import Execution
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.cli.selection import Attempts
+from ema_lab.cli.threads import NumThreads, base_ablation, expected_threads, settled_threads, visible_gpus
 from ema_lab.cli.wandb_sweep import (
     Agents,
     SweepEngine,
@@ -35,10 +37,18 @@ from ema_lab.cli.wandb_sweep import (
     search_with_wandb,
 )
 from ema_lab.errors import SpecError
+from ema_lab.execution.threads import default_workers
 from ema_lab.search.feasibility import check_examples
 from ema_lab.search.history import Ended, History
 from ema_lab.search.objective import read_objectives
-from ema_lab.search.report.trials import counts_words, seeds_words, stale_words, trial_records, trial_rows
+from ema_lab.search.report.trials import (
+    counts_words,
+    repeats_words,
+    seeds_words,
+    stale_words,
+    trial_records,
+    trial_rows,
+)
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
@@ -64,7 +74,7 @@ Storage = Annotated[
 ]
 SearchWorkers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes; by default one per core (CPU) or per GPU."),
+    typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
 ]
 
 
@@ -101,6 +111,7 @@ def run(
         bool, typer.Option("--warm-start/--no-warm-start", help="Learn from finished runs of the store.")
     ] = True,
     workers: SearchWorkers = None,
+    threads: NumThreads = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = 0,
     track: Track = None,
@@ -130,15 +141,17 @@ def run(
     """
     check_engine(engine, context, sweep)
     loaded = load_sweep(sweep)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(workers, device, track, max_attempts, data, loader_workers, threads=threads)
     if smoke:
         return _smoke(loaded, how)
     if engine == "wandb":
         check_ends(loaded, trials)
-        told = agent_environment(store, data, device, loader_workers, max_attempts)
-        agents = Agents(workers, trials, prepare(loaded, how)[1], told)
+        device = prepare(loaded, how, RunStore(store))[1]
+        each = _expected_threads(loaded, how, RunStore(store))
+        told = agent_environment(store, data, replace(how, threads=each))
+        agents = Agents(workers, trials, device, told)
         return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
-    objectives = read_objectives(loaded.spec, objective or ())
+    objectives = read_objectives(loaded, objective or ())
     strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
     seconds = read_duration("--timeout", timeout)
     search = Search(loaded, objectives, strategy, store, storage)
@@ -201,14 +214,16 @@ def _try(
     over: int,
 ) -> None:
     gpus = visible_gpus() if how.device != "cpu" else ()
-    wanted = how.workers or len(gpus) or default_workers()
+    wanted = (
+        how.workers or len(gpus) or default_workers(_expected_threads(search.sweep, how, study.store) or 1)
+    )
     workers = min(wanted, limit - over) if limit else wanted
     asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
     done = f", {over} of them over" if over else ""
     say(
         f"{search.sweep.name}: {asked}{done}, with {workers} worker{'s' * (workers > 1)}; checking them first"
     )
-    train, device = prepare(search.sweep, how)
+    train, device = prepare(search.sweep, how, study.store)
     trier = Trier(search, train, limit, how.max_attempts, device)
     from ema_lab.search.workers import run_search
 
@@ -224,20 +239,27 @@ def _try(
         )
 
 
-def prepare(sweep: Sweep, how: Execution) -> tuple[Any, str]:
+def _expected_threads(sweep: Sweep, how: Execution, store: RunStore) -> int | None:
+    return expected_threads(store, how.threads_of or base_ablation(sweep.spec.base), how.threads, how.device)
+
+
+def prepare(sweep: Sweep, how: Execution, store: RunStore) -> tuple[Any, str]:
     """Check models and data before the first trial; return what trains a run, and the device.
+
+    The number of threads is kept in the store, for the ablation that the search is about.
 
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
-    from ema_lab.data.load import load_splits
+    from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
 
     check_tracker(how.track)
     check_models(sweep)
     for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        load_splits(data, how.data)
-    return _training(how)
+        check_data(data, how.data)
+    family = how.threads_of or base_ablation(sweep.spec.base)
+    return _training(replace(how, threads=settled_threads(store, family, how.threads, how.device)))
 
 
 def check_models(sweep: Sweep) -> None:
@@ -246,9 +268,11 @@ def check_models(sweep: Sweep) -> None:
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
-    from ema_lab.models.build import check_classifier
+    from ema_lab.execution.claim import note_sources
+    from ema_lab.tasks.task import check_run
 
-    check_examples(sweep, check_classifier)
+    note_sources(sweep.examples())
+    check_examples(sweep, check_run)
 
 
 def _training(how: Execution) -> tuple[Any, str]:
@@ -256,8 +280,7 @@ def _training(how: Execution) -> tuple[Any, str]:
     from ema_lab.training.trainer import choose_device
 
     device = str(choose_device(how.device))
-    threads = max(1, available_cores() // (how.workers or default_workers())) if device == "cpu" else None
-    machine = Machine(how.data.absolute(), how.device, threads, how.loader_workers)
+    machine = Machine(how.data.absolute(), how.device, how.threads, how.loader_workers)
     return partial(train_run, machine=machine, track=how.track), device
 
 
@@ -296,6 +319,8 @@ def _say_result(study: SweepStudy, search: Search) -> None:
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
+    if repeats_words(study.trials()) and all(one.is_listed for one in search.sweep.parameters):
+        say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
     if any(one.stale for one in study.trials()) and search.strategy.sampler not in WITHOUT_MEMORY:
         say("hint: the sampler learns from them; one of a copy of the file under another name does not")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, make_folder, print_rows, say
+from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
 from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, say_stale, shown_rows
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import write_text
@@ -21,7 +21,6 @@ from ema_lab.search.report.trials import (
     trials_markdown,
 )
 from ema_lab.search.sweep import load_sweep
-from ema_lab.store.store import RunStore
 from ema_lab.tracking.mirror.push import Target, check_project, push
 
 FORMATS = (".csv", ".json")
@@ -29,7 +28,7 @@ MIRROR_LOCK = "mirror"  # the one that push takes
 
 
 def _found(sweep: str, objective: list[str] | None, store: Path, storage: str | None) -> History:
-    return find_history(load_sweep(sweep), objective or (), RunStore(store), storage)
+    return find_history(load_sweep(sweep), objective or (), existing_store(store), storage)
 
 
 def show(
@@ -85,7 +84,7 @@ def plot(
     for name, text in files.items():
         write_text(out / name, text, durable=False)
     drawn = [path for figure in figures for path in figure.write(out)]
-    print("\n".join(map(str, [*(out / name for name in files), *drawn])))
+    put("\n".join(map(str, [*(out / name for name in files), *drawn])))
     say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
     say_stale(history)
 

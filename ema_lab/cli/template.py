@@ -190,7 +190,11 @@ FACTS = {{
 
 
 def stripes(count: int, seed: int, noise: float) -> LabelledImages:
-    """Return made-up images of stripes in four directions. Read your own images instead."""
+    """Return made-up images of stripes in four directions. Read your own images instead.
+
+    Files in one folder per class: ema_lab.data.image_folder.image_folder_splits. Any other files:
+    ema_lab.data.pictures.read_picture, which handles 16 bits, transparency, CMYK and damage.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 4
     rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ema_lab.cli.output import DEFAULT_DATA, DEFAULT_STORE, Data, Store, say
+from ema_lab.cli.threads import base_ablation, settled_threads
 from ema_lab.errors import EmaLabError, StoreError
 from ema_lab.search.external_trial import GivenTrial, read_trial, try_given
 from ema_lab.specs.run import RunSpec
@@ -41,6 +42,12 @@ def trial(
             "--loader-workers", min=0, envvar="EMA_LAB_LOADER_WORKERS", help="Processes that decode images."
         ),
     ] = 0,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, envvar="EMA_LAB_THREADS", help="Threads of a run; by default the base's."
+        ),
+    ] = None,
     max_attempts: Annotated[
         int,
         typer.Option(
@@ -64,7 +71,7 @@ def trial(
     kept = RunStore(store)
     try:
         given = read_trial(parameters)
-        train, device = prepare(given, kept, data, device, loader_workers)
+        train, device = prepare(given, kept, data, device, loader_workers, threads)
     except EmaLabError:
         if os.environ.get(SWEEP_ID):  # who started the agent counts its trials by what they print
             _end({"base": None, "run_ids": [], "status": "failed"}, 2)
@@ -89,7 +96,12 @@ def trial(
 
 
 def prepare(
-    trial: GivenTrial, store: RunStore, data: Path, device: str, loader_workers: int
+    trial: GivenTrial,
+    store: RunStore,
+    data: Path,
+    device: str,
+    loader_workers: int = 0,
+    threads: int | None = None,
 ) -> tuple[Any, str]:
     """Check the model and the data of what is to be trained; return what trains a run, and the device.
 
@@ -100,14 +112,14 @@ def prepare(
     """
     if all(store.facts(run_id).done for run_id in trial.run_ids):
         return _gone, device
-    from ema_lab.data.load import load_splits
-    from ema_lab.models.build import check_classifier
     from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.tasks.task import check_data, check_run
     from ema_lab.training.trainer import choose_device
 
-    check_classifier(trial.runs[0])
-    load_splits(trial.runs[0].data, data)
-    machine = Machine(data.absolute(), device, None, loader_workers)
+    check_run(trial.runs[0])
+    check_data(trial.runs[0].data, data)
+    each = settled_threads(store, base_ablation(trial.base), threads, device)
+    machine = Machine(data.absolute(), device, each, loader_workers)
     return partial(train_run, machine=machine), str(choose_device(device))
 
 

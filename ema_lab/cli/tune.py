@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,16 +24,18 @@ from ema_lab.cli.output import (
     Store,
     Track,
     print_rows,
+    put,
     say,
 )
 from ema_lab.cli.run import Execution, check_runs, run_ablation
 from ema_lab.cli.selection import Attempts, Only, selected
 from ema_lab.cli.sweep import SearchWorkers, Storage, run_one_search, trials_in_all
+from ema_lab.cli.threads import NumThreads
 from ema_lab.errors import DefinitionError, SpecError
-from ema_lab.search.history import Ended
-from ema_lab.search.objective import read_objectives
+from ema_lab.search.history import Ended, has_searches
+from ema_lab.search.objective import Objective, read_objectives
 from ema_lab.search.report.naming import value_words
-from ema_lab.search.report.trials import stale_words
+from ema_lab.search.report.trials import repeats_words, stale_words
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
@@ -50,8 +52,16 @@ from ema_lab.search.tuning import (
     space_for_all,
     tuned_definition,
     tuned_text,
-    winner,
     write_tuned,
+)
+from ema_lab.search.winner import (
+    AS_WRITTEN,
+    final_notes,
+    search_notes,
+    trial_name,
+    winner,
+    written_runs,
+    written_trial,
 )
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
@@ -65,7 +75,9 @@ def register(app: typer.Typer) -> None:
 
 def tune(
     ablation: AblationName,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials for each row, over all calls.")],
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="Trials for each row, beside its recipe as written.")
+    ],
     space: Annotated[
         str, typer.Option("--space", help="A sweep file: what of the recipe is searched.")
     ] = DEFAULT_SPACE,
@@ -92,6 +104,7 @@ def tune(
     ] = None,
     storage: Storage = None,
     workers: SearchWorkers = None,
+    threads: NumThreads = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = 0,
     track: Track = None,
@@ -102,8 +115,9 @@ def tune(
 ) -> int:
     """Search with an equal budget for every row, train each winner on fresh seeds, and compare those.
 
-    Trials choose by validation images and enter no table; what they chose is written as an ablation of
-    its own. Call it again to go on after a kill, or to see the result again.
+    Before all trials each row's recipe is tried as it is written: what no trial beats stays as it is. Trials
+    by validation images and enter no table; what they chose is written as an ablation of its own. Call it
+    again to go on after a kill, or to see the result again.
 
     Example: ema-lab tune quickstart --space lr_weight_decay_digits --trials 4
     """
@@ -118,15 +132,17 @@ def tune(
     say(*shared.remarks())
     if left_out:
         say(f"{shared.path}: {', '.join(left_out)} left out: the rows of {chosen.name} are what is compared")
-    how = Execution(workers, device, track, max_attempts, data, loader_workers)
+    how = Execution(
+        workers, device, track, max_attempts, data, loader_workers, threads=threads, threads_of=chosen
+    )
     tuning = Tuning(chosen, shared, searches, trials_in_all(searches[0][1], trials, None) or trials, path)
     found = _search_all(tuning, how, read_duration("--timeout", timeout))
     if lacking := missing(found, tuning.budget):
         words = ", ".join(f"{row} lacks {count}" for row, count in lacking.items())
         rule = "unequal budgets are not compared; call it again to go on"
-        say(f"of {tuning.budget} trials a row, {words}: {rule}")
+        say(f"of {tuning.budget} trials a row and its recipe as written, {words}: {rule}")
         return 1
-    return _finish(tuning, found, how, RunStore(store), as_json=as_json)
+    return _finish(tuning, found, how, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,14 @@ class Tuning:
     searches: Sequence[tuple[str, Search]]
     budget: int
     path: Path
+
+    @property
+    def store(self) -> RunStore:
+        return self.searches[0][1].store
+
+    @property
+    def objective(self) -> Objective:
+        return self.searches[0][1].objectives[0]
 
 
 def _read_seeds(text: str | None) -> list[int] | None:
@@ -163,60 +187,68 @@ def _search(
 ) -> tuple[str, Search]:
     """Return a row's search. Its name says how it chooses: trials chosen in another way are not its own."""
     sampler, pruner, seed = options
-    objectives = read_objectives(sweep.spec, ())
+    objectives = read_objectives(sweep, ())
     strategy = choose_strategy(sweep, objectives, sampler=sampler, pruner=pruner, seed=seed)
     name = f"{sweep.name}-tune-{strategy.sampler}-{strategy.pruner}-{strategy.seed}"
+    if strategy.pruner == "none" and not has_searches(RunStore(store), name, storage):
+        # A row may well be called none; searches that were begun under the old name go on under it.
+        name = f"{sweep.name}-tune-{strategy.sampler}-unpruned-{strategy.seed}"
     return row, Search(replace(sweep, name=name), objectives, strategy, store, storage)
 
 
 def _search_all(tuning: Tuning, how: Execution, seconds: float | None) -> list[RowSearch]:
-    """Give every row its trials, as far as the time allows."""
+    """Give every row its recipe as written, then its trials, as far as the time allows."""
     end = time.monotonic() + seconds if seconds is not None else None
-    found = [_state(row, search, tuning.budget, how.max_attempts) for row, search in tuning.searches]
+    found = [_state(tuning, row, search, how.max_attempts, renew=True) for row, search in tuning.searches]
     if lacking := missing(found, tuning.budget):
         check_runs(tuning.ablation)
+        if any(one.written is None for one in found) and (end is None or time.monotonic() < end):
+            sweeps = {row: search.sweep for row, search in tuning.searches}
+            run_ablation(written_runs(tuning.ablation, sweeps), tuning.store, how, as_json=False)
         for row, search in tuning.searches:
             left = end - time.monotonic() if end is not None else None
             if row in lacking and (left is None or left > 0):
-                say(f"{row}: {search.study_name}")
+                strategy = search.strategy
+                pruning = "unpruned" if strategy.pruner == "none" else f"pruned by {strategy.pruner}"
+                say(f"row {row!r}: {strategy.sampler}, {pruning}, study {search.study_name}")
                 run_one_search(search, how, tuning.budget, left, warm_start=False)
-        found = [_state(row, search, tuning.budget) for row, search in tuning.searches]
+        # A recipe that has failed once in this call is over for it; the next call tries it again.
+        found = [_state(tuning, row, search, 1) for row, search in tuning.searches]
     return found
 
 
-def _state(row: str, search: Search, budget: int, max_attempts: int | None = None) -> RowSearch:
-    """Return where a row's search stands. `max_attempts`: failed trials that have any left wait again."""
+def _state(tuning: Tuning, row: str, search: Search, max_attempts: int, *, renew: bool = False) -> RowSearch:
+    """Return where a row's search stands. `renew`: failed trials that have attempts left wait again."""
     study = SweepStudy(search)
-    if max_attempts is not None:
+    if renew:
         study.renew(max_attempts)
-    return RowSearch(row, search.sweep, search.study_name, own_trials(study.trials(), budget))
+    written = written_trial(search.sweep, search.store, search.objectives, max_attempts)
+    trials = own_trials(study.trials(), tuning.budget)
+    return RowSearch(row, search.sweep, search.study_name, trials, written)
 
 
-def _finish(
-    tuning: Tuning, found: Sequence[RowSearch], how: Execution, store: RunStore, *, as_json: bool
-) -> int:
+def _finish(tuning: Tuning, found: Sequence[RowSearch], how: Execution, *, as_json: bool) -> int:
     """Write the tuned ablation, train it, and print what it shows."""
-    objective = tuning.searches[0][1].objectives[0]
-    best = {one.row: winner(one.trials, objective) for one in found}
+    best = {one.row: winner(one.candidates, tuning.objective) for one in found}
     winners = {row: trial for row, trial in best.items() if trial is not None}
     for row in best.keys() - winners.keys():
         say(f"{row}: none of its {tuning.budget} trials was finished, so it has no winner and is a hole")
-    failed = sum(one.failed for one in found)
+    failed = sum(one.failed + (one.written is not None and one.written.state == "failed") for one in found)
     say(*(f"{one.row}: {one.failed} of {tuning.budget} trials FAILED" for one in found if one.failed))
-    say(*(f"{one.row}: {words}" for one in found if (words := stale_words(one.trials))))
+    for words_of in (stale_words, repeats_words):
+        say(*(f"{one.row}: {words}" for one in found if (words := words_of(one.candidates))))
     if not winners:
         say("no row has a winner: nothing is written")
         return 1
-    _write(tuning, found, winners, store)
-    tuned = load_ablation(tuning.path)
-    code = run_ablation(tuned, store, how, as_json=False)
-    _print(tuning, found, winners, store, as_json=as_json)
+    _write(tuning, found, winners)
+    code = run_ablation(load_ablation(tuning.path), tuning.store, how, as_json=False)
+    _print(tuning, found, winners, as_json=as_json)
     return 1 if failed or code else 0
 
 
-def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended], store: RunStore) -> None:
+def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> None:
     ablation, space = tuning.ablation, tuning.space
-    used = {*space.seeds, *searched_seeds(ablation, store, tuning.searches[0][1].storage)}
+    used = {*space.seeds, *searched_seeds(ablation, tuning.store, tuning.searches[0][1].storage)}
     seeds = fresh_seeds(len({cell.seed for cell in ablation.cells}), used)
     values = {row: trial.choice for row, trial in winners.items()}
     words = f"{ablation.name} with the {', '.join(key.key for key in space.parameters)} found for each row."
@@ -235,11 +267,11 @@ def _write(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, End
 
 def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, Ended]) -> list[str]:
     """Return where the tuned values come from, in lines."""
-    search = tuning.searches[0][1]
-    strategy, objective = search.strategy, search.objectives[0]
+    strategy, objective = tuning.searches[0][1].strategy, tuning.objective
     images = {one.sweep.examples()[0].data.val_images for one in found}
     lines = [
-        f"of {tuning.ablation.name}, searched in {tuning.space.name}: {tuning.budget} trials a row,",
+        f"of {tuning.ablation.name}, searched in {tuning.space.name}: {tuning.budget} trials a row "
+        "beside its recipe as written,",
         f"sampler {strategy.sampler}, pruner {strategy.pruner}, sampler seed {strategy.seed}, "
         f"seeds {list(tuning.space.seeds)}, {' or '.join(map(str, sorted(images)))} validation images.",
         f"The best {objective.name} of {tuning.budget} trials is biased upwards and no result; "
@@ -247,12 +279,15 @@ def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, E
     ]
     for one in found:
         trial = winners.get(one.row)
-        shown = (
-            f"trial {trial.number}, {objective.name} {_value(trial):.6g}" if trial else "no finished trial"
-        )
-        stale = stale_words(one.trials)
-        lines.append(f"  {one.row}: {one.study_name}, {shown}{'; ' if stale else ''}{stale}")
+        shown = f"{_named(trial)}, {objective.name} {_value(trial):.6g}" if trial else "no finished trial"
+        more = [*filter(None, [stale_words(one.candidates)])]
+        more += search_notes(one.sweep, objective, one.written, trial)
+        lines.append("; ".join([f"  row {one.row!r}: study {one.study_name}, {shown}", *more]))
     return lines
+
+
+def _named(trial: Ended) -> str:
+    return "as written" if trial.number == AS_WRITTEN else f"trial {trial.number}"
 
 
 def _value(trial: Ended) -> float:
@@ -264,7 +299,6 @@ def _print(
     tuning: Tuning,
     found: Sequence[RowSearch],
     winners: Mapping[str, Ended],
-    store: RunStore,
     *,
     as_json: bool,
 ) -> None:
@@ -273,35 +307,49 @@ def _print(
     from ema_lab.tables.render import flat_records, render_text
 
     tuned = load_ablation(tuning.path)
-    columns = ["top1", *(["delta"] if tuned.baseline else []), "parameters", "macs"]
+    columns = [tuned.task.primary, *(["delta"] if tuned.baseline else []), "parameters", "macs"]
     tree = {"name": tuned.name, "ablation": str(tuning.path), "columns": columns}
-    table = build_report(ReportSpec.model_validate(tree), store).tables[0]
+    table = build_report(ReportSpec.model_validate(tree), tuning.store).tables[0]
+    notes = {one.row: list(_notes(tuning, one, winners.get(one.row), tuned)) for one in found}
     rows = [_row(tuning, one, winners.get(one.row), short=not as_json) for one in found]
     if as_json:
         records = dict(zip((row.key for row in table.rows), flat_records(table), strict=True))
-        print(json.dumps([{**row, **records.get(row["row"], {})} for row in rows], indent=1, allow_nan=False))
+        told = [{**row, "notes": "; ".join(notes[row["row"]]), **records.get(row["row"], {})} for row in rows]
+        put(json.dumps(told, indent=1, allow_nan=False))
         return
     print_rows(rows, as_json=False)
-    print()
-    sys.stdout.write(render_text(table))
+    put()
+    lines = tuple(f"{row}: {note}." for row, words in notes.items() for note in words)
+    sys.stdout.write(render_text(replace(table, notes=(*table.notes, *lines))))
+
+
+def _notes(tuning: Tuning, one: RowSearch, trial: Ended | None, tuned: Ablation) -> Iterator[str]:
+    """Yield what to know of a row before its number is believed."""
+    yield from search_notes(one.sweep, tuning.objective, one.written, trial)
+    if one.row in tuned.rows():
+        cells = tuned.rows()[one.row]
+        primary = cells[0].spec.data.task.primary
+        yield from final_notes(cells, tuning.ablation.rows()[one.row], tuning.store, primary)
 
 
 def _row(tuning: Tuning, one: RowSearch, trial: Ended | None, *, short: bool) -> dict[str, Any]:
     """Return what was chosen for a row, each value beside the ablation's own."""
     cell = tuning.ablation.rows()[one.row][0]
     states = [each.state for each in one.trials]
-    objective = tuning.searches[0][1].objectives[0]
+    name, written = tuning.objective.name, one.written
     row: dict[str, Any] = {
         "row": one.row,
         **{state: states.count(state) for state in ("done", "pruned", "failed")},
-        "stale trials": sum(bool(each.stale) for each in one.trials),
-        "trial": trial.number if trial else None,
-        f"search {objective.name}": _value(trial) if trial else None,
+        "stale trials": sum(bool(each.stale) for each in one.candidates),
+        "trial": trial_name(trial) if trial else None,
+        f"search {name}": _value(trial) if trial else None,
+        f"as written {name}": _value(written) if written and written.values else None,
     }
     for key in (parameter.key for parameter in tuning.space.parameters):
         name = key.rpartition(".")[2] if short else key
         default = value_of(cell, key)
-        row[name] = _shown(trial.choice[key], short=short) if trial else None
+        chosen = trial.choice.get(key, default) if trial else ABSENT  # as written, it is the default
+        row[name] = None if chosen is ABSENT else _shown(chosen, short=short)
         row[f"default {name}"] = None if default is ABSENT else _shown(default, short=short)
     return row if short else {**row, "study": one.study_name}
 

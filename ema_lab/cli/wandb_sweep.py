@@ -17,12 +17,14 @@ from typing import IO, Annotated, Any
 import typer
 
 from ema_lab.cli.output import print_rows, say
-from ema_lab.cli.run import available_cores, default_workers, visible_gpus
+from ema_lab.cli.run import Execution
+from ema_lab.cli.threads import visible_gpus
 from ema_lab.errors import EngineError, SpecError
+from ema_lab.execution.threads import default_workers
 from ema_lab.registry.registry import unknown_name
 from ema_lab.search.strategy import require_comparison
 from ema_lab.search.sweep import Sweep
-from ema_lab.specs.sweep import VALIDATION_METRICS
+from ema_lab.specs.sweep import VALIDATION
 from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
 
 ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
@@ -40,6 +42,7 @@ ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that under
     "wandb": ("project", "entity"),
 }
 DEFAULT_PROJECT = "ema-lab"
+THREADS = "EMA_LAB_THREADS"
 ANSWER_SECONDS = 20.0
 
 SweepEngine = Annotated[
@@ -89,13 +92,17 @@ def check_account(sweep: str) -> None:
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:
-    """Refuse a search that nothing ends, and early stopping after the last epoch.
+    """Refuse a search that nothing begins or ends, and early stopping after the last epoch.
 
     Raises:
         SpecError: With what would be right.
     """
     if bands := sweep.spec.early_terminate:
         require_comparison(sweep, bands.first_band, "early_terminate")
+    if sweep.spec.controller is not None and sweep.spec.controller.type == "local":
+        where = sweep.document.where(("controller", "type"))
+        rule = "waits for `wandb controller`, which ema-lab does not start: write cloud, or leave it out"
+        raise SpecError(f"{where}: controller.type: local {rule}")
     if trials is None and sweep.spec.run_cap is None and sweep.spec.method != "grid":
         raise SpecError(f"{sweep.path} has no run_cap: say --trials N")
 
@@ -113,13 +120,12 @@ class Agents:
     told: Mapping[str, str]
 
     def environments(self) -> list[dict[str, str]]:
-        """Return the environment of each agent: with several GPUs each has its own, else a share of cores."""
+        """Return the environment of each agent; with several GPUs each has its own."""
         gpus = visible_gpus() if self.device != "cpu" else ()
-        number = min(self.workers or len(gpus) or default_workers(), self.trials or sys.maxsize)
+        fitting = len(gpus) or default_workers(int(self.told.get(THREADS, 1)))
+        number = min(self.workers or fitting, self.trials or sys.maxsize)
         folder = str(Path(sys.executable).parent)  # where `ema-lab` is, should the shell not know
         common = {**os.environ, **self.told, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
-        if self.device == "cpu":
-            common.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // number)))
         own = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] if len(gpus) > 1 else [{}]
         return [{**common, **own[index % len(own)]} for index in range(number)]
 
@@ -130,16 +136,15 @@ class Agents:
         return [self.trials // number + (index < self.trials % number) for index in range(number)]
 
 
-def agent_environment(
-    store: Path, data: Path, device: str, loader_workers: int, max_attempts: int
-) -> dict[str, str]:
+def agent_environment(store: Path, data: Path, how: Execution) -> dict[str, str]:
     """Return what `ema-lab trial` reads instead of options, which W&B's command has no place for."""
     return {
         "EMA_LAB_STORE": str(store.absolute()),
         "EMA_LAB_DATA": str(data.absolute()),
-        "EMA_LAB_DEVICE": device,
-        "EMA_LAB_LOADER_WORKERS": str(loader_workers),
-        "EMA_LAB_MAX_ATTEMPTS": str(max_attempts),
+        "EMA_LAB_DEVICE": how.device,
+        "EMA_LAB_LOADER_WORKERS": str(how.loader_workers),
+        "EMA_LAB_MAX_ATTEMPTS": str(how.max_attempts),
+        **({THREADS: str(how.threads)} if how.threads else {}),
     }
 
 
@@ -154,7 +159,8 @@ def search_with_wandb(
         codes = run_agents(place, environments, agents.counts(len(environments)), printed)
         printed.seek(0)
         trials = [json.loads(line) for line in printed if line.startswith("{")]
-    print_rows([_row(place, trial) for trial in trials], as_json=as_json)
+    names = list(dict.fromkeys(key for trial in trials for key in trial if key.startswith(VALIDATION)))
+    print_rows([_row(place, trial, names) for trial in trials], as_json=as_json)
     failed = sum(trial["status"] == "failed" for trial in trials)
     say(
         f"{sweep.name}: {len(trials)} trials, {failed} failed; "
@@ -163,8 +169,8 @@ def search_with_wandb(
     return 1 if failed or any(codes) else 0
 
 
-def _row(place: str, trial: Mapping[str, Any]) -> dict[str, Any]:
-    values = {name: trial.get(name) for name in VALIDATION_METRICS}
+def _row(place: str, trial: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    values = {name: trial.get(name) for name in names}
     return {"sweep": place, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
 
 

@@ -4,6 +4,7 @@ A module class may name parameters whose gradient is zero by its mathematics (a 
 cancels) in a class attribute `zero_gradients`; every other parameter must get a gradient.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,10 @@ from ema_lab.contract import module as common
 from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
 from ema_lab.contract.option import effect_of, options_are_explained
 from ema_lab.cost.measure import measure_cost
+from ema_lab.models.initialisation import refuse_lazy
+from ema_lab.models.insertion import insert
 from ema_lab.registry.catalogue import ATTENTIONS
+from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.signature import Option, source_file, split_target
 
 SIZES = ((1, 1), (1, 6), (5, 1), (7, 7), (8, 13))
@@ -37,9 +41,19 @@ class AttentionCase:
     def source(self) -> Path:
         return source_file(split_target(ATTENTIONS[self.target].target)[0])
 
+    @property
+    def definition(self) -> str:
+        return ATTENTIONS.signature(self.target).short_place
+
+    def open_options(self) -> dict[str, Option]:
+        """Return the options of the module, without the parameter that takes the channels."""
+        return ATTENTIONS.options(self.target, self.options.get(CHANNELS_AS))
+
     def fresh(self, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
-        return build_attention(self.target, self.channels, **self.options)
+        module = build_attention(self.target, self.channels, **self.options)
+        refuse_lazy(module)
+        return module
 
     def ready(self) -> nn.Module:
         module = self.fresh().eval()
@@ -101,13 +115,15 @@ def _computes_in_float64(case: AttentionCase) -> str:
     return largest_difference(single, double, rtol=1e-4, atol=1e-5)
 
 
-def _keeps_its_type_under_autocast(case: AttentionCase) -> str:
+def _computes_under_autocast(case: AttentionCase) -> str:
+    """Autocast's own layers return its type, so a module that ends in one may do so too."""
     module, x = case.ready(), case.images()
     exact, found = module(x), ""
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = module(x.to(dtype))
-        require(output.dtype == dtype, f"returns {output.dtype} for {dtype} under bfloat16 autocast")
+        allowed = (dtype, torch.bfloat16)
+        require(output.dtype in allowed, f"returns {output.dtype} for {dtype} under bfloat16 autocast")
         found = largest_difference(output, exact, rtol=0.1, atol=0.1)
     return found
 
@@ -134,6 +150,32 @@ def _compiles_into_one_graph(case: AttentionCase) -> str:
         torch.compiler.reset()
 
 
+class _Host(nn.Module):
+    """A network of one layer, after which attention may be inserted."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(x)
+        return normalised + 1
+
+
+def _is_compiled_as_the_second_variant(case: AttentionCase) -> str:
+    """Code that was compiled for a model without attention must not be used for one with it."""
+    plain, x = _Host(case.channels).eval(), case.images()
+    inserted = copy.deepcopy(plain)
+    insert(inserted, "norm", case.ready())
+    torch.compiler.reset()
+    try:
+        for host in (plain, inserted):
+            found = case.require_close(torch.compile(host, backend="aot_eager")(x), host(x))
+    finally:
+        torch.compiler.reset()
+    return found
+
+
 def _builds_without_weights(case: AttentionCase) -> str:
     with torch.device("meta"):
         module = build_attention(case.target, case.channels, **case.options)
@@ -153,12 +195,12 @@ def _cost_is_counted(case: AttentionCase) -> str:
 
 
 def _options_say_what_they_are(case: AttentionCase) -> str:
-    return options_are_explained(ATTENTIONS.options(case.target))
+    return options_are_explained(case.open_options())
 
 
 def _options_have_an_effect(case: AttentionCase) -> str:
     """An option changes parameters, output or gradients, or is refused with a ValueError."""
-    options = ATTENTIONS.options(case.target)
+    options = case.open_options()
     if not options:
         raise NotApplicableError("no options")
     found, unknown = [], []
@@ -180,7 +222,8 @@ def _effect(case: AttentionCase, option: Option) -> str:
     except RuleError:
         if not case.options:
             raise
-        return f"{_effect_beside(replace(case, options={}), option)} with the others at their default"
+        alone = {key: value for key, value in case.options.items() if key == CHANNELS_AS}
+        return f"{_effect_beside(replace(case, options=alone), option)} with the others at their default"
 
 
 def _effect_beside(case: AttentionCase, option: Option) -> str:
@@ -226,10 +269,11 @@ CHECKS: tuple[Check[AttentionCase], ...] = (
     Check("survives pickling", common.survives_pickling),
     Check("survives a state file", common.survives_a_state_file),
     Check("computes in float64", _computes_in_float64),
-    Check("keeps its type under autocast", _keeps_its_type_under_autocast),
+    Check("computes under autocast", _computes_under_autocast),
     Check("trains under autocast", _trains_under_autocast),
     Check("takes channels_last", _takes_channels_last),
     Check("compiles into one graph", _compiles_into_one_graph),
+    Check("is compiled as the second variant", _is_compiled_as_the_second_variant),
     Check("builds without weights", _builds_without_weights),
     Check("cost is counted", _cost_is_counted),
     Check("options are explained", _options_say_what_they_are),

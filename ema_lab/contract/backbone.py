@@ -36,6 +36,10 @@ class BackboneCase:
     def source(self) -> Path:
         return source_file(split_target(BACKBONES[self.target].target)[0])
 
+    @property
+    def definition(self) -> str:
+        return BACKBONES.signature(self.target).short_place
+
     def spec(self, attention: str = "none", after: str = PLACE, seed: int = 0) -> RunSpec:
         data = {"channels": self.in_channels, "image_size": self.image_size, "classes": self.classes}
         placement = {} if attention == "none" else {"placement": {"after": after}}
@@ -65,10 +69,11 @@ class BackboneCase:
             NotApplicableError: If it names none.
         """
         sizes = (self.classes, self.in_channels)
-        names = list(named_backbone(self.target, *sizes, options=self.options, device="meta").places)
-        if not names:
-            raise NotApplicableError("names no place; a placement must give patterns of submodules")
-        return names
+        backbone = named_backbone(self.target, *sizes, options=self.options, device="meta")
+        if not backbone.places:
+            reason = backbone.note or "a placement must give patterns of submodules"
+            raise NotApplicableError(f"names no place; {reason}")
+        return list(backbone.places)
 
 
 def _returns_one_score_per_class(case: BackboneCase) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 Outcome = Literal["passed", "failed", "does not apply"]
 MAX_DETAIL = 240
-_CONTRACT = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class RuleError(AssertionError):
@@ -29,10 +29,15 @@ class NotApplicableError(Exception):
 
 
 class Subject(Protocol):
-    """What checks are run on; `source` is the file that its code is in."""
+    """What checks are run on."""
 
     @property
-    def source(self) -> Path: ...
+    def source(self) -> Path:
+        """The file that its code is in."""
+
+    @property
+    def definition(self) -> str:
+        """Where its parameters are, "file:line"."""
 
 
 S_contra = TypeVar("S_contra", bound=Subject, contravariant=True)
@@ -86,7 +91,7 @@ def run_check(check: Check[S_contra], subject: S_contra) -> Result:
     except RuleError as error:
         return Result(check.name, "failed", one_line(str(error)))
     except (Exception, SystemExit) as error:  # code under check may raise anything
-        return Result(check.name, "failed", told(error, subject.source))
+        return Result(check.name, "failed", told(error, subject))
 
 
 def require(condition: object, rule: str) -> None:
@@ -111,9 +116,11 @@ def largest_difference(actual: Tensor, expected: Tensor, *, rtol: float, atol: f
     return words
 
 
-def told(error: BaseException, source: Path) -> str:
-    """Return an error as one line: its type, its message, and its place in the code beside `source`."""
-    place = error_place(error, source)
+def told(error: BaseException, subject: Subject) -> str:
+    """Return an error as one line: its type, its message, and its place in the code of the subject."""
+    place = error_place(error, subject.source)
+    if not place and _is_of_the_call(error):
+        place = subject.definition  # its parameters are not those of the call
     message = one_line(str(error))
     return f"{type(error).__name__}{': ' if message else ''}{message}" + (f" ({place})" if place else "")
 
@@ -125,12 +132,20 @@ def error_place(error: BaseException, source: Path) -> str:
     frames += [(file, int(line)) for file, line in re.findall(r'File "(.+?)", line (\d+)', str(error))]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))
+    folder = source.resolve().parent
     for file, line in reversed(frames):
         path = Path(file).resolve()
-        inside = path.is_relative_to(source.resolve().parent) and "site-packages" not in path.parts
-        if inside and not path.is_relative_to(_CONTRACT):
+        ours = path.is_relative_to(_PACKAGE) and not folder.is_relative_to(_PACKAGE)
+        inside = path.is_relative_to(folder) and "site-packages" not in path.parts
+        if inside and not ours and not path.is_relative_to(_PACKAGE / "contract"):
             return f"{path.name}:{line}"
     return ""
+
+
+def _is_of_the_call(error: BaseException) -> bool:
+    """Whether calling the code failed before any of it ran."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, TypeError) and Path(frames[-1].filename).parent == _PACKAGE / "registry"
 
 
 def one_line(text: str) -> str:

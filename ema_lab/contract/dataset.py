@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ema_lab.contract.check import Check, NotApplicableError, require
 from ema_lab.contract.option import options_are_explained
+from ema_lab.data.augmentation import random_crops
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import DATASETS
@@ -33,6 +34,10 @@ class DatasetCase:
     @property
     def source(self) -> Path:
         return source_file(split_target(DATASETS[self.target].target)[0])
+
+    @property
+    def definition(self) -> str:
+        return DATASETS.signature(self.target).short_place
 
     def load(self) -> ImageSplits:
         splits: ImageSplits = DATASETS.build(self.target, self.root, **self.options)
@@ -86,7 +91,16 @@ def _images_are_bytes(case: DatasetCase) -> str:
         require(
             images.shape[1:] == part.shape[1:], f"{name} images are {tuple(images.shape)}, not {part.shape}"
         )
+        _crops_are_bytes(name, part)
     return str(tuple(case.splits.train.shape))
+
+
+def _crops_are_bytes(name: str, part: ImageSource) -> None:
+    first, wanted = torch.tensor([0]), (1, *part.shape[1:])
+    crop = part.cropped(first, random_crops(first, (0.5, 1.0), seed=0, epoch=0))
+    found = f"{crop.dtype} {tuple(crop.shape)}"
+    right = crop.dtype == torch.uint8 and tuple(crop.shape) == wanted
+    require(right, f"{name}: a random crop is {found}, not torch.uint8 {wanted}")
 
 
 def _sample(part: ImageSource) -> Tensor:
@@ -106,7 +120,7 @@ def _in_memory(part: ImageSource) -> Tensor:
 def _sizes_are_as_known(case: DatasetCase) -> str:
     facts = case.known
     for (name, part), count in zip(case.parts(), (facts.train_images, facts.test_images), strict=True):
-        wanted = (count, facts.channels, facts.image_size, facts.image_size)
+        wanted = (count, *facts.image_shape)
         require(len(part.labels) == count, f"{name} has {len(part.labels)} labels, but {count} are known")
         shape = tuple(part.shape)
         require(shape == wanted, f"{name} images are {shape}, but known as {wanted}")

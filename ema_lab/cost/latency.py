@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Work = Callable[[], object]
 Timer = Callable[[Work], float]
@@ -156,20 +155,6 @@ def inference(model: nn.Module, images: Tensor) -> Work:
     def work() -> None:
         with torch.inference_mode():
             model(images)
-
-    return work
-
-
-def training_step(model: nn.Module, images: Tensor, classes: int) -> Work:
-    """Return a call of one training step: forward, cross-entropy, backward, SGD."""
-    model.train()
-    labels = torch.arange(len(images), device=images.device) % classes
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-
-    def work() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
 
     return work
 

@@ -31,7 +31,7 @@ ACTIVATIONS = (
 KEYS = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
 
 
-def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dict[str, Any]:
+def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channels: int = 3) -> dict[str, Any]:
     """Count a model's parameters and its multiply-adds (MACs) for one image.
 
     One multiply-add is one. The rules are those of `ema_lab.cost.rules`; the matrix products are counted a
@@ -39,8 +39,8 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
     same wherever it runs, so the count is made on a copy, on the CPU, in eval mode.
 
     Args:
-        model: Takes (1, channels, image_size, image_size).
-        image_size: Height and width of the image, in pixels.
+        model: Takes (1, channels, height, width).
+        image_size: Height and width of the image, in pixels: one number where they are equal.
         channels: Channels of the image.
 
     Returns:
@@ -58,7 +58,7 @@ def measure_cost(model: nn.Module, *, image_size: int, channels: int = 3) -> dic
 
 
 def measure_layers(
-    model: nn.Module, names: Sequence[str], *, image_size: int, channels: int = 3
+    model: nn.Module, names: Sequence[str], *, image_size: int | tuple[int, int], channels: int = 3
 ) -> dict[str, dict[str, Any]]:
     """Count what some submodules cost, by name, as `measure_cost` counts a model."""
     counted = _analysed(model, image_size, channels)
@@ -116,14 +116,17 @@ def _summary(counted: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _analysed(model: nn.Module, image_size: int, channels: int) -> Mapping[str, Mapping[str, int]]:
+def _analysed(
+    model: nn.Module, image_size: int | tuple[int, int], channels: int
+) -> Mapping[str, Mapping[str, int]]:
     """Return the counts of each submodule by kind, checked against torch's own counter."""
     try:
         copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # the model may hold anything
         raise CostError(f"the model cannot be copied, so nothing is counted: {located(error)}") from error
     noise = torch.Generator().manual_seed(0)  # of zeros alone, code that looks at values may do nothing
-    image = torch.randn(1, channels, image_size, image_size, generator=noise)
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    image = torch.randn(1, channels, *sides, generator=noise)
     with _unfused():
         counted = _traced(copied, image)
         _cross_check(copied, image, counted[""])

@@ -7,6 +7,27 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.torchvision_files import open_splits
 
+FACTS = {
+    "cifar10": {
+        "classes": 10,
+        "channels": 3,
+        "image_size": 32,
+        "train_images": 50_000,
+        "test_images": 10_000,
+        "mean": [0.49139968, 0.48215827, 0.44653124],
+        "std": [0.24703233, 0.24348505, 0.26158768],
+    },
+    "cifar100": {
+        "classes": 100,
+        "channels": 3,
+        "image_size": 32,
+        "train_images": 50_000,
+        "test_images": 10_000,
+        "mean": [0.50707516, 0.48654887, 0.44091784],
+        "std": [0.26733429, 0.25643846, 0.27615047],
+    },
+}
+
 
 def cifar10(root: Path) -> ImageSplits:
     """CIFAR-10: 10 classes, 50,000 training and 10,000 test images, RGB, 32 x 32."""

@@ -7,6 +7,16 @@ from sklearn.datasets import load_digits
 
 from ema_lab.data.images import ImageSplits, LabelledImages, stratified_choice
 
+FACTS = {
+    "classes": 10,
+    "channels": 1,
+    "image_size": 8,
+    "train_images": 1_437,
+    "test_images": 360,
+    "mean": [0.30519],
+    "std": [0.37580],
+}
+
 TEST_IMAGES = 360
 
 

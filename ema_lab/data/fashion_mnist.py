@@ -10,6 +10,16 @@ from ema_lab.data.images import ImageSplits
 from ema_lab.data.torchvision_files import open_splits
 from ema_lab.files import whole
 
+FACTS = {
+    "classes": 10,
+    "channels": 1,
+    "image_size": 28,
+    "train_images": 60_000,
+    "test_images": 10_000,
+    "mean": [0.28604059],
+    "std": [0.35302424],
+}
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
 

@@ -1,34 +1,38 @@
 """Images in files, one folder per class: decoded when they are asked for, never all in memory.
 
 The layout is that of torchvision's ImageFolder: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG;
-labels are the classes' places in alphabetical order.
+labels are the classes' places in alphabetical order. `pictures` says what becomes of a file's pixels.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import pil_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
-from ema_lab.errors import DataError
+from ema_lab.data.pictures import Picture, read_picture
+from ema_lab.errors import DamagedDataError, DataError
 
 EVALUATION_SCALE = 256 / 224
-Picture = Any  # PIL.Image.Image
 
 
 def image_folder_splits(
-    folder: Path, *, image_size: int, channels: int = 3, train: str = "train", test: str = "val"
+    folder: Path,
+    *,
+    image_size: int,
+    channels: int = 3,
+    train: str = "train",
+    test: str = "val",
+    upright: bool = False,
 ) -> ImageSplits:
     """Return both splits of a data set in files.
 
@@ -38,11 +42,14 @@ def image_folder_splits(
         channels: 3 serves RGB, 1 grey images.
         train: Name of the training split's folder.
         test: Name of the test split's folder.
+        upright: Turn each image as its EXIF orientation says.
 
     Raises:
         DataError: If the folders are not there, are empty, or have different classes.
     """
-    parts = [ImageFolderImages.read(folder / name, image_size, channels) for name in (train, test)]
+    parts = [
+        ImageFolderImages.read(folder / name, image_size, channels, upright=upright) for name in (train, test)
+    ]
     if parts[0].classes != parts[1].classes:
         alone = sorted({*parts[0].classes} ^ {*parts[1].classes})
         raise DataError(
@@ -65,6 +72,7 @@ class ImageFolderImages:
         labels: int64 (N,).
         image_size: Height and width in pixels of the images that are served.
         channels: 3 serves RGB, 1 grey images.
+        upright: Whether each image is turned as its EXIF orientation says.
     """
 
     folder: Path
@@ -73,9 +81,12 @@ class ImageFolderImages:
     labels: Tensor = field(repr=False)
     image_size: int
     channels: int = 3
+    upright: bool = False
 
     @classmethod
-    def read(cls, folder: Path, image_size: int, channels: int = 3) -> "ImageFolderImages":
+    def read(
+        cls, folder: Path, image_size: int, channels: int = 3, *, upright: bool = False
+    ) -> "ImageFolderImages":
         """Find the files below a folder; none is opened.
 
         Raises:
@@ -84,15 +95,18 @@ class ImageFolderImages:
         """
         if channels not in {1, 3}:
             raise ValueError(f"files are read as 1 or 3 channels, got {channels=}")
+        layout = f"expected {folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder), not downloaded"
         try:
-            found = ImageFolder(str(folder))
+            classes, samples = _samples(str(folder))
         except (OSError, RuntimeError) as error:
-            layout = f"{folder}/<class>/*.JPEG (the layout of torchvision's ImageFolder)"
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
-            raise DataError(f"no images in {folder}: expected {layout}, not downloaded ({reason})") from None
-        paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in found.samples]
-        labels = torch.tensor([label for _, label in found.samples])
-        return cls(folder, tuple(found.classes), np.array(paths), labels, image_size, channels)
+            raise DataError(f"no images in {folder}: {layout} ({reason})") from None
+        if not samples:
+            raise DataError(f"no images in {folder}: {layout} (its {len(classes)} folders hold none)")
+        _require_filled(folder, classes, [label for _, label in samples])
+        paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in samples]
+        labels = torch.tensor([label for _, label in samples])
+        return cls(folder, tuple(classes), np.array(paths), labels, image_size, channels, upright)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,11 +131,7 @@ class ImageFolderImages:
 
     def _picture(self, index: int) -> Picture:
         path = self.folder / os.fsdecode(self.files[index])
-        try:
-            picture = pil_loader(str(path))
-        except (OSError, SyntaxError) as error:  # Pillow raises both for a damaged file
-            raise DataError(f"{path} cannot be decoded: {error}") from None
-        return picture if self.channels == 3 else picture.convert("L")
+        return read_picture(path, self.channels, upright=self.upright)
 
     def _middle(self, picture: Picture) -> Tensor:
         resized = F.resize(picture, round(self.image_size * EVALUATION_SCALE), InterpolationMode.BILINEAR)
@@ -133,3 +143,46 @@ class ImageFolderImages:
         size = [self.image_size, self.image_size]
         pixels: Tensor = F.pil_to_tensor(F.resized_crop(picture, *box, size, InterpolationMode.BILINEAR))
         return pixels
+
+
+def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:
+    """Return the classes and the (path, label) of each image, in the order of torchvision's ImageFolder.
+
+    Raises:
+        FileNotFoundError: If there is no class.
+    """
+    classes, labels = find_classes(folder)
+    files = {name: list(_files_below(os.path.join(folder, name))) for name in classes}
+    return classes, [(file, labels[name]) for name in classes for file in files[name]]
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield the image files below a folder. Links are followed, but not back to a folder on their path."""
+    if _is_loop(folder):
+        return
+    found: list[tuple[str, list[str]]] = []
+    for path, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_loop(os.path.join(path, name))]
+        found.append((path, files))
+    for path, files in sorted(found):
+        yield from (
+            os.path.join(path, file) for file in sorted(files) if file.lower().endswith(IMG_EXTENSIONS)
+        )
+
+
+def _is_loop(path: str) -> bool:
+    """Whether a path ends in a link to a folder that it leads through, or to one that holds such a folder."""
+    if not os.path.islink(path):
+        return False
+    target = os.path.realpath(path)
+    return any(Path(os.path.realpath(above)).is_relative_to(target) for above in Path(path).parents)
+
+
+def _require_filled(folder: Path, classes: Sequence[str], labels: Sequence[int]) -> None:
+    """Refuse a class without images, which would be numbered as if it had some."""
+    filled = set(labels)
+    for label, name in enumerate(classes):
+        if label not in filled:
+            others = f"{len(labels)} images are in the other {len(filled)}"
+            rule = "a class needs at least one: fill its folder or remove it"
+            raise DamagedDataError(f"{folder}: the class folder {name!r} holds no image ({others}); {rule}")

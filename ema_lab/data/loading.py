@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ema_lab.data.augmentation import augmented, random_crops
 from ema_lab.data.images import ImageSource
+from ema_lab.errors import DataError
 from ema_lab.randomness import permutation
 from ema_lab.specs.recipe import AugmentSpec
 
@@ -78,11 +79,14 @@ class Images(Dataset[Batch]):
         return images, self.source.labels[indices], indices
 
     def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
-        if self.augment is None:
+        images = self._served(indices, epoch)
+        if images.dtype != torch.uint8:  # normalisation would take any numbers for 0..255
+            source = type(self.source).__name__
+            raise DataError(f"{source} must give images of type torch.uint8, not {images.dtype}")
+        return images if self.augment is None else augmented(images, indices, self.augment, self.seed, epoch)
+
+    def _served(self, indices: Tensor, epoch: int) -> Tensor:
+        if self.augment is None or self.augment.resized_crop_area is None:
             return self.source.whole(indices)
-        if self.augment.resized_crop_area is None:
-            images = self.source.whole(indices)
-        else:
-            crops = random_crops(indices, self.augment.resized_crop_area, self.seed, epoch)
-            images = self.source.cropped(indices, crops)
-        return augmented(images, indices, self.augment, self.seed, epoch)
+        crops = random_crops(indices, self.augment.resized_crop_area, self.seed, epoch)
+        return self.source.cropped(indices, crops)

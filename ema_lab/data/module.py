@@ -1,5 +1,6 @@
 """The data of a run, as a LightningDataModule."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ class ImageData(LightningDataModule):
         spec: The run.
         root: Folder of the data sets.
         num_workers: Loader processes; the batches are the same for any number.
+        strata: Returns an integer per image (N,), of which a validation split takes its share of each.
 
     `first_epoch` is where a resumed run goes on: loader workers fetch its first batches before
     Lightning tells the sampler the epoch.
     """
 
-    def __init__(self, spec: RunSpec, root: Path, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        root: Path,
+        num_workers: int = 0,
+        strata: Callable[[ImageSource], Tensor] = lambda source: source.labels,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.splits = load_splits(spec.data, root)
@@ -38,7 +46,7 @@ class ImageData(LightningDataModule):
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._mean = 255 * torch.tensor(mean).reshape(1, -1, 1, 1)
         self._std = 255 * torch.tensor(std).reshape(1, -1, 1, 1)
-        self.train_indices, self.val_indices = split_indices(self.splits.train.labels, spec.data)
+        self.train_indices, self.val_indices = split_indices(strata(self.splits.train), spec.data)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         images = Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
@@ -70,11 +78,11 @@ class ImageData(LightningDataModule):
         return self._evaluation(self.splits.train, indices)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation(self.splits.test, torch.arange(len(self.splits.test.labels)))
+        return self._evaluation(self.splits.test, torch.arange(self.splits.test.shape[0]))
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        images, labels, indices = batch
-        return self.normalised(images), labels, indices
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Any, Tensor]:
+        images, targets, indices = batch
+        return self.normalised(images), targets, indices
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return uint8 images as float32 with the recipe's mean and deviation taken out."""
@@ -99,7 +107,7 @@ class ImageData(LightningDataModule):
 
 
 def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:
-    """Return the indices, in order, of the training and the validation images among `labels` (N,).
+    """Return the indices, in order, of the training and the validation images; `labels` (N,) are strata.
 
     The subset of the training images is taken from what the validation split leaves, so that with
     one `split_seed` runs on fewer or more images share their validation split.

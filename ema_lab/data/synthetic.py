@@ -8,13 +8,15 @@ from torch import Tensor
 from ema_lab.data.images import ImageSplits, LabelledImages
 from ema_lab.randomness import hash_counters, hash_indices, integers_below
 
+FACTS = {"mean": 0.5, "std": 0.25}  # the rest are options
+
 
 def synthetic(
     root: Path,
     *,
     classes: int = 10,
     channels: int = 3,
-    image_size: int = 32,
+    image_size: int | list[int] = 32,
     train_images: int = 512,
     test_images: int = 256,
 ) -> ImageSplits:
@@ -23,11 +25,12 @@ def synthetic(
     Args:
         classes: Number of classes.
         channels: Channels of an image.
-        image_size: Height and width in pixels.
+        image_size: Height and width in pixels: one number, or [height, width].
         train_images: Number of training images.
         test_images: Number of test images.
     """
-    shape = (channels, image_size, image_size)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = (channels, height, width)
     shown = min(classes, max(train_images, test_images))  # a thousand large prototypes fill the memory
     prototypes = _noise("class", shown, shape)
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from ema_lab.data.images import ImageSplits, LabelledImages
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError
 
 Dataset = Any  # torchvision's data sets have `data` and `targets`, but no common type
 Open = Callable[[bool, bool], Dataset]  # (train, download)
@@ -27,12 +27,16 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
         layout: What torchvision expects below the root, for messages.
 
     Raises:
-        DataError: If the files are absent and cannot be downloaded, or are damaged.
+        DataError: If the files are absent and cannot be downloaded.
+        DamagedDataError: If they are there, but are not what is published.
     """
     try:
         return _splits(open_part, download=False)
     except RuntimeError:
         pass  # torchvision's way of saying that the files are absent or damaged
+    except Exception as error:  # what its readers raise of a file that was cut off or overwritten
+        raise DamagedDataError(_damaged(name, root, _reason(error), layout)) from error
+    there = [part for part in layout.split(" or ") if any(root.glob(part))]
     new = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -41,10 +45,20 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
     except (OSError, RuntimeError) as error:
         if new:
             _remove_empty(root, root / f".{name}.lock")
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        reason = reason.rstrip(": ")
+        reason = _reason(error)
+        if there:
+            words = f"{', '.join(there)} is not what is published, and cannot be downloaded again ({reason})"
+            raise DamagedDataError(_damaged(name, root, words, layout)) from None
         message = f"{name} is not in {root} and cannot be downloaded ({reason}); copy {layout} there"
         raise DataError(message) from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines()[0] if str(error) else type(error).__name__).rstrip(": ")
+
+
+def _damaged(name: str, root: Path, reason: str, layout: str) -> str:
+    return f"{name} in {root} is damaged: {reason}; remove it and copy {layout} there"
 
 
 def _remove_empty(root: Path, lock: Path) -> None:

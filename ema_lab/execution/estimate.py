@@ -1,18 +1,22 @@
 """How long pending runs will take: from finished runs of the same work, else from probes."""
 
 import heapq
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ema_lab.files import write_text
+from pydantic import TypeAdapter, ValidationError
+
+from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
+from ema_lab.store.document import read_json, write_json
+from ema_lab.store.layout import PROBES
+from ema_lab.store.record import Number
 from ema_lab.store.store import RunStore
 
-PROBES = ".probes.json"
+_PROBED = TypeAdapter(dict[str, dict[str, Number]])
 
 
 def work_key(spec: RunSpec) -> str:
@@ -62,15 +66,14 @@ def keep_probe(root: Path, device: str, spec: RunSpec, seconds: float) -> None:
     known = _all_probes(root)
     known.setdefault(device, {})[work_key(spec)] = seconds
     root.mkdir(parents=True, exist_ok=True)
-    write_text(root / PROBES, json.dumps(known, indent=1), durable=False)
+    write_json(root / PROBES, known, durable=False)
 
 
 def _all_probes(root: Path) -> dict[str, dict[str, float]]:
     try:
-        found: dict[str, dict[str, float]] = json.loads((root / PROBES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # measuring again costs seconds
+        return _PROBED.validate_python(read_json(root / PROBES), strict=True)
+    except (OSError, StoreError, ValidationError):  # measuring again costs seconds
         return {}
-    return found
 
 
 def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:

@@ -6,13 +6,13 @@ One failing run is recorded and stops none of the others; an interrupted one is 
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from ema_lab.execution.claim import Claim, Task
+from ema_lab.execution.claim import Claim, Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Monitor, Progress
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.attempts import note_all_killed
 from ema_lab.store.file_system import require_shared_locks
 from ema_lab.store.job import Train
-from ema_lab.store.killed import note_all_killed
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 
 TICK_SECONDS = 0.25
@@ -47,6 +47,7 @@ def execute(
     engine = engine or LocalEngine(workers)
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
     tasks = [task for task in tasks if store.state(task.spec.run_id, max_attempts) in {"pending", "running"}]
+    note_sources(task.spec for task in tasks)
     claim = Claim(train, store, max_attempts, device)
     monitor = Monitor(Progress(len(tasks)), watch)
     waiting: Sequence[Task] = tasks

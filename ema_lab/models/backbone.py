@@ -5,7 +5,9 @@ A *place* is a name for the point after one submodule of a block:
 - `block_end`: where a block's own computation ends. With an addition: before it, after the last norm of
   the residual branch. DenseNet: after a dense layer's new channels, before they are concatenated.
   ShuffleNet: after the block's concatenation and shuffle. VGG, where a block is one convolution: after
-  its activation. ConvNeXt: before layer scale in torchvision's code, after it in timm's.
+  its activation. ConvNeXt: before layer scale in torchvision's code, after it in timm's. Where the end
+  of the branch is no submodule (Inception, SqueezeNet, RepVGG, MobileOne, EdgeNeXt's SplitTransposeBlock):
+  after the whole block.
 - `after_conv1`, `after_conv2`, `after_conv3`: after a convolution, before its norm.
 - `after_depthwise`: after the depthwise convolution with its norm and activation (ConvNeXt: before its
   norm, which works channels-last).
@@ -13,6 +15,10 @@ A *place* is a name for the point after one submodule of a block:
   the norm that takes what the stage has concatenated.
 
 A stage is a run of blocks between two halvings of the resolution, counted from 1; the stem is none.
+HRNet, whose branches are parallel, has its own four stages and no `stage_end`.
+
+A place that ends in `.v2` is what the name before it says. Networks have it whose `block_end` once reached
+a part of the blocks only, or whose stages were miscounted: an old run id must not get another placement.
 """
 
 from collections import Counter
@@ -47,10 +53,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Backbone:
-    """An unmodified network, which takes (B, C, H, W) and returns (B, classes), and its blocks in order."""
+    """An unmodified network, which takes (B, C, H, W) and returns (B, classes), and its blocks in order.
+
+    Attributes:
+        module: The network.
+        blocks: All of its blocks, or none: a part of them would be placed at as if it were all.
+        note: Reason why blocks or usual places are missing; empty if none is.
+        revised: Whether stages and blocks were once counted otherwise: only a placement after places
+            with revised names may choose by them.
+    """
 
     module: nn.Module
     blocks: tuple[Block, ...] = ()
+    note: str = ""
+    revised: bool = False
 
     @property
     def places(self) -> tuple[str, ...]:

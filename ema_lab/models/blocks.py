@@ -1,24 +1,65 @@
 """The blocks of torchvision's and timm's convolutional networks, found by the class of a submodule."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from ema_lab.models.backbone import Backbone, Block
-
-Places = Mapping[str, str]
-ITSELF = ""
+from ema_lab.models.block_kinds import (
+    CONCATENATED,
+    DOWNSAMPLED_FIRST,
+    KINDS,
+    LATE,
+    NOT_BLOCKS,
+    PARALLEL,
+    PLAIN,
+    REVISION,
+    STEMS,
+    STRIDED_INSIDE,
+    UNCOUNTED,
+)
 
 
 def describe(module: nn.Module) -> Backbone:
-    """Return a network with the blocks and places that are known of it.
+    """Return a network with its blocks and places, if all of its blocks are of a known kind.
 
-    A network without a known kind of block, or with parallel stages, has none: patterns over its
-    submodules' names still work.
+    Otherwise it has none, and `note` says why: patterns over its submodules' names still work.
     """
-    found = [] if _class_name(module) in PARALLEL else list(_blocks(module))
-    starts = _stage_starts(module, found)
+    found = list(_blocks(module))
+    if unknown := _unknown(module, found):
+        return Backbone(module, note=_shortfall(found, unknown))
+    if _class_name(module) in PARALLEL:
+        return Backbone(module, _in_named_stages(found), note="parallel branches have no one stage_end")
+    blocks = _numbered(found, _stage_starts(module, found))
+    ends = {block.stage: block for block in blocks}.values()
+    return _revised(module, [_with_stage_end(module, b) if b in ends else b for b in blocks])
+
+
+def _revised(module: nn.Module, blocks: list[Block]) -> Backbone:
+    """Return the backbone, with places of other names if its blocks were once found or counted otherwise."""
+    late = {block.name: name for block in blocks if (name := _class_at(module, block.name)) in LATE}
+    uncounted = _class_name(module) in UNCOUNTED and any(map(_blurs, module.modules()))
+    if not late and not uncounted:
+        return Backbone(module, tuple(blocks))
+    classes = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in late.values()))
+    fault = f"{len(blocks) - len(late)} of {len(blocks)} blocks, not {classes}"
+    fault = fault if late else "all blocks as one stage"
+    note = f"its places once covered {fault}; the right ones are named block_end{REVISION} and so on"
+    renamed = tuple(replace(block, places=_renamed(block, keep=not late)) for block in blocks)
+    return Backbone(module, renamed, note=note, revised=True)
+
+
+def _renamed(block: Block, *, keep: bool) -> dict[str, str]:
+    """Return a block's places under revised names, beside those that are right as they were."""
+    kept = {place: name for place, name in block.places.items() if keep and place != "stage_end"}
+    return kept | {place + REVISION: name for place, name in block.places.items()}
+
+
+def _numbered(found: Iterable[Block], starts: Container[str]) -> list[Block]:
+    """Return the blocks with their stages and their numbers within each."""
     blocks: list[Block] = []
     stage = number = 0
     for block in found:
@@ -26,8 +67,82 @@ def describe(module: nn.Module) -> Backbone:
             stage, number = stage + 1, 0
         number += 1
         blocks.append(replace(block, stage=stage, number=number))
-    ends = {block.stage: block for block in blocks}.values()
-    return Backbone(module, tuple(_with_stage_end(module, b) if b in ends else b for b in blocks))
+    return blocks
+
+
+def _in_named_stages(found: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the blocks of `layer1`, `stage2`, `stage3` ...; any others belong to the head."""
+    stages = [(match, block) for block in found if (match := re.match(r"(?:layer|stage)(\d+)\.", block.name))]
+    first = {int(match[1]): block.name for match, block in reversed(stages)}
+    return tuple(_numbered([block for _, block in stages], set(first.values())))
+
+
+def _unknown(module: nn.Module, found: list[Block]) -> dict[str, str]:
+    """Return the name and the class of each block of unknown kind beside those that were found.
+
+    A submodule counts as a block if it has several layers with weights, and has a name like the blocks'
+    or a neighbour of its own class. Without any known block, nothing is told apart.
+    """
+    endless = [block.name for block in found if "block_end" not in block.places]
+    unknown = {name: _class_at(module, name).rpartition(".")[2] for name in endless}
+    shapes = {_shape(block.name) for block in found}
+    around = {above for block in found for above in _containers(block.name)}
+    for name, part in module.named_modules():
+        if not found or name in around or _is_stem(name, part) or _num_layers(part) < 2:
+            continue
+        if (_shape(name) in shapes or _has_twin(module, name)) and not _inside_any(name, found, unknown):
+            unknown[name] = type(part).__name__
+    return unknown
+
+
+def _shortfall(found: list[Block], unknown: Mapping[str, str]) -> str:
+    known = [block.name for block in found if block.name not in unknown]
+    classes = list(dict.fromkeys(unknown.values()))
+    verb = "is" if len(classes) == 1 else "are"
+    patterns = " or ".join(repr(shape) for shape in dict.fromkeys(map(_shape, [*known, *unknown])))
+    return (
+        f"{len(known)} of {len(known) + len(unknown)} blocks are known; {', '.join(classes)} {verb} not: "
+        f"name the place by a pattern such as {patterns}"
+    )
+
+
+def _shape(name: str) -> str:
+    """Return a pattern that matches a name with any numbers in place of its own."""
+    return re.sub(r"\d+", "*", name)
+
+
+def _class_at(module: nn.Module, name: str) -> str:
+    return _class_name(module.get_submodule(name))
+
+
+def _containers(name: str) -> Iterator[str]:
+    """Yield the names of the modules that a submodule is in, the whole network's included."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def _inside_any(name: str, found: Iterable[Block], unknown: Iterable[str]) -> bool:
+    return any(block.holds(name) for block in found) or any(name.startswith(f"{n}.") for n in unknown)
+
+
+def _is_stem(name: str, part: nn.Module) -> bool:
+    return name.startswith(NOT_BLOCKS) or _class_name(part) in STEMS
+
+
+def _num_layers(part: nn.Module) -> int:
+    """Return the number of layers with weights; a bare sequence of layers is not a block."""
+    if isinstance(part, nn.ModuleList) or type(part) is nn.Sequential:
+        return 0
+    return sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in part.modules())
+
+
+def _has_twin(module: nn.Module, name: str) -> bool:
+    """Whether a module stands in a sequence with another one of its class."""
+    parent = module.get_submodule(name.rpartition(".")[0])
+    kind = type(module.get_submodule(name))
+    sequence = isinstance(parent, nn.ModuleList | nn.Sequential)
+    return sequence and sum(type(child) is kind for child in parent.children()) > 1
 
 
 def _with_stage_end(module: nn.Module, block: Block) -> Block:
@@ -49,6 +164,8 @@ def _blocks(module: nn.Module) -> Iterator[Block]:
     last = None
     for name, part in module.named_modules():
         if last is not None and name.startswith(last + "."):
+            continue
+        if name.startswith(NOT_BLOCKS):
             continue
         if find := KINDS.get(_class_name(part)):
             last = name
@@ -89,117 +206,24 @@ def _stage_starts(module: nn.Module, blocks: list[Block]) -> set[str]:
             if halved:
                 starts.add(inside.name)
                 halved = False
+        if _class_name(part) in DOWNSAMPLED_FIRST:
+            halved = any(map(_halves, part.get_submodule("downsample").modules()))
         if _halves(part):
             if inside is not None and inside.holds(name):
-                starts.add(inside.name)
+                if _class_at(module, inside.name) not in STRIDED_INSIDE:
+                    starts.add(inside.name)
             else:
                 halved = True
     return starts
 
 
+def _blurs(layer: nn.Module) -> bool:
+    return type(layer).__name__ == "BlurPool2d"
+
+
 def _halves(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+    of_timm = type(layer).__name__ == "CondConv2d" or _blurs(layer)
+    if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and not of_timm:
         return False
-    stride = layer.stride
-    return max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    """Places below a block by the names of its submodules; those that a block lacks are left out."""
-
-    places: Places
-
-    def __call__(self, block: nn.Module) -> dict[str, str]:
-        return {place: below for place, below in self.places.items() if _exists(block, below)}
-
-
-def _exists(block: nn.Module, below: str) -> bool:
-    if below == ITSELF:
-        return True
-    try:
-        part = block.get_submodule(below)
-    except AttributeError:
-        return False
-    return not isinstance(part, nn.Identity) or below == "drop_path"
-
-
-def _convolutions(count: int, end: str, pattern: str = "conv{}") -> _Fixed:
-    """Places of a block with numbered convolutions."""
-    numbered = {f"after_conv{i}": pattern.format(i) for i in range(1, count + 1)}
-    return _Fixed({**numbered, "block_end": end})
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """Places of a block whose layers are a sequence: the last one, and the depthwise convolution's.
-
-    `below` names the sequence in the block.
-    """
-
-    below: str
-
-    def __call__(self, block: nn.Module) -> dict[str, str]:
-        layers = dict(block.get_submodule(self.below).named_children())
-        places = {"block_end": f"{self.below}.{list(layers)[-1]}"}
-        for name, layer in layers.items():
-            if _is_depthwise(layer):
-                places["after_depthwise"] = f"{self.below}.{name}"
-        return places
-
-
-def _is_depthwise(layer: nn.Module) -> bool:
-    """Whether a layer is a depthwise convolution with what follows it."""
-    if not isinstance(layer, nn.Sequential) or not isinstance(layer[0], nn.Conv2d):
-        return False
-    return layer[0].groups == layer[0].in_channels > 1
-
-
-def _depthwise(after: str, end: str) -> _Fixed:
-    return _Fixed({"after_depthwise": after, "block_end": end})
-
-
-PARALLEL = {"timm.models.hrnet.HighResolutionNet"}
-CONCATENATED = {"torchvision.models.densenet._DenseLayer", "timm.models.densenet.DenseLayer"}
-PLAIN = {"torchvision.models.vgg.VGG", "timm.models.vgg.VGG"}
-KINDS: Mapping[str, Callable[[nn.Module], Places]] = {
-    "ema_lab.models.cifar_resnet.BasicBlock": _convolutions(2, "bn2"),
-    "torchvision.models.convnext.CNBlock": _depthwise("block.0", "block"),
-    "torchvision.models.densenet._DenseLayer": _convolutions(2, ITSELF),
-    "torchvision.models.efficientnet.FusedMBConv": _Sequence("block"),
-    "torchvision.models.efficientnet.MBConv": _Sequence("block"),
-    "torchvision.models.mnasnet._InvertedResidual": _depthwise("layers.5", "layers.7"),
-    "torchvision.models.mobilenetv2.InvertedResidual": _Sequence("conv"),
-    "torchvision.models.mobilenetv3.InvertedResidual": _Sequence("block"),
-    "torchvision.models.regnet.ResBottleneckBlock": _Fixed(
-        {"after_conv1": "f.a.0", "after_conv2": "f.b.0", "after_conv3": "f.c.0", "block_end": "f.c"}
-    ),
-    "torchvision.models.resnet.BasicBlock": _convolutions(2, "bn2"),
-    "torchvision.models.resnet.Bottleneck": _convolutions(3, "bn3"),
-    "torchvision.models.shufflenetv2.InvertedResidual": _depthwise("branch2.4", ITSELF),
-    "timm.models._efficientnet_blocks.ConvBnAct": _Fixed({"block_end": "bn1"}),
-    "timm.models._efficientnet_blocks.DepthwiseSeparableConv": _depthwise("bn1", "bn2"),
-    "timm.models._efficientnet_blocks.EdgeResidual": _Fixed({"block_end": "bn2"}),
-    "timm.models._efficientnet_blocks.InvertedResidual": _depthwise("bn2", "bn3"),
-    "timm.models._efficientnet_blocks.UniversalInvertedResidual": _depthwise("dw_mid", "pw_proj"),
-    "timm.models.byobnet.BasicBlock": _Fixed({"block_end": "conv2_kxk"}),
-    "timm.models.byobnet.BottleneckBlock": _Fixed({"block_end": "conv3_1x1"}),
-    "timm.models.convnext.ConvNeXtBlock": _depthwise("conv_dw", "drop_path"),
-    "timm.models.cspnet.BottleneckBlock": _convolutions(3, "conv3", "conv{}.conv"),
-    "timm.models.cspnet.DarkBlock": _convolutions(2, "conv2", "conv{}.conv"),
-    "timm.models.densenet.DenseLayer": _convolutions(2, ITSELF),
-    "timm.models.dla.DlaBasic": _convolutions(2, "bn2"),
-    "timm.models.dla.DlaBottleneck": _convolutions(3, "bn3"),
-    "timm.models.ghostnet.GhostBottleneck": _Fixed({"block_end": "ghost2"}),
-    "timm.models.nfnet.NormFreeBlock": _convolutions(3, "conv3"),
-    "timm.models.regnet.Bottleneck": _convolutions(3, "conv3", "conv{}.conv"),
-    "timm.models.res2net.Bottle2neck": _Fixed({"block_end": "bn3"}),
-    "timm.models.resnest.ResNestBottleneck": _Fixed({"block_end": "bn3"}),
-    "timm.models.resnet.BasicBlock": _convolutions(2, "bn2"),
-    "timm.models.resnet.Bottleneck": _convolutions(3, "bn3"),
-    "timm.models.resnetv2.PreActBasic": _convolutions(2, "conv2"),
-    "timm.models.resnetv2.PreActBottleneck": _convolutions(3, "conv3"),
-    "timm.models.rexnet.LinearBottleneck": _depthwise("conv_dw", "conv_pwl"),
-    "timm.models.sknet.SelectiveKernelBasic": _Fixed({"block_end": "conv2"}),
-    "timm.models.sknet.SelectiveKernelBottleneck": _Fixed({"block_end": "conv3"}),
-}
+    stride: Any = layer.stride
+    return bool(max(stride) > 1 if isinstance(stride, tuple) else (stride or 1) > 1)

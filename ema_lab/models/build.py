@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ema_lab.errors import EmaLabError, SpecError, located
+from ema_lab.errors import EmaLabError, SpecError, located, user_place
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
-from ema_lab.models.initialisation import build_named
+from ema_lab.models.initialisation import build_named, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
+from ema_lab.models.trial import output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES
+from ema_lab.registry.signature import Signature
 from ema_lab.specs.run import InsertionSpec, RunSpec
 
 Build = Callable[[], Any]
@@ -52,24 +54,6 @@ def check_model(spec: RunSpec) -> None:
     build_model(spec, device="meta")
 
 
-def check_classifier(spec: RunSpec) -> None:
-    """Check that a run's model gives a score for each class of its data; one that needs values is not asked.
-
-    Raises:
-        SpecError: If it gives anything else.
-    """
-    facts = spec.data.facts
-    model = build_model(spec, device="meta").eval()
-    try:
-        out = model(torch.empty(2, facts.channels, facts.image_size, facts.image_size, device="meta"))
-    except Exception:
-        return
-    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-    if shape != (2, facts.classes):
-        rule = f"one score for each of {facts.classes} classes, (2, {facts.classes}) for two images"
-        raise SpecError(f"backbone {spec.model.backbone} must give {rule}, got {shape}")
-
-
 def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
     """Build a run's backbone alone, with the blocks that are known of it.
 
@@ -101,11 +85,15 @@ def named_backbone(
     except EmaLabError:
         raise
     except Exception as error:  # a user's own code may raise anything
-        raise SpecError(f"backbone {name}: {_reason(error)}") from None
+        raise SpecError(f"backbone {name}: {_reason(error, BACKBONES.signature(name))}") from None
     if isinstance(built, nn.Module):
         built = describe(built)
     if not isinstance(built, Backbone):
         raise SpecError(f"backbone {name} is a {type(built).__name__}, not an nn.Module")
+    try:
+        refuse_lazy(built.module)
+    except SpecError as error:
+        raise SpecError(f"backbone {name}: {error}") from None
     return built
 
 
@@ -114,17 +102,17 @@ def _on_meta(build: Build) -> Any:
     try:
         with torch.device("meta"):
             return build()
-    except (NotImplementedError, RuntimeError):  # "Cannot copy out of meta tensor", `.item()` of one
+    except Exception:  # it may only need values; if not, the same error comes again
         with torch.random.fork_rng(devices=[]):
             built = build()
         module = built.module if isinstance(built, Backbone) else built
-        module.to("meta")
+        if isinstance(module, nn.Module):
+            module.to("meta")
         return built
 
 
 def _placed(spec: RunSpec, backbone: Backbone) -> list[tuple[InsertionSpec, list[Site]]]:
-    facts = spec.data.facts
-    image_shape = (facts.channels, facts.image_size, facts.image_size)
+    image_shape = spec.data.facts.image_shape
     placed = [(item, find_sites(backbone, item.placement, image_shape)) for item in spec.model.insertions]
     names = [site.name for _, sites in placed for site in sites]
     for cleared in (site.name for _, sites in placed for site in sites if site.replaces):
@@ -144,40 +132,49 @@ def _builders(item: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
         return [partial(ATTENTIONS.build, name, site.channels, **options) for site in sites]
     try:
         builders: Sequence[Build] = across(sites, **options)
-    except ValueError as error:
-        raise SpecError(f"{name}: {error}") from None
+    except Exception as error:  # a user's own code may raise anything
+        raise SpecError(f"{name}: {_reason(error, ATTENTIONS.signature(name))}") from None
     return builders
 
 
 def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
     if site.replaces:
         clear(model, site.name)
+    what = f"{name} after {site.name} ({site.channels} channels)"
     prefix = f"{site.name}.{next_child_name(model.get_submodule(site.name))}"
+
+    def construct() -> Any:
+        module = build()
+        refuse_lazy(module)
+        return module
+
     try:
-        with torch.device(device):
-            attention = build() if device == "meta" else build_named(build, seed, prefix)
+        if device == "meta":
+            attention = _on_meta(construct)
+        else:
+            with torch.device(device):
+                attention = build_named(construct, seed, prefix)
     except Exception as error:  # a user's own module may raise anything
-        raise SpecError(f"{name} after {site.name} ({site.channels} channels): {_reason(error)}") from None
+        raise SpecError(f"{what}: {_reason(error, ATTENTIONS.signature(name))}") from None
     if not isinstance(attention, nn.Module):
         raise SpecError(f"{name} is a {type(attention).__name__}, not an nn.Module")
     if device == "meta":
-        _check_shape(name, attention, site)
+        _check_shape(what, attention, site, construct)
     insert(model, site.name, attention)
 
 
-def _reason(error: Exception) -> str:
-    """Return the error's words; what is no statement of a rule is located in the code that raised it."""
-    return str(error) if isinstance(error, ValueError) else located(error)
+def _reason(error: Exception, signature: Signature) -> str:
+    """Return the words of an error that states a rule; locate any other in the code that it is about."""
+    if isinstance(error, ValueError) and not user_place(error):
+        return str(error)
+    if user_place(error) or not isinstance(error, TypeError):
+        return located(error)
+    return f"{error} ({signature.short_place})"  # its parameters are not those of the call
 
 
-def _check_shape(name: str, attention: nn.Module, site: Site) -> None:
+def _check_shape(what: str, attention: nn.Module, site: Site, build: Build) -> None:
     """Refuse a module that changes the shape: an addition after it may hide that by broadcasting."""
-    x = torch.empty(2, site.channels, site.height, site.width, device="meta")
-    try:
-        with torch.no_grad():
-            out = attention(x)
-    except Exception:  # what needs values cannot be checked without them
-        return
-    shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-    if shape != tuple(x.shape):
-        raise SpecError(f"{name} after {site.name} must keep (B, C, H, W) = {tuple(x.shape)}, got {shape}")
+    wanted = (2, site.channels, site.height, site.width)
+    shape = shape_of(output_of(what, attention, wanted, with_values=build))
+    if shape != wanted:
+        raise SpecError(f"{what} must keep (B, C, H, W) = {wanted}, got {shape}")

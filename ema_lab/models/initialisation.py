@@ -10,9 +10,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ema_lab.errors import SpecError
 from ema_lab.randomness import hash_counters
+
+
+def refuse_lazy(module: object) -> None:
+    """Refuse layers that have no weights before their first input: no seed could decide them.
+
+    Raises:
+        SpecError: With the first of them.
+    """
+    if not isinstance(module, nn.Module):
+        return
+    for name, part in module.named_modules():
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
+            kind = type(part).__name__
+            rule = f"give its input size, as {kind.removeprefix('Lazy')} takes it"
+            raise SpecError(
+                f"{name or 'it'} is a {kind}, which has no weights before its first input: {rule}"
+            )
 
 
 def build_named(build: Callable[[], nn.Module], seed: int, prefix: str = "") -> nn.Module:

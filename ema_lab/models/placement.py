@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, located, user_place
 from ema_lab.models.backbone import Backbone, Block
+from ema_lab.models.block_kinds import REVISION
+from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
 SHOWN_NAMES = 12
@@ -45,6 +47,7 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     Raises:
         SpecError: If a pattern matches nothing, or a match cannot carry attention.
     """
+    _refuse_old_counts(backbone, placement)
     names = _squeeze_excitations(backbone) if placement.replace else _matched_names(backbone, placement)
     names = _in_blocks(backbone, _in_stages(backbone, names, placement), placement)
     if not names:
@@ -60,6 +63,16 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
         limits = f"min_channels={placement.min_channels}, max_channels={placement.max_channels}"
         raise SpecError(f"placement: no match has a width within {limits}; widths there: {widths}")
     return kept
+
+
+def _refuse_old_counts(backbone: Backbone, placement: PlacementSpec) -> None:
+    """Refuse to choose by stages or blocks that were once counted otherwise under the same run id."""
+    after = [placement.after] if isinstance(placement.after, str) else placement.after
+    chooses = placement.stages is not None or placement.blocks != "all"
+    if backbone.revised and chooses and not all(place.endswith(REVISION) for place in after):
+        raise SpecError(
+            f"placement: `stages` and `blocks` need a place of the revised names: {backbone.note}"
+        )
 
 
 def _squeeze_excitations(backbone: Backbone) -> list[str]:
@@ -92,7 +105,8 @@ def _in_stages(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
     stages = {name: backbone.stage_of(name) for name in names}
     there = sorted({stage for stage in stages.values() if stage is not None})
     if absent := set(placement.stages) - set(there):
-        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}")
+        note = f" ({backbone.note})" if backbone.note else ""
+        raise SpecError(f"placement: no match in stage {sorted(absent)}; stages there: {there}{note}")
     return [name for name in names if stages[name] in placement.stages]
 
 
@@ -101,7 +115,8 @@ def _in_blocks(backbone: Backbone, names: Sequence[str], placement: PlacementSpe
         return list(names)
     blocks = {name: block for name in names if (block := backbone.block_of(name))}
     if not blocks:
-        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of")
+        note = f" ({backbone.note})" if backbone.note else ""
+        raise SpecError(f"placement: blocks is set, but {names[0]!r} is in no block that is known of{note}")
     numbers = sorted({block.number for block in blocks.values()})
     if not isinstance(placement.blocks, str) and (absent := set(placement.blocks) - set(numbers)):
         raise SpecError(f"placement: no match in block {sorted(absent)} of a stage; blocks there: {numbers}")
@@ -134,18 +149,24 @@ def glob_matches(pattern: str, name: str) -> bool:
 
 def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
     shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
-    shown = list(shapes)[:SHOWN_NAMES]
+    shown = sorted(shapes, key=lambda name: name.count("."))[:SHOWN_NAMES]
     more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
-    return f"places: {', '.join(backbone.places) or 'none'}; submodules: {', '.join(shown)}{more}"
+    note = f" ({backbone.note})" if backbone.note else ""
+    return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(shown)}{more}"
 
 
 def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, _Output]:
     """Run the backbone on the meta device; return what each named submodule puts out, in call order."""
     try:
         outputs = _outputs(module, names, image_shape)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SpecError(f"the backbone cannot take images of shape {tuple(image_shape)}: {reason}") from None
+    except Exception as error:  # a user's own code may raise anything
+        reason = (
+            located(error) if user_place(error) else (str(error).splitlines() or [type(error).__name__])[0]
+        )
+        layer = layer_of(error, module)
+        where = f" (at {layer!r})" if layer else ""
+        what = f"the backbone cannot take images of shape {tuple(image_shape)}{where}"
+        raise SpecError(f"{what}: {reason}") from None
     if unused := [name for name in names if name not in outputs]:
         raise SpecError(f"placement: {unused[0]!r} is never called in a forward pass")
     return outputs
@@ -183,7 +204,7 @@ def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_
     channels, height, width = image_shape
     try:
         wider = _outputs(module, list(outputs), (channels, height, 2 * width))
-    except (RuntimeError, ValueError, AssertionError):
+    except Exception:  # it takes one size of images only
         odd = {name: out.shape for name, out in outputs.items() if out.shape is not None and height == width}
         for name, shape in odd.items():
             if len(shape) == 4 and shape[2] != shape[3]:

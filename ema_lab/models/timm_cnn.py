@@ -12,8 +12,8 @@ from ema_lab.registry.registry import unknown_name
 def timm_cnn(classes: int, channels: int, architecture: str) -> Backbone:
     """Network of timm by its name there, without pretrained weights.
 
-    Blocks are known of its ResNets and their kin, EfficientNets and MobileNets, RegNets, DenseNets,
-    ConvNeXts, VGGs and some more; in others patterns over submodule names work.
+    Blocks are known of nearly all of its convolutional networks; in others, such as transformers,
+    patterns over submodule names work.
     """
     if importlib.util.find_spec("timm") is None:
         raise SpecError(f"timm/{architecture} needs timm: pip install 'ema-lab[timm]'")

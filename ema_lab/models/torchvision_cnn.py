@@ -9,10 +9,16 @@ from torch import nn
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 
+INCEPTIONS = {"googlenet", "inception_v3"}
+# With auxiliary heads they return a tuple in training. `init_weights` is the default, said aloud: torchvision
+# warns where it is left out.
+WITHOUT_AUXILIARY_HEADS = {"aux_logits": False, "init_weights": True}
+
 
 def torchvision_cnn(classes: int, channels: int, architecture: str) -> Backbone:
     """Convolutional network of torchvision, with the initial weights of its own code."""
-    module: nn.Module = getattr(torchvision.models, architecture)(num_classes=classes)
+    without_heads = WITHOUT_AUXILIARY_HEADS if architecture in INCEPTIONS else {}
+    module: nn.Module = getattr(torchvision.models, architecture)(num_classes=classes, **without_heads)
     if channels != 3:
         name, first = next((n, m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d))
         parent, _, child = name.rpartition(".")

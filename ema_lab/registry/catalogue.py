@@ -4,6 +4,9 @@ Installed packages add names by entry points, such as these lines of a pyproject
 
     [project.entry-points."ema_lab.attention"]
     my_gate = "my_package.gates:MyGate"
+
+    [project.entry-points."ema_lab.tasks"]
+    my_task = "my_package.metrics:TASK"
 """
 
 from ema_lab.registry.registry import Entry, Registry
@@ -31,6 +34,7 @@ ATTENTIONS = Registry(
         "triplet": "ema_lab.attention.triplet:Triplet",
     },
     group="ema_lab.attention",
+    takes_channels=True,
 )
 
 _TORCHVISION_RESNETS = (
@@ -38,6 +42,7 @@ _TORCHVISION_RESNETS = (
     "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
 )  # fmt: skip
 _TORCHVISION_CNNS = (
+    "alexnet", "googlenet", "inception_v3", "regnet_y_128gf", "squeezenet1_0", "squeezenet1_1",
     "convnext_tiny", "convnext_small", "convnext_base", "convnext_large",
     "densenet121", "densenet161", "densenet169", "densenet201",
     *(f"efficientnet_b{number}" for number in range(8)),
@@ -68,6 +73,7 @@ BACKBONES = Registry(
     | {name: Entry(f"{_MODELS}.yolov5:yolov5", {"architecture": name}) for name in DETECTORS},
     group="ema_lab.backbones",
     families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
+    leading=2,
 )
 
 DATASETS = Registry(
@@ -81,4 +87,10 @@ DATASETS = Registry(
         "synthetic": "ema_lab.data.synthetic:synthetic",
     },
     group="ema_lab.datasets",
+)
+
+TASKS = Registry(
+    "task",
+    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes it
+    group="ema_lab.tasks",
 )

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, create_model
 
 from ema_lab.errors import EmaLabError, SpecError, UnknownNameError, located
+from ema_lab.registry.channels import CHANNELS_AS, check_channels
 from ema_lab.registry.signature import (
     REQUIRED,
     Option,
@@ -62,6 +63,9 @@ class Registry(Mapping[str, Entry]):
         group: The entry point group in which packages declare further names; None reads none.
         families: The code behind every name that starts with a prefix, and the argument that takes the
             rest of the name.
+        leading: The number of arguments that `build` passes by position.
+        takes_channels: Whether the only one of them is a number of channels. The option `channels_as`
+            then names the parameter that takes it, where that is not the first one.
     """
 
     def __init__(
@@ -70,9 +74,14 @@ class Registry(Mapping[str, Entry]):
         table: Mapping[str, str | Entry],
         group: str | None = None,
         families: Mapping[str, tuple[str, str]] | None = None,
+        *,
+        leading: int = 1,
+        takes_channels: bool = False,
     ) -> None:
         self.kind = kind
         self.group = group
+        self.leading = leading
+        self.takes_channels = takes_channels
         self._table = {k: v if isinstance(v, Entry) else Entry(v) for k, v in table.items()}
         self._families = families or {}
 
@@ -112,21 +121,41 @@ class Registry(Mapping[str, Entry]):
         """Return what the code behind `name` takes and says about itself."""
         return read_signature(self[name].target)
 
-    def options(self, name: str) -> dict[str, Option]:
-        """Return the options that a spec may set: keyword-only parameters that the name leaves open."""
-        entry = self[name]
-        return {k: v for k, v in self.signature(name).options.items() if k not in entry.fixed}
+    def options(self, name: str, channels_as: object = None) -> dict[str, Option]:
+        """Return the options that a spec may set: parameters that the name and `build` leave open.
+
+        Args:
+            name: The name.
+            channels_as: The parameter that takes the number of channels, where it is not the first.
+        """
+        entry, signature = self[name], self.signature(name)
+        taken = [*self._passed(signature, channels_as), *entry.fixed]
+        found = {**signature.positional_options, **signature.options}
+        return {key: option for key, option in found.items() if key not in taken}
+
+    def _passed(self, signature: Signature, channels_as: object) -> tuple[object, ...]:
+        """Return the parameters that `build` gives a value without being asked."""
+        if channels_as is not None and self.takes_channels:
+            return (channels_as,)
+        return signature.positional[: self.leading]
 
     def check(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
         """Return `options` with strict types, those at their default left out.
 
         Raises:
             pydantic.ValidationError: With one error per wrong option.
-            SpecError: If a parameter is given that cannot be an option as it is declared.
+            SpecError: If a parameter is given that cannot be an option as it is declared, or if it is not
+                known which parameter takes the number of channels.
         """
-        self._refuse_what_is_declared_otherwise(name, options)
-        checked = _options_model(self[name].target, tuple(self.options(name).items())).model_validate(options)
-        return checked.model_dump(exclude_defaults=True)
+        channels_as, given = self._split(name, options)
+        known = self.options(name, channels_as)
+        checked = _options_model(self[name].target, known).model_validate(given)
+        kept = {
+            key: value
+            for key, value in checked.model_dump().items()
+            if value != known[key].default or _truths(value) != _truths(known[key].default)
+        }
+        return kept | ({} if channels_as is None else {CHANNELS_AS: channels_as})
 
     def build(self, name: str, *arguments: object, **options: object) -> Any:
         """Call the code behind `name`.
@@ -134,18 +163,42 @@ class Registry(Mapping[str, Entry]):
         Raises:
             SpecError: If there is no such option.
         """
-        self._refuse_what_is_declared_otherwise(name, options)
-        known = self.options(name)
-        if unknown := [option for option in options if option not in known]:
+        channels_as, given = self._split(name, options)
+        known = self.options(name, channels_as)
+        if unknown := [option for option in given if option not in known]:
             raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
         entry = self[name]
-        return entry.load()(*arguments, **entry.fixed, **options)
+        if channels_as is not None:
+            return entry.load()(**{str(channels_as): arguments[0]}, **entry.fixed, **given)
+        return entry.load()(*arguments, **entry.fixed, **given)
 
-    def _refuse_what_is_declared_otherwise(self, name: str, options: Iterable[str]) -> None:
-        known, signature = self.options(name), self.signature(name)
-        for option in options:
+    def _split(self, name: str, options: Mapping[str, object]) -> tuple[object, dict[str, object]]:
+        """Return the parameter that takes the channels (None for the first), and the other options."""
+        given, channels_as, what = dict(options), None, f"{self.kind} {name!r}"
+        signature = self.signature(name)
+        if self.takes_channels:
+            channels_as = given.pop(CHANNELS_AS, None)
+            check_channels(what, signature, channels_as)
+        self._refuse_what_is_declared_otherwise(what, self.options(name, channels_as), signature, given)
+        passed = [*self._passed(signature, channels_as), *self[name].fixed]
+        if needed := [one for one in signature.required if one not in passed]:
+            raise SpecError(f"{what} cannot be built: {signature.why_not(needed[0])}")
+        return channels_as, given
+
+    @staticmethod
+    def _refuse_what_is_declared_otherwise(
+        what: str, known: Iterable[str], signature: Signature, given: Iterable[str]
+    ) -> None:
+        for option in given:
             if option not in known and (reason := signature.why_not(option)):
-                raise SpecError(f"{self.kind} {name!r} has no option {option!r}: {reason}")
+                raise SpecError(f"{what} has no option {option!r}: {reason}")
+
+
+def _truths(value: object) -> object:
+    """Return where in a value truths are: Python takes True for 1, but a module need not."""
+    if isinstance(value, Mapping):
+        return {key: _truths(item) for key, item in value.items()}
+    return [_truths(item) for item in value] if isinstance(value, list | tuple) else isinstance(value, bool)
 
 
 @cache
@@ -167,10 +220,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
 
 
-@cache
-def _options_model(target: str, options: tuple[tuple[str, Option], ...]) -> type[BaseModel]:
+_MODELS: dict[tuple[str, str], type[BaseModel]] = {}
+
+
+def _options_model(target: str, options: Mapping[str, Option]) -> type[BaseModel]:
+    """Return the form of options, made once; a default may be a list, so that its text is the key."""
+    key = (target, repr(options))
+    if key not in _MODELS:
+        _MODELS[key] = _new_options_model(target, options)
+    return _MODELS[key]
+
+
+def _new_options_model(target: str, options: Mapping[str, Option]) -> type[BaseModel]:
     fields: dict[str, Any] = {
-        name: (option.type, ... if option.default is REQUIRED else option.default) for name, option in options
+        name: (option.type, ... if option.default is REQUIRED else option.default)
+        for name, option in options.items()
     }
     settings = ConfigDict(
         strict=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False

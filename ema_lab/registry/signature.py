@@ -1,50 +1,54 @@
-"""Options of a callable, read from its source without importing it.
+"""Options of a callable, read from its source without importing or evaluating any of it.
 
-A constructor's keyword-only parameters are its option list: they are declared once, there, and the
-command line can check and explain them without the seconds that importing torch takes.
+A constructor's parameters are its option list: they are declared once, there, and the command line can
+check and explain them without the seconds that importing torch takes.
 """
 
 import ast
 import importlib.util
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ema_lab.errors import SpecError
+from ema_lab.files import is_readable
+from ema_lab.registry.annotation import AnnotationError, type_of
 
-_ANNOTATION_NAMES: Mapping[str, Any] = {
-    "bool": bool, "dict": dict, "float": float, "int": int, "list": list, "object": object,
-    "str": str, "tuple": tuple, "Literal": Literal, "Any": Any, "Mapping": Mapping,
-}  # fmt: skip
 REQUIRED = object()
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword-only parameter: its type, its default (`REQUIRED` without one) and its meaning."""
+    """One parameter: its type, its default (`REQUIRED` without one) and its meaning."""
 
     name: str
     type: Any
     type_text: str
-    default: object
+    default: object = field(hash=False)  # may be a list
     meaning: str
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a definition takes and says about itself.
+    """The parameters of a definition, and its docstrings.
 
     Attributes:
-        path: The file that it is in.
-        line: Where its own constructor is, or else the definition itself.
+        path: The file that its constructor is in.
+        line: Where its constructor is, or else the definition itself.
         doc: Its docstring.
         module_doc: The docstring of its file.
         options: Its keyword-only parameters.
         positional: Its other parameters, without `self`.
-        inherits: Whether its constructor is that of another class, so that nothing can be read of it.
+        positional_options: Those of them that are passed by name as well and have a type.
+        unreadable: Why each of the others is no option.
+        required: The unreadable ones that have no default.
+        switches: Positional parameters whose default is True or False.
+        bases: The classes that it is derived from, by the names that its file uses.
+        inherits: Whether no constructor of it can be read.
     """
 
     path: Path
@@ -53,16 +57,29 @@ class Signature:
     module_doc: str
     options: Mapping[str, Option]
     positional: tuple[str, ...]
+    positional_options: Mapping[str, Option]
+    unreadable: Mapping[str, str]
+    required: tuple[str, ...]
+    switches: tuple[str, ...]
+    bases: tuple[str, ...]
     inherits: bool
 
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}"
+
+    @property
+    def short_place(self) -> str:
+        return f"{self.path.name}:{self.line}"
+
     def why_not(self, option: str) -> str:
-        """Return why something that it may well take is no option, in one line; "" where that is not so."""
-        rule = "options must be keyword-only parameters (after a `*`)"
-        where = f"{self.path}:{self.line}"
+        """Return in one line why a parameter is no option; "" for what is no parameter."""
         if self.inherits:
-            return f"{rule} of the class's own __init__, and it has no __init__ of its own ({where})"
+            return f"options are parameters of __init__, and no __init__ of it can be read ({self.place})"
+        if option in self.unreadable:
+            return f"the parameter {option!r} {self.unreadable[option]} ({self.place})"
         if option in self.positional:
-            return f"{rule}, but {option!r} is a positional one ({where})"
+            return f"the parameter {option!r} is passed by its position ({self.place})"
         return ""
 
 
@@ -70,8 +87,22 @@ def source_file(module: str) -> Path:
     """Return the file of a dotted module name, importing nothing, not even parent packages.
 
     Raises:
-        SpecError: If there is no such module, or it is not a Python file.
+        SpecError: If there is no such module, it is not a Python file, or it may not be read.
     """
+    path = _module_file(module)
+    if not is_readable(path, *_installed()):
+        raise SpecError(f"the module {module!r} lies outside of what is checked ({path}): it is not read")
+    return path
+
+
+@cache
+def _installed() -> frozenset[Path]:
+    """Return the folders of installed packages."""
+    kinds = ("purelib", "platlib", "stdlib")
+    return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in kinds)
+
+
+def _module_file(module: str) -> Path:
     root, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(root)
@@ -132,10 +163,35 @@ def _imported_from(module: str, attribute: str) -> str | None:
 
 
 def read_signature(target: str) -> Signature:
-    """Read the signature of a class or function "package.module:Name" from its source."""
+    """Read the signature of a class or function "package.module:Name" from its source.
+
+    A class without a constructor has that of the first base class which has one that can be read.
+    """
+    own = _own_signature(target)
+    if not own.inherits:
+        return own
+    for base in _base_targets(target, own):
+        try:
+            found = read_signature(base)
+        except (SpecError, RecursionError):  # a library's, or of a form that is no option list
+            continue
+        if not found.inherits:
+            return replace(found, doc=own.doc or found.doc, module_doc=own.module_doc)
+    return own
+
+
+def _own_signature(target: str) -> Signature:
     module, attribute = split_target(target)
     path = source_file(module)
     return _read(path, attribute, path.stat().st_mtime_ns)
+
+
+def _base_targets(target: str, signature: Signature) -> Iterator[str]:
+    module, attribute = split_target(target)
+    for base in signature.bases:
+        following = _imported_from(module, base) or f"{module}:{base}"
+        if base != attribute and not following.startswith("torch."):
+            yield following
 
 
 def read_literal(module: str, name: str) -> tuple[str, Any]:
@@ -150,10 +206,7 @@ def read_literal(module: str, name: str) -> tuple[str, Any]:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                return f"{path}:{node.lineno}", ast.literal_eval(node.value)
-            except ValueError:
-                raise SpecError(f"{path}:{node.lineno}: {name} must be a literal") from None
+            return f"{path}:{node.lineno}", _literal(node.value, f"{path}:{node.lineno}: {name}")
     raise SpecError(f"{path} has no module-level {name}")
 
 
@@ -163,6 +216,8 @@ def _tree(path: Path, _modified: int) -> ast.Module:
         return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise SpecError(f"{path}:{error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # bytes that are no text; too deeply nested
+        raise SpecError(f"{path} cannot be read as Python: {error or type(error).__name__}") from None
 
 
 @cache
@@ -176,54 +231,91 @@ def _read(path: Path, attribute: str, modified: int) -> Signature:
 
 def _signature(path: Path, tree: ast.Module, node: ast.ClassDef | ast.FunctionDef) -> Signature:
     function: ast.FunctionDef | None = node if isinstance(node, ast.FunctionDef) else None
+    bases: tuple[str, ...] = ()
     if isinstance(node, ast.ClassDef):
         methods = (item for item in node.body if isinstance(item, ast.FunctionDef))
         function = next((item for item in methods if item.name == "__init__"), None)
+        bases = tuple(base.id for base in node.bases if isinstance(base, ast.Name))
     doc = ast.get_docstring(node) or ""
-    options, positional = {}, []
+    reader = _Reader(path, _argument_meanings(doc))
     if function is not None:
-        options = _options(function, _argument_meanings(doc), path)
-        positional = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+        reader.read(function, skip=isinstance(node, ast.ClassDef))
     return Signature(
         path,
         (function or node).lineno,
         doc,
         ast.get_docstring(tree) or "",
-        options,
-        tuple(positional[1:] if isinstance(node, ast.ClassDef) else positional),
+        reader.options,
+        tuple(reader.positional),
+        reader.positional_options,
+        reader.unreadable,
+        tuple(reader.required),
+        tuple(reader.switches),
+        bases,
         inherits=function is None,
     )
 
 
-def _options(function: ast.FunctionDef, meanings: Mapping[str, str], path: Path) -> dict[str, Option]:
-    if function.args.kwarg is not None:
-        raise SpecError(
-            f"{path}:{function.lineno}: **{function.args.kwarg.arg} would accept options and ignore them"
-        )
-    options = {}
-    for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+class _Reader:
+    """Sorts the parameters of one function into those that are options and those that are not."""
+
+    def __init__(self, path: Path, meanings: Mapping[str, str]) -> None:
+        self.options: dict[str, Option] = {}
+        self.positional: list[str] = []
+        self.positional_options: dict[str, Option] = {}
+        self.unreadable: dict[str, str] = {}
+        self.required: list[str] = []
+        self.switches: list[str] = []
+        self._path = path
+        self._meanings = meanings
+
+    def read(self, function: ast.FunctionDef, *, skip: bool) -> None:
+        """Read all parameters; `skip` leaves out the first, which is `self`."""
+        arguments = function.args
+        if arguments.kwarg is not None:
+            rule = f"**{arguments.kwarg.arg} would accept options and ignore them"
+            raise SpecError(f"{self._path}:{function.lineno}: {rule}")
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+            try:
+                self.options[argument.arg] = self._option(argument, default)
+            except AnnotationError as error:
+                where = f"{self._path}:{argument.lineno}"
+                raise SpecError(f"{where}: option {argument.arg!r} {error}") from None
+        both = [*arguments.posonlyargs, *arguments.args]
+        defaults = [None] * (len(both) - len(arguments.defaults)) + arguments.defaults
+        for argument, default in list(zip(both, defaults, strict=True))[skip:]:
+            self._positional(argument, default, named=argument in arguments.args)
+
+    def _positional(self, argument: ast.arg, default: ast.expr | None, *, named: bool) -> None:
+        self.positional.append(argument.arg)
+        if isinstance(default, ast.Constant) and isinstance(default.value, bool):
+            self.switches.append(argument.arg)
         try:
-            value = REQUIRED if default is None else ast.literal_eval(default)
-        except ValueError:
-            raise SpecError(
-                f"{path}:{argument.lineno}: the default of {argument.arg!r} must be a literal"
-            ) from None
+            if not named:
+                raise AnnotationError("cannot be passed by name")
+            if argument.annotation is None:
+                value = "= ..." if default is None else f"= {ast.unparse(default)}"
+                raise AnnotationError(f"has no type: write it as `{argument.arg}: int {value}`")
+            self.positional_options[argument.arg] = self._option(argument, default)
+        except AnnotationError as error:
+            self.unreadable[argument.arg] = str(error)
+            self.required += [argument.arg] if default is None else []
+
+    def _option(self, argument: ast.arg, default: ast.expr | None) -> Option:
+        kind = object if argument.annotation is None else type_of(argument.annotation)
         text = "object" if argument.annotation is None else ast.unparse(argument.annotation)
-        meaning = meanings.get(argument.arg, "")
-        options[argument.arg] = Option(argument.arg, _type(text, path, argument), text, value, meaning)
-    return options
+        try:
+            value = REQUIRED if default is None else _literal(default, "its default")
+        except SpecError as error:
+            raise AnnotationError(f"cannot be an option: {error}") from None
+        return Option(argument.arg, kind, text, value, self._meanings.get(argument.arg, ""))
 
 
-def _type(text: str, path: Path, argument: ast.arg) -> Any:
-    if text[:1] in "'\"":
-        raise SpecError(f"{path}:{argument.lineno}: the type of option {argument.arg!r} must not be quoted")
-    names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)))
-    if unknown := names - _ANNOTATION_NAMES.keys() - {"None", "True", "False"}:
-        raise SpecError(
-            f"{path}:{argument.lineno}: option {argument.arg!r} has the type {text}, "
-            f"but only {', '.join(sorted(_ANNOTATION_NAMES))} can be checked (unknown: {', '.join(unknown)})"
-        )
-    return eval(text, {"__builtins__": {}}, dict(_ANNOTATION_NAMES))  # names were checked above
+def _literal(node: ast.expr, what: str) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise SpecError(f"{what} must be a literal") from None
 
 
 def _argument_meanings(doc: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """From a report's spec and the records to its tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -26,9 +26,17 @@ from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
 from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.metric import COSTS
 from ema_lab.specs.published_file import load_published
-from ema_lab.specs.report import COST_DELTAS, DELTA, LATENCIES, METRIC_DELTAS, NEED_BASELINE, ReportSpec
+from ema_lab.specs.report import (
+    COST_DELTAS,
+    DELTA,
+    LATENCIES,
+    ReportSpec,
+    is_metric_delta,
+    needs_baseline,
+)
+from ema_lab.specs.task import common_task
 from ema_lab.statistics import summarise
 from ema_lab.store.cost_cache import Kept, kept_latencies
 from ema_lab.store.store import RunStore
@@ -50,6 +58,16 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
     if spec.baseline not in variants:
         raise spec.refusal(unknown_name("variant", spec.baseline, variants), "baseline")
     return replace(ablation, baseline=spec.baseline)
+
+
+def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
+    """Return the report with the metrics of its ablations' task.
+
+    Raises:
+        SpecError: If the ablations have several tasks, or their task lacks a metric that the report names.
+    """
+    specs = (cell.spec for ablation in ablations for cell in ablation.cells)
+    return spec.for_task(common_task(specs, f"report {spec.name}"))
 
 
 def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
@@ -111,16 +129,17 @@ def build_table(
 
 def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
     """Return the column of a key, with its label and unit."""
-    if key in METRICS:
-        return TableColumn(key, f"{METRICS[key].label} ({METRICS[key].unit})", "metric", key)
+    metrics = spec.task.metrics
+    if key in metrics:
+        return TableColumn(key, metrics[key].header, "metric", key, metrics[key].unit)
     of = key.removeprefix(DELTA)
-    if key in METRIC_DELTAS:
-        label = f"Δ {METRICS[of].label} vs {baseline_name(spec, ablation)}"
-        return TableColumn(key, label, "delta", of)
+    if is_metric_delta(key):
+        label = f"Δ {metrics[of].label} vs {baseline_name(spec, ablation)}"
+        return TableColumn(key, label, "delta", of, metrics[of].unit)
     if of in COSTS:
         unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
         return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
-    label = METRICS[spec.metric].label
+    label = spec.shown_metric.label
     said: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
@@ -131,11 +150,11 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
-    return TableColumn(key, *said[key], spec.metric)
+    return TableColumn(key, *said[key], spec.metric, spec.shown_metric.unit)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
-    comparisons = [column for column in spec.columns if column in NEED_BASELINE]
+    comparisons = [column for column in spec.columns if needs_baseline(column)]
     if comparisons and ablation.baseline is None:
         rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
         raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
@@ -154,7 +173,7 @@ def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
         return [by_name[name] for name in spec.rows if name in by_name]
     if spec.order == "file":
         return list(rows)
-    sign = METRICS[spec.metric].sign
+    sign = spec.shown_metric.sign
     means = {row.name: summarise(values).mean for row in rows if (values := row.values(spec.metric))}
     return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
 
@@ -233,6 +252,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     if spec.kind == "datasets" and not spec.ablation:
         return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation))
+    spec = with_task(spec, [ablation])
     if spec.seeds == "decided":
         ablation = ablation.with_found_seeds(store.folder_names())
     _check_only(spec, [ablation])
@@ -290,6 +310,7 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     data = []
     everything: list[Measured] = []
     ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
+    spec = with_task(spec, ablations.values())
     _check_only(spec, list(ablations.values()))
     for name, found in ablations.items():
         ablation = with_baseline(spec, found)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import axis_words, factor_value, gathered, table_row
-from ema_lab.reports.report import chosen, ordered, report_ablations, with_baseline
+from ema_lab.reports.report import chosen, ordered, report_ablations, with_baseline, with_task
 from ema_lab.results.selection import Row, measure, rows_of
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
@@ -18,6 +18,7 @@ def report_rows(spec: ReportSpec, store: RunStore) -> list[tuple[Ablation, list[
         SpecError: If the report asks for what its ablations do not have.
     """
     ablations = [with_baseline(spec, ablation) for ablation in report_ablations(spec, store)]
+    spec = with_task(spec, ablations)
     return [(one, shown_rows(spec, rows_of(one, chosen(spec, measure(one, store))))) for one in ablations]
 
 

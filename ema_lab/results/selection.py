@@ -1,6 +1,7 @@
 """From an ablation and a store to the numbers of a table: which runs are there, which are not."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,25 @@ from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 
 # Two runs are a clean pair only where nothing but the variant differs.
-PAIR_KEYS = ("device", "precision", "num_threads", "versions")
+PAIR_KEYS = (
+    *("device", "instruction_set", "precision", "evaluation_precision", "tf32", "num_threads", "versions"),
+)
+PAIR_WORDS = "device, processor, precision, threads or versions"
 
 
-def setting(record: RunRecord) -> str:
-    """Return what must be equal in two runs for a clean pair, as a text that can be compared."""
-    return repr([record.environment.get(key) for key in PAIR_KEYS])
+def unlike(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the facts in which runs differ that should make clean pairs.
+
+    What a record does not say, as one that is older than the fact, is unknown and differs from nothing;
+    but for the precision of evaluation, which older records had from training.
+    """
+    found: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
+    for one in environments:
+        known = {"evaluation_precision": one.get("precision"), **one}
+        for key in PAIR_KEYS:
+            if known.get(key) is not None:  # in whatever order a mapping was written
+                found[key].add(json.dumps(known[key], sort_keys=True, default=repr))
+    return [key for key, values in found.items() if len(values) > 1]
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,10 @@ class Measured:
 
     @property
     def clean_pair(self) -> bool:
-        """Whether both runs of the pair had the same device, precision, threads and versions."""
+        """Whether both runs of the pair had the same device, processor, precision, threads and versions."""
         if self.record is None or self.baseline is None:
             return True
-        return setting(self.record) == setting(self.baseline)
+        return not unlike([self.record.environment, self.baseline.environment])
 
     def value(self, metric: str) -> float | None:
         """Return a metric; None where the run is not done, or has none."""
@@ -110,13 +124,14 @@ class Row:
 def unclean_rows(rows: Sequence[Row], groups: Sequence[str] = ()) -> list[bool]:
     """Return for each row whether one of its runs is no clean pair with that of a row of its group."""
     groups = groups or [""] * len(rows)
-    settings: dict[tuple[str, int], set[str]] = {}
+    ran_on: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row, group in zip(rows, groups, strict=True):
         for item in row.cells:
             if item.record:
-                settings.setdefault((group, item.cell.seed), set()).add(setting(item.record))
+                ran_on.setdefault((group, item.cell.seed), []).append(item.record.environment)
+    unclean = {place for place, environments in ran_on.items() if unlike(environments)}
     return [
-        any(item.record and len(settings[group, item.cell.seed]) > 1 for item in row.cells)
+        any(item.record and (group, item.cell.seed) in unclean for item in row.cells)
         for row, group in zip(rows, groups, strict=True)
     ]
 

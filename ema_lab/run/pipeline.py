@@ -8,18 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from torch import nn
-
 from ema_lab.cost.measure import count_parameters
-from ema_lab.errors import CostError, StoreError
+from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
 from ema_lab.run.measurement import run_cost
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
+from ema_lab.store.layout import LOG
 from ema_lab.tracking.live import start_tracker
-from ema_lab.training.run import Machine, load_weights, train
+from ema_lab.training.run import Machine, train
 
-__all__ = ["Machine", "load_model", "train_run"]
+__all__ = ["Machine", "train_run"]
 
 
 def train_run(
@@ -40,7 +39,7 @@ def train_run(
         report: Told of each epoch's row once its checkpoint is there; may raise `RunStopped`.
     """
     machine = machine or Machine()
-    with logging_to(job.folder / "log.txt"):
+    with logging_to(job.folder / LOG):
         tracker = start_tracker(track, spec, job)
 
         def told(row: Mapping[str, float]) -> None:
@@ -65,20 +64,6 @@ def _cost_or_hole(spec: RunSpec) -> dict[str, Any]:
     except CostError as error:
         logging.getLogger(__name__).warning("%s", error)
         return {**count_parameters(build_model(spec, device="meta")), "not_counted": str(error)}
-
-
-def load_model(spec: RunSpec, folder: Path) -> nn.Module:
-    """Return a finished run's model in eval mode, with the weights that its protocol reports.
-
-    Raises:
-        StoreError: If the checkpoint is not there.
-    """
-    path = folder / ("last.ckpt" if spec.recipe.protocol == "last" else "best.ckpt")
-    if not path.is_file():
-        raise StoreError(f"{path} is not there: the run has no weights to load")
-    model = build_model(spec)
-    load_weights(model, path)
-    return model.eval()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ema_lab.search.trial import TrainReporting, claim_when_free
 from ema_lab.specs.change import dotted
 from ema_lab.specs.document import Document
 from ema_lab.specs.run import RunSpec
-from ema_lab.specs.sweep import OWN_KEYS, VALIDATION_METRICS, flat_parameters, seeds_problem
+from ema_lab.specs.sweep import OWN_KEYS, VALIDATION, flat_parameters, seeds_problem
 from ema_lab.store.curve import read_curve
 from ema_lab.store.failure import failure_of
 from ema_lab.store.job import Report
@@ -130,12 +130,13 @@ def validation_means(store: RunStore, run_ids: list[str]) -> dict[str, float]:
         StoreError: If they have none.
     """
     means: dict[str, float] = {}
-    missing: StoreError | None = None
-    for name in VALIDATION_METRICS:
+    missing: StoreError | None = StoreError(f"the curve of {run_ids[0]} has no validation metric")
+    columns = (row for run_id in run_ids for row in read_curve(store.folder(run_id))[-1:])
+    for name in dict.fromkeys(name for row in columns for name in row if name.startswith(VALIDATION)):
         try:
             means[name] = Objective(name, +1).of_runs(store, run_ids)
         except StoreError as error:
-            missing = missing or error
+            missing = error
     if not means and missing:
         raise missing
     return means

@@ -26,7 +26,7 @@ class HalvingPruner(BasePruner):
             trials are compared among themselves.
     """
 
-    def __init__(self, bands: Sequence[int], eta: int, brackets: int = 1) -> None:
+    def __init__(self, bands: Sequence[int], eta: float, brackets: int = 1) -> None:
         self.bands = tuple(bands)
         self.eta = eta
         self.weights = [math.ceil(brackets * eta**s / (s + 1)) for s in reversed(range(brackets))]

@@ -180,7 +180,7 @@ def find_history(
     """
     import optuna
 
-    wanted = read_objectives(sweep.spec, objectives)
+    wanted = read_objectives(sweep, objectives)
     path = journal_path(store, sweep.name)
     if storage is None and not path.exists():
         raise StoreError(
@@ -199,6 +199,17 @@ def find_history(
         ]
     where = path if storage is None else "the storage"
     raise StoreError(f"no search of {sweep.path} by {_listed(wanted)} in {where}{_others(sweep, others)}")
+
+
+def has_searches(store: RunStore, sweep: str, storage: str | None = None) -> bool:
+    """Return whether any study of a sweep's name was begun: in the store's journal, or in a storage."""
+    if storage is None:
+        return journal_path(store, sweep).exists()
+    import optuna
+
+    opened = open_storage(storage, store, sweep)
+    with quiet_optuna(), storage_errors():
+        return any(name.startswith(f"{sweep}-") for name in optuna.get_all_study_names(opened))
 
 
 def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
@@ -220,6 +231,16 @@ def searched_run_ids(store: RunStore, storage: str | None = None) -> set[str]:
             for trial in optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
             for run_id in trial.user_attrs.get(RUN_IDS, ())
         }
+
+
+def num_repeated(trials: Sequence[Ended]) -> int:
+    """Return the number of a search's own trials whose runs an earlier trial had, or the store gave."""
+    known: set[tuple[str, ...]] = set()
+    count = 0
+    for one in sorted(trials, key=lambda each: each.first_number):
+        count += bool(one.run_ids) and not one.warm and one.run_ids in known
+        known.add(one.run_ids)
+    return count
 
 
 def _others(sweep: Sweep, studies: Sequence[Any]) -> str:

@@ -1,20 +1,24 @@
-"""Who tries which trial of a study, and who has died while trying.
+"""Leases: which process holds which trial of a study, and which of them are dead.
 
-In a store, a trial's process holds a kernel lock, so that its death is known at once. Processes of other
-stores that share the study in a database are known by the signs of life that they give there.
+A process holds a kernel lock in its store, so that processes of that store know of its death at once. In a
+database it also gives signs of life, for processes of other stores that share the study. Both begin with
+`Leases.take` and end when what it returns is closed.
 """
 
+import logging
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ema_lab.files import write_text
-from ema_lab.search.storage import database_lock, quiet_optuna, storage_errors
+from ema_lab.search.storage import database_lock, quiet_optuna, reason_of, storage_errors
 
+logger = logging.getLogger(__name__)
 STORE = "store"  # a trial's attribute, the last one that asking writes: the store of its process
 
 
@@ -57,16 +61,30 @@ class Leases:
             else:
                 yield
 
-    def take(self, trial: Any) -> FileLock:
-        """Take a trial for this process, until the returned lock is released. The caller is alone."""
-        lock = self._lock(trial.number)
-        lock.acquire(timeout=0)
-        if self.gives_signs_of_life:
-            self._storage.record_heartbeat(trial._trial_id)
-        trial.set_user_attr(STORE, self.store_id)
-        return lock
+    def take(self, trial: Any) -> ExitStack:
+        """Take a trial for this process, until the returned lease is closed. The caller is alone."""
+        with ExitStack() as lease:
+            lock = self._lock(trial.number)
+            lock.acquire(timeout=0)
+            lease.callback(lock.release)
+            if self.gives_signs_of_life:
+                lease.enter_context(_signs_of_life(self._storage, trial._trial_id))
+            trial.set_user_attr(STORE, self.store_id)
+            return lease.pop_all()
 
-    def is_dead(self, trial: Any) -> bool:
+    def fail_dead(self, study: Any) -> None:
+        """Let each running trial whose process has died be a failed one. The caller is alone."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.storages import fail_stale_trials
+        from optuna.trial import TrialState
+
+        fail_stale_trials(study)  # does nothing but in a database
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._is_dead(trial):
+                with suppress(UpdateFinishedTrialError):  # it has ended just now, and then freed its lock
+                    self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+
+    def _is_dead(self, trial: Any) -> bool:
         """Whether the process of a running trial is known to have died. The caller is alone."""
         store_id = trial.user_attrs.get(STORE)
         if store_id is None:
@@ -80,3 +98,25 @@ class Leases:
             return False
         lock.release()
         return True
+
+
+@contextmanager
+def _signs_of_life(storage: Any, trial_id: int) -> Iterator[None]:
+    """Tell a database now and every few seconds that a trial lives."""
+    storage.record_heartbeat(trial_id)
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(storage.get_heartbeat_interval()):
+            try:
+                storage.record_heartbeat(trial_id)
+            except Exception as error:  # the server may be back at the next
+                logger.warning("no sign of life could be given: %s", reason_of(error))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from ema_lab.errors import StoreError
 from ema_lab.search.objective import Objective
-from ema_lab.store.quarantine import RECORD, SUPERSEDED
+from ema_lab.store.layout import RECORD, SUPERSEDED
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 

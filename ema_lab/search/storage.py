@@ -1,11 +1,9 @@
 """Where studies are kept: a journal file in the store, PostgreSQL, or Optuna's gRPC proxy."""
 
 import hashlib
-import logging
 import os
 import re
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ from filelock import FileLock
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.store.store import RunStore
 
-logger = logging.getLogger(__name__)
 FOLDER = ".sweeps"
 GRACE_SECONDS = 60  # a trial of another store that gave no sign of life for so long is dead
 SERVERS = ("postgresql", "postgresql+psycopg")
@@ -45,7 +42,7 @@ def quiet_optuna() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # `heartbeat` below gives them
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # leases give them
         try:
             yield
         finally:
@@ -64,7 +61,7 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except tuple(kinds) as error:
-        raise StoreError(f"the search's storage failed: {_reason(error)}") from None
+        raise StoreError(f"the search's storage failed: {reason_of(error)}") from None
 
 
 def open_storage(url: str | None, store: RunStore, sweep: str, grace_seconds: int = GRACE_SECONDS) -> Any:
@@ -131,7 +128,7 @@ def _open_database(url: str, shown: str, grace_seconds: int) -> Any:
         weakref.finalize(storage, storage.engine.dispose)
         return storage
     except Exception as error:  # what a driver raises is its own; Optuna wraps some of it
-        raise StoreError(f"--storage {shown} does not answer: {_reason(error)}") from None
+        raise StoreError(f"--storage {shown} does not answer: {reason_of(error)}") from None
 
 
 def database_lock(storage: Any, name: str) -> Any:
@@ -165,7 +162,7 @@ def _open_proxy(host: str, port: int, shown: str) -> Any:
     return proxy
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the first line of the error at the bottom: the driver's own words."""
     while (below := error.__cause__ or getattr(error, "orig", None)) is not None:
         error = below
@@ -223,7 +220,7 @@ def _open_journal(path: Path) -> Any:
     except OSError as error:
         raise StoreError(f"the journal {path} cannot be written: {error.strerror or error}") from None
     except Exception as error:  # lines that are no JSON, or that make no sense one after the other
-        words = f"{type(error).__name__}: {_reason(error)}"
+        words = f"{type(error).__name__}: {reason_of(error)}"
         advice = "move it away: finished runs are kept, and learned from"
         raise StoreError(f"the journal {path} cannot be read ({words}); {advice}") from None
 
@@ -242,29 +239,3 @@ def read_journal(path: Path) -> Any:
             return JournalStorage(JournalFileBackend(str(path)))
     except (OSError, ValueError) as error:
         raise StoreError(f"the journal {path} cannot be read: {error}") from None
-
-
-@contextmanager
-def heartbeat(storage: Any, trial_id: int) -> Iterator[None]:
-    """Tell a database every few seconds that a trial lives; other storages go by the trial's lock alone."""
-    from optuna.storages import RDBStorage
-
-    if not isinstance(storage, RDBStorage):
-        yield
-        return
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(storage.get_heartbeat_interval()):
-            try:
-                storage.record_heartbeat(trial_id)
-            except Exception as error:  # the server may be back at the next
-                logger.warning("no sign of life could be given: %s", _reason(error))
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

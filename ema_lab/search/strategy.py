@@ -28,7 +28,7 @@ class Strategy:
     sampler: Sampler
     pruner: Pruner = "none"
     bands: tuple[int, ...] = (1,)
-    eta: int = 3
+    eta: float = 3
     seed: int = 0
 
     @property

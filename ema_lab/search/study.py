@@ -1,17 +1,15 @@
 """A sweep's study: which trials there are, which comes next, and what each has shown.
 
-Every trial holds a kernel lock while it is tried, so that a dead one is known at once, by whoever asks
-next. Asking goes one at a time: a grid is handed out exactly once, and the number of trials is kept.
+Every trial has a lease while it is tried, so that a dead one is known to whoever asks next. Asking goes one
+at a time: a grid is handed out exactly once, and the number of trials is kept.
 """
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from ema_lab.errors import DefinitionError, SpecError, StoreError
 from ema_lab.search.history import (
@@ -62,18 +60,18 @@ class Search:
 
 @dataclass
 class Asked:
-    """A trial to be tried: Optuna's, and what it chose by dotted key. `lock` is held until `release`."""
+    """A trial to be tried: Optuna's, and what it chose by dotted key. Its `lease` ends with `release`."""
 
     trial: Any
     choice: dict[str, Any]
-    lock: FileLock = field(repr=False)
+    lease: ExitStack = field(repr=False)
 
     @property
     def number(self) -> int:
         return int(self.trial.number)
 
     def release(self) -> None:
-        self.lock.release()
+        self.lease.close()
 
 
 class SweepStudy(History):
@@ -121,7 +119,7 @@ class SweepStudy(History):
                 )
 
     def ask(self, limit: int | None, max_attempts: int = MAX_ATTEMPTS) -> Asked | None:
-        """Return the next trial, its lock held; None when there is none to come.
+        """Return the next trial, with its lease; None when there is none to come.
 
         Trials of dead processes come first, then those of a grid that wait, at the end those that failed.
 
@@ -167,17 +165,9 @@ class SweepStudy(History):
 
         Whoever dies in the middle of it leaves what the next one completes.
         """
-        from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.storages import fail_stale_trials
-        from optuna.trial import TrialState
-
-        fail_stale_trials(self.study)  # where there are heartbeats: trials of another store's processes
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._leases.is_dead(trial):
-                with suppress(UpdateFinishedTrialError):  # it has ended just now, and then freed its lock
-                    self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        self._leases.fail_dead(self.study)
         for trial in self._standing():
-            if trial.state is TrialState.FAIL and not trial.user_attrs.get(FAILED):
+            if trial.state.name == "FAIL" and not trial.user_attrs.get(FAILED):
                 self._try_again(trial)
 
     def _standing(self) -> list[Any]:
@@ -310,9 +300,9 @@ class SweepStudy(History):
 
     def target_is_reached(self) -> bool:
         """Whether a trial has reached the file's `metric.target`."""
-        target = self.sweep.spec.goal.target
+        target = self.sweep.goal.target
         first = self.search.objectives[0]
-        if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.spec.goal.name:
+        if target is None or len(self.search.objectives) > 1 or first.name != self.sweep.goal.name:
             return False
         done = (one.values[0] for one in self.trials() if one.values is not None)
         return any(first.sign * (value - target) >= 0 for value in done)

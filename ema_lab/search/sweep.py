@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.ablation.combinations import PARTS, Combine
 from ema_lab.ablation.grid import ABSENT, Cell, value_of
@@ -21,7 +23,8 @@ from ema_lab.specs.document import Document, Place
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import SweepSpec, load_sweep_file
+from ema_lab.specs.sweep import SweepMetric, SweepSpec, load_sweep_file
+from ema_lab.specs.task import TaskDescription
 
 BASE: Place = ("parameters", "base", "value")
 EXAMPLES = 64  # a grid of so many models is built whole before the first trial
@@ -62,6 +65,23 @@ class Sweep:
         """Leave out what is computed: workers get the sweep by pickle."""
         return {key: value for key, value in self.__dict__.items() if key != "_combine"}
 
+    @property
+    def task(self) -> TaskDescription:
+        """The task of the base."""
+        return self.base.spec.data.task
+
+    @cached_property
+    def goal(self) -> SweepMetric:
+        """The metric that the search improves.
+
+        Raises:
+            DefinitionError: If the base's task has no such metric, or the goal is not its direction.
+        """
+        try:
+            return self.spec.goal_for(self.task)
+        except ValidationError as error:
+            raise DefinitionError(self.document.problems(error, ("metric",))) from None
+
     def on(self, cell: Cell) -> "Sweep":
         """Return the same search around another base.
 
@@ -98,8 +118,7 @@ class Sweep:
 
     def _place(self, key: str, value: Any) -> Place:
         place = self.places[key]
-        searched = self._by_key.get(key)
-        listed = list(map(canonical_json, (searched.spec.values if searched else None) or ()))
+        listed = list(map(canonical_json, self._written.get(key, ())))
         text = canonical_json(value)
         number = listed.index(text) if text in listed else None
         return place if number is None else (*place, "values", number)
@@ -107,6 +126,11 @@ class Sweep:
     @cached_property
     def _by_key(self) -> dict[str, Parameter]:
         return {parameter.key: parameter for parameter in self.parameters}
+
+    @cached_property
+    def _written(self) -> dict[str, tuple[Any, ...]]:
+        """The listed values as they stand in the file, repeated ones too, by dotted key."""
+        return {key: one.values or () for key, _, one in self.spec.searched() if not _is_constant(one)}
 
     def run(self, values: Values, seed: int) -> RunSpec:
         """Return the run of a choice of values and a seed."""
@@ -118,10 +142,10 @@ class Sweep:
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
 
     def remarks(self) -> list[str]:
-        """Return a line for each key of the file that changes nothing in a search without W&B's server."""
-        places = self.spec.idle_offline()
-        rule = "changes nothing offline, only with --engine wandb"
-        return [f"{self.document.where(place)}: {'.'.join(map(str, place))} {rule}" for place in places]
+        """Return a line for each key of the file that does less in a search here than it seems to say."""
+        offline = "changes nothing offline, only with --engine wandb"
+        found = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
+        return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {words}" for key, words in found]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
         """Return the values with which this sweep trains a run, or None if it never would."""
@@ -229,9 +253,12 @@ def load_sweep(name: str | Path) -> Sweep:
         raise DefinitionError(
             [Problem(document.where(BASE), f"parameters.base: {x}") for x in lines]
         ) from None
-    searched = list(spec.searched())
-    if spec.method == "grid":
-        searched = [(key, place, in_grid(one)) for key, place, one in searched]
+    is_grid = spec.method == "grid"
+    searched = [
+        (key, place, in_grid(one) if is_grid else one)
+        for key, place, given in spec.searched()
+        for one in (given.without_repeats(in_grid=is_grid),)
+    ]
     constants = [(key, (*place, "value"), one) for key, place, one in searched if _is_constant(one)]
     sweep = Sweep(
         spec.name,
@@ -271,6 +298,7 @@ def _only_value(spec: ParameterSpec) -> Any:
 
 def _check(sweep: Sweep) -> None:
     """Check the base with every end of the space: what validates there does between them."""
+    _ = sweep.goal  # checks it
     choices: dict[Problem, list[Values]] = {}
     where = sweep.document.where(BASE)
     for values in _samples(sweep):

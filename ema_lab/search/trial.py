@@ -10,7 +10,7 @@ from typing import Any
 from ema_lab.errors import DefinitionError, StoreError
 from ema_lab.execution.claim import Claim, Result, Task
 from ema_lab.search.history import HISTORY, RUN_IDS, Ended
-from ema_lab.search.storage import heartbeat, quiet_optuna, storage_errors
+from ema_lab.search.storage import quiet_optuna, storage_errors
 from ema_lab.search.study import Asked, Search, SweepStudy
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
@@ -35,6 +35,7 @@ class Trier:
         max_attempts: Failed or killed attempts after which a run is left alone; till then its trial is tried
             again, after all others.
         device: What the attempts say they run on.
+        session: Marks the attempts of one call of the search, so that an interruption ends no other's.
     """
 
     search: Search
@@ -42,6 +43,7 @@ class Trier:
     limit: int | None
     max_attempts: int
     device: str = ""
+    session: str = ""
 
     def __call__(self, study: SweepStudy | None = None) -> Ended | None:
         """Try the next trial; None when there is none. A worker opens the study itself, once.
@@ -58,9 +60,8 @@ class Trier:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
-            with heartbeat(study.storage, asked.trial._trial_id):
-                ended = self._try(study, asked)
-                study.end(asked, ended)
+            ended = self._try(study, asked)
+            study.end(asked, ended)
             return ended
         except UpdateFinishedTrialError:
             return Ended(asked.number, "pruned", asked.choice, message=TAKEN)
@@ -94,7 +95,8 @@ class Trier:
         return about(state="done", values=values)
 
     def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
-        claim = Claim(partial(self.train, report=follower), self.search.store, self.max_attempts, self.device)
+        training = partial(self.train, report=follower)
+        claim = Claim(training, self.search.store, self.max_attempts, self.device, self.session)
         return claim_when_free(claim, Task(spec, self.search.sweep.name, f"trial {trial}"))
 
 

@@ -18,7 +18,6 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError, StoreError
 from ema_lab.files import write_text
 from ema_lab.search.history import Ended, searched_run_ids
-from ema_lab.search.objective import Objective
 from ema_lab.search.sweep import Sweep
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
@@ -30,16 +29,25 @@ MODEL = "model."
 
 @dataclass(frozen=True)
 class RowSearch:
-    """The search of one row: what it changes, and the trials that are over."""
+    """The search of one row: what it changes, and the trials that are over.
+
+    `written` is the recipe as written, tried on the same images and seeds; None until its runs are over.
+    """
 
     row: str
     sweep: Sweep
     study_name: str
     trials: tuple[Ended, ...]
+    written: Ended | None = None
 
     @property
     def failed(self) -> int:
         return sum(one.state == "failed" for one in self.trials)
+
+    @property
+    def candidates(self) -> tuple[Ended, ...]:
+        """The trials that may win: the recipe as written before all others."""
+        return (*([self.written] if self.written is not None else []), *self.trials)
 
 
 def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Sweep, list[str]]:
@@ -59,7 +67,7 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
     if images := [one.key for one in left if not one.key.startswith("recipe.")]:
         rule = "every row needs the same images: give it one value, or leave it out"
         raise SpecError(f"{sweep.path}: {', '.join(images)}: {rule}")
-    if sweep.spec.goal.target is not None:
+    if sweep.goal.target is not None:
         rule = "would end some rows' search before the others': leave it out"
         raise SpecError(f"{sweep.document.where(('metric', 'target'))}: metric.target: {rule}")
     spec = sweep.spec
@@ -107,15 +115,9 @@ def own_trials(trials: Sequence[Ended], budget: int) -> tuple[Ended, ...]:
 
 
 def missing(searches: Sequence[RowSearch], budget: int) -> dict[str, int]:
-    """Return how many trials each row lacks; rows that lack none are left out."""
-    lacks = {one.row: budget - len(one.trials) for one in searches}
+    """Return how many trials each row lacks, the recipe as written too; rows that lack none are out."""
+    lacks = {one.row: budget - len(one.trials) + (one.written is None) for one in searches}
     return {row: count for row, count in lacks.items() if count > 0}
-
-
-def winner(trials: Sequence[Ended], objective: Objective) -> Ended | None:
-    """Return the finished trial with the best validation value, of equal ones the first; None without one."""
-    done = [one for one in trials if one.state == "done" and one.values is not None]
-    return min(done, key=lambda one: (-objective.sign * (one.values or (0.0,))[0], one.number), default=None)
 
 
 def searched_seeds(ablation: Ablation, store: RunStore, storage: str | None = None) -> set[int]:

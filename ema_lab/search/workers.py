@@ -3,19 +3,18 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from datetime import UTC, datetime
-from socket import gethostname
+from dataclasses import replace
 
 from pebble import ProcessExpired, ProcessPool
 
 from ema_lab.errors import WorkersDiedError
+from ema_lab.execution.claim import new_session
 from ema_lab.execution.engines.local import worker_pool
 from ema_lab.search.history import Ended
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.trial import Trier
+from ema_lab.store.attempts import end_interrupted
 from ema_lab.store.file_system import require_shared_locks
-from ema_lab.store.killed import end_interrupted
-from ema_lab.store.record import Attempt
 
 TICK_SECONDS = 0.5
 MAX_KILLED_IN_A_ROW = 10
@@ -79,17 +78,13 @@ def _try_all(
         while not is_over() and (ended := trier(study)) is not None:
             watch(ended)
         return
-    began = datetime.now(UTC).isoformat(timespec="seconds")
-
-    def ours(attempt: Attempt) -> bool:
-        return attempt.started >= began and attempt.host == gethostname()
-
+    trier = replace(trier, session=new_session())
     try:
         with worker_pool(workers, gpus) as pool:
             _keep_asking(pool, trier, workers, is_over, watch)
     except BaseException:
         for run_id in study.running_run_ids():
-            end_interrupted(study.store, run_id, ours)
+            end_interrupted(study.store, run_id, trier.session)
         raise
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from ema_lab.specs.recipe import Seed
-from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+from ema_lab.specs.strict import Apart, Name, Spec, apart, canonical_json, checked_name, invalid, problem
 
 
 def _check_values(values: Any) -> Any:
@@ -14,16 +14,21 @@ def _check_values(values: Any) -> Any:
         raise problem("an axis needs at least one value")
     if isinstance(values, list) and len(set(map(canonical_json, values))) < len(values):
         raise problem(f"a value stands twice, got {values}")
+    if isinstance(values, dict):
+        for label in values:
+            checked_name(label)
+        apart(values)
     return values
 
 
+NO_NAME = {"null", "Null", "~"}  # words that YAML reads as nothing
 AxisForm = Annotated[list[Any] | dict[str, dict[str, Any]], AfterValidator(_check_values)]
 
 
 class AxesSpec(Spec):
     """Axes by dotted key, or by a name of their own with labelled changes."""
 
-    axes: Mapping[str, AxisForm] = {}
+    axes: Annotated[Mapping[Name, AxisForm], Apart] = {}
 
 
 def _check_own_axes(changes: dict[str, Any]) -> dict[str, Any]:
@@ -54,9 +59,9 @@ class AblationSpec(AxesSpec):
     base: Mapping[str, Any]
     seeds: Annotated[tuple[Seed, ...], Strict(False), Field(min_length=1)]
     baseline: str | None = None
-    variants: Mapping[str, Variant] | None = None
+    variants: Annotated[Mapping[Name, Variant], Apart] | None = None
     vary: Mapping[str, Annotated[list[Any], AfterValidator(_check_values)]] | None = None
-    without: Mapping[str, dict[str, Any]] | None = None
+    without: Annotated[Mapping[Name, dict[str, Any]], Apart] | None = None
     skip: Annotated[tuple[SkipSpec, ...], Strict(False)] = ()
 
     @model_validator(mode="after")
@@ -80,6 +85,9 @@ class AblationSpec(AxesSpec):
                 raise invalid("ablation", rule, "baseline")
             return
         if self.baseline is None:
+            if "baseline" in self.model_fields_set and (name := NO_NAME.intersection(self.variants)):
+                rule = f"null means no baseline, but a variant is named {min(name)!r}: rename that variant"
+                raise invalid("ablation", rule, "baseline")
             return
         if self.baseline not in self.variants:
             rule = f"must be one of the variants {', '.join(self.variants)}, got {self.baseline!r}"

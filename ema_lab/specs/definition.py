@@ -8,6 +8,7 @@ from ema_lab.registry.registry import unknown_name
 _PACKAGE = Path(__file__).resolve().parents[1]
 # A wheel carries the definitions inside the package; an editable install finds them beside it.
 BUNDLED = _PACKAGE / "bundled" if (_PACKAGE / "bundled").is_dir() else _PACKAGE.parent
+BUNDLED_FOLDERS = tuple(BUNDLED / kind for kind in ("ablations", "reports", "sweeps"))
 
 
 def find_definition(kind: str, name: str) -> Path:

@@ -1,7 +1,6 @@
 """YAML files with the line of every value, so that each problem can say where it is."""
 
-import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,18 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ema_lab.characters import printable
 from ema_lab.errors import DefinitionError, Problem
+from ema_lab.files import is_readable
+from ema_lab.specs.definition import BUNDLED_FOLDERS
+from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
 from ema_lab.specs.strict import merged
 
 Place = tuple[str | int, ...]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core types: `no` and `on` are words, 1e-4 is a number, 010 is ten."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|false|True|False)$", "tfTF"),
-    ("null", r"^(?:~|null|Null|)$", ["~", "n", "N", ""]),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-HALF_CHARACTER = r"has half of a character (\ud800 to \udfff): write it as it is, or as \U and eight digits"
-_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+MOST_VALUES = 200_000  # of one file; those that an alias repeats count again
+MOST_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -66,20 +56,11 @@ def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Pla
     """Return each error's location and a message that names the key."""
     messages = []
     for item in merged(error.title, error.errors(include_url=False)).errors():
-        key = ".".join(map(str, (*inside, *item["loc"])))
+        named = (*inside, *(part for part in item["loc"] if part != "[key]"))  # pydantic's word for a key
+        key = ".".join(map(str, named))
         text = "is missing" if item["type"] == "missing" else item["msg"]
         messages.append((item["loc"], f"{key}: {text}" if key else text))
     return messages
-
-
-def read_scalar(text: str) -> Any:
-    """Return the value that a word has in our YAML: 1e-4 is a number, `no` is a word."""
-    loader = _Loader("")
-    try:
-        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-        return loader.construct_object(yaml.ScalarNode(tag, text))
-    finally:
-        loader.dispose()
 
 
 def read_document(path: Path) -> Document:
@@ -88,79 +69,98 @@ def read_document(path: Path) -> Document:
     Raises:
         DefinitionError: With the file and line of what is wrong.
     """
+    if not is_readable(path, *BUNDLED_FOLDERS):
+        raise DefinitionError([Problem(str(path), "lies outside of what is checked: it is not read")])
     try:
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise DefinitionError([Problem(str(path), f"is larger than {MOST_BYTES // 2**20} MiB")])
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError([Problem(str(path), f"cannot be read: {_reason(error)}")]) from None
+    return parse_document(text, path)
+
+
+def parse_document(text: str, path: Path) -> Document:
+    """Read the text of one YAML file; `path` is its name in messages.
+
+    Raises:
+        DefinitionError: With the file and line of what is wrong.
+    """
+    try:
+        node = yaml.compose(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DefinitionError([Problem(f"{path}:{line}", f"is not YAML: {error.problem}")]) from None
+        reason = printable(str(error.problem), allowed="")
+        raise DefinitionError([Problem(f"{path}:{line}", f"is not YAML: {reason}")]) from None
     except yaml.YAMLError as error:
         raise DefinitionError([Problem(str(path), f"is not YAML: {_reason(error)}")]) from None
     except RecursionError:
         raise DefinitionError([Problem(str(path), "is nested too deeply")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise DefinitionError([Problem(f"{path}:1", "must be a mapping of keys to values")])
-    lines: dict[Place, int] = {}
-    problems: list[Problem] = []
-    loader = _Loader("")
+    builder = _Builder(path)
     try:
-        value = _build(loader, node, (), lines, problems, path)
+        value = builder.build(node, ())
     except RecursionError:
         raise DefinitionError([Problem(str(path), "contains itself, by an alias")]) from None
-    finally:
-        loader.dispose()
-    if problems:
-        raise DefinitionError(problems)
-    return Document(path, value, lines)
+    if builder.problems:
+        raise DefinitionError(builder.problems)
+    return Document(path, value, builder.lines)
 
 
 def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).splitlines()[0]
 
 
-def _is_broken(node: yaml.Node) -> bool:
-    """Whether a word has half of a character, as JSON writes those beyond 16 bits: in two escapes."""
-    return isinstance(node, yaml.ScalarNode) and re.search("[\ud800-\udfff]", node.value) is not None
+class _Builder:
+    """Plain data from a file's nodes, with the line of each part and every problem on the way."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: dict[Place, int] = {}
+        self.problems: list[Problem] = []
+        self._count = 0
 
-def _build(
-    loader: yaml.SafeLoader,
-    node: yaml.Node,
-    place: Place,
-    lines: dict[Place, int],
-    problems: list[Problem],
-    path: Path,
-) -> Any:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if _is_broken(node):
-        problems.append(Problem(f"{path}:{node.start_mark.line + 1}", HALF_CHARACTER))
-        return None
-    if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-        where = f"{path}:{node.start_mark.line + 1}"
-        problems.append(Problem(where, f"the tag {node.tag!r} is not understood"))
-        return None
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, x, (*place, i), lines, problems, path) for i, x in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        built: dict[Hashable, Any] = {}
+    def build(self, node: yaml.Node, place: Place) -> Any:
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        self._count += 1
+        if self._count > MOST_VALUES:
+            rule = f"has more than {MOST_VALUES:,} values (each use of an alias counts)"
+            raise DefinitionError([Problem(self._at(node), rule)])
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if node.tag not in COLLECTIONS:
+            return self._refuse(node, f"the tag {node.tag!r} is not understood")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*place, number)) for number, item in enumerate(node.value)]
+        return self._mapping(node, place)
+
+    def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        built: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
-            here = f"{path}:{key_node.start_mark.line + 1}"
             if not isinstance(key_node, yaml.ScalarNode):
-                problems.append(Problem(here, "a key must be a word"))
-            elif _is_broken(key_node):
-                problems.append(Problem(here, HALF_CHARACTER))
+                self._refuse(key_node, "a key must be a word")
+                continue
+            key = str(key_node.value)
+            if problem := text_problem(key):
+                self._refuse(key_node, problem)
             elif key in built:
-                problems.append(Problem(here, f"the key {key!r} stands twice in one mapping"))
+                self._refuse(key_node, f"the key {key!r} stands twice in one mapping")
             else:
-                lines[(*place, key)] = key_node.start_mark.line + 1
-                built[key] = _build(loader, value_node, (*place, key), lines, problems, path)
+                self.lines[(*place, key)] = key_node.start_mark.line + 1
+                built[key] = self.build(value_node, (*place, key))
         return built
-    try:
-        return loader.construct_object(node)
-    except (yaml.YAMLError, ValueError, KeyError) as error:
-        what = getattr(error, "problem", None) or f"{node.value!r} is not of the type {node.tag!r}"
-        problems.append(Problem(f"{path}:{node.start_mark.line + 1}", what))
-        return None
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        if problem := text_problem(node.value):
+            return self._refuse(node, problem)
+        try:
+            return scalar(node.tag, node.value)
+        except ValueError as error:
+            return self._refuse(node, str(error))
+
+    def _refuse(self, node: yaml.Node, message: str) -> None:
+        self.problems.append(Problem(self._at(node), message))
+
+    def _at(self, node: yaml.Node) -> str:
+        return f"{self.path}:{node.start_mark.line + 1}"

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from ema_lab.specs.strict import Spec
+from ema_lab.specs.task import MetricName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-MetricName = Literal["top1", "top5", "loss"]
 
 
 class _Figure(Spec):
-    """What every figure has; `name` is that of its files."""
+    """Keys of every figure; `name` is that of its files. Without `metric` it shows the task's primary one."""
 
     name: Name
     title: str = ""
@@ -24,7 +24,7 @@ class TradeoffFigure(_Figure):
     """
 
     kind: Literal["tradeoff"]
-    metric: MetricName = "top1"
+    metric: MetricName = ""
     cost: Literal["macs", "parameters", "latency"] = "macs"
 
 
@@ -44,21 +44,21 @@ class HeatmapFigure(_Figure):
 
     kind: Literal["heatmap"]
     factors: Annotated[tuple[str, str], Strict(False)]
-    metric: MetricName = "top1"
+    metric: MetricName = ""
 
 
 class ForestFigure(_Figure):
     """Paired differences to the baseline with the table's intervals: t, or always-valid of decided seeds."""
 
     kind: Literal["forest"]
-    metric: MetricName = "top1"
+    metric: MetricName = ""
 
 
 class CriticalDifferenceFigure(_Figure):
     """Average ranks over the report's data sets, and what a test cannot tell apart."""
 
     kind: Literal["critical_difference"]
-    metric: MetricName = "top1"
+    metric: MetricName = ""
     test: Literal["nemenyi", "wilcoxon"] = "nemenyi"
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 

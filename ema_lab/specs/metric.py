@@ -1,4 +1,4 @@
-"""Every metric and cost of a record: label, unit, and for a metric which way is better."""
+"""Metrics and costs of a record: label, unit, and for a metric the direction of improvement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,15 @@ class Metric:
     unit: str
     sign: int
 
+    @property
+    def header(self) -> str:
+        """The label with its unit, such as `Top-1 (%)`."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
-METRICS: Mapping[str, Metric] = {
-    "top1": Metric("Top-1", "%", +1),
-    "top5": Metric("Top-5", "%", +1),
-    "loss": Metric("Loss", "nats", -1),
-}
+    @property
+    def unit_of_differences(self) -> str:
+        """The unit of a difference: percentage points for percent."""
+        return "points" if self.unit == "%" else self.unit
 
 
 @dataclass(frozen=True)

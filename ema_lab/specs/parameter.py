@@ -4,7 +4,8 @@ Its keys are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, Strict, model_validator
@@ -49,6 +50,7 @@ KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution need
 }
 MOST_NUMBER = sys.float_info.max
 MOST_LOGARITHM = 700  # exp(710) is more than a float holds, exp(-746) is 0
+SUM_TOLERANCE = 1e-5 + 1e-8  # how far probabilities may be from 1, as at W&B: numpy.isclose
 DEVIATIONS = 7  # what is drawn of a normal distribution lies within
 
 
@@ -63,11 +65,19 @@ def _number(value: object) -> int | float:
 Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
 
 
+def _once(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the distinct values, in order: 1 and 1.0 train the same run."""
+    distinct: dict[str, Any] = {}
+    for value in values:
+        distinct.setdefault(canonical_json(value), value)
+    return tuple(distinct.values())
+
+
 class ParameterSpec(Spec):
     """One parameter: a constant, a list of values, or a distribution; or a group of `parameters`.
 
-    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, a whole `min` and
-    `max` int_uniform, others uniform.
+    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, two whole numbers `min`
+    and `max` int_uniform, others uniform. A value that `values` repeats is drawn so many times as often.
 
     Attributes:
         min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
@@ -109,9 +119,6 @@ class ParameterSpec(Spec):
         if self.values is not None:
             self._check_values()
         if self.min is not None and self.max is not None:
-            if self.distribution is None and type(self.min) is not type(self.max):
-                rule = "W&B wants two whole numbers or two decimals where no distribution is named"
-                raise invalid("parameter", f"{rule}, got {self.min} to {self.max}", "max")
             self._check_range(self.min, self.max)
         if self.kind.endswith("log_normal"):
             self._check_log_normal(self.mu or 0.0, 1.0 if self.sigma is None else self.sigma)
@@ -124,15 +131,13 @@ class ParameterSpec(Spec):
             raise invalid("parameter", f"{rule} {MOST_LOGARITHM}, got mu {mu:g} and sigma {sigma:g}", key)
 
     def _check_values(self) -> None:
-        texts = [canonical_json(value) for value in self.values or ()]
-        if len(set(texts)) < len(texts):
-            raise invalid("parameter", f"a value stands twice, got {list(self.values or ())}", "values")
+        count = len(self.values or ())
         if self.probabilities is None:
             return
-        if len(self.probabilities) != len(texts):
-            rule = f"needs one number per value, got {len(self.probabilities)} for {len(texts)} values"
+        if len(self.probabilities) != count:
+            rule = f"needs one number per value, got {len(self.probabilities)} for {count} values"
             raise invalid("parameter", rule, "probabilities")
-        if abs(sum(self.probabilities) - 1) > 1e-6:
+        if abs(sum(self.probabilities) - 1) > SUM_TOLERANCE:
             raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")
 
     def _check_range(self, least: float, most: float) -> None:
@@ -156,6 +161,26 @@ class ParameterSpec(Spec):
                     )
                     advice = f"for the value itself write {self.kind}_values"
                     raise invalid("parameter", f"{rule}, got {end:g}: {advice}", key)
+
+    @property
+    def repeated(self) -> tuple[Any, ...]:
+        """The values that stand several times, each of them once."""
+        counts = Counter(map(canonical_json, self.values or ()))
+        return tuple(value for value in _once(self.values or ()) if counts[canonical_json(value)] > 1)
+
+    def without_repeats(self, *, in_grid: bool) -> "ParameterSpec":
+        """Return the same distribution with each value once: as often as it stood, or in a grid once."""
+        if not self.repeated:
+            return self
+        assert self.values is not None
+        values = _once(self.values)
+        if in_grid or len(values) == 1:
+            return ParameterSpec(values=values)
+        shares = self.probabilities or (1 / len(self.values),) * len(self.values)
+        totals: dict[str, float] = dict.fromkeys(map(canonical_json, values), 0.0)
+        for value, share in zip(self.values, shares, strict=True):
+            totals[canonical_json(value)] += share
+        return ParameterSpec(values=values, probabilities=tuple(totals.values()))
 
     @property
     def num_steps(self) -> float:

@@ -3,20 +3,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, Strict, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, model_validator
 
 from ema_lab.errors import SpecError
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.change import apply_change
 from ema_lab.specs.published_number import Digits, Printed
 from ema_lab.specs.recipe import Positive, PositiveInt
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
+from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Strict(False)]
 ParameterCount = Literal[
     "parameters", "parameters_without_norm", "parameters_without_own_norm", "parameters_fused"
 ]
+UNTRAINED = ("map50", "map50_95")  # published metrics that no task here computes
 MacCount = Literal["macs_matmul", "macs", "macs_thop"]
 
 
@@ -33,27 +36,34 @@ PrintedNumber = Annotated[Printed, PlainValidator(_printed), WithJsonSchema({"ty
 class ClaimsSpec(Spec):
     """The numbers of a row, with the digits that are printed.
 
-    `macs` and `flops` take the table's unit as a suffix: 300M. Accuracies and mAP are in %.
+    `macs` and `flops` take the table's unit as a suffix: 300M. Every other key is a metric of the table's
+    task, in the metric's unit.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PrintedNumber]
 
     parameters: PrintedNumber | None = None
     macs: PrintedNumber | None = None
     flops: PrintedNumber | None = None
-    top1: PrintedNumber | None = None
-    top5: PrintedNumber | None = None
-    map50: PrintedNumber | None = None
-    map50_95: PrintedNumber | None = None
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Self:
         if not self.given:
-            raise invalid("claims", f"must have one of {', '.join(type(self).model_fields)}")
+            counts = ", ".join(type(self).model_fields)
+            raise invalid("claims", f"must have one of {counts}, or a metric of the table's task")
         return self
 
     @property
     def given(self) -> dict[str, Printed]:
         """The numbers that the row has, by quantity."""
-        return {key: value for key in type(self).model_fields if (value := getattr(self, key)) is not None}
+        counts = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in {**counts, **self.metrics}.items() if value is not None}
+
+    @property
+    def metrics(self) -> Mapping[str, Printed]:
+        """The metrics that the row has, by name."""
+        return self.model_extra or {}
 
     @property
     def operations(self) -> bool:
@@ -103,8 +113,8 @@ class RowSpec(Spec):
 class TableSpec(Spec):
     """A table of the paper: what its rows share, and the rows by name.
 
-    `base` is the model that the rows change, `relevant` the difference of an accuracy, in percentage
-    points, that runs must be able to detect before they can confirm a claim. `counted_at`: the image
+    `task` names the task of the metrics. `base` is the model that the rows change, `relevant` the difference
+    of a metric that runs must be able to detect before they can confirm a claim. `counted_at`: the image
     size at which operations are counted, to be scaled to `image_size` by the number of pixels, where the
     paper's tool did so.
     """
@@ -112,6 +122,7 @@ class TableSpec(Spec):
     title: Text
     setting: Text
     source: str = ""
+    task: Text = DEFAULT_TASK
     classes: PositiveInt
     image_size: PositiveInt
     counted_at: PositiveInt | None = None
@@ -122,7 +133,19 @@ class TableSpec(Spec):
     convention: ConventionSpec = ConventionSpec()
     relevant: Positive = 0.5
     caveats: Texts = ()
-    rows: Annotated[dict[Text, RowSpec], Field(min_length=1)]
+    rows: Annotated[dict[Name, RowSpec], Field(min_length=1), Apart]
+
+    @model_validator(mode="after")
+    def _metrics_are_the_task_s(self) -> Self:
+        try:
+            known = (*ClaimsSpec.model_fields, *task_description(self.task).metrics, *UNTRAINED)
+        except SpecError as error:
+            raise invalid("table", str(error), "task") from None
+        for name, row in self.rows.items():
+            for key in row.claims.metrics:
+                if key not in known:
+                    raise invalid("table", unknown_name("key", key, known), "rows", name, "claims", key)
+        return self
 
     def model(self, row: RowSpec) -> ModelSpec | None:
         """Return a row's model, or None where the file says that there is none to build."""
@@ -171,7 +194,7 @@ class PublishedSpec(Spec):
     source: Text
     caveats: dict[Text, Text] = {}
     left_out: Annotated[tuple[LeftOutSpec, ...], Strict(False)] = ()
-    tables: Annotated[dict[Text, TableSpec], Field(min_length=1)]
+    tables: Annotated[dict[Name, TableSpec], Field(min_length=1), Apart]
 
     def rows(self) -> Iterator[tuple[str, TableSpec, str, RowSpec]]:
         """Yield each row with its name and its table."""

@@ -111,6 +111,8 @@ class RecipeSpec(Spec):
 
     `protocol`: `last` reports the last epoch; `best-val` the epoch that is best on the validation
     split; `best-test` the best test epoch, as many papers do: it lets test data choose, and says so.
+    `precision` is that of training. `evaluation_precision: fp32` evaluates a run that trains in bf16 in
+    fp32, so that rounding ties no predictions; `training`, the older behaviour, evaluates as it trains.
     """
 
     epochs: PositiveInt
@@ -121,6 +123,7 @@ class RecipeSpec(Spec):
     augment: AugmentSpec = AugmentSpec()
     normalise: Literal["dataset", "cifar10"] | ChannelStatistics = "dataset"
     precision: Literal["fp32", "bf16"] = "fp32"
+    evaluation_precision: Literal["training", "fp32"] = "training"
     protocol: Protocol = "last"
 
     @model_validator(mode="after")
@@ -131,6 +134,17 @@ class RecipeSpec(Spec):
             )
             raise invalid("recipe", message, "schedule", "warmup_epochs")
         return self
+
+    @model_validator(mode="after")
+    def _one_name_for_fp32(self) -> "RecipeSpec":
+        if self.precision == "fp32":  # both evaluate in fp32, so they are the same run
+            object.__setattr__(self, "evaluation_precision", "training")
+        return self
+
+    @property
+    def evaluated_in(self) -> Literal["fp32", "bf16"]:
+        """The precision in which predictions are computed."""
+        return self.precision if self.evaluation_precision == "training" else "fp32"
 
     def statistics(self, facts: DatasetFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the mean and standard deviation per channel that images are normalised with."""

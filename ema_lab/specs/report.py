@@ -1,6 +1,7 @@
 """The form of a report file: which ablations become which table."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,39 +16,45 @@ from pydantic import (
 )
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
+from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
-from ema_lab.specs.metric import COSTS, METRICS
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.metric import COSTS, Metric
+from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
+from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
+REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
 DELTA = "delta_"
-METRIC_DELTAS = tuple(f"{DELTA}{metric}" for metric in METRICS)
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
-COLUMNS = (*METRICS, *COMPARISONS, "n", *COSTS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
-NEED_BASELINE = (*COMPARISONS, *LATENCIES, *METRIC_DELTAS, *COST_DELTAS)
-NEED_FIXED_SEEDS = ("wilcoxon", "detectable", *METRIC_DELTAS)
+COLUMNS = (*COMPARISONS, "n", *COSTS, *LATENCIES, *COST_DELTAS)  # of every task, beside its metrics
+USUAL_COLUMNS = ("delta", "parameters", "macs")
 
 
-def _known_column(name: str) -> str:
-    if name not in COLUMNS:
-        raise problem(f"{unknown_name('column', name, [repr(column) for column in COLUMNS])}")
+def is_metric_delta(column: str) -> bool:
+    """Whether a column shows the differences of a metric, such as `delta_top5`."""
+    return column.startswith(DELTA) and column not in COST_DELTAS
+
+
+def needs_baseline(column: str) -> bool:
+    """Whether a column compares with the baseline."""
+    return column in (*COMPARISONS, *LATENCIES) or column.startswith(DELTA)
+
+
+def _column(name: str) -> str:
+    """Check the form of a column's name; whether the task has such a metric is checked with the task."""
+    if name not in COLUMNS and not re.fullmatch(METRIC_PATTERN, name):
+        raise problem(unknown_name("column", name, COLUMNS))
     return name
 
 
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise problem(unknown_name("metric", name, METRICS))
-    return name
-
-
-Column = Annotated[str, AfterValidator(_known_column), WithJsonSchema({"enum": list(COLUMNS)})]
-MetricName = Annotated[str, AfterValidator(_known_metric), WithJsonSchema({"enum": list(METRICS)})]
+COLUMN_SCHEMA = {"anyOf": [{"enum": list(COLUMNS)}, {"type": "string", "pattern": METRIC_PATTERN}]}
+Column = Annotated[str, AfterValidator(_column), WithJsonSchema(COLUMN_SCHEMA)]
 Words = Annotated[tuple[str, ...], Strict(False)]
 
 
@@ -60,11 +67,12 @@ class ReportSpec(Spec):
             row on every data set: of several `ablations`, or of one whose axis is `data.name`.
             `claims`: the numbers of the file `published` beside finished runs and their counts
             (`ema-lab audit` also builds and counts the models).
-        columns: Metrics, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t), `wilcoxon`,
-            `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can show).
+        columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
+            `wilcoxon`, `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can
+            show).
             `delta_top5`, `delta_parameters` and the like: differences of any other metric or cost.
             `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
-        metric: What the comparisons compare, and what a grid shows.
+        metric: What the comparisons compare, and what a grid shows; by default the task's primary metric.
         baseline: The variant to compare with, in place of the ablation's.
         only: Cells that enter, by key and value or list of values, as `--only` chooses them.
         rows: The rows that are shown, in this order; by default all, in the order of the file.
@@ -83,19 +91,14 @@ class ReportSpec(Spec):
             `critical_difference`, each with a `name` for its files.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=REPORT_NAME)]
     title: str = ""
     kind: Kind = "main"
     ablation: str = ""
-    ablations: Mapping[str, str] = {}
+    ablations: Annotated[Mapping[Name, str], Apart] = {}
     published: str = ""
-    columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = (
-        "top1",
-        "delta",
-        "parameters",
-        "macs",
-    )
-    metric: MetricName = "top1"
+    columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = ()
+    metric: MetricName = ""
     factors: Words = ()
     baseline: str | None = None
     only: Mapping[str, Any] = {}
@@ -103,16 +106,17 @@ class ReportSpec(Spec):
     order: Literal["file", "metric"] = "file"
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
-    parts: Mapping[str, Words] = {}
+    parts: Annotated[Mapping[Name, Words], Apart] = {}
     seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
     digits: Annotated[int, Field(ge=0, le=6)] = 2
-    names: dict[str, str] = {}
+    names: dict[str, Name] = {}
     footnotes: dict[str, str] = {}
     figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
     _document: Document | None = PrivateAttr(default=None)
+    _task: TaskDescription | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -151,8 +155,9 @@ class ReportSpec(Spec):
                 raise invalid("report", f"a figure is named {name!r} already", "figures", number, "name")
         if self.figures and self.kind == "claims":
             raise invalid("report", "changes nothing in this report of the kind claims", "figures")
-        for column in NEED_FIXED_SEEDS:
-            if self.seeds == "decided" and column in self.columns:
+        for column in self.columns:
+            fixed = column in ("wilcoxon", "detectable") or is_metric_delta(column)
+            if self.seeds == "decided" and fixed:
                 rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
                 raise invalid("report", rule, "seeds")
         if self.seeds == "decided" and self.spread in {"interval", "bootstrap"}:
@@ -168,6 +173,48 @@ class ReportSpec(Spec):
                 if name in listed[:number]:
                     raise invalid("report", f"{name!r} stands twice", key, number)
         return self
+
+    def for_task(self, task: TaskDescription) -> "ReportSpec":
+        """Return the report of a task's runs: its metrics are checked, and those not named filled in.
+
+        Raises:
+            SpecError: If the task has no such metric.
+        """
+        if self._task is not None:
+            return self
+        changes: dict[str, Any] = {
+            "metric": self._metric_of(task, self.metric, "metric"),
+            "columns": self.columns or (task.primary, *USUAL_COLUMNS),
+            "figures": tuple(
+                figure.model_copy(update={"metric": self._metric_of(task, figure.metric, "figures", number)})
+                if hasattr(figure, "metric")
+                else figure
+                for number, figure in enumerate(self.figures)
+            ),
+        }
+        for number, column in enumerate(self.columns):
+            if column not in COLUMNS and column.removeprefix(DELTA) not in task.metrics:
+                known = (*task.metrics, *COLUMNS)
+                raise self.refusal(unknown_name("column", column, known), "columns", number)
+        report = self.model_copy(update=changes)
+        report._task = task
+        return report
+
+    def _metric_of(self, task: TaskDescription, name: str, *place: str | int) -> str:
+        if name and name not in task.metrics:
+            raise self.refusal(unknown_name("metric", name, task.metrics), *place)
+        return name or task.primary
+
+    @property
+    def task(self) -> TaskDescription:
+        """The task of the runs; known once `for_task` has been called."""
+        assert self._task is not None
+        return self._task
+
+    @property
+    def shown_metric(self) -> Metric:
+        """The metric that comparisons compare."""
+        return self.task.metrics[self.metric]
 
     def refusal(self, message: str, *place: str | int) -> SpecError:
         """Return the error for a key that does not fit what the report shows, with its line in the file.
@@ -187,7 +234,7 @@ class ReportSpec(Spec):
         """Whether rows are compared with a baseline that need not be a row of the table."""
         if self.kind in {"grid", "datasets"}:  # wins of data sets are counted only beside the baseline's row
             return self.cells == "delta"
-        return self.kind != "claims" and any(column in NEED_BASELINE for column in self.columns)
+        return self.kind != "claims" and any(map(needs_baseline, self.columns))
 
     @property
     def has_data_axis(self) -> bool:
@@ -206,9 +253,23 @@ def load_report(path: Path) -> ReportSpec:
         report = ReportSpec.model_validate(document.value)
         report._document = document
     except ValidationError as error:
-        raise DefinitionError(document.problems(error)) from None
+        raise DefinitionError([*document.problems(error), *_unknown_columns(document)]) from None
     require_file_name(document, report.name)
     return report
+
+
+def _unknown_columns(document: Document) -> Iterator[Problem]:
+    """Yield the columns that no registered task has, so that all problems of a file come at once.
+
+    A file without other problems is checked against its ablation's task, which need not be registered.
+    """
+    known = [*dict.fromkeys(name for task in TASKS for name in task_description(task).metrics), *COLUMNS]
+    listed = document.value.get("columns")
+    for number, name in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(name, str) and name not in known and name.removeprefix(DELTA) not in known:
+            place = ("columns", number)
+            message = f"columns.{number}: {unknown_name('column', name, known)}"
+            yield Problem(document.where(place), message)
 
 
 def require_file_name(document: Document, name: str) -> None:

@@ -20,10 +20,12 @@ from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
 from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
+from ema_lab.specs.task import TaskDescription, task_description
 
 RUN_ID_LENGTH = 16
 
@@ -88,7 +90,8 @@ def checked_options(
     except SpecError as error:
         raise invalid(registry.kind, str(error), *name_key, value=name) from None
     except ValidationError as error:
-        raise with_suggestions(error, [*registry.options(name), *beside]) from None
+        known = registry.options(name, options.get(CHANNELS_AS))
+        raise with_suggestions(error, [*known, *beside]) from None
 
 
 AttentionSpec = Annotated[
@@ -259,6 +262,11 @@ class DataSpec(Spec):
     @cached_property
     def facts(self) -> DatasetFacts:
         return dataset_facts(self.name, self.options)
+
+    @property
+    def task(self) -> TaskDescription:
+        """The description of what is learned from the data set."""
+        return task_description(self.facts.task)
 
     def resolved(self) -> dict[str, Any]:
         keys = ("val_images", "split_seed", "train_images")

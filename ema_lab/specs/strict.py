@@ -3,11 +3,19 @@
 import json
 import math
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from ema_lab.characters import name_problem, twins
 from ema_lab.registry.registry import unknown_name
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
@@ -61,6 +69,32 @@ def invalid(title: str, message: str, *loc: str | int, value: object = None) -> 
     """Return one error at a place below the model that raises it."""
     details = InitErrorDetails(type=problem(message), loc=loc, input=value)
     return ValidationError.from_exception_data(title, [details])
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a row, a label or the like, as it is.
+
+    Raises:
+        PydanticCustomError: If a reader could not see all of it, or where it ends.
+    """
+    if found := name_problem(name):
+        raise problem(f"{found}, got {name!r}")
+    return name
+
+
+def apart(names: Any) -> Any:
+    """Return names that a reader can tell apart.
+
+    Raises:
+        PydanticCustomError: If two of them look the same in print.
+    """
+    if pair := twins(list(names)):
+        raise problem(f"{pair[0]!a} and {pair[1]!a} look the same in print: rename one of them")
+    return names
+
+
+Name = Annotated[str, AfterValidator(checked_name)]
+Apart = AfterValidator(apart)  # of a mapping or a list of names
 
 
 def canonical_json(value: object) -> str:

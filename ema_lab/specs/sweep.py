@@ -7,13 +7,13 @@ import itertools
 import operator
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     Strict,
     ValidationError,
@@ -23,89 +23,130 @@ from pydantic import (
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, Place, read_document
-from ema_lab.specs.metric import METRICS
-from ema_lab.specs.parameter import ParameterSpec
+from ema_lab.specs.parameter import Number, ParameterSpec
 from ema_lab.specs.recipe import Finite, PositiveInt, Seed
 from ema_lab.specs.report import require_file_name
-from ema_lab.specs.strict import Spec, invalid, problem
+from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
 
 VALIDATION = "val_"
-VALIDATION_METRICS = tuple(f"{VALIDATION}{name}" for name in METRICS)
 COMMAND = ("ema-lab", "trial", "${args_json}")
+METHODS = ("grid", "random", "bayes")
 OWN_KEYS = ("base", "seeds")
 GROUPS = ("model", "data", "recipe")
 MOST_STEPS = 100_000
+MOST_EPOCHS = 1_000_000_000  # of a band: nobody trains so long, and every float tells such numbers apart
+MOST_BANDS = 100  # as W&B has from min_iter on
 GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
 def _validation_metric(name: str) -> str:
-    if name in VALIDATION_METRICS:
-        return name
-    known = ", ".join(VALIDATION_METRICS)
-    if name in METRICS or name.startswith("test_"):
+    """Check the form of a name; whether the base's task has such a metric is checked with the base."""
+    if not name.startswith(VALIDATION):
         raise problem(f"test data chooses nothing: write {VALIDATION}{name.removeprefix('test_')}")
-    raise problem(f"must be one of {known}, got {name!r}")
+    return name
+
+
+def _method(name: object) -> object:
+    if name == "custom":
+        raise problem("W&B's custom is a program of your own that chooses: ema-lab has grid, random, bayes")
+    return name
 
 
 class SweepMetric(Spec):
-    """What the search improves. `target`: it ends once a trial reaches this."""
+    """The metric that a search improves, by default the primary one of the base's task.
+
+    `target`: the search ends once a trial reaches this value.
+    """
 
     name: Annotated[
-        str, AfterValidator(_validation_metric), WithJsonSchema({"enum": list(VALIDATION_METRICS)})
-    ] = "val_top1"
+        str,
+        AfterValidator(_validation_metric),
+        WithJsonSchema({"type": "string", "pattern": METRIC_PATTERN.replace("^", f"^{VALIDATION}")}),
+    ] = ""
     goal: Literal["minimize", "maximize"] = "minimize"
     target: Finite | None = None
     impute: Literal["latest", "best", "worst"] | None = None
     impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
 
-    @model_validator(mode="after")
-    def _right_way(self) -> Self:
-        right = "maximize" if METRICS[self.name.removeprefix(VALIDATION)].sign > 0 else "minimize"
+    def for_task(self, task: TaskDescription) -> "SweepMetric":
+        """Return the metric with its name filled in.
+
+        Raises:
+            ValidationError: If the task has no such metric, or the goal is not its direction.
+        """
+        known = [f"{VALIDATION}{metric}" for metric in task.metrics]
+        name = self.name or f"{VALIDATION}{task.primary}"
+        if name not in known:
+            raise invalid("metric", f"must be one of {', '.join(known)}, got {name!r}", "name")
+        right = "maximize" if task.metrics[name.removeprefix(VALIDATION)].sign > 0 else "minimize"
         if self.goal != right:
             said = "" if "goal" in self.model_fields_set else " (W&B minimizes where nothing is said)"
-            raise invalid("metric", f"must be {right} for {self.name}, got {self.goal}{said}", "goal")
-        return self
+            raise invalid("metric", f"must be {right} for {name}, got {self.goal}{said}", "goal")
+        return self.model_copy(update={"name": name})
+
+
+Iterations = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
 class HyperbandSpec(Spec):
     """W&B's early stopping: at each band of epochs the best 1/eta go on.
 
-    Bands are `min_iter`, `min_iter` x `eta`, ..., or `max_iter` / `eta`, ..., `s` of them.
+    Bands are `max_iter` / `eta`, `max_iter` / `eta` ** 2, ..., `s` of them; without `max_iter` they are
+    `min_iter`, `min_iter` x `eta`, .... As at W&B, `max_iter` overrules `min_iter`.
     """
 
     type: Literal["hyperband"]
-    min_iter: PositiveInt | None = None
-    max_iter: PositiveInt | None = None
-    s: PositiveInt | None = None
-    eta: Annotated[int, Field(ge=2)] = 3
+    min_iter: Iterations | None = None
+    max_iter: Iterations | None = None
+    s: Annotated[int, Field(ge=1, le=MOST_BANDS)] | None = None
+    eta: Annotated[Number, Field(gt=1)] = 3
     strict: bool = False
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.min_iter is None) is (self.max_iter is None):
+    def _has_bands(self) -> Self:
+        if self.min_iter is None and self.max_iter is None:
             raise invalid("early_terminate", "needs min_iter, or max_iter and s")
-        if (self.max_iter is None) is not (self.s is None):
-            raise invalid("early_terminate", "max_iter and s stand together", "s")
+        if self.max_iter is not None and self.s is None:
+            rule = "needs s, the number of bands below max_iter (where both are given, max_iter is used)"
+            raise invalid("early_terminate", rule, "max_iter")
         if self.max_iter is not None and self.max_iter < self.eta:
             rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
             raise invalid("early_terminate", rule, "max_iter")
         return self
 
+    def overruled(self) -> Iterator[tuple[str, str]]:
+        """Yield each key that changes nothing because of the others, and why."""
+        if self.max_iter is not None and self.min_iter is not None:
+            yield "min_iter", "max_iter and s say which the bands are"
+        if self.max_iter is None and self.s is not None:
+            yield "s", "it counts bands below max_iter, and there is none"
+
     @property
     def first_band(self) -> int:
         """The first epoch at which a trial may be stopped."""
-        return self.until(self.min_iter or self.max_iter or 1)[0]
+        return self.until(MOST_EPOCHS)[0]
 
     def until(self, epochs: int) -> tuple[int, ...]:
         """Return the bands of runs of so many epochs, the first one first."""
-        if self.min_iter is not None:
-            rising = itertools.accumulate(itertools.repeat(self.eta), operator.mul, initial=self.min_iter)
-            return tuple(itertools.takewhile(lambda band: band <= epochs, rising))
-        assert self.max_iter is not None
+        bands = itertools.takewhile(lambda band: 1 <= band <= MOST_EPOCHS, self._steps())
+        return tuple(sorted({int(band) for band in bands if band <= epochs}))
+
+    def _steps(self) -> Iterator[float]:
+        """Yield the bands as W&B computes them, before it cuts off their fractions."""
+        if self.max_iter is None:
+            assert self.min_iter is not None
+            factors = itertools.repeat(self.eta, MOST_BANDS - 1)
+            return itertools.accumulate(factors, operator.mul, initial=self.min_iter)
         assert self.s is not None
-        falling = itertools.accumulate(itertools.repeat(self.eta), operator.floordiv, initial=self.max_iter)
-        bands = [*itertools.takewhile(bool, itertools.islice(falling, 1, 1 + self.s))]
-        return tuple(band for band in reversed(bands) if band <= epochs)
+        below = itertools.accumulate(itertools.repeat(self.eta), operator.truediv, initial=self.max_iter)
+        return itertools.islice(below, 1, 1 + self.s)
+
+
+class ControllerSpec(Spec):
+    """W&B's word for who chooses the trials of a sweep on its server: the server, or a local process."""
+
+    type: Literal["local", "cloud"]
 
 
 class SweepSpec(Spec):
@@ -115,13 +156,18 @@ class SweepSpec(Spec):
     every trial, whose value is their mean.
     """
 
+    apiVersion: str | None = None  # noqa: N815 - W&B's spelling
+    kind: Literal["sweep"] | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     project: str | None = None
     entity: str | None = None
     program: str | None = None
-    method: Literal["grid", "random", "bayes"]
+    method: Annotated[
+        Literal["grid", "random", "bayes"], BeforeValidator(_method), WithJsonSchema({"enum": [*METHODS]})
+    ]
     metric: SweepMetric | None = None
+    controller: ControllerSpec | None = None
     parameters: Annotated[Mapping[str, ParameterSpec], Field(min_length=1)]
     early_terminate: HyperbandSpec | None = None
     run_cap: PositiveInt | None = None
@@ -179,6 +225,19 @@ class SweepSpec(Spec):
                 yield "metric", key
         if self.early_terminate is not None and self.early_terminate.strict:
             yield "early_terminate", "strict"
+        if self.controller is not None:
+            yield ("controller",)
+
+    def idle(self) -> Iterator[tuple[Place, str]]:
+        """Yield the keys that mean less than they seem to, at W&B too, and what they do."""
+        if self.early_terminate is not None:
+            for key, why in self.early_terminate.overruled():
+                yield ("early_terminate", key), f"changes nothing: {why}"
+        for _, place, parameter in self.searched():
+            if parameter.repeated:
+                how = "a grid tries each once" if self.method == "grid" else "each is drawn more often"
+                named = ", ".join(map(canonical_json, parameter.repeated))
+                yield (*place, "values"), f"repeats {named}: {how}, as at W&B"
 
     @property
     def base(self) -> str:
@@ -188,10 +247,16 @@ class SweepSpec(Spec):
     def seeds(self) -> tuple[Seed, ...]:
         return tuple(self.parameters["seeds"].value)
 
-    @cached_property
-    def goal(self) -> SweepMetric:
-        """The metric, by default validation top-1."""
-        return self.metric or SweepMetric(name="val_top1", goal="maximize")
+    def goal_for(self, task: TaskDescription) -> SweepMetric:
+        """Return what a search of runs of this task improves.
+
+        Raises:
+            ValidationError: If the task has no such metric, or the goal is not its direction.
+        """
+        if self.metric is not None:
+            return self.metric.for_task(task)
+        goal = "maximize" if task.metrics[task.primary].sign > 0 else "minimize"
+        return SweepMetric(name=f"{VALIDATION}{task.primary}", goal=goal)
 
 
 def seeds_problem(seeds: object) -> str | None:
@@ -268,15 +333,41 @@ def load_sweep_file(path: Path) -> tuple[Document, SweepSpec]:
 
 def _read_differently(document: Document) -> Iterator[Problem]:
     """Yield what W&B's reader (YAML 1.1) makes something else of: to it, 1e-4 is a word."""
-    theirs = yaml.safe_load(document.path.read_text(encoding="utf-8"))
+    text = document.path.read_text(encoding="utf-8")
+    try:
+        theirs = yaml.safe_load(text)
+    except Exception as error:  # its constructors raise whatever Python does of a wrong date or number
+        found = list(_unread_words(document.path, yaml.compose(text, Loader=yaml.SafeLoader)))
+        reason = getattr(error, "problem", None) or str(error)
+        yield from found or [Problem(document.where(()), f"W&B cannot read this file: {reason}")]
+        return
     for place, ours, other in _differences((), document.value, theirs):
-        if isinstance(other, str) and isinstance(ours, int | float):
+        if isinstance(ours, int) and not isinstance(ours, bool):  # 08 is a word to it, 010 is eight
+            advice = f"W&B reads {other!r}: write {ours}"
+        elif isinstance(other, str) and isinstance(ours, float):
             advice = f"W&B reads the word {other!r}: write {_number_for_wandb(other)}"
         elif isinstance(ours, str):
             advice = f"W&B reads {other!r}: write {ours!r} in quotes"
         else:
             advice = f"W&B reads {other!r} where ema-lab reads {ours!r}: write it in another way"
         yield Problem(document.where(place), f"{'.'.join(map(str, place))}: {advice}")
+
+
+def _unread_words(path: Path, node: yaml.Node | None) -> Iterator[Problem]:
+    """Yield the words that W&B's reader cannot make a value of, such as the date 2024-13-45."""
+    if not isinstance(node, yaml.ScalarNode):
+        for part in node.value if node else ():
+            for below in part if isinstance(part, tuple) else (part,):
+                yield from _unread_words(path, below)
+        return
+    loader = yaml.SafeLoader("")
+    try:
+        loader.construct_object(node)
+    except Exception:  # as above
+        where = f"{path}:{node.start_mark.line + 1}"
+        yield Problem(where, f"W&B cannot read the word {node.value!r}: write it in quotes")
+    finally:
+        loader.dispose()
 
 
 def _differences(place: Place, ours: Any, theirs: Any) -> Iterator[tuple[Place, Any, Any]]:
@@ -299,4 +390,4 @@ def _number_for_wandb(text: str) -> str:
         return text
     sign, whole, fraction, exponent_sign, exponent = found.groups()
     power = f"e{exponent_sign or '+'}{exponent}" if exponent else ""
-    return f"{sign}{whole or 0}.{fraction or 0}{power}"
+    return f"{sign}{whole.lstrip('0') or 0}.{fraction or 0}{power}"

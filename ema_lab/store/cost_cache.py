@@ -1,4 +1,4 @@
-"""Costs that were measured before, in `<store>/.costs/`: a file per model, device and way of measuring.
+"""Costs that were measured before, in a folder of the store: a file per model, device and way of measuring.
 
 An entry is found again only while nothing that it depends on has changed: the model, its source, the
 source of the counting, the versions, the device.
@@ -13,11 +13,12 @@ from typing import Any
 
 from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.source import Sources, syntax_hash
-from ema_lab.store.store import write_json
+from ema_lab.store.document import read_json, write_json
+from ema_lab.store.layout import COSTS
+from ema_lab.store.source import Sources
+from ema_lab.store.syntax import package_hash
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-FOLDER = ".costs"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CostCache:
             measure: Measures; what it returns is JSON.
         """
         facts = self._facts(specs, how)
-        path = self.root / FOLDER / f"{_key(facts)}.json"
+        path = self.root / COSTS / f"{_key(facts)}.json"
         if not self.fresh and (found := _read(path)) is not None:
             return found
         measured = measure()
@@ -70,10 +71,14 @@ def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
             for spec in specs
         ],
         "counting": [
-            syntax_hash(path.read_text(encoding="utf-8"))
-            for path in (*sorted(_PACKAGE.glob("cost/*.py")), _PACKAGE / "run/measurement.py")
+            package_hash(path.read_text(encoding="utf-8"))
+            for path in (*_files("cost"), *_files("models"), _PACKAGE / "run/measurement.py")
         ],
     }
+
+
+def _files(layer: str) -> list[Path]:
+    return sorted((_PACKAGE / layer).glob("*.py"))
 
 
 def _key(facts: Mapping[str, Any]) -> str:
@@ -83,12 +88,13 @@ def _key(facts: Mapping[str, Any]) -> str:
 def _entry(path: Path) -> dict[str, Any] | None:
     """Return an entry with its facts, or None where the file is none of ours, or damaged."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        value = read_json(path)
+    except (OSError, StoreError):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("measured"), dict):
+    facts = value.get("facts")
+    if not isinstance(value.get("measured"), dict) or not isinstance(facts, dict):
         return None
-    return value if isinstance(value.get("facts"), dict) else None
+    return value if isinstance(facts.get("how"), dict) and "versions" in facts else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -117,9 +123,9 @@ def kept_latencies(root: Path, pairs: Mapping[str, tuple[RunSpec, RunSpec]]) -> 
     wanted = {json.dumps(_source_facts(pair), sort_keys=True): name for name, pair in pairs.items()}
     ways: dict[str, dict[str, dict[str, Any]]] = {}
     latest: dict[str, float] = {}
-    for path in sorted((root / FOLDER).glob("*.json")):
+    for path in sorted((root / COSTS).glob("*.json")):
         entry = _entry(path)
-        if entry is None or entry["facts"].get("how", {}).get("what") != "latency":
+        if entry is None or entry["facts"]["how"].get("what") != "latency":
             continue
         facts = dict(entry["facts"])
         way = json.dumps([facts.pop("how"), facts.pop("versions")], sort_keys=True)

@@ -11,21 +11,31 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from ema_lab.store.killed import KILLED, OOM_KILLED
+from ema_lab.store.layout import LOG, RECORD
 from ema_lab.store.record import Attempt, ErrorRecord
 from ema_lab.store.store import RunFacts
 
 Cause = Literal[
-    "out of memory", "diverged", "data missing", "import error", "disk full", "killed", "timeout", "error"
+    "out of memory",
+    "diverged",
+    "data missing",
+    "data damaged",
+    "import error",
+    "disk full",
+    "killed",
+    "timeout",
+    "error",
 ]
 REMEDIES: dict[Cause, str] = {
     "out of memory": "run fewer workers at once, or set a smaller recipe.batch_size",
     "diverged": "lower recipe.optimizer.lr or lengthen its warm-up",
     "data missing": "name the folder of the data sets with --data or EMA_LAB_DATA",
+    "data damaged": "replace the file that is named by a whole one, or take it out of the data set",
     "import error": "install what is named, or start from the folder that your module lies in",
-    "disk full": "free some space (ema-lab store gc shows what can go), then run again",
-    "killed": "see the system's log; the next run goes on from the last epoch",
-    "timeout": "allow more time with --timeout, or find what hangs in log.txt",
-    "error": "read the traceback in record.json; ema-lab retry makes the runs pending once it is fixed",
+    "disk full": "free some space (ema-lab store gc shows what can go)",
+    "killed": "see the system's log; a run goes on from its last epoch",
+    "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
+    "error": f"read the traceback in {RECORD} and mend what raised it",
 }
 _KINDS: dict[str, Cause] = {
     "OutOfMemoryError": "out of memory",
@@ -34,6 +44,7 @@ _KINDS: dict[str, Cause] = {
     "DivergedError": "diverged",
     "FloatingPointError": "diverged",
     "DataError": "data missing",
+    "DamagedDataError": "data damaged",
     "ImportError": "import error",
     "ModuleNotFoundError": "import error",
     "RunTimeoutError": "timeout",

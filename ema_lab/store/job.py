@@ -7,8 +7,6 @@ from typing import Any
 
 from ema_lab.specs.run import RunSpec
 
-HEARTBEAT = "heartbeat.json"  # in a run's folder: where its training is, for display and nothing else
-
 
 @dataclass(frozen=True)
 class RunJob:
@@ -21,7 +19,7 @@ class RunJob:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a finished run found. Metrics are keyed by `ema_lab.specs.metric.METRICS`.
+    """Result of a finished run. Metrics are keyed by the names of its task's description.
 
     `cost` holds parameters and MACs, `throughput` training images per second, `chosen_epoch` the
     epoch (from 1) whose weights are reported.
@@ -34,6 +32,7 @@ class RunOutcome:
     throughput: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
+    predictions_sha256: str = ""
 
 
 Train = Callable[[RunSpec, RunJob], RunOutcome]

@@ -6,11 +6,9 @@ an outcome, on the same host, compares.
 """
 
 import socket
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ema_lab.store.record import Attempt
-from ema_lab.store.store import RunStore
 
 OOM_KILLED = "killed while the kernel killed processes for want of memory"
 KILLED = "its process was killed"
@@ -49,30 +47,8 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[tuple[Path, str]]:
     return [*files, (cgroups / "memory.events", "oom_kill")]
 
 
-def note_killed(store: RunStore, run_id: str, reason: str | None = None) -> None:
-    """Give a reason to the last attempt if it has no outcome. The caller holds the lock: it is over."""
-    attempts = store.facts(run_id).attempts
-    if attempts and attempts[-1].outcome is None and attempts[-1].reason is None:
-        store.change(run_id, attempts[-1], reason=reason or _reason(attempts[-1]))
-
-
-def note_all_killed(store: RunStore, run_ids: Iterable[str]) -> None:
-    """Give a reason to the last attempts of runs whose worker may have died."""
-    for run_id in run_ids:
-        with store.claim(run_id) as claimed:
-            if claimed:
-                note_killed(store, run_id)
-
-
-def end_interrupted(store: RunStore, run_id: str, ours: Callable[[Attempt], bool]) -> None:
-    """Note that the user stopped the last attempt, so that it does not count, if it is over and `ours`."""
-    with store.claim(run_id) as claimed:
-        attempts = store.attempts(run_id) if claimed else []
-        if attempts and attempts[-1].outcome is None and ours(attempts[-1]):
-            store.end(run_id, attempts[-1], "interrupted")
-
-
-def _reason(attempt: Attempt) -> str:
+def kill_reason(attempt: Attempt) -> str:
+    """Return what is known of why the process of an attempt was killed."""
     now = oom_kills() if attempt.host == socket.gethostname() else None
     known = now is not None and attempt.oom_kills is not None
     return OOM_KILLED if known and (now or 0) > (attempt.oom_kills or 0) else KILLED

@@ -4,18 +4,18 @@
 Nothing there is read again, so nothing is resumed from it.
 """
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from ema_lab import files
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.curve import curve_rows
+from ema_lab.store.layout import ATTEMPTS, CURVE, RECORD, RESUMED, SPEC, SUPERSEDED, attempt_path
 from ema_lab.store.staleness import Staleness, changed_parts
-from ema_lab.store.store import RunStore, read_json
-
-SUPERSEDED = "superseded"
-RECORD = "record.json"
-RESUMED = ("last.ckpt", "best.ckpt", "curve.csv")  # what a run goes on from, and what shows how it went
+from ema_lab.store.store import RunStore
 
 
 def supersede(folder: Path) -> Path:
@@ -23,7 +23,7 @@ def supersede(folder: Path) -> Path:
 
     The record goes last: where the move is cut off, the run is still done and stale.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.name not in {"spec.json", SUPERSEDED})
+    names = sorted(path.name for path in folder.iterdir() if path.name not in {SPEC, SUPERSEDED})
     return _move(folder, sorted(names, key=lambda name: name == RECORD))
 
 
@@ -52,36 +52,45 @@ def refresh(store: RunStore, specs: Iterable[RunSpec], staleness: Staleness) -> 
 
 
 def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
-    """Rename what cannot be read among a run's facts; return a line for each. The caller holds the lock."""
+    """Rename a pending run's damaged files, and those of another run; return a line for each.
+
+    The caller holds the lock. What another user or a later version of this package can read stays.
+    Checkpoints are checked where they are loaded, which needs torch.
+    """
     folder = store.folder(run_id)
+    if store.facts(run_id).unreadable:
+        return []
+    checks: dict[str, Callable[[], object]] = {
+        SPEC: lambda: _require_spec(store, run_id),
+        RECORD: lambda: store.record(run_id),
+        CURVE: lambda: list(curve_rows(folder)),
+        ATTEMPTS: lambda: _require_folder(folder / ATTEMPTS),
+    }
+    for number in store.attempt_numbers(run_id):
+        checks[attempt_path(number)] = partial(store.attempt, run_id, number)
     lines = []
-    attempts = (f"attempts/{number}.json" for number in store.attempt_numbers(run_id))
-    for name in ("spec.json", RECORD, *attempts):
+    for name, check in checks.items():
         try:
-            read_json(folder / name)
-            if name == "spec.json":
-                _require_spec(store, run_id)
-            elif name == RECORD:
-                _require_record(store, run_id)
-        except FileNotFoundError:
-            continue
-        except DamagedFileError as error:
-            lines.append(f"{error}; it was renamed {files.set_aside(folder / name).name}")
+            check()
+        except (DamagedFileError, files.NoRegularFileError) as error:
+            words = (
+                str(error) if isinstance(error, DamagedFileError) else f"{folder / name}: {error.strerror}"
+            )
+            lines.append(f"{words}; it was renamed {files.set_aside(folder / name).name}")
+        except OSError:
+            continue  # it is not there
     return lines
 
 
-def _require_record(store: RunStore, run_id: str) -> None:
-    """Check that a run's record is whole; one of another version is refused where it is read, not here."""
-    try:
-        store.record(run_id)
-    except DamagedFileError:
-        raise
-    except StoreError:
-        return
+def _require_folder(path: Path) -> None:
+    if os.path.lexists(path) and not path.is_dir():
+        raise DamagedFileError(f"{path} is no folder")
 
 
 def _require_spec(store: RunStore, run_id: str) -> None:
     """Check that a run's spec is that of its id; one that is not is damaged, and will be written again."""
+    if not os.path.lexists(store.folder(run_id) / SPEC):
+        return
     try:
         store.spec(run_id)
     except StoreError as error:
@@ -97,7 +106,7 @@ def leave_other_source(store: RunStore, run_id: str, source: Mapping[str, str]) 
     left = [name for name in RESUMED if (folder / name).exists()]
     if not left:
         return None
-    attempts = [attempt for attempt in store.attempts(run_id) if attempt.source]
+    attempts = [attempt for attempt in store.facts(run_id).attempts if attempt.source]
     parts = changed_parts(attempts[-1].source, source) if attempts else ()
     if not parts:
         return None

@@ -4,7 +4,7 @@
 train anything again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,20 +36,34 @@ def load_equivalences(path: Path = EQUIVALENT) -> list[Equivalence]:
     return TypeAdapter(list[Equivalence]).validate_python(listed)
 
 
+Steps = Mapping[tuple[str, str], Collection[str]]  # part and old hash: what it is equivalent to now
+
+
+def steps_of(items: Iterable[Equivalence]) -> Steps:
+    """Return declared changes by part and old hash; files that shared a hash may have none in common now."""
+    steps: dict[tuple[str, str], set[str]] = {}
+    for item in items:
+        steps.setdefault((item.part, item.old), set()).add(item.new)
+    return steps
+
+
 @cache
-def _declared() -> Mapping[tuple[str, str], str]:
-    return {(item.part, item.old): item.new for item in load_equivalences()}
+def _declared() -> Steps:
+    return steps_of(load_equivalences())
 
 
-def equivalent(part: str, old: str, new: str, declared: Mapping[tuple[str, str], str] | None = None) -> bool:
+def equivalent(part: str, old: str, new: str, declared: Steps | None = None) -> bool:
     """Whether a part's source is the same, or was changed only as is declared to change no result."""
     steps = _declared() if declared is None else declared
-    for _ in range(len(steps) + 1):  # a chain is no longer than the list
-        if old == new:
+    reached: set[str] = set()
+    waiting = [old]
+    while waiting:
+        step = waiting.pop()
+        if step == new:
             return True
-        if (part, old) not in steps:
-            return False
-        old = steps[part, old]
+        if step not in reached:
+            reached.add(step)
+            waiting += steps.get((part, step), ())
     return False
 
 

@@ -1,13 +1,15 @@
 """Where runs stand: state, staleness and failure of each, its files read once."""
 
-import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
+from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.document import read_json
 from ema_lab.store.failure import Failure, failure_of
-from ema_lab.store.job import HEARTBEAT
+from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunFacts, RunStore, State
 
@@ -25,10 +27,10 @@ class Heartbeat:
     def read(cls, store: RunStore, run_id: str) -> Self | None:
         """Return a run's last sign of life, or None where there is none that can be read."""
         try:
-            beat = json.loads((store.folder(run_id) / HEARTBEAT).read_bytes())
+            beat = read_json(store.folder(run_id) / HEARTBEAT)
             age = datetime.now(UTC) - datetime.fromisoformat(beat["time"])
             return cls(int(beat["epoch"]), max(0.0, age.total_seconds()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, StoreError, ValueError, OverflowError, KeyError, TypeError):
             return None
 
 
@@ -51,6 +53,12 @@ class Standing:
         if self.facts.damage:
             return "; ".join(self.facts.damage)
         return self.failure.message if self.failure else None
+
+
+def damage_lines(store: RunStore, run_ids: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each file of these runs that cannot be used."""
+    for run_id in run_ids:
+        yield from store.facts(run_id).damage
 
 
 class Survey:

@@ -1,8 +1,8 @@
 """A table as a fragment of HTML: no script, no style, but all that a page needs to sort and to open runs."""
 
+import html
 import itertools
 from collections.abc import Iterator
-from html import escape
 
 from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableRow
 from ema_lab.tables.text import one_line
@@ -26,7 +26,7 @@ def render_html(table: Table) -> str:
     )
     lines = [
         f'<table class="report" id="{escape(table.name)}">',
-        f"<caption>{escape(one_line(table.title).strip())}</caption>",
+        f"<caption>{escape(table.title).strip()}</caption>",
         f"<thead><tr>{header}</tr></thead>",
         *_bodies(table),
         f'<tfoot><tr><td colspan="{len(table.header)}">{"<br>".join(notes)}</td></tr></tfoot>',
@@ -67,3 +67,8 @@ def _cell(cell: TableCell) -> str:
     if cell.mark in TAGS:
         text = f"<{TAGS[cell.mark]}>{text}</{TAGS[cell.mark]}>"
     return f"<td{attributes}>{text}{escape(cell.tail)}</td>"
+
+
+def escape(text: str) -> str:
+    """Return text that a page shows as it is, on one line."""
+    return html.escape(one_line(text))

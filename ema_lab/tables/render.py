@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.metric import COSTS
 from ema_lab.tables.markdown_text import escaped, escaped_line
 from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import one_line
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a spreadsheet's formula may begin
 Show = Callable[[TableCell], str]
 
 
@@ -122,13 +123,33 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
 
 
 def render_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Return flat objects as CSV; what is not there is empty."""
+    """Return flat objects as CSV; what is not there is empty.
+
+    Text that a spreadsheet would compute, because it begins as a formula does, gets a quotation mark first.
+    """
     text = io.StringIO()
     header = list(dict.fromkeys(key for record in records for key in record))
-    writer = csv.DictWriter(text, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_csv_cell, header))
+    writer.writerows([_csv_cell(record.get(key)) for key in header] for record in records)
     return text.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    shown = one_line(value)
+    if not value.startswith(FORMULA) or _is_number(value):
+        return shown
+    return f"'{shown}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def table_data(table: Table) -> dict[str, Any]:
@@ -157,9 +178,9 @@ def unit_of(column: TableColumn) -> str:
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
         return COSTS[column.metric or column.key].unit_recorded
-    if column.kind not in {"metric", "delta"} or column.metric is None:
+    if column.kind not in {"metric", "delta"}:
         return ""
-    unit = METRICS[column.metric].unit
+    unit = column.metric_unit
     return "percentage points" if column.kind == "delta" and unit == "%" else unit
 
 

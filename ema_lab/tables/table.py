@@ -90,12 +90,16 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column. `key` names it in data, `metric` is the metric that its cells show or compare."""
+    """A column. `key` names it in data, `metric` is the metric that its cells show or compare.
+
+    `metric_unit` is the unit of that metric.
+    """
 
     key: str
     label: str
     kind: ColumnKind
     metric: str | None = None
+    metric_unit: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 
+from ema_lab.characters import printable
 from ema_lab.statistics import PairedDifference
 
 
@@ -18,5 +19,5 @@ def p_text(p: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text without line breaks: white space is one space."""
-    return re.sub(r"\s+", " ", text)
+    """Return text on one line: white space is one space, what no reader sees is written as its escape."""
+    return printable(re.sub(r"\s+", " ", text), allowed="")

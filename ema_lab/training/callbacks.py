@@ -1,9 +1,7 @@
 """What happens after every epoch: the curve grows, the best epoch is kept, the run can be resumed."""
 
-import csv
-import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.data.module import ImageData
 from ema_lab.files import whole, write_text
-from ema_lab.specs.metric import METRICS
-from ema_lab.tasks.classification.module import Classifier
-from ema_lab.tasks.classification.predictions import predict
+from ema_lab.store.curve import render_curve
+from ema_lab.store.layout import BEST, CURVE, LAST, RUN_ID_FIELD
+from ema_lab.training.evaluation import predict
+from ema_lab.training.module import TrainingModule
 
 Row = dict[str, float]
 
 
 class EpochEnd(Callback):
-    """Writes `curve.csv`, `best.ckpt` (where the protocol chooses an epoch) and `last.ckpt`.
+    """Writes the curve, the best weights (where the protocol chooses an epoch) and the last checkpoint.
 
     The curve's learning rate is that of an epoch's first step.
 
@@ -40,6 +39,9 @@ class EpochEnd(Callback):
         self._began = time.perf_counter()
         self.best: tuple[float, int] | None = None
         self.watched = data.watched()
+        description = data.spec.data.task
+        self._primary = description.primary
+        self._sign = description.metrics[self._primary].sign
         self._chooses = data.spec.recipe.protocol != "last"
         self._started = 0.0
         self._first_lr = 0.0
@@ -49,29 +51,37 @@ class EpochEnd(Callback):
         self._first_lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, TrainingModule)
         row: Row = {"epoch": trainer.current_epoch + 1, "lr": self._first_lr}
         row |= pl_module.epoch_summary()
         self.train_seconds += time.perf_counter() - self._started
         row["train_seconds"] = round(self.train_seconds, 3)
         if self.watched is not None:
             split, loader = self.watched
-            metrics = predict(pl_module.model, self.data, loader, pl_module.device).metrics()
+            task = pl_module.task
+            metrics = task.metrics(predict(pl_module.model, task, self.data, loader, pl_module.device))
             row |= {f"{split}_{name}": value for name, value in metrics.items()}
             if self._chooses:
-                self._keep_if_best(pl_module, metrics["top1"], trainer.current_epoch + 1)
+                self._keep_if_best(pl_module.model, metrics, trainer.current_epoch + 1)
         self.rows.append(row)
-        write_text(self.folder / "curve.csv", render_curve(self.rows), durable=False)
-        with whole(self.folder / "last.ckpt") as partial:
+        text = render_curve(self.rows, self.data.spec.run_id)
+        write_text(self.folder / CURVE, text, durable=False)
+        with whole(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
         self.report(row)
 
-    def _keep_if_best(self, module: Classifier, top1: float, epoch: int) -> None:
-        """Keep the weights of the first epoch with the best top-1."""
-        if self.best is not None and METRICS["top1"].sign * (top1 - self.best[0]) <= 0:
+    def _keep_if_best(self, model: torch.nn.Module, metrics: Mapping[str, float], epoch: int) -> None:
+        """Keep the weights of the first epoch with the best primary metric."""
+        value = metrics[self._primary]
+        if self.best is not None and self._sign * (value - self.best[0]) <= 0:
             return
-        self.best = (top1, epoch)
-        save_weights(module.model, self.folder / "best.ckpt", epoch)
+        self.best = (value, epoch)
+        save_weights(model, self.folder / BEST, epoch, self.data.spec.run_id)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[RUN_ID_FIELD] = self.data.spec.run_id
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -95,16 +105,7 @@ class EpochEnd(Callback):
         torch.set_num_threads(state_dict["num_threads"])  # sums depend on it: a run keeps its number
 
 
-def save_weights(model: torch.nn.Module, path: Path, epoch: int) -> None:
-    """Write a model's state dict and its epoch, whole or not at all."""
+def save_weights(model: torch.nn.Module, path: Path, epoch: int, run_id: str) -> None:
+    """Write a model's state dict, its epoch and its run, whole or not at all."""
     with whole(path) as partial:
-        torch.save({"state_dict": model.state_dict(), "epoch": epoch}, partial)
-
-
-def render_curve(rows: list[Row]) -> str:
-    """Return CSV with one line per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        torch.save({"state_dict": model.state_dict(), "epoch": epoch, RUN_ID_FIELD: run_id}, partial)

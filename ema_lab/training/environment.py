@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import subprocess
 from functools import cache
@@ -15,34 +16,61 @@ from ema_lab.specs.recipe import RecipeSpec
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn")
 OPTIONAL_PACKAGES = ("timm",)
+# What users set to take less of a processor than it has.
+INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
 
 
 def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
-    """Return commit, versions, device, precision and threads.
+    """Return commit, versions, device, processor, precision, threads and torch's flags, as they are now.
 
-    The policy: TF32 is off, so `fp32` is what it says; deterministic algorithms are used wherever
-    torch has one, and torch warns where it has none; cuDNN does not choose algorithms by timing.
+    The policy, which `trainer` sets: TF32 is off, so `fp32` is what it says; deterministic algorithms are
+    used wherever torch has one, and torch warns where it has none; cuDNN does not choose by timing.
     """
     return {
         **commit(),
         "versions": versions(),
         "device": device_name(device),
+        "processor": processor(),
+        "instruction_set": instruction_set(),
         "precision": recipe.precision,
-        "tf32": False,
-        "deterministic": "where torch can",
+        "evaluation_precision": recipe.evaluated_in,
+        **arithmetic(),
         "num_threads": torch.get_num_threads(),
     }
+
+
+def arithmetic() -> dict[str, Any]:
+    """Return the flags of torch that decide how it computes: read, never assumed."""
+    backends = torch.backends
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = "where torch can" if warns else "always"
+    return {
+        "tf32": bool(backends.cuda.matmul.allow_tf32 or backends.cudnn.allow_tf32),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic": deterministic if torch.are_deterministic_algorithms_enabled() else "no",
+        "cudnn_benchmark": bool(backends.cudnn.benchmark),
+    }
+
+
+def instruction_set() -> str:
+    """Return what torch uses of the processor, and the limits that the user has set to its libraries.
+
+    Sums are made in another order with other instructions, so that last digits differ.
+    """
+    limits = (f"{name}={os.environ[name].upper()}" for name in INSTRUCTION_LIMITS if os.environ.get(name))
+    return ", ".join([str(torch.backends.cpu.get_cpu_capability()), *limits])
 
 
 def device_name(device: torch.device) -> str:
     """Return `cuda: NVIDIA ...` or `cpu: ...`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {_processor()}"
+    return f"cpu: {processor()}"
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's model."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text().splitlines()

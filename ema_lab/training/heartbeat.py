@@ -10,13 +10,13 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from ema_lab.files import write_text
-from ema_lab.store.job import HEARTBEAT
+from ema_lab.store.layout import HEARTBEAT
 
 SECONDS = 5
 
 
 class Heartbeat(Callback):
-    """Writes the epoch and the time to `heartbeat.json` every few seconds; `status` shows them.
+    """Writes the epoch and the time to a file of the run every few seconds; `status` shows them.
 
     Locks, not heartbeats, say whether a run is on: one that cannot be written is left out.
     """

@@ -5,15 +5,15 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch.nn import functional as F
 
 from ema_lab.data.augmentation import augmented
 from ema_lab.data.module import EVALUATION_BATCH
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
-from ema_lab.tasks.classification.predictions import autocast
-from ema_lab.training.optimisation import build_optimizer
+from ema_lab.tasks.task import load_task
+from ema_lab.training.precision import evaluation_precision
 from ema_lab.training.run import Machine
+from ema_lab.training.step import Step, moved
 from ema_lab.training.trainer import choose_device, exact_arithmetic
 
 WARMUP_STEPS = 2
@@ -44,32 +44,25 @@ def probe(spec: RunSpec, machine: Machine) -> float:
 
 
 def _training_steps(spec: RunSpec, model: torch.nn.Module, device: torch.device) -> Iterator[float]:
-    recipe, facts = spec.recipe, spec.data.facts
-    optimizer = build_optimizer(recipe.optimizer, model.parameters())
+    recipe, task = spec.recipe, load_task(spec.data)
     size = min(recipe.batch_size, spec.data.trained_images)
-    images = torch.randint(256, (size, facts.channels, facts.image_size, facts.image_size), dtype=torch.uint8)
-    labels = torch.randint(facts.classes, (size,), device=device)
-    model.train()
+    images, targets = task.made_up_batch(size)
+    indices = torch.arange(size)
+    step = Step(spec, model.train(), task, steps_per_epoch=WARMUP_STEPS + STEPS)
     for number in range(WARMUP_STEPS + STEPS):
         began = time.perf_counter()
-        batch = augmented(images, torch.arange(size), recipe.augment, seed=0, epoch=number)
-        with autocast(recipe, device):
-            logits = model(batch.to(device) / 255)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        pixels = augmented(images, indices, recipe.augment, seed=0, epoch=number).to(device) / 255
+        step.update((pixels, moved(targets, device), indices), number)
         _wait_for(device)
         yield time.perf_counter() - began
 
 
 def _evaluations(spec: RunSpec, model: torch.nn.Module, device: torch.device) -> Iterator[float]:
-    facts = spec.data.facts
-    images = torch.rand(_evaluation_images(spec), facts.channels, facts.image_size, facts.image_size)
+    images = torch.rand(_evaluation_images(spec), *spec.data.facts.image_shape)
     model.eval()
     for _ in range(3):
         began = time.perf_counter()
-        with torch.inference_mode(), autocast(spec.recipe, device):
+        with torch.inference_mode(), evaluation_precision(spec.recipe, device):
             model(images.to(device))
         _wait_for(device)
         yield time.perf_counter() - began

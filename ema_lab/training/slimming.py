@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from ema_lab.files import whole
+from ema_lab.store.layout import RUN_ID_FIELD
 
-KEPT = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
+KEPT = (RUN_ID_FIELD, "state_dict", "epoch", "global_step", "pytorch-lightning_version")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

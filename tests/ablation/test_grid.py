@@ -3,6 +3,7 @@
 import pytest
 
 from ema_lab.ablation.ablation import load_ablation
+from ema_lab.ablation.grid import matches
 from ema_lab.errors import DefinitionError
 from ema_lab.specs.definition import definitions
 
@@ -404,3 +405,34 @@ def test_a_chosen_recipe_over_one_that_is_written_out_is_refused(load):
 def test_problems_of_form_and_content_come_together(load):
     found = problems(load, "sedes: [1]\nvariants:\n  a: {model.attention: see}\n")
     assert [line for line, _ in found] == [7, 9]
+
+
+class TestEqualityInConditions:
+    """`when` and `--only` compare as run ids do: 1 is 1.0, and true is not 1."""
+
+    @pytest.mark.parametrize(
+        ("key", "value", "others"),
+        [
+            ("model.attention.local_branch", False, [0, 0.0, [0, 1], True, "false"]),
+            ("recipe.epochs", 1, [True, [True, False], 0, "1"]),
+            ("recipe.label_smoothing", 0.0, [False, [False]]),
+            ("seed", 1, [True, False]),
+        ],
+    )
+    def test_a_truth_value_is_no_number(self, load, key, value, others):
+        ema = "  ema: {model.attention: {name: ema, local_branch: false}, recipe.epochs: 1}"
+        cell = load(f"variants:\n  none: {{model.attention: none}}\n{ema}\n").cells[-1]
+        assert cell.variant == "ema"
+        assert matches(cell, key, value)
+        assert matches(cell, key, [value])
+        assert not any(matches(cell, key, other) for other in others)
+
+    def test_whole_numbers_are_equal_however_they_are_written(self, load):
+        cell = load(NONE_AND_EMA + "axes: {recipe.epochs: [3]}\n").cells[0]
+        assert matches(cell, "recipe.epochs", 3.0)
+
+    def test_a_condition_on_0_does_not_skip_what_is_false(self, load):
+        ema = "  ema: {model.attention: {name: ema, local_branch: false}}\n"
+        skip = "skip: [{when: {model.attention.local_branch: 0}, reason: slow}]\n"
+        [(_, message)] = problems(load, f"variants:\n  none: {{model.attention: none}}\n{ema}{skip}")
+        assert "matches no" in message

@@ -11,6 +11,7 @@ from ema_lab.audit.convention import Convention, conventions, support
 from ema_lab.audit.verdict import (
     Counted,
     Kind,
+    Trained,
     count_verdict,
     trained_summary,
     trained_verdict,
@@ -175,3 +176,52 @@ def test_every_verdict_on_runs_follows_from_interval_and_power(values, text, rel
 
 def test_without_runs_there_is_no_verdict():
     assert trained_verdict(Printed("80.69"), None, 0.5).kind is Kind.NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("macs", "kind"),
+    [
+        (300_300_000, Kind.NEARLY_AGREES),
+        (299_700_000, Kind.NEARLY_AGREES),
+        (300_310_000, Kind.DISAGREES),
+        (299_690_000, Kind.DISAGREES),
+        (300_590_000, Kind.DISAGREES),
+    ],
+)
+def test_counts_nearly_agree_within_a_thousandth_and_no_further(macs, kind):
+    assert judged("300.00M", {"macs": macs}, "macs", macs="macs").kind is kind
+
+
+@pytest.mark.parametrize(("percent", "kind"), [(0.99, Kind.NEARLY_AGREES), (1.01, Kind.DISAGREES)])
+def test_counts_that_add_alike_nearly_agree_within_a_hundredth_and_no_further(percent, kind):
+    more = int(percent * 3_000_000)
+    baseline = ("plain", Counted(Printed("290.00M"), {"macs": 290_000_000 + more}))
+    assert judged("300.00M", {"macs": 300_000_000 + more}, "macs", baseline, macs="macs").kind is kind
+
+
+@pytest.mark.parametrize(("more", "kind"), [(10_000, Kind.NEARLY_AGREES), (10_100, Kind.DISAGREES)])
+def test_what_is_added_agrees_to_half_a_printed_digit_of_either(more, kind):
+    baseline = ("plain", Counted(Printed("290.00M"), {"macs": 291_500_000}))
+    assert judged("300.00M", {"macs": 301_500_000 + more}, "macs", baseline, macs="macs").kind is kind
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind"),
+    [
+        (80.004, 81.0, Kind.AGREES),
+        (80.006, 81.0, Kind.DISAGREES),
+        (79.0, 79.996, Kind.AGREES),
+        (79.0, 79.994, Kind.DISAGREES),
+    ],
+)
+def test_trained_seeds_agree_with_what_rounds_to_the_claim_and_no_further(low, high, kind):
+    trained = Trained((low + high) / 2, low, high, 0.1, 5, 5)
+    assert trained_verdict(Printed("80.00"), trained, 1.0).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("detectable", "kind"), [(1.0, Kind.AGREES), (1.01, Kind.INCONCLUSIVE), (1.99, Kind.INCONCLUSIVE)]
+)
+def test_seeds_that_could_not_have_shown_a_relevant_difference_decide_nothing(detectable, kind):
+    trained = Trained(80.0, 79.0, 81.0, detectable, 5, 5)
+    assert trained_verdict(Printed("80.00"), trained, 1.0).kind is kind

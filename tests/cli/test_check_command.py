@@ -42,8 +42,8 @@ class Own(MyGate):
 
 
 class Positional(MyGate):
-    def __init__(self, channels: int, bias: bool = True) -> None:
-        super().__init__(channels, bias=bias)
+    def __init__(self, channel, bias=True):
+        super().__init__(channel, bias=bias)
 
 
 class Broken(MyGate):
@@ -54,6 +54,32 @@ class Broken(MyGate):
 
     def forward(self, x):
         return super().forward(x).mean((2, 3), keepdim=True)
+
+
+class Ending(nn.Module):
+    """Ends in a convolution, which returns autocast's type, and has its channels in the middle."""
+
+    def __init__(self, spatial: bool = True, inplanes: int = 8):
+        super().__init__()
+        self.mix = nn.Conv2d(inplanes, inplanes, 3 if spatial else 1, padding="same")
+
+    def forward(self, x):
+        return self.mix(x)
+
+
+class NoArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+class Lazy(MyGate):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.late = nn.LazyConv2d(channels, 1)
+
+
+class Bare(nn.Module):
+    pass
 
 
 class Odd(nn.Module):
@@ -98,7 +124,7 @@ def test_what_fails_is_told_with_its_place_and_the_code_is_1(command):
     assert answer.code == 1
     assert found.pop("is built") == ("failed", f"KeyError: 'absent' (gate_to_check.py:{line})")
     assert {result for result, _ in found.values()} == {"does not apply"}
-    assert "(attention, 64 channels): 1 failed, 20 does not apply" in answer.err
+    assert "(attention, 64 channels): 1 failed, 21 does not apply" in answer.err
 
 
 def test_a_module_that_changes_the_shape_fails(command):
@@ -113,7 +139,7 @@ def test_a_module_that_changes_the_shape_fails(command):
 def test_a_registered_module_is_checked_at_the_first_width_that_it_takes(command):
     answer = command("check", "sa")
     assert answer.code == 0
-    assert "sa (attention, 128 channels): 21 passed" in answer.err
+    assert "sa (attention, 128 channels): 22 passed" in answer.err
 
 
 @pytest.mark.parametrize(
@@ -158,9 +184,11 @@ def test_the_first_parameters_or_an_option_tell_the_kind_of_own_code(command, wo
         ("nowhere:Gate", "no Python module 'nowhere' can be found from here"),
         ("gate_to_check:Nope", "defines no class or function 'Nope'"),
         ("gate_to_check:Odd", "takes (width), which does not tell its kind; say --kind"),
-        ("gate_to_check:Own", "has no __init__ of its own, which does not tell its kind; say --kind"),
-        ("gate_to_check:Positional --option bias=false", "but 'bias' is a positional one"),
-        ("gate_to_check:Own --kind attention --option bias=false", "it has no __init__ of its own"),
+        ("gate_to_check:Bare", "has no __init__ that can be read, which does not tell its kind; say --kind"),
+        ("gate_to_check:Positional --option bias=false", "the parameter 'bias' has no type"),
+        ("gate_to_check:Bare --kind attention --option bias=false", "no __init__ of it can be read"),
+        ("gate_to_check:Ending --kind attention", "channels_as: inplanes}"),
+        ("gate_to_check:NoArguments --kind attention", "no parameter for the number of channels"),
     ],
 )
 def test_a_wrong_request_is_one_line(command, words, message):
@@ -192,4 +220,28 @@ def test_an_own_option_that_cannot_be_one_is_explained_in_an_ablation(command, f
     answer = command("plan", "tiny")
     assert answer.code == 2
     assert "tiny.yaml:11: " in answer.err
-    assert "has no option 'bias': options must be keyword-only parameters (after a `*`)" in answer.err
+    assert (
+        "has no option 'bias': the parameter 'bias' has no type: write it as `bias: int = True`" in answer.err
+    )
+
+
+@pytest.mark.parametrize("name", ["Own", "Positional"])
+def test_the_name_of_the_first_parameter_tells_the_kind_too(command, name):
+    answer = command("check", f"gate_to_check:{name}")
+    assert f"gate_to_check:{name} (attention, 64 channels)" in answer.err
+
+
+def test_a_module_that_ends_in_a_convolution_passes_with_its_channels_named(command):
+    words = ("--kind", "attention", "--channels", "8", "--option", "channels_as=inplanes")
+    answer = command("check", "gate_to_check:Ending", *words, "--json")
+    found = rows(answer)
+    assert found["computes under autocast"][0] == "passed"
+    assert found["options have an effect"] == ("passed", "spatial=False changes it")
+    failed = {name for name, (outcome, _) in found.items() if outcome == "failed"}
+    assert failed == {"options are explained"}
+
+
+def test_a_lazy_layer_is_refused(command):
+    answer = command("check", "gate_to_check:Lazy", "--json")
+    assert answer.code == 1
+    assert "late is a LazyConv2d, which has no weights before its first input" in rows(answer)["is built"][1]

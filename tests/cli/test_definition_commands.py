@@ -101,7 +101,23 @@ def test_everything_is_listed_by_default(command):
 def test_a_definition_that_cannot_be_read_is_listed_as_such(command):
     Path("ablations/broken.yaml").write_text("[")
     rows = json.loads(command("list", "ablations", "--json").out)
-    assert {row["name"]: row["about"] for row in rows}["broken"] == "cannot be read"
+    assert {row["name"]: row["about"] for row in rows}["broken"].startswith("cannot be read: ")
+
+
+ODD = ["2024-01-01", "2024-13-45", "5", "yes", "true", "[a]", "=", "null", "!!timestamp foo", '"\\e[2J"']
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("kind", ["ablations", "ablations/recipes", "sweeps", "reports", "reports/published"])
+def test_one_odd_file_hides_no_other(command, kind, value):
+    Path(kind).mkdir(parents=True, exist_ok=True)
+    Path(kind, "odd.yaml").write_text(f"name: odd\ndescription: {value}\n")
+    answer = command("list", "--json")
+    about = {(row["kind"], row["name"]): row["about"] for row in json.loads(answer.out)}
+    assert answer.code == 0
+    assert ("ablation", "tiny") in about
+    word = kind.rpartition("/")[2].removesuffix("s")
+    assert "\x1b" not in about[word, "odd"]
 
 
 def test_runs_are_listed_with_their_state(command, trained):

@@ -226,7 +226,7 @@ class TestRun:
     def test_only_and_seeds_choose_what_is_trained(self, command, fake_training):
         trained = fake_training()
         answer = command("run", "tiny", "--only", "variant=se", "--seeds", "1")
-        assert "tiny: 1 run to train with 1 worker;" in answer.err
+        assert "tiny: 1 run to train with 1 worker, 1 thread each;" in answer.err
         assert "[1/1] done: se seed 0" in answer.err
         assert len(trained) == 1
 

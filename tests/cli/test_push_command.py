@@ -192,14 +192,17 @@ def killed_at(number: int, arguments: str) -> int:
     program = f"""
         import os, signal, time
         import trackio.run
+        from trackio.sqlite_storage import SQLiteStorage
         from ema_lab.cli.main import run
         log = trackio.run.Run.log
         rows = []
         def fatal(self, row, step=None):
             log(self, row, step=step)
-            rows.append(row)
+            rows.append(self.id)
             if len(rows) == {number}:
-                time.sleep(1.5)  # Trackio writes what is waiting every half second
+                written = lambda: SQLiteStorage.get_logs(self.project, self.name, run_id=self.id)
+                while len(written()) < rows.count(self.id):  # Trackio writes what is waiting now and then
+                    time.sleep(0.05)
                 os.kill(os.getpid(), signal.SIGKILL)
         trackio.run.Run.log = fatal
         run({["push", *arguments.split()]!r})

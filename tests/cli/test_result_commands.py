@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.execution import claim
+from ema_lab.execution.executor import execute
 from ema_lab.run.measurement import run_cost
+from ema_lab.store.store import RunStore
 
 COLUMNS = "columns: [top1, loss, delta, parameters, macs]\n"
 
@@ -184,7 +188,7 @@ class TestCost:
         command("cost", "tiny")
         command("cost", "tiny")
         assert len(calls) == 2  # two models, once each
-        monkeypatch.setattr("ema_lab.store.cost_cache.syntax_hash", lambda source: "another")
+        monkeypatch.setattr("ema_lab.store.cost_cache.package_hash", lambda source: "another")
         command("cost", "tiny")
         assert len(calls) == 4
 
@@ -202,6 +206,21 @@ class TestDiff:
             "metrics.top1": (90.0, 92.0),
         }
         assert answer.err.startswith("4 of ")
+
+    def test_names_the_commits_of_every_repository_of_a_run(self, command, folder, monkeypatch):
+        own = {"ema-lab": {"commit": "a" * 40, "dirty_sha256": None}}
+        states = iter([own, {**own, "study": {"commit": "b" * 40, "dirty_sha256": "c" * 16}}])
+        monkeypatch.setattr(claim, "repositories", lambda sources: next(states))
+        specs = load_ablation("tiny").runs()[:2]
+        execute(specs, train=lambda spec, job: fake_outcome(spec), store=RunStore("runs"))
+        rows = json.loads(command("diff", *(spec.run_id for spec in specs), "--json").out)
+        found = {
+            row["key"]: row["second"] for row in rows if row["key"].startswith("environment.repositories")
+        }
+        assert found == {
+            "environment.repositories.study.commit": "b" * 40,
+            "environment.repositories.study.dirty_sha256": "c" * 16,
+        }
 
     def test_a_run_does_not_differ_from_itself(self, command, trained):
         run_id = trained()[0]

@@ -15,7 +15,7 @@ from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
 
 pytestmark = pytest.mark.slow
-PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
+PROGRAM = "from ema_lab.cli.main import main; main()"
 ABLATION = """
 name: long
 base:
@@ -36,8 +36,8 @@ def grid(tmp_path, monkeypatch):
     return RunStore(tmp_path / "runs")
 
 
-def start(*options: str) -> subprocess.Popen[str]:
-    arguments = [*PROGRAM, "run", "long.yaml", "--device", "cpu", *options]
+def start(*options: str, program: str = PROGRAM) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", program, "run", "long.yaml", "--device", "cpu", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -78,10 +78,23 @@ def test_a_stopped_grid_is_pending_and_keeps_its_last_epoch(grid, workers, numbe
     assert any((grid.folder(run_id) / "last.ckpt").is_file() for run_id in grid.run_ids())
 
 
+STARTING = """
+import sys
+from ema_lab.execution.engines import local
+def told(begin, words):
+    def beginning(*arguments, **options):
+        print(words, file=sys.stderr, flush=True)
+        return begin(*arguments, **options)
+    return beginning
+local._context = told(local._context, "the server starts")
+from ema_lab.cli.main import main
+main()
+"""
+
+
 def test_ctrl_c_while_the_workers_are_still_starting_prints_no_traceback(grid):
-    process = start("--workers", "2")
-    wait_for(lambda: "checking" in process.stderr.readline())
-    time.sleep(7)
+    process = start("--workers", "2", program=STARTING)
+    wait_for(lambda: "the server starts" in process.stderr.readline())
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -105,6 +118,7 @@ def test_a_killed_grid_goes_on_and_counts_the_attempt(grid):
 
 
 def test_a_run_that_takes_too_long_is_stopped_and_says_so(grid, capsys):
+    Path("long.yaml").write_text(ABLATION.replace("epochs: 60", "epochs: 100000"))
     process = start("--workers", "2", "--timeout", "4s", "--max-attempts", "1")
     _, words = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -14,6 +14,7 @@ import torch
 from tiny import TINY, fake_outcome
 
 from ema_lab.cli.main import run
+from ema_lab.run.model import load_model
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
@@ -98,6 +99,61 @@ class TestCheck:
         assert code == 1
         assert [key for key, row in rows.items() if row["damaged"]] == [(last, named)]
 
+    @pytest.mark.parametrize(
+        ("file", "words"),
+        [
+            ("record.json", "is the record of"),
+            ("spec.json", "was changed: its run id is"),
+            ("attempts/1.json", "is attempt 1 at"),
+            ("predictions.npz", "holds the predictions of"),
+            ("curve.csv", "is the curve of"),
+            ("last.ckpt", "is the checkpoint of"),
+        ],
+    )
+    def test_names_a_file_of_another_run(self, command, runs, last, file, words):
+        other = next(one for one in runs.run_ids() if one != last and protocol(runs, one) == "last")
+        shutil.copy(runs.folder(other) / file, runs.folder(last) / file)
+        code, rows = found(command)
+        assert code == 1
+        [((run_id, _), row)] = [item for item in rows.items() if item[1]["damaged"]]
+        assert run_id == last
+        assert words in row["problem"]
+        assert other in row["problem"]
+
+    @pytest.mark.parametrize(
+        "file", ["predictions.npz", "curve.csv", "last.ckpt", "record.json", "spec.json"]
+    )
+    def test_sets_a_run_with_another_run_s_file_aside(self, command, runs, last, file):
+        others = [one for one in runs.run_ids() if one != last]
+        other = next(one for one in others if protocol(runs, one) == "last")
+        shutil.copy(runs.folder(other) / file, runs.folder(last) / file)
+        answer = command("store", "check", "--set-aside")
+        assert answer.code == 1
+        assert answer.err.endswith("1 of them set aside: `ema-lab run` trains them again\n")
+        assert [runs.state(one) for one in (last, *others)] == ["pending", "done", "done"]
+        stranger = runs.folder(last) / ("spec.json" if file == "spec.json" else f"superseded/1/{file}")
+        assert stranger.read_bytes() == (runs.folder(other) / file).read_bytes()
+
+    def test_sets_nothing_aside_that_a_later_version_can_read(self, command, runs, last):
+        (runs.folder(last) / "record.json").write_text('{"format": 2}')
+        assert command("store", "check", "--set-aside").err.count("0 of them set aside") == 1
+        assert (runs.folder(last) / "record.json").read_text() == '{"format": 2}'
+
+    def test_takes_files_of_an_older_version_which_name_no_run(self, command, runs, last):
+        folder = runs.folder(last)
+        rows = [line.rpartition(",")[0] for line in (folder / "curve.csv").read_text().splitlines()]
+        (folder / "curve.csv").write_text("\n".join(rows) + "\n")
+        with np.load(folder / "predictions.npz") as saved:
+            values = {key: saved[key] for key in saved if key != "run_id"}
+        np.savez_compressed(folder / "predictions.npz", **values)
+        checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+        del checkpoint["run_id"]
+        torch.save(checkpoint, folder / "last.ckpt")
+        attempt = json.loads((folder / "attempts" / "1.json").read_text())
+        del attempt["run_id"], attempt["session"]
+        (folder / "attempts" / "1.json").write_text(json.dumps(attempt))
+        assert found(command) == (0, {})
+
     def test_finds_a_bit_that_fell_over_in_a_checkpoint(self, command, runs, last):
         path = runs.folder(last) / "last.ckpt"
         with zipfile.ZipFile(path) as archive:
@@ -130,6 +186,9 @@ class TestCheck:
         with np.load(path) as saved:
             values = dict(saved)
         np.savez_compressed(path, **{**values, "logits": np.zeros_like(values["logits"])})
+        assert "has contents of the hash" in found(command)[1][last, "predictions.npz"]["problem"]
+        older = runs.record(last).model_copy(update={"predictions_sha256": ""})  # of a release before
+        runs.write(older)
         assert found(command)[0] == 0
 
     def test_finds_a_number_that_is_none_and_a_record_of_another_run(self, command, runs, last, best):
@@ -138,8 +197,8 @@ class TestCheck:
         path.write_text(json.dumps({**value, "metrics": {**value["metrics"], "loss": float("nan")}}))
         (runs.folder(best) / "record.json").write_text(json.dumps({**value, "attempt": 1}))
         _, rows = found(command, "--quick")
-        assert rows[last, "record.json"]["problem"] == "loss is nan"
-        assert rows[best, "record.json"]["problem"] == f"is the record of {last}"
+        assert "NaN is no number" in rows[last, "record.json"]["problem"]
+        assert f"is the record of {last!r}" in rows[best, "record.json"]["problem"]
 
     def test_finds_a_spec_that_was_changed(self, command, runs, last):
         path = runs.folder(last) / "spec.json"
@@ -204,7 +263,7 @@ class TestGc:
 
     def test_takes_what_only_resuming_needs(self, command, runs, last, best):
         sizes = {run_id: (runs.folder(run_id) / "last.ckpt").stat().st_size for run_id in (last, best)}
-        weights = {run_id: runs.load_model(run_id).state_dict() for run_id in (last, best)}
+        weights = {run_id: load_model(run_id, runs).state_dict() for run_id in (last, best)}
         said = self.freed(command)
         freed = self.freed(command, "--apply")
         assert {kind: row["count"] for kind, row in freed.items()} == {"checkpoint": 1, "optimizer state": 2}
@@ -214,7 +273,7 @@ class TestGc:
         assert not (runs.folder(best) / "last.ckpt").exists()
         assert (runs.folder(last) / "last.ckpt").stat().st_size < 0.6 * sizes[last]
         for run_id, before in weights.items():
-            after = runs.load_model(run_id).state_dict()
+            after = load_model(run_id, runs).state_dict()
             assert all(torch.equal(after[name], value) for name, value in before.items())
         assert self.freed(command, "--apply") == {}
         assert found(command) == (0, {})

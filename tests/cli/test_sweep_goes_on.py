@@ -67,7 +67,7 @@ def write(text: str) -> None:
 def found() -> SweepStudy:
     """Return the study of `small`."""
     sweep = load_sweep("small")
-    objectives = read_objectives(sweep.spec, ())
+    objectives = read_objectives(sweep, ())
     return SweepStudy(Search(sweep, objectives, choose_strategy(sweep, objectives), Path("runs")))
 
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -47,7 +46,7 @@ def searched(folder):
         Path("sweeps").mkdir(exist_ok=True)
         Path("sweeps/small.yaml").write_text(HEAD.format(name="small") + parameters)
         sweep = load_sweep("small")
-        objectives = read_objectives(sweep.spec, objective)
+        objectives = read_objectives(sweep, objective)
         made = Search(sweep, objectives, choose_strategy(sweep, objectives), Path("runs").absolute())
         study = SweepStudy(made)
         for number in range(count):
@@ -294,8 +293,7 @@ class TestDashboard:
             assert taken.err.startswith(f"ema-lab: cannot listen on 127.0.0.1:{port}")
         finally:
             process.send_signal(signal.SIGINT)
-        end = time.monotonic() + 20
-        _, rest = process.communicate(timeout=max(1, end - time.monotonic()))
+        _, rest = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "Traceback" not in rest
 

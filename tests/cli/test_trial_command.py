@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.cli.wandb_sweep import Agents
+from ema_lab.cli.run import Execution
+from ema_lab.cli.wandb_sweep import Agents, agent_environment
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
 from ema_lab.tracking import live as trackers
@@ -181,6 +182,17 @@ def test_a_sweep_that_nothing_ends_is_refused(command, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_account")
+def test_a_sweep_that_waits_for_a_local_controller_is_refused(command, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    path = Path("sweeps/rates.yaml")
+    path.write_text(f"{path.read_text()}controller: {{type: local}}\n")
+    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
+    line = path.read_text().count("\n")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"rates.yaml:{line}: controller.type: local waits for `wandb controller`" in answer.err
+
+
+@pytest.mark.usefixtures("no_account")
 def test_early_stopping_after_the_last_epoch_is_refused(command, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     path = Path("sweeps/rates.yaml")
@@ -213,14 +225,17 @@ def test_a_key_is_found_where_wandb_login_puts_it(monkeypatch, tmp_path, setting
 @pytest.mark.parametrize(
     ("workers", "trials", "counts"), [(3, 8, [3, 3, 2]), (4, 2, [1, 1]), (2, None, None)]
 )
-def test_agents_share_the_trials_and_the_cores(workers, trials, counts, monkeypatch):
+def test_agents_share_the_trials_and_have_the_same_threads(workers, trials, counts, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("ema_lab.cli.wandb_sweep.available_cores", lambda: 8)
-    agents = Agents(workers, trials, "cpu", {"EMA_LAB_STORE": "/s"})
+    told = agent_environment(
+        Path("/s"), Path("/d"), Execution(workers, "cpu", None, 3, Path("/d"), threads=4)
+    )
+    agents = Agents(workers, trials, "cpu", told)
     environments = agents.environments()
     assert agents.counts(len(environments)) == (counts or [None, None])
     assert {each["EMA_LAB_STORE"] for each in environments} == {"/s"}
-    assert {each["OMP_NUM_THREADS"] for each in environments} == {str(8 // len(environments))}
+    assert {each["EMA_LAB_THREADS"] for each in environments} == {"4"}
+    assert not any("OMP_NUM_THREADS" in each for each in environments)
 
 
 def test_agents_have_a_gpu_each(monkeypatch):

@@ -79,7 +79,84 @@ def test_a_failed_trial_is_tried_again_once_its_cause_is_mended(trained, capsys)
     assert run([*CALL, *ROWS, "--max-attempts", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["row"], row["done"], row["failed"]) for row in rows] == [("none", 3, 0), ("se", 3, 0)]
-    assert [spec.model.attention.name for spec in specs[count:]] == ["se"] * 6
+    assert [spec.model.attention.name for spec in specs[count:]] == [
+        "se"
+    ] * 7  # as written, three trials, three seeds
+
+
+def test_the_recipe_as_written_is_tried_before_all_trials_and_stays_where_none_beats_it(
+    trained, tmp_path, capsys
+):
+    specs, _ = trained
+    base = load_ablation("quickstart").rows()
+    assert run([*CALL, *ROWS]) == 0
+    first = specs[:2]
+    for spec, row in zip(first, ("none", "se"), strict=True):
+        assert (spec.seed, spec.data.val_images) == (0, 300)
+        assert spec.recipe == base[row][0].spec.recipe  # lr 0.1, which the fake likes best
+    answer = capsys.readouterr()
+    for row in ("none", "se"):
+        assert f"{row}: no trial beats the recipe as written, which is what is compared." in answer.out
+    tuned = load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml")
+    assert {cell.spec.recipe for cell in tuned.cells} == {base["none"][0].spec.recipe}
+    text = (tmp_path / "ablations" / "quickstart-tuned.yaml").read_text()
+    assert "as written, val_top1 90; no trial beats the recipe as written" in text
+    assert "row 'none': tpe, unpruned, study lr_weight_decay_digits-tune-tpe-unpruned-0-" in answer.err
+
+
+def test_a_recipe_as_written_that_diverges_is_said_in_the_tables_notes(
+    trained, tmp_path, monkeypatch, capsys
+):
+    def diverges(spec, job, *, machine, track, report=None):
+        if spec.recipe == recipe and spec.data.val_images and spec.model.attention.name == "none":
+            raise FloatingPointError("the training loss is nan")
+        return train_run(spec, job, machine=machine, track=track, report=report)
+
+    _, train_run = trained
+    recipe = load_ablation("quickstart").rows()["none"][0].spec.recipe
+    monkeypatch.setattr("ema_lab.run.pipeline.train_run", diverges)
+    assert run([*CALL, *ROWS, "--json"]) == 1
+    rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (
+        "the recipe as written failed in the search (FloatingPointError: the training"
+        in rows["none"]["notes"]
+    )
+    assert (rows["none"]["as written val_top1"], rows["none"]["done"]) == (None, 3)
+    assert rows["se"]["trial"] == "as written"
+
+
+def test_a_winner_at_chance_and_one_worse_than_the_recipe_as_written_are_said(
+    trained, tmp_path, monkeypatch, capsys
+):
+    """Of se every trial and final run guesses; of none the tuned runs lose to the ablation's own."""
+
+    def guesses(spec, job, *, machine, track, report=None):
+        top1 = 10.0 if spec.model.attention.name == "se" else 60.0 + spec.recipe.optimizer.lr
+        write_curve(job.folder, [{"epoch": spec.recipe.epochs, "val_top1": top1}])
+        own = not spec.data.val_images and spec.seed == 0
+        return RunOutcome({"top1": 90.0 if own else top1}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
+
+    monkeypatch.setattr("ema_lab.run.pipeline.train_run", guesses)
+    assert run(["run", "quickstart", *ROWS[:2], "--device", "cpu", "--workers", "1", "--seeds", "1"]) == 0
+    assert run([*CALL, *ROWS, "--only", "seed=0"]) == 0
+    out = capsys.readouterr().out
+    words = "at chance: guessing among 10 classes gives 10"
+    assert f"se: the winner's val_top1 of 10 is {words}." in out
+    assert f"se: Top-1 after tuning: top1 of 10 is {words}." in out
+    assert "none: Top-1 after tuning (60." in out
+    assert ") is worse than as written (90.00; n=1, and n=1 on the ablation's own seeds)." in out
+    assert "none: the winner's" not in out
+
+
+def test_a_search_begun_before_pruners_were_called_unpruned_goes_on(trained, tmp_path, capsys):
+    folder = tmp_path / "runs" / ".sweeps"
+    assert run([*CALL, *ROWS]) == 0
+    (new,) = folder.glob("*-unpruned-0.journal")
+    assert not list(folder.glob("*-none-0.journal"))
+    new.rename(folder / new.name.replace("unpruned", "none"))
+    capsys.readouterr()
+    assert run([*CALL, *ROWS]) == 0
+    assert not list(folder.glob("*-unpruned-0.journal"))
 
 
 def test_seeds_of_an_earlier_search_are_not_fresh(trained, tmp_path):
@@ -140,7 +217,7 @@ def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
     assert run([*CALL, "--only", "variant=none", "--workers", "1"]) == 0
     (tmp_path / "ablations" / "quickstart-tuned.yaml").unlink()
     assert run([*CALL, *ROWS, "--timeout", "0.001s"]) == 1
-    assert "of 3 trials a row, se lacks 3" in capsys.readouterr().err
+    assert "of 3 trials a row and its recipe as written, se lacks 4" in capsys.readouterr().err
     assert not (tmp_path / "ablations" / "quickstart-tuned.yaml").exists()
 
 

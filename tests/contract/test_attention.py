@@ -1,5 +1,7 @@
 """Each check of the contract fails on a module that breaks its rule, and says so in one line."""
 
+import re
+
 import pytest
 
 from ema_lab.contract.attention import CHECKS, AttentionCase
@@ -29,10 +31,12 @@ WRONG = [
     ("survives pickling", "HasALambda", "<lambda>"),
     ("survives a state file", "HidesState", "is not in the state dict"),
     ("computes in float64", "SinglePrecision", "returns torch.float32 for torch.float64"),
-    ("keeps its type under autocast", "MixesTypes", "RuntimeError: mat1 and mat2 must have the same dtype"),
+    ("computes under autocast", "ReturnsHalf", "returns torch.float16 for torch.float32 under bfloat16"),
+    ("computes under autocast", "MixesTypes", "RuntimeError: mat1 and mat2 must have the same dtype"),
     ("trains under autocast", "MixesTypes", "(wrong_attention.py:"),
     ("takes channels_last", "NeedsContiguous", "RuntimeError: view size is not compatible"),
     ("compiles into one graph", "DependsOnValues", "(wrong_attention.py:"),
+    ("is compiled as the second variant", "DiffersWhenCompiled", "largest difference"),
     ("builds without weights", "FixedDevice", "table is not on the device that it was built on"),
     ("cost is counted", "ForksATrace", "RuntimeError: cannot be traced (wrong_attention.py:"),
     ("options are explained", "Unexplained", "option 'scale' has no line under `Args:` of the docstring"),
@@ -80,6 +84,7 @@ def test_after_a_module_that_cannot_be_built_nothing_else_is_looked_at() -> None
 @pytest.mark.parametrize(
     ("check", "module", "outcome", "detail"),
     [
+        ("computes under autocast", "EndsInAConvolution", "passed", "largest difference"),
         ("draws no random numbers", "DropsOut", "passed", "draws from torch's random state in training"),
         ("options have an effect", "RefusesOtherValues", "passed", "groups refuses 2, 3"),
         ("options have an effect", "TakesAWord", "does not apply", "no other value is known to try: mode"),
@@ -98,3 +103,8 @@ def test_costs_tell_what_is_not_counted() -> None:
     assert found.detail == "72 parameters, 64 MACs at 56x56"
     found = result("cost is counted", "Unruled")
     assert found.detail == "0 parameters, 0 MACs at 56x56; no rule counts special_i0e"
+
+
+def test_a_call_that_does_not_fit_points_at_the_constructor() -> None:
+    found = result("is built", "TakesMore")
+    assert re.fullmatch(r"TypeError: .*missing 1 required .*'more' \(wrong_attention\.py:\d+\)", found.detail)

@@ -23,6 +23,7 @@ from ema_lab.registry.signature import REQUIRED, Option
 @dataclass
 class Case:
     source: Path = Path(__file__)
+    definition: str = "mine.py:3"
 
 
 def raises(error: BaseException) -> Check[Case]:

@@ -12,6 +12,12 @@ WRONG = [
     ("is loaded", "build", "absent", "FileNotFoundError: data/images.bin is not there (wrong_dataset.py:"),
     ("is loaded", "build", "nothing", "what it returns has no tensor `train.labels`"),
     ("images are bytes", "build", "floats", "train images are torch.float32, not torch.uint8"),
+    (
+        "images are bytes",
+        "build",
+        "float crops",
+        "train: a random crop is torch.float32 (1, 2, 4, 4), not torch",
+    ),
     ("sizes are as known", "build", "one more", "train has 31 labels, but 30 are known"),
     ("labels are classes", "build", "high label", "train has the label 3, but 3 classes are known"),
     ("labels are classes", "build", "negative label", "train has the label -1"),

@@ -212,6 +212,34 @@ class MixesTypes(Plain):
             return torch.einsum("bchw,dc->bdhw", super().forward(x), self.weight)
 
 
+class ReturnsHalf(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out.half() if torch.is_autocast_enabled("cpu") else out
+
+
+class EndsInAConvolution(Plain):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.last = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(super().forward(x))
+
+
+class DiffersWhenCompiled(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if torch.compiler.is_compiling() else super().forward(x)
+
+
+class TakesMore(Plain):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+
+    def __new__(cls, channels: int, *, more: int) -> "TakesMore":
+        return super().__new__(cls)
+
+
 class NeedsContiguous(Plain):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)

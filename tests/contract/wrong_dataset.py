@@ -40,6 +40,13 @@ class InFiles:
         return self.source.content()
 
 
+class FloatCrops(InFiles):
+    """Images whose random crops are numbers from 0 to 1."""
+
+    def cropped(self, indices_B: Tensor, crops: Any) -> Tensor:
+        return self.source.cropped(indices_B, crops) / 255
+
+
 def build(root: Path, *, flaw: str = "") -> Any:
     """Images whose facts are known.
 
@@ -71,6 +78,8 @@ def build(root: Path, *, flaw: str = "") -> Any:
         images[0, 0, 0, 2] = random.randrange(256)
     if flaw == "duplicates":
         images[:2] = made.test.images[3:5]
+    if flaw == "float crops":
+        return ImageSplits(FloatCrops(made.train), InFiles(made.test))
     if flaw == "in files":
         return ImageSplits(InFiles(made.train), InFiles(made.test))
     return ImageSplits(LabelledImages(images, labels), made.test)

@@ -221,3 +221,38 @@ def test_one_image_alone_makes_no_batch():
     images = LabelledImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
     batches = ShuffledBatches(torch.arange(3), 2, seed=0)
     assert [len(Images(images).__getitems__(batch)[1]) for batch in batches] == [2]
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_rows_columns_and_mirrors_are_drawn_alike_and_apart(padding):
+    """Every combination is as frequent as another: none is left out, none follows from another."""
+    side, count, limit = 8, 30_000, 2 * padding + 1
+    place = torch.arange(1.0, side * side + 1).reshape(1, 1, side, side).expand(count, 1, side, side)
+    spec = AugmentSpec(crop_padding=padding, flip=True)
+    out = augmented(place, torch.arange(count), spec, seed=3, epoch=2)
+    middle = out[:, 0, 4, 3:5].long() - 1  # where no padding reaches
+    rows, columns = middle[:, 0] // side - 4 + padding, middle % side
+    mirror = columns[:, 0] > columns[:, 1]
+    left = torch.where(mirror, columns[:, 1] - 3, columns[:, 0] - 3) + padding
+    drawn = torch.bincount((rows * limit + left) * 2 + mirror, minlength=limit * limit * 2)
+    expected = count / (limit * limit * 2)
+    assert len(drawn) == limit * limit * 2
+    assert drawn.sub(expected).abs().max() < 5 * expected**0.5
+
+
+def test_the_four_numbers_of_a_resized_crop_and_its_tries_are_drawn_apart():
+    count = 4_000
+    tries = torch.tensor([crop.tries for crop in random_crops(torch.arange(count), (0.1, 1.0), 0, 1)])
+    related = torch.corrcoef(tries.reshape(count, -1).T) - torch.eye(40)
+    assert related.abs().max() < 6 / count**0.5
+    other = torch.tensor([crop.tries for crop in random_crops(torch.arange(count), (0.1, 1.0), 0, 2)])
+    both = torch.cat([tries.reshape(count, -1), other.reshape(count, -1)], dim=1)
+    assert (torch.corrcoef(both.T) - torch.eye(80)).abs().max() < 6 / count**0.5
+
+
+def test_a_resized_crop_reaches_the_first_and_the_last_row_and_column():
+    edge = 1 - 2**-32  # the greatest number that is drawn
+    for number, places in ((0.0, (0, 0)), (edge, (12, 22))):
+        top, left, rows, columns = RandomCrop((0.04, 0.04), [(0.5, 0.5, number, number)]).box(15, 27)
+        assert (top, left) == (round(number) * (15 - rows), round(number) * (27 - columns))
+        assert (rows, columns) == (4, 4) or places

@@ -50,6 +50,21 @@ class TestFacts:
     def test_may_be_annotated(self, module):
         assert dataset_facts(module(FACTS.replace("FACTS", "FACTS: dict[str, object]", 1)), {}).classes == 3
 
+    def test_of_several_data_sets_in_a_file_are_keyed_by_function(self, module):
+        literal = FACTS.strip().removeprefix("FACTS = ")
+        other = literal.replace('"classes": 3', '"classes": 7')
+        facts = f'FACTS = {{"own": {literal}, "other": {other}}}\n'
+        name = module(facts, CODE + "\ndef other(root): ...\n")
+        assert dataset_facts(name, {}) == DatasetFacts(3, 1, 4, 6, 3, (0.5,), (0.25,))
+        assert dataset_facts(name.replace(":own", ":other"), {}).classes == 7
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_may_give_one_mean_for_every_channel(self, module, channels):
+        facts = FACTS.replace("[0.5]", "0.5").replace("[0.25]", "0.25")
+        name = module(facts.replace('"channels": 1', f'"channels": {channels}'))
+        assert dataset_facts(name, {}).mean == (0.5,) * channels
+        assert dataset_facts(name, {}).std == (0.25,) * channels
+
     def test_are_replaced_by_options_of_their_name(self, module):
         spec = DataSpec(name=module(), train_images=9)
         assert spec.facts.train_images == 9
@@ -135,3 +150,35 @@ def test_options_that_cannot_be_hashed_are_loaded_once(module, tmp_path):
     spec = DataSpec(name=module(), levels=[1, 2])
     assert load_splits(spec, tmp_path) is load_splits(spec, tmp_path)
     assert torch.equal(load_splits(spec, tmp_path).test.labels, torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        (
+            "cifar10",
+            DatasetFacts(
+                *(10, 3, 32, 50_000, 10_000),
+                (0.49139968, 0.48215827, 0.44653124),
+                (0.24703233, 0.24348505, 0.26158768),
+            ),
+        ),
+        (
+            "cifar100",
+            DatasetFacts(
+                *(100, 3, 32, 50_000, 10_000),
+                (0.50707516, 0.48654887, 0.44091784),
+                (0.26733429, 0.25643846, 0.27615047),
+            ),
+        ),
+        ("digits", DatasetFacts(10, 1, 8, 1_437, 360, (0.30519,), (0.37580,))),
+        ("fashion_mnist", DatasetFacts(10, 1, 28, 60_000, 10_000, (0.28604059,), (0.35302424,))),
+        (
+            "imagenet",
+            DatasetFacts(1000, 3, 224, 1_281_167, 50_000, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ),
+        ("synthetic", DatasetFacts(10, 3, 32, 512, 256, (0.5,) * 3, (0.25,) * 3)),
+    ],
+)
+def test_the_facts_of_shipped_data_sets_are_what_they_have_always_been(name, facts):
+    assert dataset_facts(name, {}) == facts

@@ -18,10 +18,10 @@ METRICS = {"top1": 50.0, "loss": 1.0}
 
 @dataclass
 class Fake:
-    """Notes each run that it trains; a seed may `fail`, `exit`, `interrupt` or sleep that many seconds."""
+    """Notes each run that it trains; a seed may `fail`, `exit`, `interrupt`, take seconds or await a file."""
 
     log: Path
-    at_seed: dict[int, str | float] = field(default_factory=dict)
+    at_seed: dict[int, str | float | Path] = field(default_factory=dict)
 
     def __call__(self, spec: RunSpec, job: RunJob) -> RunOutcome:
         with self.log.open("a", encoding="utf-8") as file:
@@ -33,6 +33,10 @@ class Fake:
             raise KeyboardInterrupt
         if what == "exit":
             os._exit(3)
+        if isinstance(what, Path):
+            while not what.exists():
+                time.sleep(0.01)
+            return RunOutcome(METRICS)
         end = time.monotonic() + float(what)
         while time.monotonic() < end:  # in short steps, as training is: Ray's cancel comes between two
             time.sleep(0.05)

@@ -3,13 +3,18 @@
 import errno
 import multiprocessing
 import os
+import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from ema_lab.execution.claim import Task
+from ema_lab.execution import claim
+from ema_lab.execution.claim import Claim, Result, Task
+from ema_lab.execution.engines import local
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
@@ -38,14 +43,22 @@ class Fake:
             raise what
         if what == "exit":
             os._exit(3)
-        if what == "slow":
-            time.sleep(0.02)
+        if what == "together":
+            wait_for_processes(self.log.with_name("together"), 2)
             return RunOutcome(METRICS)
         return what if isinstance(what, RunOutcome) else RunOutcome(dict(what))
 
     @property
     def trained(self) -> list[str]:
         return self.log.read_text(encoding="utf-8").split() if self.log.exists() else []
+
+
+def wait_for_processes(folder: Path, count: int) -> None:
+    """Wait until so many processes have come here."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < count:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -70,14 +83,16 @@ def outcomes(store, spec):
 
 
 class TestDone:
-    def test_a_run_is_recorded_with_what_training_found(self, store, specs, fake):
+    def test_a_run_is_recorded_with_what_training_found(self, store, specs, fake, monkeypatch):
+        monkeypatch.setattr(claim, "repositories", lambda sources: {"study": {"commit": "abc"}})
         outcome = RunOutcome(METRICS, 2, {"macs": 7}, 1.5, 30.0, {"device": "cpu"}, "abc")
         execute(specs[:1], train=fake({0: outcome}), store=store)
         record = store.record(specs[0].run_id)
         assert (record.status, record.attempt, record.error) == ("done", 1, None)
         assert (record.metrics, record.chosen_epoch, record.cost) == (METRICS, 2, {"macs": 7})
         assert (record.wall_seconds, record.throughput) == (1.5, 30.0)
-        assert (record.environment, record.data_sha256) == ({"device": "cpu"}, "abc")
+        assert record.environment == {"device": "cpu", "repositories": {"study": {"commit": "abc"}}}
+        assert record.data_sha256 == "abc"
         assert record.source.keys() == {"module", "backbone", "data", "training"}
         assert outcomes(store, specs[0]) == ["done"]
 
@@ -148,7 +163,10 @@ class TestFailure:
         [
             (RunOutcome({"top1": float("nan")}), "a metric must be a finite number, got {'top1': nan}"),
             (RunOutcome({"loss": float("inf")}), "a metric must be a finite number, got {'loss': inf}"),
-            (RunOutcome(METRICS, throughput=float("nan")), "JSON"),
+            (
+                RunOutcome(METRICS, throughput=float("nan")),
+                "throughput: value error, a number must be",
+            ),
             (RunOutcome(METRICS, environment={"x": object()}), "serialize"),
             (RunOutcome({"top1": "high"}), ""),
         ],
@@ -205,7 +223,7 @@ def execute_all(
 def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     runs = [specs[0].model_copy(update={"seed": seed}) for seed in range(20)]
     runs = [RunSpec.model_validate(run.resolved()) for run in runs]
-    train = fake(dict.fromkeys(range(20), "slow"))
+    train = fake(dict.fromkeys(range(20), "together"))
     context = multiprocessing.get_context("spawn")
     done = context.Queue()
     processes = [
@@ -235,19 +253,27 @@ class TestPool:
         assert sorted(again.done) == sorted(progress.failed)
         assert len(store.attempts(specs[1].run_id)) == 2
 
+    def test_a_worker_is_stopped_when_its_time_is_over(self):
+        with local.worker_pool(1) as pool:
+            future = pool.submit(wait_for_ever, 0.1)
+            assert local._result(future) == "timeout"
+
     def test_interrupting_it_leaves_its_runs_pending(self, store, specs, tmp_path):
         def interrupt(progress):
             if progress.running and store.attempts(progress.running[0]):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            execute(specs[:2], train=sleep_for_ever, store=store, workers=2, watch=interrupt)
+            execute(specs[:2], train=wait_for_ever, store=store, workers=2, watch=interrupt)
         assert states(store, specs[:2]) == ["pending", "pending"]
         assert {outcome for spec in specs[:2] for outcome in outcomes(store, spec)} == {"interrupted"}
 
-    def test_a_run_that_takes_too_long_is_recorded_as_failed(self, store, specs):
+    def test_a_run_that_takes_too_long_is_recorded_as_failed(self, store, specs, fake, monkeypatch):
+        pool = TimedPool(seed=0)
+        monkeypatch.setattr(local, "worker_pool", lambda workers, gpus: nullcontext(pool))
         engine = LocalEngine(workers=2, timeout=0.5)
-        progress = execute(specs[:2], train=sleep_at_seed_0, store=store, engine=engine)
+        progress = execute(specs[:2], train=fake(), store=store, engine=engine)
+        assert pool.limits == [0.5, 0.5]
         assert progress.failed == [specs[0].run_id]
         assert states(store, specs[:2]) == ["pending", "done"]
         assert outcomes(store, specs[0]) == ["failed"]
@@ -259,7 +285,7 @@ class TestPool:
 
     def test_each_worker_has_a_gpu_slot_of_its_own(self, store, specs, tmp_path):
         engine = LocalEngine(workers=2, gpus=("0", "3"))
-        execute(specs, train=VisibleGpu(tmp_path / "seen"), store=store, engine=engine)
+        execute(specs, train=VisibleGpu(tmp_path / "seen", workers=2), store=store, engine=engine)
         seen = dict(line.split() for line in (tmp_path / "seen").read_text().splitlines())
         assert set(seen.values()) <= {"0", "3"}
         assert len(seen) == len(set(seen.values())) == 2
@@ -298,24 +324,39 @@ class FullDisk(RunStore):
 
 @dataclass
 class VisibleGpu:
-    """Notes which GPU each worker sees."""
+    """Notes which GPU each worker sees; each waits until all have begun, so that none trains every run."""
 
     log: Path
     dies_at: int | None = None
+    workers: int = 1
 
     def __call__(self, spec: RunSpec, job: RunJob) -> RunOutcome:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}\n")
         if spec.seed == self.dies_at:
             os._exit(3)
-        time.sleep(0.3)
+        wait_for_processes(self.log.with_name("workers"), self.workers)
         return RunOutcome(METRICS)
 
 
-def sleep_at_seed_0(spec: RunSpec, job: RunJob) -> RunOutcome:
-    return RunOutcome(METRICS) if spec.seed else sleep_for_ever(spec, job)
+@dataclass
+class TimedPool:
+    """A pool in this process in which the time of one seed's run is over as soon as it has begun."""
+
+    seed: int
+    limits: list[float | None] = field(default_factory=list)
+
+    def submit(self, claim: Claim, timeout: float | None, task: Task) -> "Future[Result]":
+        self.limits.append(timeout)
+        future: Future[Result] = Future()
+        if task.spec.seed == self.seed:
+            claim.store.begin(task.spec)
+            future.set_exception(TimeoutError())
+        else:
+            future.set_result(claim(task))
+        return future
 
 
-def sleep_for_ever(spec: RunSpec, job: RunJob) -> RunOutcome:
-    time.sleep(600)
+def wait_for_ever(*_run: object) -> RunOutcome:
+    threading.Event().wait()
     return RunOutcome(METRICS)

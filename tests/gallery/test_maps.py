@@ -10,6 +10,7 @@ from ema_lab.execution.executor import execute
 from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
+from ema_lab.run.model import load_model
 from ema_lab.run.pipeline import train_run
 from ema_lab.store.store import RunStore
 
@@ -80,7 +81,7 @@ def test_grad_cam_of_a_trained_model_depends_on_the_class_and_on_the_variant(mak
     pixels, labels = data.splits.test.whole(torch.arange(4)), data.splits.test.labels[:4]
     maps = []
     for spec in specs:
-        model, images = store.load_model(spec.run_id), data.normalised(pixels)
+        model, images = load_model(spec.run_id, store), data.normalised(pixels)
         cam = grad_cam(model, images, labels, "layer3.2")
         assert cam.shape == (4, *pixels.shape[2:])
         assert cam.min() >= 0

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ema_lab.errors import SpecError
 from ema_lab.models.blocks import KINDS, PLAIN, describe
-from ema_lab.models.build import build_backbone
+from ema_lab.models.build import build_backbone, sites_of
 from ema_lab.models.insertion import insert
 
 RESIDUAL = [
@@ -16,6 +17,26 @@ RESIDUAL = [
         "gernet_s", "ghostnet_100", "mobilenetv2_100", "mobilenetv3_large_100", "mobilenetv4_conv_small",
         "nf_resnet50", "regnety_004", "res2net50_26w_4s", "resnest14d", "resnet18", "resnet50", "resnetv2_50",
         "resnetv2_18", "rexnet_100", "skresnet18", "skresnet50",
+        "cs3edgenet_x", "cspnext_tiny", "dla60_res2net", "edgenext_xx_small", "efficientnet_cc_b0_4e",
+        "ese_vovnet39b", "fasternet_t0", "ghostnetv3_050", "hrnet_w18_small", "inception_next_atto",
+        "lcnetv2_small", "legacy_seresnet18", "legacy_seresnet50", "repghostnet_050",
+        "starnet_s1", "tresnet_m", "xception41", "xception41p",
+    )),
+]  # fmt: skip
+FEW_ADDITIONS = {"timm/ese_vovnet39b", "timm/lcnetv2_small", "timm/resnest14d"}
+SUMMED_INSIDE = [  # branches, or several additions, inside of a block
+    "googlenet", "inception_v3", "squeezenet1_1",
+    *(f"timm/{name}" for name in (
+        "fastvit_sa12", "hgnet_tiny", "inception_resnet_v2", "inception_v3", "inception_v4", "mobileone_s0",
+        "repvgg_a0", "repvit_m1", "selecsls42",
+    )),
+]  # fmt: skip
+OTHERS = [  # with the kinds of block that none of the above has
+    "alexnet",
+    *(f"timm/{name}" for name in (
+        "cspresnet50", "dpn68", "halonet26t", "lcnet_050", "legacy_senet154", "legacy_seresnext26_32x4d",
+        "legacy_xception", "mobilenetv4_hybrid_medium", "mobilevit_xxs", "mobilevitv2_050",
+        "regnetv_040", "test_byobnet",
     )),
 ]  # fmt: skip
 WITHOUT_ADDITIONS = [
@@ -53,13 +74,17 @@ def test_a_block_without_its_branch_is_its_shortcut(make_spec, name):
     with torch.no_grad():
         for block, inputs in block_inputs(described, torch.randn(1, 3, 64, 64)):
             part = module.get_submodule(block.name)
-            insert(module, block.places["block_end"], Zero())
+            insert(module, end_of(block), Zero())
             x, output = inputs[0], part(*inputs)
             added, rest = output[:, : x.shape[1]], output[:, x.shape[1] :]
             if added.shape == x.shape and added.any() and not rest.any():
                 torch.testing.assert_close(activated(x, added), added)
                 shortcuts += 1
-    assert shortcuts >= (0 if name == "timm/resnest14d" else len(described.blocks) / 4)
+    assert shortcuts >= (0 if name in FEW_ADDITIONS else len(described.blocks) / 4)
+
+
+def end_of(block):
+    return next(name for place, name in block.places.items() if place in {"block_end", "block_end.v2"})
 
 
 def block_inputs(described, image):
@@ -104,7 +129,7 @@ def test_a_stage_is_the_blocks_between_two_halvings(make_spec, name, sizes):
 
 def test_every_kind_of_block_that_is_known_of_is_met(make_spec):
     met = set()
-    for name in [*RESIDUAL, *WITHOUT_ADDITIONS, "timm/lcnet_050", "timm/cspresnet50"]:
+    for name in [*RESIDUAL, *WITHOUT_ADDITIONS, *SUMMED_INSIDE, *OTHERS]:
         for part in backbone(make_spec, name).module.modules():
             met.add(f"{type(part).__module__}.{type(part).__qualname__}")
     assert (KINDS.keys() | PLAIN) - met == set()
@@ -132,5 +157,66 @@ def test_a_network_of_unknown_blocks_has_no_places():
     assert described.places == ()
 
 
-def test_networks_with_parallel_stages_have_no_places(make_spec):
-    assert backbone(make_spec, "timm/hrnet_w18_small").places == ()
+@pytest.mark.parametrize(
+    "name", [*SUMMED_INSIDE, "alexnet", "timm/dpn68", "timm/legacy_xception", "timm/regnetv_040"]
+)
+def test_attention_sits_at_the_end_of_every_block(make_spec, name):
+    described = backbone(make_spec, name)
+    for block in described.blocks:
+        assert end_of(block).startswith(block.name)
+    sites = sites_of(make_spec("se", model={"backbone": name}, data={"image_size": 128}))
+    assert [site.name for _, site in sites] == [end_of(block) for block in described.blocks]
+
+
+def test_parallel_branches_are_stages_of_their_own_numbers(make_spec):
+    described = backbone(make_spec, "timm/hrnet_w18_small")
+    assert described.stage_sizes == (1, 4, 6, 8)
+    assert not any(block.name.startswith("incre_modules") for block in described.blocks)
+    assert "stage_end" not in described.places
+    with pytest.raises(SpecError, match=r"'stage_end' matches no submodule; .* \(parallel branches"):
+        placed(make_spec, "timm/hrnet_w18_small", {"after": "stage_end"})
+
+
+def placed(make_spec, name, placement):
+    model = {"backbone": name, "placement": placement}
+    return [site.name for _, site in sites_of(make_spec("se", model=model, data={"image_size": 128}))]
+
+
+class TestPlacesThatOnceCoveredAPart:
+    NAME = "timm/mobilenetv4_hybrid_medium"
+
+    @pytest.mark.parametrize("after", ["block_end", "stage_end", "after_depthwise"])
+    def test_are_refused_with_the_new_name(self, make_spec, after):
+        words = rf"'{after}' matches no submodule; places: block_end.v2, .* once covered 24 of 32 blocks"
+        with pytest.raises(SpecError, match=words):
+            placed(make_spec, self.NAME, {"after": after})
+
+    @pytest.mark.parametrize("choice", [{"stages": [1]}, {"blocks": "first"}])
+    def test_are_not_chosen_from_by_stages_and_patterns(self, make_spec, choice):
+        with pytest.raises(SpecError, match="`stages` and `blocks` need a place of the revised names"):
+            placed(make_spec, self.NAME, {"after": "blocks.*.*"} | choice)
+
+    def test_cover_all_blocks_under_the_new_name(self, make_spec):
+        assert len(placed(make_spec, self.NAME, {"after": "block_end.v2"})) == 32
+        fourth = placed(make_spec, self.NAME, {"after": "block_end.v2", "stages": [4]})
+        assert len(fourth) == backbone(make_spec, self.NAME).stage_sizes[3]
+        ends = placed(make_spec, self.NAME, {"after": "stage_end.v2"})
+        assert ends == ["blocks.0.0", "blocks.1.1", "blocks.2.11", "blocks.4.0"]
+
+    def test_that_were_right_keep_their_name_where_stages_were_not(self, make_spec):
+        name = "timm/efficientnet_blur_b0"
+        same = placed(make_spec, name, {})
+        assert same == placed(make_spec, name, {"after": "block_end.v2"})
+        assert backbone(make_spec, name).stage_sizes == (1, 2, 2, 6, 5)
+        with pytest.raises(
+            SpecError, match=r"all blocks as one stage; the right ones are named block_end\.v2"
+        ):
+            placed(make_spec, name, {"stages": [1]})
+        assert len(placed(make_spec, name, {"after": "block_end.v2", "stages": [2]})) == 2
+
+    def test_of_unknown_blocks_are_refused_with_a_pattern(self, make_spec):
+        words = r"8 of 20 blocks are known; Block is not: name the place by a pattern .* 'blocks\.\*'"
+        model = {"backbone": "timm/vit_base_resnet26d_224", "placement": {"after": "block_end"}}
+        spec = make_spec("se", model=model, data={"image_size": 224})
+        with pytest.raises(SpecError, match=words):
+            sites_of(spec)

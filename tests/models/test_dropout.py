@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torchvision.ops import StochasticDepth
@@ -91,3 +92,11 @@ def test_it_compiles_and_takes_a_new_step_without_compiling_again():
         set_step(module, step)
         torch.testing.assert_close(compiled(x), module(x))
     assert compilations.frame_count == 1
+
+
+@pytest.mark.parametrize(("scale_by_keep", "kept"), [(True, 4.0), (False, 1.0)])
+def test_timms_drop_path_is_scaled_where_it_says_so(scale_by_keep, kept):
+    module = nn.Sequential(DropPath(0.75, scale_by_keep=scale_by_keep))
+    seed_dropout(module, 0)
+    (mask,) = masks(module, 1)
+    assert mask.unique().tolist() == [0.0, kept]

@@ -70,7 +70,7 @@ def test_all_blocks_are_the_default_and_every_key_is_part_of_the_identity(make_s
         ({"after": "stages.0.blocks.0.norm"}, "timm/convnext_tiny", r"is not \(B, C, H, W\): for an image"),
         ({"after": "features.denseblock1"}, "densenet121", "_DenseBlock runs whatever children it has"),
         ({"after": "blocks.0"}, "timm/vit_tiny_patch16_224", "cannot take images of shape"),
-        ({}, "timm/xception41", "'block_end' matches no submodule; places: none; submodules: stem"),
+        ({}, "timm/convmixer_768_32", "'block_end' matches no submodule; places: none; submodules: stem"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said_in_one_line(make_spec, placement, backbone, message):

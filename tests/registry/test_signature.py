@@ -1,5 +1,6 @@
 """Options are read from source, without importing it; the registry looks names up and checks them."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -83,6 +84,21 @@ def module(tmp_path, monkeypatch):
     return module
 
 
+HOSTILE = [
+    "TRAP",
+    "Literal[TRAP]",
+    "Literal[[TRAP for _ in 'x'][0]]",
+    """Literal['\\'"', [c for c in ().__class__.__base__.__subclasses__()][0], TRAP, '"\\'']""",
+    "dict[str, TRAP]",
+    "int | TRAP",
+    "(b := TRAP)",
+    'f"{TRAP}"',
+    "(lambda: TRAP)()",
+    "typing.__builtins__['exec']",
+    "Literal['x'].__class__",
+]
+
+
 class TestSignature:
     def test_is_read_without_running_the_module(self, module):
         signature = read_signature(f"{module(SOURCE)}:Gate")
@@ -113,8 +129,12 @@ class TestSignature:
         ("text", "target", "words"),
         [
             ("def f(**rest): ...\n", "f", "**rest would accept options and ignore them"),
-            ("def f(*, a: int = len('x')): ...\n", "f", "the default of 'a' must be a literal"),
-            ("def f(*, a: Tensor = None): ...\n", "f", "unknown: Tensor"),
+            (
+                "def f(*, a: int = len('x')): ...\n",
+                "f",
+                "option 'a' cannot be an option: its default must be a literal",
+            ),
+            ("def f(*, a: Tensor = None): ...\n", "f", "option 'a' has the type Tensor, but only"),
             ("def f(:\n", "f", "mine_for_test.py:1"),
             ("x = 1\n", "f", "defines no class or function 'f'"),
             ("x = 1\n", "f g", "must have the form package.module:Name"),
@@ -137,10 +157,42 @@ class TestSignature:
         assert [one.positional for one in found] == [("channels",), (), ()]
         assert [one.inherits for one in found] == [False, False, True]
 
-    def test_runs_nothing_that_an_annotation_says(self, module):
-        name = module("def f(*, a: __import__('os') = None): ...\n")
-        with pytest.raises(SpecError, match="can be checked"):
-            read_signature(f"{name}:f")
+    @pytest.mark.parametrize(
+        ("annotation", "expected"),
+        [
+            ("int | None", int | None),
+            ("Optional[int]", int | None),
+            ("typing.Union[int, str, None]", int | str | None),
+            ("Literal['a', -1, None]", Literal["a", -1, None]),
+            ("tuple[int, ...] | float", tuple[int, ...] | float),
+            ("dict[str, list[int]]", dict[str, list[int]]),
+        ],
+    )
+    def test_knows_the_forms_of_types(self, module, annotation, expected):
+        name = module(f"def f(*, a: {annotation} = 1): ...\n")
+        assert read_signature(f"{name}:f").options["a"].type == expected
+
+    @pytest.mark.parametrize("after", ["", "channels, "], ids=["keyword", "positional"])
+    @pytest.mark.parametrize("annotation", HOSTILE)
+    def test_runs_nothing_that_an_annotation_says(self, module, tmp_path, annotation, after):
+        trap = tmp_path / "ran"
+        text = annotation.replace("TRAP", f"open({str(trap)!r}, 'w')")
+        name = module(f"def f({after or '*, '}a: {text} = 0): ...\n")
+        registry = Registry("thing", {})
+        with pytest.raises(SpecError, match="option 'a'"):
+            registry.check(f"{name}:f", {"a": 1})
+        assert not trap.exists()
+
+    @pytest.mark.parametrize(
+        "text",
+        ["list[" * 250 + "int" + "]" * 250, "int|" * 20_000 + "int"],
+        ids=["brackets", "unions"],
+    )
+    def test_of_a_bomb_is_one_line(self, module, text):
+        with pytest.raises(SpecError) as caught:
+            read_signature(f"{module(f'def f(*, a: {text}): ...')}:f")
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -176,25 +228,50 @@ class TestRegistry:
         assert registry.check(f"{name}:width", {"times": 3}) == {"times": 3}
         assert registry.build(f"{name}:width", 4, times=3) == 12
 
+    @pytest.mark.parametrize("part", ["Positional", "Inherited"])
     @pytest.mark.parametrize(
-        ("part", "words"),
+        ("option", "words"),
         [
-            ("Positional", r"but 'ratio' is a positional one \(.*mine_for_test\.py:2\)"),
-            ("Inherited", r"it has no __init__ of its own \(.*mine_for_test\.py:6\)"),
+            ("ratio", "the parameter 'ratio' has no type: write it as `ratio: int = 4`"),
+            ("norm", "the parameter 'norm' cannot be an option: its default must be a literal"),
+            ("channels", "the parameter 'channels' is passed by its position"),
         ],
     )
-    def test_says_why_a_parameter_is_no_option(self, module, part, words):
-        text = "class Positional:\n    def __init__(self, channels, ratio=4):\n        self.ratio = ratio\n"
+    def test_says_why_a_parameter_is_no_option(self, module, part, option, words):
+        head = "    def __init__(self, channels: int, ratio=4, norm: int = len('x')):\n"
+        text = f"class Positional:\n{head}        self.ratio = ratio\n"
         name = module(text + "\n\nclass Inherited(Positional):\n    pass\n")
         registry = Registry("thing", {})
-        rule = f"thing '{name}:{part}' has no option 'ratio': options must be keyword-only parameters .*"
-        with pytest.raises(SpecError, match=rule + words):
-            registry.check(f"{name}:{part}", {"ratio": 8})
-        with pytest.raises(SpecError, match=rule + words):
-            registry.build(f"{name}:{part}", 64, ratio=8)
+        place = r" \(.*mine_for_test\.py:2\)$"
+        rule = re.escape(f"thing '{name}:{part}' has no option '{option}': {words}") + place
+        with pytest.raises(SpecError, match=rule):
+            registry.check(f"{name}:{part}", {option: 8})
+        with pytest.raises(SpecError, match=rule):
+            registry.build(f"{name}:{part}", 64, **{option: 8})
         assert registry.check(f"{name}:{part}", {}) == {}
         sys.path.append(str(Path.cwd()))
         assert registry.build(f"{name}:{part}", 64).ratio == 4
+
+    def test_takes_typed_positional_parameters_and_those_of_a_base_class_as_options(self, module):
+        text = (
+            "class Gate:\n"
+            "    def __init__(self, channels: int, ratio: int = 4, sizes: list[int] = [1]):\n"
+            "        self.ratio, self.sizes = ratio, sizes\n"
+        )
+        name = module(text + "\n\nclass Child(Gate):\n    pass\n", "typed_for_test")
+        registry = Registry("thing", {})
+        sys.path.append(str(Path.cwd()))
+        for part in ("Gate", "Child"):
+            assert list(registry.options(f"{name}:{part}")) == ["ratio", "sizes"]
+            assert registry.check(f"{name}:{part}", {"ratio": 8, "sizes": [1]}) == {"ratio": 8}
+            assert registry.build(f"{name}:{part}", 64, ratio=8).ratio == 8
+            with pytest.raises(ValidationError):
+                registry.check(f"{name}:{part}", {"ratio": "8"})
+
+    def test_needs_a_type_for_what_has_no_default(self, module):
+        name = module("class Gate:\n    def __init__(self, channels, ratio): ...\n", "needed_for_test")
+        with pytest.raises(SpecError, match="cannot be built: the parameter 'ratio' has no type"):
+            Registry("thing", {}).check(f"{name}:Gate", {})
 
     def test_hides_what_a_name_already_fixes(self, module):
         name = module(

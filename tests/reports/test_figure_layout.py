@@ -20,12 +20,16 @@ from ema_lab.reports.figures.gallery import Panel, draw_gallery
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, look, save
+from ema_lab.specs.metric import Metric
 from ema_lab.statistics import PairedDifference
 
 ROWS = ("none", "ema [groups=16]", "cross-spatial: own weights", "coordinate attention", "se", "eca", "cbam")
 WORDS = "attention after the second convolution without normalisation of its groups"
 LONG = tuple(f"{WORDS[7 * i : 7 * i + 10]} {WORDS}".strip()[: 40 + 2 * i - 4] + f" [{i}]" for i in range(10))
 LONG += ("a_name_without_any_blank_" * 2 + "[groups=4,norm=no]", "W" * 52)
+
+
+TOP1 = Metric("Top-1", "%", +1)
 
 
 def interval(place: int) -> PairedDifference:
@@ -40,7 +44,7 @@ def looks(rows: Sequence[str]) -> tuple[dict[str, Look], dict[str, str]]:
 
 def tradeoff(cost: str, costs: Sequence[float], rows: Sequence[str] = ROWS) -> Figure:
     points = [Point(row, x, interval(i)) for i, (row, x) in enumerate(zip(rows, costs, strict=False))]
-    return draw.draw_tradeoff(points, *looks(rows), "top1", cost)
+    return draw.draw_tradeoff(points, *looks(rows), TOP1, cost)
 
 
 def curves(rows: Sequence[str] = ROWS) -> Figure:
@@ -55,12 +59,12 @@ def heatmap(down: Sequence[str], across: Sequence[str]) -> Figure:
         tuple((80.0 + i + j, 3) if i != j else None for j in range(len(across))) for i in range(len(down))
     )
     found = Heatmap(tuple(down), tuple(across), cells, ())
-    return draw.draw_heatmap(found, ("Groups", "After"), "top1", 2)
+    return draw.draw_heatmap(found, ("Groups", "After"), TOP1, 2)
 
 
 def forest(rows: Sequence[str] = ROWS, baseline: str = "none") -> Figure:
     found = [(row, interval(i - 270)) for i, row in enumerate(rows)]
-    return draw.draw_forest(found, *looks(rows), "top1", baseline)
+    return draw.draw_forest(found, *looks(rows), TOP1, baseline)
 
 
 def ranks(rows: Sequence[str] = ROWS) -> Figure:

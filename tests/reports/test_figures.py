@@ -26,6 +26,7 @@ from ema_lab.reports.figures.ranks import (
 from ema_lab.reports.figures.style import MODULES, look, looks_of
 from ema_lab.reports.row_order import modules_of
 from ema_lab.specs.figure import CriticalDifferenceFigure
+from ema_lab.specs.metric import Metric
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import PairedDifference
 from ema_lab.store.store import RunStore
@@ -109,7 +110,7 @@ def test_a_point_without_an_interval_is_hollow_and_that_is_said(drawn):
 @pytest.mark.parametrize("kind", ["tradeoff", "forest"])
 def test_equal_values_have_no_interval_and_are_drawn_hollow(kind):
     value = PairedDifference(1.0, math.nan, math.nan, 3)
-    words = {"row": look(0)}, {"row": "row"}, "top1"
+    words = {"row": look(0)}, {"row": "row"}, Metric("Top-1", "%", +1)
     drawing = (
         draw_tradeoff([Point("row", 1e6, value)], *words, "macs")
         if kind == "tradeoff"

@@ -1,6 +1,7 @@
 """Tables of every kind from made-up results, and the keys of a report that shape them."""
 
 import json
+import re
 
 import pytest
 from made_up import BASE, fill, report
@@ -12,6 +13,7 @@ from ema_lab.reports.files import report_files
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.store.cost_cache import CostCache
+from ema_lab.store.store import RunStore
 from ema_lab.tables.render import flat_records, render_markdown, render_text, table_data
 from ema_lab.tables.table import Flag, Mark
 
@@ -429,8 +431,8 @@ def test_every_cell_of_the_json_lists_its_runs(tmp_path):
         ({"ablation": "x", "ablations": {"a": "b"}}, "ablations: changes nothing"),
         ({"ablation": "x", "order": "metric", "rows": ["a"]}, "order: changes nothing"),
         ({"kind": "grid", "ablation": "x", "factors": ["a", "b"], "columns": ["top1"]}, "columns: changes"),
-        ({"ablation": "x", "columns": ["top2"]}, "no column is named 'top2'"),
-        ({"ablation": "x", "metric": "top2"}, "no metric is named 'top2'"),
+        ({"ablation": "x", "columns": ["top 2"]}, "no column is named 'top 2'"),
+        ({"ablation": "x", "metric": "top 2"}, "metric: string should match pattern"),
     ],
 )
 def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):
@@ -438,6 +440,24 @@ def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):
         ReportSpec.model_validate({"name": "r", **keys})
     [error] = caught.value.errors()
     assert words in f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("columns: [loss, top2]", "r.yaml:3: columns.1: no column is named 'top2'; did you mean 'top5'"),
+        ("columns: [delta_top2]", "r.yaml:3: columns.0: no column is named 'delta_top2'"),
+        ("metric: top2", "r.yaml:3: metric: no metric is named 'top2'"),
+        (
+            "figures: [{kind: forest, name: f, metric: top2}]",
+            "r.yaml:3: figures.0: no metric is named 'top2'",
+        ),
+    ],
+)
+def test_a_metric_that_the_task_lacks_is_refused_with_its_line(tmp_path, keys, words):
+    (tmp_path / "r.yaml").write_text(f"name: r\nablation: quickstart\n{keys}\n")
+    with pytest.raises(SpecError, match=re.escape(words)):
+        build_report(load_report(tmp_path / "r.yaml"), RunStore(tmp_path / "runs"))
 
 
 class TestLatency:

@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.executor import execute
 from ema_lab.reports.report import build_table
-from ema_lab.results.selection import select_rows
+from ema_lab.results.selection import select_rows, unlike
 from ema_lab.statistics.power import detectable_difference
 from ema_lab.store.job import RunStopped
 from ema_lab.store.staleness import Staleness
@@ -127,16 +127,34 @@ class TestHoles:
 class TestPairs:
     @pytest.mark.parametrize(
         "difference",
-        [{"device": "cuda: x"}, {"precision": "bf16"}, {"num_threads": 2}, {"versions": {"torch": "3"}}],
+        [
+            {"device": "cuda: x"},
+            {"precision": "bf16"},
+            {"tf32": True},
+            {"num_threads": 2},
+            {"versions": {"torch": "3"}},
+            {"instruction_set": "AVX2"},
+        ],
     )
     def test_a_pair_that_is_not_clean_is_flagged(self, study, difference):
+        known = {"instruction_set": "AVX512", "tf32": False}
+
         def environment(spec):
-            return difference if spec.model.attention.name == "se" and spec.seed == 1 else {}
+            return known | difference if spec.model.attention.name == "se" and spec.seed == 1 else known
 
         table = study(environment=environment).table()
         assert table.lines[0][2] == "baseline"
         assert table.lines[1][2] == "+2.00 [-0.48, +4.48] †"
         assert len(notes_with(table, NOT_CLEAN)) == 1
+
+    @pytest.mark.parametrize("key", ["instruction_set", "tf32"])
+    def test_what_an_older_record_does_not_say_is_unknown_and_not_different(self, study, key):
+        told = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
+        assert notes_with(told.table(), NOT_CLEAN) == []
+
+    def test_an_older_record_hides_no_difference_of_the_others(self):
+        assert unlike([{"tf32": True}, {}, {"tf32": False}, {"tf32": None}]) == ["tf32"]
+        assert unlike([{"instruction_set": "AVX2"}, {}, {"instruction_set": "AVX2"}]) == []
 
     def test_a_mark_that_rests_on_pairs_that_are_not_clean_is_flagged(self, study):
         scores = {"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]}
@@ -161,7 +179,7 @@ class TestPairs:
         assert [row.cells[0].plain for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3) ≈"] * 2
 
     def test_what_changes_no_result_is_not_flagged(self, study):
-        table = study(environment=lambda spec: {"commit": spec.run_id, "tf32": spec.seed}).table()
+        table = study(environment=lambda spec: {"commit": spec.run_id, "processor": spec.seed}).table()
         assert notes_with(table, NOT_CLEAN) == []
 
     def test_without_a_difference_there_is_nothing_to_flag(self, study):

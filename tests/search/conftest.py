@@ -31,7 +31,7 @@ def make(tmp_path: Path):
     """Return a search of a sweep in a store of its own, and what tries its trials."""
 
     def maker(sweep: Sweep, *, objective=(), limit=None, at_seed=None, **options) -> tuple[Search, Trier]:
-        objectives = read_objectives(sweep.spec, objective)
+        objectives = read_objectives(sweep, objective)
         strategy = choose_strategy(sweep, objectives, **options)
         search = Search(sweep, objectives, strategy, tmp_path / "runs")
         return search, Trier(search, FakeTrain(tmp_path / "log", at_seed or {}), limit, 3)

@@ -170,3 +170,22 @@ def test_the_greatest_logarithms_that_are_let_through_can_be_drawn(kind, sign):
     form = {"mu": sign * 693.0, "sigma": 1.0} if "normal" in kind else {"min": -700.0, "max": 700.0}
     one = parameter(distribution=kind, **form)
     assert all(math.isfinite(one.at(u)) for u in (0.0, 0.5, 1.0))
+
+
+@pytest.mark.parametrize("shares", [[0, 1, 0], [0.5, 0, 0.5], [0, 0.25, 0.75], [0.3, 0.7, 0]])
+def test_a_choice_of_probability_zero_is_never_drawn_nor_found(shares):
+    values = ["a", "b", "c"]
+    one = parameter(values=values, probabilities=shares)
+    possible = {value for value, share in zip(values, shares, strict=True) if share}
+    edges = [sum(shares[:count]) for count in range(4)]
+    drawn = [
+        one.at(u)
+        for edge in edges
+        for u in (edge, math.nextafter(edge, 0), math.nextafter(edge, 1))
+        if u <= 1
+    ]
+    assert {*drawn, *(one.at(number / 1000) for number in range(1001))} == possible
+    for value in values:
+        held = one.held_for(value)
+        assert (held is not None) is (value in possible)
+        assert held is None or one.value_of(held) == value

@@ -172,3 +172,48 @@ class TestRunsThatWereTrainedBefore:
         assert SweepStudy(search).add_finished() == 1
         worse = [one for one in run(search, trier).trials() if one.choice["recipe.optimizer.lr"] == 0.9]
         assert {one.message for one in worse} == {"pruned after epoch 1"}
+
+
+@pytest.mark.parametrize(("direction", "value"), [("maximize", 0.5), ("minimize", -0.5)])
+def test_what_is_no_number_is_not_among_those_of_which_a_share_goes_on(direction, value):
+    study = optuna.create_study(direction=direction, pruner=HalvingPruner([1], 2))
+    for other in (2 * value, math.nan, math.nan, math.nan):
+        study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: other}))
+    trial = study.ask()
+    trial.report(value, 1)
+    assert trial.should_prune()  # the second of two numbers, of which one goes on
+
+
+def test_a_trial_that_reports_no_number_is_pruned_even_alone():
+    study = optuna.create_study(direction="maximize", pruner=HalvingPruner([1], 2))
+    trial = study.ask()
+    trial.report(math.nan, 1)
+    assert trial.should_prune()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_trials_are_compared_within_their_bracket_alone(same):
+    pruner = HalvingPruner([1, 3], 3, brackets=2)
+    study = optuna.create_study(study_name="s", direction="maximize", pruner=pruner)
+
+    def bracket(number):
+        return pruner.bracket(study, create_trial(state=TrialState.FAIL, system_attrs={HISTORY: [number]}))
+
+    own = bracket(100)
+    others = [number for number in range(100) if (bracket(number) == own) is same][:6]
+    for number in others:
+        better = {"intermediate_values": {1: 0.9, 3: 0.9}, "system_attrs": {HISTORY: [number]}}
+        study.add_trial(create_trial(state=TrialState.PRUNED, **better))
+    trial = create_trial(
+        state=TrialState.RUNNING, intermediate_values={3: 0.1}, system_attrs={HISTORY: [100]}
+    )
+    assert pruner.prune(study, trial) is same
+
+
+def test_a_bracket_leaves_out_as_many_bands_as_its_number():
+    pruner = HalvingPruner([1, 3], 3, brackets=2)
+    study = optuna.create_study(study_name="s", direction="maximize", pruner=pruner)
+    for number in range(100):
+        state = {"state": TrialState.RUNNING, "system_attrs": {HISTORY: [number]}}
+        trial = create_trial(intermediate_values={1: math.nan}, **state)
+        assert pruner.prune(study, trial) is (pruner.bracket(study, trial) == 0)

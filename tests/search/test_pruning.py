@@ -72,7 +72,7 @@ class TestEpochs:
     def test_are_the_most_that_a_run_has(self, write, parameters, epochs):
         sweep = write(parameters)
         assert sweep.epochs == epochs
-        first = choose_strategy(sweep, read_objectives(sweep.spec, ()), pruner="asha").bands[0]
+        first = choose_strategy(sweep, read_objectives(sweep, ()), pruner="asha").bands[0]
         assert first == max(1, round(epochs / 27))
 
     def test_reach_the_pruner(self, write, make):
@@ -99,7 +99,7 @@ class TestEpochs:
 
     def test_that_leave_no_comparison_are_refused_in_one_line(self, write):
         sweep = write(LR, more="early_terminate: {type: hyperband, min_iter: 6}\n")
-        objectives = read_objectives(sweep.spec, ())
+        objectives = read_objectives(sweep, ())
         rule = (
             r"sweep.yaml:10: early_terminate: would first compare trials after epoch 6, and the runs have 6"
         )
@@ -127,7 +127,7 @@ def test_every_pruner_by_epoch_lets_some_trials_end(write, make, pruner):
 
 def test_several_objectives_are_not_pruned(write):
     sweep = write(LR, more=ASHA)
-    objectives = read_objectives(sweep.spec, ["top1:max", "macs:min"])
+    objectives = read_objectives(sweep, ["top1:max", "macs:min"])
     with pytest.raises(SpecError, match=r"early_terminate .* add --pruner none"):
         choose_strategy(sweep, objectives)
     assert choose_strategy(sweep, objectives, pruner="none").pruner == "none"

@@ -4,11 +4,12 @@ import os
 import signal
 
 import pytest
-from search_fakes import ASHA, GROUPS, LR, FakeTrain, run
+from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, untold
 
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.search.objective import read_objectives
+from ema_lab.search.report.trials import counts_words
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.sweep import load_sweep
@@ -113,6 +114,32 @@ def test_finished_runs_of_the_store_are_learned_from_and_do_not_count(write, mak
     assert study.add_finished() == 0  # its own trials are known
 
 
+def test_choices_that_were_known_before_are_counted_and_said(write, make):
+    sweep = write("  model.attention.groups: {values: [2, 4]}\n  recipe.optimizer.lr: {value: 0.1}\n")
+    search, trier = make(sweep, limit=4)
+    study = run(search, trier)
+    drawn = [one.choice["model.attention.groups"] for one in study.trials()]
+    repeats = 4 - len(set(drawn))
+    assert repeats >= 2
+    assert counts_words(study) == (
+        f"4 finished, 0 pruned, 0 failed; {repeats} of 4 trials repeated known choices"
+    )
+    search, trier = make(write(LR), limit=3)
+    assert "repeated" not in counts_words(run(search, trier))
+
+
+def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make):
+    sweep = write("  model.attention.groups: {values: [2, 4]}\n  recipe.optimizer.lr: {value: 0.1}\n")
+    search, trier = make(sweep, limit=2)
+    for groups in (2, 4):
+        runs = sweep.runs({"model.attention.groups": groups})
+        execute(runs, train=untold(trier.train), store=search.store)
+    study = SweepStudy(search)
+    assert study.add_finished() == 2
+    run_search(trier, study)
+    assert counts_words(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
+
+
 def test_two_objectives_give_a_pareto_front(write, make):
     sweep = write(GROUPS + "  recipe.optimizer.lr: {values: [0.1, 0.5]}\n", method="grid")
     search, trier = make(sweep, objective=["top1:max", "macs:min"])
@@ -205,7 +232,7 @@ def test_a_journal_whose_last_line_is_torn_goes_on(write, make):
 def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
     sweep = write(LR)
     with pytest.raises(SpecError, match=words):
-        choose_strategy(sweep, read_objectives(sweep.spec, ()), **options)
+        choose_strategy(sweep, read_objectives(sweep, ()), **options)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +248,7 @@ def test_a_strategy_that_does_not_fit_is_refused(write, options, words):
 )
 def test_objectives_that_make_no_sense_are_refused(write, given, words):
     with pytest.raises(SpecError, match=words):
-        read_objectives(write(LR).spec, given)
+        read_objectives(write(LR), given)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes", "nsga2"])

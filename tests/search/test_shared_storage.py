@@ -7,6 +7,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from search_fakes import GROUPS, LR, FakeTrain
@@ -95,7 +97,7 @@ class TestPostgreSQL:
 
     def test_a_trial_of_another_store_that_is_slow_is_left_to_it(self, write, make_at, database):
         sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.2]}\n", method="grid")
-        slow = make_at(sweep, database, store="slow", train=SlowTrain)
+        slow = make_at(sweep, database, store="slow", train=partial(SlowTrain, url=database))
         fast = make_at(sweep, database, store="fast", train=FakeTrain)
         process = start(work, slow)
         while not (slow.train.log.parent / "begun").exists():
@@ -118,13 +120,27 @@ class TestPostgreSQL:
         assert_tried_exactly_once(trier, 4)
 
 
+@dataclass
 class SlowTrain(FakeTrain):
-    """Takes longer than the time without a sign of life after which a trial is dead."""
+    """Takes longer than the time without a sign of life after which a trial is dead, by its database's clock.
+
+    It is the first trial, so that its row is the first of those with the last sign of life of each trial.
+    """
+
+    url: str = ""
 
     def __call__(self, spec, job, *, report):
+        first = self._sign()
         (self.log.parent / "begun").touch()
-        time.sleep(1.5 * GRACE_SECONDS)
+        while self._sign() < first + timedelta(seconds=1.5 * GRACE_SECONDS):
+            time.sleep(0.05)
         return super().__call__(spec, job, report=report)
+
+    def _sign(self) -> datetime:
+        """Return when the trial gave its last sign of life; wait for the first."""
+        while not (found := execute(self.url, "SELECT heartbeat FROM trial_heartbeats ORDER BY trial_id")):
+            time.sleep(0.05)
+        return found[0][0]
 
 
 @dataclass
@@ -144,13 +160,17 @@ class CuttingTrain(FakeTrain):
         return outcome
 
 
-def execute(server: str, statement: str) -> None:
+def execute(url: str, statement: str) -> list:
+    """Execute a statement in a database, or where none is named in the server's own; return its rows."""
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+    whole = url if url.count("/") > 2 else f"{url}/postgres"
+    engine = sqlalchemy.create_engine(whole, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(statement))
+        result = connection.execute(sqlalchemy.text(statement))
+        rows = list(result) if result.returns_rows else []
     engine.dispose()
+    return rows
 
 
 class TestProxy:

@@ -10,7 +10,7 @@ from ema_lab.execution.executor import execute
 from ema_lab.search.study import SweepStudy
 from ema_lab.search.sweep import Sweep
 from ema_lab.search.workers import run_search
-from ema_lab.store.retry import forgive
+from ema_lab.store.attempts import forgive
 from ema_lab.store.store import RunStore
 
 

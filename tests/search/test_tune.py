@@ -1,5 +1,7 @@
 """A fair search: equal budgets, winners, fresh seeds, and the ablation that comes of it."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from hypothesis import given
@@ -21,9 +23,10 @@ from ema_lab.search.tuning import (
     space_for_all,
     tuned_definition,
     tuned_text,
-    winner,
     write_tuned,
 )
+from ema_lab.search.winner import AS_WRITTEN, chance_words, search_notes, winner
+from ema_lab.specs.dataset import DatasetFacts
 
 TOP1 = Objective("val_top1", +1)
 LOSS = Objective("val_loss", -1)
@@ -65,10 +68,66 @@ def test_only_the_first_trials_of_a_search_itself_count():
     assert [one.number for one in own_trials(trials, 2)] == [1, 2]
 
 
-def test_rows_that_lack_trials_are_named(write):
-    sweep = write(LR)
-    rows = [RowSearch("a", sweep, "s", (ended(0, 1.0),)), RowSearch("b", sweep, "s", (ended(0, 1.0),) * 3)]
-    assert missing(rows, 3) == {"a": 2}
+def test_rows_that_lack_trials_or_their_recipe_as_written_are_named(write):
+    sweep, written = write(LR), ended(AS_WRITTEN, 1.0)
+    rows = [
+        RowSearch("a", sweep, "s", (ended(0, 1.0),), written),
+        RowSearch("b", sweep, "s", (ended(0, 1.0),) * 3, written),
+        RowSearch("c", sweep, "s", (ended(0, 1.0),) * 3),
+    ]
+    assert missing(rows, 3) == {"a": 2, "c": 1}
+
+
+def facts(classes: int) -> DatasetFacts:
+    return DatasetFacts(classes, 1, 8, 10, 10, (0.5,), (0.5,))
+
+
+class TestChance:
+    """What is no better than guessing is said of a winner."""
+
+    @pytest.mark.parametrize(
+        ("name", "value", "words"),
+        [
+            ("val_top1", 10.0, "val_top1 of 10 is at chance: guessing among 10 classes gives 10"),
+            ("val_top1", 9.0, "val_top1 of 9 is at chance: guessing among 10 classes gives 10"),
+            ("val_top1", 13.4, "val_top1 of 13.4 is at chance: guessing among 10 classes gives 10"),
+            ("val_top1", 13.5, ""),
+            ("top5", 50.0, "top5 of 50 is at chance: guessing among 10 classes gives 50"),
+            ("top5", 57.0, ""),
+            ("val_loss", 2.31, "val_loss of 2.31 is at chance: guessing among 10 classes gives 2.303"),
+            ("val_loss", 2.30, ""),
+        ],
+    )
+    def test_it_is_within_two_standard_errors_of_guessing(self, name, value, words):
+        assert (
+            chance_words(name, value, facts(10), 300) == words
+        )  # two errors of 300 guesses at 10 % are 3.46
+
+    def test_of_one_class_nothing_is_chance(self):
+        assert chance_words("val_top1", 100.0, facts(1), 300) == ""
+
+    def test_fewer_classes_than_guesses_are_never_at_chance(self):
+        assert chance_words("top5", 100.0, facts(4), 300) == ""
+
+
+def test_a_search_says_what_its_winner_is_worth(write):
+    sweep, best = write(LR), ended(3, 95.0)
+    best = replace(best, choice={"recipe.optimizer.lr": 0.1})
+    written = ended(AS_WRITTEN, 95.0)
+
+    def notes(*given):
+        return list(search_notes(sweep, TOP1, *given))
+
+    assert notes(ended(AS_WRITTEN, 80.0), best) == []
+    assert winner([best, written], TOP1) is written
+    assert notes(written, written) == ["no trial beats the recipe as written, which is what is compared"]
+    failed = replace(ended(AS_WRITTEN, state="failed"), message="DivergedError: the loss is nan")
+    assert notes(failed, best) == [
+        "the recipe as written failed in the search (DivergedError: the loss is nan), so nothing says that "
+        "tuning helps"
+    ]
+    assert notes(written, replace(best, values=(10.0,)))[0].startswith("the winner's val_top1 of 10 is at")
+    assert notes(written, None) == ["no trial was finished, so there is no winner"]
 
 
 class TestSpace:

@@ -221,6 +221,38 @@ def test_nothing_is_placed_nowhere_so_none_drops_its_placement():
     assert RunSpec.model_validate(placed).resolved()["model"]["placement"] == {"stages": (1,)}
 
 
+@pytest.mark.parametrize(
+    ("default", "value"),
+    [
+        ("0", False),
+        ("1", True),
+        ("False", 0),
+        ("True", 1.0),
+        ("[0, 1]", [False, 1]),
+        ("{'a': 1}", {"a": True}),
+    ],
+)
+def test_a_truth_is_no_number(tmp_path, monkeypatch, default, value):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"truths_of_{abs(hash((default, repr(value))))}.py"
+    code = f"class Gate:\n    def __init__(self, channels: int, *, option: object = {default}) -> None: ...\n"
+    path.write_text(code)
+    name = f"{path.stem}:Gate"
+    given = RunSpec.model_validate(with_value(DIGITS, "model.attention", {"name": name, "option": value}))
+    assert given.model.attention.options == {"option": value}
+    assert given.run_id != RunSpec.model_validate(with_value(DIGITS, "model.attention", name)).run_id
+
+
+def test_a_number_that_is_its_default_in_another_type_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "class Gate:\n    def __init__(self, channels: int, *, option: object = 1.0) -> None: ...\n"
+    (tmp_path / "number_gate.py").write_text(code)
+    name = "number_gate:Gate"
+    assert run_id(DIGITS, model__attention={"name": name, "option": 1}) == run_id(
+        DIGITS, model__attention=name
+    )
+
+
 @pytest.mark.parametrize("seed", [True, -1, 1.0, "1", None, 2**63])
 def test_a_seed_is_a_natural_number(seed):
     with pytest.raises(ValidationError, match="seed"):
@@ -231,3 +263,16 @@ def test_specs_differing_in_the_seed_share_their_model_key():
     one, other = (RunSpec.model_validate({**DIGITS, "seed": seed}) for seed in (0, 1))
     assert one.model_key == other.model_key
     assert one.model_key != RunSpec.model_validate(with_value(DIGITS, "model.attention", "se")).model_key
+
+
+@pytest.mark.parametrize(("key", "value"), [("image_size", 16), ("channels", 1), ("classes", 7)])
+def test_the_shape_of_the_data_belongs_to_the_model_key(key, value):
+    plain = with_value(DIGITS, "data", {"name": "synthetic"})
+    keys = {RunSpec.model_validate(with_value(plain, f"data.{key}", v)).model_key for v in (value, value + 1)}
+    assert len(keys | {RunSpec.model_validate(plain).model_key}) == 3
+
+
+def test_what_only_training_sees_is_not_in_the_model_key():
+    others = (with_value(DIGITS, "recipe.epochs", 9), with_value(DIGITS, "data.val_images", 9))
+    keys = {RunSpec.model_validate(tree).model_key for tree in (DIGITS, *others)}
+    assert len(keys) == 1

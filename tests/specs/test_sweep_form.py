@@ -2,11 +2,13 @@
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError
 from ema_lab.specs.parameter import KEYS, ParameterSpec
 from ema_lab.specs.schema import json_schema
 from ema_lab.specs.sweep import HyperbandSpec, SweepSpec, flat_parameters, load_sweep_file
+from ema_lab.specs.task import task_description
 
 HEAD = """\
 name: s
@@ -24,7 +26,12 @@ RATE = "  recipe.optimizer.lr: {min: 0.01, max: 0.1}\n"
 def load(tmp_path):
     def read(text):
         (tmp_path / "s.yaml").write_text(text)
-        return load_sweep_file(tmp_path / "s.yaml")[1]
+        document, spec = load_sweep_file(tmp_path / "s.yaml")
+        try:
+            spec.goal_for(task_description("classification"))
+        except ValidationError as error:
+            raise DefinitionError(document.problems(error, ("metric",))) from None
+        return spec
 
     return read
 
@@ -32,13 +39,37 @@ def load(tmp_path):
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (f"{{min: 1, max: 1{'0' * 400}}}", "lr.max: must be a number, got 1000"),
+        (f"{{min: 1, max: 1{'0' * 400}}}", "is too large for a number"),
         ("{distribution: q_uniform, min: 1.0e+16, max: 1.1e+16, q: 1.0}", "lr.q: is too small a step"),
     ],
 )
 def test_numbers_that_no_float_tells_apart_are_refused(load, rate, words):
     with pytest.raises(DefinitionError, match=words):
         load(HEAD + f"  recipe.optimizer.lr: {rate}\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("08", "W&B reads '08': write 8"),
+        ("010", "W&B reads 8: write 10"),
+        ("-08", "W&B reads '-08': write -8"),
+        ("08e5", "W&B reads the word '08e5': write 8.0e\\+5"),
+        ("1e-4", "W&B reads the word '1e-4': write 1.0e-4"),
+        ("2024-13-45", "W&B cannot read the word '2024-13-45': write it in quotes"),
+        ("0x_", "W&B cannot read the word '0x_': write it in quotes"),
+        ("=", "W&B cannot read the word '=': write it in quotes"),
+    ],
+)
+def test_a_word_that_wandb_reads_otherwise_is_named_with_its_line_and_what_to_write(load, word, words):
+    text = HEAD + f"  recipe.optimizer.lr:\n    values: [0.1, {word}]\n"
+    with pytest.raises(DefinitionError, match=rf"s\.yaml:{text.count(chr(10))}: .*{words}"):
+        load(text)
+
+
+def test_a_merge_that_wandb_cannot_read_is_one_line(load):
+    with pytest.raises(DefinitionError, match="W&B cannot read the word '<<'"):
+        load(HEAD + RATE + "<<: 3\n")
 
 
 def test_a_whole_file_is_read(load):
@@ -49,7 +80,7 @@ def test_a_whole_file_is_read(load):
         ("recipe.optimizer.lr", "uniform")
     ]
     assert spec.early_terminate.first_band == 3
-    assert spec.goal.name == "val_top1"
+    assert spec.goal_for(task_description("classification")).name == "val_top1"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +92,7 @@ def test_a_whole_file_is_read(load):
         ({"values": [1, 2], "probabilities": [0.25, 0.75]}, "categorical_w_probabilities"),
         ({"min": 1, "max": 3}, "int_uniform"),
         ({"min": 1.0, "max": 3.5}, "uniform"),
+        ({"min": 0, "max": 0.5}, "uniform"),
         ({"distribution": "q_beta", "q": 0.1}, "q_beta"),
     ],
 )
@@ -85,7 +117,6 @@ def test_every_distribution_can_be_named(name):
         ("  model.stem: {values: [no, cifar]}", 8, "in quotes"),
         ("  recipe.optimizer.lr: {min: 0.1, max: 0.01}", 8, "must be above min"),
         ("  recipe.optimizer.lr: {min: 0.1}", 8, "needs max"),
-        ("  recipe.optimizer.lr: {min: 0, max: 0.5}", 8, "two whole numbers or two decimals"),
         ("  recipe.optimizer.lr: {distribution: normal, min: 1}", 8, "means nothing to normal"),
         ("  recipe.optimizer.lr: {distribution: gauss}", 8, "gauss"),
         ("  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0, max: 1}", 8, "above 0"),
@@ -97,7 +128,6 @@ def test_every_distribution_can_be_named(name):
         ("  x.y: {distribution: inv_log_uniform, min: -1000, max: 1000}", 8, "inv_log_uniform_values"),
         ("  x.y: {distribution: log_normal, mu: 0, sigma: 500}", 8, "of the value's logarithm"),
         ("  x.y: {distribution: q_log_normal, mu: 800}", 8, "mu: "),
-        ("  recipe.optimizer.lr: {values: [1, 1.0]}", 8, "stands twice"),
         ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5]}", 8, "one number per value"),
         ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5, 0.6]}", 8, "add up to 1"),
         ("  recipe.optimizer.lr: {mim: 1, max: 2}", 8, "did you mean"),
@@ -127,7 +157,8 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
         ("goal: maximize", "goal: minimize", "must be maximize"),
         (", goal: maximize", "", "W&B minimizes where nothing is said"),
         ("val_top1", "top1", "write val_top1"),
-        ("val_top1", "accuracy", "must be one of val_top1"),
+        ("val_top1", "accuracy", "write val_accuracy"),
+        ("val_top1", "val_accuracy", "must be one of val_top1"),
         ("method: random", "method: grid", "a grid needs"),
         ("method: random", "method: anneal", "anneal"),
         ("ema-lab, trial", "python, train.py", "must be ['ema-lab', 'trial'"),
@@ -143,7 +174,7 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
             "is ",
         ),
         ("name: s", "name: s\nearly_terminate: {type: hyperband}", "needs min_iter"),
-        ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 9}", "stand together"),
+        ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 9}", "needs s, the number"),
         ("name: s", "name: s\nearly_terminate: {type: hyperband, max_iter: 2, s: 1}", "1 or more"),
         ("name: s", "name: s\nrun_cap: 0", "run_cap"),
         ("name: s", "name: s\nmethods: x", "did you mean"),

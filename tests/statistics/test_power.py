@@ -63,3 +63,10 @@ def test_a_difference_that_no_number_of_seeds_shows():
 def test_the_spread_is_pooled_over_rows():
     assert pooled_std([[1.0, 3.0], [5.0], [2.0, 2.0, 2.0]]) == (pytest.approx(math.sqrt(2 / 3)), 3)
     assert pooled_std([[1.0], []]) is None
+
+
+@pytest.mark.parametrize("std", [0.4, 2.0])
+def test_every_number_of_seeds_is_the_fewest_for_what_it_just_shows(std):
+    counts = [*range(2, 30), 99, 100, 101, 1023, 1024, 1025, 9_999, 10_000]
+    shown = [detectable_difference(count, std) * (1 + 1e-9) for count in counts]
+    assert [seeds_needed(difference, std) for difference in shown] == counts

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import nct, norm, t
 
 from ema_lab.statistics import summarise
-from ema_lab.statistics.sequential import confidence_half_width, decide, e_value, follow
+from ema_lab.statistics.sequential import Followed, confidence_half_width, decide, e_value, follow
 
 VALUES = st.lists(st.integers(-500, 500).map(lambda i: i / 100), min_size=3, max_size=20)
 
@@ -66,3 +66,19 @@ def test_rows_are_equal_only_within_a_margin_that_is_given():
     assert decide([small], +1) == ["open"]
     assert decide([small], +1, margin=0.5) == ["equal"]
     assert decide([follow([0.1, 0.2])], +1, margin=0.5) == ["open"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "decision"),
+    [
+        (-0.4, 0.4, "equal"),
+        (-0.6, 0.4, "open"),
+        (-0.4, 0.6, "open"),
+        (-0.5, 0.4, "open"),
+        (-0.4, 0.5, "open"),
+        (-math.inf, math.inf, "open"),
+    ],
+)
+def test_equal_is_said_of_the_whole_interval_and_not_of_the_mean(low, high, decision):
+    for mean in (-0.1, 0.0, 0.1):
+        assert decide([Followed(5, mean, low, high, 1.0)], +1, margin=0.5) == [decision]

@@ -267,3 +267,21 @@ def test_wins_ties_and_losses_need_a_test():
     found = win_tie_loss([(1.0, 0.01), (1.0, 0.2), (-1.0, 0.04), (3.0, math.nan)], +1)
     assert str(found) == "1/1/1"
     assert str(win_tie_loss([(1.0, 0.01), (-1.0, 0.04)], -1)) == "1/0/1"
+
+
+def test_the_second_is_better_than_the_last_row_too():
+    """A beats B and C, and B ties with C: three rows have no second."""
+    best = {0: 90.0, 1: 90.4, 2: 89.7, 3: 90.1, 4: 90.3}
+    middle = {seed: value - 10 - 0.01 * seed for seed, value in best.items()}
+    last = {seed: value - 10.05 - (-1) ** seed * 0.4 for seed, value in best.items()}
+    assert rank_rows([best, middle, last], +1) == ["best", None, None]
+    assert rank_rows([last, best, middle], +1) == [None, "best", None]
+    far = {seed: value - 20 + 0.01 * seed**2 for seed, value in best.items()}
+    assert rank_rows([best, middle, far], +1) == ["best", "second", None]
+    assert rank_rows([best, middle, far, last], +1) == ["best", None, None, None]
+    more = {seed: 90 + 0.1 * (seed % 3) for seed in range(20)}
+    second = {seed: more[seed] - 10 - 0.01 * seed for seed in range(10)}
+    third = {seed: more[seed] - 20 - 0.01 * seed**2 for seed in range(10)}
+    apart = {seed: more[seed] - 40 - 0.01 * seed for seed in range(10, 20)}  # no seed in common with second
+    assert rank_rows([more, second, third], +1) == ["best", "second", None]
+    assert rank_rows([more, second, third, apart], +1) == ["best", None, None, None]

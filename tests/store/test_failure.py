@@ -6,12 +6,12 @@ import traceback
 
 import pytest
 
-from ema_lab.errors import DataError, RunTimeoutError
+from ema_lab.errors import DamagedDataError, DataError, RunTimeoutError
 from ema_lab.store.failure import REMEDIES, FailedRun, failure, failure_of, grouped
 from ema_lab.store.killed import KILLED, OOM_KILLED
 from ema_lab.store.record import Attempt, ErrorRecord, RunRecord
 from ema_lab.store.store import RunFacts
-from ema_lab.tasks.classification.module import DivergedError
+from ema_lab.training.module import DivergedError
 
 FRAMES = """\
 Traceback (most recent call last):
@@ -55,6 +55,8 @@ ERRORS = [
     (raised(DivergedError("the training loss is nan in epoch 1")), "diverged"),
     (raised(FloatingPointError("a metric must be a finite number, got {'loss': nan}")), "diverged"),
     (raised(DataError("cifar10 is not in data")), "data missing"),
+    (raised(DamagedDataError("crow/2.JPEG cannot be decoded")), "data damaged"),
+    (chained(RuntimeError("a worker failed"), DamagedDataError("x cannot be decoded")), "data damaged"),
     (raised(ImportError("cannot import name 'x'")), "import error"),
     (raised(ModuleNotFoundError("No module named 'gates'")), "import error"),
     (raised(OSError(errno.ENOSPC, "No space left on device")), "disk full"),
@@ -74,6 +76,11 @@ def test_the_cause_of_an_error_is_known_by_its_kind_or_its_words(error, cause):
     assert found.signature.startswith(cause.replace(" ", "-"))
     assert found.remedy == REMEDIES[cause]
     assert found.message == f"{error.kind}: {error.message}"
+
+
+def test_no_remedy_says_which_command_comes_next():
+    """`status` and `run` know whether a run is tried again or needs `retry`; a cause does not."""
+    assert [text for text in REMEDIES.values() if "retry" in text or "run again" in text] == []
 
 
 def test_every_remedy_is_one_line_and_every_signature_needs_no_quotes():

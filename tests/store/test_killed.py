@@ -9,9 +9,10 @@ import pytest
 from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.executor import execute
 from ema_lab.store import killed
+from ema_lab.store.attempts import note_all_killed
 from ema_lab.store.failure import failure_of
 from ema_lab.store.job import RunOutcome
-from ema_lab.store.killed import KILLED, OOM_KILLED, note_all_killed, oom_kills
+from ema_lab.store.killed import KILLED, OOM_KILLED, oom_kills
 from ema_lab.store.store import RunStore
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 5\noom_kill 3\noom_group_kill 0\n"

@@ -131,6 +131,9 @@ def test_a_record_has_the_source_from_before_the_training(store, specs, monkeypa
             self.count += 1
             return {"training": f"{self.count:016}"}
 
+        def files(self, spec):
+            return {}
+
     sources = Changing()
     monkeypatch.setattr(claim_module, "_LOADED", sources)
 
@@ -207,12 +210,13 @@ class TestDamage:
         assert list(store.records(spec.run_id for spec in specs)) == [specs[1].run_id]
 
     def test_a_record_of_another_version_is_left_alone(self, store, specs):
-        from ema_lab.errors import DamagedFileError, StoreError
-
+        run_id = specs[0].run_id
         finish(store, specs[0])
-        path = store.folder(specs[0].run_id) / "record.json"
+        path = store.folder(run_id) / "record.json"
         path.write_text('{"format": 2}')
-        assert set_damaged_aside(store, specs[0].run_id) == []
-        with pytest.raises(StoreError, match="not a record of this version") as caught:
-            store.state(specs[0].run_id)
-        assert not isinstance(caught.value, DamagedFileError)
+        assert set_damaged_aside(store, run_id) == []
+        facts = store.facts(run_id)
+        assert (facts.done, facts.unreadable, store.state(run_id)) == (False, True, "failed")
+        assert "not a record of this version" in facts.damage[0]
+        assert Claim(lambda spec, job: RunOutcome({"top1": 1.0}), store, 3, "cpu")(Task(specs[0])) == "failed"
+        assert path.read_text() == '{"format": 2}'

@@ -1,17 +1,21 @@
 """The store contract: what execution, status and reports rely on."""
 
+import errno
 import json
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ema_lab.errors import StoreError
+from ema_lab.store.document import write_json
 from ema_lab.store.record import ErrorRecord, RunRecord
-from ema_lab.store.store import RunStore, write_json
+from ema_lab.store.store import RunStore
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.floats(-1e100, 1e100)
 RECORDS = st.builds(
     RunRecord,
     run_id=st.just("0123456789abcdef"),
@@ -79,6 +83,32 @@ class TestStore:
         for _ in range(11):
             store.end(spec.run_id, store.begin(spec), "interrupted")
         assert [attempt.number for attempt in store.attempts(spec.run_id)] == list(range(1, 12))
+
+    def test_numbers_an_attempt_above_all_others_over_gaps(self, store, spec):
+        for _ in range(3):
+            store.end(spec.run_id, store.begin(spec), "failed")
+        for number in (1, 2):
+            (store.folder(spec.run_id) / "attempts" / f"{number}.json").unlink()
+        assert store.begin(spec).number == 4
+        assert store.attempt_numbers(spec.run_id) == [3, 4]
+
+    def test_flushes_a_record_to_the_disk_before_it_is_renamed(self, store, spec, monkeypatch):
+        store.begin(spec)
+        calls = []
+        fsync, replace = os.fsync, Path.replace
+        monkeypatch.setattr(os, "fsync", lambda file: calls.append("fsync") or fsync(file))
+        monkeypatch.setattr(
+            Path, "replace", lambda self, to: calls.append(Path(to).name) or replace(self, to)
+        )
+        store.write(RunRecord(run_id=spec.run_id, status="done", attempt=1))
+        assert calls == ["fsync", "record.json"]
+
+    def test_does_not_list_what_is_no_run(self, store, spec):
+        store.begin(spec)
+        for name in (".importing-x", f".removing-{spec.run_id}", "copy-of-a-run", spec.run_id[:-1]):
+            (store.root / name).mkdir()
+            (store.root / name / "spec.json").write_text("{}")
+        assert store.run_ids() == [spec.run_id]
 
     @settings(deadline=None)
     @given(record=RECORDS)
@@ -184,7 +214,75 @@ class TestState:
         assert [store.state(spec.run_id, limit) for limit in (1, 2)] == ["failed", "pending"]
 
 
+@pytest.fixture
+def sealed(store, monkeypatch):
+    """Make the store read-only, as another user's is, or one that is mounted so."""
+    open_file, make_folder = os.open, os.mkdir
+
+    def refuse(path):
+        if str(path).startswith(str(store.root)):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def open_readable(path, flags, *arguments, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refuse(path)
+        return open_file(path, flags, *arguments, **options)
+
+    def seal():
+        monkeypatch.setattr(os, "open", open_readable)
+        monkeypatch.setattr(os, "mkdir", lambda path, *rest, **more: (refuse(path), make_folder(path, *rest)))
+
+    return seal
+
+
+class TestReadOnly:
+    def test_states_are_told_without_a_lock_file_or_with_one(self, store, specs, sealed):
+        for spec in specs[:2]:
+            store.begin(spec)
+        with store.claim(specs[0].run_id):
+            sealed()
+            assert [store.state(spec.run_id) for spec in specs[:3]] == ["running", "pending", "pending"]
+        assert store.state(specs[0].run_id) == "pending"
+
+    def test_a_claim_is_refused_in_one_line(self, store, spec, sealed):
+        with store.claim(spec.run_id):
+            pass
+        sealed()
+        with (
+            pytest.raises(StoreError, match="cannot be written: Read-only") as caught,
+            store.claim(spec.run_id),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
+
+    def test_a_folder_that_may_not_be_listed_is_refused_in_one_line(self, store, spec, monkeypatch):
+        store.begin(spec)
+
+        def refuse(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        with pytest.raises(StoreError, match="cannot be read: Permission denied"):
+            store.folder_names()
+        monkeypatch.setattr(os, "listdir", refuse)
+        assert store.facts(spec.run_id).unreadable
+
+
 class TestLocks:
+    def test_looking_at_a_lock_takes_it_from_nobody(self, store, spec):
+        with store.claim(spec.run_id):
+            pass
+        assert not store.is_locked(spec.run_id)
+        with store.claim(spec.run_id) as claimed:
+            assert claimed
+
+    def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(self, store, spec):
+        path = store.root / ".locks" / f"{spec.run_id}.lock"
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        store.begin(spec)
+        assert store.state(spec.run_id) == "pending"
+
     def test_a_claim_is_held_for_its_block_only(self, store, spec):
         with store.claim(spec.run_id) as claimed:
             assert claimed

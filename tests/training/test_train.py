@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +15,18 @@ from lightning.pytorch import Callback
 import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.execution.executor import execute
+from ema_lab.run.model import load_model
 from ema_lab.run.pipeline import train_run
-from ema_lab.store.job import HEARTBEAT, RunJob
+from ema_lab.store.job import RunJob
+from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore
-from ema_lab.tasks.classification import module as classifier
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
-from ema_lab.tasks.classification.module import DivergedError
-from ema_lab.training import heartbeat
+from ema_lab.tasks.task import load_data, load_task
+from ema_lab.training import callbacks, heartbeat
+from ema_lab.training import module as training_module
+from ema_lab.training.environment import INSTRUCTION_LIMITS, instruction_set
+from ema_lab.training.evaluation import evaluate
+from ema_lab.training.module import DivergedError
 from ema_lab.training.run import Machine, load_weights, train
 
 EMA = {"name": "ema", "groups": 4}
@@ -43,14 +51,13 @@ def curve(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
-    spec = make_spec(EMA, recipe={"epochs": 4}, data={"train_images": 200, "classes": 4})
+    # Digits differ between processors: two classes are learnt within six epochs on any, 0.8 falls below 0.05.
+    spec = make_spec(EMA, recipe={"epochs": 6}, data={"train_images": 200, "classes": 2}, seed=1)
     outcome = train(spec, folder(tmp_path / "run"), machine)
-    assert outcome.metrics["top1"] > 60  # four classes: 25 by chance
-    assert outcome.chosen_epoch == 4
-    assert outcome.throughput > 0
+    assert outcome.chosen_epoch == 6
     rows = curve(tmp_path / "run")
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"]) / 2
     with np.load(tmp_path / "run" / "predictions.npz") as saved:
         metrics = classification_metrics(torch.as_tensor(saved["logits"]), torch.as_tensor(saved["labels"]))
         assert str(saved["split"]) == "test"
@@ -62,13 +69,126 @@ def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
     ]
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Let a second go by with every batch of training and nothing else."""
+    now = [100.0]
+    step = training_module.TrainingModule.training_step
+
+    def timed(*arguments):
+        now[0] += 1.0
+        return step(*arguments)
+
+    monkeypatch.setattr(training_module.TrainingModule, "training_step", timed)
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+
+
+def test_throughput_is_images_over_the_time_of_their_training(make_spec, tmp_path, machine, clock):
+    outcome = train(make_spec(recipe={"epochs": 3}), folder(tmp_path / "run"), machine)
+    assert outcome.throughput == 8.0  # 40 images an epoch in five batches of a second
+    assert outcome.wall_seconds == 15.0
+    assert [row["train_seconds"] for row in curve(tmp_path / "run")] == ["5.0", "10.0", "15.0"]
+
+
+def test_a_resumed_runs_throughput_counts_the_time_of_all_its_attempts(
+    make_spec, tmp_path, machine, clock, stop_after
+):
+    job, spec = folder(tmp_path / "run"), make_spec(recipe={"epochs": 3})
+    stop_after(2)
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(spec, job, machine)
+    stop_after(None)
+    outcome = train(spec, job, machine)
+    assert (outcome.throughput, outcome.wall_seconds) == (8.0, 15.0)
+
+
 def test_the_environment_says_what_the_result_depends_on(make_spec, tmp_path, machine):
     environment = train(make_spec(), folder(tmp_path / "run"), machine).environment
     assert environment["num_threads"] == 1
     assert environment["precision"] == "fp32"
-    assert environment["tf32"] is False
-    assert environment["device"].startswith("cpu: ")
+    assert environment["device"] == f"cpu: {environment['processor']}"
+    assert environment["instruction_set"].startswith(torch.backends.cpu.get_cpu_capability())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+@pytest.fixture
+def flags():
+    """Put torch's flags back as they were."""
+    backends = torch.backends
+    tf32 = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    benchmark, precision = backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    mode = torch.get_deterministic_debug_mode()
+    yield
+    torch.set_float32_matmul_precision(precision)
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = tf32
+    backends.cudnn.benchmark = benchmark
+    torch.set_deterministic_debug_mode(mode)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda: None, {}),
+        (lambda: setattr(torch.backends.cudnn, "allow_tf32", True), {"tf32": True}),
+        (
+            lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+            {"tf32": True, "matmul_precision": "high"},
+        ),
+        (
+            lambda: torch.set_float32_matmul_precision("medium"),
+            {"tf32": True, "matmul_precision": "medium"},
+        ),
+        (lambda: setattr(torch.backends.cudnn, "benchmark", True), {"cudnn_benchmark": True}),
+        (lambda: torch.use_deterministic_algorithms(True), {"deterministic": "always"}),
+        (lambda: torch.use_deterministic_algorithms(False), {"deterministic": "no"}),
+        (lambda: torch.set_num_threads(2), {"num_threads": 2}),
+    ],
+    ids=["policy", "cuDNN", "matmul", "precision", "benchmark", "always", "not deterministic", "threads"],
+)
+def test_the_record_says_torchs_flags_as_training_left_them(
+    make_spec, tmp_path, machine, flags, change, expected
+):
+    policy = {
+        "tf32": False,
+        "matmul_precision": "highest",
+        "deterministic": "where torch can",
+        "cudnn_benchmark": False,
+        "num_threads": 1,
+    }
+    spec = make_spec(recipe={"epochs": 1})
+    outcome = train(spec, folder(tmp_path / "run"), machine, lambda row: change())
+    torch.set_num_threads(1)
+    assert {key: outcome.environment[key] for key in policy} == policy | expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "limits"),
+    [
+        ({}, ""),
+        ({"ONEDNN_MAX_CPU_ISA": "sse41"}, ", ONEDNN_MAX_CPU_ISA=SSE41"),
+        ({"DNNL_MAX_CPU_ISA": "AVX2"}, ", DNNL_MAX_CPU_ISA=AVX2"),
+        ({"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}, ", MKL_CBWR=COMPATIBLE"),
+    ],
+)
+def test_the_instruction_set_is_what_torch_uses_and_what_the_user_allows(monkeypatch, variables, limits):
+    for name in INSTRUCTION_LIMITS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert instruction_set() == f"AVX2{limits}"
+
+
+@pytest.mark.parametrize("wanted", ["default", "avx2"])
+def test_a_process_that_torch_is_told_to_limit_says_so(wanted):
+    program = "from ema_lab.training.environment import instruction_set as found; print(found())"
+    limits = {"ATEN_CPU_CAPABILITY": wanted, "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | limits, capture_output=True, text=True, check=True
+    )
+    told, _, limit = done.stdout.strip().partition(", ")
+    assert limit.startswith("ONEDNN_MAX_CPU_ISA=SSE41")
+    assert told == "DEFAULT" if wanted == "default" else told in {"AVX2", "DEFAULT"}
 
 
 def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machine, monkeypatch):
@@ -168,7 +288,8 @@ def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_the_run_starts_again(
     content = (job.folder / "last.ckpt").read_bytes()
     (job.folder / "last.ckpt").write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     stop_after(None)
-    with pytest.warns(UserWarning, match=r"last.ckpt.damaged-1 cannot be read \(.*: the run starts again"):
+    words = r"last.ckpt cannot be read \(.*renamed last.ckpt.damaged-1: the run starts again"
+    with pytest.warns(UserWarning, match=words):
         train(spec, job, machine)
     expected = final_weights(tmp_path / "whole")
     assert all(torch.equal(value, expected[key]) for key, value in final_weights(job.folder).items())
@@ -226,7 +347,7 @@ def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, ma
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_within_the_epoch(make_spec, tmp_path, machine, monkeypatch):
-    monkeypatch.setattr(classifier, "CHECK_STEPS", 2)
+    monkeypatch.setattr(training_module, "CHECK_STEPS", 2)
     spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})  # five steps of eight images
     with pytest.raises(DivergedError, match=r"nan in epoch 1, noticed after (16|32) images"):
         train(spec, folder(tmp_path / "run"), machine)
@@ -254,21 +375,21 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
     spec = make_spec(EMA, recipe={"protocol": "best-val"}, data={"val_images": 10})
     store.begin(spec)
     with pytest.raises(StoreError, match="is pending, so it has no model"):
-        store.load_model(spec.run_id)
+        load_model(spec.run_id, store)
     execute([spec], train=partial(train_run, machine=machine), store=store)
-    model = store.load_model(spec.run_id)
+    model = load_model(spec.run_id, store)
     assert not model.training
     assert store.record(spec.run_id).cost["parameters"] == sum(p.numel() for p in model.parameters())
     with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
-        data = run_module.ImageData(spec, machine.data_root)
-        again = run_module.evaluate(model, data, "test", torch.device("cpu"))
-        assert np.array_equal(again.logits.numpy(), saved["logits"])
+        data = load_data(spec, machine.data_root)
+        again = evaluate(model, load_task(spec.data), data, "test", torch.device("cpu"))
+        assert np.array_equal(again["logits"].numpy(), saved["logits"])
 
 
 def test_last_weights_load_without_lightnings_prefix(make_spec, tmp_path, machine):
     train(make_spec(), folder(tmp_path / "run"), machine)
     model = run_module.build_model(make_spec(seed=5))
-    load_weights(model, tmp_path / "run" / "last.ckpt")
+    load_weights(model, tmp_path / "run" / "last.ckpt", make_spec().run_id)
     saved = final_weights(tmp_path / "run")
     assert all(torch.equal(value, saved[f"model.{key}"]) for key, value in model.state_dict().items())
 

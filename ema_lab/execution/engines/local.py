@@ -4,14 +4,12 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
-import socket
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,12 +17,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
-from ema_lab.errors import RunTimeoutError, WorkersDiedError
-from ema_lab.execution.claim import Claim, Result, Task, failed_record
+from ema_lab.errors import WorkersDiedError
+from ema_lab.execution.claim import Claim, Result, Task, new_session
 from ema_lab.execution.engines.engine import Monitor
-from ema_lab.store.killed import end_interrupted
-from ema_lab.store.record import Attempt
-from ema_lab.store.store import RunStore
+from ema_lab.store.attempts import end_interrupted
 
 TICK_SECONDS = 0.25
 SERVER_DIED = "the process that starts the workers was killed; call it again to go on"
@@ -55,11 +51,7 @@ class LocalEngine:
 
     def _run_in_pool(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """Run tasks in long-lived worker processes; a worker that dies costs only its run."""
-        began = datetime.now(UTC).isoformat(timespec="seconds")
-
-        def ours(attempt: Attempt) -> bool:
-            return attempt.started >= began and attempt.host == socket.gethostname()
-
+        claim = replace(claim, session=new_session())
         futures: dict[Future[Result], Task] = {}
         try:
             with worker_pool(min(self.workers, len(tasks)), self.gpus) as pool:
@@ -70,7 +62,7 @@ class LocalEngine:
             over = {*progress.done, *progress.elsewhere, *progress.failed}
             for run_id in [task.spec.run_id for task in futures.values()]:
                 if run_id not in over:
-                    end_interrupted(claim.store, run_id, ours)
+                    end_interrupted(claim.store, run_id, claim.session)
             raise
 
     def _collect(self, futures: Mapping[Future[Result], Task], claim: Claim, monitor: Monitor) -> None:
@@ -82,10 +74,10 @@ class LocalEngine:
         while left:
             for future in _arrived(ended):
                 left -= 1
-                run_id, result = futures[future].spec.run_id, _result(future)
+                task, result = futures[future], _result(future)
                 if result == "timeout":
-                    _record_timeout(claim.store, run_id, self.timeout)
-                monitor.ended(run_id, result)
+                    result = claim.timed_out(task, self.timeout or 0.0)
+                monitor.ended(task.spec.run_id, result)
             while queued and (queued[0].running() or queued[0].done()):  # they begin in their order
                 begun.append(queued.popleft())
             begun = [future for future in begun if not future.done()]
@@ -147,7 +139,7 @@ def _context() -> Any:
         WorkersDiedError: If the server dies meanwhile.
     """
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.run.preload"])  # imports are paid once
+    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.run.preload"])  # paid once
     with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
         multiprocessing.forkserver.ensure_running()
     first = context.Process(target=_nothing)
@@ -201,12 +193,3 @@ def _result(future: Future[Result]) -> Result:
         return "killed"  # its attempt has no outcome: it counts, and the run is pending again
     except TimeoutError:
         return "timeout"
-
-
-def _record_timeout(store: RunStore, run_id: str, seconds: float | None) -> None:
-    with store.claim(run_id) as claimed:
-        attempts = store.attempts(run_id) if claimed else []
-        if attempts and attempts[-1].outcome is None:
-            error = RunTimeoutError(f"stopped after {seconds:g} s, the time that --timeout allows")
-            store.write(failed_record(run_id, attempts[-1].number, error))
-            store.end(run_id, attempts[-1], "failed")

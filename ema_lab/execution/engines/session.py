@@ -3,21 +3,24 @@
 `<run id>.running` holds who began the run; it is renamed to `<run id>.<result>` when the run ends.
 """
 
-import json
 import os
 import shutil
 import socket
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 from ema_lab.errors import StoreError
 from ema_lab.execution.claim import Claim, Result, Task
-from ema_lab.store.killed import end_interrupted
-from ema_lab.store.store import RunStore, write_json
+from ema_lab.store.attempts import end_interrupted
+from ema_lab.store.document import read_json, write_json
+from ema_lab.store.layout import ENGINE
+from ema_lab.store.record import Attempt
+from ema_lab.store.store import RunStore
 
 State = Result | Literal["running"]
 STATES: dict[str, State] = {"running": "running", **{result: result for result in get_args(Result)}}
@@ -31,9 +34,9 @@ class Session:
 
     @classmethod
     def open(cls, store: RunStore, engine: str) -> Self:
-        """Make a new session's folder: `<store>/.engine/<engine>/<time>-<random>`."""
+        """Make a new session's folder: `<store>/ENGINE/<engine>/<time>-<random>`."""
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-        folder = store.root.absolute() / ".engine" / engine / name
+        folder = store.root.absolute() / ENGINE / engine / name
         try:
             (folder / "tasks").mkdir(parents=True)
         except OSError as error:
@@ -52,7 +55,7 @@ class Session:
         marker = self.tasks / f"{run_id}.running"
         write_json(marker, {"host": socket.gethostname(), "pid": os.getpid()})
         try:
-            result = claim(task)
+            result = replace(claim, session=self.folder.name)(task)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 self.end_interrupted(claim.store, [run_id])
@@ -70,7 +73,7 @@ class Session:
         """Note that the user stopped what workers of this session were at, so that it does not count."""
         for run_id in run_ids:
             if owner := self._owner(run_id):
-                end_interrupted(store, run_id, lambda attempt: (attempt.host, attempt.pid) == owner)
+                end_interrupted(store, run_id, self.folder.name, partial(_is_by, owner))
 
     def close(self) -> None:
         """Remove what the workers told; logs stay. A folder without any is removed whole."""
@@ -80,7 +83,11 @@ class Session:
 
     def _owner(self, run_id: str) -> tuple[str, int] | None:
         try:
-            told = json.loads((self.tasks / f"{run_id}.running").read_text(encoding="utf-8"))
-        except OSError:
+            told = read_json(self.tasks / f"{run_id}.running")
+            return told["host"], told["pid"]
+        except (OSError, StoreError, KeyError):
             return None
-        return told["host"], told["pid"]
+
+
+def _is_by(owner: tuple[str, int], attempt: Attempt) -> bool:
+    return (attempt.host, attempt.pid) == owner

@@ -4,9 +4,11 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +29,11 @@ OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("REVOKED", "TIMEOUT"),
 }
+# A job imports for seconds before it can answer the warning that its time is over: until then that waits.
+LAUNCH = (
+    "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.{signal}]); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -113,11 +120,12 @@ class Job:
     def __call__(self) -> None:
         from submitit.slurm.slurm import SlurmJobEnvironment
 
-        preempted = signal.Signals[f"SIG{SlurmJobEnvironment.USR_SIG}"]
+        preempted = signal.Signals[_warning(SlurmJobEnvironment)]
         requeue: Any = signal.getsignal(preempted)  # submitit's: pickles this job, requeues it and exits
         for number in (preempted, signal.SIGTERM):
             signal.signal(number, self._stop)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {preempted})  # one that has come before comes now
             for task in self.chunk:
                 self.session.work(self.claim, task)
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
@@ -188,8 +196,10 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
     """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmJobEnvironment
 
-    executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts)
+    python = launcher(_warning(SlurmJobEnvironment))
+    executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts, python=python)
     wanted = {
         "job_name": _name(session),
         "partition": options.partition,
@@ -211,6 +221,16 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
         lines = [line.partition("error: ")[2] for line in words.getvalue().splitlines() if "error: " in line]
         raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
     return dict(zip((item.job_id for item in submitted), jobs, strict=True))
+
+
+def launcher(warning: str) -> str:
+    """Return the shell words that start Python with a signal held back until the job lets it in."""
+    return f"{shlex.quote(sys.executable)} -I -S -c {shlex.quote(LAUNCH.format(signal=warning))}"
+
+
+def _warning(environment: Any) -> str:
+    """Return the name of the signal by which Slurm warns a job of its end."""
+    return f"SIG{environment.USR_SIG}"
 
 
 def job_states(name: str) -> Mapping[str, str] | None:

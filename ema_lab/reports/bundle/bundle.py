@@ -18,9 +18,6 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import whole
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
-from ema_lab.registry.registry import Registry
-from ema_lab.registry.signature import source_file, split_target
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
 from ema_lab.reports.files import all_files
@@ -30,11 +27,13 @@ from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.cost_cache import FOLDER as COSTS
+from ema_lab.store.imports import INSTALLED
+from ema_lab.store.layout import ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
+from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
-KEPT = ("spec.json", "record.json", "curve.csv")  # of a run's folder, besides its attempts
-LOG = "log.txt"  # of a run without a result: the page says why
+KEPT = (SPEC, RECORD, CURVE)  # of a run's folder, besides its attempts
+ENVIRONMENT = ("versions", "device", "instruction_set", "precision", "num_threads", "commit")
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
 
@@ -116,7 +115,7 @@ def _facts(name: str, made_with: str, environments: Sequence[Mapping[str, Any]])
         "report": name,
         "ema_lab": made_with,
         "runs": len(environments),
-        **{key: distinct(key) for key in ("versions", "device", "precision", "num_threads", "commit")},
+        **{key: distinct(key) for key in ENVIRONMENT},
     }
 
 
@@ -143,26 +142,20 @@ def _place(spec: ReportSpec, path: Path) -> str:
 
 
 def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:
-    """Yield the source of what runs name as `package.module:Class`, if it lies below the current folder."""
-    names: dict[tuple[str, str], Registry] = {}
-    for spec in specs:
-        insertions = (spec.model.attention, *(item.attention for item in spec.model.also))
-        names |= {("attention", name): ATTENTIONS for item in insertions for name in item.names}
-        names |= {("backbone", spec.model.backbone): BACKBONES, ("data", spec.data.name): DATASETS}
-    for (_, name), table in names.items():
-        if ":" not in name:
-            continue
-        path = source_file(split_target(table[name].target)[0]).resolve()
-        if path.is_relative_to(Path.cwd()):
-            yield path.relative_to(Path.cwd()).as_posix(), path
+    """Yield the user's own files that runs depend on, and that lie below the current folder."""
+    sources, here = Sources(), Path.cwd()
+    found = {source for spec in specs for files in sources.files(spec).values() for source in files}
+    for path in sorted({source.path.resolve() for source in found if not source.ours}):
+        if path.is_relative_to(here) and not INSTALLED.intersection(path.parts):
+            yield path.relative_to(here).as_posix(), path
 
 
 def _runs(store: RunStore, specs: Mapping[str, RunSpec]) -> Iterator[tuple[str, Path]]:
     done = {run_id for run_id, record in store.records(specs).items() if record.status == "done"}
     for run_id in specs:
         folder = store.folder(run_id)
-        names = KEPT if run_id in done else (*KEPT, LOG)
-        for path in (*(folder / name for name in names), *sorted(folder.glob("attempts/*.json"))):
+        names = KEPT if run_id in done else (*KEPT, LOG)  # the log says why there is no result
+        for path in (*(folder / name for name in names), *sorted(folder.glob(f"{ATTEMPTS}/*.json"))):
             if path.is_file():
                 yield f"{RUNS}/{run_id}/{path.relative_to(folder).as_posix()}", path
 

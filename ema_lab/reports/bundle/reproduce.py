@@ -4,6 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 from ema_lab.tables.text import one_line
 
 NOT_PINNED = ("python", "ema-lab")
@@ -15,28 +18,31 @@ set -eu
 cd "$(dirname "$0")"
 python3 -m venv .venv
 .venv/bin/pip install wheels/ema_lab-{version}-py3-none-any.whl -r requirements.txt
-{workers}{runs}
+{runs}
 .venv/bin/ema-lab report reports/{name}.yaml --store again --out again/report
 .venv/bin/ema-lab report reports/{name}.yaml --store again --out report --check --tables
-"""
-# `ema-lab run` gives each worker the cores of the machine over --workers, whatever is left to train.
-WORKERS = """\
-threads={threads}
-cores=$(.venv/bin/python -c 'from ema_lab.cli.run import available_cores as cores; print(cores())')
-workers=$((cores < threads ? 1 : cores / threads))
-[ $((cores / workers)) -eq "$threads" ] ||
-    echo "each run gets $((cores / workers)) threads here, not $threads: last digits may differ" >&2
 """
 
 
 def requirements(facts: Mapping[str, Any]) -> str:
     """Return the versions that runs were trained with, the last where they differ.
 
-    A local version (`+cpu`) is left out: an index has none.
+    A local version (`+cpu`) is left out: an index has none. pip would obey an option or an address in a
+    line: what is not a name and a version as PEP 503 and PEP 440 have them is named in a comment instead.
     """
-    pins = {name: number for found in facts["versions"] for name, number in found.items()}
-    lines = (f"{name}=={pins[name].partition('+')[0]}\n" for name in sorted(pins) if name not in NOT_PINNED)
-    return "".join(lines)
+    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pins = {name: number for versions in found for name, number in versions.items()}
+    return "".join(_requirement(name, pins[name]) for name in sorted(pins) if name not in NOT_PINNED)
+
+
+def _requirement(name: str, number: object) -> str:
+    try:
+        canonicalize_name(name, validate=True)
+        if "\n" in name:  # which its pattern lets pass at the end
+            raise InvalidName(name)
+        return f"{name}=={Version(str(number)).public}\n"
+    except (InvalidName, InvalidVersion):
+        return f"# left out, no name and version of a package: {name!a}, {number!a}\n"
 
 
 def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
@@ -48,17 +54,12 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
     """
     threads, kinds = facts["num_threads"], {str(device).partition(":")[0] for device in facts["device"]}
     options = f" --device {min(kinds)}" if kinds in ({"cpu"}, {"cuda"}) else ""
-    workers = ""
-    if (
-        kinds == {"cpu"} and len(threads) == 1 and isinstance(threads[0], int)
-    ):  # a GPU's results do not depend on them
-        workers = WORKERS.format(threads=threads[0])
-        options += ' --workers "$workers"'
+    if kinds == {"cpu"} and len(threads) == 1 and isinstance(threads[0], int):
+        options += f" --threads {threads[0]}"  # a GPU's results do not depend on them
     runs = [f".venv/bin/ema-lab run {shlex.quote(path)} --store again{options}" for path in ablations]
     return SCRIPT.format(
         machine=_machine(facts),
         version=facts["ema_lab"],
-        workers=workers,
         runs="\n".join(runs),
         name=facts["report"],
     )
@@ -66,12 +67,14 @@ def reproduce_script(facts: Mapping[str, Any], ablations: Sequence[str]) -> str:
 
 def _machine(facts: Mapping[str, Any]) -> str:
     """Return what the runs were trained on, in a line: results are bit-equal on the same alone."""
-    pythons = sorted({found["python"] for found in facts["versions"] if "python" in found})
+    found = [versions for versions in facts["versions"] if isinstance(versions, Mapping)]
+    pythons = sorted({str(versions["python"]) for versions in found if "python" in versions})
     said = {
         "Python": pythons,
         "device": facts["device"],
+        "instruction set": facts["instruction_set"],
         "threads of torch": facts["num_threads"],
-        "commit": [commit[:12] for commit in facts["commit"]],
+        "commit": [str(commit)[:12] for commit in facts["commit"]],
     }
     words = [f"{what}: {', '.join(map(str, values))}" for what, values in said.items() if values]
     return one_line(f"They were trained on: {'; '.join(words) or 'nothing is recorded'}")

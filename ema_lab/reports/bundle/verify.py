@@ -3,30 +3,30 @@
 import hashlib
 import json
 import math
-import tempfile
-import zipfile
-import zlib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ema_lab.errors import EmaLabError, StoreError, located
+from ema_lab.files import reading_below
 from ema_lab.reports.bundle.bundle import FACTS, RUNS, SUMS, WHEELS, built_files
+from ema_lab.reports.bundle.unpack import UNREADABLE, require_plain_files, unpacked
 from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
-from ema_lab.specs.metric import METRICS
+from ema_lab.specs.report import REPORT_NAME
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
+from ema_lab.store.layout import RECORD
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
 MADE = {".venv", "again", "data"}  # what reproduce.sh leaves in the folder that it runs in
 # The split that a protocol chooses the epoch by.
 WATCHED = {"best-val": "val", "best-test": "test"}
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError)  # what a zip file may raise
 COMPUTED = (
     "computed again: the run ids from the specs; every table, the page, the figures, bundle.json, "
     "requirements.txt and reproduce.sh from specs, records, curves and definitions"
@@ -59,13 +59,16 @@ def verify_bundle(path: Path) -> Verification:
     Raises:
         StoreError: If it is no bundle.
     """
-    with _unpacked(path) as folder:
+    with unpacked(path) as folder, reading_below(folder):
+        require_plain_files(folder, MADE if path.is_dir() else ())
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             name, made_with = str(facts["report"]), str(facts["ema_lab"])
             sums = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError(f"{path} is no bundle: {FACTS} or {SUMS} is not there") from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise StoreError(f"{path} is no bundle: {FACTS} or {SUMS} is not there or not whole") from None
+        if not re.fullmatch(REPORT_NAME, name):
+            raise StoreError(f"{path} is no bundle: {FACTS} names the report {name!r:.80}, which is no name")
         listed = {file: digest for digest, _, file in (line.partition("  ") for line in sums)}
         problems = list(_changed_files(folder, listed, ignored=MADE if path.is_dir() else ()))
         if made_with != version("ema-lab"):
@@ -105,7 +108,7 @@ def _other_package(folder: Path) -> Iterator[str]:
     for path in sorted((folder / WHEELS).glob("*.whl")):
         try:
             is_ours = wheel_files(path.read_bytes()) == package_files()
-        except UNREADABLE:
+        except (*UNREADABLE, StoreError):
             is_ours = False
         if not is_ours:
             yield f"{WHEELS}/{path.name}: not compared: it holds another ema-lab than the one that checks"
@@ -145,13 +148,13 @@ class _Runs:
         )
 
     def _path(self, run_id: str) -> str:
-        return f"{RUNS}/{run_id}/record.json"
+        return f"{RUNS}/{run_id}/{RECORD}"
 
     def _against_curve(self, run_id: str, spec: RunSpec, record: RunRecord) -> Iterator[str]:
         try:
-            rows = read_curve(self.store.folder(run_id))
-        except ValueError as error:
-            yield f"{RUNS}/{run_id}/curve.csv: cannot be read: {error}"
+            rows = read_curve(self.store.folder(run_id), strict=True)
+        except StoreError as error:
+            yield str(error)
             return
         chosen = _chosen_epoch(spec, rows)
         if chosen is not None and record.chosen_epoch != chosen:
@@ -180,26 +183,10 @@ def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | N
     """Return the epoch that a run's protocol chooses; None if its curve does not tell."""
     if spec.recipe.protocol == "last":
         return spec.recipe.epochs
-    column = f"{WATCHED[spec.recipe.protocol]}_top1"
+    task = spec.data.task
+    column = f"{WATCHED[spec.recipe.protocol]}_{task.primary}"
     known = [row for row in rows if column in row and "epoch" in row]
     if not known:
         return None
-    best = max(known, key=lambda row: METRICS["top1"].sign * row[column])  # of equals, the first
+    best = max(known, key=lambda row: task.metrics[task.primary].sign * row[column])  # of equals, the first
     return int(best["epoch"])
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield path.resolve()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.namelist():
-                    if PurePosixPath(entry).is_absolute() or ".." in PurePosixPath(entry).parts:
-                        raise StoreError(f"{path} is no bundle: it holds {entry!r}")
-                archive.extractall(folder)
-        except UNREADABLE as error:
-            raise StoreError(f"{path} cannot be read: {error}") from None
-        yield Path(folder).resolve()

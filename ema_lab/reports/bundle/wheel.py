@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import distribution
 from pathlib import Path
 
+from ema_lab.reports.bundle.unpack import require_modest
 from ema_lab.specs.definition import BUNDLED
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -48,8 +49,10 @@ def wheel_files(wheel: bytes) -> dict[str, bytes]:
 
     Raises:
         zipfile.BadZipFile: If it is none.
+        StoreError: If it is too large when unpacked.
     """
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        require_modest(archive, "the wheel", len(wheel))
         return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
 
 

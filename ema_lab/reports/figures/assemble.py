@@ -15,9 +15,9 @@ from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.ranks import by_data, dropped_words, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
 from ema_lab.reports.naming import baseline_name, printed_row
-from ema_lab.reports.report import latencies
+from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
-from ema_lab.results.selection import Measured, Row
+from ema_lab.results.selection import PAIR_WORDS, Measured, Row
 from ema_lab.specs.figure import (
     CriticalDifferenceFigure,
     CurvesFigure,
@@ -26,6 +26,7 @@ from ema_lab.specs.figure import (
     HeatmapFigure,
     TradeoffFigure,
 )
+from ema_lab.specs.metric import Metric
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
 
@@ -87,6 +88,7 @@ def draw_figures(
     Raises:
         SpecError: If one asks for what the ablation or its records do not have.
     """
+    report = with_task(report, (ablation for ablation, _ in found))
     drawn = []
     drawing: Drawing | None
     drawer = _Drawer(report, found, store)
@@ -137,12 +139,17 @@ class _Drawer:
             case CriticalDifferenceFigure():
                 return self.ranks(figure)
 
+    def _metric(
+        self, figure: TradeoffFigure | HeatmapFigure | ForestFigure | CriticalDifferenceFigure
+    ) -> Metric:
+        return self.report.task.metrics[figure.metric]
+
     def tradeoff(self, figure: TradeoffFigure) -> tuple["Drawing", str]:
         points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost, decided=self.decided)
         if not points:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
-        drawing = draw.draw_tradeoff(points, self.looks, self.labels, figure.metric, figure.cost)
+        drawing = draw.draw_tradeoff(points, self.looks, self.labels, self._metric(figure), figure.cost)
         words = tradeoff_words([point.value for point in points], decided=self.decided)
         return drawing, words + self._absent([point.row for point in points])
 
@@ -150,7 +157,9 @@ class _Drawer:
         curves = numbers.curves_of(self.rows, self.store, figure, decided=self.decided)
         if not curves:
             raise NothingToDrawError("no run is finished, so there is no curve")
-        drawing = draw.draw_curves(curves, self.looks, self.labels, figure.column)
+        drawing = draw.draw_curves(
+            curves, self.looks, self.labels, self.report.task.curve_label(figure.column)
+        )
         words = curves_words(curves, figure.band, decided=self.decided)
         return drawing, words + self._absent([curve.row for curve in curves])
 
@@ -161,11 +170,11 @@ class _Drawer:
         named = replace(found, down=self._names(found.down), across=self._names(found.across))
         names = self.report.names
         down, across = (names.get(factor, draw.factor_label(factor)) for factor in figure.factors)
-        drawing = draw.draw_heatmap(named, (down, across), figure.metric, self.report.digits)
+        drawing = draw.draw_heatmap(named, (down, across), self._metric(figure), self.report.digits)
         seeds = counted([cell[1] for row in found.cells for cell in row if cell])
         lost = listed([self.labels[name] for name in found.left_out])
         out = f" Without these factors, so not shown: {lost}." if lost else ""
-        return drawing, f"{draw.metric_label(figure.metric)}, mean over {seeds}; n/a: no run.{out}"
+        return drawing, f"{self._metric(figure).header}, mean over {seeds}; n/a: no run.{out}"
 
     def _names(self, values: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.report.names.get(value, value) for value in values)
@@ -179,10 +188,10 @@ class _Drawer:
         found = numbers.forest_differences(self.rows, figure.metric, decided=self.decided)
         if not found:
             raise NothingToDrawError("no row has a seed in common with the baseline")
-        drawing = draw.draw_forest(found, self.looks, self.labels, figure.metric, baseline)
+        drawing = draw.draw_forest(found, self.looks, self.labels, self._metric(figure), baseline)
         words = forest_words([value for _, value in found], baseline, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
-            words += " Not all pairs are clean: device, precision, threads or versions differ."
+            words += f" Not all pairs are clean: {PAIR_WORDS} differ."
         shown = [name for name, _ in found] + [row.name for row in self.rows if row.is_baseline]
         return drawing, words + self._absent(shown)
 
@@ -191,11 +200,11 @@ class _Drawer:
             rule = "a rank needs a number of seeds that was fixed beforehand"
             raise SpecError(f"{rule}, and this report has seeds: decided")
         data = by_data(self.report, [rows for _, rows in self.found])
-        found = ranks_of(data, figure)
+        found = ranks_of(data, figure, self._metric(figure).sign)
         methods = {name: row.cells[0].cell for rows in data.values() for name, row in rows.items()}
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         words = (
-            f"Average ranks by {draw.metric_label(figure.metric)} on {found.datasets} data sets (1 is best; "
+            f"Average ranks by {self._metric(figure).header} on {found.datasets} data sets (1 is best; "
             f"means over {counted(found.seeds)}). Friedman's test: p = {found.friedman_p:.2g}. "
         )
         if found.friedman_p >= figure.alpha:

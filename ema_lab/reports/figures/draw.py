@@ -9,7 +9,7 @@ from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, Legend, fitted, leg
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, pareto_front
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, styled
-from ema_lab.specs.metric import METRICS
+from ema_lab.specs.metric import Metric
 from ema_lab.statistics import PairedDifference
 
 if TYPE_CHECKING:
@@ -24,21 +24,6 @@ COSTS: Mapping[str, tuple[str, float]] = {
 NAME = 0.42 * COLUMN  # the widest names beside a forest or a heat map, in points
 RANKED = 0.3 * COLUMN  # the widest names beside the axis of ranks, which keeps two fifths of the column
 FRONT = "Pareto front"
-UNITS: Mapping[str, str] = {"loss": "nats", "top1": "%", "top5": "%", "seconds": "s"}
-
-
-def metric_label(metric: str) -> str:
-    """Return `Top-1 (%)`."""
-    return f"{METRICS[metric].label} ({METRICS[metric].unit})"
-
-
-def column_label(column: str) -> str:
-    """Return `Train loss (nats)` for a column of curve.csv."""
-    if column == "lr":
-        return "Learning rate"
-    unit = UNITS.get(column.rpartition("_")[2])
-    words = column.replace("_", " ").capitalize().replace("top", "top-")
-    return f"{words} ({unit})" if unit else words
 
 
 def canvas(height: float) -> tuple["Figure", "Axes"]:
@@ -50,7 +35,7 @@ def canvas(height: float) -> tuple["Figure", "Axes"]:
 
 
 def draw_tradeoff(
-    points: Sequence[Point], looks: Mapping[str, Look], labels: Mapping[str, str], metric: str, cost: str
+    points: Sequence[Point], looks: Mapping[str, Look], labels: Mapping[str, str], metric: Metric, cost: str
 ) -> "Figure":
     """Draw value against cost, a bar for each interval, and the Pareto front as a line of steps."""
     name, scale = COSTS[cost]
@@ -63,7 +48,7 @@ def draw_tradeoff(
                 point.cost / scale, value.mean, yerr=_bars(value), **_mark(look, value),
                 linestyle="none", capsize=2, elinewidth=0.8, label=text, zorder=3,
             )  # fmt: skip
-        front = pareto_front([(p.cost, p.value.mean) for p in points], METRICS[metric].sign)
+        front = pareto_front([(p.cost, p.value.mean) for p in points], metric.sign)
         corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
         axes.set_xlim(axes.get_xlim())
         corners.append((axes.get_xlim()[1], corners[-1][1]))  # what costs more is no better
@@ -72,7 +57,7 @@ def draw_tradeoff(
             drawstyle="steps-post", color="#777777", linestyle="--", linewidth=0.9,
             label=FRONT, zorder=2,
         )  # fmt: skip
-        axes.set(xlabel=name, ylabel=metric_label(metric))
+        axes.set(xlabel=name, ylabel=metric.header)
         axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
         _draw_legend(figure, legend)
     return figure
@@ -90,7 +75,7 @@ def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
 
 
 def draw_curves(
-    curves: Sequence[Curve], looks: Mapping[str, Look], labels: Mapping[str, str], column: str
+    curves: Sequence[Curve], looks: Mapping[str, Look], labels: Mapping[str, str], label: str
 ) -> "Figure":
     """Draw each row's mean over the epochs with its band."""
     from matplotlib.ticker import MaxNLocator
@@ -106,13 +91,13 @@ def draw_curves(
                 markevery=every, markersize=3, label=text,
             )  # fmt: skip
             axes.fill_between(curve.epochs, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
-        axes.set(xlabel="Epoch", ylabel=column_label(column))
+        axes.set(xlabel="Epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         _draw_legend(figure, legend)
     return figure
 
 
-def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits: int) -> "Figure":
+def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: Metric, digits: int) -> "Figure":
     """Draw the means as colours and numbers; a cell without a run is hatched and says n/a.
 
     `factors`: what the axes are called, down and across.
@@ -142,7 +127,7 @@ def draw_heatmap(heatmap: Heatmap, factors: tuple[str, str], metric: str, digits
         axes.set_yticks(range(len(down)), down)
         axes.grid(False)
         axes.set(ylabel=factors[0], xlabel=factors[1])
-        figure.colorbar(image, ax=axes, label=metric_label(metric))
+        figure.colorbar(image, ax=axes, label=metric.header)
     return figure
 
 
@@ -160,7 +145,7 @@ def draw_forest(
     differences: Sequence[tuple[str, PairedDifference]],
     looks: Mapping[str, Look],
     labels: Mapping[str, str],
-    metric: str,
+    metric: Metric,
     baseline: str,
 ) -> "Figure":
     """Draw each row's mean difference and interval, the first row on top, beside a line at zero.
@@ -169,8 +154,8 @@ def draw_forest(
     """
     with styled():
         names = [fitted(labels[row], NAME) for row, _ in differences]
-        unit = "points" if METRICS[metric].unit == "%" else METRICS[metric].unit
-        words = f"Δ {METRICS[metric].label} vs {baseline} ({unit})"
+        unit = f" ({metric.unit_of_differences})" if metric.unit else ""
+        words = f"Δ {metric.label} vs {baseline}{unit}"
         below = fitted(words, COLUMN - max(map(width_of, names)) - 24, 7.5)
         ends = list(itertools.accumulate(0.12 + LINE_INCHES * lines_of(name) for name in names))
         middles = [(start + end) / 2 for start, end in zip([0.0, *ends], ends, strict=False)]

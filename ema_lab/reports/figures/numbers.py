@@ -1,6 +1,6 @@
 """The numbers of a figure, before anything is drawn."""
 
-import csv
+import logging
 import math
 import statistics
 from collections.abc import Sequence
@@ -15,7 +15,11 @@ from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
 from ema_lab.statistics.sequential import follow
 from ema_lab.statistics.ties import snapped
+from ema_lab.store.curve import curve_rows
+from ema_lab.store.layout import CURVE
 from ema_lab.store.store import RunStore
+
+logger = logging.getLogger(__name__)
 
 
 class NothingToDrawError(SpecError):
@@ -97,9 +101,8 @@ def curves_of(
     for row in rows:
         by_epoch: dict[int, list[float]] = {}
         for item in row.cells:
-            if item.record is not None:
-                for epoch, value in _column(store.folder(item.cell.run_id) / "curve.csv", spec):
-                    by_epoch.setdefault(epoch, []).append(value)
+            for epoch, value in _column_or_hole(store.folder(item.cell.run_id), spec) if item.record else ():
+                by_epoch.setdefault(epoch, []).append(value)
         if by_epoch:
             epochs = sorted(by_epoch)
             bands = [_band(by_epoch[epoch], spec.band, decided=decided) for epoch in epochs]
@@ -109,19 +112,31 @@ def curves_of(
     return curves
 
 
-def _column(path: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
+def _column_or_hole(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
+    """Return a run's column; a curve that cannot be used is named, and left out of the figure."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+        return _column(folder, spec)
+    except StoreError as error:
+        logger.warning("left out of the figure: %s", error)
+        return []
+
+
+def _column(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
+    path = folder / CURVE
+    try:
+        lines = list(curve_rows(folder))
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
     columns = [key for key in (lines[0] if lines else {}) if key != "epoch"]
     if spec.column not in columns:
         raise SpecError(f"column {spec.column!r} is not in {path}; it has {', '.join(columns) or 'no line'}")
     try:
-        return [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
-    except (TypeError, ValueError) as error:
+        found = [(int(line["epoch"]), float(line[spec.column])) for line in lines if line[spec.column]]
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from None
+    if not all(math.isfinite(value) for _, value in found):
+        raise StoreError(f"{path} cannot be read: {spec.column} has values that are no finite numbers")
+    return found
 
 
 def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:

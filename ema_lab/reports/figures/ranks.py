@@ -16,7 +16,6 @@ from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
 from ema_lab.reports.naming import factor_value, gathered
 from ema_lab.results.selection import Row
 from ema_lab.specs.figure import CriticalDifferenceFigure
-from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics.ties import differences, snapped
 
@@ -42,11 +41,11 @@ class Ranks:
     seeds: tuple[int, int] = (1, 1)
 
 
-def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure) -> Ranks:
+def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigure, sign: int) -> Ranks:
     """Rank the methods on each data set by their mean over seeds; Friedman's test, then the pairs.
 
     A data set on which a method has no finished run does not enter. Means that are equal but for rounding
-    share their rank.
+    share their rank. `sign` is the metric's direction.
     Source: Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7 (2006).
 
     Raises:
@@ -66,7 +65,7 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     _require(len(methods), len(data), dropped, spec)
     means = [[statistics.fmean(values[name]) for name in methods] for values in complete]
     table = np.array([snapped(row) for row in means])
-    ranks = rankdata(-METRICS[spec.metric].sign * table, axis=1)
+    ranks = rankdata(-sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
     names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
     p = friedman_p(ranks)

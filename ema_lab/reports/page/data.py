@@ -9,14 +9,15 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
-from ema_lab.reports.figures.draw import column_label
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
+from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, row_labels
 from ema_lab.results.selection import Measured, Row, rows_of
-from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve
+from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import Standing, Survey
@@ -26,7 +27,7 @@ LOG_LINES = 40  # the end of a log, which says why a run failed
 DONE_LOG_LINES = 10
 LOG_BYTES = 1 << 16  # what is read of a log, from its end
 MOST_CURVES = 2000  # of more runs, the page would be too large to open with all curves, logs and attempts
-CURVE_COLUMNS = ("epoch", "lr", "train_loss", "train_top1", "val_top1", "test_top1", "val_loss", "test_loss")
+LEFT_OUT = ("train_seconds",)  # of a curve: times differ from machine to machine
 Shown = Sequence[tuple[Ablation, Sequence[Row]]]
 
 
@@ -42,26 +43,32 @@ def page_data(spec: ReportSpec, shown: Shown, tables: Iterable[Table], store: Ru
         tables: Of the report: each run that a cell names is there, of rows that are not shown too.
         store: Where the runs are.
     """
+    spec = with_task(spec, (ablation for ablation, _ in shown))
     prefixes = {ablation.name: f"{ablation.name}: " if len(shown) > 1 else "" for ablation, _ in shown}
     others = _others(shown, tables)
     cells = _cells([*shown, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
+    runs = {
+        run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
+        for run_id, (names, cell) in cells.items()
+    }
+    columns = dict.fromkeys(column for run in runs.values() for column in run["curve"] or ())
     return {
         "name": spec.name,
         "title": spec.title or spec.name,
         "ablations": [ablation.name for ablation, _ in shown],
-        "metrics": {key: {"label": m.label, "unit": m.unit, "sign": m.sign} for key, m in METRICS.items()},
+        "metrics": {
+            key: {"label": m.label, "unit": m.unit, "sign": m.sign} for key, m in spec.task.metrics.items()
+        },
+        "primary": spec.task.primary,
         "costs": {key: cost.label for key, cost in COSTS.items()},
-        "columns": {column: column_label(column) for column in CURVE_COLUMNS},
+        "columns": {column: spec.task.curve_label(column) for column in columns},
         "rows": _rows(spec, shown, prefixes),
         "others": _rows(spec, others, prefixes),
         "commands": commands(spec.name, [ablation for ablation, _ in shown]),
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
-        "runs": {
-            run_id: {"variants": names} | run_data(cell, survey.standing(cell.spec), store, is_whole)
-            for run_id, (names, cell) in cells.items()
-        },
+        "runs": runs,
     }
 
 
@@ -110,7 +117,7 @@ def _rows(spec: ReportSpec, shown: Shown, prefixes: Mapping[str, str]) -> list[d
 def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
     """Return the mean of each metric over seeds and its interval, None without one, as figures draw them."""
     means = {}
-    for key in METRICS:
+    for key in spec.task.metrics:
         if values := row.values(key):
             found = mean_interval(values, decided=spec.seeds == "decided")
             low, high = (found.low, found.high) if found.has_interval else (None, None)
@@ -170,7 +177,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 def _curve(store: RunStore, run_id: str) -> dict[str, list[float | None]] | None:
     """Return the columns of a run's curve, to five digits: enough to draw."""
     rows = read_curve(store.folder(run_id))
-    kept = [name for name in CURVE_COLUMNS if rows and name in rows[0]]
+    kept = [name for name in (rows[0] if rows else ()) if name not in LEFT_OUT]
     return {name: [_number(row.get(name)) for row in rows] for name in kept} or None
 
 
@@ -179,8 +186,11 @@ def _number(value: float | None) -> float | None:
 
 
 def _log(store: RunStore, run_id: str, lines: int) -> str | None:
+    path = store.folder(run_id) / LOG
+    if not path.is_file():  # opening a pipe would wait
+        return None
     try:
-        with (store.folder(run_id) / "log.txt").open("rb") as file:
+        with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             text = file.read().decode("utf-8", errors="replace")

@@ -161,7 +161,7 @@
     if (run.chosen_epoch) facts.push(["chosen epoch", run.chosen_epoch]);
     if (run.wall_seconds) facts.push(["seconds", run.wall_seconds]);
     body.append(list("Result", facts, true));
-    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith("_top1"));
+    const measure = Object.keys(run.curve || {}).find((name) => name.endsWith(`_${data.primary}`));
     if (measure && run.curve.epoch.length > 1) {
       body.append(make("p", { class: "hint" }, `${measure} over epochs`));
       body.append(chart([{ variant: run.variants[0], points: run.curve.epoch.map((e, i) => [e, run.curve[measure][i]]) }], "epoch", measure));
@@ -371,9 +371,9 @@
     const runs = Object.values(data.runs);
     const costs = [...new Set(runs.flatMap((run) => Object.keys(run.cost)))].sort();
     choose("x", [...costs, "wall_seconds"], "macs");
-    choose("y", Object.keys(data.metrics).filter((key) => runs.some((run) => key in run.metrics)), "top1");
+    choose("y", Object.keys(data.metrics).filter((key) => runs.some((run) => key in run.metrics)), data.primary);
     const lines = [...new Set(runs.flatMap((run) => Object.keys(run.curve || {})))].filter((key) => key !== "epoch");
-    choose("curve", lines, lines.find((key) => key.endsWith("_top1")) || lines[0]);
+    choose("curve", lines, lines.find((key) => key.endsWith(`_${data.primary}`)) || lines[0]);
     counts(); scatter(); curves(); legend(); runTable();
     find("commands").textContent = data.commands.join("\n");
   };

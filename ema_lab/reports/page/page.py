@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from typing import Any
 
-from ema_lab.tables.html import render_html
+from ema_lab.characters import printable
+from ema_lab.tables.html import escape, render_html
 from ema_lab.tables.table import Table
 
 
@@ -24,7 +24,7 @@ def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str =
         "style": _asset("page.css"),
         "script": _asset("page.js"),
         "tables": "\n".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables),
-        "data": _script_json(data),
+        "data": _script_json(shown(data)),
         "live": escape(live),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
@@ -32,6 +32,15 @@ def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str =
 
 def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def shown(value: Any) -> Any:
+    """Return plain data whose texts have no character that a reader does not see, but for line breaks."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {key: shown(item) for key, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _script_json(value: Any) -> str:

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import socket
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
@@ -11,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from ema_lab.characters import printable
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.reports.page.page import render_page
+from ema_lab.reports.page.page import render_page, shown
 from ema_lab.reports.page.source import report_data
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
@@ -20,6 +24,8 @@ from ema_lab.store.store import RunStore
 from ema_lab.tables.html import render_html
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+PATIENCE_SECONDS = 10.0
+SENDING_SECONDS = 60.0
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -53,8 +59,10 @@ class Site:
         data = report_data(spec, tables, self.store)
         if not rest:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
-        shown = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
-        return "application/json", json.dumps({"data": data, "tables": shown}, allow_nan=False).encode()
+        parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
+        return "application/json", json.dumps(
+            {"data": shown(data), "tables": parts}, allow_nan=False
+        ).encode()
 
     def _overview(self) -> str:
         items = "".join(
@@ -69,7 +77,11 @@ class Site:
 
 
 def serve(
-    site: Site, host: str, port: int, ready: Callable[[ThreadingHTTPServer], None] = lambda server: None
+    site: Site,
+    host: str,
+    port: int,
+    ready: Callable[[ThreadingHTTPServer], None] = lambda server: None,
+    patience: float = PATIENCE_SECONDS,
 ) -> None:
     """Serve until interrupted.
 
@@ -78,12 +90,14 @@ def serve(
         host: Address to listen on.
         port: 0 takes a free one.
         ready: Told of the server once it listens.
+        patience: Seconds in which a client must have sent its whole request.
 
     Raises:
         EngineError: If the address cannot be listened on.
     """
     try:
-        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, host))
+        kind = _Server6 if ":" in host else _Server
+        server = kind((host, port), _handler(site, host, patience))
     except (OSError, OverflowError) as error:
         raise EngineError(f"cannot listen on {in_url(host)}:{port}: {error}") from None
     with server:
@@ -91,7 +105,16 @@ def serve(
         server.serve_forever()
 
 
-class _Server6(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, so that a slow client keeps no other waiting."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone or is too slow; anything else is a fault of ours."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
@@ -100,21 +123,38 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _handler(site: Site, host: str) -> type[BaseHTTPRequestHandler]:
+def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """GET and HEAD; a request for another host's name is refused: a web page elsewhere may forge it."""
 
         server_version = "ema-lab"
         sys_version = ""
+        timeout = SENDING_SECONDS  # of one answer
+
+        def setup(self) -> None:
+            super().setup()
+            # A timeout of the socket would start again with each byte of a request that trickles in.
+            self._deadline = threading.Timer(patience, self._hang_up)
+            self._deadline.daemon = True
+            self._deadline.start()
+
+        def finish(self) -> None:
+            self._deadline.cancel()
+            super().finish()
+
+        def _hang_up(self) -> None:
+            with suppress(OSError):  # it has gone already
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def do_GET(self) -> None:
+            self._deadline.cancel()
             if host in LOOPBACK and _asked_host(self.headers.get("Host", "")) not in LOOPBACK:
                 self.send_error(HTTPStatus.FORBIDDEN, "this address only")
                 return
             try:
                 found = site.answer(self.path)
             except EmaLabError as error:
-                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", str(error).encode())
+                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", printable(str(error)).encode())
                 return
             if found is None:
                 self.send_error(HTTPStatus.NOT_FOUND)

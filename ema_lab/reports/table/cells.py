@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ema_lab.results.selection import Measured, Row, unclean_rows
-from ema_lab.specs.metric import COSTS, METRICS
+from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import (
     BOOTSTRAP_SEEDS,
@@ -295,13 +295,17 @@ TESTED = {Mark.BEST, Mark.SECOND, Mark.TIE}
 
 
 def ranked(
-    cells: Sequence[TableCell], rows: Sequence[Row], metric: str, groups: Sequence[str] = ()
+    spec: ReportSpec,
+    cells: Sequence[TableCell],
+    rows: Sequence[Row],
+    metric: str,
+    groups: Sequence[str] = (),
 ) -> list[TableCell]:
     """Return the cells of one column with marks of rank, within each group; none where no row is told apart.
 
     A mark that rests on pairs that are not clean is flagged: those of all rows, and of ties those with ties.
     """
-    ranks = rank_rows([row.by_seed(metric) for row in rows], METRICS[metric].sign, groups)
+    ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
     marks = [Mark(rank) if rank else None for rank in ranks]
     groups = groups or [""] * len(rows)
     there = [place for place, row in enumerate(rows) if row.having(metric)]
@@ -344,4 +348,4 @@ def column_cells(
     cells = [CELLS[column.kind](spec, row, metric) for row in rows]
     if spec.seeds == "decided":
         return cells  # a rank would need a number of seeds that is fixed beforehand
-    return ranked(cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells
+    return ranked(spec, cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

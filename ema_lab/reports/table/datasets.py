@@ -25,7 +25,6 @@ from ema_lab.reports.table.notes import (
     run_notes,
 )
 from ema_lab.results.selection import Measured, Row
-from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import Summary, holm, paired_test, summarise, win_tie_loss
 from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
@@ -75,7 +74,9 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     check_names(spec, known, _named_beside(spec, data))
     names = list(spec.rows) or known
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
-    columns = [TableColumn(one.name, _header(spec, one), kind, spec.metric) for one in data]
+    columns = [
+        TableColumn(one.name, _header(spec, one), kind, spec.metric, spec.shown_metric.unit) for one in data
+    ]
     by_column = [_column_cells(spec, one, names) for one in data]
     baselines = {
         name for name in names if any(name in one.rows and one.rows[name].is_baseline for one in data)
@@ -90,7 +91,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     title = spec.title or spec.name
     return Table(
         "table",
-        f"{title}: {METRICS[spec.metric].label} by data set",
+        f"{title}: {spec.shown_metric.label} by data set",
         "Variant",
         tuple(columns),
         body,
@@ -111,10 +112,10 @@ def _named_beside(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
 
 
 def _header(spec: ReportSpec, one: DataSet) -> str:
-    metric = METRICS[spec.metric]
+    metric = spec.shown_metric
     if spec.cells == "delta":
         return f"{one.name}: Δ vs {baseline_name(spec, one.ablation)}"
-    return f"{one.name} ({metric.unit})"
+    return f"{one.name} ({metric.unit})" if metric.unit else one.name
 
 
 def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[TableCell]:
@@ -123,7 +124,7 @@ def _column_cells(spec: ReportSpec, one: DataSet, names: Sequence[str]) -> list[
     rows = [one.rows[name] for name in names if name in one.rows]
     cells = [build(spec, row, spec.metric) for row in rows]
     if spec.cells == "value" and spec.rank:
-        cells = ranked(cells, rows, spec.metric)
+        cells = ranked(spec, cells, rows, spec.metric)
     found = dict(zip((row.name for row in rows), cells, strict=True))
     return [found.get(name, hole) for name in names]
 
@@ -159,7 +160,7 @@ def _win_cell(
     tested = sum(not math.isnan(p) for _, p in outcomes)
     cells = [compared_cell(row, row.pairs(spec.metric)) for row in rows]
     return TableCell(
-        str(win_tie_loss(outcomes, METRICS[spec.metric].sign)) if tested else "untested",
+        str(win_tie_loss(outcomes, spec.shown_metric.sign)) if tested else "untested",
         f"{tested} of {count} tested" if 0 < tested < count else "",
         n=tested,
         expected=count,

@@ -16,7 +16,6 @@ from ema_lab.reports.table.notes import (
     run_notes,
 )
 from ema_lab.results.selection import Measured, Row, unclean_rows
-from ema_lab.specs.metric import METRICS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
 from ema_lab.statistics.factorial import Effect, effects
@@ -68,7 +67,7 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
     build = delta_cell if spec.cells == "delta" else metric_cell
     cells = {key: build(spec, row, spec.metric) for key, row in places.items()}
     if spec.rank and spec.cells == "value":
-        marked = ranked(list(cells.values()), list(places.values()), spec.metric)
+        marked = ranked(spec, list(cells.values()), list(places.values()), spec.metric)
         cells = dict(zip(places, marked, strict=True))
     columns = tuple(_column(spec, value) for value in across)
     body = tuple(_table_row(spec, places, cells, value, across) for value in down)
@@ -87,18 +86,19 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
 
 def _value_notes(spec: ReportSpec, ablation: Ablation, shown: Sequence[TableCell]) -> list[str]:
     if spec.cells == "value":
-        return [*number_notes(spec, shown), *rank_notes(spec, {METRICS[spec.metric].label: shown})]
+        return [*number_notes(spec, shown), *rank_notes(spec, {spec.shown_metric.label: shown})]
     return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(shown))
 
 
 def _label(spec: ReportSpec) -> str:
-    metric = METRICS[spec.metric]
-    return f"{'Δ ' if spec.cells == 'delta' else ''}{metric.label} ({metric.unit})"
+    metric = spec.shown_metric
+    return f"{'Δ ' if spec.cells == 'delta' else ''}{metric.header}"
 
 
 def _column(spec: ReportSpec, value: str) -> TableColumn:
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
-    return TableColumn(f"{short(spec.factors[1])}={value}", spec.names.get(value, value), kind, spec.metric)
+    key, label = f"{short(spec.factors[1])}={value}", spec.names.get(value, value)
+    return TableColumn(key, label, kind, spec.metric, spec.shown_metric.unit)
 
 
 def _table_row(
@@ -124,10 +124,10 @@ def _table_row(
 
 def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
     """Return main effects and interactions with their intervals and corrected p-values, a row each."""
-    metric = METRICS[spec.metric]
+    metric = spec.shown_metric
     corrected = holm([effect.test.p for effect in found])
     columns = (
-        TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric),
+        TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric, metric.unit),
         TableColumn("p", "p", "p", spec.metric),
     )
     rows = tuple(_effect_row(spec, effect, p, places) for effect, p in zip(found, corrected, strict=True))

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import baseline_name, is_shown
-from ema_lab.results.selection import Row
-from ema_lab.specs.metric import METRICS
+from ema_lab.results.selection import PAIR_WORDS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import Kept
@@ -36,7 +35,11 @@ def notes_of(
     """Return the sentences of a caption: only those that something in the table needs."""
     cells = [cell for row in body for cell in row.cells]
     by_column = {column: [row.cells[place] for row in body] for place, column in enumerate(columns)}
-    metrics = {METRICS[column.key].label: by_column[column] for column in columns if column.kind == "metric"}
+    metrics = {
+        spec.task.metrics[column.key].label: by_column[column]
+        for column in columns
+        if column.kind == "metric"
+    }
     deltas = [cell for column in columns if column.kind == "delta" for cell in by_column[column]]
     return (
         *number_notes(spec, [cell for column in metrics.values() for cell in column]),
@@ -77,7 +80,7 @@ def comparison_notes(
     `compared`: how many rows are compared with the baseline: Holm's correction is over them.
     `bounded`: whether any difference has an interval.
     """
-    label = METRICS[spec.metric].label
+    label = spec.shown_metric.label
     interval = " with its 95 % t interval" if bounded else ""
     said = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
@@ -200,7 +203,7 @@ def flag_notes(cells: Sequence[TableCell]) -> list[str]:
     """Say what the signs of unclean pairs and pruned runs mean."""
     flags = {flag for cell in cells for flag in cell.flags}
     said = {
-        Flag.UNCLEAN: "not a clean pair: device, precision, threads or versions of the runs compared differ.",
+        Flag.UNCLEAN: f"not a clean pair: {PAIR_WORDS} of the runs compared differ.",
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
     return [f"{SIGNS[flag]}: {words}" for flag, words in said.items() if flag in flags]

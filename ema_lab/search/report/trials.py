@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ema_lab.errors import StoreError
-from ema_lab.search.history import Ended, History
+from ema_lab.search.history import Ended, History, num_repeated
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.naming import label, short_keys, value_words
 from ema_lab.specs.metric import COSTS
-from ema_lab.store.quarantine import SUPERSEDED
+from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import SIGNS, Flag
 
@@ -88,8 +88,18 @@ def counts_words(history: History) -> str:
     counts = history.counts()
     words = f"{counts.done} finished, {counts.pruned} pruned, {counts.failed} failed"
     others = {"running": counts.running, "waiting": counts.waiting, "learned from the store": counts.warm}
-    others["stale"] = sum(bool(one.stale) for one in history.trials())
-    return words + "".join(f", {count} {name}" for name, count in others.items() if count)
+    trials = history.trials()
+    others["stale"] = sum(bool(one.stale) for one in trials)
+    words += "".join(f", {count} {name}" for name, count in others.items() if count)
+    repeats = repeats_words(trials)
+    return f"{words}; {repeats}" if repeats else words
+
+
+def repeats_words(trials: Sequence[Ended]) -> str:
+    """Return how many trials drew a choice that was known before; nothing where none did."""
+    own = sum(not one.warm for one in trials)
+    count = num_repeated(trials)
+    return f"{count} of {own} trials repeated known choices" if count else ""
 
 
 def stale_words(trials: Sequence[Ended]) -> str:

@@ -1,28 +1,27 @@
 """Whether a store is whole: every file of every run is read, and held against the others."""
 
-import csv
-import math
-import re
+import os
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ema_lab.errors import StoreError
-from ema_lab.files import PARTIAL
+from ema_lab.files import DAMAGED, PARTIAL, NoRegularFileError
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import HEARTBEAT
-from ema_lab.store.quarantine import SUPERSEDED
+from ema_lab.store import layout
+from ema_lab.store.curve import curve_rows
+from ema_lab.store.predictions import content_sha256, owner_of, read_predictions
+from ema_lab.store.quarantine import supersede
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep.remeasure import CheckMetrics
 
-DROPPED = "weights.dropped"  # left by `store gc --drop-weights`: no weights are no damage then
-KNOWN = {
-    "spec.json", "record.json", "curve.csv", "predictions.npz", "attempts", "last.ckpt", "best.ckpt",
-    "log.txt", HEARTBEAT, SUPERSEDED, DROPPED,
-}  # fmt: skip
-RUN_ID = re.compile(r"[0-9a-f]{16}")
-LoadCheckpoint = Callable[[Path], object]
+LoadCheckpoint = Callable[[Path], Mapping[str, Any]]
+Check = Callable[[Path, RunSpec, RunRecord], str | None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Finding:
 
 def check_store(
     store: RunStore,
+    check_metrics: CheckMetrics,
     load_checkpoint: LoadCheckpoint | None = None,
     watch: Callable[[int, int], None] = lambda checked, total: None,
 ) -> Iterator[Finding]:
@@ -44,30 +44,60 @@ def check_store(
 
     Args:
         store: The store.
-        load_checkpoint: Loads a checkpoint and raises if that cannot be; None leaves checkpoints out.
+        check_metrics: Returns why predictions do not fit the metrics of a record, or None.
+        load_checkpoint: Returns a checkpoint, or raises if that cannot be; None leaves checkpoints out.
         watch: Told after each run how many of how many are checked.
     """
     names = sorted(store.folder_names())
     for number, name in enumerate(names, 1):
-        if not RUN_ID.fullmatch(name):
+        if not layout.RUN_ID.fullmatch(name):
             yield Finding("", name, damaged=False, problem="is no run folder")
         elif store.is_locked(name):
             yield Finding(name, "", damaged=False, problem="a process works on it: not checked")
         else:
-            yield from _check_run(store, name, load_checkpoint)
+            yield from _check_run(store, name, check_metrics, load_checkpoint)
         watch(number, len(names))
-    locks = {path.stem for path in (store.root / ".locks").glob("*.lock")}
-    for run_id in sorted(name for name in locks - set(names) if RUN_ID.fullmatch(name)):
-        yield Finding(run_id, f".locks/{run_id}.lock", damaged=False, problem="a lock without a run")
+    locks = {path.stem for path in (store.root / layout.LOCKS).glob("*.lock")}
+    for run_id in sorted(name for name in locks - set(names) if layout.RUN_ID.fullmatch(name)):
+        yield Finding(run_id, f"{layout.LOCKS}/{run_id}.lock", damaged=False, problem="a lock without a run")
 
 
-def _check_run(store: RunStore, run_id: str, load: LoadCheckpoint | None) -> Iterator[Finding]:
+def set_damaged_runs_aside(
+    store: RunStore,
+    run_ids: Iterable[str],
+    check_metrics: CheckMetrics,
+    load_checkpoint: LoadCheckpoint | None = None,
+) -> list[str]:
+    """Move all files of damaged runs aside, so that the runs are pending; return the ids of those.
+
+    Each is checked again under its lock. A run that a process works on, or whose files another user or a
+    later version of this package can read, stays as it is.
+    """
+    moved = []
+    for run_id in run_ids:
+        with store.claim(run_id) as claimed:
+            if not claimed or store.facts(run_id).unreadable:
+                continue
+            if not all(os.access(path, os.R_OK) for path in _entries(store.folder(run_id))):
+                continue
+            if any(finding.damaged for finding in _check_run(store, run_id, check_metrics, load_checkpoint)):
+                supersede(store.folder(run_id))
+                moved.append(run_id)
+    return moved
+
+
+def _check_run(
+    store: RunStore, run_id: str, check_metrics: CheckMetrics, load: LoadCheckpoint | None
+) -> Iterator[Finding]:
     folder = store.folder(run_id)
     spec, record, problems = _documents(store, run_id)
     if record is not None and record.status == "done" and spec is not None:
-        problems += _result_problems(folder, spec, record)
+        problems += _result_problems(folder, spec, record, check_metrics)
     if load is not None:
-        found = ((path.name, _checkpoint_problem(path, load)) for path in sorted(folder.glob("*.ckpt")))
+        found = (
+            (path.name, _checkpoint_problem(path, load))
+            for path in sorted(folder.glob(layout.ALL_CHECKPOINTS))
+        )
         problems += [(name, problem) for name, problem in found if problem]
     yield from (Finding(run_id, file, damaged=True, problem=problem) for file, problem in problems)
     yield from _leftovers(run_id, folder)
@@ -82,112 +112,113 @@ def _documents(
     try:
         spec = store.spec(run_id)
     except StoreError as error:
-        problems.append(("spec.json", str(error)))
+        problems.append((layout.SPEC, str(error)))
     try:
         record = store.record(run_id)
     except StoreError as error:
-        problems.append(("record.json", str(error)))
+        problems.append((layout.RECORD, str(error)))
     try:
         numbers = [attempt.number for attempt in store.attempts(run_id)]
     except StoreError as error:
-        problems.append(("attempts", str(error)))
+        problems.append((layout.ATTEMPTS, str(error)))
     else:
         if record is not None and record.attempt not in numbers:
-            problems.append(("attempts", f"attempt {record.attempt}, which made the record, is not there"))
+            problems.append(
+                (layout.ATTEMPTS, f"attempt {record.attempt}, which made the record, is not there")
+            )
     if record is not None:
-        problems += [("record.json", problem) for problem in _record_problems(run_id, record)]
+        problems += [(layout.RECORD, problem) for problem in _record_problems(record)]
     return spec, record, problems
 
 
-def _result_problems(folder: Path, spec: RunSpec, record: RunRecord) -> list[tuple[str, str]]:
-    checks = {"curve.csv": _curve_problem, "predictions.npz": _predictions_problem}
+def _result_problems(
+    folder: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
+) -> list[tuple[str, str]]:
+    predictions = partial(_predictions_problem, check_metrics=check_metrics)
+    checks: dict[str, Check] = {layout.CURVE: _curve_problem, layout.PREDICTIONS: predictions}
     found = [(file, _guarded(check, folder / file, spec, record)) for file, check in checks.items()]
     problems = [(file, problem) for file, problem in found if problem]
-    if not (folder / weights_file(spec)).exists() and not (folder / DROPPED).exists():
-        problems.append((weights_file(spec), "is not there: the run has no weights to load"))
+    weights = layout.weights_file(spec)
+    if not (folder / weights).exists() and not (folder / layout.DROPPED).exists():
+        problems.append((weights, "is not there: the run has no weights to load"))
     return problems
 
 
-def weights_file(spec: RunSpec) -> str:
-    """Return the name of the checkpoint that holds the weights which a run reports."""
-    return "last.ckpt" if spec.recipe.protocol == "last" else "best.ckpt"
-
-
-def _record_problems(run_id: str, record: RunRecord) -> Iterator[str]:
-    if record.run_id != run_id:
-        yield f"is the record of {record.run_id}"
+def _record_problems(record: RunRecord) -> Iterator[str]:
     if record.status == "done" and not record.metrics:
         yield "is done without a metric"
-    for name, value in record.metrics.items():
-        if not math.isfinite(value):
-            yield f"{name} is {value}"
 
 
-def _guarded(
-    check: Callable[[Path, RunSpec, RunRecord], str | None], path: Path, spec: RunSpec, record: RunRecord
-) -> str | None:
+def _guarded(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> str | None:
     try:
         return check(path, spec, record)
     except FileNotFoundError:
         return "is not there"
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except NoRegularFileError as error:
+        return str(error.strerror)
+    except StoreError as error:
+        return str(error).removeprefix(f"{path} ")
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         return f"cannot be read: {error}"
 
 
 def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
-    with path.open(newline="", encoding="utf-8") as file:
-        epochs = [row["epoch"] for row in csv.DictReader(file)]
+    epochs = [row["epoch"] for row in curve_rows(path.parent)]
     if epochs == [str(number) for number in range(1, spec.recipe.epochs + 1)]:
         return None
     return f"has {len(epochs)} rows, not one for each of {spec.recipe.epochs} epochs"
 
 
-def _predictions_problem(path: Path, spec: RunSpec, record: RunRecord) -> str | None:
-    """Hold the predictions against the data set and the record.
-
-    Where several classes share the largest logit, as they do in bf16, libraries choose differently
-    among them: the top-1 may then be any that a choice gives.
-    """
-    import numpy as np
-
-    with path.open("rb") as file, np.load(file) as saved:
-        logits, labels = saved["logits"], saved["labels"]
-    facts = spec.data.facts
-    if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
-        found = f"{logits.shape} logits and {len(labels)} labels"
-        return f"has {found}, not {facts.test_images} images of {facts.classes} classes"
-    if not np.isfinite(logits).all():
-        return "has logits that are no finite numbers"
-    mine = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]
-    possible = mine >= logits.max(axis=1)
-    certain = possible & ((logits == mine[:, None]).sum(axis=1) == 1)
-    low, high = 100 * float(certain.mean()), 100 * float(possible.mean())
-    top1 = record.metrics.get("top1", math.nan)
-    if low - 1e-9 <= top1 <= high + 1e-9:
+def _predictions_problem(
+    path: Path, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
+) -> str | None:
+    """Compare the predictions with the metrics and with the hash in the record, which older ones lack."""
+    arrays = read_predictions(path.parent)
+    if (owner := owner_of(arrays)) not in {"", spec.run_id}:
+        return f"holds the predictions of {owner!r}"
+    if problem := check_metrics(arrays, spec, record.metrics):
+        return problem
+    found = content_sha256(arrays)
+    if record.predictions_sha256 in {"", found}:
         return None
-    return f"gives a top-1 of {high:.6g}, and the record says {top1:.6g}"
+    return f"has contents of the hash {found[:16]}, and the record says {record.predictions_sha256[:16]}"
 
 
 def _checkpoint_problem(path: Path, load: LoadCheckpoint) -> str | None:
+    if not path.is_file():
+        return "is no regular file"
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it writes
             if wrong := archive.testzip():
                 return f"is damaged: the checksum of {wrong} is wrong"
-        load(path)
+        run_id = load(path).get(layout.RUN_ID_FIELD, path.parent.name)
     except Exception as error:  # torch raises what its readers raise
         reason = str(error).strip().splitlines()
         return f"cannot be loaded: {reason[0] if reason else type(error).__name__}"
-    return None
+    return None if run_id == path.parent.name else f"is the checkpoint of {run_id!r}"
 
 
 def _leftovers(run_id: str, folder: Path) -> Iterator[Finding]:
-    for path in sorted([*folder.iterdir(), *folder.glob(f"attempts/*{PARTIAL}")]):
+    for path in [*_entries(folder), *_entries(folder / layout.ATTEMPTS)]:
         if path.name.endswith(PARTIAL):
             problem = "was left half-written"
-        elif ".damaged-" in path.name:
+        elif DAMAGED in path.name:
             problem = "was set aside"
-        elif path.name not in KNOWN and path.parent == folder:
+        elif not _is_ours(folder, path):
             problem = "is no file of ours"
         else:
             continue
         yield Finding(run_id, str(path.relative_to(folder)), damaged=False, problem=problem)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # `_documents` has named what is wrong with it
+        return []
+
+
+def _is_ours(folder: Path, path: Path) -> bool:
+    if path.parent == folder:
+        return path.name in layout.RUN_FILES
+    return layout.attempt_number(path.name) is not None

@@ -1,8 +1,23 @@
-"""Classification metrics from logits, so that a new metric needs no new training."""
+"""Classification: its description, and its metrics from stored predictions.
+
+No hash of a run's source holds this module: a metric that is added here makes no finished run stale.
+`ema-lab store remeasure` computes it for them.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+TASK = {
+    "code": "ema_lab.tasks.classification.task:Classification",
+    "made_up": "synthetic",
+    "metrics": {
+        "top1": {"label": "Top-1", "unit": "%", "better": "higher"},
+        "top5": {"label": "Top-5", "unit": "%", "better": "higher"},
+        "loss": {"label": "Loss", "unit": "nats", "better": "lower"},
+    },
+    "primary": "top1",
+}
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -21,6 +36,12 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def topk_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Return the percentage of rows whose label is among the `k` largest logits."""
-    hits = (logits.topk(k, dim=1).indices == labels[:, None]).any(dim=1)
-    return 100 * hits.to(torch.float64).mean().item()
+    """Return the percentage of rows whose label is among the `k` largest logits.
+
+    Of equal logits the lower class comes first, whatever the device: `torch.topk` leaves their order open.
+    """
+    mine = logits.gather(1, labels[:, None])
+    is_lower_class = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    # ~(<=) instead of >, so that a NaN counts as larger than every number, as in torch.topk.
+    before = ~(logits <= mine) | ((logits == mine) & is_lower_class)
+    return 100 * (before.sum(dim=1) < k).to(torch.float64).mean().item()

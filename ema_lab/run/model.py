@@ -1,0 +1,34 @@
+"""The model of a finished run, loaded from its checkpoint."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ema_lab.errors import StoreError
+from ema_lab.models.build import build_model
+from ema_lab.store.layout import weights_file
+from ema_lab.store.store import RunStore
+from ema_lab.training.run import load_weights
+
+
+def load_model(run_id: str, store: RunStore | Path | str = "runs") -> nn.Module:
+    """Return a finished run's model in eval mode, with the weights that its protocol reports.
+
+    Args:
+        run_id: The run's id, or enough of its beginning.
+        store: The store that the run is in.
+
+    Raises:
+        StoreError: If the run is not done, or its checkpoint is not there or not its own.
+    """
+    runs = store if isinstance(store, RunStore) else RunStore(store)
+    run_id = runs.find(run_id)
+    if (state := runs.state(run_id)) != "done":
+        raise StoreError(f"the run {run_id} is {state}, so it has no model to load")
+    spec = runs.spec(run_id)
+    path = runs.folder(run_id) / weights_file(spec)
+    if not path.is_file():
+        raise StoreError(f"{path} is not there: the run has no weights to load")
+    model = build_model(spec)
+    load_weights(model, path, run_id)
+    return model.eval()

@@ -1,0 +1,137 @@
+"""The winner of a row's search, beside the recipe as it was written, and what makes either doubtful."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
+from ema_lab.search.history import Ended
+from ema_lab.search.objective import Objective
+from ema_lab.search.result import Results
+from ema_lab.search.sweep import Sweep
+from ema_lab.specs.dataset import DatasetFacts
+from ema_lab.specs.sweep import VALIDATION
+from ema_lab.specs.task import DEFAULT_TASK
+from ema_lab.store.failure import failure_of
+from ema_lab.store.store import RunStore
+
+AS_WRITTEN = -1  # the number of a trial that no study drew: it is tried before them, and wins ties
+STANDARD_ERRORS = 2.0  # within which an accuracy is that of guessing
+
+
+def written_runs(ablation: Ablation, sweeps: Mapping[str, Sweep]) -> Ablation:
+    """Return the runs of each row's recipe as written, on the images and seeds of its search."""
+    cells = tuple(
+        replace(ablation.rows()[row][0], spec=spec, seed=spec.seed)
+        for row, sweep in sweeps.items()
+        for spec in sweep.runs({})
+    )
+    return replace(ablation, name=f"{ablation.name} as written", cells=cells, skipped=())
+
+
+def written_trial(
+    sweep: Sweep, store: RunStore, objectives: Sequence[Objective], max_attempts: int
+) -> Ended | None:
+    """Return how the recipe as written ended, as a trial without choices; None while runs are missing."""
+    run_ids = tuple(spec.run_id for spec in sweep.runs({}))
+    results = Results(store, objectives)
+    if (values := results.values(run_ids)) is not None:
+        return Ended(AS_WRITTEN, "done", {}, values, run_ids, stale=results.stale(run_ids))
+    failed = [run_id for run_id in run_ids if store.state(run_id, max_attempts) == "failed"]
+    if not failed:
+        return None
+    failure = failure_of(store.facts(failed[0]))
+    return Ended(AS_WRITTEN, "failed", {}, None, run_ids, message=failure.message if failure else "")
+
+
+def winner(trials: Sequence[Ended], objective: Objective) -> Ended | None:
+    """Return the finished trial with the best validation value, of equal ones the first; None without one."""
+    done = [one for one in trials if one.state == "done" and one.values is not None]
+    return min(done, key=lambda one: (-objective.sign * (one.values or (0.0,))[0], one.number), default=None)
+
+
+def trial_name(trial: Ended) -> str | int:
+    """Return what a table calls a trial: its number in the study, or that nothing was chosen."""
+    return "as written" if trial.number == AS_WRITTEN else trial.number
+
+
+def search_notes(
+    sweep: Sweep, objective: Objective, written: Ended | None, best: Ended | None
+) -> Iterator[str]:
+    """Yield what to know of a row's winner before its final runs are trained."""
+    if written is not None and written.state == "failed":
+        why = f" ({written.message})" if written.message else ""
+        yield f"the recipe as written failed in the search{why}, so nothing says that tuning helps"
+    if best is None:
+        yield "no trial was finished, so there is no winner"
+        return
+    assert best.values is not None
+    if best.number == AS_WRITTEN:
+        yield "no trial beats the recipe as written, which is what is compared"
+    runs = sweep.runs(best.choice)
+    images = (runs[0].data.val_images or 0) * len(runs)
+    if words := chance_words(objective.name, best.values[0], runs[0].data.facts, images):
+        yield f"the winner's {words}"
+
+
+def final_notes(
+    tuned: Sequence[Cell], written: Sequence[Cell], store: RunStore, metric: str
+) -> Iterator[str]:
+    """Yield what to know of a row's final runs: diverged, at chance, or worse than the recipe as written.
+
+    Args:
+        tuned: The row's cells after tuning.
+        written: Its cells in the ablation that was tuned, which may have been trained on seeds of its own.
+        store: Where both are.
+        metric: The metric that tells.
+    """
+    causes = [
+        failure.cause
+        for cell in tuned
+        if (failure := failure_of(store.facts(cell.run_id))) is not None and not store.facts(cell.run_id).done
+    ]
+    for cause in dict.fromkeys(causes):
+        yield f"{causes.count(cause)} of {len(tuned)} runs failed after tuning: {cause}"
+    after, before = _values(tuned, store, metric), _values(written, store, metric)
+    if not after:
+        return
+    facts, measured = tuned[0].spec.data.facts, tuned[0].spec.data.task.metrics[metric]
+    mean, label = fmean(after), f"{measured.label} after tuning"
+    if words := chance_words(metric, mean, facts, facts.test_images * len(after)):
+        yield f"{label}: {words}"
+    if before and len(before) == len(written) and measured.sign * (mean - fmean(before)) < 0:
+        counts = f"n={len(after)}, and n={len(before)} on the ablation's own seeds"
+        yield f"{label} ({mean:.2f}) is worse than as written ({fmean(before):.2f}; {counts})"
+
+
+def _values(cells: Sequence[Cell], store: RunStore, metric: str) -> list[float]:
+    """Return a metric of those cells whose runs are done."""
+    records = [store.facts(cell.run_id).record for cell in cells]
+    return [
+        r.metrics[metric] for r in records if r is not None and r.status == "done" and metric in r.metrics
+    ]
+
+
+def chance_words(name: str, value: float, facts: DatasetFacts, images: int) -> str:
+    """Return that a metric is no better than guessing among the classes; nothing where it is better.
+
+    An accuracy counts as guessed up to two standard errors of that many guesses above it. What guessing
+    gives is known of classification alone.
+    """
+    if facts.task != DEFAULT_TASK:
+        return ""
+    metric, classes = name.removeprefix(VALIDATION), facts.classes
+    if metric == "loss":
+        guessed = math.log(classes)
+        is_guessed = value >= guessed
+    else:
+        share = min(1.0, int(metric.removeprefix("top")) / classes)
+        guessed = 100 * share
+        is_guessed = value <= guessed + STANDARD_ERRORS * 100 * math.sqrt(
+            share * (1 - share) / max(images, 1)
+        )
+    if classes < 2 or guessed == 100 or not (is_guessed or math.isnan(value)):
+        return ""
+    return f"{name} of {value:.4g} is at chance: guessing among {classes} classes gives {guessed:.4g}"

@@ -1,0 +1,138 @@
+"""Description of a task without its code: metrics, the primary one, and where the implementation is.
+
+A task is described by a literal in the module that computes its metrics. The literal is read from the
+source, so that planning and reporting import neither torch nor a user's code.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from ema_lab.errors import SpecError
+from ema_lab.registry.catalogue import TASKS
+from ema_lab.registry.registry import unknown_name
+from ema_lab.registry.signature import read_literal, split_target
+from ema_lab.specs.document import error_messages
+from ema_lab.specs.metric import COSTS, Metric
+from ema_lab.specs.strict import Spec, invalid
+
+DEFAULT_TASK = "classification"
+SPLITS = ("train", "val", "test")
+METRIC_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+RESERVED = (  # columns of reports, then of `status`, `eval` and searches
+    *("n", "p", "delta", "wilcoxon", "effect", "detectable", "latency", "latency_ratio", *COSTS),
+    *("run_id", "variant", "seed", "status", "stale", "attempts", "wall_seconds", "by", "cause"),
+    *("signature", "error", "split", "images", "row", "trial", "parameters", "seeds", "epoch", "lr"),
+)
+MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
+Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class MetricForm(Spec):
+    """One metric in the literal of a task."""
+
+    label: Annotated[str, Field(min_length=1)]
+    unit: str = ""
+    better: Literal["higher", "lower"]
+
+
+class TaskForm(Spec):
+    """Form of the literal that describes a task.
+
+    Attributes:
+        code: The class that implements the task, as "package.module:Name".
+        made_up: The data set of made-up images that `run --smoke` trains on.
+        metrics: Every metric of a record, in the order of tables.
+        primary: The metric that chooses epochs and that reports show where they name none.
+    """
+
+    code: Target
+    made_up: Annotated[str, Field(min_length=1)]
+    metrics: Annotated[dict[MetricName, MetricForm], Field(min_length=1)]
+    primary: str
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if self.primary not in self.metrics:
+            raise invalid("task", unknown_name("metric", self.primary, self.metrics), "primary")
+        for name in self.metrics:
+            if name in RESERVED or name.startswith("delta_"):
+                raise invalid("task", "is the name of another column of tables", "metrics", name)
+        return self
+
+
+@dataclass(frozen=True)
+class TaskDescription:
+    """What is known of a task without importing it."""
+
+    name: str
+    code: str
+    made_up: str
+    metrics: Mapping[str, Metric]
+    primary: str
+
+    def curve_label(self, column: str) -> str:
+        """Return the label of a column of curve.csv, such as `Val top-1 (%)`."""
+        if column == "lr":
+            return "Learning rate"
+        split, _, name = column.partition("_")
+        if split in SPLITS and name in self.metrics:
+            metric = self.metrics[name]
+            label = f"{split.capitalize()} {metric.label[:1].lower()}{metric.label[1:]}"
+            return Metric(label, metric.unit, metric.sign).header
+        words = column.replace("_", " ").capitalize()
+        return f"{words} (s)" if name == "seconds" else words
+
+    def require_metric(self, name: str) -> Metric:
+        """Return a metric by its name.
+
+        Raises:
+            SpecError: If the task has no such metric.
+        """
+        if name not in self.metrics:
+            raise SpecError(unknown_name("metric", name, self.metrics))
+        return self.metrics[name]
+
+
+_EXPECTED = (
+    'a task is described by a literal such as TASK = {"code": "my_package.task:MyTask", "made_up": '
+    '"my_package.data:made_up", "metrics": {"mae": {"label": "MAE", "unit": "px", "better": "lower"}}, '
+    '"primary": "mae"}'
+)
+
+
+def task_description(name: str) -> TaskDescription:
+    """Read the description of a task, registered or named as "package.module:LITERAL".
+
+    Raises:
+        SpecError: If there is no such task, or its description is malformed.
+    """
+    try:
+        where, literal = read_literal(*split_target(TASKS[name].target))
+    except SpecError as error:
+        raise SpecError(f"{error}; {_EXPECTED}" if ":" in name else str(error)) from None
+    try:
+        form = TaskForm.model_validate(literal)
+    except ValidationError as error:
+        problems = "; ".join(message for _, message in error_messages(error))
+        raise SpecError(f"{where}: {problems}; {_EXPECTED}") from None
+    metrics = {key: _metric(metric) for key, metric in form.metrics.items()}
+    return TaskDescription(name, form.code, form.made_up, metrics, form.primary)
+
+
+def _metric(form: MetricForm) -> Metric:
+    return Metric(form.label, form.unit, +1 if form.better == "higher" else -1)
+
+
+def common_task(specs: Iterable[Any], where: str) -> TaskDescription:
+    """Return the task that all run specs share; without any, classification.
+
+    Raises:
+        SpecError: If they have several tasks.
+    """
+    names = list(dict.fromkeys(spec.data.facts.task for spec in specs))
+    if len(names) > 1:
+        raise SpecError(f"{where} has runs of several tasks ({', '.join(names)}): their metrics differ")
+    return task_description(names[0] if names else DEFAULT_TASK)

@@ -1,0 +1,88 @@
+"""Export: all records of a store in one file."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ema_lab.errors import StoreError
+from ema_lab.files import whole
+from ema_lab.store.store import RunStore
+
+
+def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested data as one mapping with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield each record as one flat object, its spec under `spec.`; lists are JSON text.
+
+    What cannot be read is left out, and told in a line of `unreadable`.
+    """
+    for run_id in store.run_ids():
+        try:
+            facts = store.facts(run_id)
+            spec = store.spec(run_id) if facts.record is not None else None
+        except StoreError as error:
+            unreadable.append(str(error))
+            continue
+        unreadable += facts.damage
+        if facts.record is not None and spec is not None:
+            tree = {**facts.record.model_dump(mode="json"), "spec": spec.resolved()}
+            flat = {"run_id": run_id, **flattened(tree)}
+            yield {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()}
+
+
+def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
+    """Write all records to a .jsonl or .parquet file, whole or not at all.
+
+    Returns:
+        Their number, and a line for each run that could not be read and is left out.
+
+    Raises:
+        StoreError: If the ending is another one, a package is missing, or the file cannot be written.
+    """
+    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise StoreError(f"export writes .jsonl or .parquet, got {path.name}")
+    try:
+        with whole(path) as partial:
+            unreadable: list[str] = []
+            rows = list(flat_records(store, unreadable))
+            writers[path.suffix](rows, partial)
+            return len(rows), unreadable
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        hint = "pip install 'ema-lab[parquet]', or export to a .jsonl file"
+        raise StoreError(f"a .parquet file needs the package pyarrow: {hint}") from None
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    columns = {key: _one_type([row.get(key) for row in rows]) for key in keys}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def _one_type(values: list[Any]) -> list[Any]:
+    """Return a column's values in one type: a column of mixed ones is text."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1:
+        return values
+    if kinds == {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]

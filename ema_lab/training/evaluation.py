@@ -1,0 +1,38 @@
+"""Predictions of a model on a split: one code path for validation, the final test and `eval`."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ema_lab.data.module import ImageData
+from ema_lab.tasks.task import Rows, Task
+from ema_lab.training.precision import evaluation_precision
+from ema_lab.training.trainer import exact_arithmetic
+
+INDICES = "indices"
+
+
+def evaluate(model: nn.Module, task: Task, data: ImageData, split: str, device: torch.device) -> Rows:
+    """Return a model's predictions on `train`, `val` or `test`."""
+    exact_arithmetic()
+    return predict(model.to(device), task, data, data.split(split), device)
+
+
+def predict(
+    model: nn.Module, task: Task, data: ImageData, loader: DataLoader[object], device: torch.device
+) -> Rows:
+    """Run a model over a loader in eval mode; the model's mode is put back.
+
+    Returns:
+        What the task predicts, and the `indices` of the images in the data set.
+    """
+    training = model.training
+    model.eval()
+    parts: dict[str, list[Tensor]] = {}
+    with torch.inference_mode(), evaluation_precision(data.spec.recipe, device):
+        for images, targets, indices in loader:
+            batch = (data.normalised(images.to(device, non_blocking=True)), targets, indices)
+            for name, rows in {**task.predict(model, batch), INDICES: indices}.items():
+                parts.setdefault(name, []).append(rows)
+    model.train(training)
+    return {name: torch.cat(rows) for name, rows in parts.items()}

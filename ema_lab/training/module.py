@@ -1,0 +1,80 @@
+"""The Lightning module that trains every task."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from ema_lab.specs.run import RunSpec
+from ema_lab.tasks.task import Batch, BatchLoss, Task
+from ema_lab.training.step import Step
+
+CHECK_STEPS = 50  # reading the loss waits for the device, so that it is not done at every step
+
+
+class DivergedError(RuntimeError):
+    """The training loss is not a finite number."""
+
+
+class TrainingModule(LightningModule):
+    """Trains `model` for a task as the recipe says, and sums up what the curve shows of an epoch."""
+
+    step: Step
+
+    def __init__(self, spec: RunSpec, model: nn.Module, task: Task, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = model
+        self.task = task
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch_loss = torch.zeros((), dtype=torch.float64)
+        self.epoch_sums: dict[str, Tensor] = {}
+        self.epoch_images = 0
+
+    def on_train_epoch_start(self) -> None:
+        self.epoch_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.epoch_sums = {}
+        self.epoch_images = 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.step.begin(self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        result = self.step.loss(batch)
+        self._collect(result)
+        return result.loss
+
+    def _collect(self, result: BatchLoss) -> None:
+        self.epoch_loss += result.loss.detach() * result.images
+        for name, value in result.sums.items():
+            if name not in self.epoch_sums:
+                self.epoch_sums[name] = torch.zeros((), dtype=torch.float64, device=self.device)
+            self.epoch_sums[name] += value
+        self.epoch_images += result.images
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % CHECK_STEPS == 0:
+            self._require_finite_loss()
+
+    def _require_finite_loss(self) -> None:
+        """Check the sum of the epoch so far, in which a loss that is not finite stays."""
+        if not torch.isfinite(self.epoch_loss):
+            loss = (self.epoch_loss / self.epoch_images).item()
+            words = f"epoch {self.current_epoch + 1}, noticed after {self.epoch_images} images"
+            raise DivergedError(f"the training loss is {loss} in {words}")
+
+    def epoch_summary(self) -> dict[str, float]:
+        """Return the mean loss and the task's own columns over the batches of the epoch that just ended.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
+        self._require_finite_loss()
+        loss = (self.epoch_loss / self.epoch_images).item()
+        return {"train_loss": loss} | self.task.epoch_summary(self.epoch_sums, self.epoch_images)
+
+    def configure_optimizers(self) -> Any:
+        self.step = Step(self.spec, self.model, self.task, self.steps_per_epoch)
+        schedule = {"scheduler": self.step.schedule, "interval": "step"}
+        return {"optimizer": self.step.optimizer, "lr_scheduler": schedule}

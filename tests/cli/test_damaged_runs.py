@@ -1,0 +1,218 @@
+"""One damaged run is one named hole, in every command: the other runs are read, shown and trained."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny import fake_outcome
+
+from ema_lab.store.store import RunStore
+
+
+def changed(path: Path, **changes: object) -> None:
+    """Write a JSON document again with some of its values changed; NaN is written as it is."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return a function that puts something else in the place of a file."""
+
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+def number(key: str, inner: str, value: object) -> Callable[[Path], None]:
+    return lambda path: changed(path, **{key: {inner: value}})
+
+
+BAD_NUMBERS = {
+    "NaN": float("nan"),
+    "Infinity": float("inf"),
+    "a huge integer": 10**400,
+    "a huge float": 1e300,
+    "a word": "90",
+    "true": True,
+    "null": None,
+    "a list": [1.0],
+}
+ENVIRONMENT = json.loads('{"a": ' * 200 + "1" + "}" * 200)
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    **{f"{name} as top1": number("metrics", "top1", value) for name, value in BAD_NUMBERS.items()},
+    **{f"{name} as macs": number("cost", "macs", value) for name, value in BAD_NUMBERS.items()},
+    "1e400": lambda path: path.write_text(path.read_text().replace(": 1,", ": 1e400,")),
+    "versions that are a number": lambda path: changed(path, environment={"versions": 5}),
+    "a folder": replaced(Path.mkdir),
+    "a pipe": replaced(os.mkfifo),
+    "a link to itself": replaced(lambda path: path.symlink_to(path.name)),
+    "deeply nested": lambda path: path.write_text("[" * 200_000),
+    "nested in the environment": lambda path: changed(path, environment=ENVIRONMENT),
+    "another run's": lambda path: changed(path, run_id="0" * 16),
+    "a later format": lambda path: changed(path, format=2, news=True),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "empty": lambda path: path.write_text(""),
+}
+LEFT_ALONE = {"a later format", "a link to itself"}  # not ours to rename: the run is not trained
+COMMANDS = {
+    "status": ["status", "tiny"],
+    "plan": ["plan", "tiny"],
+    "report": ["report", "tiny", "--out", "out"],
+    "list": ["list", "runs"],
+    "check": ["store", "check", "--quick"],
+    "export": ["store", "export", "all.jsonl"],
+    "bundle": ["bundle", "tiny", "--out", "b.zip"],
+    "import": ["store", "import", "runs", "--store", "other"],
+}
+
+
+@pytest.fixture
+def runs(folder, trained):
+    """Return a store of four finished runs, and the first of them, which is damaged by the tests."""
+    run_ids = trained(train=lambda spec, job: fake_outcome(spec))
+    return RunStore("runs"), run_ids[0]
+
+
+def assert_one_named_hole(answer, run_id):
+    assert answer.code in {0, 1}, answer
+    assert run_id in answer.out + answer.err
+    assert "Traceback" not in answer.err
+
+
+class TestRecord:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_that_cannot_be_used_is_one_hole_in_a_report(self, command, runs, damage):
+        store, run_id = runs
+        DAMAGES[damage](store.folder(run_id) / "record.json")
+        answer = command("report", "tiny")
+        assert_one_named_hole(answer, run_id)
+        assert "91" in answer.out  # the other seed of the same row
+        assert "nan" not in answer.out
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    @pytest.mark.parametrize("damage", ["a pipe", "a later format", "NaN as top1", "deeply nested"])
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, runs, damage, name):
+        store, run_id = runs
+        DAMAGES[damage](store.folder(run_id) / "record.json")
+        assert_one_named_hole(command(*COMMANDS[name]), run_id)
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_that_is_damaged_is_set_aside_and_the_run_trained_again(
+        self, command, runs, fake_training, damage
+    ):
+        store, run_id = runs
+        DAMAGES[damage](store.folder(run_id) / "record.json")
+        seen = fake_training()
+        answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
+        aside = os.path.lexists(store.folder(run_id) / "record.json.damaged-1")
+        if damage in LEFT_ALONE:
+            assert (answer.code, seen, aside) == (1, [], False)
+            assert f"failed: none seed 0 ({run_id})" in answer.err
+            assert "left alone until that is settled" in answer.err
+        else:
+            assert (answer.code, seen, aside) == (0, [run_id], True)
+            assert store.state(run_id) == "done"
+
+    def test_that_may_not_be_read_is_left_alone(self, command, runs, fake_training, monkeypatch):
+        _, run_id = runs
+        open_file = os.open
+
+        def refuse(path, *arguments, **options):
+            if str(path).endswith(f"{run_id}/record.json"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return open_file(path, *arguments, **options)
+
+        monkeypatch.setattr(os, "open", refuse)
+        seen = fake_training()
+        for name in COMMANDS:
+            assert_one_named_hole(command(*COMMANDS[name]), run_id)
+        answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
+        assert (answer.code, seen) == (1, [])
+        assert "Permission denied; left alone" in answer.err
+
+    def test_of_another_run_is_not_counted_twice(self, command, runs):
+        store, run_id = runs
+        other = next(one for one in store.run_ids() if store.spec(one).seed == 1 and one != run_id)
+        shutil.copy(store.folder(other) / "record.json", store.folder(run_id) / "record.json")
+        answer = command("report", "tiny")
+        assert f"is the record of {other!r}" in answer.err
+        assert (store.state(run_id), store.state(other)) == ("pending", "done")
+
+
+class TestAttempt:
+    @pytest.fixture
+    def failed(self, folder, trained):
+        """Return a store whose first run has failed once."""
+
+        def train(spec, job):
+            if spec.seed == 0 and spec.model.attention.name == "none":
+                raise ValueError("no")
+            return fake_outcome(spec)
+
+        return RunStore("runs"), trained(train=train)[0]
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    @pytest.mark.parametrize("damage", ["a pipe", "a folder", "deeply nested", "another run's", "empty"])
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, failed, damage, name):
+        store, run_id = failed
+        DAMAGES[damage](store.folder(run_id) / "attempts" / "1.json")
+        answer = command(*COMMANDS[name])
+        assert answer.code in {0, 1}, answer
+        if name not in {"import", "bundle"}:
+            assert run_id in answer.out + answer.err
+
+    @pytest.mark.parametrize(
+        "name", ["\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"]
+    )
+    def test_has_a_plain_number_for_a_name(self, command, failed, name):
+        store, run_id = failed
+        path = store.folder(run_id) / "attempts" / name
+        shutil.copy(store.folder(run_id) / "attempts" / "1.json", path)
+        assert store.attempt_numbers(run_id) == [1]
+        assert command("status", "tiny").code == 0
+        rows = json.loads(command("store", "check", "--quick", "--json").out)
+        assert ("is no file of ours", f"attempts/{name}") in {(row["problem"], row["file"]) for row in rows}
+
+    def test_of_another_number_is_damage(self, failed):
+        store, run_id = failed
+        attempts = store.folder(run_id) / "attempts"
+        shutil.copy(attempts / "1.json", attempts / "2.json")
+        assert "2.json is attempt 1 at" in store.facts(run_id).damage[0]
+
+    def test_without_a_run_id_is_one_of_an_older_version(self, failed):
+        store, run_id = failed
+        path = store.folder(run_id) / "attempts" / "1.json"
+        value = json.loads(path.read_text())
+        del value["run_id"], value["session"]
+        path.write_text(json.dumps(value))
+        assert (store.facts(run_id).damage, store.attempt(run_id, 1).outcome) == ((), "failed")
+
+    def test_of_a_later_version_is_left_alone(self, failed):
+        store, run_id = failed
+        changed(store.folder(run_id) / "attempts" / "1.json", news=True)
+        facts = store.facts(run_id)
+        assert (facts.unreadable, store.state(run_id)) == (True, "failed")
+        assert "no key is named 'news'" in facts.damage[0]
+
+    @pytest.mark.parametrize("make", [os.mkfifo, Path.touch], ids=["a pipe", "a file"])
+    def test_folder_that_is_none_costs_no_other_run(self, command, failed, fake_training, make):
+        store, run_id = failed
+        shutil.rmtree(store.folder(run_id) / "attempts")
+        make(store.folder(run_id) / "attempts")
+        seen = fake_training()
+        assert command("run", "tiny", "--device", "cpu", "--workers", "1").code == 0
+        assert seen == [run_id]
+
+    def test_that_cannot_be_begun_costs_no_other_run(self, command, runs, fake_training):
+        store, run_id = runs
+        shutil.rmtree(store.folder(run_id))
+        store.folder(run_id).write_text("a file where a folder should be")
+        seen = fake_training()
+        answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
+        assert (answer.code, seen) == (1, [])
+        assert run_id in answer.err

@@ -1,0 +1,165 @@
+"""A bundle from a stranger reads nothing outside of itself, fills no disk, and makes pip do nothing."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from tiny import TINY, TINY_REPORT
+
+from ema_lab.reports.bundle.reproduce import requirements
+
+SECRET = "name: secret\ndescription: not yours\n"
+
+
+@pytest.fixture
+def bundle(folder):
+    """A folder that `verify` takes for a bundle, and a file beside it that is none of its business."""
+    made = folder / "made"
+    for kind, text in (("ablations", TINY), ("reports", TINY_REPORT)):
+        (made / kind).mkdir(parents=True)
+        (made / kind / "tiny.yaml").write_text(text)
+    (made / "runs").mkdir()
+    (made / "bundle.json").write_text(json.dumps({"report": "tiny", "ema_lab": "0"}))
+    (made / "SHA256SUMS").write_text("")
+    (folder / "secret.yaml").write_text(SECRET)
+    return made
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The files that are read as text from then on."""
+    paths = []
+    read = Path.read_text
+
+    def watched(self, *arguments, **options):
+        paths.append(self.resolve())
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", watched)
+    return paths
+
+
+@pytest.mark.parametrize("name", ["../..", "../secret", "/etc/passwd", "..", "a/b", "", "x\x1b[2J", None])
+def test_a_report_that_is_no_name_is_refused(command, bundle, name):
+    (bundle / "bundle.json").write_text(json.dumps({"report": name or "", "ema_lab": "0"}))
+    answer = command("verify", "made")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "which is no name" in answer.err
+    assert "\x1b" not in answer.err
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+@pytest.mark.parametrize("key", ["ablation", "recipe", "published", "module"])
+def test_nothing_outside_is_read(command, folder, bundle, opened, key, absolute):
+    outside = str(folder / "secret.yaml") if absolute else "../secret.yaml"
+    if key == "ablation":
+        (bundle / "reports" / "tiny.yaml").write_text(f"name: tiny\nablation: {outside}\n")
+    elif key == "published":
+        (bundle / "reports" / "tiny.yaml").write_text(f"name: tiny\nkind: claims\npublished: {outside}\n")
+    elif key == "recipe":
+        recipe = "{epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}"
+        (bundle / "ablations" / "tiny.yaml").write_text(TINY.replace(recipe, f"{{use: {outside}}}"))
+    else:
+        (folder / "outer.py").write_text("class Gate: pass\n")
+        (bundle / "outer.py").symlink_to(folder / "outer.py")
+    answer = command("verify", "made")
+    assert "Traceback" not in answer.err
+    assert "it is not read" in answer.out or "outer.py is a link" in answer.err
+    left = [path for path in opened if path in {folder / "secret.yaml", folder / "outer.py"}]
+    assert left == []
+
+
+def test_a_module_beside_the_checker_is_not_taken_for_the_bundles(command, folder, bundle, monkeypatch):
+    (folder / "gate_of_checker.py").write_text("class Gate:\n    def __init__(self, channels): pass\n")
+    monkeypatch.syspath_prepend(str(folder))
+    text = TINY.replace("{name: se, reduction: 4}", "gate_of_checker:Gate")
+    (bundle / "ablations" / "tiny.yaml").write_text(text)
+    answer = command("verify", "made")
+    assert "lies outside of what is checked" in answer.out
+
+
+def test_a_link_or_a_pipe_in_a_bundle_is_named_and_not_read(command, folder, bundle):
+    (bundle / "runs" / "x").symlink_to(folder)
+    assert "runs/x is a link: a bundle holds files and folders alone" in command("verify", "made").err
+    (bundle / "runs" / "x").unlink()
+    os.mkfifo(bundle / "runs" / "x")
+    answer = command("verify", "made")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "runs/x is neither a file nor a folder" in answer.err
+
+
+MEMBERS = {
+    "../x": "holds '../x'",
+    "/x": "holds '/x'",
+    "a/../../x": "holds 'a/../../x'",
+    "..\\x": "holds '..\\\\x'",
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_member_that_would_leave_its_folder_is_refused(command, folder, tree, member):
+    with zipfile.ZipFile("evil.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo(member), "")
+    before = tree()
+    answer = command("verify", "evil.zip")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert MEMBERS[member] in answer.err
+    assert tree() == before
+
+
+def test_a_zip_bomb_is_not_unpacked(command, folder):
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(5):
+            archive.writestr(f"{number}.txt", bytes(60 * 2**20))
+    assert Path("bomb.zip").stat().st_size < 2**20
+    answer = command("verify", "bomb.zip")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert "bomb.zip is not unpacked: it would be 300 MiB, more than 256 MiB" in answer.err
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_refused(command, folder):
+    with zipfile.ZipFile("twice.zip", "w") as archive:
+        archive.writestr("bundle.json", "{}")
+        archive.writestr("bundle.json", "[]")
+    assert "twice.zip is no bundle: it holds 'bundle.json' twice" in command("verify", "twice.zip").err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04" + bytes(100), b"\x1b[2J" * 50])
+def test_what_is_no_zip_file_is_one_line(command, folder, content):
+    Path("x.zip").write_bytes(content)
+    answer = command("verify", "x.zip")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+
+
+HOSTILE = {
+    "torch": "2.14.1\n--extra-index-url http://x",
+    "x @ http://y/z.whl": "1.0",
+    "--index-url": "http://x",
+    "a\n-r /etc/passwd": "1",
+    "ends\n": "1",
+    "-e .": "1",
+    "numpy": "1.0; python_version > '3'",
+    "scipy": "1.0 --hash=x",
+    "é": "1",
+    "list": ["1.0"],
+    "none": None,
+    "empty": "",
+}
+
+
+def test_requirements_have_names_and_versions_alone():
+    good = {
+        "torch-x": "2.4.1+cpu",
+        "ruamel.yaml": "0.18.0.post1",
+        "python": "3.11",
+        "Under_score": "1!2.0rc1",
+    }
+    lines = requirements({"versions": [{**HOSTILE, **good}, "no mapping"]}).splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert pins == ["Under_score==1!2.0rc1", "ruamel.yaml==0.18.0.post1", "torch-x==2.4.1"]
+    left = [line for line in lines if line.startswith("# left out, no name and version of a package: ")]
+    assert len(left) == len(HOSTILE)
+    assert len(lines) == len(left) + len(pins)

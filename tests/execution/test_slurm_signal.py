@@ -1,0 +1,93 @@
+"""The warning that a Slurm job's time is over, when it comes before the job can answer it."""
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from dataclasses import dataclass, field
+
+import pytest
+
+from ema_lab.execution.engines.slurm import Job, launcher
+
+PROGRAM = """
+import signal, sys
+print("starting", flush=True)
+sys.stdin.readline()
+signal.signal(signal.SIGUSR2, lambda number, frame: print("told", flush=True))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+print("ended", flush=True)
+"""
+
+
+def test_a_warning_while_python_still_imports_waits_until_the_job_can_answer(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = f"exec {launcher('SIGUSR2')} -u {path}"  # as submitit writes it into the job's script
+    with subprocess.Popen(["sh", "-c", command], **pipes) as process:
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGUSR2)
+        out, _ = process.communicate("go on\n")
+    assert (process.returncode, out) == (0, "told\nended\n")
+
+
+def test_other_signals_are_not_held_back():
+    with subprocess.Popen(
+        ["sh", "-c", f"exec {launcher('SIGUSR2')} -c 'print(1, flush=True); input()'"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"1\n"
+        process.terminate()
+        assert process.wait() == -signal.SIGTERM
+
+
+def test_python_is_the_same_one_with_its_packages():
+    program = "import sys, torch; print(sys.executable)"
+    done = subprocess.run(
+        ["sh", "-c", f'{launcher("SIGUSR2")} -c "{program}"'], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{sys.executable}\n"
+
+
+@dataclass
+class Session:
+    """Notes what is worked on."""
+
+    worked: list[object] = field(default_factory=list)
+
+    def work(self, claim: object, task: object) -> None:
+        self.worked.append(task)
+
+
+@pytest.fixture
+def requeued(monkeypatch):
+    """Put submitit's handler in place, as its job does; return the signals on which it was called."""
+    module = types.ModuleType("submitit.slurm.slurm")
+    module.SlurmJobEnvironment = types.SimpleNamespace(USR_SIG="USR2")
+    for name in ("submitit", "submitit.slurm"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", module)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    seen: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(number))
+    yield seen
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_job_that_was_warned_before_it_began_is_requeued_and_begins_no_run(requeued):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    os.kill(os.getpid(), signal.SIGUSR2)
+    session = Session()
+    Job(None, ["task"], session)()
+    assert (requeued, session.worked) == ([signal.SIGUSR2], [])
+
+
+def test_a_job_that_was_not_warned_works(requeued):
+    session = Session()
+    Job(None, ["one", "two"], session)()
+    assert (requeued, session.worked) == ([], ["one", "two"])

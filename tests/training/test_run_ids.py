@@ -1,0 +1,135 @@
+"""Every file that training writes names its run; another run's file is never gone on with."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import ema_lab
+from ema_lab.errors import DamagedFileError, StoreError
+from ema_lab.store.job import RunJob
+from ema_lab.store.layout import RUN_ID_FIELD
+from ema_lab.store.record import RunRecord
+from ema_lab.training.run import Machine, checkpoint_to_resume, load_weights, train
+from ema_lab.training.slimming import slim
+
+CHOSEN = {"recipe": {"epochs": 1, "protocol": "best-val"}, "data": {"val_images": 10}}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory) -> Machine:
+    return Machine(data_root=tmp_path_factory.mktemp("data"), device="cpu", num_threads=1)
+
+
+@pytest.fixture
+def trained(make_spec, tmp_path, machine):
+    """Return two runs that differ in their seed, and their folders, trained for one epoch."""
+    found = []
+    for seed in (0, 2):
+        spec = make_spec(**CHOSEN, seed=seed)
+        folder = tmp_path / spec.run_id
+        folder.mkdir()
+        train(spec, RunJob(folder), machine)
+        found.append((spec, folder))
+    return found
+
+
+def without_id(path):
+    """Write a checkpoint again as older versions wrote it."""
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint[RUN_ID_FIELD]
+    torch.save(checkpoint, path)
+
+
+def test_every_file_names_its_run(trained):
+    spec, folder = trained[0]
+    with np.load(folder / "predictions.npz") as saved:
+        assert str(saved["run_id"]) == spec.run_id
+    with (folder / "curve.csv").open() as file:
+        assert [row["run_id"] for row in csv.DictReader(file)] == [spec.run_id]
+    for name in ("last.ckpt", "best.ckpt"):
+        assert torch.load(folder / name, weights_only=True)["run_id"] == spec.run_id
+    slim(folder / "last.ckpt")
+    assert torch.load(folder / "last.ckpt", weights_only=True)["run_id"] == spec.run_id
+
+
+def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, tmp_path, machine):
+    (spec, folder), (other, others) = trained
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    shutil.copy(others / "last.ckpt", mixed)
+    shutil.copy(others / "best.ckpt", mixed)
+    words = f"is the checkpoint of '{other.run_id}'; it was renamed last.ckpt.damaged-1"
+    with pytest.warns(UserWarning, match=words):
+        outcome = train(spec, RunJob(mixed), machine)
+    assert (mixed / "last.ckpt.damaged-1").read_bytes() == (others / "last.ckpt").read_bytes()
+    with np.load(mixed / "predictions.npz") as mine, np.load(folder / "predictions.npz") as expected:
+        assert np.array_equal(mine["logits"], expected["logits"])
+    assert set(outcome.metrics) == {"top1", "top5", "loss"}
+
+
+@pytest.mark.parametrize("damage", ["another run's", "cut off", "gone"])
+def test_best_weights_that_cannot_be_used_start_the_run_anew(trained, damage):
+    (spec, folder), (_, others) = trained
+    best = folder / "best.ckpt"
+    content = best.read_bytes()
+    best.unlink()
+    if damage == "another run's":
+        shutil.copy(others / "best.ckpt", best)
+    elif damage == "cut off":
+        best.write_bytes(content[:100])
+    with pytest.warns(UserWarning, match="the run starts again"):
+        assert checkpoint_to_resume(folder, spec.run_id) is None
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_with(trained):
+    spec, folder = trained[0]
+    for name in ("last.ckpt", "best.ckpt"):
+        without_id(folder / name)
+    assert checkpoint_to_resume(folder, spec.run_id) == folder / "last.ckpt"
+    load_weights(ema_lab.build_model(spec), folder / "best.ckpt", spec.run_id)
+
+
+def test_another_run_s_weights_are_not_loaded(trained):
+    (spec, _), (other, others) = trained
+    with pytest.raises(DamagedFileError, match=f"is the checkpoint of '{other.run_id}'"):
+        load_weights(ema_lab.build_model(spec), others / "best.ckpt", spec.run_id)
+
+
+class TestLoadModel:
+    @pytest.fixture
+    def store(self, trained):
+        """Return a store in which the first run is done."""
+        spec, folder = trained[0]
+        store = ema_lab.RunStore(folder.parent)
+        store.begin(spec)
+        store.write(RunRecord(run_id=spec.run_id, status="done", attempt=1))
+        return store
+
+    def test_takes_a_store_or_its_folder_and_the_beginning_of_an_id(self, store, trained):
+        spec, folder = trained[0]
+        ways = (store, store.root, str(store.root))
+        models = [ema_lab.load_model(spec.run_id[:8], way) for way in ways]
+        saved = torch.load(folder / "best.ckpt", weights_only=True)["state_dict"]
+        for model in models:
+            assert not model.training
+            assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
+
+    @pytest.mark.parametrize("damage", ["another run's", "cut off", "gone", "a folder"])
+    def test_refuses_weights_that_are_not_the_run_s_in_one_line(self, store, trained, damage):
+        (spec, folder), (_, others) = trained
+        best = folder / "best.ckpt"
+        content = best.read_bytes()
+        best.unlink()
+        if damage == "another run's":
+            shutil.copy(others / "best.ckpt", best)
+        elif damage == "cut off":
+            best.write_bytes(content[:100])
+        elif damage == "a folder":
+            best.mkdir()
+        with pytest.raises(StoreError) as caught:
+            ema_lab.load_model(spec.run_id, store)
+        assert str(best) in str(caught.value)
+        assert "\n" not in str(caught.value)

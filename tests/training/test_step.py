@@ -1,0 +1,77 @@
+"""One update, whoever takes it: Lightning's training and `Step.update` leave the same bits."""
+
+import pytest
+import torch
+
+from ema_lab.models.build import build_model
+from ema_lab.run.measurement import Timing, _work
+from ema_lab.store.job import RunJob
+from ema_lab.tasks.task import load_data, load_task
+from ema_lab.training.evaluation import evaluate
+from ema_lab.training.run import Machine, train
+from ema_lab.training.step import Step
+
+SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
+        {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"},
+    ],
+    ids=["sgd", "adamw in bf16"],
+)
+def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, recipe):
+    spec = make_spec(recipe={"epochs": 2, **recipe})
+    folder = tmp_path / "run"
+    folder.mkdir()
+    train(spec, RunJob(folder), Machine(data_root=tmp_path, device="cpu", num_threads=1))
+    trained = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+    data, model = load_data(spec, tmp_path), build_model(spec).train()
+    loader = data.train_dataloader()
+    step = Step(spec, model, load_task(spec.data), len(loader))
+    number = 0
+    for epoch in range(2):
+        loader.batch_sampler.set_epoch(epoch)
+        for batch in loader:
+            step.update(data.on_after_batch_transfer(batch, 0), number)
+            number += 1
+    assert number == 2 * len(loader)
+    assert all(torch.equal(value, trained[f"model.{key}"]) for key, value in model.state_dict().items())
+
+
+def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):
+    taken = []
+    update = Step.update
+    monkeypatch.setattr(Step, "update", lambda self, *rest: taken.append(self) or update(self, *rest))
+    spec = make_spec(recipe={"optimizer": {"name": "adamw", "lr": 0.01}})
+    work = _work(spec, Timing("training", 2, 8, torch.device("cpu")))
+    with torch.random.fork_rng():
+        work()
+    [step] = taken
+    assert isinstance(step.optimizer, torch.optim.AdamW)
+    assert step.model.training
+
+
+def test_bf16_evaluates_in_fp32_where_the_recipe_says_so(make_spec, tmp_path):
+    def logits(**recipe):
+        spec = make_spec(recipe=recipe)
+        model, task = build_model(spec), load_task(spec.data)
+        return evaluate(model, task, load_data(spec, tmp_path), "test", torch.device("cpu"))["logits"]
+
+    exact, rounded = logits(), logits(precision="bf16")
+    assert torch.equal(rounded, rounded.bfloat16().float())  # so that logits are often equal
+    assert torch.equal(logits(precision="bf16", evaluation_precision="fp32"), exact)
+    assert not torch.equal(exact, exact.bfloat16().float())
+
+
+def test_the_precision_of_evaluation_is_part_of_a_run_only_where_it_changes_one(make_spec):
+    def run_id(**recipe):
+        return make_spec(recipe=recipe).run_id
+
+    assert run_id(evaluation_precision="fp32") == run_id(evaluation_precision="training") == run_id()
+    bf16 = run_id(precision="bf16")
+    assert run_id(precision="bf16", evaluation_precision="training") == bf16
+    assert run_id(precision="bf16", evaluation_precision="fp32") != bf16
