@@ -81,16 +81,26 @@ DATASETS = Registry(
     {
         "cifar10": "ema_lab.data.cifar:cifar10",
         "cifar100": "ema_lab.data.cifar:cifar100",
+        "coco": "ema_lab.data.detection.folders:coco",
+        "digit_scenes": "ema_lab.data.detection.digit_scenes:digit_scenes",
         "digits": "ema_lab.data.digits:digits",
         "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
         "imagenet": "ema_lab.data.imagenet:imagenet",
         "synthetic": "ema_lab.data.synthetic:synthetic",
+        "synthetic_scenes": "ema_lab.data.detection.synthetic_scenes:synthetic_scenes",
+        "trees": "ema_lab.data.detection.trees:trees",
+        "visdrone": "ema_lab.data.detection.folders:visdrone",
+        "voc": "ema_lab.data.detection.folders:voc",
+        "yolo": "ema_lab.data.detection.folders:yolo",
     },
     group="ema_lab.datasets",
 )
 
 TASKS = Registry(
     "task",
-    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes it
+    {  # the literal that describes each
+        "classification": "ema_lab.tasks.classification.metrics:TASK",
+        "detection": "ema_lab.tasks.detection.metrics:TASK",
+    },
     group="ema_lab.tasks",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ema_lab.tasks.detection.schedule import DetectionSchedule, average_decay
+from ema_lab.training.plan import DetectionSchedule, average_decay
 
 GOLDEN = dict(np.load(Path(__file__).parent / "golden" / "schedule.npz"))
 INDEX = json.loads((Path(__file__).parent / "golden" / "index.json").read_text(encoding="utf-8"))["files"]

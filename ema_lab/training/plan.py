@@ -1,4 +1,4 @@
-"""Learning rates, momentum and accumulation of every batch, as YOLOv5 v6.0 sets them.
+"""Learning rates, momentum and accumulation of every batch: YOLOv5 v6.0's schedule, and the rhythm of steps.
 
 Two things of the reference are accidents, and switches here: an epoch after the one in which warm-up ends
 runs with the factor of the epoch before (`lag`), and warm-up lasts at least a thousand batches however short
@@ -6,10 +6,13 @@ the run is (`least_warm_up`).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
+from ema_lab.specs.recipe import RecipeSpec, YoloSchedule
 
 NOMINAL_BATCH = 64  # images per optimizer step that gradients are accumulated to
 
@@ -100,3 +103,59 @@ class DetectionSchedule:
 def average_decay(step: int, decay: float = 0.9999, ramp: float = 2000.0) -> float:
     """Return the weight average's decay at an optimizer step, counted from 1: it grows to `decay`."""
     return decay * (1 - math.exp(-step / ramp))
+
+
+def batch_plan(recipe: RecipeSpec, steps_per_epoch: int) -> DetectionSchedule | None:
+    """Return the plan of a recipe with YOLOv5's schedule; None for another one."""
+    schedule, optimizer = recipe.schedule, recipe.optimizer
+    if not isinstance(schedule, YoloSchedule):
+        return None
+    return DetectionSchedule(
+        epochs=recipe.epochs,
+        batches=steps_per_epoch,
+        batch_size=recipe.batch_size,
+        lr=optimizer.lr,
+        final=schedule.final,
+        curve=schedule.curve,
+        momentum=getattr(optimizer, "momentum", 0.0),
+        warm_up_epochs=schedule.warmup_epochs,
+        warm_up_momentum=schedule.warmup_momentum,
+        warm_up_bias_lr=schedule.warmup_bias_lr,
+        nominal_batch=recipe.nominal_batch or recipe.batch_size,
+        lag=schedule.lag,
+        least_warm_up=schedule.least_warmup,
+    )
+
+
+class Rhythm:
+    """Which batches of a run, counted from 0, end with an optimizer step, and how many each step adds up."""
+
+    def __init__(self, recipe: RecipeSpec, steps_per_epoch: int) -> None:
+        self._steps_per_epoch = steps_per_epoch
+        self._drops = recipe.leftover == "drop"
+        self._due: list[bool] = []
+        self._last = -1
+        self.batches = _accumulation(recipe, steps_per_epoch)
+
+    def due(self, batch: int) -> bool:
+        """Whether an optimizer step follows a batch; the same for a run that was resumed before it."""
+        while len(self._due) <= batch:
+            number = len(self._due)
+            ends = not self._drops and (number + 1) % self._steps_per_epoch == 0
+            due = ends or number - self._last >= self.batches(number)
+            self._last = number if due else self._last
+            self._due.append(due)
+        return self._due[batch]
+
+    def starts(self, batch: int) -> bool:
+        """Whether a batch's gradients are the first of a step."""
+        return batch % self._steps_per_epoch == 0 or self.due(batch - 1)
+
+
+def _accumulation(recipe: RecipeSpec, steps_per_epoch: int) -> Callable[[int], int]:
+    if recipe.nominal_batch is None:
+        return lambda batch: 1
+    if plan := batch_plan(recipe, steps_per_epoch):
+        return lambda batch: plan.at(batch).accumulate
+    always = max(1, round(recipe.nominal_batch / recipe.batch_size))
+    return lambda batch: always
