@@ -129,6 +129,10 @@ class Task(ABC):
         stored beside them as `indices`.
         """
 
+    def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> object:
+        """Return what a user of the model gets for normalised images: what `cost --latency` times."""
+        return model(images)
+
     @abstractmethod
     def metrics(self, predictions: Rows) -> dict[str, float]:
         """Compute the metrics of a split from its stored predictions alone."""

@@ -122,10 +122,7 @@ class Detection(Task):
 
     def predict(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> Rows:
         images, truth, indices = batch
-        form = recipe.detection.suppression
-        spec = SuppressionSpec(form.confidence, form.iou, form.multi_label, form.agnostic, form.most)
-        heads = [head.float() for head in model(images)]
-        found = [suppress(each, spec).cpu() for each in decode(heads, _in_cells(model), _strides_of(model))]
+        found = [each.cpu() for each in self.inference(model, images, recipe)]
         owner = torch.repeat_interleave(indices, torch.tensor([len(each) for each in found]))
         place = torch.repeat_interleave(torch.arange(len(found)), torch.tensor([len(each) for each in found]))
         rows = torch.cat(found)
@@ -140,6 +137,13 @@ class Detection(Task):
             "truth_image": indices[truth["box_image"]],
             "region_image": indices[truth["region_image"]],
         }
+
+    def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> list[Tensor]:
+        """Return the detections of each image: (M, 6), corners in pixels of the batch, score, class."""
+        form = recipe.detection.suppression
+        spec = SuppressionSpec(form.confidence, form.iou, form.multi_label, form.agnostic, form.most)
+        heads = [head.float() for head in model(images)]
+        return [suppress(each, spec) for each in decode(heads, _in_cells(model), _strides_of(model))]
 
     def metrics(self, predictions: Rows) -> dict[str, float]:
         return detection_metrics(predictions, self.facts.classes)

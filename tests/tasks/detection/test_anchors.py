@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ema_lab.models.yolov5 import ANCHOR_PIXELS
-from ema_lab.tasks.detection.anchors import chosen_anchors, fitness, fitted_anchors, fits, possible_recall
+from ema_lab.tasks.detection.anchors import chosen_anchors, fitness, fits, fitted_anchors, possible_recall
 
 PUBLISHED = np.array([ANCHOR_PIXELS[level] for level in (3, 4, 5)], dtype=float)
 
