@@ -56,7 +56,7 @@ def untrained_parameters(model: nn.Module, decays: Literal["all", "matrices", "y
 
 
 def build_optimizer(spec: Optimizer, parameters: Parameters) -> torch.optim.Optimizer:
-    """Build the optimizer (SGD or AdamW, arXiv:1711.05101); weight decay applies where no group says otherwise."""
+    """Build the optimizer; weight decay applies where no parameter group says otherwise."""
     if isinstance(spec, AdamWSpec):
         return torch.optim.AdamW(
             parameters,
