@@ -152,13 +152,19 @@ def _by_events(work: Work) -> float:
     return float(begin.elapsed_time(end)) / 1000
 
 
-def inference(model: nn.Module, images: Tensor) -> Work:
-    """Return a function that runs one forward pass in eval mode, without gradients."""
+def inference(model: nn.Module, images: Tensor, call: Callable[[Tensor], object] | None = None) -> Work:
+    """Return a function that runs one forward pass in eval mode, without gradients.
+
+    Args:
+        model: The model.
+        images: Its input.
+        call: Function to time in place of the model, such as one that also decodes the outputs.
+    """
     model.eval()
 
     def work() -> None:
         with torch.inference_mode():
-            model(images)
+            (call or model)(images)
 
     return work
 

@@ -19,24 +19,34 @@ def load_splits(spec: DataSpec, root: Path) -> ImageSplits:
     Raises:
         DataError: If the data cannot be loaded or downloaded, or does not match its facts.
     """
-    return _load(spec.name, json.dumps(dict(spec.options), sort_keys=True), root, spec.facts)
+    splits, name, facts = build_dataset(spec, root), spec.name, spec.facts
+    if not isinstance(splits, ImageSplits):
+        expected = f"{ImageSplits.__module__}.{ImageSplits.__name__}"
+        raise DataError(f"{name} returned a {type(splits).__name__}, not {expected}")
+    _check(name, splits.train, facts.train_images, facts)
+    _check(name, splits.test, facts.test_images, facts)
+    return splits
+
+
+def build_dataset(spec: DataSpec, root: Path) -> object:
+    """Return what the code of a data set gives, not checked yet.
+
+    Raises:
+        DataError: If it fails.
+    """
+    return _build(spec.name, json.dumps(dict(spec.options), sort_keys=True), root)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, options: str, root: Path, facts: DatasetFacts) -> ImageSplits:
+def _build(name: str, options: str, root: Path) -> object:
     try:
-        splits = DATASETS.build(name, root, **json.loads(options))
+        splits: object = DATASETS.build(name, root, **json.loads(options))
     except EmaLabError:
         raise
     except Exception as error:  # a user's own data set may raise anything
         if DATASETS[name].target.startswith("ema_lab."):
             raise
         raise DataError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
-    if not isinstance(splits, ImageSplits):
-        expected = f"{ImageSplits.__module__}.{ImageSplits.__name__}"
-        raise DataError(f"{name} returned a {type(splits).__name__}, not {expected}")
-    _check(name, splits.train, facts.train_images, facts)
-    _check(name, splits.test, facts.test_images, facts)
     return splits
 
 

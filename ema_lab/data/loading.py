@@ -21,10 +21,11 @@ class ShuffledBatches(Sampler[list[Key]]):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
 
     The last batch may be smaller. A last batch of a single image is dropped, because batch normalisation
-    cannot compute its variance.
+    cannot compute its variance. Without `shuffle`, every epoch has the order of the indices.
     """
 
-    def __init__(self, indices: Tensor, batch_size: int, seed: int) -> None:
+    def __init__(self, indices: Tensor, batch_size: int, seed: int, *, shuffle: bool = True) -> None:
+        self._shuffle = shuffle
         self._indices = indices
         self._batch_size = batch_size
         self._seed = seed
@@ -43,7 +44,9 @@ class ShuffledBatches(Sampler[list[Key]]):
         return whole + (rest > 1 or whole == 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = self._indices[permutation(len(self._indices), self._seed, "order", self.epoch)].tolist()
+        order = self._indices.tolist()
+        if self._shuffle:
+            order = self._indices[permutation(len(order), self._seed, "order", self.epoch)].tolist()
         for number in range(len(self)):
             chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
             yield [(self.epoch, index) for index in chosen]

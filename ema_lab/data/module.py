@@ -1,31 +1,40 @@
 """LightningDataModule of a run: its splits, loaders and normalisation."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ema_lab.data.images import ImageSource, LabelledImages, stratified_choice
+from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
-from ema_lab.data.loading import Batch, Images, OrderedBatches, ShuffledBatches
+from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec
 
 EVALUATION_BATCH = 256
 
 
-class ImageData(LightningDataModule):
+class Splits(Protocol):
+    """A data set as it is published."""
+
+    @property
+    def sha256(self) -> str:
+        """A checksum of what identifies it."""
+
+
+class RunData(LightningDataModule):
     """Training, validation and test batches of a run; images are normalised on the device.
 
     Args:
         spec: The run.
-        root: Folder of the data sets.
+        splits: The run's data set.
+        strata: Stratum of each training image, int64 (N,). A validation split samples each in proportion.
         num_workers: Number of loader processes; it does not change the batches.
-        strata: Returns the stratum of each image, int64 (N,). A validation split samples each in proportion.
 
     Attributes:
         first_epoch: Epoch at which a resumed run continues. Loader workers fetch the first batches before
@@ -35,30 +44,43 @@ class ImageData(LightningDataModule):
         DataError: If the data cannot be loaded, or does not match its facts.
     """
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        root: Path,
-        num_workers: int = 0,
-        strata: Callable[[ImageSource], Tensor] = lambda source: source.labels,
-    ) -> None:
+    def __init__(self, spec: RunSpec, splits: Splits, strata: Tensor, num_workers: int) -> None:
         super().__init__()
         self.spec = spec
-        self.splits = load_splits(spec.data, root)
+        self.splits = splits
         self.num_workers = num_workers
         self.first_epoch = 0
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._mean = 255 * torch.tensor(mean).reshape(1, -1, 1, 1)
         self._std = 255 * torch.tensor(std).reshape(1, -1, 1, 1)
-        self.train_indices, self.val_indices = split_indices(strata(self.splits.train), spec.data)
+        self.train_indices, self.val_indices = split_indices(strata, spec.data)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        images = Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
-        batches = ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
+    @abstractmethod
+    def training_images(self) -> Dataset[Any]:
+        """Return the training images, which serve whole batches by keys (epoch, index)."""
+
+    @abstractmethod
+    def evaluation_images(self, part: Literal["train", "test"]) -> Dataset[Any]:
+        """Return images as they are evaluated, which serve whole batches by keys (epoch, index)."""
+
+    def evaluation_batch(self) -> int:
+        """Return how many images are evaluated at once."""
+        return EVALUATION_BATCH
+
+    def evaluation_workers(self) -> int:
+        """Return how many processes prepare images for evaluation."""
+        return self.num_workers
+
+    def training_batches(self) -> ShuffledBatches:
+        """Return the batches of an epoch."""
+        return ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        batches = self.training_batches()
         batches.set_epoch(self.first_epoch)
-        return self._loader(images, batches, self.num_workers)
+        return self._loader(self.training_images(), batches, self.num_workers)
 
-    def watched(self) -> tuple[str, DataLoader[Batch]] | None:
+    def watched(self) -> tuple[str, DataLoader[Any]] | None:
         """Return the split that is evaluated after every epoch, and its loader.
 
         The split is `test` for the protocol `best-test`, else `val` if the run has a validation split.
@@ -66,10 +88,10 @@ class ImageData(LightningDataModule):
         if self.spec.recipe.protocol == "best-test":
             return "test", self.test_dataloader()
         if len(self.val_indices):
-            return "val", self._evaluation(self.splits.train, self.val_indices)
+            return "val", self._evaluation("train", self.val_indices)
         return None
 
-    def split(self, name: str) -> DataLoader[Batch]:
+    def split(self, name: str) -> DataLoader[Any]:
         """Return the evaluation loader of `train`, `val` or `test`: images in order, not augmented.
 
         Raises:
@@ -81,10 +103,10 @@ class ImageData(LightningDataModule):
         if indices is None or not len(indices):
             has = "train, val, test" if len(self.val_indices) else "train, test"
             raise SpecError(f"the run has no split {name!r}; it has {has}")
-        return self._evaluation(self.splits.train, indices)
+        return self._evaluation("train", indices)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation(self.splits.test, torch.arange(self.splits.test.shape[0]))
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._evaluation("test", torch.arange(self.spec.data.facts.test_images))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Any, Tensor]:
         images, targets, indices = batch
@@ -94,22 +116,57 @@ class ImageData(LightningDataModule):
         """Normalise uint8 images (B, C, H, W) to float32 by the recipe's mean and standard deviation."""
         return (images - self._mean.to(images.device)) / self._std.to(images.device)
 
-    def _evaluation(self, source: ImageSource, indices: Tensor) -> DataLoader[Batch]:
-        """Return an evaluation loader; images in memory need no workers, because a batch is a slice."""
-        num_workers = 0 if isinstance(source, LabelledImages) else self.num_workers
-        return self._loader(Images(source), OrderedBatches(indices, EVALUATION_BATCH), num_workers)
+    def _evaluation(self, part: Literal["train", "test"], indices: Tensor) -> DataLoader[Any]:
+        batches = OrderedBatches(indices, self.evaluation_batch())
+        return self._loader(self.evaluation_images(part), batches, self.evaluation_workers())
 
     def _loader(
-        self, images: Dataset[Batch], batches: Sampler[list[tuple[int, int]]], num_workers: int
-    ) -> DataLoader[Batch]:
+        self, images: Dataset[Any], batches: Sampler[list[tuple[int, int]]], num_workers: int
+    ) -> DataLoader[Any]:
         return DataLoader(
             images,
             batch_sampler=batches,
             num_workers=num_workers,
-            collate_fn=_as_it_is,  # `Images` returns whole batches
+            collate_fn=_as_it_is,  # the images serve whole batches
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+class ImageData(RunData):
+    """The data of a run on images of one size, with one row of labels each.
+
+    Args:
+        spec: The run.
+        root: Folder of the data sets.
+        num_workers: Loader processes.
+        strata: Returns an integer per image (N,), of which a validation split takes its share of each.
+    """
+
+    splits: ImageSplits
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        root: Path,
+        num_workers: int = 0,
+        strata: Callable[[ImageSource], Tensor] = lambda source: source.labels,
+    ) -> None:
+        splits = load_splits(spec.data, root)
+        super().__init__(spec, splits, strata(splits.train), num_workers)
+
+    def training_images(self) -> Images:
+        return Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
+
+    def evaluation_images(self, part: Literal["train", "test"]) -> Images:
+        return Images(self._part(part))
+
+    def evaluation_workers(self) -> int:
+        """Return how many processes prepare images: none where unchanged images are slices of memory."""
+        return 0 if isinstance(self.splits.train, LabelledImages) else self.num_workers
+
+    def _part(self, part: Literal["train", "test"]) -> ImageSource:
+        return self.splits.train if part == "train" else self.splits.test
 
 
 def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,10 @@
-"""The two YOLOv5 networks in which attention papers are compared, for counting.
+"""YOLOv5 as of v6.0 in its five sizes, and with a fourth head for small objects (P2).
 
-YOLOv5s as of v6.0 (COCO), and YOLOv5xP2 with a fourth head for small objects (VisDrone), whose stem and
-pyramid pooling are those of v5.0. The layers follow their published description; the tests hold them
-against the parameter counts that are known of them.
+The layers follow their published description; tests hold every head against golden data of the authors' code.
+The P2 networks have the stem (Focus) and the pooling (SPP) of v5.0, as the EMA paper's files for VisDrone do.
 
 A level L has 1 / 2^L of the image's resolution. `stage2` to `stage5` are the backbone's C3 blocks, a
-block each; `top_down` and `bottom_up` are those of the path aggregation, by level. Attention that is
-inserted after a C3 block of YOLOv5xP2 is seen by its head too; in the authors' files the heads read the
-blocks before it, which changes no count.
+block each; `top_down` and `bottom_up` are those of the path aggregation, by level.
 """
 
 import math
@@ -22,16 +19,30 @@ from torch.nn import functional as F
 from ema_lab.models.backbone import Backbone, Block
 
 ANCHORS = 3  # boxes that each cell of each head predicts
+ANCHOR_PIXELS = {  # width and height of each level's anchors
+    2: ((5, 6), (8, 14), (15, 11)),
+    3: ((10, 13), (16, 30), (33, 23)),
+    4: ((30, 61), (62, 45), (59, 119)),
+    5: ((116, 90), (156, 198), (373, 326)),
+}
 WIDTHS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 1024}  # of each level, before scaling
 NECK = {2: 256, 3: 256, 4: 512}  # of the top-down path
+SCALES = {  # depth and width of each size
+    "n": (0.33, 0.25),
+    "s": (0.33, 0.50),
+    "m": (0.67, 0.75),
+    "l": (1.0, 1.0),
+    "x": (1.33, 1.25),
+}
+OBJECTS_EXPECTED = 8  # of an image of 640 pixels, for the heads' first guess
 
 
 @dataclass(frozen=True)
 class Layout:
     """The table of a network: what its size scales, and what its family fixes."""
 
-    width: float
     depth: float
+    width: float
     repeats: tuple[int, int, int, int]  # of stage2 to stage5, before scaling
     lowest: int  # level of the finest head
     focus: bool  # the stem and the pooling of v5.0
@@ -45,9 +56,18 @@ class Layout:
         return max(1, round(repeats * self.depth))
 
 
-LAYOUTS = {
-    "yolov5s": Layout(0.50, 0.33, (3, 6, 9, 3), 3, focus=False),
-    "yolov5x_p2": Layout(1.25, 1.33, (3, 9, 9, 3), 2, focus=True),
+def standard(depth: float, width: float) -> Layout:
+    """Return the layout of v6.0, with heads at levels 3 to 5."""
+    return Layout(depth, width, (3, 6, 9, 3), 3, focus=False)
+
+
+def small_objects(depth: float, width: float) -> Layout:
+    """Return the layout with a fourth head at level 2."""
+    return Layout(depth, width, (3, 9, 9, 3), 2, focus=True)
+
+
+LAYOUTS = {f"yolov5{size}": standard(*scale) for size, scale in SCALES.items()} | {
+    f"yolov5{size}_p2": small_objects(*scale) for size, scale in SCALES.items()
 }
 
 
@@ -128,7 +148,13 @@ class PyramidPooling(nn.Module):
 
 
 class YOLOv5(nn.Module):
-    """(B, channels, H, W) -> one (B, ANCHORS (5 + classes), H / 2^L, W / 2^L) for each head's level L.
+    """(B, channels, H, W) -> one (B, ANCHORS, H / 2^L, W / 2^L, 5 + classes) for each head's level L.
+
+    A prediction is raw: x, y, width, height, objectness, classes.
+
+    Attributes:
+        strides: Pixels of a cell of each head, fine to coarse.
+        anchors: Width and height in pixels, (heads, ANCHORS, 2); a buffer, so that checkpoints keep them.
 
     Args:
         layout: The network.
@@ -136,13 +162,21 @@ class YOLOv5(nn.Module):
         channels: Of an image.
         skips: What the bottom-up path is joined with: the top-down path's inner convolutions
             (`lateral`), or its C3 blocks (`fused`), which is what YOLOv5xP2's files with attention name.
+        heads: Whether the finer heads read a C3 block `after` what is inserted behind it, or `before` that,
+            which is what those files do. With `before`, `behind` holds an empty place for each such block:
+            only the path sees what is inserted there, the heads and the joins do not.
     """
 
-    def __init__(self, layout: Layout, classes: int, channels: int, skips: str) -> None:
+    anchors: Tensor
+
+    def __init__(
+        self, layout: Layout, classes: int, channels: int, skips: str = "lateral", heads: str = "after"
+    ) -> None:
         super().__init__()
-        if skips not in ("lateral", "fused"):
-            raise ValueError(f"skips must be lateral or fused, got {skips!r}")
-        self.layout, self.skips = layout, skips
+        for name, value, known in (("skips", skips, SKIPS), ("heads", heads, HEADS)):
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, got {value!r}")
+        self.layout, self.skips, self.classes, self.reads = layout, skips, classes, heads
         width = {level: layout.channels(full) for level, full in WIDTHS.items()}
         neck = {level: layout.channels(full) for level, full in NECK.items() if level >= layout.lowest}
         self.stem = Focus(channels, width[1]) if layout.focus else ConvNorm(channels, width[1], 6, 2, 2)
@@ -153,8 +187,12 @@ class YOLOv5(nn.Module):
             self.add_module(f"stage{level}", block)
         self.pool = PyramidPooling(width[5], in_a_row=not layout.focus)
         self._add_neck(width, neck)
+        levels = range(layout.lowest, 6)
+        self.strides = tuple(2**level for level in levels)
+        self.register_buffer("anchors", torch.tensor([ANCHOR_PIXELS[level] for level in levels]).float())
         outputs = [*neck.values(), width[5]]
         self.heads = nn.ModuleList(nn.Conv2d(size, ANCHORS * (5 + classes), 1) for size in outputs)
+        self._guess()
 
     def _add_neck(self, width: dict[int, int], neck: dict[int, int]) -> None:
         times = self.layout.times(3)
@@ -170,6 +208,20 @@ class YOLOv5(nn.Module):
             skip = neck[level - 1] if self.skips == "lateral" or level == 5 else neck[level]
             self.shrink[str(level)] = ConvNorm(neck[level - 1], neck[level - 1], 3, 2)
             self.bottom_up[str(level)] = C3(neck[level - 1] + skip, out, times, shortcut=False)
+        lowest = self.layout.lowest
+        names = [f"top_down_{level}" for level in range(3, lowest - 1, -1)]
+        names += [f"bottom_up_{level}" for level in range(lowest + 1, 5)]
+        places = names if self.reads == "before" else []
+        self.behind = nn.ModuleDict({name: nn.Identity() for name in places})
+
+    def _guess(self) -> None:
+        """Move the heads' biases to how rare objects and classes are (arXiv:1708.02002, section 3.3)."""
+        with torch.no_grad():
+            for head, stride in zip(self.heads, self.strides, strict=True):
+                assert isinstance(head.bias, nn.Parameter)
+                bias = head.bias.view(ANCHORS, -1)
+                bias[:, 4] += math.log(OBJECTS_EXPECTED / (640 / stride) ** 2)
+                bias[:, 5:] += math.log(0.6 / (self.classes - 0.99))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         levels = self._backbone(x)
@@ -178,15 +230,24 @@ class YOLOv5(nn.Module):
         for level in range(4, lowest - 1, -1):
             lateral = self.lateral[str(level)](inner)
             wide = F.interpolate(lateral, scale_factor=2, mode="nearest")
-            inner = self.top_down[str(level)](torch.cat([wide, levels[level]], 1))
+            block = self.top_down[str(level)](torch.cat([wide, levels[level]], 1))
             skips.setdefault(level + 1, lateral)
             if self.skips == "fused":
-                skips[level] = inner
-        outputs = [inner]
+                skips[level] = block
+            inner = self._path(f"top_down_{level}", block)
+        outputs = [block]
         for level in range(lowest + 1, 6):
-            narrow = self.shrink[str(level)](outputs[-1])
+            narrow = self.shrink[str(level)](inner)
             outputs.append(self.bottom_up[str(level)](torch.cat([narrow, skips[level]], 1)))
-        return tuple(head(output) for head, output in zip(self.heads, outputs, strict=True))
+            inner = self._path(f"bottom_up_{level}", outputs[-1])
+        return tuple(_split(head(output)) for head, output in zip(self.heads, outputs, strict=True))
+
+    def _path(self, name: str, block: Tensor) -> Tensor:
+        """Return what the path goes on with behind a C3 block."""
+        if name not in self.behind:
+            return block
+        inserted: Tensor = self.behind[name](block)
+        return inserted
 
     def _backbone(self, x: Tensor) -> dict[int, Tensor]:
         levels = {}
@@ -199,19 +260,36 @@ class YOLOv5(nn.Module):
         return levels if self.layout.focus else {**levels, 5: self.pool(x)}
 
 
+def _split(raw: Tensor) -> Tensor:
+    """Split channels into anchors and values: (B, A K, H, W) -> (B, A, H, W, K)."""
+    _, channels, rows, columns = raw.shape
+    return raw.view(-1, ANCHORS, channels // ANCHORS, rows, columns).permute(0, 1, 3, 4, 2)
+
+
+SKIPS = ("lateral", "fused")
+HEADS = ("before", "after")
+
+
 def yolov5(
-    classes: int, channels: int, *, architecture: str, skips: Literal["lateral", "fused"] = "lateral"
+    classes: int,
+    channels: int,
+    *,
+    architecture: str,
+    skips: Literal["lateral", "fused"] = "lateral",
+    heads: Literal["before", "after"] = "after",
 ) -> Backbone:
-    """A YOLOv5 network; it detects, so it can be counted here, and not trained to classify.
+    """A YOLOv5 detector.
 
     Args:
         classes: Of objects.
         channels: Of an image.
-        architecture: `yolov5s` or `yolov5x_p2`.
+        architecture: `yolov5n`, `s`, `m`, `l` or `x`; with `_p2`, the network with a fourth head.
         skips: What the bottom-up path is joined with: `lateral` (the published network) or `fused` (what
             YOLOv5xP2's files with attention make of it).
+        heads: What heads read of attention in the neck: `after` it, or the block `before` it, as YOLOv5xP2's
+            files do. With `before`, place attention after `top_down.4` and `behind.*`.
     """
-    model = YOLOv5(LAYOUTS[architecture], classes, channels, skips)
+    model = YOLOv5(LAYOUTS[architecture], classes, channels, skips, heads)
     return Backbone(model, tuple(_blocks(model)))
 
 

@@ -54,7 +54,7 @@ _TORCHVISION_CNNS = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
 )  # fmt: skip
-DETECTORS = ("yolov5s", "yolov5x_p2")  # can be counted but not trained: no data set here has boxes
+DETECTORS = tuple(f"yolov5{size}{heads}" for heads in ("", "_p2") for size in "nsmlx")
 _MODELS = "ema_lab.models"
 BACKBONES = Registry(
     "backbone",
@@ -81,16 +81,26 @@ DATASETS = Registry(
     {
         "cifar10": "ema_lab.data.cifar:cifar10",
         "cifar100": "ema_lab.data.cifar:cifar100",
+        "coco": "ema_lab.data.detection.folders:coco",
+        "digit_scenes": "ema_lab.data.detection.digit_scenes:digit_scenes",
         "digits": "ema_lab.data.digits:digits",
         "fashion_mnist": "ema_lab.data.fashion_mnist:fashion_mnist",
         "imagenet": "ema_lab.data.imagenet:imagenet",
         "synthetic": "ema_lab.data.synthetic:synthetic",
+        "synthetic_scenes": "ema_lab.data.detection.synthetic_scenes:synthetic_scenes",
+        "trees": "ema_lab.data.detection.trees:trees",
+        "visdrone": "ema_lab.data.detection.folders:visdrone",
+        "voc": "ema_lab.data.detection.folders:voc",
+        "yolo": "ema_lab.data.detection.folders:yolo",
     },
     group="ema_lab.datasets",
 )
 
 TASKS = Registry(
     "task",
-    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes the task
+    {  # the literal that describes each
+        "classification": "ema_lab.tasks.classification.metrics:TASK",
+        "detection": "ema_lab.tasks.detection.metrics:TASK",
+    },
     group="ema_lab.tasks",
 )

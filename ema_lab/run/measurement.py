@@ -128,7 +128,8 @@ def _work(spec: RunSpec, timing: Timing) -> Work:
     images = images.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).to(timing.device)
     model = build_model(spec).to(timing.device)
     if timing.mode == "inference":
-        return inference(model, images)
+        task = load_task(spec.data)
+        return inference(model, images, lambda batch: task.inference(model, batch, spec.recipe))
     return _training(spec, model, images)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from ema_lab.specs.recipe import Seed
+from ema_lab.specs.numbers import Seed
 from ema_lab.specs.strict import (
     Distinct,
     Name,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, Strict, model_validator
 
-from ema_lab.specs.recipe import Finite, NonNegative, Positive
+from ema_lab.specs.numbers import Finite, NonNegative, Positive
 from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
 
 Distribution = Literal[

@@ -6,16 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Strict, model_validator
 
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
+from ema_lab.specs.detection import DetectionSpec
+from ema_lab.specs.numbers import AreaShare, Finite, Fraction, Natural, NonNegative, Positive, PositiveInt
 from ema_lab.specs.strict import Spec, canonical_json, invalid
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-AreaShare = Annotated[float, Field(gt=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 Protocol = Literal["last", "best-val", "best-test"]
 
 
@@ -69,6 +63,34 @@ class CosineSpec(Spec):
     warmup_epochs: Natural = 0
 
 
+class YoloSchedule(Spec):
+    """YOLOv5 v6.0's schedule: warm-up batch by batch, then one rate per epoch down to `final` of the peak.
+
+    In warm-up biases start at `warmup_bias_lr` and other rates at 0, momentum (SGD's) at `warmup_momentum`,
+    and accumulation grows from 1. Two accidents of the reference are switches: warm-up lasts at least
+    `least_warmup` batches (1000 there), and with `lag` later epochs have the rate of the epoch before.
+    """
+
+    name: Literal["yolov5"]
+    final: Annotated[float, Field(gt=0, le=1)] = 0.1
+    curve: Literal["cosine", "linear"] = "cosine"
+    warmup_epochs: NonNegative = 3.0
+    warmup_momentum: Fraction = 0.8
+    warmup_bias_lr: NonNegative = 0.1
+    least_warmup: Natural = 0
+    lag: bool = False
+
+
+class AverageSpec(Spec):
+    """An average of the weights over optimizer steps, which is what is evaluated.
+
+    At step n it keeps decay * (1 - exp(-n / ramp)) of itself. Running statistics are averaged too.
+    """
+
+    decay: Fraction = 0.9999
+    ramp: Positive = 2000.0
+
+
 class AugmentSpec(Spec):
     """Random augmentation of training images: a crop, then a horizontal flip.
 
@@ -105,7 +127,7 @@ class ChannelStatistics(Spec):
 
 
 Optimizer = Annotated[SgdSpec | AdamWSpec, Field(discriminator="name")]
-Schedule = Annotated[ConstantSpec | MultistepSpec | CosineSpec, Field(discriminator="name")]
+Schedule = Annotated[ConstantSpec | MultistepSpec | CosineSpec | YoloSchedule, Field(discriminator="name")]
 
 
 class RecipeSpec(Spec):
@@ -119,6 +141,12 @@ class RecipeSpec(Spec):
             fp32, so that rounding creates no ties between predictions.
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
+        decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
+            `yolov5`, which leave parameters called neither weight nor bias untrained.
+        nominal_batch: Number of images whose gradients add up before each optimizer step.
+        leftover: What happens at the end of an epoch to gradients of fewer images: `step` or `drop`.
+        reduction: `mean` over images, or `sum`, which multiplies the loss by the number of images.
+        detection: Settings of detectors alone.
     """
 
     epochs: PositiveInt
@@ -131,6 +159,13 @@ class RecipeSpec(Spec):
     precision: Literal["fp32", "bf16"] = "fp32"
     evaluation_precision: Literal["training", "fp32"] = "training"
     protocol: Protocol = "last"
+    decays: Literal["all", "matrices", "yolov5"] = "all"
+    clip_norm: Positive | None = None
+    nominal_batch: PositiveInt | None = None
+    leftover: Literal["step", "drop"] = "step"
+    reduction: Literal["mean", "sum"] = "mean"
+    average: AverageSpec | None = None
+    detection: DetectionSpec = DetectionSpec()
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "RecipeSpec":
@@ -139,6 +174,12 @@ class RecipeSpec(Spec):
                 f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
             )
             raise invalid("recipe", message, "schedule", "warmup_epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _leftover_of_something(self) -> "RecipeSpec":
+        if self.leftover == "drop" and self.nominal_batch is None:
+            raise invalid("recipe", "changes nothing without nominal_batch", "leftover")
         return self
 
     @model_validator(mode="after")

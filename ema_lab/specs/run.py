@@ -23,9 +23,10 @@ from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
-from ema_lab.specs.recipe import Natural, PositiveInt, RecipeSpec, Seed, resolved
+from ema_lab.specs.numbers import Natural, PositiveInt, Seed
+from ema_lab.specs.recipe import RecipeSpec, resolved
 from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
-from ema_lab.specs.task import TaskDescription, task_description
+from ema_lab.specs.task import TASK_PARTS, TaskDescription, task_description
 
 RUN_ID_LENGTH = 16
 
@@ -319,6 +320,10 @@ class RunSpec(Spec):
         if channels != {self.data.facts.channels}:
             rule = f"needs one value per channel: {self.data.name} has {self.data.facts.channels}"
             raise invalid("run", rule, "recipe", "normalise")
+        for part in TASK_PARTS:
+            given = getattr(self.recipe, part) != RecipeSpec.model_fields[part].default
+            if given and part not in self.data.task.recipe:
+                raise invalid("run", f"does not apply to the task {self.data.facts.task}", "recipe", part)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import TASKS
@@ -26,6 +26,7 @@ RESERVED = (  # columns of reports, then of `status`, `eval` and searches
     *("run_id", "variant", "seed", "status", "stale", "attempts", "wall_seconds", "by", "cause"),
     *("signature", "error", "split", "images", "row", "trial", "parameters", "seeds", "epoch", "lr"),
 )
+TASK_PARTS = ("augment", "label_smoothing", "detection")  # of a recipe, which not every task reads
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
@@ -46,12 +47,17 @@ class TaskForm(Spec):
         made_up: Synthetic data set that `run --smoke` trains on.
         metrics: All metrics of a record, in table order.
         primary: Metric that selects epochs, and the default metric of reports.
+        recipe: Optional parts of a recipe that the task reads.
     """
 
     code: Target
     made_up: Annotated[str, Field(min_length=1)]
     metrics: Annotated[dict[MetricName, MetricForm], Field(min_length=1)]
     primary: str
+    recipe: Annotated[tuple[Literal["augment", "label_smoothing", "detection"], ...], Strict(False)] = (
+        "augment",
+        "label_smoothing",
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -72,6 +78,7 @@ class TaskDescription:
     made_up: str
     metrics: Mapping[str, Metric]
     primary: str
+    recipe: tuple[str, ...] = ("augment", "label_smoothing")
 
     def curve_label(self, column: str) -> str:
         """Return the label of a column of curve.csv, such as `Val top-1 (%)`."""
@@ -119,7 +126,7 @@ def task_description(name: str) -> TaskDescription:
         problems = "; ".join(message for _, message in error_messages(error))
         raise SpecError(f"{where}: {problems}; {_EXPECTED}") from None
     metrics = {key: _metric(metric) for key, metric in form.metrics.items()}
-    return TaskDescription(name, form.code, form.made_up, metrics, form.primary)
+    return TaskDescription(name, form.code, form.made_up, metrics, form.primary, form.recipe)
 
 
 def _metric(form: MetricForm) -> Metric:

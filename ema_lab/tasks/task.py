@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ema_lab.data.images import ImageSource
 from ema_lab.data.load import load_splits
-from ema_lab.data.module import ImageData
+from ema_lab.data.module import ImageData, RunData
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.trial import output_of
@@ -66,6 +66,23 @@ class Task(ABC):
             DataError: If the task cannot learn from the targets.
         """
 
+    def check_data(self, data: DataSpec, root: Path) -> None:
+        """Load a data set, downloaded where it is absent, and check its targets.
+
+        Raises:
+            DataError: If it cannot be loaded, or its targets are not what the task learns from.
+        """
+        splits = load_splits(data, root)
+        self.check_targets(data.name, splits.train, data.facts.train_images)
+        self.check_targets(data.name, splits.test, data.facts.test_images)
+
+    def data_of(self, spec: RunSpec, root: Path, num_workers: int) -> RunData:
+        """Return the data of a run, which was checked. By default images of one size."""
+        return ImageData(spec, root, num_workers, self.strata)
+
+    def prepare(self, model: nn.Module, data: RunData) -> None:  # noqa: B027  most tasks have nothing to do
+        """Fit to the data what of a new model is not learnt, such as anchors."""
+
     def strata(self, source: ImageSource) -> Tensor:
         """Return the stratum of each image, int64 (N,), for validation splits. Default: a single stratum."""
         return torch.zeros(source.shape[0], dtype=torch.int64)
@@ -105,16 +122,24 @@ class Task(ABC):
         return {f"train_{name}": (total / images).item() for name, total in sums.items()}
 
     @abstractmethod
-    def predict(self, model: nn.Module, batch: Batch) -> Rows:
+    def predict(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> Rows:
         """Return the predictions and targets of a batch to store: everything that metrics need.
 
         Batches are concatenated along the first dimension. The store also keeps `indices`, the index of each
         image in the data set.
         """
 
+    def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> object:
+        """Return what a user of the model gets for normalised images: what `cost --latency` times."""
+        return model(images)
+
     @abstractmethod
     def metrics(self, predictions: Rows) -> dict[str, float]:
         """Compute the metrics of a split from its stored predictions alone."""
+
+    def epoch_metrics(self, predictions: Rows) -> dict[str, float]:
+        """Compute the metrics that the curve shows of an epoch: all, or those that take little time."""
+        return self.metrics(predictions)
 
 
 def load_task(data: DataSpec) -> Task:
@@ -151,16 +176,14 @@ def check_data(data: DataSpec, root: Path) -> None:
     Raises:
         DataError: If the data cannot be loaded, or the task cannot learn from the targets.
     """
-    task, splits = load_task(data), load_splits(data, root)
-    task.check_targets(data.name, splits.train, data.facts.train_images)
-    task.check_targets(data.name, splits.test, data.facts.test_images)
+    load_task(data).check_data(data, root)
 
 
-def load_data(spec: RunSpec, root: Path, num_workers: int = 0) -> ImageData:
+def load_data(spec: RunSpec, root: Path, num_workers: int = 0) -> RunData:
     """Load and check the data of a run.
 
     Raises:
         DataError: If the data cannot be loaded, or the task cannot learn from the targets.
     """
     check_data(spec.data, root)
-    return ImageData(spec, root, num_workers, load_task(spec.data).strata)
+    return load_task(spec.data).data_of(spec, root, num_workers)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ema_lab.data.module import ImageData
+from ema_lab.data.module import RunData
 from ema_lab.files import atomic_write, write_text
 from ema_lab.store.curve import render_curve
 from ema_lab.store.layout import BEST, CURVE, LAST, RUN_ID_FIELD
@@ -29,7 +29,7 @@ class EpochEnd(Callback):
         report: Receives each epoch's row, once the checkpoint is written.
     """
 
-    def __init__(self, folder: Path, data: ImageData, report: Callable[[Row], None]) -> None:
+    def __init__(self, folder: Path, data: RunData, report: Callable[[Row], None]) -> None:
         self.folder = folder
         self.data = data
         self.report = report
@@ -59,10 +59,11 @@ class EpochEnd(Callback):
         if self.watched is not None:
             split, loader = self.watched
             task = pl_module.task
-            metrics = task.metrics(predict(pl_module.model, task, self.data, loader, pl_module.device))
+            model = pl_module.evaluated
+            metrics = task.epoch_metrics(predict(model, task, self.data, loader, pl_module.device))
             row |= {f"{split}_{name}": value for name, value in metrics.items()}
             if self._chooses:
-                self._keep_if_best(pl_module.model, metrics, trainer.current_epoch + 1)
+                self._keep_if_best(model, metrics, trainer.current_epoch + 1)
         self.rows.append(row)
         text = render_curve(self.rows, self.data.spec.run_id)
         write_text(self.folder / CURVE, text, durable=False)

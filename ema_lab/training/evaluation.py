@@ -1,17 +1,19 @@
 """Predictions of a model on a split, for validation, the final test and `ema-lab eval` alike."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ema_lab.data.module import ImageData
+from ema_lab.data.module import RunData
 from ema_lab.tasks.task import Rows, Task
 from ema_lab.training.precision import evaluation_precision, exact_arithmetic
 
 INDICES = "indices"
 
 
-def evaluate(model: nn.Module, task: Task, data: ImageData, split: str, device: torch.device) -> Rows:
+def evaluate(model: nn.Module, task: Task, data: RunData, split: str, device: torch.device) -> Rows:
     """Return a model's predictions on `train`, `val` or `test`, as `predict` does.
 
     Raises:
@@ -22,7 +24,7 @@ def evaluate(model: nn.Module, task: Task, data: ImageData, split: str, device: 
 
 
 def predict(
-    model: nn.Module, task: Task, data: ImageData, loader: DataLoader[object], device: torch.device
+    model: nn.Module, task: Task, data: RunData, loader: DataLoader[Any], device: torch.device
 ) -> Rows:
     """Run a model over a loader in eval mode, then restore the model's mode.
 
@@ -35,7 +37,8 @@ def predict(
     with torch.inference_mode(), evaluation_precision(data.spec.recipe, device):
         for images, targets, indices in loader:
             batch = (data.normalised(images.to(device, non_blocking=True)), targets, indices)
-            for name, rows in {**task.predict(model, batch), INDICES: indices}.items():
+            found = task.predict(model, batch, data.spec.recipe)
+            for name, rows in {**found, INDICES: indices}.items():
                 parts.setdefault(name, []).append(rows)
     model.train(training)
     return {name: torch.cat(rows) for name, rows in parts.items()}

@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
+from ema_lab.training.average import WeightAverage
 from ema_lab.training.step import Step
 
 CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
@@ -27,6 +29,9 @@ class TrainingModule(LightningModule):
         self.spec = spec
         self.model = model
         self.task = task
+        self.automatic_optimization = False  # `Step` says when gradients make a step
+        average = spec.recipe.average
+        self.average = None if average is None else WeightAverage(model, average)
         self.steps_per_epoch = steps_per_epoch
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_sums: dict[str, Tensor] = {}
@@ -37,13 +42,20 @@ class TrainingModule(LightningModule):
         self.epoch_sums = {}
         self.epoch_images = 0
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        self.step.begin(self.global_step)
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model whose predictions count: the average of the weights, where there is one."""
+        return self.model if self.average is None else self.average.module
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        number = self.current_epoch * self.steps_per_epoch + batch_idx
+        self.step.begin(number)
         result = self.step.loss(batch)
         self._collect(result)
-        return result.loss
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        with torch.autocast(self.device.type, enabled=False):  # Lightning's context holds for the loss alone
+            self.step.learn(result, number, self.manual_backward, optimizer.step)
 
     def _collect(self, result: BatchLoss) -> None:
         self.epoch_loss += result.loss.detach() * result.images
@@ -79,6 +91,6 @@ class TrainingModule(LightningModule):
         return {"train_loss": loss} | self.task.epoch_summary(self.epoch_sums, self.epoch_images)
 
     def configure_optimizers(self) -> Any:
-        self.step = Step(self.spec, self.model, self.task, self.steps_per_epoch)
-        schedule = {"scheduler": self.step.schedule, "interval": "step"}
+        self.step = Step(self.spec, self.model, self.task, self.steps_per_epoch, self.average)
+        schedule = {"scheduler": self.step.schedule, "interval": "step"}  # its state is in checkpoints
         return {"optimizer": self.step.optimizer, "lr_scheduler": schedule}

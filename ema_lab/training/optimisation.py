@@ -1,16 +1,62 @@
 """Optimizers and learning-rate schedules of a recipe."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from ema_lab.specs.recipe import AdamWSpec, CosineSpec, MultistepSpec, Optimizer, RecipeSpec, Schedule
+from ema_lab.training.plan import batch_plan
+
+BIASES = "biases"  # marks a group whose rate warms up on its own
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
-def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer (SGD or AdamW, arXiv:1711.05101); weight decay applies to every parameter."""
+def parameter_groups(model: nn.Module, decays: Literal["all", "matrices", "yolov5"]) -> Parameters:
+    """Return the parameters that are trained, in groups if weight decay does not apply to all of them.
+
+    `yolov5` makes the groups of YOLOv5 v6.0: weights of batch norms, other parameters called `weight` (the
+    only ones that decay), those called `bias`. What is called otherwise is in none, and never trained.
+    """
+    if decays == "all":
+        return model.parameters()
+    groups: list[dict[str, Any]]
+    if decays == "matrices":
+        every = list(model.named_parameters())
+        biases = [value for name, value in every if value.ndim <= 1 and name.rpartition(".")[2] == "bias"]
+        known = {id(value) for value in biases}
+        scales = [value for _, value in every if value.ndim <= 1 and id(value) not in known]
+        matrices = [value for _, value in every if value.ndim > 1]
+        groups = [{"params": matrices}, {"params": scales, "weight_decay": 0.0}]
+    else:
+        norms, weights, biases = (list(found) for found in _yolov5_groups(model))
+        groups = [{"params": norms, "weight_decay": 0.0}, {"params": weights}]
+    return [*groups, {"params": biases, "weight_decay": 0.0, BIASES: True}]
+
+
+def _yolov5_groups(model: nn.Module) -> tuple[Iterator[nn.Parameter], ...]:
+    modules = list(model.modules())
+
+    def own(name: str, norms: bool | None) -> Iterator[nn.Parameter]:
+        for module in modules:
+            value = module._parameters.get(name)
+            if value is not None and norms in (None, isinstance(module, nn.BatchNorm2d)):
+                yield value
+
+    return own("weight", norms=True), own("weight", norms=False), own("bias", norms=None)
+
+
+def untrained_parameters(model: nn.Module, decays: Literal["all", "matrices", "yolov5"]) -> list[str]:
+    """Return the names of parameters that are in no group."""
+    if decays != "yolov5":
+        return []
+    return [name for name, _ in model.named_parameters() if name.rpartition(".")[2] not in ("weight", "bias")]
+
+
+def build_optimizer(spec: Optimizer, parameters: Parameters) -> torch.optim.Optimizer:
+    """Build the optimizer; weight decay applies where no parameter group says otherwise."""
     if isinstance(spec, AdamWSpec):
         return torch.optim.AdamW(
             parameters,
@@ -32,7 +78,14 @@ def build_optimizer(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> torc
 def build_schedule(
     recipe: RecipeSpec, optimizer: torch.optim.Optimizer, steps_per_epoch: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Build the learning-rate schedule, which is stepped after every optimizer step."""
+    """Build the learning-rate schedule, which is stepped after every batch."""
+    if plan := batch_plan(recipe, steps_per_epoch):
+        weights, biases = (
+            lambda batch: plan.at(batch).lr / plan.lr,
+            lambda batch: plan.at(batch).bias_lr / plan.lr,
+        )
+        factors = [biases if group.get(BIASES) else weights for group in optimizer.param_groups]
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     floor = recipe.schedule.min_lr / recipe.optimizer.lr if isinstance(recipe.schedule, CosineSpec) else 0.0
 
     def factor(step: int) -> float:

@@ -25,6 +25,8 @@ from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.trainer import build_trainer, choose_device
 
+AVERAGE = "average.module."  # where a checkpoint has the average of the weights
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -71,11 +73,13 @@ def train(
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
     model = build_model(spec)
+    task.prepare(model, data)
+    module = TrainingModule(spec, model, task, len(data.train_dataloader()))
     epoch_end = EpochEnd(job.folder, data, report)
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)])
     try:
         trainer.fit(
-            TrainingModule(spec, model, task, len(data.train_dataloader())),
+            module,
             datamodule=data,
             ckpt_path=checkpoint_to_resume(job.folder, spec.run_id),
             weights_only=True,
@@ -86,6 +90,7 @@ def train(
         raise
     ran_on = environment(device, spec.recipe)  # before the evaluation, which sets torch's flags again
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
+    model = module.evaluated
     if epoch_end.best is not None:
         load_weights(model, job.folder / BEST, spec.run_id)
     predictions = evaluate(model, task, data, "test", device)
@@ -153,13 +158,13 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: Path, run_id: str) -> None:
-    """Load a run's best weights, or the model's weights from its last checkpoint.
+    """Load a run's best weights, or the evaluated weights of its last checkpoint.
 
     Raises:
         DamagedFileError: If the file cannot be read, is another run's, or does not fit the model.
     """
     state = _load_own(path, run_id, "cpu")["state_dict"]
-    prefix = "model."
+    prefix = AVERAGE if any(key.startswith(AVERAGE) for key in state) else "model."
     inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     try:
         model.load_state_dict(inner if path.name == LAST else state)

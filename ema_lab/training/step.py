@@ -1,20 +1,23 @@
-"""Training step: forward, loss, backward, optimizer, learning rate.
+"""Training step: forward, loss, backward, optimizer, learning rate, weight average.
 
-Training, `plan --probe` and `cost --latency` share this step. In training, Lightning runs the parts of
-`update` in the same order: it calls `begin` and `loss`, then steps `optimizer` and `schedule` itself.
+Training, `plan --probe` and `cost --latency` share this step.
 """
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from torch import nn
+from torch import Tensor, nn
 
 from ema_lab.models.dropout import set_step
 from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
-from ema_lab.training.optimisation import build_optimizer, build_schedule
+from ema_lab.training.average import WeightAverage
+from ema_lab.training.optimisation import build_optimizer, build_schedule, parameter_groups
+from ema_lab.training.plan import Rhythm, batch_plan
 from ema_lab.training.precision import training_precision
 
 
@@ -24,27 +27,84 @@ def moved(targets: Any, device: torch.device) -> Any:
 
 
 class Step:
-    """Training steps of a run's model, which must be on its device already."""
+    """Training steps of a run's model, which must be on its device already.
 
-    def __init__(self, spec: RunSpec, model: nn.Module, task: Task, steps_per_epoch: int) -> None:
+    Args:
+        spec: The run.
+        model: Its model.
+        task: Its task.
+        steps_per_epoch: Batches of an epoch.
+        average: The average of the model's weights, where the recipe has one.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        model: nn.Module,
+        task: Task,
+        steps_per_epoch: int,
+        average: WeightAverage | None = None,
+    ) -> None:
         self.spec = spec
         self.model = model
         self.task = task
-        self.optimizer = build_optimizer(spec.recipe.optimizer, model.parameters())
+        self.average = average
+        self.optimizer = build_optimizer(spec.recipe.optimizer, parameter_groups(model, spec.recipe.decays))
         self.schedule = build_schedule(spec.recipe, self.optimizer, steps_per_epoch)
+        self.rhythm = Rhythm(spec.recipe, steps_per_epoch)
+        self._plan = batch_plan(spec.recipe, steps_per_epoch)
 
     def begin(self, number: int) -> None:
-        """Prepare step `number`, counted from 0.
+        """Prepare the batch `number`, counted from 0.
 
         Set the step of the model's dropout layers, and seed torch's generators by (seed, step) for all other
         random draws. A resumed run then draws the same numbers.
         """
         torch.manual_seed(hash_counters(self.spec.seed, "step", number))
         set_step(self.model, number)
+        if self._plan:
+            momentum = self._plan.at(number).momentum
+            for group in self.optimizer.param_groups:
+                group.update({"momentum": momentum} if "momentum" in group else {})
 
     def loss(self, batch: Batch) -> BatchLoss:
         """Return the loss of a batch, in the caller's precision context."""
         return self.task.loss(self.model, batch, self.spec.recipe)
+
+    def learn(
+        self,
+        result: BatchLoss,
+        number: int,
+        backward: Callable[[Tensor], object] = Tensor.backward,
+        step: Callable[[], object] | None = None,
+    ) -> None:
+        """Take the gradients of the batch `number`, and an optimizer step where one is due.
+
+        Args:
+            result: The batch's loss.
+            number: Of the batch.
+            backward: Adds up the gradients of a loss; Lightning has its own.
+            step: Steps the optimizer; Lightning counts steps.
+        """
+        if self.rhythm.starts(number):
+            self.optimizer.zero_grad()
+        backward(self._minimised(result, number))
+        if due := self.rhythm.due(number):
+            if self.spec.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.recipe.clip_norm)
+            (step or self.optimizer.step)()
+            if self.average is not None:
+                self.average.update(self.model)
+        with warnings.catch_warnings():
+            if not due:  # torch expects a step before; gradients are still being added up
+                warnings.filterwarnings("ignore", message=".*lr_scheduler.step\\(\\)` before.*")
+            self.schedule.step()
+
+    def _minimised(self, result: BatchLoss, number: int) -> Tensor:
+        if self.spec.recipe.reduction == "sum":
+            return result.loss * result.images
+        batches = self.rhythm.batches(number)
+        return result.loss / batches if batches > 1 else result.loss
 
     def update(self, batch: Batch, number: int) -> BatchLoss:
         """Run step `number` on a batch as training does; return the loss before the update."""
@@ -52,8 +112,5 @@ class Step:
         device = next(self.model.parameters()).device
         with training_precision(self.spec.recipe, device):
             result = self.loss(batch)
-        self.optimizer.zero_grad()
-        result.loss.backward()
-        self.optimizer.step()
-        self.schedule.step()
+        self.learn(result, number)
         return result

@@ -55,7 +55,7 @@ class Spot(Task):
         loss = torch.nn.functional.mse_loss(model(images), places)
         return BatchLoss(loss, len(places), {"mse": loss.detach() * len(places)})
 
-    def predict(self, model, batch):
+    def predict(self, model, batch, recipe):
         return {"found": model(batch[0]).float().cpu(), "wanted": batch[1].cpu()}
 
     def metrics(self, predictions):

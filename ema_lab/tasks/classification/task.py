@@ -66,7 +66,7 @@ class Classification(Task):
     def epoch_summary(self, sums: Mapping[str, Tensor], images: int) -> dict[str, float]:
         return {"train_top1": 100 * (sums["hits"] / images).item()}
 
-    def predict(self, model: nn.Module, batch: Batch) -> Rows:
+    def predict(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> Rows:
         images, labels, _ = batch
         return {"logits": model(images).float().cpu(), "labels": labels.cpu()}
 

@@ -1,0 +1,68 @@
+"""What annotation files say, and what is wrong with them: each problem with its file and line."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ema_lab.data.detection.geometry import Size
+from ema_lab.data.detection.scenes import Truth
+from ema_lab.errors import DataError
+
+SHOWN = 10  # problems that a message names
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image file, its size, and its boxes."""
+
+    path: Path
+    size: Size
+    truth: Truth
+
+
+@dataclass
+class Problems:
+    """Broken lines and images of one split. More than `limit` of them end the reading.
+
+    What is broken is left out, and named; nothing is left out in silence.
+    """
+
+    limit: int
+    found: list[str] = field(default_factory=list)
+
+    def add(self, place: str, rule: str) -> None:
+        """Note a problem at a place such as `labels/7.txt:3`."""
+        self.found.append(f"{place}: {rule}")
+
+    def check(self, what: str) -> None:
+        """Raise DataError if there are more problems than the limit."""
+        count = len(self.found)
+        if count > self.limit:
+            more = f"\nand {count - SHOWN} more" if count > SHOWN else ""
+            rule = f"{count} broken in {what} (max_broken: {self.limit}); mend them, or raise max_broken"
+            raise DataError("\n".join([rule, *self.found[:SHOWN]]) + more)
+
+
+def box_problem(corners: Sequence[float], size: Size) -> str | None:
+    """Return what is wrong with a box, given by its corners in pixels; None if nothing is."""
+    if not all(math.isfinite(value) for value in corners):
+        return f"a box must be finite, got {_shown(corners)}"
+    x1, y1, x2, y2 = corners
+    if x2 <= x1 or y2 <= y1:
+        return f"a box needs a width and a height above 0, got {_shown((x2 - x1, y2 - y1))}"
+    height, width = size
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        return f"a box lies outside of the image of {width} x {height} pixels: {_shown(corners)}"
+    return None
+
+
+def inside(corners: Sequence[float], size: Size) -> list[float]:
+    """Return a box cut at the border of its image."""
+    height, width = size
+    x1, y1, x2, y2 = corners
+    return [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

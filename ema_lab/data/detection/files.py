@@ -1,0 +1,79 @@
+"""Images with boxes in files: decoded when they are asked for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as vision
+
+from ema_lab.data.detection.annotation import AnnotatedImage, Problems
+from ema_lab.data.detection.geometry import Size
+from ema_lab.data.detection.scenes import Truth, truth_bytes
+from ema_lab.errors import DataError
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True, eq=False)
+class SceneFiles:
+    """The images of one split; a `SceneSource`."""
+
+    images: Sequence[AnnotatedImage]
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: int) -> Tensor:
+        path = self.images[index].path
+        try:
+            with Image.open(path) as picture:
+                pixels: Tensor = vision.pil_to_tensor(picture.convert("RGB"))
+        except Exception as error:  # Pillow raises many kinds for a damaged file
+            raise DataError(f"{path} cannot be decoded: {error}") from None
+        if tuple(pixels.shape[1:]) != self.images[index].size:
+            found = f"{pixels.shape[2]} x {pixels.shape[1]}"
+            height, width = self.images[index].size
+            raise DataError(f"{path} is {found} pixels, its annotations say {width} x {height}")
+        return pixels.to(torch.uint8)
+
+    def size(self, index: int) -> Size:
+        return self.images[index].size
+
+    def truth(self, index: int) -> Truth:
+        return self.images[index].truth
+
+    def name(self, index: int) -> str:
+        return self.images[index].path.stem
+
+    def content(self) -> Iterator[bytes]:
+        """Yield name, file size and boxes of each image; reading every pixel would take too long."""
+        for image in self.images:
+            yield f"{image.path.name}\0{image.path.stat().st_size}\0".encode()
+            yield from truth_bytes(image.truth)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files of a folder and those below it, by their names.
+
+    Raises:
+        DataError: If there are none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"no images in {folder}: expected files such as 0001.jpg")
+    return found
+
+
+def image_size(path: Path, problems: Problems) -> Size | None:
+    """Return an image's height and width from its header; None, and a problem noted, if it has none."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be decoded: {error}"
+        problems.add(path.name, reason)
+        return None

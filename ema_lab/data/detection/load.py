@@ -1,0 +1,33 @@
+"""Loading a detection data set by its spec, once per process."""
+
+from pathlib import Path
+
+from ema_lab.data.detection.scenes import SceneSource, SceneSplits
+from ema_lab.data.load import build_dataset
+from ema_lab.errors import DataError
+from ema_lab.specs.run import DataSpec
+
+
+def load_scenes(spec: DataSpec, root: Path) -> SceneSplits:
+    """Return the images of a data set, downloaded into `root` where they are not there yet.
+
+    Raises:
+        DataError: If they cannot be had, or are not what the facts say.
+    """
+    splits, facts, name = build_dataset(spec, root), spec.facts, spec.name
+    if not isinstance(splits, SceneSplits):
+        expected = f"{SceneSplits.__module__}.{SceneSplits.__name__}"
+        raise DataError(f"{name} returned a {type(splits).__name__}, not {expected}")
+    if len(splits.names) != facts.classes:
+        raise DataError(f"{name}: expected {facts.classes} classes, found {len(splits.names)} names")
+    if facts.channels != 3:
+        raise DataError(f"{name}: scenes have 3 channels, the facts say {facts.channels}")
+    for what, part, count in (
+        ("training", splits.train, facts.train_images),
+        ("test", splits.test, facts.test_images),
+    ):
+        if not isinstance(part, SceneSource):
+            raise DataError(f"{name}: expected scenes such as ScenesInMemory, found {part!r:.60}")
+        if len(part) != count:
+            raise DataError(f"{name}: expected {count} {what} images, found {len(part)}")
+    return splits

@@ -1,0 +1,123 @@
+"""YOLO's text folders: images/NAME.jpg and labels/NAME.txt, named by a `data.yaml`.
+
+A line is `class x y width height` as shares of the image, or a class and a polygon, whose bounds are taken.
+An image without a label file, or with an empty one, shows nothing.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
+from ema_lab.data.detection.files import image_size, images_in
+from ema_lab.data.detection.scenes import Truth
+from ema_lab.errors import DataError
+
+TOLERANCE = 1e-3  # by which a share may leave the image, for rounding
+
+
+def read_data_yaml(path: Path) -> dict[str, Any]:
+    """Return the folders of both splits and the classes' names of a `data.yaml`.
+
+    Raises:
+        DataError: If the file lacks one of them.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected a YOLO data set's data.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict) or not {"train", "val", "names"} <= tree.keys():
+        raise DataError(f"{path}: needs the keys train, val and names")
+    names = tree["names"]
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise DataError(f"{path}: names must count from 0 without gaps, got {sorted(names)[:8]}")
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{path}: names must be a list or a mapping of numbers to names, got {names!r:.60}")
+    base = path.parent / str(tree.get("path", "."))
+    return {
+        "train": base / str(tree["train"]),
+        "val": base / str(tree["val"]),
+        "names": tuple(map(str, names)),
+    }
+
+
+def read_yolo(images: Path, classes: int, problems: Problems) -> list[AnnotatedImage]:
+    """Return the images of a folder, by their names; labels lie in the folder `labels` beside `images`.
+
+    Raises:
+        DataError: If there are no images.
+    """
+    found = []
+    for path in images_in(images):
+        size = image_size(path, problems)
+        if size is not None:
+            found.append(AnnotatedImage(path, size, _truth(label_file(path), size, classes, problems)))
+    return found
+
+
+def label_file(image: Path) -> Path:
+    """Return the label file of an image: the last folder called `images` becomes `labels`."""
+    parts = list(image.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _truth(path: Path, size: tuple[int, int], classes: int, problems: Problems) -> Truth:
+    boxes: list[list[float]] = []
+    kinds: list[int] = []
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(path, problems), 1):
+        if not line.strip():
+            continue
+        where = f"{path.parent.name}/{path.name}:{number}"
+        if line.strip() in seen:
+            problems.add(where, "the same line stands above")
+            continue
+        seen.add(line.strip())
+        try:
+            cls, *shares = (float(part) for part in line.split())
+        except ValueError:
+            problems.add(where, f"needs numbers, got {line!r:.60}")
+            continue
+        corners, rule = _corners(shares, size)
+        if not 0 <= cls < classes or cls != int(cls):
+            rule = f"a class must be a whole number from 0 to {classes - 1}, got {cls:g}"
+        if rule := rule or box_problem(corners, size):
+            problems.add(where, rule)
+            continue
+        boxes.append(inside(corners, size))
+        kinds.append(int(cls))
+    return Truth.of(boxes, kinds)
+
+
+def _lines(path: Path, problems: Problems) -> Iterable[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(f"{path.parent.name}/{path.name}", f"cannot be read: {error}")
+        return []
+
+
+def _corners(shares: list[float], size: tuple[int, int]) -> tuple[list[float], str | None]:
+    """Return a line's box in pixels, and what is wrong with the line."""
+    height, width = size
+    if len(shares) != 4 and (len(shares) < 6 or len(shares) % 2):
+        return [], f"needs a class and 4 numbers, or a class and a polygon, got {len(shares) + 1} numbers"
+    if not all(-TOLERANCE <= share <= 1 + TOLERANCE for share in shares):
+        return [], f"shares of the image must lie between 0 and 1, got {shares[:4]}"
+    if len(shares) == 4:
+        x, y, w, h = shares
+        return [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], None
+    across, down = shares[::2], shares[1::2]
+    return [min(across) * width, min(down) * height, max(across) * width, max(down) * height], None

@@ -1,0 +1,153 @@
+"""Detection from training to bundle by the command line, on made-up scenes."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ema_lab.store.store import RunStore
+
+ABLATION = """\
+name: squares
+base:
+  model: {backbone: yolov5n, placement: {stages: [3, 4]}}
+  data: {name: synthetic_scenes, train_images: 24, test_images: 8, val_images: 6}
+  recipe:
+    epochs: 2
+    batch_size: 6
+    optimizer: {name: adamw, lr: 0.003}
+    protocol: best-val
+    detection: {augment: {mosaic: 1, close_mosaic: 1, scale: 0.3}}
+seeds: [0]
+baseline: none
+variants: {none: {}, ema: {model.attention: ema}}
+"""
+REPORT = """\
+name: squares
+ablation: squares
+columns: [map, delta, map50, map_ultralytics, ap_visdrone, parameters, macs]
+figures:
+  - {kind: tradeoff, name: tradeoff}
+  - {kind: curves, name: curves, column: val_map}
+"""
+HERE = ("--device", "cpu", "--workers", "1")
+
+
+@pytest.fixture
+def squares(folder):
+    Path("ablations/squares.yaml").write_text(ABLATION)
+    Path("reports/squares.yaml").write_text(REPORT)
+    return folder
+
+
+def test_detection_goes_the_whole_way(squares, command):
+    planned = command("plan", "squares", "--check")
+    assert planned.code == 0, planned.err
+    trained = command("run", "squares", *HERE)
+    assert trained.code == 0, trained.err
+    again = command("run", "squares", *HERE)
+    assert (again.code, "2 done before" in again.err + again.out) == (0, True), again.err
+    rows = json.loads(command("status", "squares", "--json").out)
+    assert all(0 <= row["map"] <= 100 for row in rows)
+    store, run_id = RunStore("runs"), rows[0]["run_id"]
+    record = store.record(run_id)
+    assert {"map", "map50", "map_ultralytics", "ap_visdrone", "recall"} <= record.metrics.keys()
+    curve = list(csv.DictReader((store.folder(run_id) / "curve.csv").read_text().splitlines()))
+    assert {"train_loss", "train_box", "train_objectness", "val_map"} <= curve[0].keys()
+    with np.load(store.folder(run_id) / "predictions.npz") as saved:
+        assert {"detected", "scores", "boxes", "regions", "sizes", "indices"} <= set(saved.files)
+    evaluated = command("eval", run_id, "--device", "cpu", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert json.loads(evaluated.out)[0]["map"] == record.metrics["map"]
+    assert command("store", "check").code == 0
+
+    reported = command("report", "squares", "--out", "out")
+    assert reported.code == 0, reported.err
+    keys = [
+        column["label"] for column in json.loads(Path("out/report.json").read_text())["tables"][0]["columns"]
+    ]
+    assert {"mAP", "mAP (ultralytics-v6)", "AP (visdrone-toolkit)"} <= set(keys)
+    assert command("report", "squares", "--out", "out", "--check").code == 0
+    assert command("bundle", "squares", "--out", "squares.zip").code == 0
+    verified = command("verify", "squares.zip")
+    assert verified.code == 0, verified.err
+
+
+def test_a_protocol_is_computed_again_without_training(squares, command):
+    assert command("run", "squares", *HERE, "--only", "variant=none").code == 0
+    store = RunStore("runs")
+    [run_id] = store.run_ids()
+    record = store.record(run_id)
+    without = {name: value for name, value in record.metrics.items() if not name.endswith("_visdrone")}
+    store.write(record.model_copy(update={"metrics": without}))
+    answer = command("store", "remeasure")
+    assert (answer.code, "1 changed" in answer.err) == (0, True), answer.err
+    assert store.record(run_id).metrics == record.metrics
+
+
+def test_smoke_probe_latency_and_sweep_know_detection(squares, command):
+    assert command("run", "squares", "--smoke", *HERE).code == 0
+    planned = command("plan", "squares", "--probe", "--device", "cpu", "--only", "variant=none")
+    assert planned.code == 0, planned.err
+    for mode in ("inference", "training"):
+        options = ("--latency", "--mode", mode, "--rounds", "8", "--batch", "2", "--device", "cpu")
+        timed = command("cost", "squares", *options, "--json")
+        assert timed.code == 0, timed.err
+        assert json.loads(timed.out)[0]["ratio"] > 0
+    Path("sweeps/squares.yaml").write_text(
+        "name: squares\nmethod: random\nmetric: {name: val_map, goal: maximize}\n"
+        'command: [ema-lab, trial, "${args_json}"]\n'
+        "parameters:\n  base: {value: squares/none}\n  seeds: {value: [0]}\n"
+        "  recipe.detection.augment.mosaic: {values: [0.5, 1.0]}\n"
+    )
+    searched = command("sweep", "squares", "--trials", "1", *HERE, "--json")
+    assert searched.code == 0, searched.err
+    assert json.loads(searched.out)[0]["val_map"] >= 0
+
+
+YOLO = """\
+name: mine
+base:
+  model: {backbone: yolov5n}
+  data: {name: yolo, file: mine/data.yaml, classes: 2, train_images: 2, test_images: 2, image_size: 64}
+  recipe: {epochs: 1, batch_size: 2, optimizer: {name: sgd, lr: 0.01}}
+seeds: [0]
+baseline: none
+variants: {none: {}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("2 0.5 0.5 0.2 0.2", "0.txt:1: a class must be a whole number from 0 to 1, got 2"),
+        ("0 0.5 0.5 nan 0.2", "0.txt:1: "),
+        ("0 0.5 0.5 0 0.2", "0.txt:1: a box needs a width and a height above 0"),
+        ("0 1.5 0.5 0.2 0.2", "0.txt:1: shares of the image must lie between 0 and 1"),
+        ("", "has a box to learn or to find"),
+    ],
+)
+def test_a_broken_label_is_named_with_its_line_and_nothing_is_trained(squares, command, label, words):
+    from PIL import Image
+
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            Path("data/mine", part, kind).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 30)).save(f"data/mine/{part}/images/{number}.png")
+            Path(f"data/mine/{part}/labels/{number}.txt").write_text(label + "\n")
+    Path("data/mine/data.yaml").write_text("train: train/images\nval: val/images\nnames: [a, b]\n")
+    Path("ablations/mine.yaml").write_text(YOLO)
+    answer = command("run", "mine", "--data", "data", *HERE)
+    assert (answer.code, words in answer.err) == (2, True), answer.err
+    assert "Traceback" not in answer.err
+    assert not Path("runs").exists() or not RunStore("runs").run_ids()
+
+
+def test_a_gallery_of_detections_is_refused_in_one_line(squares, command):
+    assert command("run", "squares", *HERE, "--only", "variant=none").code == 0
+    answer = command("gallery", "squares", "--out", "gallery")
+    assert answer.code == 2, answer.err
+    assert "Traceback" not in answer.err

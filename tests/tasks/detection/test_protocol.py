@@ -1,0 +1,129 @@
+"""The three protocols of evaluation against golden data of the tools that define them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ema_lab.tasks.detection.protocol import coco, ultralytics, visdrone
+from ema_lab.tasks.detection.protocol.scene import Scene
+
+GOLDEN = Path(__file__).parent / "golden"
+INDEX = json.loads((GOLDEN / "index.json").read_text(encoding="utf-8"))["files"]
+SETS = [name for name, entry in INDEX.items() if entry["kind"] == "ap"]
+DRONES = [name for name, entry in INDEX.items() if entry["kind"] == "visdrone"]
+TIES = (
+    "ap_grid_ties.npz"  # the reference sorts unstably: ties move its average by up to 0.005 (a class: 0.03)
+)
+
+
+def scenes_of(golden, *, crowd: bool = False) -> list[Scene]:
+    scenes = []
+    for number, (height, width) in enumerate(golden["sizes_hw"]):
+        mine = golden["targets"][:, 0] == number
+        truth = golden["targets"][mine]
+        found = golden["detections"][golden["detections"][:, 0] == number]
+        ignored = golden["crowd"][mine] == 1 if crowd else np.zeros(len(truth), dtype=bool)
+        scenes.append(
+            Scene(
+                int(height),
+                int(width),
+                truth[:, 2:],
+                truth[:, 1].astype(np.int64),
+                ignored,
+                found[:, 3:],
+                found[:, 2],
+                found[:, 1].astype(np.int64),
+                np.zeros((0, 4)),
+            )
+        )
+    return scenes
+
+
+@pytest.mark.parametrize("name", SETS)
+class TestUltralytics:
+    def test_right_detections(self, name):
+        golden = np.load(GOLDEN / name)
+        right = [ultralytics.right_detections(scene) for scene in scenes_of(golden)]
+        assert np.array_equal(np.concatenate(right), golden["ref_true_positive"])
+
+    def test_precision(self, name):
+        golden = np.load(GOLDEN / name)
+        found = ultralytics.average_precision(scenes_of(golden))
+        tolerance = 0.03 if name == TIES else 1e-12
+        assert np.array_equal(found.classes, golden["ref_classes"])
+        np.testing.assert_allclose(found.average, golden["ref_ap"], rtol=0, atol=tolerance)
+        for key in ("precision", "recall", "f1"):  # read between scores, which the reference keeps in 32 bits
+            np.testing.assert_allclose(getattr(found, key), golden[f"ref_{key}"], rtol=0, atol=1e-7)
+        mean = golden["ref_mp_mr_map50_map_fitness"]
+        np.testing.assert_allclose([found.map50, found.map], mean[2:4], rtol=0, atol=tolerance / 5)
+
+
+@pytest.mark.parametrize("most", [100, 300, 500])
+@pytest.mark.parametrize("name", SETS)
+def test_coco(name, most):
+    golden = np.load(GOLDEN / name)
+    found = coco.evaluate(scenes_of(golden), (1, 10 if most == 100 else 100, most))
+    keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+    expected = golden[f"coco_max{most}_ap_ap50_ap75_small_medium_large"]
+    np.testing.assert_allclose(
+        [found.totals.get(k, -1) for k in keys], np.nan_to_num(expected, nan=-1), atol=1e-7
+    )
+    average = golden[f"coco_max{most}_class_ap"]
+    mine = [found.per_class.get(cls, np.nan) for cls in range(len(average))]
+    np.testing.assert_allclose(mine, average, atol=1e-7)
+
+
+def test_crowds_count_neither_way():
+    golden = np.load(GOLDEN / "ap_mixed.npz")
+    found = coco.evaluate(scenes_of(golden, crowd=True))
+    keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+    expected = golden["crowd_ap_ap50_ap75_small_medium_large"]
+    np.testing.assert_allclose([found.totals[key] for key in keys], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", DRONES)
+class TestVisDrone:
+    def scenes(self, name) -> list[Scene]:
+        golden = np.load(GOLDEN / name)
+        scenes = []
+        for number, (height, width) in enumerate(golden["sizes_hw"]):
+            truth, found = golden[f"annotation{number}"], golden[f"detection{number}"]
+            region, truth = truth[truth[:, 5] == 0], truth[truth[:, 5] != 0]
+            true, seen, aside = (
+                np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
+                for rows in (truth, found, region)
+            )
+            classes, detected = truth[:, 5].astype(np.int64) - 1, found[:, 5].astype(np.int64) - 1
+            scenes.append(
+                Scene(
+                    int(height),
+                    int(width),
+                    true,
+                    classes,
+                    truth[:, 4] == 0,
+                    seen,
+                    found[:, 4],
+                    detected,
+                    aside,
+                )
+            )
+        return scenes
+
+    def test_what_lies_in_ignored_regions_is_taken_out(self, name):
+        golden = np.load(GOLDEN / name)
+        for number, scene in enumerate(self.scenes(name)):
+            kept = visdrone.drop_in_ignored_regions(scene)
+            assert len(kept.boxes) == len(golden[f"kept_annotation{number}"])
+            np.testing.assert_array_equal(kept.scores, golden[f"kept_detection{number}"][:, 4])
+
+    def test_precision_and_recall(self, name):
+        golden = np.load(GOLDEN / name)
+        found = visdrone.evaluate(self.scenes(name), 10)
+        np.testing.assert_allclose(found.average, golden["ap"], atol=1e-10)
+        np.testing.assert_allclose(found.recall, golden["ar"], atol=1e-10)
+        np.testing.assert_allclose(list(found.summary().values()), golden["summary"], atol=1e-10)
+        there = found.average[found.images > 0]
+        plain = [there.mean(), there[:, 0].mean(), there[:, 5].mean()]
+        np.testing.assert_allclose(plain, golden["summary_unweighted"], atol=1e-10)
