@@ -74,6 +74,16 @@ def test_detection_goes_the_whole_way(squares, command):
     assert verified.code == 0, verified.err
 
 
+def test_what_the_references_groups_leave_untrained_is_said(squares, command):
+    text = ABLATION.replace("    protocol: best-val", "    decays: yolov5")
+    text = text.replace("ema: {model.attention: ema}", "sa: {model.attention: {name: sa, groups: 8}}")
+    Path("ablations/squares.yaml").write_text(text)
+    answer = command("plan", "squares", "--check")
+    assert answer.code == 0, answer.err
+    assert "sa: 8 parameters are never trained (decays: yolov5), such as stage4" in answer.err
+    assert "none: " not in answer.err
+
+
 def test_a_protocol_is_computed_again_without_training(squares, command):
     assert command("run", "squares", *HERE, "--only", "variant=none").code == 0
     store = RunStore("runs")
