@@ -179,9 +179,12 @@ def _work(
         net = backbone.BackboneCase(target, options=options, **sizes)
         words = f"backbone, {net.classes} classes, {net.in_channels} x {net.image_size} x {net.image_size}"
         return _Work(words, backbone.CHECKS, net)
-    from ema_lab.contract import dataset
+    from ema_lab.contract import dataset, scenes
 
-    return _Work("data set", dataset.CHECKS, dataset.DatasetCase(target, data, options))
+    case = dataset.DatasetCase(target, data, options)
+    if case.facts is not None and case.facts.task == "detection":
+        return _Work("data set of scenes", scenes.CHECKS, scenes.SceneCase(target, data, options))
+    return _Work("data set", dataset.CHECKS, case)
 
 
 def _at_a_width_that_it_takes(case: "AttentionCase") -> "AttentionCase":

@@ -20,6 +20,7 @@ from ema_lab.cli.output import (
 from ema_lab.cli.selection import Only, selected
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 
@@ -57,6 +58,8 @@ def gallery(
         raise SpecError(f"{chosen.name} has no cell of seed {seed}")
     runs = existing_store(store)
     done = {name: runs.state(cell.run_id) == "done" for name, cell in cells.items()}
+    if other := {cell.spec.data.facts.task for cell in cells.values()} - {DEFAULT_TASK}:
+        raise SpecError(f"a gallery shows classifiers, and {chosen.name} trains {min(other)}")
     if not any(done.values()):
         raise SpecError(f"no run of {chosen.name} with seed {seed} is done (store {store})")
     first = next(cell for name, cell in cells.items() if done[name])

@@ -92,6 +92,23 @@ def check_runs(ablation: Ablation) -> None:
     from ema_lab.tasks.task import check_run
 
     _check_each(ablation, check_run)
+    say(*_untrained(ablation))
+
+
+def _untrained(ablation: Ablation) -> list[str]:
+    """Return a line for each row of which some parameters are in no optimizer group."""
+    from ema_lab.models.build import build_model
+    from ema_lab.training.optimisation import untrained_parameters
+
+    lines = []
+    for name, cells in ablation.rows().items():
+        decays = cells[0].spec.recipe.decays if cells else "all"
+        if decays != "yolov5":
+            continue
+        if found := untrained_parameters(build_model(cells[0].spec, device="meta"), decays):
+            what = f"{_count(len(found), 'parameter')} {'is' if len(found) == 1 else 'are'} never trained"
+            lines.append(f"{name}: {what} (decays: yolov5), such as {found[0]}")
+    return lines
 
 
 def run(

@@ -2,7 +2,7 @@
 
 No hash of a run's source holds this module or the protocols: `ema-lab store remeasure` computes what
 changes here for finished runs. Average precision is in percent, and names without a protocol are COCO's.
-Protocols do not compare: on small sets YOLOv5's own (`..._ultralytics`) is 3 to 7 points higher than COCO's.
+Protocols do not compare: YOLOv5's own (`..._ultralytics`) is up to 7 points from COCO's on small sets.
 """
 
 from collections.abc import Mapping, Sequence
