@@ -61,7 +61,7 @@ def test_a_run_that_a_process_works_on_is_left_alone(store, finished):
     with store.claim(spec.run_id) as claimed:
         assert claimed
         found = measured(store, spec)
-    assert (found.result, found.reason) == ("refused", "a process works on it")
+    assert (found.result, found.reason) == ("refused", "a process works on the run")
 
 
 @pytest.mark.parametrize(
