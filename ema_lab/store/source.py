@@ -27,10 +27,13 @@ _READ_ERRORS = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
 _TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS, "task": TASKS}
 TRAINING = f"{PACKAGE}.training.run"  # root module of the code that every run executes
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in no hash, each with its reason
+    "characters.py": "escapes and refuses characters",
     "errors.py": "texts of errors",
     "files.py": "writes files atomically; their content comes from elsewhere",
     "registry/": "finds the code of a name; that code is hashed, and a name never changes its meaning",
+    "specs/definition.py": "finds definition files",
     "specs/document.py": "reads definition files; their content is in the run id",
+    "specs/scalar.py": "reads scalars of definition files; their values are in the run id",
     "specs/strict.py": "checks definition files and writes run ids",
     "specs/metric.py": "names, units and directions of metrics, for tables",
     "specs/task.py": "reads the descriptions of tasks",

@@ -1,4 +1,4 @@
-"""A task of one's own, from training to audit, by the command line: where the bright spot of an image is.
+"""A task of one's own, from training to audit, through the command line: where an image's bright spot is.
 
 Its primary metric is better when lower, its targets are two numbers, its images are not square.
 """
@@ -41,7 +41,7 @@ from spot_metrics import metrics_of
 class Spot(Task):
     def check_targets(self, name, source, count):
         if tuple(source.labels.shape) != (count, 2):
-            raise DataError(f"{name}: expected (row, column) per image, got {tuple(source.labels.shape)}")
+            raise DataError(f"{name}: expected a row and a column per image")
 
     def made_up_batch(self, count):
         return torch.zeros(count, *self.facts.image_shape, dtype=torch.uint8), torch.zeros(count, 2)
@@ -159,7 +159,7 @@ def test_a_task_of_ones_own_goes_the_whole_way(spots, command):
     best = min(curve, key=lambda row: float(row["val_distance"]))  # the protocol knows that lower is better
     assert store.record(run_id).chosen_epoch == int(best["epoch"])
     with np.load(store.folder(run_id) / "predictions.npz") as saved:
-        assert set(saved.files) == {"found", "wanted", "indices", "split"}
+        assert set(saved.files) == {"found", "wanted", "indices", "split", "run_id"}
     assert command("eval", run_id, "--device", "cpu").code == 0
     assert command("store", "check").code == 0
 
@@ -213,7 +213,7 @@ def test_a_metric_that_is_added_in_one_place_needs_no_training(spots, command):
     assert (answer.code, "1 equal, 1 refused" in answer.err) == (1, True)
     assert f"{first}: left as it is: its predictions have the hash" in answer.err
     assert (store.folder(first) / "record.json").read_bytes() == record
-    assert "has contents of the hash" in command("store", "check").out
+    assert "holds the predictions of" in command("store", "check").out
 
 
 def test_a_search_improves_a_metric_that_is_better_lower(spots, command):

@@ -11,6 +11,7 @@ from ema_lab.execution.smoke import smoke_spec
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.run import DataSpec
 from ema_lab.store.source import source_hashes
+from ema_lab.tasks.task import check_data
 
 FACTS = (
     'FACTS = {"classes": 3, "channels": 1, "image_size": 4, "train_images": 6, "test_images": 3, '
@@ -111,7 +112,7 @@ class TestImages:
                 "ImageSplits(train_images",
                 "LabelledImages of tensors, found 6",
             ),
-            ("torch.arange(count) % 3", "[0] * count", "expected splits such as LabelledImages of tensors"),
+            ("torch.arange(count) % 3", "[0] * count", "expected labels as a tensor, found a list"),
             ("ImageSplits(part", "tuple(part", "cannot be loaded: TypeError: tuple expected"),
             (
                 "return ImageSplits(part(train_images), part(3))",
@@ -124,7 +125,7 @@ class TestImages:
         assert old in CODE
         name = module(code=CODE.replace(old, new))
         with pytest.raises(DataError, match=re.escape(words)):
-            load_splits(DataSpec(name=name), tmp_path)
+            check_data(DataSpec(name=name), tmp_path)
 
     def test_that_are_absent_say_so_in_the_words_of_their_author(self, module, tmp_path):
         raising = 'def own(root):\n    raise FileNotFoundError(f"{root} holds no images")\n'

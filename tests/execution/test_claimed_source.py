@@ -54,8 +54,8 @@ def test_a_module_edited_after_the_check_is_recorded_as_it_was_checked(load, gat
     assert claim._LOADED.of(spec) == expected
 
 
-def test_what_every_run_executes_is_read_once_for_all_workers(make_spec, monkeypatch):
-    expected = source_hashes(make_spec())["training"]
+def test_what_every_run_executes_is_read_once_for_all_workers(monkeypatch):
+    expected = source.Sources()._hash(source._EVERY_RUN)
     asked = []
     monkeypatch.setattr(claim, "repositories", lambda sources: asked.append(list(sources)))
     claim.note_package()
