@@ -1,13 +1,12 @@
-"""What is lost and what is repeated when processes are killed, stopped and cannot write.
+"""Lost and repeated runs when processes are killed, stopped and cannot write.
 
     pip install optuna
     python benchmarks/chaos.py [--cells 200] [--workers 8] [--seed 0] [--without-optuna]
 
-A grid of cells is worked off by several processes that know nothing of each other. Each cell takes some
-hundredths of a second, and now and then raises an exception. Meanwhile workers get SIGKILL and SIGSTOP at
-random and are started again, and some records cannot be written. At the end every cell must be recorded
-once. The same grid, the same failing cells and the same kills are then given to Optuna's GridSampler and
-BruteForceSampler (journal file, one study, the same number of processes).
+Several independent processes work on one grid of cells. Each cell takes some hundredths of a second and
+sometimes raises an exception. Workers get SIGKILL and SIGSTOP at random and are restarted, and some records
+cannot be written. At the end every cell must be recorded once. Optuna's GridSampler and BruteForceSampler
+(journal file, one study, the same number of processes) then get the same grid, failing cells and kills.
 """
 
 import argparse
@@ -35,12 +34,12 @@ CELL_SECONDS = 0.05
 EXCEPTIONS = 0.05  # share of attempts that raise
 FULL_DISK = 0.05  # share of records that cannot be written
 KILL_EVERY = 0.5  # seconds
-DEADLINE = 180.0  # seconds; what is not finished then is lost
+DEADLINE = 180.0  # seconds; unfinished cells count as lost
 KINDS = ("ema-lab", "GridSampler", "BruteForceSampler")
 
 
 def cell(number: int) -> RunSpec:
-    """Return one of the grid's runs; they differ in their seed."""
+    """Return a run of the grid; the runs differ in their seed."""
     recipe = {"epochs": 1, "batch_size": 2, "optimizer": {"name": "sgd", "lr": 0.1}}
     tree = {"model": {"backbone": "resnet20"}, "data": {"name": "digits"}, "recipe": recipe, "seed": number}
     return RunSpec.model_validate(tree)
@@ -48,7 +47,7 @@ def cell(number: int) -> RunSpec:
 
 @dataclass(frozen=True)
 class Work:
-    """A fake training that writes down what it did, and fails now and then."""
+    """Fake training that logs its actions to a ledger and sometimes fails."""
 
     ledger: Path
     chance: random.Random
@@ -67,13 +66,13 @@ class Work:
 
 
 def note(ledger: Path, line: str) -> None:
-    """Append a line in one write: it is there whole, whoever else writes."""
+    """Append a line in one write, so that concurrent writers never mix lines."""
     with ledger.open("ab", buffering=0) as file:
         file.write(f"{line}\n".encode())
 
 
 class FullDisk(RunStore):
-    """A store that now and then cannot write a record."""
+    """Store that sometimes cannot write a record."""
 
     chance = random.Random(0)
 
@@ -85,7 +84,7 @@ class FullDisk(RunStore):
 
 
 def work(kind: str, folder: Path, cells: int, seed: int) -> None:
-    """Be one of the workers, until nothing is left to do."""
+    """Work as one worker process until no cell is left."""
     chance = random.Random(seed)
     task = Work(folder / "ledger", chance)
     if kind == "ema-lab":
@@ -114,7 +113,7 @@ def work(kind: str, folder: Path, cells: int, seed: int) -> None:
 
 @dataclass
 class Workers:
-    """Worker processes that are killed and stopped at random, and started again until all are content."""
+    """Worker processes that are killed and stopped at random, and restarted until all end normally."""
 
     kind: str
     folder: Path
@@ -122,7 +121,7 @@ class Workers:
     chance: random.Random
 
     def run(self, count: int) -> float:
-        """Run until every worker has ended by itself; return the seconds."""
+        """Run until every worker has ended normally or the deadline has passed; return the seconds."""
         began = time.monotonic()
         running = [self.start() for _ in range(count)]
         stopped: dict[int, float] = {}
@@ -170,7 +169,7 @@ class Workers:
 
 
 def outcome(kind: str, folder: Path, cells: int) -> dict[str, Any]:
-    """Return what became of the cells: how many are finished, lost, finished again, worked on at once."""
+    """Count the finished, lost, duplicated and concurrently trained cells."""
     lines = [line.split() for line in (folder / "ledger").read_text().splitlines()]
     begun = Counter(line[1] for line in lines if line[0] == "begin")
     if kind == "ema-lab":
@@ -199,25 +198,25 @@ def outcome(kind: str, folder: Path, cells: int) -> dict[str, Any]:
 
 
 def overlaps(lines: list[list[str]]) -> int:
-    """Count the beginnings of a cell while another, still living worker was at it.
+    """Count the beginnings of a cell while another living worker trained it.
 
-    A killed worker never speaks again; one that raised or ended had left the cell.
+    A worker without a later line was killed; one that raised or ended had left the cell.
     """
     at: dict[str, str] = {}
     last = {line[2]: number for number, line in enumerate(lines) if line[0] != "record"}
     count = 0
-    for number, (what, name, *rest) in enumerate(lines):
-        if what == "begin":
+    for number, (event, name, *rest) in enumerate(lines):
+        if event == "begin":
             holder = at.get(name)
             count += holder is not None and holder != rest[0] and last[holder] > number
             at[name] = rest[0]
-        elif what in {"end", "raise"} and at.get(name) == rest[0]:
+        elif event in {"end", "raise"} and at.get(name) == rest[0]:
             del at[name]
     return count
 
 
 def measure(kind: str, cells: int, workers: int, seed: int) -> dict[str, Any]:
-    """Run the grid under one engine, in a folder of its own."""
+    """Run the grid under one engine in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seconds = Workers(kind, folder, cells, random.Random(seed)).run(workers)
@@ -238,10 +237,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-optuna", action="store_true")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    kinds = KINDS[:1] if asked.without_optuna else KINDS
-    rows = [measure(kind, asked.cells, asked.workers, asked.seed) for kind in kinds]
-    if asked.json:
+    arguments = parser.parse_args()
+    kinds = KINDS[:1] if arguments.without_optuna else KINDS
+    rows = [measure(kind, arguments.cells, arguments.workers, arguments.seed) for kind in kinds]
+    if arguments.json:
         print(json.dumps(rows))
         return
     for line in (list(rows[0]), *(list(row.values()) for row in rows)):

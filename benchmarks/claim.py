@@ -1,4 +1,4 @@
-"""How many runs a second are claimed, attempted and recorded when training takes no time at all.
+"""Runs per second that are claimed, attempted and recorded, with a training that takes no time.
 
     python benchmarks/claim.py [--runs 2000] [--folder DIR]
 
@@ -56,7 +56,7 @@ def bare(folder: Path, count: int) -> float:
 
 
 def claimed(root: Path, specs: list[RunSpec], workers: int) -> float:
-    execute(specs[:workers], train=no_training, store=RunStore(root), workers=workers)  # imports are paid
+    execute(specs[:workers], train=no_training, store=RunStore(root), workers=workers)  # pays for the imports
     started = time.perf_counter()
     progress = execute(specs, train=no_training, store=RunStore(root), workers=workers)
     seconds = time.perf_counter() - started

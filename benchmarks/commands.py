@@ -1,4 +1,4 @@
-"""What the benchmarks of whole commands share: wide ablations, records made up for them, seconds."""
+"""Shared parts of the command benchmarks: wide ablations, synthetic records, timing."""
 
 import resource
 import statistics
@@ -49,7 +49,7 @@ def write_ablation(path: Path, seeds: int, rates: int) -> None:
 
 
 def fill(store: RunStore, specs: Iterable[RunSpec]) -> None:
-    """Write a finished run for each spec, as a worker leaves it, with results that differ."""
+    """Write a finished run with a synthetic, distinct result for each spec, as a worker would."""
     sources = Sources()
     for number, spec in enumerate(specs):
         attempt = store.begin(spec, "cpu", sources.of(spec), 0)
@@ -72,18 +72,21 @@ def fill(store: RunStore, specs: Iterable[RunSpec]) -> None:
 
 
 def median_seconds(folder: Path, commands: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return how long each command takes as a fresh process in a folder: they take turns, `ROUNDS` times."""
+    """Return the median seconds of each command as a fresh process.
+
+    The commands take turns for `ROUNDS` rounds, so that a change of the machine's speed affects all alike.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
-        for name, words in commands.items():
+        for name, arguments in commands.items():
             started = time.perf_counter()
-            command = [Path(sys.executable).with_name("ema-lab"), *words]
+            command = [Path(sys.executable).with_name("ema-lab"), *arguments]
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def print_largest_process() -> None:
-    """Print the memory of the largest process that has been waited for."""
+    """Print the peak memory of the largest ended child process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"largest process: {peak:.0f} MiB")

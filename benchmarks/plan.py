@@ -1,4 +1,4 @@
-"""How long planning takes: expansion of 10,000 cells, and the whole command, in fresh processes.
+"""Time of `plan` with 10,000 cells, in fresh processes.
 
     python benchmarks/plan.py
 

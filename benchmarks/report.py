@@ -1,9 +1,9 @@
-"""How long `report` takes with 1,000 and with 10,000 records, in fresh processes, and how much memory.
+"""Time and memory of `report` with 1,000 and with 10,000 records, in fresh processes.
 
     python benchmarks/report.py
 
 The baseline of the differences is `plan` of the same ablation with an empty store: interpreter, imports
-and expansion, without which no command does.
+and expansion, which every command needs.
 """
 
 import tempfile

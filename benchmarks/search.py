@@ -1,4 +1,4 @@
-"""How many trials a second a search tries when training takes no time at all, kept in the journal.
+"""Trials per second of a search in a journal, with a training that takes no time.
 
     python benchmarks/search.py [--trials 200] [--folder DIR]
 
@@ -84,7 +84,7 @@ def searched(root: Path, count: int, workers: int) -> float:
     search = Search(sweep, objectives, choose_strategy(sweep, objectives), root)
     study = SweepStudy(search)
     began: list[float] = []
-    run_search(  # from the first that ends: imports are paid by then
+    run_search(  # the clock starts at the first ended trial, after the imports
         Trier(search, no_training, count + 1, 1),
         study,
         workers=workers,

@@ -1,9 +1,9 @@
-"""How long `status` takes with 5,000 records and 10,000 cells, in fresh processes, and how much memory.
+"""Time and memory of `status` with 5,000 records and 10,000 cells, in fresh processes.
 
     python benchmarks/status.py
 
 The baseline of the ratios is `plan` of the same ablation with an empty store: interpreter, imports and
-expansion, without which no command does.
+expansion, which every command needs.
 """
 
 import tempfile

@@ -12,8 +12,7 @@ from ema_lab.specs.published_number import PublishedNumber
 from ema_lab.statistics import summarise
 from ema_lab.statistics.power import detectable_difference
 
-# Relative differences of operation counts. Counters differ by this much in what they count of the backbone.
-# The wider limit asks for more evidence: the difference to the baseline row must agree to the last digit.
+# Largest relative differences of operation counts; the wider limit needs more evidence, see `count_verdict`.
 NEARLY = Decimal("0.001")
 NEARLY_WITH_BASELINE = Decimal("0.01")
 
@@ -131,7 +130,7 @@ def count_verdict(
       if another fits more of its rows but not this one, the verdict is "under another convention".
     - Agrees under another convention: another count or rounding gives the claim.
     - Nearly agrees: operations differ by at most 0.1 %. The limit is 1 % if the difference to the baseline
-      row agrees to the published digits, which leaves only the backbone's count in doubt.
+      row agrees within the published digits.
     - Disagrees: none of these.
 
     Args:

@@ -1,4 +1,4 @@
-"""The contract of attention modules: what the other layers rely on.
+"""Contract of attention modules: the rules on which the other layers rely.
 
 A module class may name parameters whose gradient is zero by its mathematics (a bias that a softmax
 cancels) in a class attribute `zero_gradients`; every other parameter must get a gradient.
@@ -31,7 +31,13 @@ COST_SIZE = 56
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """An attention module: a registered name or "package.module:Name", its width and its options."""
+    """Attention module under check.
+
+    Attributes:
+        target: A registered name or "package.module:Name".
+        channels: Number of channels.
+        options: Options of the module.
+    """
 
     target: str
     channels: int = 64
@@ -46,7 +52,7 @@ class AttentionCase:
         return ATTENTIONS.signature(self.target).short_location
 
     def open_options(self) -> dict[str, Option]:
-        """Return the options of the module, without the parameter that takes the channels."""
+        """Return the options of the module without the parameter for the channels."""
         return ATTENTIONS.options(self.target, self.options.get(CHANNELS_AS))
 
     def fresh(self, seed: int = 0) -> nn.Module:
@@ -84,7 +90,10 @@ def _keeps_shape_and_type(case: AttentionCase) -> str:
 
 
 def _takes_a_lone_value_or_refuses_it(case: AttentionCase) -> str:
-    """One pixel of one image has no variance: batch normalisation may refuse it, in training, in one line."""
+    """Check one pixel of one image, which has no variance.
+
+    Batch normalisation may refuse the pixel in training, with a message of one line.
+    """
     module, x = case.ready(), case.images(1, (1, 1))
     require(module(x).isfinite().all(), "one pixel of one image is not finite in evaluation")
     try:
@@ -101,9 +110,9 @@ def _takes_a_lone_value_or_refuses_it(case: AttentionCase) -> str:
 def _gives_gradients(case: AttentionCase) -> str:
     module = case.ready()
     excused = set(getattr(module, "zero_gradients", ()))
-    found = common.gradients(module, case.images())
-    if zero := sorted(name for name, value in found.items() if not value.any() and name not in excused):
-        raise RuleError(f"the gradient of {common.shown(zero)} is zero everywhere")
+    gradients = common.gradients(module, case.images())
+    if zero := sorted(name for name, value in gradients.items() if not value.any() and name not in excused):
+        raise RuleError(f"the gradient of {common.listed(zero)} is zero everywhere")
     return common.frozen(module)
 
 
@@ -116,16 +125,19 @@ def _computes_in_float64(case: AttentionCase) -> str:
 
 
 def _computes_under_autocast(case: AttentionCase) -> str:
-    """Autocast's own layers return its type, so a module that ends in one may do so too."""
+    """Check results under bfloat16 autocast.
+
+    The output may be bfloat16, because a last layer under autocast returns bfloat16.
+    """
     module, x = case.ready(), case.images()
-    exact, found = module(x), ""
+    exact, detail = module(x), ""
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = module(x.to(dtype))
         allowed = (dtype, torch.bfloat16)
         require(output.dtype in allowed, f"returns {output.dtype} for {dtype} under bfloat16 autocast")
-        found = largest_difference(output, exact, rtol=0.1, atol=0.1)
-    return found
+        detail = largest_difference(output, exact, rtol=0.1, atol=0.1)
+    return detail
 
 
 def _trains_under_autocast(case: AttentionCase) -> str:
@@ -151,7 +163,7 @@ def _compiles_into_one_graph(case: AttentionCase) -> str:
 
 
 class _Host(nn.Module):
-    """A network of one layer, after which attention may be inserted."""
+    """Network of one layer, after which attention can be inserted."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -163,17 +175,17 @@ class _Host(nn.Module):
 
 
 def _is_compiled_as_the_second_variant(case: AttentionCase) -> str:
-    """Code that was compiled for a model without attention must not be used for one with it."""
+    """Check that code compiled for a model without attention is not reused for one with attention."""
     plain, x = _Host(case.channels).eval(), case.images()
     inserted = copy.deepcopy(plain)
     insert(inserted, "norm", case.ready())
     torch.compiler.reset()
     try:
         for host in (plain, inserted):
-            found = case.require_close(torch.compile(host, backend="aot_eager")(x), host(x))
+            detail = case.require_close(torch.compile(host, backend="aot_eager")(x), host(x))
     finally:
         torch.compiler.reset()
-    return found
+    return detail
 
 
 def _builds_without_weights(case: AttentionCase) -> str:
@@ -183,15 +195,15 @@ def _builds_without_weights(case: AttentionCase) -> str:
         output = module(torch.empty(shape))
     require(output.shape == shape, f"returns {tuple(output.shape)} for {shape} on the meta device")
     real = [name for name, value in module.state_dict().items() if not value.is_meta]
-    require(not real, f"{common.shown(real)} is not on the device that it was built on")
+    require(not real, f"{common.listed(real)} is not on the device that it was built on")
     return ""
 
 
 def _cost_is_counted(case: AttentionCase) -> str:
     cost = measure_cost(case.ready(), image_size=COST_SIZE, channels=case.channels)
-    words = f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs at {COST_SIZE}x{COST_SIZE}"
+    counts = f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs at {COST_SIZE}x{COST_SIZE}"
     uncounted = ", ".join(name.removeprefix("aten::") for name in cost["uncounted"])
-    return f"{words}; no rule counts {uncounted}" if uncounted else words
+    return f"{counts}; no rule counts {uncounted}" if uncounted else counts
 
 
 def _options_say_what_they_are(case: AttentionCase) -> str:
@@ -199,24 +211,24 @@ def _options_say_what_they_are(case: AttentionCase) -> str:
 
 
 def _options_have_an_effect(case: AttentionCase) -> str:
-    """An option changes parameters, output or gradients, or is refused with a ValueError."""
+    """Check that each option changes parameters, output or gradients, or refuses other values."""
     options = case.open_options()
     if not options:
         raise NotApplicableError("no options")
-    found, unknown = [], []
+    effects, unknown = [], []
     for option in options.values():
         try:
-            found.append(_effect(case, option))
+            effects.append(_effect(case, option))
         except NotApplicableError:
             unknown.append(option.name)
     skipped = f"no other value is known to try: {', '.join(unknown)}" if unknown else ""
-    if not found:
+    if not effects:
         raise NotApplicableError(skipped)
-    return "; ".join(filter(None, [*found, skipped]))
+    return "; ".join(filter(None, [*effects, skipped]))
 
 
 def _effect(case: AttentionCase, option: Option) -> str:
-    """Change one option beside the given ones, and where that does nothing, beside the defaults."""
+    """Change one option beside the case's options and, without an effect, beside the defaults."""
     try:
         return _effect_beside(case, option)
     except RuleError:
@@ -236,7 +248,7 @@ def _effect_beside(case: AttentionCase, option: Option) -> str:
 
 
 def _traits(case: AttentionCase) -> list[Tensor]:
-    """Return what an option may change: output and gradients of a fixed computation."""
+    """Return all that an option may change: output and gradients of a fixed computation."""
     module = case.fresh()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The contract of backbones: what placement, insertion and training rely on."""
+"""Contract of backbones: the rules on which placement, insertion and training rely."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,22 @@ from ema_lab.registry.catalogue import BACKBONES
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec
 
-PLACE = "block_end"
-WITH_WEIGHTS = "eca"  # an attention module with weights of its own that fits any width
+BLOCK_END = "block_end"
+WITH_WEIGHTS = "eca"  # an attention module that has weights and fits any width
 RECIPE = {"epochs": 1, "batch_size": 2, "optimizer": {"name": "sgd", "lr": 0.1}}
 
 
 @dataclass(frozen=True)
 class BackboneCase:
-    """A backbone: a registered name or "package.module:build", the data that it is for, its options."""
+    """Backbone under check.
+
+    Attributes:
+        target: A registered name or "package.module:build".
+        image_size: Height and width of the images.
+        in_channels: Channels of the images.
+        classes: Number of classes.
+        options: Options of the backbone.
+    """
 
     target: str
     image_size: int = 32
@@ -40,7 +48,7 @@ class BackboneCase:
     def definition(self) -> str:
         return BACKBONES.signature(self.target).short_location
 
-    def spec(self, attention: str = "none", after: str = PLACE, seed: int = 0) -> RunSpec:
+    def spec(self, attention: str = "none", after: str = BLOCK_END, seed: int = 0) -> RunSpec:
         data = {"channels": self.in_channels, "image_size": self.image_size, "classes": self.classes}
         placement = {} if attention == "none" else {"placement": {"after": after}}
         model = {"backbone": self.target, **self.options, "attention": attention, **placement}
@@ -58,15 +66,15 @@ class BackboneCase:
         return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
     def require_close(self, actual: Tensor, expected: Tensor) -> str:
-        """Compare on the scale of the largest output: a deep network at its start may have any."""
+        """Compare on the scale of the largest output, which is arbitrary in an untrained deep network."""
         scale = expected.detach().abs().max().clamp_min(1e-30)
         return largest_difference(actual / scale, expected / scale, rtol=0, atol=1e-4)
 
     def places(self) -> list[str]:
-        """Return the named places.
+        """Return the named places of the backbone.
 
         Raises:
-            NotApplicableError: If it names none.
+            NotApplicableError: If the backbone names no place.
         """
         sizes = (self.classes, self.in_channels)
         backbone = named_backbone(self.target, *sizes, options=self.options, device="meta")
@@ -93,7 +101,7 @@ def _builds_without_weights(case: BackboneCase) -> str:
     output = model(torch.empty(case.images(2).shape, device="meta"))
     require(output.shape == (2, case.classes), f"returns {tuple(output.shape)} on the meta device")
     real = [name for name, value in model.state_dict().items() if not value.is_meta]
-    require(not real, f"{common.shown(real)} is not on the device that it was built on")
+    require(not real, f"{common.listed(real)} is not on the device that it was built on")
     return ""
 
 
@@ -104,24 +112,24 @@ def _gives_gradients(case: BackboneCase) -> str:
 
 
 def _is_paired_with_and_without_attention(case: BackboneCase) -> str:
-    """Inserting attention renames nothing, and the weights that both models have start bit-equal."""
-    if PLACE not in case.places():
-        raise NotApplicableError(f"names no place {PLACE!r}")
+    """Check that insertion renames no weight, and that shared weights start bit-equal."""
+    if BLOCK_END not in case.places():
+        raise NotApplicableError(f"names no place {BLOCK_END!r}")
     plain = case.fresh().state_dict()
     inserted = build_model(case.spec(WITH_WEIGHTS)).state_dict()
     if lost := [name for name in plain if name not in inserted]:
-        raise RuleError(f"insertion renames {common.shown(lost)}")
+        raise RuleError(f"insertion renames {common.listed(lost)}")
     if moved := [name for name in plain if not torch.equal(plain[name], inserted[name])]:
-        raise RuleError(f"{common.shown(moved)} starts from other values once attention is inserted")
+        raise RuleError(f"{common.listed(moved)} starts from other values once attention is inserted")
     added = len(inserted) - len(plain)
-    require(added > 0, f"nothing is inserted at {PLACE}")
+    require(added > 0, f"nothing is inserted at {BLOCK_END}")
     return f"{len(plain)} values shared, {added} added by {WITH_WEIGHTS}"
 
 
 def _named_places_are_there(case: BackboneCase) -> str:
     counts = {name: len(sites_of(case.spec("identity", after=name))) for name in case.places()}
     empty = [name for name, count in counts.items() if not count]
-    require(not empty, f"no submodule is at {common.shown(empty)}")
+    require(not empty, f"no submodule is at {common.listed(empty)}")
     return ", ".join(f"{name}: {count} sites" for name, count in counts.items())
 
 

@@ -1,8 +1,8 @@
-"""What a contract is made of: named checks, and their outcome as one line each.
+"""Checks of a contract, each with a one-line result.
 
-A check returns what it found ("largest difference 3e-7", or nothing worth saying), raises `RuleError`
-with the rule that does not hold, or `NotApplicableError`. Whatever else the code under check raises is a
-failure too, told with its type and its place in that code.
+A check returns a detail such as "largest difference 3e-7" (or an empty string), raises `RuleError` with the
+broken rule, or raises `NotApplicableError`. Any other exception of the code under check also fails the check;
+the result then gives the exception's type and its line in that code.
 """
 
 import re
@@ -25,19 +25,19 @@ class RuleError(AssertionError):
 
 
 class NotApplicableError(Exception):
-    """There is nothing to check; the message says why."""
+    """The check does not apply to the code; the message says why."""
 
 
 class Subject(Protocol):
-    """What checks are run on."""
+    """Code under check."""
 
     @property
     def source(self) -> Path:
-        """The file that its code is in."""
+        """The file that holds the code."""
 
     @property
     def definition(self) -> str:
-        """Where its parameters are, "file:line"."""
+        """The line that declares the code's parameters, as "file:line"."""
 
 
 S_contra = TypeVar("S_contra", bound=Subject, contravariant=True)
@@ -45,22 +45,22 @@ S_contra = TypeVar("S_contra", bound=Subject, contravariant=True)
 
 @dataclass(frozen=True)
 class Check(Generic[S_contra]):
-    """One rule.
+    """Check of one rule.
 
     Attributes:
-        name: The rule in words.
-        look: Looks whether it holds, and returns what is worth saying about it.
-        essential: Whether nothing else can be looked at where it does not hold.
+        name: The rule as text.
+        verify: Checks the rule and returns a detail for the result.
+        essential: Whether a failure makes all later checks meaningless.
     """
 
     name: str
-    look: Callable[[S_contra], str]
+    verify: Callable[[S_contra], str]
     essential: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of one check; `detail` is one line, and may be empty."""
+    """Result of one check; `detail` is one line or empty."""
 
     name: str
     outcome: Outcome
@@ -68,11 +68,11 @@ class Result:
 
 
 def run_checks(checks: Sequence[Check[S_contra]], subject: S_contra) -> Iterator[Result]:
-    """Yield the result of each check, in order; after an essential one that fails, none is run."""
+    """Run checks in order and yield their results; none runs after a failed essential check."""
     failed = ""
     for check in checks:
         if failed:
-            yield Result(check.name, "does not apply", f"not looked at, as {failed!r} failed")
+            yield Result(check.name, "does not apply", f"not checked, because {failed!r} failed")
             continue
         result = run_check(check, subject)
         if check.essential and result.outcome == "failed":
@@ -81,17 +81,17 @@ def run_checks(checks: Sequence[Check[S_contra]], subject: S_contra) -> Iterator
 
 
 def run_check(check: Check[S_contra], subject: S_contra) -> Result:
-    """Run one check; torch's random state is as it was afterwards."""
+    """Run one check from a fixed random state, and restore torch's random state afterwards."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return Result(check.name, "passed", one_line(check.look(subject)))
+            return Result(check.name, "passed", one_line(check.verify(subject)))
     except NotApplicableError as error:
         return Result(check.name, "does not apply", one_line(str(error)))
     except RuleError as error:
         return Result(check.name, "failed", one_line(str(error)))
     except (Exception, SystemExit) as error:  # code under check may raise anything
-        return Result(check.name, "failed", told(error, subject))
+        return Result(check.name, "failed", error_line(error, subject))
 
 
 def require(condition: object, rule: str) -> None:
@@ -101,34 +101,42 @@ def require(condition: object, rule: str) -> None:
 
 
 def largest_difference(actual: Tensor, expected: Tensor, *, rtol: float, atol: float) -> str:
-    """Return "largest difference 3e-7" of two tensors of one shape.
+    """Compare two tensors and return their largest difference, such as "largest difference 3e-7".
+
+    Args:
+        actual: The computed values.
+        expected: The reference values.
+        rtol: Allowed difference relative to |expected|.
+        atol: Allowed absolute difference.
 
     Raises:
-        RuleError: If |actual - expected| <= atol + rtol |expected| does not hold everywhere.
+        RuleError: If the shapes differ, or |actual - expected| > atol + rtol |expected| anywhere.
     """
     require(
         actual.shape == expected.shape, f"the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}"
     )
     actual, expected = actual.detach().double(), expected.detach().double()
     difference = (actual - expected).abs()
-    words = f"largest difference {float(difference.max()):.1g}"
-    require(bool((difference <= atol + rtol * expected.abs()).all()), words)
-    return words
+    detail = f"largest difference {float(difference.max()):.1g}"
+    require(bool((difference <= atol + rtol * expected.abs()).all()), detail)
+    return detail
 
 
-def told(error: BaseException, subject: Subject) -> str:
-    """Return an error as one line: its type, its message, and its place in the code of the subject."""
-    place = error_place(error, subject.source)
-    if not place and _is_of_the_call(error):
-        place = subject.definition  # its parameters are not those of the call
+def error_line(error: BaseException, subject: Subject) -> str:
+    """Format an error as one line: type, message, and location in the code under check."""
+    location = error_location(error, subject.source)
+    if not location and _is_call_error(error):
+        location = subject.definition  # the declared parameters do not match the call
     message = one_line(str(error))
-    return f"{type(error).__name__}{': ' if message else ''}{message}" + (f" ({place})" if place else "")
+    return f"{type(error).__name__}{': ' if message else ''}{message}" + (
+        f" ({location})" if location else ""
+    )
 
 
-def error_place(error: BaseException, source: Path) -> str:
-    """Return "file:line" of the innermost frame that is code of `source` or of its folder, or ""."""
+def error_location(error: BaseException, source: Path) -> str:
+    """Return "file:line" of the innermost frame in the folder of `source`; empty without one."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    # torch.compile runs no frame of the code that it reads, but names its lines in the message
+    # torch.compile reads code without running it: its lines appear only in the message
     frames += [(file, int(line)) for file, line in re.findall(r'File "(.+?)", line (\d+)', str(error))]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))
@@ -142,13 +150,13 @@ def error_place(error: BaseException, source: Path) -> str:
     return ""
 
 
-def _is_of_the_call(error: BaseException) -> bool:
-    """Whether calling the code failed before any of it ran."""
+def _is_call_error(error: BaseException) -> bool:
+    """Whether the call failed because of its arguments, before any code under check ran."""
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, TypeError) and Path(frames[-1].filename).parent == _PACKAGE / "registry"
 
 
 def one_line(text: str) -> str:
-    """Return the first line that says something, not too long for a table."""
+    """Return the first line that is not blank, cut to `MAX_DETAIL` characters."""
     line = next((" ".join(line.split()) for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 3] + "..."

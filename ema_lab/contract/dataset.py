@@ -1,4 +1,4 @@
-"""The contract of data sets: what loading, splitting and the record of a run rely on."""
+"""Contract of data sets: the rules on which loading, splitting and run records rely."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,18 @@ from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 
 STATISTICS_TOLERANCE = 0.01
-SAMPLE = 512  # images that are looked at where they are not in memory
+SAMPLE = 512  # images to read from a data set that is not in memory
 
 
 @dataclass(frozen=True)
 class DatasetCase:
-    """A data set: a registered name or "package.module:function", the data folder, its options."""
+    """Data set under check.
+
+    Attributes:
+        target: A registered name or "package.module:function".
+        root: The data folder.
+        options: Options of the data set.
+    """
 
     target: str
     root: Path = Path("data")
@@ -49,7 +55,7 @@ class DatasetCase:
 
     @cached_property
     def facts(self) -> DatasetFacts | None:
-        """What is known of it without loading it; None for a data set that nothing is known of."""
+        """The declared facts, read without loading the data; None for a data set without FACTS."""
         try:
             return dataset_facts(self.target, self.options)
         except SpecError:
@@ -57,17 +63,17 @@ class DatasetCase:
 
     @property
     def known(self) -> DatasetFacts:
-        """The facts.
+        """The declared facts.
 
         Raises:
-            NotApplicableError: If there are none.
+            NotApplicableError: If the data set declares no facts.
         """
         if self.facts is None:
             raise NotApplicableError("its file has no FACTS that can be read")
         return self.facts
 
     def parts(self) -> Iterator[tuple[str, ImageSource]]:
-        """Yield the name and the images of the training and of the test split."""
+        """Yield name and images of the training split and of the test split."""
         yield "train", self.splits.train
         yield "test", self.splits.test
 
@@ -96,15 +102,15 @@ def _images_are_bytes(case: DatasetCase) -> str:
 
 
 def _crops_are_bytes(name: str, part: ImageSource) -> None:
-    first, wanted = torch.tensor([0]), (1, *part.shape[1:])
+    first, expected = torch.tensor([0]), (1, *part.shape[1:])
     crop = part.cropped(first, random_crops(first, (0.5, 1.0), seed=0, epoch=0))
-    found = f"{crop.dtype} {tuple(crop.shape)}"
-    right = crop.dtype == torch.uint8 and tuple(crop.shape) == wanted
-    require(right, f"{name}: a random crop is {found}, not torch.uint8 {wanted}")
+    actual = f"{crop.dtype} {tuple(crop.shape)}"
+    right = crop.dtype == torch.uint8 and tuple(crop.shape) == expected
+    require(right, f"{name}: a random crop is {actual}, not torch.uint8 {expected}")
 
 
 def _sample(part: ImageSource) -> Tensor:
-    """Return all images that are in memory, or some, evenly spread, of those that are not."""
+    """Return all images of a split in memory, or an evenly spread sample of a split on disk."""
     if isinstance(part, LabelledImages):
         return part.images
     count = len(part.labels)
@@ -120,10 +126,10 @@ def _in_memory(part: ImageSource) -> Tensor:
 def _sizes_are_as_known(case: DatasetCase) -> str:
     facts = case.known
     for (name, part), count in zip(case.parts(), (facts.train_images, facts.test_images), strict=True):
-        wanted = (count, *facts.image_shape)
+        expected = (count, *facts.image_shape)
         require(len(part.labels) == count, f"{name} has {len(part.labels)} labels, but {count} are known")
         shape = tuple(part.shape)
-        require(shape == wanted, f"{name} images are {shape}, but known as {wanted}")
+        require(shape == expected, f"{name} images are {shape}, but known as {expected}")
     return ""
 
 
@@ -163,16 +169,19 @@ def _is_the_same_every_time(case: DatasetCase) -> str:
 
 
 def _no_test_image_is_trained_on(case: DatasetCase) -> str:
-    """Count a few, but do not refuse them: published data sets have some. Half of them is a mistake."""
+    """Count test images among the training images; more than half of the test split is an error.
+
+    A few are only noted, because published data sets contain some.
+    """
     train = set(_digests(_in_memory(case.splits.train)))
     test = list(_digests(_in_memory(case.splits.test)))
-    found = [index for index, digest in enumerate(test) if digest in train]
-    rule = f"{len(found)} of {len(test)} test images are among the training images"
-    require(2 * len(found) <= len(test), rule)
-    if not found:
+    shared = [index for index, digest in enumerate(test) if digest in train]
+    rule = f"{len(shared)} of {len(test)} test images are among the training images"
+    require(2 * len(shared) <= len(test), rule)
+    if not shared:
         return "no test image is among the training images"
-    first = ", ".join(map(str, found[:3]))
-    return f"note: {len(found)} test images are among the training images too (the first: {first})"
+    first = ", ".join(map(str, shared[:3]))
+    return f"note: {len(shared)} test images are among the training images too (the first: {first})"
 
 
 def _digests(images: Tensor) -> Iterator[bytes]:
@@ -180,23 +189,26 @@ def _digests(images: Tensor) -> Iterator[bytes]:
 
 
 def _statistics_are_as_known(case: DatasetCase) -> str:
-    """Compare, but do not refuse: a recipe may normalise by other values on purpose."""
+    """Compare mean and deviation with the declared facts.
+
+    A difference is only noted, because facts may name other values for normalisation on purpose.
+    """
     mean, std = _statistics(_sample(case.splits.train))
-    words = f"mean {_rounded(mean)}, std {_rounded(std)}"
+    measured = f"mean {_rounded(mean)}, std {_rounded(std)}"
     if case.facts is None:
-        return words
+        return measured
     known = (*case.facts.mean, *case.facts.std)
     require(
         len(known) == len(mean) + len(std), f"known for {len(known) // 2} channels, there are {len(mean)}"
     )
     error = max(abs(a - b) for a, b in zip((*mean, *std), known, strict=True))
     if error <= STATISTICS_TOLERANCE:
-        return words
-    return f"note: {words}, but known are {_rounded(case.facts.mean)}, {_rounded(case.facts.std)}"
+        return measured
+    return f"note: {measured}, but known are {_rounded(case.facts.mean)}, {_rounded(case.facts.std)}"
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of pixels scaled to [0, 1], from their histogram."""
+    """Return mean and standard deviation per channel of pixels in [0, 1], from a histogram of the bytes."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):

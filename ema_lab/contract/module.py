@@ -1,4 +1,4 @@
-"""Rules that every network keeps, an attention module as well as a whole backbone."""
+"""Rules of every network: attention modules and whole backbones."""
 
 import copy
 import io
@@ -16,26 +16,26 @@ from ema_lab.contract.check import RuleError, require
 
 
 class ModuleCase(Protocol):
-    """A network that can be built again and again, and what it takes."""
+    """Network under check, with its inputs and tolerances."""
 
     @property
     def source(self) -> Path: ...
 
     def fresh(self, seed: int = 0) -> nn.Module:
-        """Build it with the initial weights of a seed."""
+        """Build the network with the initial weights of a seed."""
 
     def ready(self) -> nn.Module:
-        """Build it in evaluation mode, off special values that its weights may start at."""
+        """Build the network in evaluation mode, with weights moved off special initial values such as 0."""
 
     def images(self, count: int = 3) -> Tensor:
         """Return the same random input (count, C, H, W) every time."""
 
     def require_close(self, actual: Tensor, expected: Tensor) -> str:
-        """Compare two outputs up to rounding; return the largest difference."""
+        """Check that two outputs agree up to rounding; return the largest difference."""
 
 
 def is_built(case: ModuleCase) -> str:
-    """A constructor returns a module."""
+    """Check that the constructor returns an nn.Module."""
     module: object = case.fresh()
     require(isinstance(module, nn.Module), f"is a {type(module).__name__}, not an nn.Module")
     assert isinstance(module, nn.Module)
@@ -43,7 +43,7 @@ def is_built(case: ModuleCase) -> str:
 
 
 def treats_images_apart(case: ModuleCase) -> str:
-    """A prediction must not depend on what else is in its batch."""
+    """Check in evaluation that the output of an image does not depend on the rest of its batch."""
     module, x = case.ready(), case.images()
     try:
         return case.require_close(module(x)[1:2], module(x[1:2]))
@@ -52,7 +52,7 @@ def treats_images_apart(case: ModuleCase) -> str:
 
 
 def leaves_its_input_alone(case: ModuleCase) -> str:
-    """A residual connection may still need the input."""
+    """Check that no input changes in place, because a residual connection may still need the input."""
     for training in (True, False):
         x = case.images()
         before = x.clone()
@@ -62,7 +62,10 @@ def leaves_its_input_alone(case: ModuleCase) -> str:
 
 
 def draws_no_random_numbers(case: ModuleCase) -> str:
-    """A run seeds torch before each training step, but not Python or NumPy, and nothing in evaluation."""
+    """Check that only torch's random state is used, and only in training.
+
+    A run seeds torch before each training step. It seeds neither Python nor NumPy, and nothing in evaluation.
+    """
     drawn = {training: _drawn(case.ready().train(training), case.images()) for training in (True, False)}
     for training, names in drawn.items():
         if foreign := sorted(names - {"torch"}):
@@ -74,7 +77,7 @@ def draws_no_random_numbers(case: ModuleCase) -> str:
 
 
 def _drawn(module: nn.Module, x: Tensor) -> set[str]:
-    """Return whose random state a forward pass changes."""
+    """Return the names of the random states that a forward pass changes."""
 
     def states() -> dict[str, bytes]:
         numpy_state = pickle.dumps(np.random.get_state())  # noqa: NPY002 - the state that must not change
@@ -90,7 +93,7 @@ def _drawn(module: nn.Module, x: Tensor) -> set[str]:
 
 
 def is_repeatable(case: ModuleCase) -> str:
-    """Evaluation is a function of the input, and leaves no trace."""
+    """Check that evaluation depends only on the input and changes no state."""
     module, x = case.ready(), case.images()
     before = _state(module)
     first = module(x).clone()
@@ -101,7 +104,7 @@ def is_repeatable(case: ModuleCase) -> str:
 
 
 def starts_from_its_seed(case: ModuleCase) -> str:
-    """Without this no two runs of one spec are alike."""
+    """Check that one seed always gives the same initial weights, so that a run can be repeated."""
     first, again = _state(case.fresh(3)), _state(case.fresh(3))
     require(first.keys() == again.keys(), "the state dict has other keys every time")
     if changed := _differing(again, first):
@@ -110,14 +113,14 @@ def starts_from_its_seed(case: ModuleCase) -> str:
 
 
 def survives_a_deep_copy(case: ModuleCase) -> str:
-    """Costs are counted on a copy."""
+    """Check that a deep copy gives the same output: costs are counted on a copy."""
     module, x = case.ready(), case.images()
     require(torch.equal(copy.deepcopy(module)(x), module(x)), "a deep copy gives another output")
     return ""
 
 
 def survives_pickling(case: ModuleCase) -> str:
-    """Models are handed to other processes."""
+    """Check that pickling keeps the output: models are passed to other processes."""
     module, x = case.ready(), case.images()
     again = pickle.loads(pickle.dumps(module))
     require(torch.equal(again(x), module(x)), "gives another output after pickling")
@@ -125,7 +128,7 @@ def survives_pickling(case: ModuleCase) -> str:
 
 
 def survives_a_state_file(case: ModuleCase) -> str:
-    """A checkpoint holds all that training changed."""
+    """Check that the state dict holds all state that decides the output."""
     module, x = case.ready(), case.images()
     module.train()(x)
     file = io.BytesIO()
@@ -139,38 +142,38 @@ def survives_a_state_file(case: ModuleCase) -> str:
 
 
 def gradients(module: nn.Module, x: Tensor, *, autocast: bool = False) -> dict[str, Tensor]:
-    """Return the gradient of the input and of every parameter that is trained.
+    """Return the gradients of the input and of every trained parameter.
 
     Args:
-        module: In the mode to look at.
-        x: Its input.
-        autocast: Whether the forward pass is under bfloat16 autocast.
+        module: The network, in training or evaluation mode.
+        x: The input.
+        autocast: Whether to run the forward pass under bfloat16 autocast.
 
     Raises:
-        RuleError: If one is absent or not finite.
+        RuleError: If a gradient is missing or not finite.
     """
     x.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         output = module(x)
     output.float().square().sum().backward()
     trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
-    found = {name: value.grad for name, value in trained.items()} | {"input": x.grad}
-    if absent := [name for name, gradient in found.items() if gradient is None]:
-        raise RuleError(f"no gradient reaches {shown(absent)}")
-    present = {name: gradient for name, gradient in found.items() if gradient is not None}
+    gradient_of = {name: value.grad for name, value in trained.items()} | {"input": x.grad}
+    if absent := [name for name, gradient in gradient_of.items() if gradient is None]:
+        raise RuleError(f"no gradient reaches {listed(absent)}")
+    present = {name: gradient for name, gradient in gradient_of.items() if gradient is not None}
     if wild := [name for name, gradient in present.items() if not gradient.isfinite().all()]:
-        raise RuleError(f"the gradient of {shown(wild)} is not finite")
+        raise RuleError(f"the gradient of {listed(wild)} is not finite")
     return present
 
 
 def frozen(module: nn.Module) -> str:
-    """Return "2 frozen parameters", or nothing where every parameter is trained."""
+    """Return a text such as "2 frozen parameters"; empty if every parameter is trained."""
     count = sum(not parameter.requires_grad for parameter in module.parameters())
     return f"{count} frozen parameter{'s' if count > 1 else ''}" if count else ""
 
 
-def shown(names: list[str]) -> str:
-    """Return the first few names."""
+def listed(names: list[str]) -> str:
+    """Return the first three names and the number of the others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -180,7 +183,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _differing(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    return shown([name for name, value in actual.items() if not torch.equal(value, expected[name])])
+    return listed([name for name, value in actual.items() if not torch.equal(value, expected[name])])
 
 
 def _mode(training: bool) -> str:

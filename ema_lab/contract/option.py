@@ -1,4 +1,4 @@
-"""Rules of options: each is explained, and none is accepted and then ignored."""
+"""Rules of options: each has an explanation, and none is accepted and then ignored."""
 
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,7 @@ SOME_NUMBERS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def options_are_explained(options: Mapping[str, Option]) -> str:
-    """Look for a type and a meaning of every option; return how many there are."""
+    """Check that every option has a type and an explanation; return the number of options."""
     if not options:
         raise NotApplicableError("no options")
     if untyped := [name for name, option in options.items() if option.type is object]:
@@ -23,11 +23,11 @@ def options_are_explained(options: Mapping[str, Option]) -> str:
 
 
 def alternatives(option: Option, current: object) -> list[object]:
-    """Return other values to try for an option; none where its type does not tell any."""
-    found: list[object] = []
+    """Return other values to try for an option; empty if its type suggests none."""
+    values: list[object] = []
     for kind in _kinds(option.type):
-        found += _alternatives(kind, current)
-    return [value for value in dict.fromkeys(found) if value != current or type(value) is not type(current)]
+        values += _alternatives(kind, current)
+    return [value for value in dict.fromkeys(values) if value != current or type(value) is not type(current)]
 
 
 def _kinds(kind: Any) -> Iterator[Any]:
@@ -56,16 +56,18 @@ def _alternatives(kind: Any, current: object) -> list[object]:
 
 
 def effect_of(option: Option, current: object, changes: Callable[[object], bool]) -> str:
-    """Return what was tried and what came of it.
+    """Try other values of an option, and return the first effect as a line of text.
+
+    A value that raises a ValueError counts as refused. At least one accepted value must make a difference.
 
     Args:
         option: The option.
-        current: Its value in the module that the others are compared with.
-        changes: Whether a value makes a difference; raises whatever building or running raises.
+        current: The option's value in the reference module.
+        changes: Whether a value makes a difference; raises whatever building or running the module raises.
 
     Raises:
-        RuleError: If values are accepted and none of them makes a difference.
-        NotApplicableError: If its type tells no other value.
+        RuleError: If some values are accepted and none of them makes a difference.
+        NotApplicableError: If the option's type suggests no other value.
     """
     tried = alternatives(option, current)
     if not tried:
@@ -77,7 +79,7 @@ def effect_of(option: Option, current: object, changes: Callable[[object], bool]
             if changes(value):
                 return f"{option.name}={value!r} changes it"
             accepted.append(value)
-        except Exception as error:  # a value that does not fit says nothing about the others
+        except Exception as error:  # a refused value says nothing about the others
             errors.append(error)
     if accepted:
         values = ", ".join(map(repr, accepted))

@@ -1,4 +1,4 @@
-"""What a model looks at: attention gates by a hook, and Grad-CAM (arXiv:1610.02391).
+"""Activation maps of a model: attention gates from a hook, and Grad-CAM (arXiv:1610.02391).
 
 Shape letters: B batch, C channels, H rows, W columns.
 """
@@ -14,36 +14,36 @@ from ema_lab.errors import SpecError
 from ema_lab.models.insertion import CHILD
 from ema_lab.registry.registry import unknown_name
 
-SMALLEST = 1e-6  # of an input's largest magnitude: below it a ratio is noise
+SMALLEST = 1e-6  # share of the largest input magnitude; below this share a ratio is noise
 
 
 def gate_ratio(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-    """Return output / input by element: the gate of a module that multiplies. NaN where input is near 0."""
+    """Return output / input per element, the gate of a multiplying module; NaN near an input of 0."""
     size = x_BCHW.abs()
     return (y_BCHW / x_BCHW).masked_fill(size <= SMALLEST * size.max(), torch.nan)
 
 
 def gate_map(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-    """Return sum |output| / sum |input| over the channels (B, H, W): defined for modules that add, too.
+    """Return sum |output| / sum |input| over the channels, (B, H, W).
 
-    For a multiplying module it is its gate's mean over the channels, weighted by the input's magnitude.
-    NaN where every channel of the input is zero.
+    The ratio is also defined for modules that add. For a multiplying module the ratio is the gate's mean over
+    the channels, weighted by the input's magnitude. NaN where all channels of the input are zero.
     """
     below = x_BCHW.abs().sum(1)
     return (y_BCHW.abs().sum(1) / below).masked_fill(below == 0, torch.nan)
 
 
 def attention_names(model: nn.Module) -> list[str]:
-    """Return the names of the inserted attention modules, in the order of the model."""
+    """Return the names of the inserted attention modules, in model order."""
     return [name for name, _ in model.named_modules() if CHILD.fullmatch(name.rpartition(".")[2])]
 
 
 @contextmanager
 def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Yield a list that grows by the input and output, copied, of each call of a module."""
+    """Record calls of a module: the yielded list gets a copy of input and output per call."""
     calls: list[tuple[Tensor, Tensor]] = []
     inputs: list[Tensor] = []
-    handles = [  # copied before the call: a module may change its input in place
+    handles = [  # the input is copied before the call, because a module may change it in place
         module.register_forward_pre_hook(lambda _m, args: inputs.append(args[0].detach().clone())),
         module.register_forward_hook(lambda _m, _a, y: calls.append((inputs.pop(), y.detach().clone()))),
     ]
@@ -58,12 +58,12 @@ def gate_of(model: nn.Module, images_BCHW: Tensor, name: str | None = None) -> n
     """Return the gate map (B, H, W) of a module that keeps its input's shape.
 
     Args:
-        model: In eval mode.
-        images_BCHW: As the model takes them.
-        name: The module's qualified name; by default the last attention module's.
+        model: The model, in evaluation mode.
+        images_BCHW: Normalised images, as the model takes them.
+        name: Qualified name of the module; by default the last attention module.
 
     Returns:
-        None for a model that has no such module.
+        None if the model has no such module.
 
     Raises:
         SpecError: If the module's output has another shape than its input.
@@ -77,12 +77,21 @@ def gate_of(model: nn.Module, images_BCHW: Tensor, name: str | None = None) -> n
     if x.shape != y.shape or x.ndim != 4:
         shapes = f"{tuple(x.shape[1:])} to {tuple(y.shape[1:])}"
         raise SpecError(f"--module: a gate keeps (C, H, W), and {names[0]} goes from {shapes}")
-    found: np.ndarray = gate_map(x, y).cpu().numpy()
-    return found
+    gate_BHW: np.ndarray = gate_map(x, y).cpu().numpy()
+    return gate_BHW
 
 
 def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_layer: str) -> np.ndarray:
-    """Return Grad-CAM of each image's own class at a layer, (B, H, W) of the image's size, from 0 to 1.
+    """Return the Grad-CAM map of each image's label at a layer, scaled to [0, 1].
+
+    Args:
+        model: The model.
+        images_BCHW: Normalised images, as the model takes them.
+        labels_B: Class whose score is explained, per image.
+        target_layer: Qualified name of the layer.
+
+    Returns:
+        Maps (B, H, W) of the image's size.
 
     Raises:
         SpecError: If the model has no such layer.
@@ -96,5 +105,5 @@ def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_lay
         raise SpecError(f"--target-layer: {unknown_name('layer', target_layer, stages)}")
     targets = [ClassifierOutputTarget(int(label)) for label in labels_B]
     with GradCAM(model=model, target_layers=[layers[target_layer]]) as cam:
-        found: np.ndarray = cam(input_tensor=images_BCHW, targets=targets)
-    return found
+        maps_BHW: np.ndarray = cam(input_tensor=images_BCHW, targets=targets)
+    return maps_BHW

@@ -1,4 +1,4 @@
-"""The published numbers that are shipped: all there, and audited as the facts about the paper say.
+"""Audit of the bundled published numbers: complete, with the expected verdicts.
 
 The expected verdicts are those of the summary of what reproduces (measured on the authors' own models);
 here every one is computed from a file without verdicts and from models built by this package.

@@ -32,7 +32,7 @@ def judged(text, costs, quantity="parameters", baseline=None, others=(), **assum
     """Return the verdict on one claim; `others` are the other rows of its column."""
     tried = conventions(quantity, ConventionSpec.model_validate(assumed))
     row = Counted(PublishedNumber(text), costs)
-    column = [(row.printed, costs), *((PublishedNumber(claim), counts) for claim, counts in others)]
+    column = [(row.claim, costs), *((PublishedNumber(claim), counts) for claim, counts in others)]
     return count_verdict(row, tried, support(column, tried), baseline)
 
 

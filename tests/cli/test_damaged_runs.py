@@ -176,7 +176,9 @@ class TestAttempt:
         assert store.attempt_numbers(run_id) == [1]
         assert command("status", "tiny").code == 0
         rows = json.loads(command("store", "check", "--quick", "--json").out)
-        assert ("is no file of ours", f"attempts/{name}") in {(row["problem"], row["file"]) for row in rows}
+        assert ("is not a file of the store", f"attempts/{name}") in {
+            (row["problem"], row["file"]) for row in rows
+        }
 
     def test_of_another_number_is_damage(self, failed):
         store, run_id = failed

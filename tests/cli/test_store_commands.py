@@ -227,8 +227,8 @@ class TestCheck:
         assert {key: row["problem"] for key, row in rows.items()} == {
             (last, "last.ckpt.77.partial"): "was left half-written",
             (last, "attempts/2.json.77.partial"): "was left half-written",
-            (last, "notes.txt"): "is no file of ours",
-            (last, "record.json.damaged-1"): "was set aside",
+            (last, "notes.txt"): "is not a file of the store",
+            (last, "record.json.damaged-1"): "is quarantined",
             (None, "a-folder"): "is no run folder",
             ("0" * 16, f".locks/{'0' * 16}.lock"): "a lock without a run",
         }
@@ -475,7 +475,7 @@ class TestImport:
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
-            (["nowhere"], "is not there"),
+            (["nowhere"], "does not exist"),
             (["file.tar"], "cannot be unpacked"),
             (["file.jsonl"], "takes a store's folder"),
             (["runs"], "is this store itself"),

@@ -1,4 +1,4 @@
-"""Each check of the contract fails on a module that breaks its rule, and says so in one line."""
+"""Contract of attention modules: each check fails on a module that breaks its rule, in one line."""
 
 import re
 
@@ -77,7 +77,7 @@ def test_after_a_module_that_cannot_be_built_nothing_else_is_looked_at() -> None
     first, *others = run_checks(CHECKS, AttentionCase("wrong_attention:CannotBeBuilt", 8))
     assert first.outcome == "failed"
     assert {(one.outcome, one.detail) for one in others} == {
-        ("does not apply", "not looked at, as 'is built' failed")
+        ("does not apply", "not checked, because 'is built' failed")
     }
 
 

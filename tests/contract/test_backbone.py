@@ -1,4 +1,4 @@
-"""The shipped backbones keep their contract; each of its checks fails on one that breaks its rule."""
+"""Contract of backbones: shipped ones keep every rule, and each check fails on one that breaks its rule."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checks and their results, whatever they are looked at by."""
+"""Checks and their one-line results, independent of the code under check."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,10 @@ class Case:
 
 
 def raises(error: BaseException) -> Check[Case]:
-    def look(_case: Case) -> str:
+    def verify(_case: Case) -> str:
         raise error
 
-    return Check("looks", look)
+    return Check("raises", verify)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_random_state_is_the_same_for_every_check_and_left_alone():
 
 def test_checks_are_run_in_order_up_to_an_essential_one_that_fails():
     good = Check("good", lambda _case: "found")
-    bad = Check("bad", raises(RuleError("no")).look, essential=True)
+    bad = Check("bad", raises(RuleError("no")).verify, essential=True)
     found = run_checks([good, raises(RuleError("no")), good, bad, good], Case())
     assert [one.outcome for one in found] == ["passed", "failed", "passed", "failed", "does not apply"]
 

@@ -1,4 +1,4 @@
-"""The shipped data sets keep their contract; each of its checks fails on one that breaks its rule."""
+"""Contract of data sets: shipped ones keep every rule, and each check fails on one that breaks its rule."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A data set of which nothing is known before it is loaded."""
+"""Data set without FACTS."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trainings that engines' workers import: fast, and told by the seed what to do."""
+"""Fake trainings for the workers of engines; the seed selects the behaviour."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ METRICS = {"top1": 50.0, "loss": 1.0}
 
 @dataclass
 class Fake:
-    """Notes each run that it trains; a seed may `fail`, `exit`, `interrupt`, take seconds or await a file."""
+    """Training that logs its runs; a seed may `fail`, `exit`, `interrupt`, take seconds or await a file."""
 
     log: Path
     at_seed: dict[int, str | float | Path] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def execute_in(root: Path, specs: Sequence[RunSpec], train: Fake, engine: Engine
 
 
 def hold(root: Path, run_id: str, until: Path) -> None:
-    """Hold a run's lock, as a process does that trains it, until a file is there."""
+    """Hold a run's lock, as a training process does, until a file exists."""
     with RunStore(root).claim(run_id) as claimed:
         assert claimed
         while not until.exists():

@@ -1,4 +1,4 @@
-"""A claim's attempts: what a time limit makes of them, and whose they are."""
+"""Attempts of a claim: time limits and sessions."""
 
 import logging
 import os

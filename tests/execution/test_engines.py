@@ -1,4 +1,4 @@
-"""What every engine must do: one suite for workers here, on a Ray cluster and on a Slurm cluster."""
+"""Contract of engines: one suite for local workers, a Ray cluster and a Slurm cluster."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ APART = [  # whose workers are processes of their own
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[str]:
-    """Start a Ray cluster that engines connect to, here and in other processes; yield its address."""
+    """Start a Ray cluster for engines of this and other processes; yield the cluster's address."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
@@ -93,7 +93,7 @@ class TestEveryEngine:
             if progress.done and progress.running:
                 told.touch()
 
-        # All but the first wait until it was told that one is done and another is on.
+        # All but the first run wait until the observer has seen one run done and another running.
         train = fake(dict.fromkeys(range(1, 4), told))
         execute(specs, train=train, store=store, engine=engine, watch=watch)
         counts = [done for done, _ in seen]

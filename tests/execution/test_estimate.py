@@ -1,4 +1,4 @@
-"""How long pending runs will take, and in which order they end earliest."""
+"""Estimated wall times of pending runs, and the order with the earliest end."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Execution with trainings that are faked: exactly once, nothing lost, one failure costs one run."""
+"""Execution with fake trainings: exactly once, nothing lost, one failure affects one run."""
 
 import errno
 import multiprocessing
@@ -30,7 +30,7 @@ class OutOfMemoryError(RuntimeError):
 
 @dataclass
 class Fake:
-    """Trains by looking up what happens at a seed: an exception is raised, metrics are returned."""
+    """Fake training that looks up a seed's outcome: raises an exception, or returns metrics."""
 
     log: Path
     at_seed: dict[int, object]
@@ -324,7 +324,7 @@ class FullDisk(RunStore):
 
 @dataclass
 class VisibleGpu:
-    """Notes which GPU each worker sees; each waits until all have begun, so that none trains every run."""
+    """Training that records each worker's GPU, and waits until all workers have begun."""
 
     log: Path
     dies_at: int | None = None

@@ -1,4 +1,4 @@
-"""Real training on a real Slurm cluster: what preemption costs, and what a job looks like."""
+"""Real training on a real Slurm cluster: cost of a preemption, and settings of a job."""
 
 import os
 import subprocess

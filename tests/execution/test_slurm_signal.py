@@ -1,4 +1,4 @@
-"""The warning that a Slurm job's time is over, when it comes before the job can answer it."""
+"""Signal of Slurm's time limit before the job can handle the signal."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def test_python_is_the_same_one_with_its_packages():
 
 @dataclass
 class Session:
-    """Notes what is worked on."""
+    """Fake session that records the tasks of a job."""
 
     worked: list[object] = field(default_factory=list)
 

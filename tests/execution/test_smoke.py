@@ -1,4 +1,4 @@
-"""Every bundled ablation has a smallest run for each of its rows."""
+"""Smoke runs exist for each row of every bundled ablation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The number of threads of a run: one for a whole ablation, whatever is asked for in between."""
+"""Threads per run: one number per ablation, independent of later requests."""
 
 import json
 import multiprocessing
@@ -16,7 +16,7 @@ from ema_lab.store.store import RunStore
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    """A machine of so many cores, whose user has set nothing."""
+    """Pretend a machine with a number of cores and without OMP_NUM_THREADS."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def cores(number):

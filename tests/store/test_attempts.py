@@ -1,4 +1,4 @@
-"""Endings that another process writes: only attempts of the interrupted session, only what is over."""
+"""Outcomes written by another process: only for ended attempts of the interrupted session."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Curves name their run; what is none, or another run's, is no curve."""
+"""Curves name their run; a damaged or foreign file counts as no curve."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Failures told apart: the cause, the signature and the remedy of each."""
+"""Classification of failures: cause, signature and remedy."""
 
 import errno
 import re

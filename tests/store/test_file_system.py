@@ -8,7 +8,7 @@ from ema_lab.store.file_system import require_shared_locks
 
 @pytest.fixture
 def table(tmp_path):
-    """Return a function that mounts a kind of file system below tmp_path, in a table of mounts."""
+    """Return a function that enters a file system below tmp_path in a mount table."""
 
     def mounted(kind: str, options: str = "rw", folder: str = "shared disk"):
         (tmp_path / folder).mkdir(exist_ok=True)

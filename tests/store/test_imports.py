@@ -1,4 +1,4 @@
-"""Files that a file imports: found in the syntax tree, wherever the import stands."""
+"""Imports of a file, read from the syntax tree at any depth."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_imports_that_run_are_found(text, expected):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Return a function that writes files and returns the places that a module's closure reaches."""
+    """Return a function that writes files and returns the paths in a module's import closure."""
     monkeypatch.chdir(tmp_path)
 
     def reached(module: str, **texts: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Killed attempts: what the kernel tells of them."""
+"""Causes of killed attempts, from the kernel's counts."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What is put aside: superseded results, damaged files, what another source has left."""
+"""Quarantine: superseded results, damaged files, and checkpoints of another source."""
 
 import logging
 
@@ -22,7 +22,7 @@ def store(tmp_path):
 
 
 def finish(store, spec, source=None):
-    """Leave a run as a finished one, its result made with another source if one is given."""
+    """Write a finished run; `source` overrides the recorded source hashes."""
     attempt = store.begin(spec)
     for name in FILES:
         (store.folder(spec.run_id) / name).write_text(f"{name} of attempt {attempt.number}")

@@ -1,4 +1,4 @@
-"""Metrics from stored predictions: under the lock, and only from predictions that are the run's own."""
+"""Metrics from stored predictions: under the lock, and only from the run's own predictions."""
 
 import numpy as np
 import pytest
@@ -61,14 +61,14 @@ def test_a_run_that_a_process_works_on_is_left_alone(store, finished):
     with store.claim(spec.run_id) as claimed:
         assert claimed
         found = measured(store, spec)
-    assert (found.result, found.reason) == ("refused", "a process works on it")
+    assert (found.result, found.reason) == ("refused", "a process works on the run")
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"predictions_sha256": "0" * 64}, "its predictions have the hash"),
-        ({"status": "failed"}, "it is not done"),
+        ({"status": "failed"}, "the run is not done"),
         ({"predictions_sha256": "", "metrics": {"top1": 60.0}}, "gives a top-1 of"),
         ({"predictions_sha256": "", "metrics": {}}, "gives a top-1 of"),
     ],
@@ -97,7 +97,7 @@ def test_damaged_or_absent_predictions_are_one_refusal(store, finished):
         read_predictions(path.parent)
     assert "cannot be read" in measured(store, spec).reason
     path.unlink()
-    assert measured(store, spec).reason == "it has no predictions"
+    assert measured(store, spec).reason == "the run has no predictions"
 
 
 def test_a_metric_that_is_no_number_is_refused(store, finished):

@@ -1,4 +1,4 @@
-"""A record names every git repository that a source of its run lies in, and no path of the machine."""
+"""Repositories in a record: each one that holds a source of the run, without a path of the machine."""
 
 import hashlib
 import subprocess

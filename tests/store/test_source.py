@@ -211,7 +211,7 @@ def trained():
 
 
 def says_something(node: ast.AST) -> bool:
-    """Whether a node's texts are for a reader, or are never evaluated."""
+    """Whether a node's texts are messages, or are never evaluated."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith(("logger.", "logging.", "warnings."))
     if isinstance(node, ast.If):
@@ -292,7 +292,7 @@ def test_what_is_left_out_is_left_out_whole_and_nothing_else(trained):
 
 
 def test_the_packages_around_our_files_compute_nothing():
-    """They are in no hash, so that they may define names and nothing else."""
+    """Package files are in no hash, so they may only define names."""
     harmless = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.Assign | ast.Expr | ast.If
     for path in sorted(PACKAGE.rglob("__init__.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

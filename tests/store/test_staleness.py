@@ -1,4 +1,4 @@
-"""Which results are stale: by part, with declared equivalences, and what may not be gone on with."""
+"""Stale results: by part, with declared equivalences, and checkpoints that no run may resume."""
 
 import re
 

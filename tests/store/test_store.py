@@ -1,4 +1,4 @@
-"""The store contract: what execution, status and reports rely on."""
+"""Contract of the store: rules on which execution, status and reports rely."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ def spec(specs):
 
 
 def hold(root, run_id, ready, release):
-    """Hold a run's lock until told otherwise; runs in another process."""
+    """Hold a run's lock until `release` is set; runs in another process."""
     with RunStore(root).claim(run_id) as claimed:
         ready.put(claimed)
         release.get()
@@ -50,7 +50,7 @@ def hold(root, run_id, ready, release):
 
 @pytest.fixture
 def held_elsewhere(store, spec):
-    """Hold the run's lock in another process; the fixture's value ends that process without goodbye."""
+    """Hold the run's lock in another process; the fixture's value kills that process."""
     context = multiprocessing.get_context("spawn")
     ready, release = context.Queue(), context.Queue()
     process = context.Process(target=hold, args=(store.root, spec.run_id, ready, release))

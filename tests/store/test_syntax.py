@@ -1,4 +1,4 @@
-"""Hashes of syntax trees: blind to how code is written, awake to what it does."""
+"""Syntax hashes ignore how code is written and follow what it does."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Text from records, logs and errors is shown escaped in every format, and no cell is a formula."""
+"""Every format escapes the text of records, logs and errors, and no cell is a formula."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""A table as text, Markdown, LaTeX and CSV: read with one's own eyes, parsed, and compiled."""
+"""Rendered tables as text, Markdown, LaTeX and CSV: compared, parsed and compiled."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from ema_lab.tables.table import Flag, Mark, Table, TableCell, TableColumn, Tabl
 
 
 def text_table(title, header, rows, notes) -> Table:
-    """A table of which only the texts matter."""
+    """Build a table of which only the texts matter."""
     columns = tuple(TableColumn(label, label, "text") for label in header[1:])
     body = tuple(TableRow(name, name, tuple(map(TableCell, texts))) for name, *texts in rows)
     return Table("table", title, header[0], columns, body, notes)
