@@ -1,53 +1,55 @@
-"""Characters that no reader sees, and names that no reader can tell apart.
+"""Invisible characters and lookalike names.
 
-Control characters, directional marks and zero-width characters can command a terminal, turn text around,
-or hide an edit. Definition files may not hold them; text from records, logs and errors shows them escaped.
+Control characters, directional marks and zero-width characters can command a terminal, reverse text or
+hide an edit. Definition files must not contain them. Text from records, logs and errors escapes them.
 """
 
 import re
 import unicodedata
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, half a character, line separators
-BREAKS = "\n\t"  # what prose may hold, and a terminal needs
-# Letters of other scripts that are drawn like a Latin one, and the dashes.
-_TWINS = str.maketrans(
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, surrogate, line separators
+BREAKS = "\n\t"  # allowed in prose
+# Letters of other scripts that look like Latin ones, and dashes that look like a hyphen.
+_LOOKALIKES = str.maketrans(
     "АВЕКМНОРСТХЅІЈаеорсухѕіјΑΒΕΖΗΙΚΜΝΟΡΤΥΧο‐‑‒–—―−",
     "ABEKMHOPCTXSIJaeopcyxsijABEZHIKMNOPTYXo-------",
 )
 
 
-def hidden_in(text: str, allowed: str = BREAKS) -> list[str]:
-    """Return the characters of a text that no reader sees, each once, but for those that are allowed."""
+def hidden_characters(text: str, allowed: str = BREAKS) -> list[str]:
+    """Return the distinct invisible characters of a text, except the allowed ones."""
     if text.isprintable():
         return []
-    return list(dict.fromkeys(sign for sign in text if sign not in allowed and _is_hidden(sign)))
+    return list(
+        dict.fromkeys(character for character in text if character not in allowed and _is_hidden(character))
+    )
 
 
-def printable(text: str, allowed: str = BREAKS) -> str:
-    r"""Return text whose hidden characters are written as Python writes them, such as \x1b and \u202e."""
-    for sign in hidden_in(text, allowed):
-        text = text.replace(sign, escape(sign))
+def escape_hidden(text: str, allowed: str = BREAKS) -> str:
+    r"""Return text with its invisible characters escaped as in Python, such as \x1b and \u202e."""
+    for character in hidden_characters(text, allowed):
+        text = text.replace(character, escape(character))
     return text
 
 
-def escape(sign: str) -> str:
-    """Return a character as Python writes it in ASCII."""
-    return ascii(sign)[1:-1]
+def escape(character: str) -> str:
+    """Return the ASCII escape of a character."""
+    return ascii(character)[1:-1]
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a text cannot be the name of something, or None."""
+    """Return the rule that a name breaks, or None for a valid name."""
     if not name.strip():
         return "a name must not be empty"
     if name != name.strip():
         return "a name must not begin or end with a blank"
-    if found := hidden_in(name, allowed=""):
-        return f"a name must be one line of visible characters, not {', '.join(map(escape, found))}"
+    if hidden := hidden_characters(name, allowed=""):
+        return f"a name must be one line of visible characters, not {', '.join(map(escape, hidden))}"
     return None
 
 
-def twins(names: list[str]) -> tuple[str, str] | None:
-    """Return the first two different names that look the same in print, or None."""
+def find_lookalikes(names: list[str]) -> tuple[str, str] | None:
+    """Return the first pair of different names that look the same in print, or None."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(_appearance(name), name)
@@ -56,11 +58,11 @@ def twins(names: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def _is_hidden(sign: str) -> bool:
-    return unicodedata.category(sign) in _HIDDEN
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN
 
 
 def _appearance(name: str) -> str:
-    """Return what is drawn of a name, as far as common fonts draw different characters alike."""
-    plain = unicodedata.normalize("NFKC", name).translate(_TWINS)
+    """Return a name with lookalike characters unified: names that look the same give equal texts."""
+    plain = unicodedata.normalize("NFKC", name).translate(_LOOKALIKES)
     return re.sub(r"\s+", " ", plain).strip()

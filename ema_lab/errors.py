@@ -1,6 +1,6 @@
-"""Errors that a user can cause; the command line prints them as one line each and exits with 2.
+"""Errors that a user can cause. The command line prints each as one line and exits with code 2.
 
-Only `WorkersDiedError` makes it exit with 1: nothing is wrong with the request.
+`WorkersDiedError` alone exits with code 1, because the request itself is valid.
 """
 
 import os
@@ -11,52 +11,52 @@ from pathlib import Path
 
 
 class EmaLabError(Exception):
-    """What went wrong is in the request or its surroundings, not in this package."""
+    """Base class of errors caused by the request or its environment, not by this package."""
 
 
 class SpecError(EmaLabError, ValueError):
-    """A definition, an option or an argument is wrong."""
+    """Invalid definition, option or argument."""
 
 
 class UnknownNameError(SpecError):
-    """A name that stands for nothing; the message lists what exists."""
+    """Unknown name. The message lists the known names."""
 
 
 class StoreError(EmaLabError):
-    """The run store cannot be used as asked."""
+    """Run store that cannot serve the request."""
 
 
 class DamagedFileError(StoreError):
-    """A file of the store is not what was written: cut off, or overwritten."""
+    """Truncated or overwritten file of the run store."""
 
 
 class DataError(EmaLabError):
-    """A data set is absent or damaged."""
+    """Missing or damaged data set."""
 
 
 class DamagedDataError(DataError):
-    """A file of a data set is there, but not what it should be; the message names it."""
+    """Data set file with unexpected content. The message names the file."""
 
 
 class CostError(EmaLabError):
-    """A model's cost cannot be counted, or two ways to count it disagree."""
+    """Model whose cost cannot be counted, or whose two counters disagree."""
 
 
 class EngineError(EmaLabError):
-    """An engine cannot start here, or its cluster does not answer."""
+    """Engine that cannot start on this machine, or whose cluster does not answer."""
 
 
 class WorkersDiedError(EngineError):
-    """The processes that train were killed; the next call goes on."""
+    """Killed training processes. Calling the command again resumes their runs."""
 
 
 class MirrorError(EmaLabError):
-    """A mirror cannot be reached, or does not hold what was sent."""
+    """Mirror that cannot be reached, or that lacks data sent to it."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one place of a file."""
+    """One problem of a file and its location ("file:line")."""
 
     where: str
     message: str
@@ -66,7 +66,7 @@ class Problem:
 
 
 class DefinitionError(SpecError):
-    """All problems of one definition file, one line each."""
+    """All problems of one definition file. The message has one line per problem."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -74,33 +74,33 @@ class DefinitionError(SpecError):
 
 
 class RunTimeoutError(EmaLabError):
-    """A run took longer than it was given."""
+    """Run that exceeded its time limit."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: what Ctrl-C is to a person, to a batch system."""
+    """SIGTERM from a batch system, handled like Ctrl-C from a person."""
 
 
 _PACKAGE = f"{Path(__file__).resolve().parent}{os.sep}"
 _LIBRARIES = ("site-packages", "<frozen", "importlib")
 
 
-def located(error: BaseException) -> str:
-    """Return an error's kind, first line, and the place of the code, not a library's, that raised it."""
+def error_summary(error: BaseException) -> str:
+    """Return an error's type, first line and source location ("file:line"), skipping library frames."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not any(part in frame.filename for part in _LIBRARIES)]
-    place = user_place(error) or _place((own or frames)[-1])
-    words = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {words} ({place})"
+    location = user_location(error) or _file_line((own or frames)[-1])
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message} ({location})"
 
 
-def user_place(error: BaseException) -> str:
-    """Return "file:line" of the innermost frame outside of this package and of libraries, or ""."""
+def user_location(error: BaseException) -> str:
+    """Return "file:line" of the innermost frame outside this package and its libraries, or ""."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not any(part in frame.filename for part in (*_LIBRARIES, _PACKAGE)):
-            return _place(frame)
+            return _file_line(frame)
     return ""
 
 
-def _place(frame: traceback.FrameSummary) -> str:
+def _file_line(frame: traceback.FrameSummary) -> str:
     return f"{Path(frame.filename).name}:{frame.lineno}"

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Atomic file writes, reads that never block, and limits on the files a bundle may name."""
 
 import os
 import stat
@@ -8,25 +8,25 @@ from contextvars import ContextVar
 from pathlib import Path
 
 PARTIAL = ".partial"
-DAMAGED = ".damaged-"  # a number follows: files that were set aside
+DAMAGED = ".damaged-"  # suffix of quarantined files, followed by a number
 _PACKAGE = Path(__file__).resolve().parent
-_below: ContextVar[Path | None] = ContextVar("_below", default=None)
+_reading_root: ContextVar[Path | None] = ContextVar("_below", default=None)
 
 
-class NoRegularFileError(OSError):
-    """A folder, a pipe or a device lies where a file should be, or a file of absurd size."""
+class NotRegularFileError(OSError):
+    """Folder, pipe or device in place of a regular file, or a file above the size limit."""
 
 
 @contextmanager
-def whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Give a name to write to, and rename it to `path` at the end: a reader sees the old file or the new.
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path and rename it to `path` on success. Readers see the old file or the new one.
 
     Args:
-        path: Where the file goes.
-        durable: Whether the content must outlast a power cut from then on, which costs milliseconds.
+        path: Destination of the file.
+        durable: Whether to flush the file to disk before the rename, which takes milliseconds.
 
     Raises:
-        OSError: If it cannot be written; nothing is left behind then.
+        OSError: If the file cannot be written. The temporary file is removed.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
@@ -48,65 +48,69 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with whole(path, durable=durable) as partial:
+    """Write UTF-8 text atomically."""
+    with atomic_write(path, durable=durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
-    """Return a file's content. Opening never waits, whatever lies at the path.
+    """Return the content of a regular file. Opening never blocks, not even on a pipe.
 
     Args:
-        path: The file; a symbolic link is followed.
-        limit: The largest size in bytes that is read.
+        path: The file. A symbolic link is followed.
+        limit: Maximum size in bytes.
 
     Raises:
-        NoRegularFileError: If it is no regular file, or is larger than `limit`.
-        OSError: If it cannot be read.
+        NoRegularFileError: If the path is not a regular file, or the file is larger than `limit`.
+        OSError: If the file cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would make a plain open wait
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a plain open of a pipe blocks
     try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise NoRegularFileError(0, "it is no regular file")
-        if limit is not None and about.st_size > limit:
-            raise NoRegularFileError(0, f"it has {about.st_size} bytes, more than {limit}")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegularFileError(0, "it is not a regular file")
+        if limit is not None and status.st_size > limit:
+            raise NotRegularFileError(0, f"it has {status.st_size} bytes, more than {limit}")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:
         os.close(descriptor)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be read, so that it is out of the way but not lost; return its new name."""
+def quarantine_file(path: Path) -> Path:
+    """Rename an unreadable file to `NAME.damaged-N`, which keeps its content, and return the new path."""
     number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}{DAMAGED}{number}")):
+    while os.path.lexists(target := path.with_name(f"{path.name}{DAMAGED}{number}")):
         number += 1
-    return path.rename(aside)
+    return path.rename(target)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written. The caller holds the folder's lock."""
+    """Remove partial files of killed processes. The caller must hold the folder's lock."""
     for path in folder.glob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def reading_below(folder: Path) -> Iterator[None]:
-    """Let `is_readable` say no of what lies outside of a folder and of this package, for a block."""
-    token = _below.set(folder.resolve())
+def restrict_reading(folder: Path) -> Iterator[None]:
+    """Make `is_readable` reject files outside `folder` and this package within a `with` block."""
+    token = _reading_root.set(folder.resolve())
     try:
         yield
     finally:
-        _below.reset(token)
+        _reading_root.reset(token)
 
 
 def is_readable(path: Path, *more: Path) -> bool:
-    """Whether a definition or a module may be read: a stranger's files name only what lies beside them.
+    """Whether a definition or module may be read under `restrict_reading`.
 
-    `more`: further folders that may be read, such as those of the definitions that come with the package.
+    An untrusted bundle may name only files inside its own folder, so that it reveals no others.
+
+    Args:
+        path: The file to read.
+        more: Further readable folders, such as those of the bundled definitions.
     """
-    if (folder := _below.get()) is None:
+    if (folder := _reading_root.get()) is None:
         return True
     real = path.resolve()
-    return any(real.is_relative_to(place) for place in (folder, _PACKAGE, *more))
+    return any(real.is_relative_to(root) for root in (folder, _PACKAGE, *more))

@@ -1,7 +1,7 @@
-"""Counter-based randomness: a number from (seed, purpose, epoch, index ...), with no state to save.
+"""Counter-based random numbers keyed by (seed, purpose, epoch, index, ...), without generator state.
 
-Every value is an integer hash of what it is for, the same on every device and in every process.
-So no part of a run can shift another part's stream, and resuming needs no generator state.
+Every value is an integer hash of its key, bit-equal on every device and in every process.
+No part of a run can therefore shift the random numbers of another part, and resuming saves no state.
 The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
@@ -16,7 +16,7 @@ _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def hash_counters(*parts: int | str) -> int:
-    """Return 64 bits that depend on every part and on their order."""
+    """Return a 64-bit hash of all parts, which depends on their order."""
     state = _GOLDEN
     for part in parts:
         if isinstance(part, str):
@@ -26,31 +26,33 @@ def hash_counters(*parts: int | str) -> int:
 
 
 def hash_indices(key: int | Tensor, indices: Tensor) -> Tensor:
-    """Return, for each int64 index, the 64 bits of `hash_counters(..., index)` as an int64 tensor.
+    """Return `hash_counters(*parts, index)` of each int64 index, as int64 of the same shape.
 
-    `key` is `hash_counters(...)` of the parts before the index, or what this function gave for them.
+    Args:
+        key: `hash_counters(*parts)`, or the result of an earlier `hash_indices` call.
+        indices: int64 tensor of any shape that broadcasts with `key`.
     """
     before = key if isinstance(key, Tensor) else _signed(key)
     return _mix_tensor((_mix_tensor(indices + _signed(_GOLDEN)) ^ before) + _signed(_GOLDEN))
 
 
 def integers_below(bits: Tensor, limit: int) -> Tensor:
-    """Map 64 random bits to integers in [0, limit); `limit` is below 2^31."""
+    """Map 64 random bits to uniform integers in [0, limit). Needs limit < 2^31."""
     return (((bits >> 33) & 0x7FFFFFFF) * limit) >> 31
 
 
-def chosen_with(probability: float, bits: Tensor) -> Tensor:
-    """Map 64 random bits to booleans that are true with a probability."""
+def bernoulli(probability: float, bits: Tensor) -> Tensor:
+    """Map 64 random bits to booleans that are true with the given probability."""
     return ((bits >> 33) & 0x7FFFFFFF) < round(probability * (1 << 31))
 
 
 def uniforms(bits: Tensor) -> Tensor:
-    """Map 64 random bits to float64 numbers in [0, 1), the multiples of 2^-32."""
+    """Map 64 random bits to uniform float64 multiples of 2^-32 in [0, 1)."""
     return ((bits >> 32) & 0xFFFFFFFF).double() * 2.0**-32
 
 
 def permutation(count: int, *parts: int | str) -> Tensor:
-    """Return a random order of `range(count)` that depends on the parts alone."""
+    """Return a random permutation of `range(count)` as int64, keyed by `parts`."""
     return torch.argsort(hash_indices(hash_counters(*parts), torch.arange(count)), stable=True)
 
 
@@ -67,7 +69,7 @@ def _mix_tensor(value: Tensor) -> Tensor:
 
 
 def _shift_right(value: Tensor, shift: int) -> Tensor:
-    """Shift int64 as if it were unsigned: torch's own shift copies the sign bit."""
+    """Shift int64 as unsigned, because torch's own shift copies the sign bit."""
     return (value >> shift) & ((1 << (64 - shift)) - 1)
 
 

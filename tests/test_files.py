@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.files import NoRegularFileError, read_bytes, remove_leftovers, set_aside, whole, write_text
+from ema_lab.files import (
+    NotRegularFileError,
+    atomic_write,
+    quarantine_file,
+    read_bytes,
+    remove_leftovers,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_and_nothing_is_left_beside_it(tmp_path):
     path = tmp_path / "a.json"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("half")
         assert not path.exists()
     assert path.read_text() == "half"
@@ -23,7 +30,7 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
     write_text(path, "old")
 
     def fail():
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("new")
             raise error
 
@@ -45,7 +52,7 @@ def test_what_cannot_be_read_is_renamed_and_never_overwritten(tmp_path):
     names = []
     for text in ("one", "two"):
         (tmp_path / "a.ckpt").write_text(text)
-        names.append(set_aside(tmp_path / "a.ckpt").name)
+        names.append(quarantine_file(tmp_path / "a.ckpt").name)
     assert names == ["a.ckpt.damaged-1", "a.ckpt.damaged-2"]
     assert (tmp_path / "a.ckpt.damaged-1").read_text() == "one"
 
@@ -65,19 +72,19 @@ class TestReading:
     @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["a pipe", "a folder"])
     def test_never_waits_for_what_is_no_file(self, tmp_path, make):
         make(tmp_path / "a")
-        with pytest.raises(NoRegularFileError):
+        with pytest.raises(NotRegularFileError):
             read_bytes(tmp_path / "a")
 
     def test_has_a_limit(self, tmp_path):
         (tmp_path / "a").write_bytes(b"abcd")
-        with pytest.raises(NoRegularFileError) as caught:
+        with pytest.raises(NotRegularFileError) as caught:
             read_bytes(tmp_path / "a", 3)
         assert caught.value.strerror == "it has 4 bytes, more than 3"
 
     def test_leaves_no_file_open(self, tmp_path):
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(3):
-            with pytest.raises(NoRegularFileError):
+            with pytest.raises(NotRegularFileError):
                 read_bytes(tmp_path)
         assert len(os.listdir("/proc/self/fd")) == before
 
@@ -85,4 +92,4 @@ class TestReading:
 def test_setting_aside_takes_a_link_to_nowhere_for_a_file(tmp_path):
     (tmp_path / "a.damaged-1").symlink_to("nowhere")
     (tmp_path / "a").write_text("x")
-    assert set_aside(tmp_path / "a").name == "a.damaged-2"
+    assert quarantine_file(tmp_path / "a").name == "a.damaged-2"

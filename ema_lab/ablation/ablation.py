@@ -1,4 +1,4 @@
-"""An ablation, loaded from its file and expanded."""
+"""Ablations: loaded from their files, expanded into cells, filtered and extended."""
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
@@ -21,7 +21,14 @@ from ema_lab.specs.task import TaskDescription, common_task
 
 @dataclass(frozen=True)
 class Ablation:
-    """A named set of cells and the row that the others are compared with."""
+    """Named set of cells, with the baseline row that all other rows are compared with.
+
+    Attributes:
+        path: File of the ablation.
+        baseline: Name of the baseline variant, or None.
+        cells: Cells to train, in file order.
+        skipped: Cells that the file skips.
+    """
 
     name: str
     description: str
@@ -31,12 +38,12 @@ class Ablation:
     skipped: tuple[SkippedCell, ...] = ()
 
     def runs(self) -> list[RunSpec]:
-        """Return the distinct run specs, in the order of the cells; cells may share a run."""
+        """Return the distinct run specs in cell order. Several cells may share one run."""
         return list({cell.run_id: cell.spec for cell in self.cells}.values())
 
     @property
     def task(self) -> TaskDescription:
-        """The task of all cells.
+        """Task of all cells.
 
         Raises:
             SpecError: If the cells have several tasks.
@@ -44,14 +51,14 @@ class Ablation:
         return common_task((cell.spec for cell in self.cells), self.name)
 
     def rows(self) -> dict[str, list[Cell]]:
-        """Return the cells by table row, in the order of the file."""
+        """Return the cells by table row, in file order."""
         rows: dict[str, list[Cell]] = {}
         for cell in self.cells:
             rows.setdefault(cell.row, []).append(cell)
         return rows
 
     def baseline_of(self, cell: Cell) -> Cell | None:
-        """Return the baseline variant's cell with the same values on all axes and the same seed."""
+        """Return the baseline cell with the same axis values and seed, or None."""
         return self._baselines.get((_key(cell.axes), cell.seed))
 
     @cached_property
@@ -59,36 +66,48 @@ class Ablation:
         return {(_key(cell.axes), cell.seed): cell for cell in self.cells if cell.variant == self.baseline}
 
     def only(self, conditions: Mapping[str, Sequence[Any]]) -> "Ablation":
-        """Return the cells that meet every condition: a key and its allowed values.
+        """Return the ablation reduced to the cells that match every condition.
+
+        Args:
+            conditions: Allowed values by key (variant, row, seed, axis or dotted key).
 
         Raises:
-            SpecError: If none does.
+            SpecError: If no cell matches.
         """
-        found = self.where(lambda cell: all(matches(cell, k, list(v)) for k, v in conditions.items()))
-        if not found.cells:
-            asked = ", ".join(f"{key}={' or '.join(map(str, v))}" for key, v in conditions.items())
-            there = [f"variants: {_listed(cell.variant for cell in self.cells)}"]
+        selected = self.where(lambda cell: all(matches(cell, k, list(v)) for k, v in conditions.items()))
+        if not selected.cells:
+            conditions_text = ", ".join(f"{key}={' or '.join(map(str, v))}" for key, v in conditions.items())
+            available = [f"variants: {_join_distinct(cell.variant for cell in self.cells)}"]
             if "seed" in conditions:
-                there.append(f"seeds: {_listed(cell.seed for cell in self.cells)}")
-            raise SpecError(f"no cell of {self.name} has {asked}; {'; '.join(there)}")
-        return found
+                available.append(f"seeds: {_join_distinct(cell.seed for cell in self.cells)}")
+            raise SpecError(f"no cell of {self.name} has {conditions_text}; {'; '.join(available)}")
+        return selected
 
-    def where(self, wanted: Callable[[Cell], bool]) -> "Ablation":
-        """Return the cells that are wanted, of those that the file leaves out, too."""
-        cells = tuple(cell for cell in self.cells if wanted(cell))
-        return replace(self, cells=cells, skipped=tuple(one for one in self.skipped if wanted(one.cell)))
+    def where(self, predicate: Callable[[Cell], bool]) -> "Ablation":
+        """Return the ablation reduced to the cells, skipped ones included, that satisfy `predicate`."""
+        cells = tuple(cell for cell in self.cells if predicate(cell))
+        return replace(
+            self, cells=cells, skipped=tuple(skipped for skipped in self.skipped if predicate(skipped.cell))
+        )
 
     def first_seeds(self, count: int) -> "Ablation":
-        """Return the cells of the first `count` seeds of the file."""
+        """Return the ablation reduced to the first `count` seeds of the file.
+
+        Raises:
+            SpecError: If the file has fewer than `count` seeds, or `count` is below 1.
+        """
         seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
         if not 1 <= count <= len(seeds):
             raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
         return self.where(lambda cell: cell.seed in seeds[:count])
 
     def with_seeds(self, counts: Mapping[str, int]) -> "Ablation":
-        """Return the cells with further seeds: each named row has that many, which count on from the file's.
+        """Return the ablation with extra seeds, so that each named row has the given number of seeds.
 
-        A row's further runs are those that the file would give with longer `seeds`.
+        Extra seeds continue from the largest seed of the file, as if the file listed them.
+
+        Args:
+            counts: Number of seeds by row. Rows that are not named keep their seeds.
         """
         seeds = {cell.seed for cell in self.cells}
         cells = list(self.cells)
@@ -97,8 +116,12 @@ class Ablation:
             cells += [_with_seed(members[0], max(seeds) + 1 + number) for number in more]
         return replace(self, cells=tuple(cells))
 
-    def with_found_seeds(self, run_ids: Container[str]) -> "Ablation":
-        """Return the cells with the further seeds of each row whose runs are there, without a gap."""
+    def with_stored_seeds(self, run_ids: Container[str]) -> "Ablation":
+        """Return the ablation with the extra seeds of each row whose runs exist, up to the first gap.
+
+        Args:
+            run_ids: Run ids in the store.
+        """
         first = max(cell.seed for cell in self.cells) + 1
         cells = list(self.cells)
         for members in self.rows().values():
@@ -112,7 +135,7 @@ def _with_seed(cell: Cell, seed: int) -> Cell:
     return replace(cell, seed=seed, spec=RunSpec.model_validate({**parts, "seed": seed}))
 
 
-def _listed(values: Iterable[object]) -> str:
+def _join_distinct(values: Iterable[object]) -> str:
     return ", ".join(map(str, dict.fromkeys(values)))
 
 
@@ -121,10 +144,10 @@ def _key(axes: AxisValues) -> str:
 
 
 def load_ablation(name: str | Path) -> Ablation:
-    """Load an ablation by path or name, check all of it and expand it; torch is not needed.
+    """Load, check and expand an ablation, given by path or name, without importing torch.
 
     Raises:
-        UnknownNameError: If there is no such file.
+        UnknownNameError: If the file does not exist.
         DefinitionError: With every problem of the file and its line.
     """
     document = read_document(find_definition("ablations", str(name)))
@@ -142,7 +165,7 @@ def load_ablation(name: str | Path) -> Ablation:
 
 
 def _content_problems(document: Document, wrong: Set[str]) -> list[Problem]:
-    """Return the problems inside the parts of a file whose form is right, so that all come at once."""
+    """Return the problems in the valid parts of a file, so that one error lists all problems."""
     kept = {key: value for key, value in document.value.items() if key not in wrong}
     kept = {"name": document.path.stem, "seeds": [0], **kept}
     if not kept.keys() & {"variants", "vary", "without"}:
@@ -152,5 +175,5 @@ def _content_problems(document: Document, wrong: Set[str]) -> list[Problem]:
     except DefinitionError as error:
         return list(error.problems)
     except ValidationError:
-        pass  # its form cannot be read: the problems of the form are all there is to say
+        pass  # the rest does not match the schema either, and those problems are already reported
     return []

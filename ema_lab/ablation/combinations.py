@@ -1,4 +1,4 @@
-"""Run specs from a base and changes to it: how ablations and sweeps put their runs together."""
+"""Run specs built from a base and changes to it, shared by ablations and sweeps."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.change import Change, Tree, apply_change, nested_problem, with_recipe
-from ema_lab.specs.document import Document, Place, error_messages
+from ema_lab.specs.document import Document, KeyPath, error_messages
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, ModelSpec, RunSpec
 from ema_lab.specs.strict import Spec, merged
@@ -19,70 +19,71 @@ PARTS: Mapping[str, type[Spec]] = {"model": ModelSpec, "data": DataSpec, "recipe
 
 
 class Combine:
-    """Applies changes to a base and checks what comes out; equal parts are checked once.
+    """Builder of run specs: applies changes to a base and validates the result. Equal parts are cached.
 
     Args:
-        document: The file that the changes stand in.
-        base: The run spec that they change, as plain data; it may name a recipe.
-        place: Where the file has the base.
+        document: File of the changes.
+        base: Run spec to change, as plain data. It may name a recipe.
+        key_path: Key path of the base in the file.
 
     Raises:
-        DefinitionError: If the base names a recipe that is not there.
+        DefinitionError: If the base names an unknown recipe.
     """
 
-    def __init__(self, document: Document, base: Tree, place: Place) -> None:
+    def __init__(self, document: Document, base: Tree, key_path: KeyPath) -> None:
         self.document = document
         self.problems: list[Problem] = []
-        self._given = base
-        self._place = place
+        self._raw_base = base
+        self._base_path = key_path
         self._parts: dict[tuple[str, str], Any] = {}
         try:
             self.base = with_recipe(base)
         except SpecError as error:
-            where = document.where((*place, "recipe", "use"))
+            where = document.where((*key_path, "recipe", "use"))
             raise DefinitionError(nested_problem(where, error)) from None
 
     def parts(self, changes: Sequence[Change]) -> dict[str, Any] | None:
-        """Return the run spec's checked parts, or None after noting what is wrong with them."""
+        """Return the validated parts of the changed run spec, or None after recording their problems."""
         tree = self._changed(changes)
         if tree is None:
             return None
         parts: dict[str, Any] = {}
-        messages: list[tuple[Place, str]] = []
+        messages: list[tuple[KeyPath, str]] = []
         for key, value in tree.items():
             try:
                 parts[key] = self._part(key, value)
             except ValidationError as error:
                 messages += [((key, *loc), message) for loc, message in error_messages(error, (key,))]
-        wrong = {place[0] for place, _ in messages}
+        wrong = {key_path[0] for key_path, _ in messages}
         try:
             run = RunSpec.model_validate({**parts, "seed": 0})
         except ValidationError as error:
             messages += [item for item in error_messages(error) if item[0][0] not in wrong]
-        for place, message in messages:
-            self.problems.append(Problem(self._where(_existing(place, tree), changes), message))
+        for key_path, message in messages:
+            self.problems.append(Problem(self._where(_existing(key_path, tree), changes), message))
         return None if messages else dict(run)
 
     def _changed(self, changes: Sequence[Change]) -> Tree | None:
-        """Return the base with all changes, or None after noting one that cannot have its effect."""
-        chosen = [change for change in changes if change.keys == USE]
-        tree: Tree = self._given if chosen else self.base  # a recipe is chosen before it is changed
-        ordered = (*chosen, *(change for change in changes if change.keys != USE))
-        if found := _replaced(ordered):
-            lost, later = found
-            where = self.document.where(later.place)
-            message = f"{'.'.join(lost.keys)}: is replaced by {'.'.join(later.keys)} ({where})"
-            self.problems.append(Problem(self.document.where(lost.place), message))
+        """Return the base with all changes applied, or None after recording an ineffective change."""
+        recipe_choices = [change for change in changes if change.keys == USE]
+        # A new `recipe.use` replaces the base's recipe before the other changes edit it.
+        tree: Tree = self._raw_base if recipe_choices else self.base
+        ordered = (*recipe_choices, *(change for change in changes if change.keys != USE))
+        if overridden := _overridden_change(ordered):
+            earlier, later = overridden
+            where = self.document.where(later.key_path)
+            message = f"{'.'.join(earlier.keys)}: is replaced by {'.'.join(later.keys)} ({where})"
+            self.problems.append(Problem(self.document.where(earlier.key_path), message))
             return None
         for change in ordered:
             try:
-                if change in chosen and "use" not in self._given.get("recipe", {"use": None}):
+                if change in recipe_choices and "use" not in self._raw_base.get("recipe", {"use": None}):
                     raise SpecError("recipe.use: changes nothing, because base.recipe is written out in full")
                 if change.keys[0] == "seed":
                     raise SpecError("seed: seeds are listed under 'seeds'")
                 tree = with_recipe(apply_change(tree, change.keys, change.value))
             except SpecError as error:
-                self.problems += nested_problem(self.document.where(change.place), error)
+                self.problems += nested_problem(self.document.where(change.key_path), error)
                 return None
         return tree
 
@@ -98,31 +99,31 @@ class Combine:
                 raise merged(key, error.errors(include_url=False)) from None
         return self._parts[key, text]
 
-    def _where(self, place: Place, changes: Sequence[Change]) -> str:
-        """Return the line that set the value at `place`: the last change at, above or below it."""
+    def _where(self, key_path: KeyPath, changes: Sequence[Change]) -> str:
+        """Return "file:line" of the last change at, above or below `key_path`, or of the base."""
         for change in reversed(changes):
-            if place[: len(change.keys)] == change.keys:
-                return self.document.where((*change.place, *place[len(change.keys) :]))
+            if key_path[: len(change.keys)] == change.keys:
+                return self.document.where((*change.key_path, *key_path[len(change.keys) :]))
         for change in reversed(changes):
-            if change.keys[: len(place)] == place:
-                return self.document.where(change.place)
-        return self.document.where((*self._place, *place))
+            if change.keys[: len(key_path)] == key_path:
+                return self.document.where(change.key_path)
+        return self.document.where((*self._base_path, *key_path))
 
 
-def _replaced(changes: Sequence[Change]) -> tuple[Change, Change] | None:
-    """Return the first change that a later one makes vain, and that later one."""
+def _overridden_change(changes: Sequence[Change]) -> tuple[Change, Change] | None:
+    """Return the first change that a later change overrides, with the later change."""
     for change, later in itertools.combinations(changes, 2):
         if change.keys[: len(later.keys)] == later.keys:
             return change, later
     return None
 
 
-def _existing(loc: Place, tree: Tree) -> Place:
-    """Return the part of `loc` that is in the tree: pydantic adds the tags of unions to it."""
-    place: Place = ()
+def _existing(loc: KeyPath, tree: Tree) -> KeyPath:
+    """Return the keys of `loc` that exist in the tree, without pydantic's union tags."""
+    key_path: KeyPath = ()
     value: Any = tree
     for part in loc:
         is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
         if is_item or (isinstance(value, Mapping) and part in value):
-            value, place = value[part], (*place, part)
-    return place
+            value, key_path = value[part], (*key_path, part)
+    return key_path

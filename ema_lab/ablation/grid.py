@@ -1,4 +1,4 @@
-"""Expansion of an ablation into cells: pure data, no file is written and no torch is loaded."""
+"""Expansion of an ablation into cells, without file writes and without importing torch."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -8,8 +8,8 @@ from typing import Any
 from ema_lab.ablation.combinations import Combine
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.specs.ablation import AblationSpec
-from ema_lab.specs.change import Change, dotted
-from ema_lab.specs.document import Document, Place
+from ema_lab.specs.change import Change, dotted_change
+from ema_lab.specs.document import Document, KeyPath
 from ema_lab.specs.recipe import resolved
 from ema_lab.specs.run import NamedSpec, RunSpec
 from ema_lab.specs.strict import Spec
@@ -21,9 +21,12 @@ AxisValues = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of an ablation: its row, its values on the axes and its seed.
+    """One run of an ablation: variant, axis values and seed.
 
-    `axes` are the values on the axes that cross every variant, `own_axes` those of the variant.
+    Attributes:
+        axes: Values on the axes that cross every variant.
+        own_axes: Values on the variant's own axes.
+        spec: Run spec of the cell.
     """
 
     variant: str
@@ -34,23 +37,24 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """The table row: the variant and what its axes add, without the seed."""
+        """Table row: variant and axis values, without the seed."""
         return self.row_without(None)
 
     def row_without(self, key: str | None) -> str:
-        """The table row without its value on one axis."""
+        """Return the table row without its value on the axis `key`."""
         axes = [item for item in self.own_axes + self.axes if item[0] != key]
-        values = [f"{name.rpartition('.')[2]}={shown(value)}" for name, value in axes]
+        values = [f"{name.rpartition('.')[2]}={format_value(value)}" for name, value in axes]
         return f"{self.variant} [{', '.join(values)}]" if values else self.variant
 
     @property
     def run_id(self) -> str:
+        """Run id of the cell's run spec."""
         return self.spec.run_id
 
 
 @dataclass(frozen=True)
 class SkippedCell:
-    """A cell that the file leaves out, and why."""
+    """Skipped cell with its reason."""
 
     cell: Cell
     reason: str
@@ -69,21 +73,21 @@ class _Axis:
     values: tuple[tuple[Any, tuple[Change, ...]], ...]
 
 
-def shown(value: Any) -> str:
-    """Return a value as a row shows it."""
+def format_value(value: Any) -> str:
+    """Format a value for a row name."""
     if isinstance(value, Mapping):
-        options = [f"{key}={shown(item)}" for key, item in value.items() if key != "name"]
+        options = [f"{key}={format_value(item)}" for key, item in value.items() if key != "name"]
         return " ".join([str(value.get("name", "")), *options]).strip()
     if isinstance(value, list):
-        return "+".join(map(shown, value))
+        return "+".join(map(format_value, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def expand(document: Document, spec: AblationSpec) -> tuple[list[Cell], list[SkippedCell]]:
-    """Return the cells of an ablation, rows in the order of the file, and those that it skips.
+    """Return the cells of an ablation in file order, and its skipped cells.
 
     Raises:
-        DefinitionError: With every problem and its line.
+        DefinitionError: With all problems and their lines.
     """
     expansion = _Expansion(document, spec)
     cells = list(expansion.cells())
@@ -95,12 +99,12 @@ def expand(document: Document, spec: AblationSpec) -> tuple[list[Cell], list[Ski
 
 
 class _Expansion:
-    """Builds and checks the run spec of every combination."""
+    """Builder of the run spec of every combination of row, axis values and seed."""
 
     def __init__(self, document: Document, spec: AblationSpec) -> None:
         if "seed" in spec.base:
-            place = document.where(("base", "seed"))
-            raise DefinitionError([Problem(place, "base.seed: seeds are listed under 'seeds'")])
+            location = document.where(("base", "seed"))
+            raise DefinitionError([Problem(location, "base.seed: seeds are listed under 'seeds'")])
         self.spec = spec
         self.combine = Combine(document, spec.base, ("base",))
 
@@ -127,19 +131,21 @@ class _Expansion:
                     yield Cell(row.name, common, own, seed, run)
 
 
-def _axes(axes: Mapping[str, Any], place: Place) -> tuple[_Axis, ...]:
-    found = []
+def _axes(axes: Mapping[str, Any], key_path: KeyPath) -> tuple[_Axis, ...]:
+    result = []
     for name, values in axes.items():
-        here = (*place, name)
+        axis_path = (*key_path, name)
         if isinstance(values, Mapping):
             points = [
-                (label, tuple(dotted(k, v, (*here, label, k)) for k, v in changes.items()))
+                (label, tuple(dotted_change(k, v, (*axis_path, label, k)) for k, v in changes.items()))
                 for label, changes in values.items()
             ]
         else:
-            points = [(value, (dotted(name, value, (*here, i)),)) for i, value in enumerate(values)]
-        found.append(_Axis(name, tuple(points)))
-    return tuple(found)
+            points = [
+                (value, (dotted_change(name, value, (*axis_path, i)),)) for i, value in enumerate(values)
+            ]
+        result.append(_Axis(name, tuple(points)))
+    return tuple(result)
 
 
 def _rows(spec: AblationSpec) -> list[_Row]:
@@ -148,8 +154,8 @@ def _rows(spec: AblationSpec) -> list[_Row]:
     if spec.without is not None:
         rows = [_Row("full", ())]
         for label, changes in spec.without.items():
-            place = ("without", label)
-            rows.append(_Row(label, tuple(dotted(k, v, (*place, k)) for k, v in changes.items())))
+            key_path = ("without", label)
+            rows.append(_Row(label, tuple(dotted_change(k, v, (*key_path, k)) for k, v in changes.items())))
         return rows
     rows = [_Row("base", ())]
     short = [key.rpartition(".")[2] for key in spec.vary or {}]
@@ -157,26 +163,28 @@ def _rows(spec: AblationSpec) -> list[_Row]:
         name = key.rpartition(".")[2]
         name = name if short.count(name) == 1 else key
         rows += [
-            _Row(f"{name}={shown(value)}", (dotted(key, value, ("vary", key, i)),))
+            _Row(f"{name}={format_value(value)}", (dotted_change(key, value, ("vary", key, i)),))
             for i, value in enumerate(values)
         ]
     return rows
 
 
 def _variant_row(name: str, changes: Mapping[str, Any]) -> _Row:
-    place: Place = ("variants", name)
-    own = _axes(changes.get("axes", {}), (*place, "axes"))
-    return _Row(name, tuple(dotted(k, v, (*place, k)) for k, v in changes.items() if k != "axes"), own)
+    key_path: KeyPath = ("variants", name)
+    own = _axes(changes.get("axes", {}), (*key_path, "axes"))
+    return _Row(
+        name, tuple(dotted_change(k, v, (*key_path, k)) for k, v in changes.items() if k != "axes"), own
+    )
 
 
 def _without_equal_rows(cells: list[Cell]) -> list[Cell]:
-    """A value equal to the base's is the base: its row is left out."""
+    """Drop the rows of `vary` whose runs equal the base row's."""
     base = {cell.run_id for cell in cells if cell.variant == "base"}
     return [cell for cell in cells if cell.variant == "base" or cell.run_id not in base]
 
 
 def value_of(cell: Cell, key: str) -> Any:
-    """Return a cell's variant, row or seed, or its value on an axis or in its spec; `ABSENT` without one."""
+    """Return a cell's variant, row, seed, axis value or spec value, or `ABSENT` for an unknown key."""
     value: Any = {"variant": cell.variant, "row": cell.row, "seed": cell.seed}.get(key)
     if value is not None:
         return value
@@ -185,7 +193,7 @@ def value_of(cell: Cell, key: str) -> Any:
 
 
 def matches(cell: Cell, key: str, wanted: Any) -> bool:
-    """Whether a cell's variant, row, seed, axis or spec value is `wanted` or one of its items."""
+    """Whether a cell's value of a key equals `wanted`, or one of its items if `wanted` is a list."""
     value = value_of(cell, key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
     name = value.get("name") if isinstance(value, Mapping) else None
@@ -193,12 +201,12 @@ def matches(cell: Cell, key: str, wanted: Any) -> bool:
 
 
 def _equal(value: Any, item: Any) -> bool:
-    """Whether two values are one in a run id: 1 is 1.0, but true is not 1."""
+    """Whether two values give the same run id: 1 equals 1.0, but true does not equal 1."""
     return isinstance(value, bool) is isinstance(item, bool) and bool(value == item)
 
 
 def _lookup(spec: RunSpec, key: str) -> Any:
-    """Return the value at a dotted key, given or default; `ABSENT` where there is no such key."""
+    """Return the explicit or default value of a dotted key, or `ABSENT` for an unknown key."""
     value: Any = spec
     for part in key.split("."):
         if isinstance(value, Spec) and part in type(value).model_fields and part != "options":
@@ -217,11 +225,11 @@ def _apply_skips(
     problems: list[Problem] = []
     reasons: dict[int, str] = {}
     for number, skip in enumerate(spec.skip):
-        hit = [cell for cell in cells if all(matches(cell, k, v) for k, v in skip.when.items())]
-        if not hit:
-            place = document.where(("skip", number))
-            problems.append(Problem(place, f"skip.{number}.when: matches no cell, got {dict(skip.when)}"))
-        reasons |= {id(cell): skip.reason for cell in hit}
+        matched = [cell for cell in cells if all(matches(cell, k, v) for k, v in skip.when.items())]
+        if not matched:
+            location = document.where(("skip", number))
+            problems.append(Problem(location, f"skip.{number}.when: matches no cell, got {dict(skip.when)}"))
+        reasons |= {id(cell): skip.reason for cell in matched}
     if problems:
         raise DefinitionError(problems)
     kept = [cell for cell in cells if id(cell) not in reasons]

@@ -1,4 +1,7 @@
-"""Attention modules: each keeps (batch, channels, rows, columns). Importing this loads no torch."""
+"""Attention modules that keep the shape (batch, channels, rows, columns).
+
+Importing this package does not import torch.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,27 +15,36 @@ __all__ = ["attentions", "build_attention", "load_reference_state"]
 
 
 def attentions() -> tuple[str, ...]:
-    """Return the names that `build_attention` knows, sorted."""
+    """Return the names of all registered attention modules, sorted."""
     return tuple(ATTENTIONS)
 
 
 def build_attention(name: str, channels: int, **options: object) -> "nn.Module":
-    """Build the module behind `name` for an input of `channels` channels.
+    """Build an attention module for inputs of shape (batch, channels, rows, columns).
+
+    Args:
+        name: Registered name, or "package.module:Name".
+        channels: Number of input channels, which equals the number of output channels.
+        options: Keyword-only parameters of the module.
 
     Raises:
-        UnknownNameError: If nothing has this name.
-        SpecError: If the module has no such option.
-        ValueError: If the module cannot be built with these values.
+        UnknownNameError: If the name is unknown.
+        SpecError: If an option is unknown.
+        ValueError: If an option has an invalid value.
     """
     module: nn.Module = ATTENTIONS.build(name, channels, **options)
     return module
 
 
 def load_reference_state(module: "nn.Module", state_dict: "Mapping[str, Tensor]") -> None:
-    """Load a state dict whose keys are those of the authors' own code.
+    """Load a state dict with the key names of the module authors' code.
+
+    Args:
+        module: Attention module to load into.
+        state_dict: State dict of the authors' module.
 
     Raises:
-        SpecError: If the module has no such table of keys, or the state does not fit it.
+        SpecError: If the module has no table of the authors' key names, or the state dict does not fit.
     """
     from ema_lab.attention.reference import load_reference_state as load
 

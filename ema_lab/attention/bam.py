@@ -8,20 +8,20 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import hidden_channels, normalise
+from ema_lab.attention.validation import hidden_channels, normalise
 
 
 class BAM(nn.Module):
     """One gate per value from a channel and a spatial branch: x * (1 + sigmoid(c * s)).
 
-    c = Linear(ReLU(BN(Linear(mean(x))))), one number per channel; s = a 1x1 convolution to K channels,
-    two dilated 3x3 ones, each with BN and ReLU, and a 1x1 one to one map (arXiv:1807.06514). All have
-    biases.
+    c = Linear(ReLU(BN(Linear(mean(x))))) has one value per channel. s has one value per position: a 1x1
+    convolution to K channels and two dilated 3x3 convolutions, each with BN and ReLU, then a 1x1
+    convolution to one channel (arXiv:1807.06514). All layers have biases.
 
     Parameters: 3 C K + 18 K^2 + 13 K + C + 1 with K = C // reduction.
 
-    The paper adds the two branches before the sigmoid; the authors' code (Jongchan/attention-module),
-    followed here, multiplies them. The authors place BAM once after each of the first three stages.
+    The paper adds the two branches before the sigmoid. The authors' code (Jongchan/attention-module)
+    multiplies them, and so does this module. The authors place BAM once after each of the first three stages.
 
     Args:
         channels: Channels of the input.
@@ -29,7 +29,7 @@ class BAM(nn.Module):
         dilation: Dilation of the two 3x3 convolutions.
 
     Raises:
-        ValueError: If the bottleneck would have no channel, or `dilation` is below 1.
+        ValueError: If the bottleneck has no channel, or `dilation` is below 1.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {
@@ -62,13 +62,13 @@ class BAM(nn.Module):
         self.project = nn.Conv2d(hidden, 1, kernel_size=1)
 
     def channel_branch(self, x: Tensor) -> Tensor:
-        """Return one number per channel as (B, C, 1, 1)."""
+        """Return the channel branch: (B, C, H, W) -> (B, C, 1, 1)."""
         squeezed_BK = normalise(self.squeeze_norm, self.squeeze(x.mean((2, 3)))).relu()
         channel_BC: Tensor = self.excite(squeezed_BK)
         return channel_BC.unsqueeze(2).unsqueeze(3)
 
     def spatial_branch(self, x: Tensor) -> Tensor:
-        """Return one number per position as (B, 1, H, W)."""
+        """Return the spatial branch: (B, C, H, W) -> (B, 1, H, W)."""
         for conv, norm in zip(self.spatial_convs, self.spatial_norms, strict=True):
             x = normalise(norm, conv(x)).relu()
         map_B1HW: Tensor = self.project(x)

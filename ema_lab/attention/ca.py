@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardswish
 
-from ema_lab.attention.check import normalise
+from ema_lab.attention.validation import normalise
 
 
 def coordinate_means(x_BCHW: Tensor) -> Tensor:
-    """Return the mean of each row, then of each column, as one long (B, C, L, 1)."""
+    """Concatenate the row means and the column means: (B, C, H, W) -> (B, C, L, 1)."""
     return torch.cat([x_BCHW.mean(3), x_BCHW.mean(2)], dim=2).unsqueeze(3)
 
 
@@ -26,14 +26,14 @@ class CA(nn.Module):
 
     Parameters: 3 C K + 3 K + 2 C with K = max(min_width, C // reduction).
 
-    The paper writes a generic non-linearity; the authors' code (houqb/CoordAttention) uses hard swish,
-    x relu6(x + 3) / 6, and gives all three 1x1 convolutions a bias. Copies deviate in the
-    non-linearity (ReLU, swish) and in the floor of K.
+    The paper leaves the non-linearity open. The authors' code (houqb/CoordAttention) uses hard swish,
+    x relu6(x + 3) / 6, and gives all three 1x1 convolutions a bias. Other implementations deviate in
+    the non-linearity (ReLU, swish) and in the minimum of K.
 
     Args:
         channels: Channels of the input.
-        reduction: C // reduction is the width of the bottleneck, where that is above `min_width`.
-        min_width: The least width of the bottleneck.
+        reduction: C // reduction is the width of the bottleneck, if above `min_width`.
+        min_width: Minimum width of the bottleneck.
 
     Raises:
         ValueError: If `reduction` or `min_width` is below 1.

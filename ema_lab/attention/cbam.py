@@ -8,12 +8,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import hidden_channels
 from ema_lab.attention.spatial_gate import SpatialGate
+from ema_lab.attention.validation import hidden_channels
 
 
 def channel_gate(x_BCHW: Tensor, squeeze: nn.Module, excite: nn.Module) -> Tensor:
-    """Gate each channel by a shared two-layer map of its mean and of its maximum, summed."""
+    """Gate each channel by a shared two-layer map of its mean plus that of its maximum.
+
+    (B, C, H, W) -> (B, C, 1, 1).
+    """
     mean_BC = x_BCHW.mean((2, 3))
     max_BC = x_BCHW.flatten(2).max(dim=2).values
     gate_BC: Tensor = (excite(squeeze(mean_BC).relu()) + excite(squeeze(max_BC).relu())).sigmoid()
@@ -28,26 +31,24 @@ class CBAM(nn.Module):
 
     Parameters: 2 C h + h + C with h = C // reduction; the spatial gate adds 2 k^2 + 2.
 
-    This follows the authors' code (Jongchan/attention-module), which differs from the paper in two
-    ways: a batch normalisation (momentum 0.01) after the spatial convolution, and the order
-    (maximum, mean) of its two input channels, where the paper writes (mean, maximum). Well-known
-    copies deviate: the one in EMA's YOLOv5 branch has no normalisation (`norm: false`), no bias in the
-    channel gate (`bias: false`), and the order (mean, maximum). The authors' ResNet starts the weight of
-    that normalisation at 0, so that the spatial gate starts at 0.5; that belongs to their backbone and
-    is not done here.
+    This module follows the authors' code (Jongchan/attention-module), which differs from the paper in
+    two ways. It has a batch normalisation (momentum 0.01) after the spatial convolution, and the order of
+    its two input channels is (maximum, mean), where the paper has (mean, maximum). Well-known
+    reimplementations deviate. The one in EMA's YOLOv5 branch has no normalisation (`norm: false`), no bias
+    in the channel gate (`bias: false`), and the order (mean, maximum). The authors' ResNet initialises the
+    weight of the normalisation to 0, so that the spatial gate starts at 0.5. That initialisation belongs
+    to their backbone and is not part of this module.
 
     Args:
         channels: Channels of the input.
         reduction: C // reduction is the width of the channel gate's bottleneck.
-        spatial: Whether the spatial gate follows; off leaves the channel gate alone.
-        kernel_size: Odd width k of the spatial convolution; None means 7, and with `spatial` off
-            there is nothing to set.
+        spatial: Whether the spatial gate follows the channel gate.
+        kernel_size: Odd width k of the spatial convolution. None means 7. Needs `spatial`.
         bias: Whether the channel gate's two linear layers have biases.
-        norm: Whether the spatial convolution is normalised; None means yes, and with `spatial` off there
-            is nothing to set.
+        norm: Whether the spatial convolution is normalised. None means yes. Needs `spatial`.
 
     Raises:
-        ValueError: If the bottleneck would have no channel, the kernel is even, or `kernel_size` or
+        ValueError: If the bottleneck has no channel, the kernel is even, or `kernel_size` or
             `norm` is given without the spatial gate.
     """
 

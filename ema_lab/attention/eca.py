@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import check_odd
+from ema_lab.attention.validation import check_odd
 
 
 def adaptive_kernel_size(channels: int, *, gamma: float, beta: float) -> int:
-    """Return the odd kernel width that the paper derives from the number of channels."""
+    """Return the odd kernel width that ECA-Net (arXiv:1910.03151) derives from the number of channels."""
     nearest = int(abs((math.log2(channels) + beta) / gamma))
     return nearest if nearest % 2 else nearest + 1
 
@@ -21,24 +21,24 @@ def adaptive_kernel_size(channels: int, *, gamma: float, beta: float) -> int:
 class ECA(nn.Module):
     """Channel gate from a 1-D convolution along the channel axis: x * sigmoid(conv(mean(x))).
 
-    The convolution (arXiv:1910.03151) has k weights and no bias. With `kernel_size` not given,
-    k = |(log2(C) + beta) / gamma| cut to an integer, and one more where that is even: 3 for 64
-    channels, 5 for 256 to 1024, 7 for 2048.
+    The convolution (arXiv:1910.03151) has k weights and no bias. Without `kernel_size`,
+    k = |(log2(C) + beta) / gamma| truncated to an integer, plus one if even: 3 for 64 channels, 5 for
+    256 to 1024, 7 for 2048.
 
     Parameters: k.
 
-    The layer in the authors' code (BangguWu/ECANet) takes k itself, with a default of 3: kernel_size=3
-    is their code, None is their paper. The copy in EMA's YOLOv5 branch has the rule.
+    The layer in the authors' code (BangguWu/ECANet) takes k as an argument with the default 3. So
+    kernel_size=3 follows their code, and None follows their paper. EMA's YOLOv5 branch derives k.
 
     Args:
         channels: Channels of the input.
-        kernel_size: Odd number k of neighbouring channels mixed; None derives it from `channels`.
-        gamma: Divisor of the rule for k; None means 2.
-        beta: Offset of the rule for k; None means 1.
+        kernel_size: Odd number k of neighbouring channels to mix. None derives k from `channels`.
+        gamma: Divisor in the formula for k. None means 2.
+        beta: Offset in the formula for k. None means 1.
 
     Raises:
-        ValueError: If the kernel is even, `gamma` is not positive, or both `kernel_size` and a part of
-            the rule are given.
+        ValueError: If the kernel is even, `gamma` is not positive, or `kernel_size` is combined with `gamma`
+            or `beta`.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {"conv": "conv"}

@@ -1,4 +1,4 @@
-"""A control: any module with the weights that it starts with."""
+"""Control: an attention module with frozen initial weights."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,18 @@ from ema_lab.registry.catalogue import ATTENTIONS
 
 
 def frozen(channels: int, *, of: Mapping) -> nn.Module:  # type: ignore[type-arg]
-    """Another module whose weights are not trained, so that a table can tell learning from its form.
+    """Build another module with frozen weights, to separate effects of learning and of structure.
 
-    It starts with the weights that the trained module starts with. Running statistics of batch
-    normalisation still follow the data.
+    The initial weights equal those of the trained module. Running statistics of batch normalisation still
+    follow the data.
 
     Parameters: those of the module, none of them trained.
 
     Args:
-        of: The module: a name, or a mapping with `name` and its options.
+        of: Module to freeze: a name, or a mapping with `name` and its options.
+
+    Raises:
+        ValueError: If the module has no weights.
     """
     options = {key: value for key, value in of.items() if key != "name"}
     module: nn.Module = ATTENTIONS.build(of["name"], channels, **options)

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import hidden_channels, normalise
+from ema_lab.attention.validation import hidden_channels, normalise
 
 
 def pixelwise_factor(x_BCHW: Tensor, squeeze: nn.Module, excite: nn.Module) -> Tensor:
-    """Apply excite(relu(squeeze(.))) to the channels of each pixel on its own."""
+    """Apply excite(relu(squeeze(.))) to the channels of each pixel: (B, C, H, W) -> (B, C, H, W)."""
     factor_BHWC: Tensor = excite(squeeze(x_BCHW.movedim(1, 3)).relu())
     return factor_BHWC.movedim(3, 1)
 
@@ -20,22 +20,22 @@ def pixelwise_factor(x_BCHW: Tensor, squeeze: nn.Module, excite: nn.Module) -> T
 class GAM(nn.Module):
     """Factor per value from a per-pixel two-layer map, then a gate from two 7x7 convolutions.
 
-    y = x * W2 relu(W1 x) per pixel, then y * sigmoid(BN(conv7(relu(BN(conv7(y)))))), where the first
-    convolution reduces to K channels and the second restores C; both pad with the nearest value and
-    have a bias (arXiv:2112.05561).
+    y = x * W2 relu(W1 x) per pixel, then y * sigmoid(BN(conv7(relu(BN(conv7(y))))))
+    (arXiv:2112.05561). The first convolution reduces to K channels, the second restores C. Both have a
+    bias and replicate padding.
 
     Parameters: 100 C K + 4 K + 4 C with K = C // reduction: 25 C^2 + 5 C by default.
 
-    No code by the authors is known. This follows the port dengbuqi/GAM_Pytorch, which has no sigmoid
-    in the first step, so that its factor is unbounded. With it after every block, CIFAR-100's ResNet50
-    has 527 million parameters, where EMA's authors print 149.5 million.
+    No code by the authors is known. This module follows the port dengbuqi/GAM_Pytorch, which has no
+    sigmoid in the first step, so that its factor is unbounded. With GAM after every block, ResNet50 for
+    CIFAR-100 has 527 million parameters, where EMA's authors report 149.5 million.
 
     Args:
         channels: Channels of the input.
         reduction: C // reduction is the width of both bottlenecks.
 
     Raises:
-        ValueError: If the bottleneck would have no channel.
+        ValueError: If the bottleneck has no channel.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {

@@ -1,4 +1,4 @@
-"""GC: the global context block of GCNet (arXiv:1904.11492).
+"""GC: global context block of GCNet (arXiv:1904.11492).
 
 Shape letters: B batch, C channels, H rows, W columns, L = H x W.
 """
@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import check_choice, hidden_channels
+from ema_lab.attention.validation import check_choice, hidden_channels
 
 
 def global_context(x_BCHW: Tensor, score: nn.Module) -> Tensor:
-    """Return the mean of all positions, weighted by the softmax of their scores, as (B, C, 1, 1)."""
+    """Average all positions, weighted by the softmax of their scores: (B, C, H, W) -> (B, C, 1, 1)."""
     weight_B1L = score(x_BCHW).flatten(2).softmax(dim=2)
     context_BC1: Tensor = x_BCHW.flatten(2) @ weight_B1L.transpose(1, 2)
     return context_BC1.unsqueeze(3)
@@ -24,23 +24,24 @@ class GC(nn.Module):
     context(x) = sum over positions of x weighted by softmax over positions of w . x + b
     (arXiv:1904.11492). W1 and W2 are 1x1 convolutions with bias.
 
-    Parameters: 2 C h + 2 C + 3 h + 1 with h = C // reduction. The softmax cancels the one bias b of the
-    scores, as in the authors' code: it never gets a gradient other than 0.
+    Parameters: 2 C h + 2 C + 3 h + 1 with h = C // reduction. The softmax cancels the bias b of the scores,
+    as in the authors' code, so that the gradient of b is always 0.
 
-    As in the authors' code, W2 starts at zero, so the module starts as the identity with
-    fusion="add" and as a constant gate of 1/2 with fusion="multiply", which is x * sigmoid(W2 ...).
-    The scores' weights have torch's default start here, theirs a Kaiming one.
+    As in the authors' code, W2 is initialised to zero. The module therefore starts as the identity with
+    fusion="add", and as a constant gate of 1/2 with fusion="multiply", which is x * sigmoid(W2 ...).
+    The scores' weights use torch's default initialisation, where the authors use Kaiming's.
 
     Args:
         channels: Channels of the input.
         reduction: C // reduction is the width of the transform's bottleneck.
-        fusion: "add" adds the transformed context to each position; "multiply" gates channels by it.
+        fusion: "add" adds the transformed context to each position. "multiply" gates the channels by
+            the transformed context.
 
     Raises:
-        ValueError: If the bottleneck would have no channel, or there is no such fusion.
+        ValueError: If the bottleneck has no channel, or `fusion` is unknown.
     """
 
-    zero_gradients: ClassVar[frozenset[str]] = frozenset({"score.bias"})  # read by the contract
+    zero_gradients: ClassVar[frozenset[str]] = frozenset({"score.bias"})  # read by `ema-lab check`
 
     def __init__(
         self, channels: int, *, reduction: int = 16, fusion: Literal["add", "multiply"] = "add"
@@ -59,7 +60,7 @@ class GC(nn.Module):
 
     @property
     def reference_keys(self) -> Mapping[str, str]:
-        """The authors name the transform by its fusion."""
+        """Key prefixes of the authors' code, where the name of the transform depends on the fusion."""
         transform = "channel_add_conv" if self.fusion == "add" else "channel_mul_conv"
         return {
             "conv_mask": "score",

@@ -1,13 +1,13 @@
-"""A control: a module in the place of attention that does nothing."""
+"""Control: an inserted module that does nothing."""
 
 from torch import Tensor, nn
 
 
 class Identity(nn.Module):
-    """Return the input unchanged, from a module that is placed like any other.
+    """Identity module, inserted like any attention module. Keeps (B, C, H, W).
 
-    Parameters: 0. Unlike `none`, which inserts nothing, it shows what insertion itself does: a model
-    with it must give the results of the model without.
+    Parameters: 0. Unlike `none`, which inserts nothing, `identity` isolates the effect of insertion: a
+    model with `identity` must give the same results as the plain model.
     """
 
     def __init__(self, channels: int) -> None:

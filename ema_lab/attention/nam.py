@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import normalise
+from ema_lab.attention.validation import normalise
 
 
 def scale_share(scale_C: Tensor) -> Tensor:
-    """Return each scale's share |scale_c| / sum |scale| as (C, 1, 1)."""
+    """Return each scale's share |scale_c| / sum |scale|: (C,) -> (C, 1, 1)."""
     magnitude_C = scale_C.abs()
     return (magnitude_C / magnitude_C.sum()).reshape(-1, 1, 1)
 
@@ -22,11 +22,11 @@ class NAM(nn.Module):
 
     gamma is the scale of the module's own batch normalisation (arXiv:2111.12419).
 
-    Parameters: 2 C. The paper's table prints ResNet50's count without them.
+    Parameters: 2 C. The paper's table reports ResNet50's count without them.
 
-    The authors' code (Christian-lyc/NAM) reads gamma through `.data`, so no gradient flows through the
-    share, only through BN; that is the default here, and `differentiable` lets it flow. The paper also
-    describes a spatial part and an L1 penalty on gamma; the authors' code has no spatial part, and the
+    The authors' code (Christian-lyc/NAM) reads gamma through `.data`, so that gradients flow through BN
+    but not through the share. This module does the same unless `differentiable` is set. The paper also
+    describes a spatial part and an L1 penalty on gamma. The authors' code has no spatial part, and the
     penalty belongs to training.
 
     Args:

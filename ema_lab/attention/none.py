@@ -1,12 +1,12 @@
-"""No attention: the baseline of an ablation."""
+"""Baseline without attention."""
 
 from torch import Tensor, nn
 
 
 class NoAttention(nn.Module):
-    """Return the input unchanged. Placing `none` in a backbone inserts nothing, and takes nothing out.
+    """Absence of attention: `none` inserts nothing into a backbone and removes nothing.
 
-    With `replace: se` a backbone keeps its own squeeze-and-excitation; `identity` takes it out.
+    With `replace: se` a backbone keeps its own squeeze-and-excitation modules. `identity` removes them.
 
     Parameters: 0.
     """

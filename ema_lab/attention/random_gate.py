@@ -1,14 +1,14 @@
-"""A control: channel gates that look at nothing and learn nothing."""
+"""Control: random channel gates that are independent of the input and not learned."""
 
 import torch
 from torch import Tensor, nn
 
 
 class RandomGate(nn.Module):
-    """Multiply each channel by a number drawn once, uniformly from [0, 1), and then fixed.
+    """Fixed channel gate, drawn once from the uniform distribution on [0, 1). Keeps (B, C, H, W).
 
-    Parameters: 0; the C numbers are a buffer and part of the state dict. A learned gate should do
-    better than this one.
+    Parameters: 0. The C gate values are a buffer of the state dict. A learned gate should outperform
+    this random gate.
     """
 
     gate: Tensor

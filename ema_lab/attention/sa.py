@@ -9,33 +9,37 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ema_lab.attention.check import normalise
+from ema_lab.attention.validation import normalise
 
 
 def affine_gate(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return sigmoid(weight * x + bias), in the type of `x`."""
+    """Return sigmoid(weight * x + bias) in the data type of `x`."""
     return (weight * x + bias).sigmoid().to(x.dtype)
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Interleave the channels of `groups` runs: the first of each run, then the second of each, ..."""
+    """Interleave the channels of `groups` groups: first channel of each group, then the second, ...
+
+    (B, C, H, W) -> (B, C, H, W).
+    """
     batch, channels, height, width = x.shape
-    runs = x.reshape(batch, groups, channels // groups, height, width)
-    return runs.transpose(1, 2).reshape(x.shape)
+    grouped = x.reshape(batch, groups, channels // groups, height, width)
+    return grouped.transpose(1, 2).reshape(x.shape)
 
 
 class SA(nn.Module):
     """Channel gate on one half of each group, spatial gate on the other, then a shuffle.
 
-    With X1, X2 the halves of a group's channels (arXiv:2102.00240): X1 * sigmoid(w1 mean(X1) + b1) and
-    X2 * sigmoid(w2 GN(X2) + b2), joined again over all groups; the first and the second half of all
-    channels are then interleaved. GN has one channel per group. All weights are per channel of a half
-    and shared by the groups; w starts at 0, b at 1, so both gates start at sigmoid(1).
+    X1 and X2 are the halves of a group's channels (arXiv:2102.00240). The module computes
+    X1 * sigmoid(w1 mean(X1) + b1) and X2 * sigmoid(w2 GN(X2) + b2) and joins all groups. The first and
+    the second half of all channels are then interleaved. GN has one channel per group. All weights are
+    per channel of a half and shared by the groups. w is initialised to 0 and b to 1, so that both gates
+    start at sigmoid(1).
 
     Parameters: 3 C / groups.
 
-    The authors' code (wofmanaf/SA-Net) has groups=64; the copy in EMA's YOLOv5 branch has 32. The four
-    affine weights are direct parameters, which some counters of parameters leave out.
+    The authors' code (wofmanaf/SA-Net) has groups=64, and EMA's YOLOv5 branch has 32. The four affine
+    weights are direct parameters of the module, which some parameter counters omit.
 
     Args:
         channels: Channels of the input, a multiple of 2 x `groups`.

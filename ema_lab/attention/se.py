@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ema_lab.attention.check import hidden_channels
+from ema_lab.attention.validation import hidden_channels
 
 
 def bottleneck_gate(mean_BC: Tensor, squeeze: nn.Module, excite: nn.Module) -> Tensor:
-    """Return one gate per channel: sigmoid(excite(relu(squeeze(mean))))."""
+    """Return one gate per channel, sigmoid(excite(relu(squeeze(mean)))): (B, C) -> (B, C, 1, 1)."""
     gate_BC: Tensor = excite(squeeze(mean_BC).relu()).sigmoid()
     return gate_BC.unsqueeze(2).unsqueeze(3)
 
@@ -22,9 +22,9 @@ class SE(nn.Module):
 
     Parameters: 2 C h with h = C // reduction, and C + h more with `bias`.
 
-    Implementations differ in the biases. The widespread PyTorch port (moskomule/senet.pytorch), which
-    is the default here, has none; the authors' Caffe models have both. Many MobileNet copies add
-    biases, a floor on h, or a hard sigmoid.
+    Implementations differ in the biases. The widespread PyTorch port (moskomule/senet.pytorch) has none,
+    which is the default here. The authors' Caffe models have both. Many MobileNet implementations add
+    biases, a minimum of h, or a hard sigmoid.
 
     Args:
         channels: Channels of the input.
@@ -32,7 +32,7 @@ class SE(nn.Module):
         bias: Whether both linear maps have a bias.
 
     Raises:
-        ValueError: If the bottleneck would have no channel.
+        ValueError: If the bottleneck has no channel.
     """
 
     reference_keys: ClassVar[Mapping[str, str]] = {"fc.0": "squeeze", "fc.2": "excite"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def inverse_energy(x_BCHW: Tensor, regularisation: float) -> Tensor:
-    """Return how far each value stands out from its channel: d / (4 (var + regularisation)) + 1/2."""
+    """Return the inverse energy d / (4 (var + regularisation)) + 1/2: (B, C, H, W) -> (B, C, H, W)."""
     deviation_BCHW = (x_BCHW - x_BCHW.mean((2, 3), keepdim=True)).square()
     others = max(x_BCHW.shape[2] * x_BCHW.shape[3] - 1, 1)
     variance_BC11 = deviation_BCHW.sum((2, 3), keepdim=True) / others
@@ -25,12 +25,12 @@ class SimAM(nn.Module):
 
     Parameters: 0.
 
-    The same as the authors' code (ZjjConan/SimAM) but for a map of one pixel, where theirs divides by
-    0: its variance is 0 here, which makes the gate sigmoid(1/2).
+    The module equals the authors' code (ZjjConan/SimAM) except on maps of one pixel, where their code
+    divides by 0. Here the variance of a single pixel is 0, so that the gate is sigmoid(1/2).
 
     Args:
-        channels: Channels of the input; any number.
-        regularisation: The lambda that is added to the variance.
+        channels: Channels of the input, any number.
+        regularisation: Lambda of the paper, added to the variance.
 
     Raises:
         ValueError: If `regularisation` is not positive.

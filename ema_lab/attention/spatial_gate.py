@@ -1,4 +1,4 @@
-"""The spatial gate that CBAM (arXiv:1807.06521) and triplet attention (arXiv:2010.03045) share.
+"""Spatial gate shared by CBAM (arXiv:1807.06521) and triplet attention (arXiv:2010.03045).
 
 Shape letters: B batch, C channels, H rows, W columns; 2 is the pair (maximum, mean).
 """
@@ -6,19 +6,27 @@ Shape letters: B batch, C channels, H rows, W columns; 2 is the pair (maximum, m
 import torch
 from torch import Tensor, nn
 
-from ema_lab.attention.check import check_odd, normalise
+from ema_lab.attention.validation import check_odd, normalise
 
 
 def channel_extremes(x_BCHW: Tensor) -> Tensor:
-    """Return the maximum and the mean over channels, in this order, as two channels."""
+    """Return the maximum and the mean over channels as two channels: (B, C, H, W) -> (B, 2, H, W)."""
     return torch.stack([x_BCHW.max(dim=1).values, x_BCHW.mean(dim=1)], dim=1)
 
 
 class SpatialGate(nn.Module):
-    """Map (B, C, H, W) to the gate (B, 1, H, W): sigmoid(BN(conv([max; mean]))).
+    """Spatial gate sigmoid(BN(conv([max; mean]))): (B, C, H, W) -> (B, 1, H, W).
 
-    The convolution has no bias. The normalisation has momentum 0.01, as in the authors' code, which
-    makes its running statistics ten times slower than the backbone's; `norm` off leaves it out.
+    The convolution has no bias. The normalisation has momentum 0.01, as in the authors' code, so that its
+    running statistics change ten times slower than the backbone's.
+
+    Args:
+        kernel_size: Odd width of the convolution.
+        owner: Name of the attention module, for messages.
+        norm: Whether to normalise the convolution's output.
+
+    Raises:
+        ValueError: If the kernel is even.
     """
 
     def __init__(self, kernel_size: int, *, owner: str, norm: bool = True) -> None:

@@ -14,17 +14,18 @@ from ema_lab.attention.spatial_gate import SpatialGate
 class Triplet(nn.Module):
     """Mean of three gated copies of x, one gate per plane: (C, W), (H, C) and (H, W).
 
-    Each gate is sigmoid(BN(conv([max; mean]))) over the axis that its plane leaves out
+    Each gate is sigmoid(BN(conv([max; mean]))) over the axis outside its plane
     (arXiv:2010.03045): x * (g_CW + g_HC + g_HW) / 3.
 
     Parameters: 3 (2 k^2 + 2).
 
-    As in the authors' code (landskape-ai/triplet-attention): k = 7, no bias, normalisation with
-    momentum 0.01. Their ResNet starts the normalisation's weight of gates whose name holds
-    "SpatialGate" at 0; that belongs to their backbone and is not done here.
+    As in the authors' code (landskape-ai/triplet-attention), k = 7, the convolutions have no bias, and the
+    normalisation has momentum 0.01. Their ResNet initialises the normalisation weight of gates whose name
+    contains "SpatialGate" to 0. That initialisation belongs to their backbone and is not part of this
+    module.
 
     Args:
-        channels: Channels of the input; any number.
+        channels: Channels of the input, any number.
         kernel_size: Odd width k of the three convolutions.
 
     Raises:

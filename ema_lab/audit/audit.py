@@ -16,7 +16,7 @@ from ema_lab.audit.verdict import (
 )
 from ema_lab.results.selection import Row
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
-from ema_lab.specs.published_number import Printed
+from ema_lab.specs.published_number import PublishedNumber
 
 COUNTS = ("parameters", "macs", "flops")
 Key = tuple[str, str]
@@ -33,7 +33,7 @@ class Finding:
     table: str
     row: str
     quantity: str
-    claimed: Printed
+    claimed: PublishedNumber
     verdict: Verdict
     convention: Convention | None = None
     computed: Decimal | None = None
@@ -62,7 +62,7 @@ def audit(published: PublishedSpec, evidence: Evidence) -> list[Finding]:
 def _table_findings(key: str, table: TableSpec, evidence: Evidence) -> Iterator[Finding]:
     columns = {quantity: _Column(key, table, quantity, evidence.costs) for quantity in COUNTS}
     for name, row in table.rows.items():
-        for quantity, printed in row.claims.given.items():
+        for quantity, printed in row.claims.numbers.items():
             if quantity in columns:
                 yield columns[quantity].finding(name, row, printed)
             else:
@@ -76,13 +76,13 @@ class _Column:
         self.key, self.table, self.quantity = key, table, quantity
         self.tried = conventions(quantity, table.convention)
         self.counted = {
-            name: Counted(row.claims.given[quantity], costs[key, name])
+            name: Counted(row.claims.numbers[quantity], costs[key, name])
             for name, row in table.rows.items()
-            if quantity in row.claims.given and (key, name) in costs
+            if quantity in row.claims.numbers and (key, name) in costs
         }
         self.support = support(((item.printed, item.costs) for item in self.counted.values()), self.tried)
 
-    def finding(self, name: str, row: RowSpec, printed: Printed) -> Finding:
+    def finding(self, name: str, row: RowSpec, printed: PublishedNumber) -> Finding:
         counted = self.counted.get(name, Counted(printed, {}))
         other = row.baseline or self.table.baseline
         baseline = (other, self.counted[other]) if other in self.counted and other != name else None
@@ -93,7 +93,7 @@ class _Column:
 
 
 def _trained_finding(
-    key: str, table: TableSpec, name: str, quantity: str, printed: Printed, row: Row | None
+    key: str, table: TableSpec, name: str, quantity: str, printed: PublishedNumber, row: Row | None
 ) -> Finding:
     values = row.values(quantity) if row else []
     if row is None or not values:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import get_args
 
 from ema_lab.specs.published import ConventionSpec, MacCount, ParameterCount
-from ema_lab.specs.published_number import Digits, Printed
+from ema_lab.specs.published_number import Digits, PublishedNumber
 
 Costs = Mapping[str, int]
 COUNTED: Mapping[str, str] = {
@@ -33,12 +33,12 @@ class Convention:
         """Return the count, unrounded; None where it was not made."""
         return Decimal(self.per_mac * costs[self.count]) if self.count in costs else None
 
-    def fits(self, costs: Costs, printed: Printed) -> bool:
+    def fits(self, costs: Costs, printed: PublishedNumber) -> bool:
         """Whether a model with these costs is printed so."""
         number = self.number(costs)
-        return number is not None and printed.shows(number, self.digits)
+        return number is not None and printed.agrees_with(number, self.digits)
 
-    def words(self, printed: Printed, usual: "Convention | None" = None) -> str:
+    def words(self, printed: PublishedNumber, usual: "Convention | None" = None) -> str:
         """Return what the convention is, or only in what it differs from the usual one."""
         parts = [] if usual and usual.count == self.count else [COUNTED[self.count]]
         if (usual.per_mac if usual else 1) != self.per_mac:
@@ -65,6 +65,8 @@ def conventions(quantity: str, assumed: ConventionSpec) -> list[Convention]:
     return list(dict.fromkeys([usual, *others]))
 
 
-def support(column: Iterable[tuple[Printed, Costs]], tried: Sequence[Convention]) -> Counter[Convention]:
+def support(
+    column: Iterable[tuple[PublishedNumber, Costs]], tried: Sequence[Convention]
+) -> Counter[Convention]:
     """Count the rows of a column that each convention fits."""
     return Counter(item for printed, costs in column for item in tried if item.fits(costs, printed))

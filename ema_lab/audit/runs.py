@@ -7,7 +7,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.results.selection import Row, select_rows
-from ema_lab.specs.document import Place, read_document
+from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.store.store import RunStore
 
@@ -26,7 +26,7 @@ def linked_rows(published: PublishedSpec, path: Path, store: RunStore) -> dict[t
         ablation = row.ablation or table.ablation
         if row.variant is None or ablation is None:
             continue
-        place: Place = ("tables", key, "rows", name)
+        place: KeyPath = ("tables", key, "rows", name)
         try:
             if ablation not in selected:
                 selected[ablation] = {item.name: item for item in select_rows(load_ablation(ablation), store)}

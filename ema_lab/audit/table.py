@@ -75,7 +75,7 @@ def _label(table: TableSpec, quantity: str) -> str:
 def _row(finding: Finding, names: Sequence[str], label: str) -> TableRow:
     computed = None
     if finding.computed is not None:
-        computed = finding.claimed.like(finding.computed, 2 if finding.claimed.suffix else 0)
+        computed = finding.claimed.format_like(finding.computed, 2 if finding.claimed.suffix else 0)
     cells = {
         "claimed": TableCell(finding.claimed.text),
         "computed": TableCell(computed),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from ema_lab.audit.convention import Convention, Costs
-from ema_lab.specs.published_number import Printed
+from ema_lab.specs.published_number import PublishedNumber
 from ema_lab.statistics import summarise
 from ema_lab.statistics.power import detectable_difference
 
@@ -69,7 +69,7 @@ def trained_summary(values: Sequence[float], expected: int) -> Trained:
     return Trained(summary.mean, *summary.interval, detectable, summary.count, expected)
 
 
-def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) -> Verdict:
+def trained_verdict(printed: PublishedNumber, trained: Trained | None, relevant: float) -> Verdict:
     """Compare a claim with trained seeds.
 
     It disagrees where no number that is printed as the claim lies in the 95 % t interval. It agrees where
@@ -95,7 +95,7 @@ def trained_verdict(printed: Printed, trained: Trained | None, relevant: float) 
 class Counted:
     """A printed count and the costs of the model."""
 
-    printed: Printed
+    printed: PublishedNumber
     costs: Costs
 
 
@@ -146,7 +146,7 @@ def count_verdict(
     return Verdict(Kind.DISAGREES, amount, *numbers)
 
 
-def _listed(items: Sequence[Convention], printed: Printed, usual: Convention) -> str:
+def _listed(items: Sequence[Convention], printed: PublishedNumber, usual: Convention) -> str:
     return "; or ".join(item.words(printed, usual) for item in items)
 
 
@@ -159,11 +159,11 @@ def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool
     return 2 * abs(more - less - claimed) <= row.printed.step + baseline.printed.step
 
 
-def _amount(printed: Printed, difference: Decimal) -> str:
+def _amount(printed: PublishedNumber, difference: Decimal) -> str:
     """Return `0.05M (0.22 %) more`."""
-    size = printed.like(abs(difference))
+    size = printed.format_like(abs(difference))
     if not float(size.rstrip("kKMBG%").replace(",", "")):
-        size = printed.like(abs(difference), 2)
+        size = printed.format_like(abs(difference), 2)
     word = "more" if difference > 0 else "less"
     if not printed.value:
         return f"{size} {word}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.store.store import RunStore
 
@@ -34,7 +34,7 @@ DEFAULT_DATA = Path("data")
 def say(*lines: str) -> None:
     """Print words for a person, on standard error."""
     for line in lines:
-        print(printable(line), file=sys.stderr, flush=True)
+        print(escape_hidden(line), file=sys.stderr, flush=True)
 
 
 def open_closed_streams() -> None:
@@ -78,7 +78,7 @@ def discard_output() -> None:
 
 def put(text: object = "", end: str = "\n") -> None:
     """Print data on standard output."""
-    print(printable(str(text)), end=end)
+    print(escape_hidden(str(text)), end=end)
 
 
 def existing_store(path: Path) -> RunStore:
@@ -131,8 +131,8 @@ def print_rows(
         return
     header = list(rows[0])
     lines = [
-        [printable((labels or {}).get(key, key), allowed="") for key in header],
-        *([printable(_shown(row[key]), allowed="") for key in header] for row in rows),
+        [escape_hidden((labels or {}).get(key, key), allowed="") for key in header],
+        *([escape_hidden(_shown(row[key]), allowed="") for key in header] for row in rows),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:

@@ -68,7 +68,7 @@ def push(
     if to not in MIRRORS:
         raise UnknownNameError(unknown_name("mirror", to, MIRRORS))
     runs = existing_store(store)
-    full = load_ablation(ablation).with_found_seeds(runs.folder_names())
+    full = load_ablation(ablation).with_stored_seeds(runs.folder_names())
     chosen = selected(ablation, only, seeds) if only or seeds else full
     name = check_project(project or wandb_project())
     snapshot = Snapshot.take(full, runs)

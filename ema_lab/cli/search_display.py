@@ -11,7 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.cli.output import say
 from ema_lab.cli.progress import finished_epochs
 from ema_lab.search.history import Counts, Ended
@@ -93,7 +93,7 @@ class SearchDisplay:
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+            self._bar.console.print(escape_hidden(line), highlight=False, markup=False, soft_wrap=True)
         else:
             say(line)
 

@@ -9,7 +9,7 @@ from ema_lab.cli.output import print_rows, say
 from ema_lab.cli.selection import chosen_metric
 from ema_lab.errors import SpecError
 from ema_lab.results.selection import Row, measure, rows_of
-from ema_lab.statistics.sequential import Decision, Followed, decide, follow
+from ema_lab.statistics.sequential import Decision, SequentialComparison, compare_sequentially, decide
 from ema_lab.store.store import RunStore
 
 MAX_SEEDS = 20
@@ -34,7 +34,7 @@ class Comparison:
 
     row: str
     baseline: str
-    followed: Followed
+    followed: SequentialComparison
     decision: Decision
 
 
@@ -116,7 +116,7 @@ def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Compariso
     """Return where every comparison with the baseline stands."""
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
     name, metric = chosen_metric(ablation, until.metric)
-    followed = [follow(row.differences(name), len(rows)) for row in rows]
+    followed = [compare_sequentially(row.differences(name), len(rows)) for row in rows]
     decisions = decide(followed, metric.sign, until.margin)
     return [
         Comparison(row.name, _baseline_row(ablation, row), one, decision)

@@ -43,7 +43,7 @@ class AttentionCase:
 
     @property
     def definition(self) -> str:
-        return ATTENTIONS.signature(self.target).short_place
+        return ATTENTIONS.signature(self.target).short_location
 
     def open_options(self) -> dict[str, Option]:
         """Return the options of the module, without the parameter that takes the channels."""

@@ -38,7 +38,7 @@ class BackboneCase:
 
     @property
     def definition(self) -> str:
-        return BACKBONES.signature(self.target).short_place
+        return BACKBONES.signature(self.target).short_location
 
     def spec(self, attention: str = "none", after: str = PLACE, seed: int = 0) -> RunSpec:
         data = {"channels": self.in_channels, "image_size": self.image_size, "classes": self.classes}

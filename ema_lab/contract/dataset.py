@@ -37,7 +37,7 @@ class DatasetCase:
 
     @property
     def definition(self) -> str:
-        return DATASETS.signature(self.target).short_place
+        return DATASETS.signature(self.target).short_location
 
     def load(self) -> ImageSplits:
         splits: ImageSplits = DATASETS.build(self.target, self.root, **self.options)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ema_lab.cost.rules import rules, uncounted
-from ema_lab.errors import CostError, located
+from ema_lab.errors import CostError, error_summary
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # GroupNorm(n, n) in other words
 _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -123,7 +123,9 @@ def _analysed(
     try:
         copied = copy.deepcopy(model).cpu().eval()
     except Exception as error:  # the model may hold anything
-        raise CostError(f"the model cannot be copied, so nothing is counted: {located(error)}") from error
+        raise CostError(
+            f"the model cannot be copied, so nothing is counted: {error_summary(error)}"
+        ) from error
     noise = torch.Generator().manual_seed(0)  # of zeros alone, code that looks at values may do nothing
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     image = torch.randn(1, channels, *sides, generator=noise)
@@ -153,7 +155,7 @@ def _trace(model: nn.Module, image: torch.Tensor, more: Mapping[str, Any]) -> An
         try:
             analysis.total()
         except Exception as error:  # the model's own code may raise anything
-            words = f"torch.jit cannot trace the model, so nothing is counted: {located(error)}"
+            words = f"torch.jit cannot trace the model, so nothing is counted: {error_summary(error)}"
             raise CostError(words) from error
     return analysis
 

@@ -8,7 +8,7 @@ from torchvision.datasets import FashionMNIST
 
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.torchvision_files import open_splits
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 
 FACTS = {
     "classes": 10,
@@ -38,5 +38,9 @@ def unpack(source: Path, target: Path) -> None:
     """Decompress the four files to where torchvision looks for them, each whole or not at all."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.glob("*-ubyte.gz")):
-        with whole(target / file.stem) as partial, gzip.open(file) as compressed, partial.open("wb") as plain:
+        with (
+            atomic_write(target / file.stem) as partial,
+            gzip.open(file) as compressed,
+            partial.open("wb") as plain,
+        ):
             shutil.copyfileobj(compressed, plain)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ema_lab.errors import EmaLabError, SpecError, located, user_place
+from ema_lab.errors import EmaLabError, SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
@@ -165,11 +165,11 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
 
 def _reason(error: Exception, signature: Signature) -> str:
     """Return the words of an error that states a rule; locate any other in the code that it is about."""
-    if isinstance(error, ValueError) and not user_place(error):
+    if isinstance(error, ValueError) and not user_location(error):
         return str(error)
-    if user_place(error) or not isinstance(error, TypeError):
-        return located(error)
-    return f"{error} ({signature.short_place})"  # its parameters are not those of the call
+    if user_location(error) or not isinstance(error, TypeError):
+        return error_summary(error)
+    return f"{error} ({signature.short_location})"  # its parameters are not those of the call
 
 
 def _check_shape(what: str, attention: nn.Module, site: Site, build: Build) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.models.insertion import replace_submodule
-from ema_lab.randomness import chosen_with, hash_counters, hash_indices
+from ema_lab.randomness import bernoulli, hash_counters, hash_indices
 
 Per = Literal["element", "channel", "image", "batch"]
 
@@ -41,7 +41,7 @@ class SeededDropout(nn.Module):
         shape = x.shape[:kept] + (1,) * (x.dim() - kept)
         positions = torch.arange(shape.numel(), device=x.device)
         bits = hash_indices(hash_indices(self.key, self.step.to(x.device)), positions)
-        mask = (~chosen_with(self.p, bits)).to(x.dtype).reshape(shape)
+        mask = (~bernoulli(self.p, bits)).to(x.dtype).reshape(shape)
         return x * (mask / (1 - self.p) if self.rescale and self.p < 1 else mask)
 
     def extra_repr(self) -> str:

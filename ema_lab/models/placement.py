@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ema_lab.errors import SpecError, located, user_place
+from ema_lab.errors import SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
-SHOWN_NAMES = 12
+MAX_LISTED_NAMES = 12
 SQUEEZE_EXCITATIONS = {"SqueezeExcitation", "SqueezeExcite", "SEModule"}  # torchvision's, timm's two
 
 
@@ -149,8 +149,8 @@ def glob_matches(pattern: str, name: str) -> bool:
 
 def _what_exists(backbone: Backbone, names: Sequence[str]) -> str:
     shapes = dict.fromkeys(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
-    shown = sorted(shapes, key=lambda name: name.count("."))[:SHOWN_NAMES]
-    more = f" and {len(shapes) - SHOWN_NAMES} more" if len(shapes) > SHOWN_NAMES else ""
+    shown = sorted(shapes, key=lambda name: name.count("."))[:MAX_LISTED_NAMES]
+    more = f" and {len(shapes) - MAX_LISTED_NAMES} more" if len(shapes) > MAX_LISTED_NAMES else ""
     note = f" ({backbone.note})" if backbone.note else ""
     return f"places: {', '.join(backbone.places) or 'none'}{note}; submodules: {', '.join(shown)}{more}"
 
@@ -161,7 +161,9 @@ def _trace(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]) 
         outputs = _outputs(module, names, image_shape)
     except Exception as error:  # a user's own code may raise anything
         reason = (
-            located(error) if user_place(error) else (str(error).splitlines() or [type(error).__name__])[0]
+            error_summary(error)
+            if user_location(error)
+            else (str(error).splitlines() or [type(error).__name__])[0]
         )
         layer = layer_of(error, module)
         where = f" (at {layer!r})" if layer else ""

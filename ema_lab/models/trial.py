@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ema_lab.errors import SpecError, located
+from ema_lab.errors import SpecError, error_summary
 
 
 def output_of(
@@ -54,7 +54,7 @@ def _with_values(
         layer = layer_of(error, module) if module is not None else ""
         where = f" at {layer!r}" if layer else ""
         raise SpecError(
-            f"{what} fails{where} on an input of shape {tuple(shape)}: {located(error)}"
+            f"{what} fails{where} on an input of shape {tuple(shape)}: {error_summary(error)}"
         ) from None
 
 

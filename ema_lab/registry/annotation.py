@@ -1,4 +1,4 @@
-"""Types of options, read from the syntax tree of their annotations. Nothing is evaluated."""
+"""Option types, read from the syntax tree of their annotations without evaluating code."""
 
 import ast
 import operator
@@ -17,14 +17,14 @@ KNOWN = sorted({*_TYPES, *_FORMS})
 
 
 class AnnotationError(ValueError):
-    """An annotation that cannot be checked; the message says which part, and what can be."""
+    """Unsupported annotation. The message names the unsupported part and the supported forms."""
 
 
 def type_of(annotation: ast.expr) -> Any:
-    """Return the type that an annotation of names, constants, subscripts, tuples and `|` stands for.
+    """Return the type of an annotation made of names, constants, subscripts, tuples and `|`.
 
     Raises:
-        AnnotationError: If there is anything else in it.
+        AnnotationError: If the annotation has any other part.
     """
     match annotation:
         case ast.Constant(value=None):
@@ -41,7 +41,7 @@ def type_of(annotation: ast.expr) -> Any:
 
 
 def _name(node: ast.expr) -> str:
-    """Return `Literal` of `Literal` and of `typing.Literal`."""
+    """Return the last part of a name: `Literal` for both `Literal` and `typing.Literal`."""
     match node:
         case ast.Name(id=name):
             return name
@@ -63,17 +63,17 @@ def _elements(node: ast.expr) -> Iterator[ast.expr]:
 
 def _subscript(name: str, parameters: list[ast.expr]) -> Any:
     if name == "Literal" and parameters:
-        values = tuple(_literal(one) for one in parameters)
+        values = tuple(_literal(node) for node in parameters)
         return Literal[values]
     if name == "Union" and parameters:
-        return _union([type_of(one) for one in parameters])
+        return _union([type_of(node) for node in parameters])
     if name == "Optional" and len(parameters) == 1:
         return _union([type_of(parameters[0]), None])
     if name in ("tuple", "Tuple"):
-        return _TYPES[name][tuple(_tuple_parameter(one) for one in parameters)]
+        return _TYPES[name][tuple(_tuple_parameter(node) for node in parameters)]
     if len(parameters) in _NUM_PARAMETERS.get(name, ()):
-        return _TYPES[name][tuple(type_of(one) for one in parameters)]
-    raise AnnotationError(f"has {name}[{', '.join(map(ast.unparse, parameters))}], which is no type")
+        return _TYPES[name][tuple(type_of(node) for node in parameters)]
+    raise AnnotationError(f"has {name}[{', '.join(map(ast.unparse, parameters))}], which is not a type")
 
 
 def _tuple_parameter(node: ast.expr) -> Any:

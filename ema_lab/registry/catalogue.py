@@ -1,6 +1,6 @@
-"""What ema-lab ships, by name. Adding a module is one file and one line here.
+"""Registries of the attention modules, backbones, data sets and tasks that ema-lab ships.
 
-Installed packages add names by entry points, such as these lines of a pyproject.toml:
+Adding a module takes one file and one line here. Installed packages add names by entry points:
 
     [project.entry-points."ema_lab.attention"]
     my_gate = "my_package.gates:MyGate"
@@ -54,7 +54,7 @@ _TORCHVISION_CNNS = (
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0",
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
 )  # fmt: skip
-DETECTORS = ("yolov5s", "yolov5x_p2")  # for counting: no data set here has boxes
+DETECTORS = ("yolov5s", "yolov5x_p2")  # can be counted but not trained: no data set here has boxes
 _MODELS = "ema_lab.models"
 BACKBONES = Registry(
     "backbone",
@@ -91,6 +91,6 @@ DATASETS = Registry(
 
 TASKS = Registry(
     "task",
-    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes it
+    {"classification": "ema_lab.tasks.classification.metrics:TASK"},  # the literal that describes the task
     group="ema_lab.tasks",
 )

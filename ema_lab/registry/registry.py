@@ -1,4 +1,4 @@
-"""Named things that a spec can ask for, looked up, checked and explained without importing them."""
+"""Registries of named modules: lookup, option checks and help, all without importing the code."""
 
 import difflib
 import importlib.metadata
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from ema_lab.errors import EmaLabError, SpecError, UnknownNameError, located
+from ema_lab.errors import EmaLabError, SpecError, UnknownNameError, error_summary
 from ema_lab.registry.channels import CHANNELS_AS, check_channels
 from ema_lab.registry.signature import (
     REQUIRED,
@@ -24,14 +24,17 @@ from ema_lab.registry.signature import (
     split_target,
 )
 
-SHOWN_NAMES = 24
+MAX_LISTED_NAMES = 24
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the code behind a name is, and the arguments that the name already fixes.
+    """Code location of a registered name, with the arguments that the name fixes.
 
-    `distribution` is the installed package that declares the name, empty for our own.
+    Attributes:
+        target: The code, as "package.module:Name".
+        fixed: Arguments that the name fixes.
+        distribution: Installed package that declares the name. Empty for our own names.
     """
 
     target: str
@@ -39,33 +42,36 @@ class Entry:
     distribution: str = ""
 
     def load(self) -> Any:
-        """Import and return the class or function."""
+        """Import and return the class or function.
+
+        Raises:
+            SpecError: If the import fails.
+        """
         module, attribute = split_target(self.target)
-        source_file(module)  # says in one line what is missing
+        source_file(module)  # raises a one-line error for a missing module
         if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # a user's own module lies beside their ablations
+            sys.path.append(str(Path.cwd()))  # a user's own module is next to their ablations
         try:
             return getattr(importlib.import_module(module), attribute)
         except EmaLabError:
             raise
-        except (Exception, SystemExit) as error:  # importing may run anything
-            raise SpecError(f"{self.target} cannot be imported: {located(error)}") from error
+        except (Exception, SystemExit) as error:  # an import may raise any error
+            raise SpecError(f"{self.target} cannot be imported: {error_summary(error)}") from error
 
 
 class Registry(Mapping[str, Entry]):
-    """A fixed table of names, and those that installed packages add.
+    """Table of our own names plus the names that installed packages declare.
 
-    "package.module:Name" is understood too and needs no line anywhere.
+    "package.module:Name" is a valid name too and needs no registration.
 
     Args:
-        kind: What the names stand for, for messages.
+        kind: Noun for a registered name in messages, such as "attention".
         table: Our own names.
-        group: The entry point group in which packages declare further names; None reads none.
-        families: The code behind every name that starts with a prefix, and the argument that takes the
-            rest of the name.
-        leading: The number of arguments that `build` passes by position.
-        takes_channels: Whether the only one of them is a number of channels. The option `channels_as`
-            then names the parameter that takes it, where that is not the first one.
+        group: Entry point group in which packages declare further names. None reads no entry points.
+        families: Target by name prefix, and the argument that takes the rest of the name.
+        leading: Number of arguments that `build` passes by position.
+        takes_channels: Whether the single positional argument is a number of channels. The option
+            `channels_as` then names its parameter, unless the parameter comes first.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class Registry(Mapping[str, Entry]):
             rule = "uninstall one, or name its code as package.module:Name"
             raise SpecError(f"the {self.kind} {name!r} is declared by {owners}; {rule}")
         entry = offers[0]
-        with suppress(SpecError):  # what is wrong with it is said where it is read
+        with suppress(SpecError):  # reading the signature raises the same error with more context
             entry = replace(entry, target=defining_target(entry.target)) if entry.distribution else entry
         return entry
 
@@ -114,118 +120,122 @@ class Registry(Mapping[str, Entry]):
         return installed(self.group) if self.group else {}
 
     def knows(self, name: str) -> bool:
-        """Whether a name without a colon stands for something here."""
+        """Whether the registry has a name without a colon."""
         return name in [*self] or name.startswith(tuple(self._families))
 
     def signature(self, name: str) -> Signature:
-        """Return what the code behind `name` takes and says about itself."""
+        """Return the signature of the code behind `name`: parameters and docstrings."""
         return read_signature(self[name].target)
 
     def options(self, name: str, channels_as: object = None) -> dict[str, Option]:
-        """Return the options that a spec may set: parameters that the name and `build` leave open.
+        """Return the options that a spec may set: parameters that neither the name nor `build` fills.
 
         Args:
-            name: The name.
-            channels_as: The parameter that takes the number of channels, where it is not the first.
+            name: A registered name, or "package.module:Name".
+            channels_as: Parameter that takes the number of channels, if not the first.
         """
         entry, signature = self[name], self.signature(name)
-        taken = [*self._passed(signature, channels_as), *entry.fixed]
-        found = {**signature.positional_options, **signature.options}
-        return {key: option for key, option in found.items() if key not in taken}
+        taken = [*self._passed_parameters(signature, channels_as), *entry.fixed]
+        available = {**signature.positional_options, **signature.options}
+        return {key: option for key, option in available.items() if key not in taken}
 
-    def _passed(self, signature: Signature, channels_as: object) -> tuple[object, ...]:
-        """Return the parameters that `build` gives a value without being asked."""
+    def _passed_parameters(self, signature: Signature, channels_as: object) -> tuple[object, ...]:
+        """Return the parameters that `build` fills by position."""
         if channels_as is not None and self.takes_channels:
             return (channels_as,)
         return signature.positional[: self.leading]
 
     def check(self, name: str, options: Mapping[str, object]) -> dict[str, Any]:
-        """Return `options` with strict types, those at their default left out.
+        """Check `options` with strict types and return them without those at their default.
 
         Raises:
             pydantic.ValidationError: With one error per wrong option.
-            SpecError: If a parameter is given that cannot be an option as it is declared, or if it is not
-                known which parameter takes the number of channels.
+            SpecError: If a parameter's declaration rules it out as an option, or if the parameter for
+                the number of channels is unknown.
         """
-        channels_as, given = self._split(name, options)
+        channels_as, settings = self._split(name, options)
         known = self.options(name, channels_as)
-        checked = _options_model(self[name].target, known).model_validate(given)
+        checked = _options_model(self[name].target, known).model_validate(settings)
         kept = {
             key: value
             for key, value in checked.model_dump().items()
-            if value != known[key].default or _truths(value) != _truths(known[key].default)
+            if value != known[key].default or _boolean_pattern(value) != _boolean_pattern(known[key].default)
         }
         return kept | ({} if channels_as is None else {CHANNELS_AS: channels_as})
 
     def build(self, name: str, *arguments: object, **options: object) -> Any:
-        """Call the code behind `name`.
+        """Call the code behind `name` with arguments and options.
 
         Raises:
-            SpecError: If there is no such option.
+            SpecError: If an option is unknown.
         """
-        channels_as, given = self._split(name, options)
+        channels_as, settings = self._split(name, options)
         known = self.options(name, channels_as)
-        if unknown := [option for option in given if option not in known]:
+        if unknown := [option for option in settings if option not in known]:
             raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
         entry = self[name]
         if channels_as is not None:
-            return entry.load()(**{str(channels_as): arguments[0]}, **entry.fixed, **given)
-        return entry.load()(*arguments, **entry.fixed, **given)
+            return entry.load()(**{str(channels_as): arguments[0]}, **entry.fixed, **settings)
+        return entry.load()(*arguments, **entry.fixed, **settings)
 
     def _split(self, name: str, options: Mapping[str, object]) -> tuple[object, dict[str, object]]:
-        """Return the parameter that takes the channels (None for the first), and the other options."""
-        given, channels_as, what = dict(options), None, f"{self.kind} {name!r}"
+        """Return the parameter that takes the channels (None for the first) and the other options."""
+        settings, channels_as, subject = dict(options), None, f"{self.kind} {name!r}"
         signature = self.signature(name)
         if self.takes_channels:
-            channels_as = given.pop(CHANNELS_AS, None)
-            check_channels(what, signature, channels_as)
-        self._refuse_what_is_declared_otherwise(what, self.options(name, channels_as), signature, given)
-        passed = [*self._passed(signature, channels_as), *self[name].fixed]
-        if needed := [one for one in signature.required if one not in passed]:
-            raise SpecError(f"{what} cannot be built: {signature.why_not(needed[0])}")
-        return channels_as, given
+            channels_as = settings.pop(CHANNELS_AS, None)
+            check_channels(subject, signature, channels_as)
+        self._reject_non_options(subject, self.options(name, channels_as), signature, settings)
+        passed = [*self._passed_parameters(signature, channels_as), *self[name].fixed]
+        if needed := [parameter for parameter in signature.required if parameter not in passed]:
+            raise SpecError(f"{subject} cannot be built: {signature.rejection_reason(needed[0])}")
+        return channels_as, settings
 
     @staticmethod
-    def _refuse_what_is_declared_otherwise(
-        what: str, known: Iterable[str], signature: Signature, given: Iterable[str]
+    def _reject_non_options(
+        subject: str, known: Iterable[str], signature: Signature, settings: Iterable[str]
     ) -> None:
-        for option in given:
-            if option not in known and (reason := signature.why_not(option)):
-                raise SpecError(f"{what} has no option {option!r}: {reason}")
+        for option in settings:
+            if option not in known and (reason := signature.rejection_reason(option)):
+                raise SpecError(f"{subject} has no option {option!r}: {reason}")
 
 
-def _truths(value: object) -> object:
-    """Return where in a value truths are: Python takes True for 1, but a module need not."""
+def _boolean_pattern(value: object) -> object:
+    """Return the nested positions of booleans, because True == 1 in Python but not for a module."""
     if isinstance(value, Mapping):
-        return {key: _truths(item) for key, item in value.items()}
-    return [_truths(item) for item in value] if isinstance(value, list | tuple) else isinstance(value, bool)
+        return {key: _boolean_pattern(item) for key, item in value.items()}
+    return (
+        [_boolean_pattern(item) for item in value]
+        if isinstance(value, list | tuple)
+        else isinstance(value, bool)
+    )
 
 
 @cache
 def installed(group: str) -> Mapping[str, tuple[Entry, ...]]:
-    """Return what installed packages declare in an entry point group, by name; read once per process."""
-    found: dict[str, tuple[Entry, ...]] = {}
+    """Return the entries that installed packages declare in an entry point group, by name (cached)."""
+    entries: dict[str, tuple[Entry, ...]] = {}
     for point in importlib.metadata.entry_points(group=group):
         owner = point.dist.name if point.dist else "a package without a name"
-        found[point.name] = (*found.get(point.name, ()), Entry(point.value, distribution=owner))
-    return found
+        entries[point.name] = (*entries.get(point.name, ()), Entry(point.value, distribution=owner))
+    return entries
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that stands for nothing: what is wrong, the nearest, what exists."""
+    """Return the message for an unknown name, with the nearest known name and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}"
+    more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
+    return f"no {kind} is named {name!r}; {hint}known: {', '.join(names[:MAX_LISTED_NAMES]) or 'none'}{more}"
 
 
 _MODELS: dict[tuple[str, str], type[BaseModel]] = {}
 
 
 def _options_model(target: str, options: Mapping[str, Option]) -> type[BaseModel]:
-    """Return the form of options, made once; a default may be a list, so that its text is the key."""
-    key = (target, repr(options))
+    """Return the pydantic model of a target's options, cached."""
+    key = (target, repr(options))  # a default may be a list, which has no hash
     if key not in _MODELS:
         _MODELS[key] = _new_options_model(target, options)
     return _MODELS[key]

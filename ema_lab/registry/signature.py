@@ -1,7 +1,7 @@
-"""Options of a callable, read from its source without importing or evaluating any of it.
+"""Options of a callable, read from its source without importing or evaluating the code.
 
-A constructor's parameters are its option list: they are declared once, there, and the command line can
-check and explain them without the seconds that importing torch takes.
+A constructor's parameters are its option list, so each option is declared once. The command line checks
+and explains options without importing torch, which takes seconds.
 """
 
 import ast
@@ -23,7 +23,7 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Option:
-    """One parameter: its type, its default (`REQUIRED` without one) and its meaning."""
+    """One option: name, type, default (`REQUIRED` if none) and docstring text."""
 
     name: str
     type: Any
@@ -34,21 +34,21 @@ class Option:
 
 @dataclass(frozen=True)
 class Signature:
-    """The parameters of a definition, and its docstrings.
+    """Parameters and docstrings of a class or function.
 
     Attributes:
-        path: The file that its constructor is in.
-        line: Where its constructor is, or else the definition itself.
-        doc: Its docstring.
-        module_doc: The docstring of its file.
-        options: Its keyword-only parameters.
-        positional: Its other parameters, without `self`.
-        positional_options: Those of them that are passed by name as well and have a type.
-        unreadable: Why each of the others is no option.
-        required: The unreadable ones that have no default.
+        path: File of the constructor.
+        line: Line of the constructor, or of the definition if it has none.
+        doc: Docstring of the class or function.
+        module_doc: Docstring of its file.
+        options: Keyword-only parameters.
+        positional: All other parameters, without `self`.
+        positional_options: Positional parameters that have a type and can be passed by name.
+        unreadable: Positional parameters that cannot be options, with the reason for each.
+        required: Unreadable parameters without a default.
         switches: Positional parameters whose default is True or False.
-        bases: The classes that it is derived from, by the names that its file uses.
-        inherits: Whether no constructor of it can be read.
+        bases: Base classes, as named in the file.
+        inherits: Whether no constructor of the class can be read.
     """
 
     path: Path
@@ -65,39 +65,41 @@ class Signature:
     inherits: bool
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
+        """File path and line of the constructor."""
         return f"{self.path}:{self.line}"
 
     @property
-    def short_place(self) -> str:
+    def short_location(self) -> str:
+        """File name and line of the constructor."""
         return f"{self.path.name}:{self.line}"
 
-    def why_not(self, option: str) -> str:
-        """Return in one line why a parameter is no option; "" for what is no parameter."""
+    def rejection_reason(self, option: str) -> str:
+        """Return one line on why a parameter cannot be an option, or "" for an unknown parameter."""
         if self.inherits:
-            return f"options are parameters of __init__, and no __init__ of it can be read ({self.place})"
+            return f"options are parameters of __init__, and no __init__ of it can be read ({self.location})"
         if option in self.unreadable:
-            return f"the parameter {option!r} {self.unreadable[option]} ({self.place})"
+            return f"the parameter {option!r} {self.unreadable[option]} ({self.location})"
         if option in self.positional:
-            return f"the parameter {option!r} is passed by its position ({self.place})"
+            return f"the parameter {option!r} is passed by its position ({self.location})"
         return ""
 
 
 def source_file(module: str) -> Path:
-    """Return the file of a dotted module name, importing nothing, not even parent packages.
+    """Return the file of a dotted module name without importing it or its parent packages.
 
     Raises:
-        SpecError: If there is no such module, it is not a Python file, or it may not be read.
+        SpecError: If the module is missing, is not a Python file, or must not be read.
     """
     path = _module_file(module)
     if not is_readable(path, *_installed()):
-        raise SpecError(f"the module {module!r} lies outside of what is checked ({path}): it is not read")
+        raise SpecError(f"the module {module!r} is outside the bundle ({path}), so it is not read")
     return path
 
 
 @cache
 def _installed() -> frozenset[Path]:
-    """Return the folders of installed packages."""
+    """Return the resolved folders of installed packages."""
     kinds = ("purelib", "platlib", "stdlib")
     return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in kinds)
 
@@ -121,11 +123,11 @@ def _module_file(module: str) -> Path:
         for file in (base.with_name(base.name + ".py"), base / "__init__.py"):
             if file.is_file():
                 return file
-    raise SpecError(f"no Python module {module!r} can be found from here")
+    raise SpecError(f"no Python module {module!r} on the import path or in this folder")
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Split "package.module:attribute"."""
+    """Split "package.module:attribute" into module and attribute."""
     module, _, attribute = target.partition(":")
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", target):
         raise SpecError(f"{target!r} must have the form package.module:Name")
@@ -133,21 +135,21 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def defining_target(target: str) -> str:
-    """Follow `from module import Name` from "package.module:Name" to where the name is defined.
+    """Follow `from module import Name` from "package.module:Name" to the module that defines the name.
 
     Raises:
-        SpecError: If a module on the way is not there, or the imports go round in a circle.
+        SpecError: If a module on the way is missing, or the imports form a cycle.
     """
     seen = [target]
-    while (following := _imported_from(*split_target(seen[-1]))) is not None:
-        if following in seen:
-            raise SpecError(f"{target!r} is imported in a circle: {' -> '.join([*seen, following])}")
-        seen.append(following)
+    while (next_target := _imported_from(*split_target(seen[-1]))) is not None:
+        if next_target in seen:
+            raise SpecError(f"{target!r} has circular imports: {' -> '.join([*seen, next_target])}")
+        seen.append(next_target)
     return seen[-1]
 
 
 def _imported_from(module: str, attribute: str) -> str | None:
-    """Return what a module's own attribute is imported from; None where it is defined there, or unknown."""
+    """Return the target that a module imports an attribute from, or None if it imports no such name."""
     path = source_file(module)
     for node in _tree(path, path.stat().st_mtime_ns).body:
         if not isinstance(node, ast.ImportFrom):
@@ -165,18 +167,21 @@ def _imported_from(module: str, attribute: str) -> str | None:
 def read_signature(target: str) -> Signature:
     """Read the signature of a class or function "package.module:Name" from its source.
 
-    A class without a constructor has that of the first base class which has one that can be read.
+    A class without a constructor takes the constructor of its first base class with a readable one.
+
+    Raises:
+        SpecError: If the source is missing or unreadable, or an option has an unsupported type.
     """
     own = _own_signature(target)
     if not own.inherits:
         return own
     for base in _base_targets(target, own):
         try:
-            found = read_signature(base)
-        except (SpecError, RecursionError):  # a library's, or of a form that is no option list
+            inherited = read_signature(base)
+        except (SpecError, RecursionError):  # a library's base class, whose parameters need not be readable
             continue
-        if not found.inherits:
-            return replace(found, doc=own.doc or found.doc, module_doc=own.module_doc)
+        if not inherited.inherits:
+            return replace(inherited, doc=own.doc or inherited.doc, module_doc=own.module_doc)
     return own
 
 
@@ -189,16 +194,16 @@ def _own_signature(target: str) -> Signature:
 def _base_targets(target: str, signature: Signature) -> Iterator[str]:
     module, attribute = split_target(target)
     for base in signature.bases:
-        following = _imported_from(module, base) or f"{module}:{base}"
-        if base != attribute and not following.startswith("torch."):
-            yield following
+        next_target = _imported_from(module, base) or f"{module}:{base}"
+        if base != attribute and not next_target.startswith("torch."):
+            yield next_target
 
 
 def read_literal(module: str, name: str) -> tuple[str, Any]:
-    """Read the value of a module-level `name = literal`, and where it stands ("file:line").
+    """Return the location ("file:line") and value of a module-level `name = literal`.
 
     Raises:
-        SpecError: If there is none, or it is more than a literal.
+        SpecError: If the module has no such assignment, or its value is not a literal.
     """
     path = source_file(module)
     for node in _tree(path, path.stat().st_mtime_ns).body:
@@ -216,7 +221,7 @@ def _tree(path: Path, _modified: int) -> ast.Module:
         return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise SpecError(f"{path}:{error.lineno}: {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # bytes that are no text; too deeply nested
+    except (ValueError, RecursionError, MemoryError) as error:  # undecodable bytes, or too deeply nested
         raise SpecError(f"{path} cannot be read as Python: {error or type(error).__name__}") from None
 
 
@@ -257,7 +262,7 @@ def _signature(path: Path, tree: ast.Module, node: ast.ClassDef | ast.FunctionDe
 
 
 class _Reader:
-    """Sorts the parameters of one function into those that are options and those that are not."""
+    """Classifier of a function's parameters into options and others."""
 
     def __init__(self, path: Path, meanings: Mapping[str, str]) -> None:
         self.options: dict[str, Option] = {}
@@ -270,7 +275,7 @@ class _Reader:
         self._meanings = meanings
 
     def read(self, function: ast.FunctionDef, *, skip: bool) -> None:
-        """Read all parameters; `skip` leaves out the first, which is `self`."""
+        """Classify all parameters. With `skip`, ignore the first one, `self`."""
         arguments = function.args
         if arguments.kwarg is not None:
             rule = f"**{arguments.kwarg.arg} would accept options and ignore them"
@@ -281,9 +286,9 @@ class _Reader:
             except AnnotationError as error:
                 where = f"{self._path}:{argument.lineno}"
                 raise SpecError(f"{where}: option {argument.arg!r} {error}") from None
-        both = [*arguments.posonlyargs, *arguments.args]
-        defaults = [None] * (len(both) - len(arguments.defaults)) + arguments.defaults
-        for argument, default in list(zip(both, defaults, strict=True))[skip:]:
+        positional = [*arguments.posonlyargs, *arguments.args]
+        defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
+        for argument, default in list(zip(positional, defaults, strict=True))[skip:]:
             self._positional(argument, default, named=argument in arguments.args)
 
     def _positional(self, argument: ast.arg, default: ast.expr | None, *, named: bool) -> None:
@@ -319,7 +324,7 @@ def _literal(node: ast.expr, what: str) -> Any:
 
 
 def _argument_meanings(doc: str) -> dict[str, str]:
-    """Return the texts of a docstring's `Args:` section by argument name."""
+    """Return the description of each argument from a docstring's `Args:` section."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
     if section is None:
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.ablation.grid import ABSENT, Cell, matches, shown, value_of
+from ema_lab.ablation.grid import ABSENT, Cell, format_value, matches, value_of
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.report import ReportSpec
 
@@ -24,8 +24,8 @@ def factor_value(spec: ReportSpec, cell: Cell, key: str) -> str:
     value = value_of(cell, key)
     if value is ABSENT:
         place = ("group",) if key == spec.group else ("factors",)
-        raise spec.refusal(f"{key}: the row {cell.row!r} has no such key; choose rows by `only`", *place)
-    return shown(value)
+        raise spec.error_at(f"{key}: the row {cell.row!r} has no such key; choose rows by `only`", *place)
+    return format_value(value)
 
 
 def enters(spec: ReportSpec, cell: Cell) -> bool:
@@ -70,7 +70,7 @@ def axis_words(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool
     """Return ` [groups=4]`: a cell's values on some of its axes, as the report names them."""
     names = spec.names
     words = [
-        f"{names.get(key, key.rpartition('.')[2])}={names.get(shown(value), shown(value))}"
+        f"{names.get(key, key.rpartition('.')[2])}={names.get(format_value(value), format_value(value))}"
         for key, value in cell.own_axes + cell.axes
         if wanted(key)
     ]
@@ -80,7 +80,9 @@ def axis_words(spec: ReportSpec, cell: Cell, wanted: Callable[[str | None], bool
 def names_within(cells: Sequence[Cell]) -> list[str]:
     """Return what the names of rows are made of: variants, axes and their values."""
     axes = [item for cell in cells for item in cell.own_axes + cell.axes]
-    found = [cell.variant for cell in cells] + [part for key, value in axes for part in (key, shown(value))]
+    found = [cell.variant for cell in cells] + [
+        part for key, value in axes for part in (key, format_value(value))
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -98,4 +100,4 @@ def check_names(spec: ReportSpec, known: Sequence[str], beside: Sequence[str] = 
     for key, names in (("names", spec.names), ("footnotes", spec.footnotes), ("rows", spec.rows)):
         for place, name in enumerate(names):
             if name not in known and not (key == "names" and name in beside):
-                raise spec.refusal(unknown_name("row", name, known), key, place if key == "rows" else name)
+                raise spec.error_at(unknown_name("row", name, known), key, place if key == "rows" else name)

@@ -52,11 +52,11 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
     if spec.baseline is None:
         if spec.cells == "delta" and ablation.baseline is None:
             rule = f"delta needs a baseline, and the ablation {ablation.name} names none"
-            raise spec.refusal(rule, "cells")
+            raise spec.error_at(rule, "cells")
         return ablation
     variants = list(dict.fromkeys(cell.variant for cell in ablation.cells))
     if spec.baseline not in variants:
-        raise spec.refusal(unknown_name("variant", spec.baseline, variants), "baseline")
+        raise spec.error_at(unknown_name("variant", spec.baseline, variants), "baseline")
     return replace(ablation, baseline=spec.baseline)
 
 
@@ -78,7 +78,7 @@ def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:
     """
     kept = [item for item in measured if enters(spec, item.cell)]
     if not kept:
-        raise spec.refusal(f"no cell has {dict(spec.only)}", "only")
+        raise spec.error_at(f"no cell has {dict(spec.only)}", "only")
     return kept
 
 
@@ -88,7 +88,7 @@ def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
     for key, wanted in spec.only.items():
         for number, value in enumerate(wanted if isinstance(wanted, list) else []):
             if not any(matches(cell, key, value) for cell in cells):
-                raise spec.refusal(f"no cell has {value!r}", "only", key, number)
+                raise spec.error_at(f"no cell has {value!r}", "only", key, number)
 
 
 def build_table(
@@ -139,7 +139,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
     if of in COSTS:
         unit = f" ({COSTS[of].unit})" if COSTS[of].unit else ""
         return TableColumn(key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[of].label}{unit}", "cost", of)
-    label = spec.shown_metric.label
+    label = spec.compared_metric.label
     said: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
@@ -150,20 +150,20 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "latency_ratio": (f"Latency / {baseline_name(spec, ablation)}", "latency"),
         "n": ("n", "count"),
     }
-    return TableColumn(key, *said[key], spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, *said[key], spec.metric, spec.compared_metric.unit)
 
 
 def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
     comparisons = [column for column in spec.columns if needs_baseline(column)]
     if comparisons and ablation.baseline is None:
         rule = f"the column {comparisons[0]!r} needs a baseline, and the ablation {ablation.name} names none"
-        raise spec.refusal(rule, "columns", spec.columns.index(comparisons[0]))
+        raise spec.error_at(rule, "columns", spec.columns.index(comparisons[0]))
     cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
     known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
     groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
     check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
-        raise spec.refusal("leave_one_out needs a baseline row in which all is on", "kind")
+        raise spec.error_at("leave_one_out needs a baseline row in which all is on", "kind")
 
 
 def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
@@ -173,7 +173,7 @@ def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
         return [by_name[name] for name in spec.rows if name in by_name]
     if spec.order == "file":
         return list(rows)
-    sign = spec.shown_metric.sign
+    sign = spec.compared_metric.sign
     means = {row.name: summarise(values).mean for row in rows if (values := row.values(spec.metric))}
     return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
 
@@ -183,7 +183,7 @@ def _group(spec: ReportSpec, row: Row) -> str:
         return ""
     values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
     if len(values) > 1:
-        raise spec.refusal(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
+        raise spec.error_at(f"the row {row.name!r} has several values of it: {', '.join(values)}", "group")
     return values[0]
 
 
@@ -214,7 +214,7 @@ def _check_columns(spec: ReportSpec, rows: Sequence[Row]) -> list[TableColumn]:
     for part, off in spec.parts.items():
         for name in off:
             if name not in names:
-                raise spec.refusal(unknown_name("row", name, names), "parts", part)
+                raise spec.error_at(unknown_name("row", name, names), "parts", part)
     if spec.parts:
         return [TableColumn(part, part, "check") for part in spec.parts]
     return [TableColumn(row.name, _part(row.name), "check") for row in rows if not row.is_baseline]
@@ -254,7 +254,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     ablation = with_baseline(spec, load_ablation(spec.ablation))
     spec = with_task(spec, [ablation])
     if spec.seeds == "decided":
-        ablation = ablation.with_found_seeds(store.folder_names())
+        ablation = ablation.with_stored_seeds(store.folder_names())
     _check_only(spec, [ablation])
     measured = chosen(spec, measure(ablation, store))
     missing = missing_runs(spec, measured)
@@ -302,7 +302,7 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
         names = [name for name in linked if name]
     ablations = [load_ablation(name) for name in dict.fromkeys(names)]
     if spec.seeds == "decided":
-        ablations = [ablation.with_found_seeds(store.folder_names()) for ablation in ablations]
+        ablations = [ablation.with_stored_seeds(store.folder_names()) for ablation in ablations]
     return ablations
 
 

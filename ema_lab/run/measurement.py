@@ -8,7 +8,7 @@ import torch
 
 from ema_lab.cost.latency import Work, compare, inference, peak_bytes, timer_of
 from ema_lab.cost.measure import measure_cost, measure_layers
-from ema_lab.errors import CostError, EmaLabError, located
+from ema_lab.errors import CostError, EmaLabError, error_summary
 from ema_lab.models.build import build_model, sites_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
@@ -90,7 +90,7 @@ def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, A
     except EmaLabError:
         raise
     except Exception as error:  # the model's own code may raise anything, and memory may not suffice
-        raise CostError(f"cannot be timed in batches of {timing.batch}: {located(error)}") from error
+        raise CostError(f"cannot be timed in batches of {timing.batch}: {error_summary(error)}") from error
     return {
         "baseline_ms": 1000 * found.baseline_seconds,
         "ms": 1000 * found.variant_seconds,

@@ -13,7 +13,7 @@ from ema_lab.execution.claim import Claim, Task
 from ema_lab.search.objective import Objective
 from ema_lab.search.sweep import base_cell, unfit
 from ema_lab.search.trial import TrainReporting, claim_when_free
-from ema_lab.specs.change import dotted
+from ema_lab.specs.change import dotted_change
 from ema_lab.specs.document import Document
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.sweep import OWN_KEYS, VALIDATION, flat_parameters, seeds_problem
@@ -82,7 +82,7 @@ def _parts(base: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     tree = {key: value for key, value in base_cell(base).spec.resolved().items() if key != "seed"}
     combine = Combine(_NO_FILE, tree, ())
     keys = sorted(parameters, key=lambda key: (key.count("."), key))
-    parts = combine.parts([dotted(key, parameters[key], ()) for key in keys])
+    parts = combine.parts([dotted_change(key, parameters[key], ()) for key in keys])
     if parts is None:
         raise DefinitionError([replace(problem, where=PLACE) for problem in combine.problems])
     if wrong := list(unfit(base, parts)):

@@ -109,7 +109,7 @@ def choose_strategy(
             f"--pruner wilcoxon needs {LEAST_SEEDS} or more seeds, got {len(sweep.seeds)}: {rule}"
         )
     bands = sweep.spec.early_terminate or _usual_bands(sweep.epochs)
-    strategy = Strategy(chosen, picked, bands.until(sweep.epochs), bands.eta, seed)
+    strategy = Strategy(chosen, picked, bands.bands_up_to(sweep.epochs), bands.eta, seed)
     if strategy.prunes_by_epoch:
         asked = f"--pruner {pruner}" if pruner else "early_terminate"
         require_comparison(sweep, bands.first_band, asked)

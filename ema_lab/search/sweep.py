@@ -17,16 +17,16 @@ from ema_lab.ablation.grid import ABSENT, Cell, value_of
 from ema_lab.errors import DefinitionError, EmaLabError, Problem
 from ema_lab.registry.registry import unknown_name
 from ema_lab.search.distribution import Parameter, in_grid
-from ema_lab.specs.change import Change, dotted
+from ema_lab.specs.change import Change, dotted_change
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.document import Document, Place
+from ema_lab.specs.document import Document, KeyPath
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
 from ema_lab.specs.sweep import SweepMetric, SweepSpec, load_sweep_file
 from ema_lab.specs.task import TaskDescription
 
-BASE: Place = ("parameters", "base", "value")
+BASE: KeyPath = ("parameters", "base", "value")
 EXAMPLES = 64  # a grid of so many models is built whole before the first trial
 CANDIDATES = 256
 CHECKED = 2000  # combinations of ends that are all checked; of more, this many drawn ones are
@@ -46,7 +46,7 @@ class Sweep:
     base: Cell
     constants: tuple[Change, ...]
     parameters: tuple[Parameter, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, KeyPath]
 
     @property
     def path(self) -> Path:
@@ -109,14 +109,14 @@ class Sweep:
     def _changes(self, values: Values) -> list[Change]:
         """Return every parameter's change, in the order of the file."""
         changes = {".".join(change.keys): change for change in self.constants}
-        changes |= {key: dotted(key, value, self._place(key, value)) for key, value in values.items()}
+        changes |= {key: dotted_change(key, value, self._place(key, value)) for key, value in values.items()}
         return [changes[key] for key in self.places if key in changes]
 
     def where(self, key: str, value: Any) -> str:
         """Return file and line of a parameter's value, searched or constant."""
         return self.document.where(self._place(key, value))
 
-    def _place(self, key: str, value: Any) -> Place:
+    def _place(self, key: str, value: Any) -> KeyPath:
         place = self.places[key]
         listed = list(map(canonical_json, self._written.get(key, ())))
         text = canonical_json(value)
@@ -144,7 +144,7 @@ class Sweep:
     def remarks(self) -> list[str]:
         """Return a line for each key of the file that does less in a search here than it seems to say."""
         offline = "changes nothing offline, only with --engine wandb"
-        found = [*self.spec.idle(), *((place, offline) for place in self.spec.idle_offline())]
+        found = [*self.spec.ineffective_keys(), *((place, offline) for place in self.spec.server_only_keys())]
         return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {words}" for key, words in found]
 
     def values_of(self, spec: RunSpec) -> dict[str, Any] | None:
@@ -265,7 +265,7 @@ def load_sweep(name: str | Path) -> Sweep:
         document,
         spec,
         base,
-        tuple(dotted(key, _only_value(one), place) for key, place, one in constants),
+        tuple(dotted_change(key, _only_value(one), place) for key, place, one in constants),
         tuple(Parameter(key, one) for key, _, one in searched if not _is_constant(one)),
         {key: place for key, place, _ in searched},
     )

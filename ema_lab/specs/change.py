@@ -1,4 +1,4 @@
-"""Changes to a spec that is still plain data: dotted keys and named recipes."""
+"""Changes to an unvalidated spec (plain dictionaries): dotted keys and named recipes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.document import Place, read_document
+from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.strict import Spec
@@ -19,20 +19,26 @@ Tree = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """A value for a dotted key, and the place in the file that asks for it."""
+    """New value of a dotted key, with its key path in the definition file."""
 
     keys: tuple[str, ...]
     value: Any
-    place: Place
+    key_path: KeyPath
 
 
-def dotted(key: str, value: Any, place: Place) -> Change:
-    """Return the change that a line `a.b.c: value` asks for."""
-    return Change(tuple(key.split(".")), value, place)
+def dotted_change(key: str, value: Any, key_path: KeyPath) -> Change:
+    """Return the change of a line `a.b.c: value`."""
+    return Change(tuple(key.split(".")), value, key_path)
 
 
 def apply_change(tree: Tree, keys: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Return `tree` with one value set; a name on the way becomes `{name: ...}`, others stay shared."""
+    """Return a copy of `tree` with one value set. A string on the way becomes `{name: string}`.
+
+    Unchanged subtrees are shared with the original.
+
+    Raises:
+        SpecError: If a value on the way is neither a mapping nor a string.
+    """
     head, *rest = keys
     if not rest:
         return {**tree, head: value}
@@ -45,7 +51,7 @@ def apply_change(tree: Tree, keys: tuple[str, ...], value: Any) -> dict[str, Any
 
 
 def with_recipe(tree: Tree) -> Tree:
-    """Return `tree` with `recipe.use` expanded: the named recipe, then the other keys of `recipe`."""
+    """Return `tree` with `recipe.use` expanded: the named recipe, changed by the other keys of `recipe`."""
     recipe = tree.get("recipe")
     if not isinstance(recipe, Mapping) or "use" not in recipe:
         return tree
@@ -57,7 +63,7 @@ def with_recipe(tree: Tree) -> Tree:
 
 
 class RecipeFile(Spec):
-    """A named recipe: `ablations/recipes/NAME.yaml`."""
+    """File of a named recipe: `ablations/recipes/NAME.yaml`."""
 
     name: str
     description: str
@@ -66,7 +72,12 @@ class RecipeFile(Spec):
 
 @cache
 def named_recipe(name: str) -> Tree:
-    """Return a recipe's keys as they are written in its file."""
+    """Return the keys of a named recipe as written in its file.
+
+    Raises:
+        UnknownNameError: If no recipe has this name.
+        DefinitionError: If the file is invalid.
+    """
     document = read_document(find_definition("ablations/recipes", name))
     try:
         file = RecipeFile.model_validate(document.value)
@@ -78,5 +89,5 @@ def named_recipe(name: str) -> Tree:
 
 
 def nested_problem(where: str, error: SpecError) -> list[Problem]:
-    """Return the problems of an error met while reading another definition."""
+    """Return the problems of an error raised while reading a nested definition."""
     return list(error.problems) if isinstance(error, DefinitionError) else [Problem(where, str(error))]

@@ -1,4 +1,4 @@
-"""What is known of each data set without loading it: classes, channels, size, splits, statistics."""
+"""Facts of each data set, known without loading it: classes, channels, size, splits, statistics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -16,10 +16,17 @@ from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A labelled image data set. `mean` and `std` are of the training pixels scaled to [0, 1].
+    """Facts of a labelled image data set.
 
-    `image_size` is a side, or height and width. `classes` is the number of outputs that a model needs, and
-    `task` the name of what is learned.
+    Attributes:
+        classes: Number of model outputs.
+        channels: Number of image channels.
+        image_size: Side length, or (height, width), in pixels.
+        train_images: Number of training images.
+        test_images: Number of test images.
+        mean: Mean of the training pixels per channel, scaled to [0, 1].
+        std: Standard deviation of the training pixels per channel, scaled to [0, 1].
+        task: Name of the task.
     """
 
     classes: int
@@ -33,7 +40,7 @@ class DatasetFacts:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
+        """Image shape as (channels, height, width)."""
         size = self.image_size
         return (self.channels, *((size, size) if isinstance(size, int) else size))
 
@@ -46,9 +53,9 @@ def _image_size(value: object) -> int | tuple[int, int]:
 
 
 class FactsForm(Spec):
-    """The form of the literal `FACTS` in the file of a data set.
+    """Schema of the literal `FACTS` in a data set's file.
 
-    A lone number as `mean` or `std` holds for every channel.
+    A single number as `mean` or `std` applies to every channel.
     """
 
     classes: Annotated[int, Field(ge=1)]
@@ -85,12 +92,12 @@ _EXPECTED = (
 
 
 def dataset_facts(name: str, options: Mapping[str, Any]) -> DatasetFacts:
-    """Return the facts of a data set: the literal `FACTS` in its file, and options named as a fact.
+    """Return the facts of a data set: the literal `FACTS` in its file, updated by options of the same name.
 
-    A file of several data sets keys `FACTS` by the names of their functions.
+    A file with several data sets keys `FACTS` by function name.
 
     Raises:
-        SpecError: If that literal is absent or malformed.
+        SpecError: If `FACTS` is missing or malformed.
     """
     keys = {field.name for field in fields(DatasetFacts)}
     defaults = {key: option.default for key, option in DATASETS.options(name).items()}

@@ -1,4 +1,4 @@
-"""Where definitions are found: as a path, below the current folder, or bundled with the package."""
+"""Lookup of definition files: by path, below the current folder, or bundled with the package."""
 
 from pathlib import Path
 
@@ -12,13 +12,14 @@ BUNDLED_FOLDERS = tuple(BUNDLED / kind for kind in ("ablations", "reports", "swe
 
 
 def find_definition(kind: str, name: str) -> Path:
-    """Return the file of a definition: NAME as a path, ./KIND/NAME.yaml, or a bundled one.
+    """Return the file of a definition: NAME as a path, then ./KIND/NAME.yaml, then the bundled file.
 
     Args:
-        kind: The folder: "ablations", "ablations/recipes", "reports" or "sweeps".
+        kind: Folder of the definition: "ablations", "ablations/recipes", "reports" or "sweeps".
+        name: Path or name of the definition.
 
     Raises:
-        UnknownNameError: If there is none; the message lists what there is.
+        UnknownNameError: If no file matches. The message lists the known names.
     """
     direct = Path(name)
     if direct.suffix in {".yaml", ".yml"} or direct.is_file():
@@ -33,8 +34,8 @@ def find_definition(kind: str, name: str) -> Path:
 
 
 def definitions(kind: str) -> dict[str, Path]:
-    """Return every definition of a kind by name; one below the current folder hides a bundled one."""
-    found: dict[str, Path] = {}
+    """Return all definition files of a kind by name. Local files hide bundled files of the same name."""
+    files: dict[str, Path] = {}
     for folder in (BUNDLED / kind, Path(kind)):
-        found |= {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    return dict(sorted(found.items()))
+        files |= {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return dict(sorted(files.items()))

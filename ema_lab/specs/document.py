@@ -1,4 +1,4 @@
-"""YAML files with the line of every value, so that each problem can say where it is."""
+"""YAML files read with the line of every value, so that each error names its line."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,52 +8,52 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.files import is_readable
 from ema_lab.specs.definition import BUNDLED_FOLDERS
 from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
 from ema_lab.specs.strict import merged
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
-MOST_VALUES = 200_000  # of one file; those that an alias repeats count again
-MOST_BYTES = 16 * 2**20
+MAX_VALUES = 200_000  # per file; each use of an alias counts
+MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
 class Document:
-    """The value of a file and the line of each of its parts."""
+    """Value of a YAML file, with the line of each key path."""
 
     path: Path
     value: Any
-    lines: Mapping[Place, int]
+    lines: Mapping[KeyPath, int]
 
-    def where(self, place: Place) -> str:
-        """Return "file:line" of a place, or of the nearest part above it."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return f"{self.path}:{self.lines.get(place, 1)}"
+    def where(self, key_path: KeyPath) -> str:
+        """Return "file:line" of a key path, or of its nearest known parent."""
+        while key_path and key_path not in self.lines:
+            key_path = key_path[:-1]
+        return f"{self.path}:{self.lines.get(key_path, 1)}"
 
-    def nearest(self, loc: Place) -> Place:
-        """Return the place that a validation error's location means (it may name union tags too)."""
-        place: Place = ()
+    def nearest(self, loc: KeyPath) -> KeyPath:
+        """Return the key path of a pydantic error location, which may also contain union tags."""
+        key_path: KeyPath = ()
         for part in loc:
-            if (*place, part) in self.lines:
-                place = (*place, part)
-        return place
+            if (*key_path, part) in self.lines:
+                key_path = (*key_path, part)
+        return key_path
 
-    def problems(self, error: ValidationError, inside: Place = ()) -> list[Problem]:
-        """Translate pydantic's errors into one line each."""
+    def problems(self, error: ValidationError, inside: KeyPath = ()) -> list[Problem]:
+        """Return one problem per pydantic error. `inside` is the key path of the validated part."""
         return [
             Problem(self.where(self.nearest((*inside, *loc))), message)
             for loc, message in error_messages(error, inside)
         ]
 
 
-def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Place, str]]:
-    """Return each error's location and a message that names the key."""
+def error_messages(error: ValidationError, inside: KeyPath = ()) -> list[tuple[KeyPath, str]]:
+    """Return the location of each error and a message that names its key."""
     messages = []
     for item in merged(error.title, error.errors(include_url=False)).errors():
         named = (*inside, *(part for part in item["loc"] if part != "[key]"))  # pydantic's word for a key
@@ -64,16 +64,16 @@ def error_messages(error: ValidationError, inside: Place = ()) -> list[tuple[Pla
 
 
 def read_document(path: Path) -> Document:
-    """Read one YAML file: safe types only, no key twice.
+    """Read one YAML file. Only safe types and unique keys are accepted.
 
     Raises:
-        DefinitionError: With the file and line of what is wrong.
+        DefinitionError: With the file and line of each problem.
     """
     if not is_readable(path, *BUNDLED_FOLDERS):
-        raise DefinitionError([Problem(str(path), "lies outside of what is checked: it is not read")])
+        raise DefinitionError([Problem(str(path), "is outside the bundle, so it is not read")])
     try:
-        if path.is_file() and path.stat().st_size > MOST_BYTES:
-            raise DefinitionError([Problem(str(path), f"is larger than {MOST_BYTES // 2**20} MiB")])
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise DefinitionError([Problem(str(path), f"is larger than {MAX_BYTES // 2**20} MiB")])
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError([Problem(str(path), f"cannot be read: {_reason(error)}")]) from None
@@ -81,16 +81,16 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, path: Path) -> Document:
-    """Read the text of one YAML file; `path` is its name in messages.
+    """Parse the text of one YAML file. `path` is its name in messages.
 
     Raises:
-        DefinitionError: With the file and line of what is wrong.
+        DefinitionError: With the file and line of each problem.
     """
     try:
         node = yaml.compose(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        reason = printable(str(error.problem), allowed="")
+        reason = escape_hidden(str(error.problem), allowed="")
         raise DefinitionError([Problem(f"{path}:{line}", f"is not YAML: {reason}")]) from None
     except yaml.YAMLError as error:
         raise DefinitionError([Problem(str(path), f"is not YAML: {_reason(error)}")]) from None
@@ -102,7 +102,7 @@ def parse_document(text: str, path: Path) -> Document:
     try:
         value = builder.build(node, ())
     except RecursionError:
-        raise DefinitionError([Problem(str(path), "contains itself, by an alias")]) from None
+        raise DefinitionError([Problem(str(path), "contains itself through an alias")]) from None
     if builder.problems:
         raise DefinitionError(builder.problems)
     return Document(path, value, builder.lines)
@@ -113,42 +113,42 @@ def _reason(error: Exception) -> str:
 
 
 class _Builder:
-    """Plain data from a file's nodes, with the line of each part and every problem on the way."""
+    """Converter of YAML nodes to plain data, which collects the line of each part and all problems."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: dict[Place, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.problems: list[Problem] = []
         self._count = 0
 
-    def build(self, node: yaml.Node, place: Place) -> Any:
-        self.lines.setdefault(place, node.start_mark.line + 1)
+    def build(self, node: yaml.Node, key_path: KeyPath) -> Any:
+        self.lines.setdefault(key_path, node.start_mark.line + 1)
         self._count += 1
-        if self._count > MOST_VALUES:
-            rule = f"has more than {MOST_VALUES:,} values (each use of an alias counts)"
+        if self._count > MAX_VALUES:
+            rule = f"has more than {MAX_VALUES:,} values (each use of an alias counts)"
             raise DefinitionError([Problem(self._at(node), rule)])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if node.tag not in COLLECTIONS:
-            return self._refuse(node, f"the tag {node.tag!r} is not understood")
+            return self._refuse(node, f"the tag {node.tag!r} is not supported")
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(item, (*place, number)) for number, item in enumerate(node.value)]
-        return self._mapping(node, place)
+            return [self.build(item, (*key_path, number)) for number, item in enumerate(node.value)]
+        return self._mapping(node, key_path)
 
-    def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: yaml.Node, key_path: KeyPath) -> dict[str, Any]:
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._refuse(key_node, "a key must be a word")
+                self._refuse(key_node, "a key must be a single word, not a list or mapping")
                 continue
             key = str(key_node.value)
             if problem := text_problem(key):
                 self._refuse(key_node, problem)
             elif key in built:
-                self._refuse(key_node, f"the key {key!r} stands twice in one mapping")
+                self._refuse(key_node, f"the key {key!r} appears twice in one mapping")
             else:
-                self.lines[(*place, key)] = key_node.start_mark.line + 1
-                built[key] = self.build(value_node, (*place, key))
+                self.lines[(*key_path, key)] = key_node.start_mark.line + 1
+                built[key] = self.build(value_node, (*key_path, key))
         return built
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:

@@ -1,4 +1,4 @@
-"""The form of an engine file: where runs are executed. Nothing of it is part of a run."""
+"""Schema of an engine file, which says where runs are executed. No key of it is part of a run id."""
 
 import math
 import re
@@ -16,47 +16,49 @@ OWN_PARAMETERS = ("array", "error", "job-name", "open-mode", "output", "signal")
 
 
 def _minutes(value: Any) -> Any:
-    """Read a time as Slurm does, rounded up to minutes: minutes, hh:mm:ss or days-hh:mm:ss."""
+    """Parse a Slurm time (minutes, hh:mm:ss or days-hh:mm:ss) and round it up to minutes."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value)
-    if found is None:
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value)
+    if match is None:
         raise problem(f"must be minutes, hh:mm:ss or days-hh:mm:ss, got {value!r}")
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return (days * 24 + hours) * 60 + minutes + math.ceil(seconds / 60)
 
 
 def _free_parameters(value: dict[str, Any]) -> dict[str, Any]:
     for key in value:
         if key.replace("_", "-") in OWN_PARAMETERS:
-            raise problem(f"{key!r} is set by the engine itself; it sets {', '.join(OWN_PARAMETERS)}")
+            raise problem(
+                f"the engine sets {key!r} itself: remove it (the engine sets {', '.join(OWN_PARAMETERS)})"
+            )
     return value
 
 
 def _share_or_whole(value: float) -> float:
     if value > 1 and not float(value).is_integer():
-        raise problem(f"must be a share of one GPU or a whole number, got {value}")
+        raise problem(f"must be a fraction of one GPU or a whole number of GPUs, got {value}")
     return value
 
 
 class SlurmSpec(Spec):
-    """Jobs on a Slurm cluster: arrays whose tasks each train `runs_per_job` runs.
+    """Slurm settings: job arrays whose tasks each train `runs_per_job` runs.
 
     Attributes:
-        engine: The word `slurm`.
-        partition: Where to queue; None takes the cluster's default.
-        time: Limit of a job: minutes, hh:mm:ss or days-hh:mm:ss. A job that reaches it is requeued and
-            goes on from its last finished epoch.
-        gpus_per_task: GPUs of a job.
-        cpus_per_task: Cores of a job; without a GPU also torch's threads.
-        mem_gb: Memory of a job in GB; None takes the partition's default.
-        array_parallelism: Jobs that run at one time.
-        array_size: Jobs queued at one time; a cluster's MaxArraySize limits it.
-        runs_per_job: Runs that one job trains after each other.
-        grace_seconds: How long before its end a job is told to stop.
-        max_timeouts: How often a job may reach its time limit before it is given up.
-        poll_seconds: How often squeue is asked.
-        setup: Shell lines before the work begins.
+        engine: The constant `slurm`.
+        partition: Slurm partition. None uses the cluster's default.
+        time: Time limit of a job: minutes, hh:mm:ss or days-hh:mm:ss. Slurm requeues a job at its limit,
+            and the job resumes from its last finished epoch.
+        gpus_per_task: GPUs per job.
+        cpus_per_task: CPU cores per job, and torch's threads if the job has no GPU.
+        mem_gb: Memory per job in GB. None uses the partition's default.
+        array_parallelism: Maximum number of jobs that run at once.
+        array_size: Maximum number of jobs in the queue, limited by the cluster's MaxArraySize.
+        runs_per_job: Runs that one job trains in sequence.
+        grace_seconds: Seconds between the stop signal and the time limit of a job.
+        max_timeouts: Number of time limits that a job may reach before the engine gives up.
+        poll_seconds: Interval between calls of squeue in seconds.
+        setup: Shell lines that run before the job starts.
         additional: Further sbatch parameters, such as `account: vision`.
     """
 
@@ -82,25 +84,24 @@ class SlurmSpec(Spec):
 
     @property
     def device(self) -> str:
-        """What a run is trained on: a GPU that was asked for is used, one that was not is left alone."""
+        """Training device: `cuda` if the file requests a GPU, else `cpu`."""
         return "cuda" if self.gpus_per_task else "cpu"
 
     @property
     def threads(self) -> int | None:
-        """Threads that a run may use; None leaves them to torch."""
+        """Number of torch threads per run. None keeps torch's default."""
         return None if self.gpus_per_task else self.cpus_per_task
 
 
 class RaySpec(Spec):
-    """Tasks on a Ray cluster.
+    """Ray settings: one task per run.
 
     Attributes:
-        engine: The word `ray`.
-        address: `auto` or HOST:PORT of a cluster that runs; None starts one on this machine.
-        num_cpus: Cores of a run; without a GPU also torch's threads.
-        num_gpus: GPUs of a run: a share of one, such as 0.25, or a whole number.
-        max_retries: How often a run is tried again elsewhere after its worker or node died; every try
-            is an attempt.
+        engine: The constant `ray`.
+        address: `auto` or HOST:PORT of a running cluster. None starts a cluster on this machine.
+        num_cpus: CPU cores per run, and torch's threads if the run has no GPU.
+        num_gpus: GPUs per run: a fraction of one GPU, such as 0.25, or a whole number.
+        max_retries: Number of retries after a worker or node died. Every retry counts as an attempt.
     """
 
     engine: Literal["ray"]
@@ -111,12 +112,12 @@ class RaySpec(Spec):
 
     @property
     def device(self) -> str:
-        """What a run is trained on: a GPU that was asked for is used, one that was not is left alone."""
+        """Training device: `cuda` if the file requests a GPU, else `cpu`."""
         return "cuda" if self.num_gpus else "cpu"
 
     @property
     def threads(self) -> int | None:
-        """Threads that a run may use; None leaves them to torch."""
+        """Number of torch threads per run. None keeps torch's default."""
         return None if self.num_gpus else max(1, int(self.num_cpus))
 
 
@@ -128,13 +129,13 @@ def load_engine(path: Path) -> EngineSpec:
     """Read and check an engine file.
 
     Raises:
-        DefinitionError: With a line per problem.
+        DefinitionError: With one line per problem.
     """
     document = read_document(path)
     name = document.value.get("engine")
     if name not in ENGINES:
-        words = "engine: is missing; it is slurm or ray" if name is None else ""
-        message = words or f"engine: {unknown_name('engine', str(name), ENGINES)}"
+        missing = "engine: is missing; set it to slurm or ray" if name is None else ""
+        message = missing or f"engine: {unknown_name('engine', str(name), ENGINES)}"
         raise DefinitionError([Problem(document.where(("engine",)), message)])
     try:
         return ENGINES[name].model_validate(document.value)

@@ -1,4 +1,4 @@
-"""The form of a report's figures."""
+"""Schema of a report's figures."""
 
 from typing import Annotated, Literal
 
@@ -11,16 +11,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class _Figure(Spec):
-    """Keys of every figure; `name` is that of its files. Without `metric` it shows the task's primary one."""
+    """Keys of every figure. `name` names its files. `metric` defaults to the task's primary metric."""
 
     name: Name
     title: str = ""
 
 
 class TradeoffFigure(_Figure):
-    """A metric against a cost: a point per row with its 95 % t interval, and the Pareto front.
+    """Scatter of a metric against a cost: one point per row, its 95 % t interval, and the Pareto front.
 
-    Where a report's seeds are `decided` there is no such interval: their number depends on what they showed.
+    With `seeds: decided` the figure has no intervals, because the number of seeds depends on the results.
     """
 
     kind: Literal["tradeoff"]
@@ -29,9 +29,9 @@ class TradeoffFigure(_Figure):
 
 
 class CurvesFigure(_Figure):
-    """A column of the runs' curve.csv over the epochs: the mean over seeds and a band.
+    """Curves of one column of curve.csv over the epochs: mean over seeds with a band.
 
-    `band`: the seeds' sample standard deviation, their 95 % t interval, or their range.
+    `band`: sample standard deviation over seeds, 95 % t interval, or range.
     """
 
     kind: Literal["curves"]
@@ -40,7 +40,7 @@ class CurvesFigure(_Figure):
 
 
 class HeatmapFigure(_Figure):
-    """The mean of a metric over two factors, `factors[0]` down and `factors[1]` across."""
+    """Heat map of a metric's mean over two factors: `factors[0]` down, `factors[1]` across."""
 
     kind: Literal["heatmap"]
     factors: Annotated[tuple[str, str], Strict(False)]
@@ -48,14 +48,17 @@ class HeatmapFigure(_Figure):
 
 
 class ForestFigure(_Figure):
-    """Paired differences to the baseline with the table's intervals: t, or always-valid of decided seeds."""
+    """Forest plot of paired differences to the baseline, with t intervals.
+
+    With `seeds: decided` the intervals are always-valid.
+    """
 
     kind: Literal["forest"]
     metric: MetricName = ""
 
 
 class CriticalDifferenceFigure(_Figure):
-    """Average ranks over the report's data sets, and what a test cannot tell apart."""
+    """Critical-difference diagram: average ranks over data sets, linked where no test separates them."""
 
     kind: Literal["critical_difference"]
     metric: MetricName = ""

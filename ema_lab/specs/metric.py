@@ -1,4 +1,4 @@
-"""Metrics and costs of a record: label, unit, and for a metric the direction of improvement."""
+"""Display properties of metrics and costs: label, unit, and a metric's direction of improvement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """`sign` is +1 where more is better, -1 where less is."""
+    """Label, unit and direction of a metric. `sign` is +1 if higher is better, -1 if lower is."""
 
     label: str
     unit: str
@@ -14,18 +14,21 @@ class Metric:
 
     @property
     def header(self) -> str:
-        """The label with its unit, such as `Top-1 (%)`."""
+        """Label with unit, such as `Top-1 (%)`."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
     def unit_of_differences(self) -> str:
-        """The unit of a difference: percentage points for percent."""
+        """Unit of a difference: percentage points for percent."""
         return "points" if self.unit == "%" else self.unit
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost of a model as a table shows it: the number, recorded in `unit_recorded`, divided by `scale`."""
+    """Label, unit and scale of a model cost. A table shows the recorded number divided by `scale`.
+
+    `unit_recorded` is the unit before scaling, `digits` the number of decimals.
+    """
 
     label: str
     unit: str

@@ -1,6 +1,6 @@
-"""One parameter of a sweep file: a constant, a list of values, or one of W&B's distributions.
+"""Schema of one sweep parameter: a constant, a list of values, or a W&B distribution.
 
-Its keys are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
+The keys are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
 import sys
@@ -36,7 +36,7 @@ Distribution = Literal[
 _RANGE = ({"min", "max"}, set[str]())
 _NORMAL = (set[str](), {"mu", "sigma"})
 _BETA = (set[str](), {"a", "b"})
-KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution needs, and what it may have
+KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # required and optional keys per distribution
     "constant": ({"value"}, set()),
     "categorical": ({"values"}, set()),
     "categorical_w_probabilities": ({"values", "probabilities"}, set()),
@@ -51,22 +51,22 @@ KEYS: Mapping[str, tuple[set[str], set[str]]] = {  # what each distribution need
 MOST_NUMBER = sys.float_info.max
 MOST_LOGARITHM = 700  # exp(710) is more than a float holds, exp(-746) is 0
 SUM_TOLERANCE = 1e-5 + 1e-8  # how far probabilities may be from 1, as at W&B: numpy.isclose
-DEVIATIONS = 7  # what is drawn of a normal distribution lies within
+DEVIATIONS = 7  # draws of a normal distribution stay within this many standard deviations
 
 
 def _number(value: object) -> int | float:
-    """Return a finite number, whole ones as they are: W&B tells 1 from 1.0."""
+    """Return a finite number. Integers stay integers, because W&B distinguishes 1 from 1.0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_NUMBER:
-        shown = repr(value)
-        raise problem(f"must be a number, got {shown if len(shown) < 40 else f'{shown[:37]}...'}")
+        text = repr(value)
+        raise problem(f"must be a number, got {text if len(text) < 40 else f'{text[:37]}...'}")
     return value
 
 
 Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
 
 
-def _once(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the distinct values, in order: 1 and 1.0 train the same run."""
+def _distinct(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the distinct values in order. 1 and 1.0 are equal, because they train the same run."""
     distinct: dict[str, Any] = {}
     for value in values:
         distinct.setdefault(canonical_json(value), value)
@@ -74,18 +74,21 @@ def _once(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 class ParameterSpec(Spec):
-    """One parameter: a constant, a list of values, or a distribution; or a group of `parameters`.
+    """One parameter (a constant, a list of values or a distribution), or a group of `parameters`.
 
-    Without `distribution` W&B chooses: `value` is a constant, `values` categorical, two whole numbers `min`
-    and `max` int_uniform, others uniform. A value that `values` repeats is drawn so many times as often.
+    Without `distribution`, W&B's rules apply: `value` is a constant, `values` is categorical, integer `min`
+    and `max` are int_uniform, and others are uniform. A value that `values` repeats n times is drawn n
+    times as often.
 
     Attributes:
-        min: Least value; for log_uniform and inv_log_uniform that of the logarithm (of the reciprocal).
-        max: Greatest value, likewise.
-        q: What a quantised distribution rounds to multiples of; 1.0 by default. A grid goes from min
-            by q, to the last value below max, as W&B's does; of int_uniform it has every whole number.
-        mu: Mean, of the logarithm for log_normal; 0 by default. `sigma`: deviation, 1 by default.
-        a: First shape of a beta distribution, 1 by default. `b`: the second.
+        min: Minimum of the value; of log(value) for log_uniform, of log(1 / value) for inv_log_uniform.
+        max: Maximum, likewise.
+        q: Step of a quantised distribution, 1.0 by default. A grid starts at min and ends below max,
+            as W&B's does. A grid over int_uniform has every integer from min to max.
+        mu: Mean, of the logarithm for log_normal. 0 by default.
+        sigma: Standard deviation, of the logarithm for log_normal. 1 by default.
+        a: First shape parameter of a beta distribution, 1 by default.
+        b: Second shape parameter of a beta distribution, 1 by default.
     """
 
     distribution: Distribution | None = None
@@ -103,17 +106,19 @@ class ParameterSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        given = self.model_fields_set - {"distribution"}
-        if "parameters" in given:
-            if vain := sorted(self.model_fields_set - {"parameters"}):
-                raise invalid("parameter", "does not stand beside parameters", vain[0])
+        present = self.model_fields_set - {"distribution"}
+        if "parameters" in present:
+            if unused := sorted(self.model_fields_set - {"parameters"}):
+                raise invalid(
+                    "parameter", "cannot be combined with parameters: remove one of them", unused[0]
+                )
             return self
         needed, possible = KEYS[self.kind]
-        if missing := sorted(needed - given):
+        if missing := sorted(needed - present):
             raise invalid("parameter", f"the distribution {self.kind} needs {' and '.join(missing)}")
-        if vain := sorted(given - needed - possible):
+        if unused := sorted(present - needed - possible):
             allowed = ", ".join(sorted(needed | possible))
-            raise invalid("parameter", f"means nothing to {self.kind}, which takes {allowed}", vain[0])
+            raise invalid("parameter", f"does not apply to {self.kind}, which takes {allowed}", unused[0])
         if self.q is not None and self.q <= 0:
             raise invalid("parameter", f"must be above 0, got {self.q}", "q")
         if self.values is not None:
@@ -140,21 +145,21 @@ class ParameterSpec(Spec):
         if abs(sum(self.probabilities) - 1) > SUM_TOLERANCE:
             raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")
 
-    def _check_range(self, least: float, most: float) -> None:
-        if least >= most:
-            raise invalid("parameter", f"must be above min, got {least:g} to {most:g}", "max")
-        if self.kind.endswith("_values") and least <= 0:
-            raise invalid("parameter", f"must be above 0 for {self.kind}, got {least:g}", "min")
-        if self.q is not None and most - self.q == most:
+    def _check_range(self, low: float, high: float) -> None:
+        if low >= high:
+            raise invalid("parameter", f"must be above min, got {low:g} to {high:g}", "max")
+        if self.kind.endswith("_values") and low <= 0:
+            raise invalid("parameter", f"must be above 0 for {self.kind}, got {low:g}", "min")
+        if self.q is not None and high - self.q == high:
             raise invalid(
-                "parameter", f"is too small a step for numbers as large as {most:g}, got {self.q:g}", "q"
+                "parameter", f"is too small a step for numbers as large as {high:g}, got {self.q:g}", "q"
             )
         if self.kind == "int_uniform":
-            for key, end in (("min", least), ("max", most)):
+            for key, end in (("min", low), ("max", high)):
                 if not isinstance(end, int):
                     raise invalid("parameter", f"must be a whole number for int_uniform, got {end}", key)
         if self.kind.endswith("log_uniform"):
-            for key, end in (("min", least), ("max", most)):
+            for key, end in (("min", low), ("max", high)):
                 if abs(end) > MOST_LOGARITHM:
                     rule = (
                         f"is the logarithm of the value for {self.kind}, at most {MOST_LOGARITHM} either way"
@@ -164,16 +169,19 @@ class ParameterSpec(Spec):
 
     @property
     def repeated(self) -> tuple[Any, ...]:
-        """The values that stand several times, each of them once."""
+        """Values that are listed more than once, without duplicates."""
         counts = Counter(map(canonical_json, self.values or ()))
-        return tuple(value for value in _once(self.values or ()) if counts[canonical_json(value)] > 1)
+        return tuple(value for value in _distinct(self.values or ()) if counts[canonical_json(value)] > 1)
 
     def without_repeats(self, *, in_grid: bool) -> "ParameterSpec":
-        """Return the same distribution with each value once: as often as it stood, or in a grid once."""
+        """Return the same distribution over distinct values.
+
+        Repeats become probabilities. In a grid they are dropped, because a grid tries each value once.
+        """
         if not self.repeated:
             return self
         assert self.values is not None
-        values = _once(self.values)
+        values = _distinct(self.values)
         if in_grid or len(values) == 1:
             return ParameterSpec(values=values)
         shares = self.probabilities or (1 / len(self.values),) * len(self.values)
@@ -184,18 +192,18 @@ class ParameterSpec(Spec):
 
     @property
     def num_steps(self) -> float:
-        """How many steps of q, or of 1, a range has."""
+        """Number of steps of q (or of 1) in a range."""
         return 0.0 if self.min is None or self.max is None else (self.max - self.min) / (self.q or 1)
 
     @property
     def kind(self) -> str:
-        """The distribution, given or as W&B chooses it."""
+        """Distribution name, explicit or inferred by W&B's rules."""
         if self.distribution is not None:
             return self.distribution
-        given = self.model_fields_set
-        if "values" in given:
-            return "categorical_w_probabilities" if "probabilities" in given else "categorical"
-        if given & {"min", "max"}:
+        present = self.model_fields_set
+        if "values" in present:
+            return "categorical_w_probabilities" if "probabilities" in present else "categorical"
+        if present & {"min", "max"}:
             whole = isinstance(self.min, int) and isinstance(self.max, int)
             return "int_uniform" if whole else "uniform"
         return "constant"

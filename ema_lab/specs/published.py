@@ -1,4 +1,4 @@
-"""The form of a file of published numbers: what a paper's tables claim, of which model, from where."""
+"""Schema of a file of published numbers: the claims of a paper's tables, their models and sources."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -8,10 +8,10 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, 
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.change import apply_change
-from ema_lab.specs.published_number import Digits, Printed
+from ema_lab.specs.published_number import Digits, PublishedNumber
 from ema_lab.specs.recipe import Positive, PositiveInt
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
+from ema_lab.specs.strict import Distinct, Name, Spec, invalid, problem
 from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 Text = Annotated[str, Field(min_length=1)]
@@ -19,65 +19,70 @@ Texts = Annotated[tuple[Text, ...], Strict(False)]
 ParameterCount = Literal[
     "parameters", "parameters_without_norm", "parameters_without_own_norm", "parameters_fused"
 ]
-UNTRAINED = ("map50", "map50_95")  # published metrics that no task here computes
+UNTRAINED = ("map50", "map50_95")  # detection metrics, which no task here computes
 MacCount = Literal["macs_matmul", "macs", "macs_thop"]
 
 
-def _printed(value: object) -> Printed:
+def _parse_number(value: object) -> PublishedNumber:
     try:
-        return Printed(value if isinstance(value, str) else repr(value))
+        return PublishedNumber(value if isinstance(value, str) else repr(value))
     except SpecError as error:
         raise problem(str(error)) from None
 
 
-PrintedNumber = Annotated[Printed, PlainValidator(_printed), WithJsonSchema({"type": ["string", "number"]})]
+NumberField = Annotated[
+    PublishedNumber, PlainValidator(_parse_number), WithJsonSchema({"type": ["string", "number"]})
+]
 
 
 class ClaimsSpec(Spec):
-    """The numbers of a row, with the digits that are printed.
+    """Published numbers of a row, with their printed digits.
 
-    `macs` and `flops` take the table's unit as a suffix: 300M. Every other key is a metric of the table's
-    task, in the metric's unit.
+    `macs` and `flops` carry their unit as a suffix, such as 300M. Every other key is a metric of the
+    table's task, in the metric's unit.
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, PrintedNumber]
+    __pydantic_extra__: dict[str, NumberField]
 
-    parameters: PrintedNumber | None = None
-    macs: PrintedNumber | None = None
-    flops: PrintedNumber | None = None
+    parameters: NumberField | None = None
+    macs: NumberField | None = None
+    flops: NumberField | None = None
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Self:
-        if not self.given:
+        if not self.numbers:
             counts = ", ".join(type(self).model_fields)
             raise invalid("claims", f"must have one of {counts}, or a metric of the table's task")
         return self
 
     @property
-    def given(self) -> dict[str, Printed]:
-        """The numbers that the row has, by quantity."""
+    def numbers(self) -> dict[str, PublishedNumber]:
+        """All published numbers of the row, by quantity."""
         counts = {key: getattr(self, key) for key in type(self).model_fields}
         return {key: value for key, value in {**counts, **self.metrics}.items() if value is not None}
 
     @property
-    def metrics(self) -> Mapping[str, Printed]:
-        """The metrics that the row has, by name."""
+    def metrics(self) -> Mapping[str, PublishedNumber]:
+        """Published metrics of the row, by name."""
         return self.model_extra or {}
 
     @property
     def operations(self) -> bool:
-        """Whether the row has a number of multiply-adds or FLOPs."""
+        """Whether the row has MACs or FLOPs."""
         return self.macs is not None or self.flops is not None
 
 
 class ConventionSpec(Spec):
-    """How a table counts, where it does not say so: what is assumed first.
+    """Counting convention assumed first for a table whose paper states none.
 
-    `parameters`: all, without those of norms, without those of the attention's own norms, or with each
-    batch norm folded into the convolution before it. `macs`: convolutions, linear layers and matrix
-    products alone (`macs_matmul`), with norms as fvcore counts them, or as thop 0.0.31 does.
-    `flops_per_mac`: 1 where "FLOPs" are multiply-adds, as in most papers; 2 where each is two.
+    Attributes:
+        parameters: All parameters, those outside norms, those outside the attention's own norms, or all
+            after folding each batch norm into the convolution before it (`parameters_fused`).
+        macs: Convolutions, linear layers and matrix products only (`macs_matmul`), with norms as fvcore
+            counts them (`macs`), or as thop 0.0.31 counts them (`macs_thop`).
+        flops_per_mac: 1 if the paper's "FLOPs" are multiply-adds, as in most papers. 2 otherwise.
+        digits: How the paper shortens a number to its printed digits.
     """
 
     parameters: ParameterCount = "parameters"
@@ -87,16 +92,16 @@ class ConventionSpec(Spec):
 
 
 class RowSpec(Spec):
-    """One row of a table.
+    """One row of a table. Empty fields fall back to the table's.
 
     Attributes:
-        claims: The numbers.
-        model: Dotted keys that change the table's base; null where the model cannot be built here.
-        setting: How it was trained, where that is not the table's setting.
-        source: Where the numbers are from, where that is not the table's source.
-        baseline: The row that it is compared with, where that is not the table's.
-        ablation: The ablation that trains it, where that is not the table's.
-        variant: The ablation's row of this model; without one the row is never compared with runs.
+        claims: Published numbers.
+        model: Dotted keys that change the table's base model. null if ema-lab cannot build the model.
+        setting: Training setting.
+        source: Source of the numbers.
+        baseline: Row that this row is compared with.
+        ablation: Ablation that trains the model.
+        variant: Row of the ablation that trains the model. Without it the claims are not compared with runs.
         caveats: Keys of the file's caveats.
     """
 
@@ -111,12 +116,15 @@ class RowSpec(Spec):
 
 
 class TableSpec(Spec):
-    """A table of the paper: what its rows share, and the rows by name.
+    """One table of the paper: its rows by name, and the fields that they share.
 
-    `task` names the task of the metrics. `base` is the model that the rows change, `relevant` the difference
-    of a metric that runs must be able to detect before they can confirm a claim. `counted_at`: the image
-    size at which operations are counted, to be scaled to `image_size` by the number of pixels, where the
-    paper's tool did so.
+    Attributes:
+        task: Task of the metrics.
+        image_size: Image side length in pixels.
+        counted_at: Image side length at which the paper's tool counted operations, if the paper then scaled
+            the count to `image_size` by the number of pixels.
+        base: Model that the rows change.
+        relevant: Smallest relevant difference of a metric. Runs confirm a claim only if they can detect it.
     """
 
     title: Text
@@ -133,7 +141,7 @@ class TableSpec(Spec):
     convention: ConventionSpec = ConventionSpec()
     relevant: Positive = 0.5
     caveats: Texts = ()
-    rows: Annotated[dict[Name, RowSpec], Field(min_length=1), Apart]
+    rows: Annotated[dict[Name, RowSpec], Field(min_length=1), Distinct]
 
     @model_validator(mode="after")
     def _metrics_are_the_task_s(self) -> Self:
@@ -148,12 +156,12 @@ class TableSpec(Spec):
         return self
 
     def model(self, row: RowSpec) -> ModelSpec | None:
-        """Return a row's model, or None where the file says that there is none to build."""
+        """Return a row's model, or None if the file marks the model as not buildable."""
         tree = self.model_tree(row)
         return None if tree is None else ModelSpec.model_validate(tree)
 
     def model_tree(self, row: RowSpec) -> Mapping[str, Any] | None:
-        """Return the base with the row's changes, not checked yet."""
+        """Return the base with the row's changes, unvalidated."""
         if row.model is None:
             return None
         tree: Mapping[str, Any] = self.base
@@ -162,7 +170,7 @@ class TableSpec(Spec):
         return tree
 
     def run(self, row: RowSpec) -> RunSpec | None:
-        """Return a run of a row's model on made-up images of the table's form: to count, not to train."""
+        """Return a run spec of a row's model on synthetic images of the table's shape, for counting costs."""
         model = self.model(row)
         if model is None:
             return None
@@ -178,14 +186,14 @@ class TableSpec(Spec):
 
 
 class LeftOutSpec(Spec):
-    """Numbers of the source that the file does not hold, and why."""
+    """Numbers of the source that the file leaves out, with the reason."""
 
     what: Text
     reason: Text
 
 
 class PublishedSpec(Spec):
-    """The published numbers of one paper, by table and row."""
+    """Published numbers of one paper, by table and row."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: Text
@@ -194,10 +202,10 @@ class PublishedSpec(Spec):
     source: Text
     caveats: dict[Text, Text] = {}
     left_out: Annotated[tuple[LeftOutSpec, ...], Strict(False)] = ()
-    tables: Annotated[dict[Name, TableSpec], Field(min_length=1), Apart]
+    tables: Annotated[dict[Name, TableSpec], Field(min_length=1), Distinct]
 
     def rows(self) -> Iterator[tuple[str, TableSpec, str, RowSpec]]:
-        """Yield each row with its name and its table."""
+        """Yield (table key, table, row name, row) of each row."""
         for key, table in self.tables.items():
             for name, row in table.rows.items():
                 yield key, table, name, row

@@ -1,4 +1,4 @@
-"""Reading a file of published numbers: its form, its models and its references are checked at once."""
+"""Loader of files of published numbers, which checks schema, models and references together."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,16 @@ from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.registry import unknown_name
-from ema_lab.specs.document import Document, Place, error_messages, read_document
+from ema_lab.specs.document import Document, KeyPath, error_messages, read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.specs.report import require_file_name
 
 
 def load_published(path: Path) -> PublishedSpec:
-    """Read and check a file of published numbers; torch is not needed.
+    """Read and check a file of published numbers, without importing torch.
 
     Raises:
-        DefinitionError: With a line per problem.
+        DefinitionError: With one line per problem.
     """
     document = read_document(path)
     value = _with_printed_digits(document)
@@ -27,7 +27,7 @@ def load_published(path: Path) -> PublishedSpec:
         published = PublishedSpec.model_validate(value)
     except ValidationError as error:
         problems = document.problems(error)
-        problems += _problems_elsewhere(document, value, [item["loc"] for item in error.errors()])
+        problems += _problems_of_valid_parts(document, value, [item["loc"] for item in error.errors()])
         raise DefinitionError(problems) from None
     if problems := _model_problems(document, published) + _reference_problems(document, published):
         raise DefinitionError(problems)
@@ -36,30 +36,30 @@ def load_published(path: Path) -> PublishedSpec:
 
 
 def _with_printed_digits(document: Document) -> dict[str, Any]:
-    """Return the file's value with each claim, and the arXiv id, as its text: 80.60 stays 80.60."""
+    """Return the file's value with claims and arXiv id as text, so that 80.60 keeps its last zero."""
     value: dict[str, Any] = copy.deepcopy(document.value)
     texts = yaml.load(document.path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    for place in document.lines:
-        if place == ("arxiv",) or (place[4:5] == ("claims",) and len(place) == 6):
+    for key_path in document.lines:
+        if key_path == ("arxiv",) or (key_path[4:5] == ("claims",) and len(key_path) == 6):
             mapping: Any = value
-            words: Any = texts
-            for part in place[:-1]:
-                mapping, words = mapping[part], words[part]
-            if type(mapping[place[-1]]) in {int, float}:
-                mapping[place[-1]] = words[place[-1]]
+            text_mapping: Any = texts
+            for part in key_path[:-1]:
+                mapping, text_mapping = mapping[part], text_mapping[part]
+            if type(mapping[key_path[-1]]) in {int, float}:
+                mapping[key_path[-1]] = text_mapping[key_path[-1]]
     return value
 
 
-def _problems_elsewhere(
-    document: Document, value: Mapping[str, Any], wrong: Iterable[Place]
+def _problems_of_valid_parts(
+    document: Document, value: Mapping[str, Any], wrong: Iterable[KeyPath]
 ) -> list[Problem]:
-    """Return the problems of the models of those tables and rows whose form is right."""
+    """Return the model problems of the tables and rows that match the schema."""
     tables = value.get("tables")
     if not isinstance(tables, dict):
         return []
     tables = {key: {**table} if isinstance(table, dict) else table for key, table in tables.items()}
-    for place in wrong:
-        match place:
+    for key_path in wrong:
+        match key_path:
             case ("tables", key, "rows", name, *_) if isinstance(tables.get(key, {}).get("rows"), dict):
                 tables[key]["rows"] = {k: row for k, row in tables[key]["rows"].items() if k != name}
             case ("tables", key, *_):
@@ -68,65 +68,70 @@ def _problems_elsewhere(
     kept["tables"] = {key: table for key, table in tables.items() if table["rows"]}
     try:
         return _model_problems(document, PublishedSpec.model_validate(kept))
-    except ValidationError:  # nothing is left
+    except ValidationError:  # no valid table is left
         return []
 
 
 def _model_problems(document: Document, published: PublishedSpec) -> list[Problem]:
     problems: dict[Problem, None] = {}
     for key, table, name, row in published.rows():
-        place: Place = ("tables", key, "rows", name)
+        key_path: KeyPath = ("tables", key, "rows", name)
         try:
             table.model(row)
         except ValidationError as error:
             for loc, message in error_messages(error, ("model",)):
-                problems[Problem(_model_line(document, place, loc), message)] = None
+                problems[Problem(_model_line(document, key_path, loc), message)] = None
         except SpecError as error:
-            problems[Problem(document.where((*place, "model")), f"model: {error}")] = None
+            problems[Problem(document.where((*key_path, "model")), f"model: {error}")] = None
     return list(problems)
 
 
-def _model_line(document: Document, place: Place, loc: Place) -> str:
-    """Return the line that set a part of a row's model: in the row, or in the table's base."""
-    changes = [part for part in document.lines if part[:-1] == (*place, "model")]
+def _model_line(document: Document, key_path: KeyPath, loc: KeyPath) -> str:
+    """Return "file:line" of the key that set a part of a row's model, in the row or the table's base."""
+    changes = [part for part in document.lines if part[:-1] == (*key_path, "model")]
     for change in reversed(changes):
         keys = tuple(str(change[-1]).split("."))
         if loc[: len(keys)] == keys:
             return document.where((*change, *loc[len(keys) :]))
         if keys[: len(loc)] == loc:
             return document.where(change)
-    base: Place = (*place[:2], "base")
-    return document.where((*base, *loc)) if base in document.lines else document.where(place)
+    base: KeyPath = (*key_path[:2], "base")
+    return document.where((*base, *loc)) if base in document.lines else document.where(key_path)
 
 
 def _reference_problems(document: Document, published: PublishedSpec) -> list[Problem]:
-    """Return the names that stand for nothing, and the caveats that nothing names."""
+    """Return the problems of unknown names and of unused caveats."""
     problems = []
     used: set[str] = set()
 
-    def check(place: Place, kind: str, name: str | None, known: Mapping[str, Any]) -> None:
+    def check(key_path: KeyPath, kind: str, name: str | None, known: Mapping[str, Any]) -> None:
         if name is not None and name not in known:
-            problems.append(Problem(document.where(place), unknown_name(kind, name, known)))
+            problems.append(Problem(document.where(key_path), unknown_name(kind, name, known)))
 
-    def check_part(place: Place, part: TableSpec | RowSpec, rows: Mapping[str, Any]) -> None:
-        check((*place, "baseline"), "row", part.baseline, rows)
+    def check_part(key_path: KeyPath, part: TableSpec | RowSpec, rows: Mapping[str, Any]) -> None:
+        check((*key_path, "baseline"), "row", part.baseline, rows)
         for number, caveat in enumerate(part.caveats):
-            check((*place, "caveats", number), "caveat", caveat, published.caveats)
+            check((*key_path, "caveats", number), "caveat", caveat, published.caveats)
         used.update(part.caveats)
 
     for key, table in published.tables.items():
         check_part(("tables", key), table, table.rows)
         for name, row in table.rows.items():
-            place: Place = ("tables", key, "rows", name)
-            check_part(place, row, table.rows)
+            key_path: KeyPath = ("tables", key, "rows", name)
+            check_part(key_path, row, table.rows)
             if row.variant is not None and row.ablation is None and table.ablation is None:
                 message = "variant: needs an ablation, here or in the table"
-                problems.append(Problem(document.where((*place, "variant")), message))
+                problems.append(Problem(document.where((*key_path, "variant")), message))
             if row.ablation is not None and row.variant is None:
                 message = "ablation: changes nothing without a variant"
-                problems.append(Problem(document.where((*place, "ablation")), message))
+                problems.append(Problem(document.where((*key_path, "ablation")), message))
     for caveat in published.caveats:
         if caveat not in used:
             where = document.where(("caveats", caveat))
-            problems.append(Problem(where, f"caveats.{caveat}: no table and no row names it"))
+            problems.append(
+                Problem(
+                    where,
+                    f"caveats.{caveat}: no table or row uses it: remove it or list it under a row's caveats",
+                )
+            )
     return problems

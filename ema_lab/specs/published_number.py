@@ -1,4 +1,4 @@
-"""Numbers as a paper prints them: the digits say how exact the claim is."""
+"""Numbers as printed in a paper, whose digits give the precision of the claim."""
 
 import re
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ _FORM = re.compile(r"([0-9]+)(?:\.([0-9]+))?([%kKMBG]?)")
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A number as it is printed: `23.71M` is 23,710,000, of which 10,000 is the last digit's worth.
+class PublishedNumber:
+    """Printed number: `23.71M` has the value 23,710,000 and the step 10,000.
 
-    A trailing zero after the point counts as a digit: `95.00` says more than `95`.
+    Trailing zeros after the point count as digits: `95.00` is more precise than `95`.
 
     Raises:
-        SpecError: If the text is no such number.
+        SpecError: If the text is not a printed number.
     """
 
     text: str
@@ -34,52 +34,52 @@ class Printed:
 
     @cached_property
     def _parts(self) -> tuple[str, str, str]:
-        found = _FORM.fullmatch(self.text)
-        assert found
-        return found[1], found[2] or "", found[3]
+        match = _FORM.fullmatch(self.text)
+        assert match
+        return match[1], match[2] or "", match[3]
 
     @property
     def suffix(self) -> str:
-        """The letter after the digits, empty without one."""
+        """Unit suffix, or "" if none."""
         return self._parts[2]
 
     @property
     def decimals(self) -> int:
-        """The number of digits after the point."""
+        """Number of digits after the point."""
         return len(self._parts[1])
 
     @property
     def scale(self) -> Decimal:
-        """What the suffix multiplies by."""
+        """Factor of the suffix."""
         return Decimal(10) ** _SCALES[self.suffix]
 
     @cached_property
     def value(self) -> Decimal:
-        """The number itself, its suffix multiplied out."""
+        """Exact value, with the suffix multiplied out."""
         whole, fraction, _ = self._parts
         return Decimal(f"{whole}.{fraction or 0}") * self.scale
 
     @cached_property
     def step(self) -> Decimal:
-        """What one in the last printed digit is worth."""
+        """Value of one unit in the last printed digit."""
         return self.scale.scaleb(-self.decimals)
 
     @property
     def ends_in_ten(self) -> bool:
-        """Whether it is a whole number that ends in 0, which may be no digit but a place holder."""
+        """Whether the number is an integer that ends in 0, which may be rounding to tens."""
         whole, fraction, _ = self._parts
         return not fraction and whole[-1] == "0" and self.value > 0
 
-    def shows(self, exact: Decimal, digits: Digits = "rounded") -> bool:
-        """Whether `exact` is printed so: rounded, truncated, or rounded to tens of the last digit.
+    def agrees_with(self, exact: Decimal, digits: Digits = "rounded") -> bool:
+        """Whether `exact` prints as this number: rounded, truncated, or rounded to tens of the last digit.
 
-        A number halfway between two prints may be rounded to either.
+        A value halfway between two printed numbers agrees with both.
         """
         if digits == "truncated":
             return self.value <= exact < self.value + self.step
         step = self.step * (10 if digits == "tens" else 1)
         return (digits != "tens" or self.ends_in_ten) and 2 * abs(exact - self.value) <= step
 
-    def like(self, exact: Decimal, more_digits: int = 0) -> str:
-        """Return another number in this one's unit, with so many digits more."""
+    def format_like(self, exact: Decimal, more_digits: int = 0) -> str:
+        """Format another value in the unit of this number, with `more_digits` extra decimals."""
         return f"{exact / self.scale:,.{self.decimals + more_digits}f}{self.suffix}"

@@ -1,4 +1,4 @@
-"""How a model is trained. What a recipe does not say has a default, and a default never changes."""
+"""Schema of a training recipe. Defaults never change, so that run ids stay valid."""
 
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ Protocol = Literal["last", "best-val", "best-test"]
 
 
 class SgdSpec(Spec):
-    """Stochastic gradient descent; weight decay applies to every parameter."""
+    """Stochastic gradient descent. Weight decay applies to every parameter."""
 
     name: Literal["sgd"]
     lr: Positive
@@ -46,14 +46,14 @@ class AdamWSpec(Spec):
 
 
 class ConstantSpec(Spec):
-    """The learning rate stays, after an optional linear warm-up."""
+    """Constant learning rate after an optional linear warm-up."""
 
     name: Literal["constant"]
     warmup_epochs: Natural = 0
 
 
 class MultistepSpec(Spec):
-    """The learning rate is multiplied by `gamma` at the start of each milestone epoch."""
+    """Learning rate multiplied by `gamma` at the start of each milestone epoch."""
 
     name: Literal["multistep"]
     milestones: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
@@ -62,7 +62,7 @@ class MultistepSpec(Spec):
 
 
 class CosineSpec(Spec):
-    """The learning rate falls along half a cosine to `min_lr`, after an optional linear warm-up."""
+    """Learning rate that falls along half a cosine to `min_lr` after an optional linear warm-up."""
 
     name: Literal["cosine"]
     min_lr: NonNegative = 0.0
@@ -70,11 +70,13 @@ class CosineSpec(Spec):
 
 
 class AugmentSpec(Spec):
-    """Random changes of training images: a crop, then a left-right flip.
+    """Random augmentation of training images: a crop, then a horizontal flip.
 
-    `crop_padding` crops from a zero-padded border. `resized_crop_area: [0.08, 1.0]` takes a part with
-    a share of the area in this range and an aspect ratio from 3/4 to 4/3, and resizes it to the image
-    size, as torchvision's RandomResizedCrop does.
+    Attributes:
+        crop_padding: Zero padding in pixels on each side before a random crop of the image size.
+        flip: Whether to flip an image horizontally with probability 1/2.
+        resized_crop_area: Range of the crop's area relative to the image, such as [0.08, 1.0]. The aspect
+            ratio is 3/4 to 4/3, and the crop is resized as by torchvision's RandomResizedCrop.
     """
 
     crop_padding: Natural = 0
@@ -96,7 +98,7 @@ class AugmentSpec(Spec):
 
 
 class ChannelStatistics(Spec):
-    """Mean and standard deviation per channel, of pixels scaled to [0, 1]."""
+    """Mean and standard deviation per channel of pixels scaled to [0, 1]."""
 
     mean: Annotated[tuple[Finite, ...], Strict(False)]
     std: Annotated[tuple[Positive, ...], Strict(False)]
@@ -107,12 +109,16 @@ Schedule = Annotated[ConstantSpec | MultistepSpec | CosineSpec, Field(discrimina
 
 
 class RecipeSpec(Spec):
-    """How a model is trained and which epoch's weights are reported.
+    """Training recipe: optimisation, augmentation, precision and the reported epoch.
 
-    `protocol`: `last` reports the last epoch; `best-val` the epoch that is best on the validation
-    split; `best-test` the best test epoch, as many papers do: it lets test data choose, and says so.
-    `precision` is that of training. `evaluation_precision: fp32` evaluates a run that trains in bf16 in
-    fp32, so that rounding ties no predictions; `training`, the older behaviour, evaluates as it trains.
+    Attributes:
+        batch_size: Global batch size.
+        normalise: Statistics that normalise images: the data set's own, CIFAR-10's, or explicit values.
+        precision: Precision of training.
+        evaluation_precision: `training` evaluates in the training precision. `fp32` evaluates a bf16 run in
+            fp32, so that rounding creates no ties between predictions.
+        protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
+            `best-test` is the best on the test split, as in many papers, and is marked in tables.
     """
 
     epochs: PositiveInt
@@ -137,17 +143,17 @@ class RecipeSpec(Spec):
 
     @model_validator(mode="after")
     def _one_name_for_fp32(self) -> "RecipeSpec":
-        if self.precision == "fp32":  # both evaluate in fp32, so they are the same run
+        if self.precision == "fp32":  # both values evaluate in fp32, so they must share a run id
             object.__setattr__(self, "evaluation_precision", "training")
         return self
 
     @property
     def evaluated_in(self) -> Literal["fp32", "bf16"]:
-        """The precision in which predictions are computed."""
+        """Precision of evaluation."""
         return self.precision if self.evaluation_precision == "training" else "fp32"
 
     def statistics(self, facts: DatasetFacts) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the mean and standard deviation per channel that images are normalised with."""
+        """Return the mean and standard deviation per channel that normalise images."""
         if isinstance(self.normalise, ChannelStatistics):
             return self.normalise.mean, self.normalise.std
         chosen = facts if self.normalise == "dataset" else dataset_facts(self.normalise, {})
@@ -155,12 +161,12 @@ class RecipeSpec(Spec):
 
     @cached_property
     def canonical(self) -> str:
-        """The canonical JSON of the resolved spec."""
+        """Canonical JSON of the resolved spec."""
         return canonical_json(resolved(self))
 
 
 def resolved(spec: Spec) -> dict[str, Any]:
-    """Return the keys that are not at their default; a union's tag `name` is always kept."""
+    """Return the keys that differ from their default, plus the tag `name` of a union."""
     values: dict[str, Any] = {}
     for key, field in type(spec).model_fields.items():
         value = getattr(spec, key)

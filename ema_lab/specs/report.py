@@ -1,4 +1,4 @@
-"""The form of a report file: which ablations become which table."""
+"""Schema of a report file: a table built from one or more ablations."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.metric import COSTS, Metric
-from ema_lab.specs.strict import Apart, Name, Spec, invalid, problem
+from ema_lab.specs.strict import Distinct, Name, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -32,22 +32,22 @@ COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
 DELTA = "delta_"
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
-COLUMNS = (*COMPARISONS, "n", *COSTS, *LATENCIES, *COST_DELTAS)  # of every task, beside its metrics
+COLUMNS = (*COMPARISONS, "n", *COSTS, *LATENCIES, *COST_DELTAS)  # of every task, in addition to its metrics
 USUAL_COLUMNS = ("delta", "parameters", "macs")
 
 
 def is_metric_delta(column: str) -> bool:
-    """Whether a column shows the differences of a metric, such as `delta_top5`."""
+    """Whether a column contains differences of a metric, such as `delta_top5`."""
     return column.startswith(DELTA) and column not in COST_DELTAS
 
 
 def needs_baseline(column: str) -> bool:
-    """Whether a column compares with the baseline."""
+    """Whether a column compares rows with the baseline."""
     return column in (*COMPARISONS, *LATENCIES) or column.startswith(DELTA)
 
 
 def _column(name: str) -> str:
-    """Check the form of a column's name; whether the task has such a metric is checked with the task."""
+    """Check the syntax of a column name. `for_task` checks that the task has the metric."""
     if name not in COLUMNS and not re.fullmatch(METRIC_PATTERN, name):
         raise problem(unknown_name("column", name, COLUMNS))
     return name
@@ -55,58 +55,58 @@ def _column(name: str) -> str:
 
 COLUMN_SCHEMA = {"anyOf": [{"enum": list(COLUMNS)}, {"type": "string", "pattern": METRIC_PATTERN}]}
 Column = Annotated[str, AfterValidator(_column), WithJsonSchema(COLUMN_SCHEMA)]
-Words = Annotated[tuple[str, ...], Strict(False)]
+TextTuple = Annotated[tuple[str, ...], Strict(False)]
 
 
 class ReportSpec(Spec):
-    """A table from the records of one or more ablations.
+    """Table built from the records of one or more ablations.
 
     Attributes:
-        kind: `main`: a row per variant, `columns` as listed. `grid`: `metric` over two `factors`.
-            `leave_one_out`: check marks for what is on, then `columns`. `datasets`: `metric` of every
-            row on every data set: of several `ablations`, or of one whose axis is `data.name`.
-            `claims`: the numbers of the file `published` beside finished runs and their counts
-            (`ema-lab audit` also builds and counts the models).
+        kind: Kind of table. `main` has one row per variant and the listed `columns`. `grid` shows `metric`
+            over two `factors`. `leave_one_out` has check marks for the enabled parts, then `columns`.
+            `datasets` shows `metric` by row and data set, from several `ablations` or from one ablation
+            with the axis `data.name`. `claims` compares the file `published` with finished runs and their
+            costs (`ema-lab audit` also builds the models and counts their costs).
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
-            `wilcoxon`, `effect` (Hedges' g), `detectable` (the smallest difference that the row's seeds can
-            show).
-            `delta_top5`, `delta_parameters` and the like: differences of any other metric or cost.
-            `latency` and `latency_ratio`: what `ema-lab cost --latency` has measured.
-        metric: What the comparisons compare, and what a grid shows; by default the task's primary metric.
-        baseline: The variant to compare with, in place of the ablation's.
-        only: Cells that enter, by key and value or list of values, as `--only` chooses them.
-        rows: The rows that are shown, in this order; by default all, in the order of the file.
-        order: `file`, or `metric`: the best first.
-        group: A key (an axis, or any key of a run) whose value gathers rows.
-        cells: What a grid and a table of data sets show: the metric, or its difference to the baseline.
-        parts: For leave_one_out, the rows in which each part is off; by default each row is without its own.
-        seeds: `file`: those of the ablation. `decided`: also those that `run --until-decided` has added;
+            `wilcoxon`, `effect` (Hedges' g), `detectable` (smallest difference that the row's seeds can
+            detect). `delta_NAME`, such as `delta_top5`, is the difference of any other metric or cost.
+            `latency` and `latency_ratio` are measured by `ema-lab cost --latency`.
+        metric: Metric of the comparisons and of a grid. The task's primary metric by default.
+        baseline: Variant to compare with, instead of the ablation's baseline.
+        only: Filter on cells: a value or a list of values by key, as for `--only`.
+        rows: Rows of the table, in this order. All rows in file order by default.
+        order: `file`, or `metric` for the best row first.
+        group: Key (an axis, or any key of a run spec) whose values group the rows.
+        cells: Content of `grid` and `datasets` cells: the metric, or its difference to the baseline.
+        parts: Rows that lack each part, for leave_one_out. By default each row lacks the part it names.
+        seeds: `file` uses the seeds of the ablation. `decided` adds the seeds of `run --until-decided`;
             `delta` and `p` are then always-valid, and no row is ranked.
-        spread: What follows ±: sample standard deviation, standard error, or half the 95 % t interval;
-            `bootstrap` (an interval, from 20 seeds on).
-        counts: Whether n stands in every cell, or in the caption where it is everywhere the same.
-        rank: Whether the best and the second are marked, where a test supports it.
-        names: Names for print: of rows, variants, factors, values of factors. `footnotes`: a note by row.
-        figures: What is drawn beside the tables: `tradeoff`, `curves`, `heatmap`, `forest`,
-            `critical_difference`, each with a `name` for its files.
+        spread: Number after ±: sample standard deviation, standard error, or half of the 95 % t interval.
+            `bootstrap` prints an interval instead and needs 20 seeds.
+        counts: Position of n: in every cell, or once in the caption if all cells agree.
+        rank: Whether to mark the best and the second row where a test supports it.
+        names: Display names of rows, variants, factors and factor values.
+        footnotes: Footnote by row.
+        figures: Figures of the report: `tradeoff`, `curves`, `heatmap`, `forest`, `critical_difference`.
+            The `name` of each figure names its files.
     """
 
     name: Annotated[str, Field(pattern=REPORT_NAME)]
     title: str = ""
     kind: Kind = "main"
     ablation: str = ""
-    ablations: Annotated[Mapping[Name, str], Apart] = {}
+    ablations: Annotated[Mapping[Name, str], Distinct] = {}
     published: str = ""
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = ()
     metric: MetricName = ""
-    factors: Words = ()
+    factors: TextTuple = ()
     baseline: str | None = None
     only: Mapping[str, Any] = {}
-    rows: Words = ()
+    rows: TextTuple = ()
     order: Literal["file", "metric"] = "file"
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
-    parts: Annotated[Mapping[Name, Words], Apart] = {}
+    parts: Annotated[Mapping[Name, TextTuple], Distinct] = {}
     seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
     counts: Literal["cells", "caption"] = "cells"
@@ -130,10 +130,10 @@ class ReportSpec(Spec):
         if self.kind == "datasets" and not self.ablation:
             needed = ["ablations"]
         for key in needed:
-            words, given = needs[key]
-            if not given:
-                raise invalid("report", f"is needed by the kind {self.kind}: it {words}", key)
-        vain = {
+            meaning, is_present = needs[key]
+            if not is_present:
+                raise invalid("report", f"is needed by the kind {self.kind}: it {meaning}", key)
+        ineffective = {
             "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
             "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
             "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
@@ -146,36 +146,44 @@ class ReportSpec(Spec):
             "group": self.group is not None and self.kind != "main",
             "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
         }
-        for key, is_vain in vain.items():
-            if is_vain:
+        for key, has_no_effect in ineffective.items():
+            if has_no_effect:
                 raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
         names = [figure.name for figure in self.figures]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise invalid("report", f"a figure is named {name!r} already", "figures", number, "name")
+                raise invalid(
+                    "report",
+                    f"another figure is named {name!r} too: rename one of them",
+                    "figures",
+                    number,
+                    "name",
+                )
         if self.figures and self.kind == "claims":
-            raise invalid("report", "changes nothing in this report of the kind claims", "figures")
+            raise invalid(
+                "report", "changes nothing in a report of the kind claims: remove the figures", "figures"
+            )
         for column in self.columns:
             fixed = column in ("wilcoxon", "detectable") or is_metric_delta(column)
             if self.seeds == "decided" and fixed:
-                rule = f"the column {column!r} needs a number of seeds that was fixed beforehand"
+                rule = f"the column {column!r} needs a fixed number of seeds: remove it or use seeds: file"
                 raise invalid("report", rule, "seeds")
         if self.seeds == "decided" and self.spread in {"interval", "bootstrap"}:
-            rule = "an interval of a mean needs a number of seeds that was fixed beforehand; choose std or se"
+            rule = "an interval of a mean needs a fixed number of seeds: use std or se"
             raise invalid("report", rule, "spread")
         return self
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> Self:
+    def _no_duplicates(self) -> Self:
         for key in ("columns", "rows", "factors"):
             listed = getattr(self, key)
             for number, name in enumerate(listed):
                 if name in listed[:number]:
-                    raise invalid("report", f"{name!r} stands twice", key, number)
+                    raise invalid("report", f"{name!r} is listed twice", key, number)
         return self
 
     def for_task(self, task: TaskDescription) -> "ReportSpec":
-        """Return the report of a task's runs: its metrics are checked, and those not named filled in.
+        """Return the report with its metrics checked against a task and default metrics filled in.
 
         Raises:
             SpecError: If the task has no such metric.
@@ -195,50 +203,50 @@ class ReportSpec(Spec):
         for number, column in enumerate(self.columns):
             if column not in COLUMNS and column.removeprefix(DELTA) not in task.metrics:
                 known = (*task.metrics, *COLUMNS)
-                raise self.refusal(unknown_name("column", column, known), "columns", number)
+                raise self.error_at(unknown_name("column", column, known), "columns", number)
         report = self.model_copy(update=changes)
         report._task = task
         return report
 
-    def _metric_of(self, task: TaskDescription, name: str, *place: str | int) -> str:
+    def _metric_of(self, task: TaskDescription, name: str, *key_path: str | int) -> str:
         if name and name not in task.metrics:
-            raise self.refusal(unknown_name("metric", name, task.metrics), *place)
+            raise self.error_at(unknown_name("metric", name, task.metrics), *key_path)
         return name or task.primary
 
     @property
     def task(self) -> TaskDescription:
-        """The task of the runs; known once `for_task` has been called."""
+        """Task of the runs. Needs an earlier call of `for_task`."""
         assert self._task is not None
         return self._task
 
     @property
-    def shown_metric(self) -> Metric:
-        """The metric that comparisons compare."""
+    def compared_metric(self) -> Metric:
+        """Metric of the comparisons with the baseline."""
         return self.task.metrics[self.metric]
 
-    def refusal(self, message: str, *place: str | int) -> SpecError:
-        """Return the error for a key that does not fit what the report shows, with its line in the file.
+    def error_at(self, message: str, *key_path: str | int) -> SpecError:
+        """Return the error of a key that does not fit the report, with its line in the file.
 
         Args:
-            message: What is wrong, and what would be right.
-            place: The keys and positions that lead to it.
+            message: The problem and its remedy.
+            key_path: Key path of the invalid value.
         """
-        words = ".".join(map(str, place))
-        text = f"{words}: {message}" if words else message
+        key = ".".join(map(str, key_path))
+        text = f"{key}: {message}" if key else message
         if self._document is None:
             return SpecError(f"report {self.name}: {text}")
-        return SpecError(f"{self._document.where(place)}: {text}")
+        return SpecError(f"{self._document.where(key_path)}: {text}")
 
     @property
     def compares(self) -> bool:
-        """Whether rows are compared with a baseline that need not be a row of the table."""
-        if self.kind in {"grid", "datasets"}:  # wins of data sets are counted only beside the baseline's row
+        """Whether the report compares rows with a baseline, which need not be a row of the table."""
+        if self.kind in {"grid", "datasets"}:  # their wins are counted only if the baseline is a row
             return self.cells == "delta"
         return self.kind != "claims" and any(map(needs_baseline, self.columns))
 
     @property
     def has_data_axis(self) -> bool:
-        """Whether one ablation's factor is the data set."""
+        """Whether the data set is a factor of a single ablation."""
         return self.kind == "datasets" and bool(self.ablation) and len(self.factors) == 1
 
 
@@ -246,7 +254,7 @@ def load_report(path: Path) -> ReportSpec:
     """Read and check a report file.
 
     Raises:
-        DefinitionError: With a line per problem.
+        DefinitionError: With one line per problem.
     """
     document = read_document(path)
     try:
@@ -259,21 +267,21 @@ def load_report(path: Path) -> ReportSpec:
 
 
 def _unknown_columns(document: Document) -> Iterator[Problem]:
-    """Yield the columns that no registered task has, so that all problems of a file come at once.
+    """Yield problems of columns that no registered task has, so that one error lists all problems.
 
-    A file without other problems is checked against its ablation's task, which need not be registered.
+    A file without other problems is checked later against its ablation's task, registered or not.
     """
     known = [*dict.fromkeys(name for task in TASKS for name in task_description(task).metrics), *COLUMNS]
     listed = document.value.get("columns")
     for number, name in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(name, str) and name not in known and name.removeprefix(DELTA) not in known:
-            place = ("columns", number)
+            key_path = ("columns", number)
             message = f"columns.{number}: {unknown_name('column', name, known)}"
-            yield Problem(document.where(place), message)
+            yield Problem(document.where(key_path), message)
 
 
 def require_file_name(document: Document, name: str) -> None:
-    """Refuse a `name:` that differs from the file's, so that a name finds its file."""
+    """Reject a `name:` that differs from the file name, so that lookup by name finds the file."""
     if name != document.path.stem:
         message = f"name: must equal the file's name {document.path.stem!r}, got {name!r}"
         raise DefinitionError([Problem(document.where(("name",)), message)])

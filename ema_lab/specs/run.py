@@ -1,4 +1,4 @@
-"""The run spec: everything that decides a result, and nothing else."""
+"""Schema of a run spec: everything that determines a result, and nothing else."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -31,17 +31,18 @@ RUN_ID_LENGTH = 16
 
 
 class NamedSpec(Spec):
-    """A registered name and the options that are not at their default."""
+    """Registered name with the options that differ from their default."""
 
     name: str
     options: Mapping[str, Any] = {}
 
     def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data without options at their default."""
         return {"name": self.name, **self.options}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name, and those of what it is made `of`."""
+        """Name of the module and of the modules that it wraps with `of`."""
         inner = self.options.get("of")
         below = NamedSpec(name=inner["name"], options=_without_name(inner)).names if inner else ()
         return (self.name, *below)
@@ -52,7 +53,11 @@ def _without_name(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(registry: Registry, value: object) -> NamedSpec:
-    """Read `name` or `{name: ..., option: ...}`, with the options checked against the signature."""
+    """Parse `name` or `{name: ..., option: ...}` and check the options against the signature.
+
+    Raises:
+        ValidationError: If the value, the name or an option is invalid.
+    """
     if isinstance(value, NamedSpec):
         return value
     if value is None:
@@ -64,12 +69,12 @@ def named(registry: Registry, value: object) -> NamedSpec:
     name = value["name"]
     options = _without_name(value)
     if "of" in options:
-        options["of"] = _wrapped(registry, options["of"])
+        options["of"] = _resolve_wrapped(registry, options["of"])
     return NamedSpec(name=name, options=checked_options(registry, name, options, "name"))
 
 
-def _wrapped(registry: Registry, value: object) -> dict[str, Any]:
-    """Read the spec that a wrapper is made `of`."""
+def _resolve_wrapped(registry: Registry, value: object) -> dict[str, Any]:
+    """Parse the spec that a wrapper wraps with `of`."""
     try:
         return named(registry, value).resolved()
     except ValidationError as error:
@@ -78,12 +83,19 @@ def _wrapped(registry: Registry, value: object) -> dict[str, Any]:
 
 
 def checked_options(
-    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str, beside: Iterable[str] = ()
+    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str, other_keys: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return the options that differ from their defaults; the errors are located below the spec.
+    """Check options and return those that differ from their defaults.
 
     Args:
-        beside: Keys that may stand beside the options, to suggest them for an unknown one.
+        registry: Registry of `name`.
+        name: Registered name.
+        options: Options to check.
+        name_key: Location of the name in the spec, for errors about the name.
+        other_keys: Further valid keys of the spec, suggested for an unknown option.
+
+    Raises:
+        ValidationError: If an option or the name is invalid. Locations are relative to the spec.
     """
     try:
         return registry.check(name, options)
@@ -91,7 +103,7 @@ def checked_options(
         raise invalid(registry.kind, str(error), *name_key, value=name) from None
     except ValidationError as error:
         known = registry.options(name, options.get(CHANNELS_AS))
-        raise with_suggestions(error, [*known, *beside]) from None
+        raise with_suggestions(error, [*known, *other_keys]) from None
 
 
 AttentionSpec = Annotated[
@@ -103,12 +115,12 @@ AttentionSpec = Annotated[
 Numbers = Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
 Blocks = Annotated[
     Literal["all", "first", "last", "even"] | Numbers,
-    WrapValidator(lambda value, check: _blocks(value, check)),
+    WrapValidator(lambda value, check: _check_blocks(value, check)),
 ]
 
 
-def _blocks(value: object, check: ValidatorFunctionWrapHandler) -> Any:
-    """Say in one line what pydantic would say once per kind of value."""
+def _check_blocks(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Replace pydantic's errors, one per member of the union, by a single message."""
     try:
         return check(value)
     except ValidationError:
@@ -117,10 +129,15 @@ def _blocks(value: object, check: ValidatorFunctionWrapHandler) -> Any:
 
 
 class PlacementSpec(Spec):
-    """Where attention goes: after which submodules, in which stages and blocks, at which widths.
+    """Placement of attention in a backbone: submodules, stages, blocks and widths.
 
-    `blocks` are counted within each stage. `replace: se` puts it in the place of the backbone's own
-    squeeze-and-excitation modules, instead of after something.
+    Attributes:
+        after: Named shortcut, glob, or globs over submodule names. Attention goes after each match.
+        replace: `se` replaces the backbone's own squeeze-and-excitation modules, instead of `after`.
+        stages: Stages that get attention, counted from 1. None means all.
+        blocks: Blocks that get attention, counted from 1 within each stage.
+        min_channels: Minimum number of channels at the place of attention.
+        max_channels: Maximum number of channels at the place of attention.
     """
 
     after: str | Annotated[tuple[str, ...], Strict(False), Field(min_length=1)] = "block_end"
@@ -133,23 +150,24 @@ class PlacementSpec(Spec):
     @model_validator(mode="after")
     def _after_or_replace(self) -> Self:
         if self.replace and "after" in self.model_fields_set:
-            raise invalid("placement", "stands in for `after`: leave one of them out", "replace")
+            raise invalid("placement", "cannot be combined with `after`: leave one of them out", "replace")
         return self
 
 
 class InsertionSpec(Spec):
-    """One attention module and its placement."""
+    """Attention module and its placement."""
 
     attention: AttentionSpec
     placement: PlacementSpec = PlacementSpec()
 
     def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data without keys at their default."""
         placement = resolved(self.placement)
         return {"attention": self.attention.resolved()} | ({"placement": placement} if placement else {})
 
 
 class ModelSpec(Spec):
-    """A backbone and the attention inserted into it. With `none` the placement is dropped."""
+    """Backbone and the attention inserted into it. The attention `none` drops its placement."""
 
     backbone: str
     options: Mapping[str, Any] = {}
@@ -160,15 +178,15 @@ class ModelSpec(Spec):
     @model_validator(mode="wrap")
     @classmethod
     def _split_backbone_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Keys that are not the spec's own are options of the backbone."""
+        """Treat keys that are not fields of the spec as options of the backbone."""
         if not isinstance(value, Mapping) or not isinstance(value.get("backbone"), str):
             return handler(value)
         own = [key for key in cls.model_fields if key != "options"]
-        given = {key: item for key, item in value.items() if key not in own}
+        extra_keys = {key: item for key, item in value.items() if key not in own}
         details: list[ErrorDetails] = []
         options: dict[str, Any] = {}
         try:
-            options = checked_options(BACKBONES, value["backbone"], given, "backbone", beside=own)
+            options = checked_options(BACKBONES, value["backbone"], extra_keys, "backbone", other_keys=own)
         except ValidationError as error:
             details += error.errors(include_url=False)
         try:
@@ -180,17 +198,19 @@ class ModelSpec(Spec):
         return spec
 
     @model_validator(mode="after")
-    def _drop_the_placement_of_nothing(self) -> Self:
+    def _drop_placement_of_none(self) -> Self:
         if self.attention.name == "none" and self.placement != PlacementSpec():
             return self.model_copy(update={"placement": PlacementSpec()})
         return self
 
     @property
     def insertions(self) -> tuple[InsertionSpec, ...]:
+        """All insertions except those of `none`."""
         first = InsertionSpec(attention=self.attention, placement=self.placement)
         return tuple(item for item in (first, *self.also) if item.attention.name != "none")
 
     def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data without keys at their default."""
         first = InsertionSpec(attention=self.attention, placement=self.placement).resolved()
         if self.attention.name == "none":
             first = {}
@@ -199,17 +219,20 @@ class ModelSpec(Spec):
 
     @cached_property
     def canonical(self) -> str:
-        """The canonical JSON of the resolved spec."""
+        """Canonical JSON of the resolved spec."""
         return canonical_json(self.resolved())
 
 
 class DataSpec(Spec):
-    """A data set, its validation split, and how many of the training images are used.
+    """Data set, its validation split and its number of training images.
 
-    `val_images` are taken from the training images, then `train_images` from the rest (None takes
-    all); both choices are stratified and depend on `split_seed` alone. Keys that are not the spec's
-    own are options of the data set; where both have a key, as `synthetic` has `train_images`, the
-    option wins.
+    Keys that are not fields of the spec are options of the data set. If both have a key, as `synthetic`
+    has `train_images`, the option wins.
+
+    Attributes:
+        val_images: Size of the validation split, drawn from the training images.
+        split_seed: Seed of both draws, which are stratified by class.
+        train_images: Number of remaining training images to use. None uses all.
     """
 
     name: str
@@ -225,11 +248,11 @@ class DataSpec(Spec):
             return handler(value)
         name = value["name"]
         taken: Iterable[str] = ()
-        with suppress(SpecError):  # checked_options() raises it again, with its place
+        with suppress(SpecError):  # checked_options() raises the error again, with its location
             taken = DATASETS.options(name)
         own = [key for key in cls.model_fields if key == "name" or key not in {"options", *taken}]
-        given = {key: item for key, item in value.items() if key not in own}
-        options = checked_options(DATASETS, name, given, "name", beside=own)
+        extra_keys = {key: item for key, item in value.items() if key not in own}
+        options = checked_options(DATASETS, name, extra_keys, "name", other_keys=own)
         return handler({key: item for key, item in value.items() if key in own} | {"options": options})
 
     @model_validator(mode="after")
@@ -244,11 +267,9 @@ class DataSpec(Spec):
         left = self.facts.train_images - self.val_images
         if self.train_images is not None and self.train_images > left:
             after = f" after {self.val_images} validation images" if self.val_images else ""
-            rule = (
-                f"must be at most the {left} training images that there are{after}, got {self.train_images}"
-            )
+            rule = f"must be at most {left}, the number of training images{after}, got {self.train_images}"
             raise invalid("data", rule, "train_images")
-        if self.train_images == left:  # all of them is no choice, and the same run
+        if self.train_images == left:  # equal to the default, so both must share a run id
             object.__setattr__(self, "train_images", None)
         if self.split_seed and not self.val_images and self.train_images is None:
             raise invalid("data", "changes nothing without val_images or train_images", "split_seed")
@@ -256,31 +277,33 @@ class DataSpec(Spec):
 
     @property
     def trained_images(self) -> int:
-        """The number of images in an epoch."""
+        """Number of images per epoch."""
         return self.train_images or self.facts.train_images - self.val_images
 
     @cached_property
     def facts(self) -> DatasetFacts:
+        """Facts of the data set with its options applied."""
         return dataset_facts(self.name, self.options)
 
     @property
     def task(self) -> TaskDescription:
-        """The description of what is learned from the data set."""
+        """Description of the data set's task."""
         return task_description(self.facts.task)
 
     def resolved(self) -> dict[str, Any]:
+        """Return the spec as plain data without keys at their default."""
         keys = ("val_images", "split_seed", "train_images")
         own = {key: getattr(self, key) for key in keys if getattr(self, key)}
         return {"name": self.name, **self.options, **own}
 
     @cached_property
     def canonical(self) -> str:
-        """The canonical JSON of the resolved spec."""
+        """Canonical JSON of the resolved spec."""
         return canonical_json(self.resolved())
 
 
 class RunSpec(Spec):
-    """One cell of an experiment: model, data, recipe and seed decide the result together."""
+    """One run: model, data, recipe and seed, which together determine the result."""
 
     model: ModelSpec
     data: DataSpec
@@ -299,7 +322,7 @@ class RunSpec(Spec):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data, keys at their default left out."""
+        """Return the spec as plain data without keys at their default."""
         return {
             "model": self.model.resolved(),
             "data": self.data.resolved(),
@@ -309,9 +332,9 @@ class RunSpec(Spec):
 
     @cached_property
     def run_id(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the canonical resolved spec.
+        """First 16 hexadecimal digits of the SHA-256 of the canonical resolved spec.
 
-        Cells of a grid share their parts, so the text is put together from the parts' own.
+        The canonical text is joined from those of the parts, which cells of a grid share and cache.
         """
         parts = {"data": self.data.canonical, "model": self.model.canonical, "recipe": self.recipe.canonical}
         inner = "".join(f'"{key}":{text},' for key, text in parts.items())
@@ -320,7 +343,7 @@ class RunSpec(Spec):
 
     @cached_property
     def model_key(self) -> str:
-        """Equal for runs whose built models are equal but for their weights' values."""
+        """Hash of the model's structure, equal for runs whose models differ only in weight values."""
         data = [self.data.facts.classes, self.data.facts.channels, self.data.facts.image_size]
         text = canonical_json({"model": self.model.resolved(), "data": data})
         return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]

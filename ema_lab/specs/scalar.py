@@ -1,4 +1,4 @@
-"""Words of YAML as values: YAML 1.2's core types, where `no` is a word, 1e-4 a number, and 010 ten."""
+"""YAML scalars under YAML 1.2's core schema, where `no` is a string, 1e-4 a number and 010 ten."""
 
 import math
 import re
@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
-from ema_lab.characters import escape, hidden_in
+from ema_lab.characters import escape, hidden_characters
 from ema_lab.errors import SpecError
 
 _TAG = "tag:yaml.org,2002:"
 COLLECTIONS = {f"{_TAG}map", f"{_TAG}seq"}
-_SHOWN = 40  # characters of a wrong word
+_MAX_QUOTED = 40  # characters of an invalid scalar in a message
 _TYPES = {
     "bool": (r"true|false|True|False", "tfTF"),
     "null": (r"~|null|Null|", ["~", "n", "N", ""]),
@@ -22,7 +22,7 @@ _PATTERNS = {kind: re.compile(pattern) for kind, (pattern, _) in _TYPES.items()}
 
 
 class Loader(yaml.SafeLoader):
-    """Reads the structure of a file and resolves its words; `scalar` gives their values."""
+    """Loader of a file's structure and scalar tags. `scalar` converts each scalar to its value."""
 
 
 Loader.yaml_implicit_resolvers = {}
@@ -31,10 +31,10 @@ for _kind, (_pattern, _first) in _TYPES.items():
 
 
 def read_scalar(text: str) -> Any:
-    """Return the value that a word of the command line has in our YAML.
+    """Return the value of a command-line argument, read as a YAML scalar.
 
     Raises:
-        SpecError: If it is a number too large to be read.
+        SpecError: If the number is too large.
     """
     loader = Loader("")
     try:
@@ -46,16 +46,16 @@ def read_scalar(text: str) -> Any:
 
 
 def scalar(tag: str, text: str) -> Any:
-    """Return the value of a word with a tag.
+    """Return the value of a tagged scalar.
 
     Raises:
-        ValueError: If the tag is none of the core types, or the word is not of its type.
+        ValueError: If the tag is not a core type, or the text does not match the tag.
     """
     kind = tag.removeprefix(_TAG)
     if kind == "str":
         return text
     if kind not in _PATTERNS:
-        raise ValueError(f"the tag {tag!r} is not understood")
+        raise ValueError(f"the tag {tag!r} is not supported")
     if not _PATTERNS[kind].fullmatch(text):
         raise ValueError(f"{_short(text)} is not of the type {tag!r}")
     if kind == "null":
@@ -64,7 +64,7 @@ def scalar(tag: str, text: str) -> Any:
         return text.lower() == "true"
     try:
         number = int(text) if kind == "int" else float(text)
-        is_finite = math.isfinite(number)  # an integer may be beyond every float
+        is_finite = math.isfinite(number)  # an integer may exceed the float range
     except (ValueError, OverflowError):
         is_finite = False
     if not is_finite:
@@ -73,12 +73,14 @@ def scalar(tag: str, text: str) -> Any:
 
 
 def text_problem(text: str) -> str | None:
-    """Return what no word of a definition may hold: characters that no reader sees."""
-    found = hidden_in(text)
-    if any("\ud800" <= sign <= "\udfff" for sign in found):
-        return r"has half of a character (\ud800 to \udfff): write it as it is, or as \U and eight digits"
-    return f"has characters that no reader sees: {', '.join(map(escape, found))}" if found else None
+    """Return a message if a scalar contains invisible characters, else None."""
+    hidden = hidden_characters(text)
+    if any("\ud800" <= character <= "\udfff" for character in hidden):
+        return (
+            r"has half of a character (\ud800 to \udfff): write the character itself, or \U and eight digits"
+        )
+    return f"has invisible characters: {', '.join(map(escape, hidden))}" if hidden else None
 
 
 def _short(text: str) -> str:
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} characters)"
+    return repr(text) if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]!r}... ({len(text)} characters)"

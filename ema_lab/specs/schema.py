@@ -1,4 +1,4 @@
-"""JSON Schema of the definition files, for editors that complete and check YAML."""
+"""JSON Schemas of the definition files, for completion and checks in editors."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ SCHEMAS: dict[str, type[Spec]] = {
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """Return the schema of one kind of file; `base` of an ablation is a run spec that may be partial."""
+    """Return the JSON Schema of one kind of file. `base` of an ablation is a partial run spec."""
     schema = SCHEMAS[kind].model_json_schema()
     if kind == "ablation":
         run = RunSpec.model_json_schema()

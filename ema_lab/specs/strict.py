@@ -1,4 +1,4 @@
-"""The base of every spec: frozen, strictly typed, and helpful about unknown keys."""
+"""Base class of all specs: frozen, strictly typed, with suggestions for unknown keys."""
 
 import json
 import math
@@ -15,14 +15,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from ema_lab.characters import name_problem, twins
+from ema_lab.characters import find_lookalikes, name_problem
 from ema_lab.registry.registry import unknown_name
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Spec(BaseModel):
-    """A frozen value. Unknown keys are errors that name the nearest known one."""
+    """Frozen, strictly typed value. An unknown key is an error that names the nearest known key."""
 
     model_config = STRICT
 
@@ -36,19 +36,19 @@ class Spec(BaseModel):
 
 
 def with_suggestions(error: ValidationError, known: Iterable[str]) -> ValidationError:
-    """Return `error` in our words; an unknown key names the nearest of the `known` ones."""
+    """Return `error` with our messages, which suggest the nearest of the `known` keys for an unknown key."""
     return merged(error.title, error.errors(include_url=False), known)
 
 
 def merged(title: str, items: Iterable[ErrorDetails], known: Iterable[str] = ()) -> ValidationError:
-    """Return one error that holds all `items`, their messages in the form in which they are shown."""
+    """Return one error with all `items`, rewritten to our messages."""
     details = []
     items = list(items)
-    places = [item["loc"] for item in items]
+    locations = [item["loc"] for item in items]
     for item in items:
         size = len(item["loc"])
-        if item["type"] == "too_short" and any(p[:size] == item["loc"] and len(p) > size for p in places):
-            continue  # pydantic counts a wrong item as absent: the item's own error says it all
+        if item["type"] == "too_short" and any(p[:size] == item["loc"] and len(p) > size for p in locations):
+            continue  # pydantic counts an invalid item as missing, but the item has its own error
         kind: str | PydanticCustomError = "missing"
         if item["type"] == "problem":
             kind = problem(item["msg"])
@@ -61,44 +61,48 @@ def merged(title: str, items: Iterable[ErrorDetails], known: Iterable[str] = ())
 
 
 def problem(message: str) -> PydanticCustomError:
-    """Return an error whose text is shown as it is."""
+    """Return a pydantic error whose message is kept verbatim."""
     return PydanticCustomError("problem", "{message}", {"message": message})
 
 
 def invalid(title: str, message: str, *loc: str | int, value: object = None) -> ValidationError:
-    """Return one error at a place below the model that raises it."""
+    """Return a validation error with one problem at `loc`, relative to the model that raises it."""
     details = InitErrorDetails(type=problem(message), loc=loc, input=value)
     return ValidationError.from_exception_data(title, [details])
 
 
 def checked_name(name: str) -> str:
-    """Return the name of a row, a label or the like, as it is.
+    """Return a valid name (of a row, an axis or a label) unchanged.
 
     Raises:
-        PydanticCustomError: If a reader could not see all of it, or where it ends.
+        PydanticCustomError: If the name is empty, has invisible characters, or begins or ends with a blank.
     """
-    if found := name_problem(name):
-        raise problem(f"{found}, got {name!r}")
+    if reason := name_problem(name):
+        raise problem(f"{reason}, got {name!r}")
     return name
 
 
-def apart(names: Any) -> Any:
-    """Return names that a reader can tell apart.
+def check_distinct(names: Any) -> Any:
+    """Return names unchanged if no two of them look the same.
 
     Raises:
-        PydanticCustomError: If two of them look the same in print.
+        PydanticCustomError: If two names look the same in print.
     """
-    if pair := twins(list(names)):
+    if pair := find_lookalikes(list(names)):
         raise problem(f"{pair[0]!a} and {pair[1]!a} look the same in print: rename one of them")
     return names
 
 
 Name = Annotated[str, AfterValidator(checked_name)]
-Apart = AfterValidator(apart)  # of a mapping or a list of names
+Distinct = AfterValidator(check_distinct)  # for a mapping by name, or a list of names
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON with sorted keys and numbers in one normal form (1.0 is 1; no NaN)."""
+    """Return JSON with sorted keys and normalised numbers: 1.0 becomes 1.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
     return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 

@@ -1,7 +1,7 @@
-"""Description of a task without its code: metrics, the primary one, and where the implementation is.
+"""Task descriptions, known without importing the task: metrics, primary metric, implementation.
 
-A task is described by a literal in the module that computes its metrics. The literal is read from the
-source, so that planning and reporting import neither torch nor a user's code.
+A literal in the module that computes a task's metrics describes the task. ema-lab reads this literal from
+the source, so that planning and reporting import neither torch nor a user's code.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
 class MetricForm(Spec):
-    """One metric in the literal of a task."""
+    """Schema of one metric in a task's literal."""
 
     label: Annotated[str, Field(min_length=1)]
     unit: str = ""
@@ -39,13 +39,13 @@ class MetricForm(Spec):
 
 
 class TaskForm(Spec):
-    """Form of the literal that describes a task.
+    """Schema of the literal that describes a task.
 
     Attributes:
-        code: The class that implements the task, as "package.module:Name".
-        made_up: The data set of made-up images that `run --smoke` trains on.
-        metrics: Every metric of a record, in the order of tables.
-        primary: The metric that chooses epochs and that reports show where they name none.
+        code: Class that implements the task, as "package.module:Name".
+        made_up: Synthetic data set that `run --smoke` trains on.
+        metrics: All metrics of a record, in table order.
+        primary: Metric that selects epochs, and the default metric of reports.
     """
 
     code: Target
@@ -65,7 +65,7 @@ class TaskForm(Spec):
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """What is known of a task without importing it."""
+    """Description of a task: name, implementation, smoke data set, metrics and primary metric."""
 
     name: str
     code: str
@@ -82,11 +82,11 @@ class TaskDescription:
             metric = self.metrics[name]
             label = f"{split.capitalize()} {metric.label[:1].lower()}{metric.label[1:]}"
             return Metric(label, metric.unit, metric.sign).header
-        words = column.replace("_", " ").capitalize()
-        return f"{words} (s)" if name == "seconds" else words
+        label = column.replace("_", " ").capitalize()
+        return f"{label} (s)" if name == "seconds" else label
 
     def require_metric(self, name: str) -> Metric:
-        """Return a metric by its name.
+        """Return a metric by name.
 
         Raises:
             SpecError: If the task has no such metric.
@@ -104,10 +104,10 @@ _EXPECTED = (
 
 
 def task_description(name: str) -> TaskDescription:
-    """Read the description of a task, registered or named as "package.module:LITERAL".
+    """Read the description of a task that is registered or named as "package.module:LITERAL".
 
     Raises:
-        SpecError: If there is no such task, or its description is malformed.
+        SpecError: If the task is unknown, or its description is malformed.
     """
     try:
         where, literal = read_literal(*split_target(TASKS[name].target))
@@ -127,10 +127,14 @@ def _metric(form: MetricForm) -> Metric:
 
 
 def common_task(specs: Iterable[Any], where: str) -> TaskDescription:
-    """Return the task that all run specs share; without any, classification.
+    """Return the task that all run specs share, or classification if there are no specs.
+
+    Args:
+        specs: Run specs.
+        where: Name of their ablation or report, for messages.
 
     Raises:
-        SpecError: If they have several tasks.
+        SpecError: If the run specs have several tasks.
     """
     names = list(dict.fromkeys(spec.data.facts.task for spec in specs))
     if len(names) > 1:

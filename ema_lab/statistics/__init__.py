@@ -1,4 +1,4 @@
-"""Statistics of paired ablations: few seeds, common seeds, many rows."""
+"""Statistics of paired ablations with few seeds: summaries, tests, multiple comparisons."""
 
 from ema_lab.statistics.family import Rank, WinTieLoss, holm, rank_rows, win_tie_loss
 from ema_lab.statistics.paired import (

@@ -1,8 +1,7 @@
-"""Main effects and interactions of a full product of factors, paired by seed.
+"""Main effects and two-factor interactions of a full factorial design, blocked by seed.
 
-Every effect is a contrast within each seed, so that seeds are blocks: its interval needs neither equal
-variances of the cells nor independence between them. In a full product its estimate is that of least
-squares with seeds as blocks.
+Every effect is a contrast computed within each seed. Its interval therefore assumes neither equal variances
+of the cells nor independence between them. The estimate equals that of least squares with seeds as blocks.
 """
 
 import itertools
@@ -16,13 +15,16 @@ Levels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Effect:
-    """A contrast of levels against the first level of each factor, averaged over all other factors.
+    """Contrast of levels against the first level of each factor, averaged over all other factors.
 
     Attributes:
-        factors: One factor for a main effect, two for an interaction.
-        levels: The level of each of them that is compared; `references`: what it is compared with.
-        difference: The mean contrast over seeds with its 95 % t interval. `test`: of no effect.
-        seeds: Those that all combinations have in common. `differences`: the contrast in each of them.
+        factors: One factor of a main effect, or two of an interaction.
+        levels: Compared level of each factor.
+        references: First level of each factor, with which `levels` is compared.
+        difference: Mean contrast over seeds with its 95 % t interval, in the unit of the values.
+        test: Test of the null hypothesis of no effect.
+        seeds: Seeds that all combinations have in common.
+        differences: Contrast of each seed.
     """
 
     factors: Levels
@@ -38,13 +40,13 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
     """Return all main effects, then all two-factor interactions.
 
     Args:
-        values: For each combination of levels (in the order of `factors`) the values by seed.
-        factors: The names of the factors.
+        values: Values by seed, for each combination of levels in the order of `factors`.
+        factors: Names of the factors.
 
     Raises:
-        ValueError: If a combination is missing, or no seed is common to all.
+        ValueError: If a combination is missing, or the combinations share no seed.
     """
-    levels = [list(dict.fromkeys(key[place] for key in values)) for place in range(len(factors))]
+    levels = [list(dict.fromkeys(key[index] for key in values)) for index in range(len(factors))]
     missing = [key for key in itertools.product(*levels) if key not in values]
     if missing:
         raise ValueError(f"effects need a full product, and {' x '.join(missing[0])} is missing")
@@ -52,38 +54,43 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
     seeds = tuple(seed for seed in next(iter(values.values())) if seed in common)
     if not seeds:
         raise ValueError("effects need a seed that all combinations have in common")
-    found = []
+    result = []
     for size in (1, 2):
-        for places in itertools.combinations(range(len(factors)), size):
-            compared = itertools.product(*(levels[place][1:] for place in places))
-            found += [_effect(values, factors, levels, places, chosen, seeds) for chosen in compared]
-    return found
+        for indices in itertools.combinations(range(len(factors)), size):
+            compared = itertools.product(*(levels[index][1:] for index in indices))
+            result += [
+                _effect(values, factors, levels, indices, compared_levels, seeds)
+                for compared_levels in compared
+            ]
+    return result
 
 
 def _effect(
     values: Mapping[Levels, Mapping[Hashable, float]],
     factors: Sequence[str],
     levels: Sequence[Sequence[str]],
-    places: tuple[int, ...],
-    chosen: Levels,
+    indices: tuple[int, ...],
+    compared_levels: Levels,
     seeds: tuple[Hashable, ...],
 ) -> Effect:
-    others = [levels[place] if place not in places else [""] for place in range(len(factors))]
-    rest = list(itertools.product(*others))
-    references = tuple(levels[place][0] for place in places)
+    averaged = [levels[index] if index not in indices else [""] for index in range(len(factors))]
+    rest = list(itertools.product(*averaged))
+    references = tuple(levels[index][0] for index in indices)
     differences = []
     for seed in seeds:
         total = 0.0
-        for sides in itertools.product((True, False), repeat=len(places)):
+        # The contrast of two factors is (AB - aB) - (Ab - ab): each reference level flips the sign.
+        for sides in itertools.product((True, False), repeat=len(indices)):
             sign = -1 if sides.count(False) % 2 else 1
-            here = [
-                level if side else ref for side, level, ref in zip(sides, chosen, references, strict=True)
+            corner = [
+                level if side else ref
+                for side, level, ref in zip(sides, compared_levels, references, strict=True)
             ]
-            total += sign * sum(values[_filled(key, places, here)][seed] for key in rest)
+            total += sign * sum(values[_filled(key, indices, corner)][seed] for key in rest)
         differences.append(total / len(rest))
     return Effect(
-        tuple(factors[place] for place in places),
-        chosen,
+        tuple(factors[index] for index in indices),
+        compared_levels,
         references,
         paired_difference(differences),
         paired_test(differences),
@@ -92,8 +99,8 @@ def _effect(
     )
 
 
-def _filled(key: Levels, places: Sequence[int], levels: Sequence[str]) -> Levels:
+def _filled(key: Levels, indices: Sequence[int], levels: Sequence[str]) -> Levels:
     filled = list(key)
-    for place, level in zip(places, levels, strict=True):
-        filled[place] = level
+    for index, level in zip(indices, levels, strict=True):
+        filled[index] = level
     return tuple(filled)

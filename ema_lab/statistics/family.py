@@ -1,4 +1,4 @@
-"""Many comparisons at once: Holm's correction, the best of a column, wins over data sets."""
+"""Multiple comparisons: Holm's correction, ranks of a table column, wins over data sets."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ BySeed = Mapping[object, float]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979), in the given order.
+    """Return Holm-corrected p-values (Holm 1979) in the order of the input.
 
-    A comparison that cannot be tested (NaN) stays NaN, yet counts: it was meant to be made.
-    Equal to statsmodels' `multipletests(method="holm")`, whose import takes longer than a whole report.
+    An untestable comparison (NaN) stays NaN but counts towards the family, because it was planned.
+    The result equals statsmodels' `multipletests(method="holm")`, whose import takes longer than a report.
     """
     import numpy as np
 
@@ -35,33 +35,35 @@ def _holm(p_values: "Numbers") -> "Numbers":
     count = len(p_values)
     order = np.argsort(p_values, kind="stable")[: count - int(np.isnan(p_values).sum())]  # NaN sorts last
     corrected = np.full(count, math.nan)
+    # Holm multiplies the i-th smallest p (from 0) by the `count - i` hypotheses that are left. The running
+    # maximum is the step-down rule: no hypothesis is rejected after one with a smaller p was kept.
     steps = np.minimum(1.0, (count - np.arange(len(order))) * p_values[order])
     corrected[order] = np.maximum.accumulate(steps)
     return corrected
 
 
 def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> list[Rank | None]:
-    """Return which rows are best, second or tied with the best, as far as paired t tests support it.
+    """Rank rows by paired t tests: best, second, tied with the best, or untested.
 
-    A row is best only if it is better than every other, with Holm's correction over all pairs of rows:
-    the same data choose which row is called best, so no smaller family would hold the error. The second
-    is better than all rows below it. Where there is no best, the row with the best mean and all that
-    were tested and do not differ from it are ties; what cannot be tested against it is untested.
+    A row is best only if it beats every other row under Holm's correction over all pairs of rows. The
+    same data select the candidate, so a smaller family would not control the error. The second row beats
+    all rows below it. If no row is best, the row with the best mean ties with every tested row that does
+    not differ from it. A row that cannot be tested against the best mean is untested.
 
     Args:
-        rows: Values by seed (or by data set and seed), one mapping a row; empty for a row without runs.
-        sign: +1 where more is better, -1 where less is.
-        groups: The group of each row, where rows are ranked within groups; their pairs are one family.
+        rows: Values by seed (or by data set and seed), one mapping per row. Empty for a row without runs.
+        sign: +1 if higher is better, -1 if lower is.
+        groups: Group of each row, to rank rows within groups. The pairs of all groups form one family.
     """
     import numpy as np
 
     groups = groups or [""] * len(rows)
     orders: dict[str, list[int]] = {}
-    for place, values in enumerate(rows):
+    for index, values in enumerate(rows):
         if values:
-            orders.setdefault(groups[place], []).append(place)
+            orders.setdefault(groups[index], []).append(index)
     for order in orders.values():
-        order.sort(key=lambda place: -sign * summarise(list(rows[place].values())).mean)
+        order.sort(key=lambda index: -sign * summarise(list(rows[index].values())).mean)
     seeds = list(dict.fromkeys(seed for row in rows for seed in row))
     table = np.array([[sign * row.get(seed, math.nan) for seed in seeds] for row in rows])
     tests = [_pair_tests(table[order]) for order in orders.values()]
@@ -69,33 +71,34 @@ def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> 
     ranks: list[Rank | None] = [None] * len(rows)
     start = 0
     for order, (t, p) in zip(orders.values(), tests, strict=True):
-        found = _ranks(len(order), t, corrected[start : start + len(p)])
+        group_ranks = _ranks(len(order), t, corrected[start : start + len(p)])
         start += len(p)
-        for place, rank in zip(order, found, strict=True):
-            ranks[place] = rank
+        for index, rank in zip(order, group_ranks, strict=True):
+            ranks[index] = rank
     return ranks
 
 
 def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
-    """Return t and p of a paired t test of each row with each below it, first row first.
+    """Return t and p of the paired t tests of all pairs of rows, in the order of `itertools.combinations`.
 
-    One row at a time with all below it: a table of thousands of rows has millions of pairs. As `paired_test`,
-    but where no seed differs at all p is 1: nothing speaks for a difference.
+    The loop tests one row against all rows below it, because thousands of rows have millions of pairs.
+    Results equal those of `paired_test`, except that p is 1 if all differences are zero: identical rows
+    are tied, not untested.
 
     Args:
-        rows: A value for each row and seed, NaN where it is missing.
+        rows: Values of shape (rows, seeds), NaN if missing.
     """
     import numpy as np
     from scipy.special import stdtr
 
     all_t, all_p = [np.empty(0)], [np.empty(0)]
-    for place in range(len(rows) - 1):
-        differences = rows[place] - rows[place + 1 :]
-        there = ~np.isnan(differences)
-        counts = there.sum(axis=1)
+    for index in range(len(rows) - 1):
+        differences = rows[index] - rows[index + 1 :]
+        is_paired = ~np.isnan(differences)
+        counts = is_paired.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            means = np.where(there, differences, 0.0).sum(axis=1) / counts
-            squares = (np.where(there, differences - means[:, None], 0.0) ** 2).sum(axis=1)
+            means = np.where(is_paired, differences, 0.0).sum(axis=1) / counts
+            squares = (np.where(is_paired, differences - means[:, None], 0.0) ** 2).sum(axis=1)
             errors = np.sqrt(squares / (counts - 1) / counts)
             spread = (counts > 1) & (errors > ROUNDING * np.maximum(1.0, np.abs(means)))
             t = np.where(spread, means / errors, math.nan)
@@ -107,23 +110,23 @@ def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
 
 
 def _ranks(count: int, t: "Numbers", p: "Numbers") -> list[Rank | None]:
-    """Return the ranks of rows whose best mean is first, from the tests of all their pairs."""
+    """Return the ranks of rows sorted by mean, best first, from the tests of all their pairs."""
     ranks: list[Rank | None] = [None] * count
-    standing = [_standing(*test) for test in zip(t[: count - 1], p[: count - 1], strict=True)]
-    for place, one in enumerate(standing, start=1):
-        if one in {"tie", "untested"}:
-            ranks[place] = one
-    if "tie" in standing:
+    outcomes = [_outcome(*test) for test in zip(t[: count - 1], p[: count - 1], strict=True)]
+    for index, outcome in enumerate(outcomes, start=1):
+        if outcome in {"tie", "untested"}:
+            ranks[index] = outcome
+    if "tie" in outcomes:
         ranks[0] = "tie"
-    elif count > 1 and set(standing) == {"better"}:
+    elif count > 1 and set(outcomes) == {"better"}:
         ranks[0] = "best"
-        below = slice(count - 1, 2 * count - 3)
-        if count > 2 and all(_standing(*test) == "better" for test in zip(t[below], p[below], strict=True)):
+        below = slice(count - 1, 2 * count - 3)  # pairs of the second row, after the first row's count - 1
+        if count > 2 and all(_outcome(*test) == "better" for test in zip(t[below], p[below], strict=True)):
             ranks[1] = "second"
     return ranks
 
 
-def _standing(t: float, p: float) -> Literal["better", "worse", "tie", "untested"]:
+def _outcome(t: float, p: float) -> Literal["better", "worse", "tie", "untested"]:
     if math.isnan(p):
         return "untested"
     return "tie" if p >= SIGNIFICANCE else "better" if t > 0 else "worse"
@@ -131,7 +134,7 @@ def _standing(t: float, p: float) -> Literal["better", "worse", "tie", "untested
 
 @dataclass(frozen=True)
 class WinTieLoss:
-    """Tested data sets on which a row is significantly better than the baseline, not different, and worse."""
+    """Numbers of tested data sets on which a row is better than the baseline, not different, and worse."""
 
     wins: int
     ties: int
@@ -142,7 +145,7 @@ class WinTieLoss:
 
 
 def win_tie_loss(differences: Sequence[tuple[float, float]], sign: int) -> WinTieLoss:
-    """Count data sets by (mean difference, corrected p-value); NaN ones are left out."""
+    """Count wins, ties and losses from (mean difference, corrected p-value) pairs. NaN pairs do not count."""
     wins = sum(p < SIGNIFICANCE and sign * mean > 0 for mean, p in differences)
     losses = sum(p < SIGNIFICANCE and sign * mean < 0 for mean, p in differences)
     return WinTieLoss(wins, sum(p >= SIGNIFICANCE for _, p in differences), losses)

@@ -1,20 +1,20 @@
-"""Paired differences over common seeds: estimate, interval, tests, effect size."""
+"""Paired differences over common seeds: mean, interval, tests and effect size."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ema_lab.statistics.summary import ROUNDING, summarise
-from ema_lab.statistics.ties import TIED
+from ema_lab.statistics.ties import TIE_TOLERANCE
 
 SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean difference over `count` common seeds and its 95 % t interval.
+    """Mean difference over `count` common seeds with the bounds of its interval.
 
-    The bounds are NaN below two seeds, and where all differences are equal.
+    The bounds are NaN below two seeds, and if all differences are equal.
     """
 
     mean: float
@@ -24,13 +24,13 @@ class PairedDifference:
 
     @property
     def has_interval(self) -> bool:
-        """Whether its bounds are known."""
+        """Whether the interval has bounds."""
         return not math.isnan(self.low)
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A two-sided paired t test; `p` is NaN where there is nothing to test, and `why` says so."""
+    """Result of a two-sided paired t test. `p` is NaN for an untestable pair, and `why` gives the reason."""
 
     t: float
     p: float
@@ -40,7 +40,10 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class WilcoxonTest:
-    """A two-sided Wilcoxon signed-rank test; `p` is None where it cannot reach 0.05, and `why` says so."""
+    """Result of a two-sided Wilcoxon signed-rank test over `count` differing pairs.
+
+    `p` is None if the test cannot reach 0.05, and `why` gives the reason.
+    """
 
     p: float | None
     count: int
@@ -48,18 +51,21 @@ class WilcoxonTest:
 
 
 def paired_difference(differences: Sequence[float]) -> PairedDifference:
-    """Estimate the mean of paired differences (variant minus baseline, a seed each).
+    """Estimate the mean of paired differences (variant minus baseline, one per seed).
 
-    The interval is Student's t: with few seeds a percentile bootstrap covers far too little.
+    The interval is Student's t, because a percentile bootstrap covers far too little with few seeds.
+
+    Raises:
+        ValueError: If `differences` is empty.
     """
     summary = summarise(differences)
     return PairedDifference(summary.mean, *summary.interval, summary.count)
 
 
 def paired_test(differences: Sequence[float]) -> PairedTest:
-    """Test whether the mean of paired differences is zero, with Student's t (two-sided).
+    """Test whether the mean of paired differences is zero, by a two-sided paired t test.
 
-    Equal differences have no spread to test against: t would be infinite with two pairs of a coarse metric.
+    Equal differences are untestable: two equal pairs of a coarse metric would give an infinite t.
     """
     count = len(differences)
     if count < 2:
@@ -74,13 +80,14 @@ def paired_test(differences: Sequence[float]) -> PairedTest:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> WilcoxonTest:
-    """Test the same without a normal distribution, by signed ranks (Wilcoxon 1945); exact without ties.
+    """Test paired differences by signed ranks, without assuming normality (Wilcoxon 1945).
 
-    Differences that are equal but for rounding are ties, as percentages of whole numbers of images are.
+    The p-value is exact without ties. Differences that are equal up to rounding count as ties, because
+    percentages of whole images differ in their last bits.
     """
-    unit = max(ROUNDING, TIED * max(map(abs, differences), default=0.0))
+    unit = max(ROUNDING, TIE_TOLERANCE * max(map(abs, differences), default=0.0))
     pairs = [steps for difference in differences if (steps := round(difference / unit))]
-    if len(pairs) < wilcoxon_pairs_needed(1):  # five: the smallest two-sided p-value is 2 / 2^5 = 0.0625
+    if len(pairs) < wilcoxon_pairs_needed(1):  # five pairs: p is at least 2 / 2^5 = 0.0625
         why = f"{len(pairs)} differing pairs cannot reach p = 0.05"
         return WilcoxonTest(None, len(pairs), why)
     from scipy.stats import wilcoxon
@@ -89,18 +96,22 @@ def wilcoxon_test(differences: Sequence[float]) -> WilcoxonTest:
 
 
 def wilcoxon_pairs_needed(comparisons: int) -> int:
-    """Return how many differing pairs the signed-rank test needs to reach 0.05 at Holm's first step.
+    """Return the number of differing pairs that a signed-rank test needs for p < 0.05 after Holm.
 
     The smallest two-sided p-value of n pairs is 2 / 2^n.
+
+    Args:
+        comparisons: Number of comparisons in the family.
     """
     return math.ceil(math.log2(2 * comparisons / SIGNIFICANCE))
 
 
 def effect_size(differences: Sequence[float]) -> float:
-    """Return Hedges' g of paired differences: Cohen's d_z with the correction J for few pairs.
+    """Return Hedges' g of paired differences: Cohen's d_z times the small-sample correction J.
 
-    d_z is the mean over the sample standard deviation of the differences; J = 1 - 3 / (4 (n - 1) - 1)
-    (Hedges 1981; Lakens 2013). NaN below three pairs (J is not defined at two) and without spread.
+    d_z is the mean divided by the sample standard deviation of the differences, and
+    J = 1 - 3 / (4 (n - 1) - 1) (Hedges 1981; Lakens 2013). The result is NaN below three pairs, where J is
+    undefined, and if all differences are equal.
     """
     if len(differences) < 3:
         return math.nan

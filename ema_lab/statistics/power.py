@@ -1,7 +1,7 @@
-"""How small a difference a number of seeds can show, and how many seeds a difference needs.
+"""Power analysis of the two-sided paired t test: detectable difference and number of seeds.
 
-A paired t test (two-sided) of n differences whose standard deviation is known or guessed: under a true
-difference its statistic follows the noncentral t distribution.
+The standard deviation of the differences is known or guessed. Under a true difference the test statistic
+follows the noncentral t distribution.
 """
 
 import math
@@ -13,19 +13,21 @@ from ema_lab.statistics.summary import summarise, t_quantile
 
 POWER = 0.8
 MAX_SEEDS = 10_000
-QUANTILES = 4096
+QUANTILES = 4096  # of the sample standard deviation, in the numerical integral of `power_of`
 
 
 def detectable_difference(
     seeds: int, std: float, *, significance: float = SIGNIFICANCE, power: float = POWER
 ) -> float:
-    """Return the difference that a paired t test finds with probability `power`; infinite below two seeds.
+    """Return the smallest true difference that a paired t test detects with probability `power`.
+
+    The result is infinite below two seeds.
 
     Args:
-        seeds: Pairs.
+        seeds: Number of pairs.
         std: Standard deviation of the paired differences, in the unit of the result.
-        significance: The test's two-sided level.
-        power: How often the difference is to be found.
+        significance: Two-sided significance level.
+        power: Probability of detection.
     """
     if seeds < 2:
         return math.inf
@@ -34,27 +36,30 @@ def detectable_difference(
 
 @cache
 def _effect(seeds: int, significance: float, power: float) -> float:
-    """Return the standardised difference that is found with probability `power`."""
+    """Return the standardised difference (in standard deviations) that is detected with `power`."""
     from scipy.optimize import brentq
 
-    high = 1.0
+    high = 1.0  # double the bracket's upper end, because power increases with the effect
     while power_of(high, seeds, significance) < power:
         high *= 2
     return float(brentq(lambda effect: power_of(effect, seeds, significance) - power, 0.0, high))
 
 
 def power_of(effect: float, seeds: int, significance: float = SIGNIFICANCE) -> float:
-    """Return how often a paired t test finds a difference of `effect` standard deviations.
+    """Return the power of a paired t test against a difference of `effect` standard deviations.
 
-    The noncentral t distribution as a mean of normal ones over quantiles of the sample's standard
-    deviation. SciPy's own is NaN, and statsmodels' `solve_power` wrong without a word, where few seeds
-    need large effects: with two seeds at the 1 % level it answers 10, whose power is 18 %, not 80 %.
+    The noncentral t distribution is integrated as a mean of normal distributions over quantiles of the
+    sample standard deviation. SciPy's distribution returns NaN for the large effects that few seeds need.
+    statsmodels' `solve_power` is silently wrong there: for two seeds at the 1 % level it returns 10, whose
+    power is 18 %, not 80 %.
     """
     import numpy as np
     from scipy.special import gammaincinv, ndtr
 
     degrees = seeds - 1
     middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    # The sample variance is chi-squared with `degrees` degrees of freedom, divided by `degrees`. Given the
+    # sample standard deviation, the test rejects if a normal mean exceeds `critical`.
     stds = np.sqrt(2 * gammaincinv(degrees / 2, middles) / degrees)
     critical = t_quantile(degrees, 1 - significance) * stds
     shift = effect * math.sqrt(seeds)
@@ -64,14 +69,20 @@ def power_of(effect: float, seeds: int, significance: float = SIGNIFICANCE) -> f
 def seeds_needed(
     difference: float, std: float, *, significance: float = SIGNIFICANCE, power: float = POWER
 ) -> int | None:
-    """Return the least number of seeds that shows a difference; None above 10,000.
+    """Return the smallest number of seeds that detects a difference, or None above 10,000.
+
+    Args:
+        difference: True difference to detect, in the unit of `std`.
+        std: Standard deviation of the paired differences.
+        significance: Two-sided significance level.
+        power: Probability of detection.
 
     Raises:
-        ValueError: If the difference is not above zero.
+        ValueError: If the difference is not positive.
     """
     if difference <= 0:
-        raise ValueError(f"a difference to be seen must be above zero, got {difference}")
-    low, high = 1, MAX_SEEDS  # `low` is too few
+        raise ValueError(f"the difference to detect must be above zero, got {difference}")
+    low, high = 1, MAX_SEEDS  # invariant of the bisection: `low` seeds are too few, `high` are enough
     if detectable_difference(high, std, significance=significance, power=power) > difference:
         return None
     while high - low > 1:
@@ -82,9 +93,9 @@ def seeds_needed(
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
-    """Return the standard deviation pooled over groups of differences and its degrees of freedom.
+    """Return the pooled standard deviation of groups of differences and its degrees of freedom.
 
-    None where no group has two values.
+    The result is None if no group has two values.
     """
     usable = [summarise(group) for group in groups if len(group) > 1]
     degrees = sum(summary.count - 1 for summary in usable)

@@ -1,13 +1,15 @@
-"""Comparisons that may be looked at after every seed, with the error held.
+"""Sequential comparisons: tests and intervals that stay valid when checked after every seed.
 
-The test is the Bayes factor of a paired t test with a normal prior on the standardised effect and the
-right Haar prior on the scale, an e-process for normal differences of unknown variance: under no effect it
-exceeds 1/a at any time, ever, with probability at most a (Ville's inequality; Lai 1976; Hendriksen, de
-Heide and Grünwald 2021; Wang and Ramdas 2025). So seeds may be added one by one, a stopped search may be
-taken up again, and its limit may be raised, without a correction. What this costs: at 20 seeds t must
-exceed 3.6 where a test planned for 20 seeds needs 2.1, and nothing is decided before four seeds. A
-difference of two standard deviations of the paired differences is decided after 6 seeds on average (9 in a
-family of six comparisons), one of a single standard deviation in 83 % (60 %) of cases within 20.
+The test is the Bayes factor of a paired t test, with a normal prior on the standardised effect and the
+right Haar prior on the scale. The factor is an e-process for normal differences of unknown variance. Without
+an effect, the probability that it ever exceeds 1/a is at most a (Ville's inequality; Lai 1976; Hendriksen,
+de Heide and Grünwald 2021; Wang and Ramdas 2025). Seeds may therefore be added one by one, a stopped search
+may resume, and its limit may be raised, all without a correction.
+
+The price is power. At 20 seeds t must exceed 3.6, where a test planned for 20 seeds needs 2.1. No
+comparison is decided before four seeds. A difference of two standard deviations of the paired differences is
+decided after 6 seeds on average (9 in a family of six comparisons). A difference of one standard deviation
+is decided within 20 seeds in 83 % of cases (60 % in a family of six).
 """
 
 import math
@@ -19,19 +21,23 @@ from ema_lab.statistics.family import holm
 from ema_lab.statistics.paired import SIGNIFICANCE, PairedDifference
 from ema_lab.statistics.summary import Summary, summarise
 
-PRIOR_VARIANCE = 4.0  # of the standardised effect: decides clear effects sooner than 1, others as soon
-MIN_SEEDS = 3  # two equal differences of a coarse metric would be decided at once
+PRIOR_VARIANCE = (
+    4.0  # of the standardised effect; decides clear effects sooner than 1 would, others equally soon
+)
+MIN_SEEDS = 3  # two nearly equal differences of a coarse metric would decide at once
 Decision = Literal["better", "worse", "equal", "open"]
 
 
 @dataclass(frozen=True)
-class Followed:
-    """One comparison so far.
+class SequentialComparison:
+    """State of one comparison after its seeds so far.
 
     Attributes:
-        count: Common seeds. `mean`: of the differences; NaN without one.
-        low: Lower bound of the always-valid interval (-inf while nothing is known); `high` its upper.
-        p: The always-valid p-value of this comparison alone.
+        count: Number of common seeds.
+        mean: Mean difference. NaN without seeds.
+        low: Lower bound of the always-valid interval. -inf while unbounded.
+        high: Upper bound of the always-valid interval. inf while unbounded.
+        p: Always-valid p-value of this comparison alone, without Holm's correction.
     """
 
     count: int
@@ -42,72 +48,81 @@ class Followed:
 
     @property
     def difference(self) -> PairedDifference:
-        """The mean with its interval; without bounds while it is open, and where looks exclude each other."""
+        """Mean with its interval. The bounds are NaN if unbounded or crossed (disjoint looks)."""
         is_bounded = not math.isinf(self.low) and self.low <= self.high
         bounds = (self.low, self.high) if is_bounded else (math.nan, math.nan)
         return PairedDifference(self.mean, *bounds, self.count)
 
 
 def e_value(differences: Sequence[float]) -> float:
-    """Return the evidence against no difference: at most 1 on average under it. 1 below two differences."""
+    """Return the e-value against the null hypothesis of no difference (expectation at most 1 under it).
+
+    The result is 1 below two differences, and if all differences are equal.
+    """
     return _evidence(summarise(differences)) if differences else 1.0
 
 
-def _evidence(seen: Summary) -> float:
-    if not seen.has_spread:
-        return 1.0  # equal differences say nothing of a normal distribution
-    squared = (seen.mean / seen.standard_error) ** 2 / (seen.count - 1)
-    spread = 1 + seen.count * PRIOR_VARIANCE
-    log = -0.5 * math.log(spread) + 0.5 * seen.count * (math.log1p(squared) - math.log1p(squared / spread))
+def _evidence(summary: Summary) -> float:
+    if not summary.has_spread:
+        return 1.0  # without spread the normal model has no likelihood
+    # With u = t^2 / (n - 1) and s = 1 + n * PRIOR_VARIANCE, the Bayes factor integrates in closed form to
+    # s^(-1/2) * ((1 + u) / (1 + u / s))^(n / 2). The logarithm keeps large n from overflowing.
+    squared = (summary.mean / summary.standard_error) ** 2 / (summary.count - 1)
+    spread = 1 + summary.count * PRIOR_VARIANCE
+    log = -0.5 * math.log(spread) + 0.5 * summary.count * (math.log1p(squared) - math.log1p(squared / spread))
     return math.exp(min(log, 700.0))
 
 
-def confidence_half_width(seen: Summary, significance: float) -> float:
-    """Return half the width of the always-valid interval of the mean; infinite while it is unbounded."""
-    if not seen.has_spread:
+def confidence_half_width(summary: Summary, significance: float) -> float:
+    """Return the half width of the always-valid interval of the mean, infinite while unbounded."""
+    if not summary.has_spread:
         return math.inf
-    spread = 1 + seen.count * PRIOR_VARIANCE
-    bound = math.exp(math.log(spread / significance**2) / seen.count)
+    # The interval holds all means whose e-value stays below 1 / significance. Solving the formula of
+    # `_evidence` for u gives (bound - 1) / (1 - bound / s). No u reaches the level if bound >= s.
+    spread = 1 + summary.count * PRIOR_VARIANCE
+    bound = math.exp(math.log(spread / significance**2) / summary.count)
     if bound >= spread:
         return math.inf
     squared = (bound - 1) / (1 - bound / spread)
-    return math.sqrt((seen.count - 1) * squared) * seen.standard_error
+    return math.sqrt((summary.count - 1) * squared) * summary.standard_error
 
 
-def follow(differences: Sequence[float], comparisons: int = 1) -> Followed:
-    """Return where a comparison stands after all its seeds, looked at after each of them.
+def compare_sequentially(differences: Sequence[float], comparisons: int = 1) -> SequentialComparison:
+    """Compare a variant with the baseline, checking after every seed.
 
     Args:
-        differences: Variant minus baseline, in the order of the seeds.
-        comparisons: How many there are: the intervals hold for all of them together (Bonferroni).
+        differences: Variant minus baseline, in seed order.
+        comparisons: Size of the family. The intervals hold for all comparisons together (Bonferroni).
     """
-    largest, low, high = 1.0, -math.inf, math.inf
+    max_evidence, low, high = 1.0, -math.inf, math.inf
     for count in range(MIN_SEEDS, len(differences) + 1):
-        seen = summarise(differences[:count])
-        largest = max(largest, _evidence(seen))
-        half = confidence_half_width(seen, SIGNIFICANCE / comparisons)
-        low, high = max(low, seen.mean - half), min(high, seen.mean + half)
+        # Ville's inequality covers all looks at once, so the largest e-value and the intersection of the
+        # intervals are both valid, and neither can grow weaker with more seeds.
+        summary = summarise(differences[:count])
+        max_evidence = max(max_evidence, _evidence(summary))
+        half = confidence_half_width(summary, SIGNIFICANCE / comparisons)
+        low, high = max(low, summary.mean - half), min(high, summary.mean + half)
     mean = summarise(differences).mean if differences else math.nan
-    return Followed(len(differences), mean, low, high, 1 / largest)
+    return SequentialComparison(len(differences), mean, low, high, 1 / max_evidence)
 
 
-def decide(followed: Sequence[Followed], sign: int, margin: float = 0.0) -> list[Decision]:
-    """Return what is decided of each comparison.
+def decide(comparisons: Sequence[SequentialComparison], sign: int, margin: float = 0.0) -> list[Decision]:
+    """Return the decision of each comparison: better, worse, equal or open.
 
-    Different: the always-valid p-values, Holm-corrected over all comparisons; the chance of calling any
-    equal rows different is at most 5 %. Equal: the whole interval lies within the margin; the chance of
-    calling any rows equal that differ by the margin or more is at most 5 %.
+    A row is better or worse if its always-valid p-value, Holm-corrected over all comparisons, is below 5 %.
+    The probability of any false difference is at most 5 %. A row is equal if its whole interval lies
+    within the margin. The probability of any false equality is at most 5 %.
 
     Args:
-        followed: All comparisons with the baseline.
-        sign: +1 where more is better, -1 where less is.
-        margin: Differences below it do not matter; 0 never calls two rows equal.
+        comparisons: All comparisons with the baseline.
+        sign: +1 if higher is better, -1 if lower is.
+        margin: Smallest relevant difference, in the unit of the metric. 0 never decides equality.
     """
     decisions: list[Decision] = []
-    for one, p in zip(followed, holm([one.p for one in followed]), strict=True):
+    for comparison, p in zip(comparisons, holm([comparison.p for comparison in comparisons]), strict=True):
         if p < SIGNIFICANCE:
-            decisions.append("better" if sign * one.mean > 0 else "worse")
-        elif margin > 0 and -margin < one.low and one.high < margin:
+            decisions.append("better" if sign * comparison.mean > 0 else "worse")
+        elif margin > 0 and -margin < comparison.low and comparison.high < margin:
             decisions.append("equal")
         else:
             decisions.append("open")

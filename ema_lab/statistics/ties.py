@@ -1,41 +1,42 @@
-"""Numbers that are equal but for rounding: percentages of whole numbers of images, and means of them.
+"""Ties: numbers that are equal up to rounding, such as percentages of whole images and their means.
 
-The mean of 330, 331 and 332 of 360 images in per cent is not that of 331, 331 and 331 to the last bit, yet
-no image tells the two apart.
+The percentages of 330, 331 and 332 of 360 images have the same mean as three times 331 of 360, but the two
+floats differ in their last bit.
 """
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-TIED = 1e-9  # of the larger magnitude: rounding is at most some 1e-15 of it, an image never below 1e-7
+TIE_TOLERANCE = 1e-9  # relative: rounding errors are about 1e-15, one image is never below 1e-7
 
 
-def tied(a: float, b: float) -> bool:
-    """Whether two values are equal but for rounding."""
-    return math.isclose(a, b, rel_tol=TIED)
+def is_tied(a: float, b: float) -> bool:
+    """Whether two values are equal up to rounding."""
+    return math.isclose(a, b, rel_tol=TIE_TOLERANCE)
 
 
 def difference(mine: float, other: float) -> float:
-    """Return `mine - other`: exactly zero of values that are equal but for rounding.
+    """Return `mine - other`, exactly zero if the values are equal up to rounding.
 
-    To be asked before differences are compared with each other: where all of them are rounding, none of
-    them looks small beside the largest.
+    Call this function before comparing differences with each other. If all differences are rounding errors,
+    a tolerance relative to the largest difference would detect no tie.
     """
-    return 0.0 if tied(mine, other) else mine - other
+    return 0.0 if is_tied(mine, other) else mine - other
 
 
-def snapped(values: Sequence[float]) -> list[float]:
-    """Return the values, those that are equal but for rounding being the same number."""
+def merge_ties(values: Sequence[float]) -> list[float]:
+    """Return the values with numbers that are equal up to rounding replaced by a common number."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    found = list(values)
-    for before, place in pairwise(order):
-        if tied(found[before], found[place]):
-            found[place] = found[before]
-    return found
+    merged = list(values)
+    for before, following in pairwise(order):
+        if is_tied(merged[before], merged[following]):
+            merged[following] = merged[before]
+    return merged
 
 
 def differences(mine: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Return the differences of pairs: zeros and sizes that are equal but for rounding are equal."""
-    found = [difference(a, b) for a, b in zip(mine, other, strict=True)]
-    return [math.copysign(size, one) for size, one in zip(snapped(list(map(abs, found))), found, strict=True)]
+    """Return the paired differences, with zeros and tied magnitudes made exactly equal."""
+    signed = [difference(a, b) for a, b in zip(mine, other, strict=True)]
+    sizes = merge_ties(list(map(abs, signed)))
+    return [math.copysign(size, value) for size, value in zip(sizes, signed, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from ema_lab.errors import DamagedFileError, StoreError
-from ema_lab.files import NoRegularFileError, read_bytes, write_text
+from ema_lab.files import NotRegularFileError, read_bytes, write_text
 
 MAX_BYTES = 64 * 2**20  # a record with the longest of tracebacks is a thousandth of it
 MAX_WORDS = 200
@@ -31,7 +31,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
         value = json.loads(read_bytes(path, MAX_BYTES), parse_constant=_refuse)
     except FileNotFoundError:
         raise
-    except NoRegularFileError as error:
+    except NotRegularFileError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ema_lab.errors import DamagedFileError
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 from ema_lab.store.layout import PREDICTIONS, RUN_ID_FIELD
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def write_predictions(folder: Path, arrays: Arrays, split: str, run_id: str) -> 
     import numpy as np
 
     contents = {**arrays, SPLIT: np.array(split), RUN_ID_FIELD: np.array(run_id)}
-    with whole(folder / PREDICTIONS) as partial, partial.open("wb") as file:
+    with atomic_write(folder / PREDICTIONS) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **contents)  # type: ignore[arg-type]
     return content_sha256(contents)
 

@@ -72,11 +72,11 @@ def set_damaged_aside(store: RunStore, run_id: str) -> list[str]:
     for name, check in checks.items():
         try:
             check()
-        except (DamagedFileError, files.NoRegularFileError) as error:
+        except (DamagedFileError, files.NotRegularFileError) as error:
             words = (
                 str(error) if isinstance(error, DamagedFileError) else f"{folder / name}: {error.strerror}"
             )
-            lines.append(f"{words}; it was renamed {files.set_aside(folder / name).name}")
+            lines.append(f"{words}; it was renamed {files.quarantine_file(folder / name).name}")
         except OSError:
             continue  # it is not there
     return lines

@@ -2,7 +2,7 @@
 
 import re
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.statistics import PairedDifference
 
 
@@ -20,4 +20,4 @@ def p_text(p: float) -> str:
 
 def one_line(text: str) -> str:
     """Return text on one line: white space is one space, what no reader sees is written as its escape."""
-    return printable(re.sub(r"\s+", " ", text), allowed="")
+    return escape_hidden(re.sub(r"\s+", " ", text), allowed="")

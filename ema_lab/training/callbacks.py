@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.data.module import ImageData
-from ema_lab.files import whole, write_text
+from ema_lab.files import atomic_write, write_text
 from ema_lab.store.curve import render_curve
 from ema_lab.store.layout import BEST, CURVE, LAST, RUN_ID_FIELD
 from ema_lab.training.evaluation import predict
@@ -66,7 +66,7 @@ class EpochEnd(Callback):
         self.rows.append(row)
         text = render_curve(self.rows, self.data.spec.run_id)
         write_text(self.folder / CURVE, text, durable=False)
-        with whole(self.folder / LAST) as partial:
+        with atomic_write(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
         self.report(row)
 
@@ -107,5 +107,5 @@ class EpochEnd(Callback):
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int, run_id: str) -> None:
     """Write a model's state dict, its epoch and its run, whole or not at all."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         torch.save({"state_dict": model.state_dict(), "epoch": epoch, RUN_ID_FIELD: run_id}, partial)

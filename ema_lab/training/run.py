@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ema_lab.errors import DamagedFileError, StoreError
-from ema_lab.files import NoRegularFileError, set_aside
+from ema_lab.files import NotRegularFileError, quarantine_file
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
@@ -116,7 +116,9 @@ def _own_checkpoint(path: Path, run_id: str) -> dict[str, Any] | None:
     try:
         return _load_own(path, run_id, "meta")
     except StoreError as error:
-        warnings.warn(f"{error}; it was renamed {set_aside(path).name}: the run starts again", stacklevel=2)
+        warnings.warn(
+            f"{error}; it was renamed {quarantine_file(path).name}: the run starts again", stacklevel=2
+        )
         return None
 
 
@@ -128,7 +130,7 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
     """
     try:
         if not path.is_file():
-            raise NoRegularFileError(0, "it is no regular file")
+            raise NotRegularFileError(0, "it is no regular file")
         checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         owner = checkpoint.get(RUN_ID_FIELD, run_id)
         checkpoint["state_dict"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 from ema_lab.store.layout import RUN_ID_FIELD
 
 KEPT = (RUN_ID_FIELD, "state_dict", "epoch", "global_step", "pytorch-lightning_version")
@@ -41,5 +41,5 @@ def slim(path: Path) -> None:
     """Write a checkpoint again with its weights alone."""
     checkpoint = load_checkpoint(path)
     kept = {key: checkpoint[key] for key in KEPT if key in checkpoint}
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         torch.save(kept, partial)

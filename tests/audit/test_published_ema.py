@@ -148,7 +148,7 @@ def test_without_runs_no_accuracy_has_a_verdict(records_of):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_of_claims_loads(path):
     published = load_published(path)
-    assert all(row.claims.given for _, _, _, row in published.rows())
+    assert all(row.claims.numbers for _, _, _, row in published.rows())
     assert all(item.reason for item in published.left_out)
 
 
@@ -157,7 +157,7 @@ def test_every_published_number_of_the_ema_paper_is_there():
     rows = load_published(EMA).rows()
     counts: dict[str, int] = {}
     for table, _, _, row in rows:
-        counts[table] = counts.get(table, 0) + len(row.claims.given)
+        counts[table] = counts.get(table, 0) + len(row.claims.numbers)
     assert counts == {"cifar100": 42, "imagenet": 17, "imagenet_d_li14": 7, "coco": 24, "visdrone": 16}
 
 

@@ -17,7 +17,7 @@ from ema_lab.audit.verdict import (
     trained_verdict,
 )
 from ema_lab.specs.published import ConventionSpec
-from ema_lab.specs.published_number import Printed
+from ema_lab.specs.published_number import PublishedNumber
 from ema_lab.statistics import summarise
 
 COSTS = {
@@ -31,23 +31,23 @@ COSTS = {
 def judged(text, costs, quantity="parameters", baseline=None, others=(), **assumed):
     """Return the verdict on one claim; `others` are the other rows of its column."""
     tried = conventions(quantity, ConventionSpec.model_validate(assumed))
-    row = Counted(Printed(text), costs)
-    column = [(row.printed, costs), *((Printed(claim), counts) for claim, counts in others)]
+    row = Counted(PublishedNumber(text), costs)
+    column = [(row.printed, costs), *((PublishedNumber(claim), counts) for claim, counts in others)]
     return count_verdict(row, tried, support(column, tried), baseline)
 
 
 @given(st.integers(1, 10**12), st.integers(0, 3), st.sampled_from(["", "k", "M", "G"]))
 def test_what_is_rounded_agrees(number, decimals, suffix):
-    scale = Printed(f"1{suffix}").value
+    scale = PublishedNumber(f"1{suffix}").value
     text = f"{Decimal(number) / scale:.{decimals}f}{suffix}"
     assert judged(text, {"parameters": number}).kind is Kind.AGREES
 
 
 @given(st.integers(1, 10**12), st.integers(0, 3), st.sampled_from(["", "k", "M", "G"]))
 def test_a_count_always_has_a_verdict_that_its_digits_support(number, decimals, suffix):
-    printed = Printed(f"{Decimal(number):.{decimals}f}{suffix}")
+    printed = PublishedNumber(f"{Decimal(number):.{decimals}f}{suffix}")
     verdict = judged(printed.text, {"parameters": 12_345_678})
-    shown = [d for d in ("rounded", "truncated", "tens") if printed.shows(Decimal(12_345_678), d)]
+    shown = [d for d in ("rounded", "truncated", "tens") if printed.agrees_with(Decimal(12_345_678), d)]
     expected = Kind.AGREES if "rounded" in shown else Kind.OTHER_CONVENTION if shown else Kind.DISAGREES
     assert verdict.kind is expected
     assert verdict.difference == float(12_345_678 - printed.value)
@@ -90,7 +90,7 @@ def test_each_way_to_count_operations_is_tried(text, quantity, expected):
 
 
 def test_what_a_row_adds_decides_between_nearly_and_not():
-    plain = ("plain", Counted(Printed("16.5G"), {"macs_thop": 8_266_231_600}))
+    plain = ("plain", Counted(PublishedNumber("16.5G"), {"macs_thop": 8_266_231_600}))
     words = {"macs": "macs_thop", "flops_per_mac": 2}
     near = judged("16.50G", {"macs_thop": 8_288_869_200}, "flops", plain, **words)
     assert str(near) == "nearly agrees: computed is 0.08G (0.47 %) more; what it adds to plain agrees"
@@ -132,7 +132,7 @@ def test_what_is_not_counted_is_not_run():
 def test_one_seed_decides_nothing():
     one = trained_summary([80.69], 3)
     assert (one.count, one.expected) == (1, 3)
-    verdict = trained_verdict(Printed("80.69"), one, 10.0)
+    verdict = trained_verdict(PublishedNumber("80.69"), one, 10.0)
     assert str(verdict) == "inconclusive: one seed has no interval"
 
 
@@ -148,14 +148,14 @@ def test_one_seed_decides_nothing():
     ],
 )
 def test_runs_confirm_only_what_they_could_have_denied(values, relevant, expected):
-    assert str(trained_verdict(Printed("80.69"), trained_summary(values, 3), relevant)) == expected
+    assert str(trained_verdict(PublishedNumber("80.69"), trained_summary(values, 3), relevant)) == expected
 
 
 def test_a_claim_is_contradicted_only_beyond_its_rounding():
     trained = trained_summary([80.693, 80.694, 80.695, 80.696], 4)
     assert trained.low > 80.69
-    assert trained_verdict(Printed("80.69"), trained, 0.5).kind is Kind.AGREES
-    assert trained_verdict(Printed("80.690"), trained, 0.5).kind is Kind.DISAGREES
+    assert trained_verdict(PublishedNumber("80.69"), trained, 0.5).kind is Kind.AGREES
+    assert trained_verdict(PublishedNumber("80.690"), trained, 0.5).kind is Kind.DISAGREES
 
 
 @given(
@@ -165,7 +165,7 @@ def test_a_claim_is_contradicted_only_beyond_its_rounding():
 )
 def test_every_verdict_on_runs_follows_from_interval_and_power(values, text, relevant):
     assume(summarise(values).has_spread)
-    printed, trained = Printed(text), trained_summary(values, len(values))
+    printed, trained = PublishedNumber(text), trained_summary(values, len(values))
     verdict = trained_verdict(printed, trained, relevant)
     half = float(printed.step) / 2
     outside = trained.high < float(printed.value) - half or trained.low > float(printed.value) + half
@@ -175,7 +175,7 @@ def test_every_verdict_on_runs_follows_from_interval_and_power(values, text, rel
 
 
 def test_without_runs_there_is_no_verdict():
-    assert trained_verdict(Printed("80.69"), None, 0.5).kind is Kind.NOT_RUN
+    assert trained_verdict(PublishedNumber("80.69"), None, 0.5).kind is Kind.NOT_RUN
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_counts_nearly_agree_within_a_thousandth_and_no_further(macs, kind):
 @pytest.mark.parametrize(("percent", "kind"), [(0.99, Kind.NEARLY_AGREES), (1.01, Kind.DISAGREES)])
 def test_counts_that_add_alike_nearly_agree_within_a_hundredth_and_no_further(percent, kind):
     more = int(percent * 3_000_000)
-    baseline = ("plain", Counted(Printed("290.00M"), {"macs": 290_000_000 + more}))
+    baseline = ("plain", Counted(PublishedNumber("290.00M"), {"macs": 290_000_000 + more}))
     assert judged("300.00M", {"macs": 300_000_000 + more}, "macs", baseline, macs="macs").kind is kind
 
 
 @pytest.mark.parametrize(("more", "kind"), [(10_000, Kind.NEARLY_AGREES), (10_100, Kind.DISAGREES)])
 def test_what_is_added_agrees_to_half_a_printed_digit_of_either(more, kind):
-    baseline = ("plain", Counted(Printed("290.00M"), {"macs": 291_500_000}))
+    baseline = ("plain", Counted(PublishedNumber("290.00M"), {"macs": 291_500_000}))
     assert judged("300.00M", {"macs": 301_500_000 + more}, "macs", baseline, macs="macs").kind is kind
 
 
@@ -216,7 +216,7 @@ def test_what_is_added_agrees_to_half_a_printed_digit_of_either(more, kind):
 )
 def test_trained_seeds_agree_with_what_rounds_to_the_claim_and_no_further(low, high, kind):
     trained = Trained((low + high) / 2, low, high, 0.1, 5, 5)
-    assert trained_verdict(Printed("80.00"), trained, 1.0).kind is kind
+    assert trained_verdict(PublishedNumber("80.00"), trained, 1.0).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -224,4 +224,4 @@ def test_trained_seeds_agree_with_what_rounds_to_the_claim_and_no_further(low, h
 )
 def test_seeds_that_could_not_have_shown_a_relevant_difference_decide_nothing(detectable, kind):
     trained = Trained(80.0, 79.0, 81.0, detectable, 5, 5)
-    assert trained_verdict(Printed("80.00"), trained, 1.0).kind is kind
+    assert trained_verdict(PublishedNumber("80.00"), trained, 1.0).kind is kind

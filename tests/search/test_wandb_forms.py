@@ -51,7 +51,7 @@ def test_bands_are_those_at_which_wandb_stops_runs(case):
         with pytest.raises(ValidationError, match=r"min_iter|max_iter|s\n|eta"):
             HyperbandSpec.model_validate(form)
     else:
-        assert list(HyperbandSpec.model_validate(form).until(1000)) == case["bands"]
+        assert list(HyperbandSpec.model_validate(form).bands_up_to(1000)) == case["bands"]
 
 
 @pytest.mark.parametrize("case", WANDB["parameters"], ids=ids)

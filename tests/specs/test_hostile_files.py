@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ema_lab.errors import DefinitionError, SpecError
-from ema_lab.specs.document import MOST_BYTES, read_document
+from ema_lab.specs.document import MAX_BYTES, read_document
 from ema_lab.specs.scalar import read_scalar
 
 
@@ -39,7 +39,7 @@ def test_an_alias_bomb_is_refused(refusal, open_, close, item):
 
 
 def test_a_large_file_is_not_read(refusal):
-    assert refusal("#" * (MOST_BYTES + 1)) == ": is larger than 16 MiB"
+    assert refusal("#" * (MAX_BYTES + 1)) == ": is larger than 16 MiB"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def load(tmp_path):
 
 def test_printed_digits_are_kept(load):
     rows = load().tables["one"].rows
-    texts = {name: {k: v.text for k, v in row.claims.given.items()} for name, row in rows.items()}
+    texts = {name: {k: v.text for k, v in row.claims.numbers.items()} for name, row in rows.items()}
     assert texts == {
         "plain": {"parameters": "0.270M", "top1": "68.30", "flops": "41"},
         "gated": {"parameters": "0.28M", "top5": "90"},

@@ -230,7 +230,7 @@ def test_nested_parameters_are_dotted_keys_and_so_is_what_wandb_makes_of_them(lo
     ],
 )
 def test_bands_are_wandbs(form, bands):
-    assert HyperbandSpec(type="hyperband", **form).until(9) == bands
+    assert HyperbandSpec(type="hyperband", **form).bands_up_to(9) == bands
 
 
 def test_a_part_of_what_another_key_chooses_may_be_searched(load):

@@ -10,7 +10,13 @@ from scipy.integrate import quad
 from scipy.stats import nct, norm, t
 
 from ema_lab.statistics import summarise
-from ema_lab.statistics.sequential import Followed, confidence_half_width, decide, e_value, follow
+from ema_lab.statistics.sequential import (
+    SequentialComparison,
+    compare_sequentially,
+    confidence_half_width,
+    decide,
+    e_value,
+)
 
 VALUES = st.lists(st.integers(-500, 500).map(lambda i: i / 100), min_size=3, max_size=20)
 
@@ -43,29 +49,29 @@ def test_the_interval_holds_what_the_test_does_not_reject(differences, significa
 def test_nothing_is_known_of_too_few_or_equal_differences(differences):
     assert e_value(differences) == 1.0
     assert not differences or math.isinf(confidence_half_width(summarise(differences), 0.05))
-    found = follow(differences)
+    found = compare_sequentially(differences)
     assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
 
 
 @given(VALUES)
 def test_what_is_decided_stays_decided(differences):
-    p_values = [follow(differences[:count]).p for count in range(len(differences) + 1)]
+    p_values = [compare_sequentially(differences[:count]).p for count in range(len(differences) + 1)]
     assert p_values == sorted(p_values, reverse=True)
 
 
 def test_decisions_name_the_direction():
     random = np.random.default_rng(0)
-    clear = follow((2 + random.normal(0, 0.3, 12)).tolist(), 2)
-    unclear = follow(random.normal(0, 0.3, 12).tolist(), 2)
+    clear = compare_sequentially((2 + random.normal(0, 0.3, 12)).tolist(), 2)
+    unclear = compare_sequentially(random.normal(0, 0.3, 12).tolist(), 2)
     assert decide([clear, unclear], +1) == ["better", "open"]
     assert decide([clear, unclear], -1) == ["worse", "open"]
 
 
 def test_rows_are_equal_only_within_a_margin_that_is_given():
-    small = follow(np.random.default_rng(1).normal(0, 0.05, 15).tolist(), 1)
+    small = compare_sequentially(np.random.default_rng(1).normal(0, 0.05, 15).tolist(), 1)
     assert decide([small], +1) == ["open"]
     assert decide([small], +1, margin=0.5) == ["equal"]
-    assert decide([follow([0.1, 0.2])], +1, margin=0.5) == ["open"]
+    assert decide([compare_sequentially([0.1, 0.2])], +1, margin=0.5) == ["open"]
 
 
 @pytest.mark.parametrize(
@@ -81,4 +87,4 @@ def test_rows_are_equal_only_within_a_margin_that_is_given():
 )
 def test_equal_is_said_of_the_whole_interval_and_not_of_the_mean(low, high, decision):
     for mean in (-0.1, 0.0, 0.1):
-        assert decide([Followed(5, mean, low, high, 1.0)], +1, margin=0.5) == [decision]
+        assert decide([SequentialComparison(5, mean, low, high, 1.0)], +1, margin=0.5) == [decision]

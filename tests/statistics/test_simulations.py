@@ -18,7 +18,7 @@ from ema_lab.statistics import (
     rank_rows,
     summarise,
 )
-from ema_lab.statistics.sequential import decide, follow
+from ema_lab.statistics.sequential import compare_sequentially, decide
 
 TABLES = 2000
 
@@ -116,7 +116,7 @@ class TestSequentialError:
     def test_any_false_difference_however_often_one_looks(self):
         wrong = 0
         for table in tables(1000, 4, 20):
-            followed = [follow(list(row - table[0]), 3) for row in table[1:]]
+            followed = [compare_sequentially(list(row - table[0]), 3) for row in table[1:]]
             wrong += set(decide(followed, +1)) != {"open"}
         assert wrong / 1000 <= 0.05
 
@@ -132,20 +132,22 @@ class TestSequentialError:
         covered = 0
         for table in found:
             differences = list(table[1] - table[0])
-            followed = follow(differences)
+            followed = compare_sequentially(differences)
             covered += followed.low <= 0.4 <= followed.high
         assert covered / 1000 >= 0.95
 
     def test_rows_that_differ_are_called_equal_in_at_most_five_percent(self):
         wrong = 0
         for table in tables(600, 2, 20, [0.0, 0.5]):
-            wrong += decide([follow(list(table[1] - table[0]))], +1, margin=0.5) == ["equal"]
+            wrong += decide([compare_sequentially(list(table[1] - table[0]))], +1, margin=0.5) == ["equal"]
         assert wrong / 600 <= 0.05
 
     def test_a_clear_difference_is_decided_early(self):
         counts = []
         for table in tables(200, 2, 20, [0.0, 2.0]):
             differences = list(table[1] - table[0])
-            decided = (n for n in range(3, 21) if decide([follow(differences[:n])], +1) == ["better"])
+            decided = (
+                n for n in range(3, 21) if decide([compare_sequentially(differences[:n])], +1) == ["better"]
+            )
             counts.append(next(decided, 21))
         assert np.median(counts) <= 8

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_lab.statistics.ties import difference, differences, snapped
+from ema_lab.statistics.ties import difference, differences, merge_ties
 
 HITS = st.tuples(*[st.integers(0, 10_000)] * 3)
 
@@ -23,14 +23,14 @@ def test_means_differ_exactly_where_the_images_do(mine, other):
 
 @given(st.lists(HITS, max_size=20))
 def test_values_are_the_same_number_exactly_where_the_images_are_the_same(every):
-    found = snapped([accuracy(hits) for hits in every])
+    found = merge_ties([accuracy(hits) for hits in every])
     assert [[a == b for a in found] for b in found] == [[sum(a) == sum(b) for a in every] for b in every]
     assert found == pytest.approx([accuracy(hits) for hits in every])
 
 
 def test_values_of_every_size_stay_apart_whatever_stands_beside_them():
     values = [1e12, 0.5, -0.5, 0.0, 0.6, 3e-10, 1e-10]
-    assert snapped(values) == values
+    assert merge_ties(values) == values
 
 
 @given(st.lists(st.tuples(HITS, HITS), max_size=20))

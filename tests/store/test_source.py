@@ -259,7 +259,7 @@ def test_every_file_that_training_loads_moves_the_hash_of_its_part(trained):
                 assert moved == (expected or {"training"}), f"{place}: in another hash, or in none"
                 tried.add(place)
     assert tried >= {
-        *("attention/cbam.py", "attention/check.py", "attention/spatial_gate.py"),
+        *("attention/cbam.py", "attention/validation.py", "attention/spatial_gate.py"),
         *("data/load.py", "data/synthetic.py", "models/blocks.py", "models/build.py", "randomness.py"),
         *("specs/dataset.py", "specs/recipe.py", "specs/run.py", "training/optimisation.py"),
     }

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ema_lab.characters import hidden_in, printable
+from ema_lab.characters import escape_hidden, hidden_characters
 from ema_lab.reports.check.compare import compare
 from ema_lab.reports.page.page import render_page
 from ema_lab.tables.html import render_html
@@ -33,14 +33,14 @@ def table(text: str) -> Table:
 
 @pytest.mark.parametrize("form", RENDERERS)
 def test_no_format_holds_a_character_that_no_reader_sees(form):
-    assert hidden_in(RENDERERS[form](table(HOSTILE)), allowed="\n\u2060") == []
+    assert hidden_characters(RENDERERS[form](table(HOSTILE)), allowed="\n\u2060") == []
 
 
 def test_a_page_holds_none_either():
     data = {"title": HOSTILE, "runs": {"x": {"log": f"{HOSTILE}\nnext", "names": [HOSTILE], "n": 1}}}
     page = render_page([table(HOSTILE)], data)
-    assert hidden_in(page) == []
-    assert hidden_in(json.dumps(data, ensure_ascii=False)) != []
+    assert hidden_characters(page) == []
+    assert hidden_characters(json.dumps(data, ensure_ascii=False)) != []
 
 
 @pytest.mark.parametrize("form", ["md", "tex", "html", "csv"])
@@ -75,5 +75,5 @@ def test_a_cell_that_is_no_number_is_no_formula(text):
 
 
 def test_escapes_are_those_of_python_and_prose_keeps_its_lines():
-    assert printable("a\x1b\u202e\n\tb \U000e0041±") == "a\\x1b\\u202e\n\tb \\U000e0041±"
-    assert printable("a\nb", allowed="") == "a\\nb"
+    assert escape_hidden("a\x1b\u202e\n\tb \U000e0041±") == "a\\x1b\\u202e\n\tb \\U000e0041±"
+    assert escape_hidden("a\nb", allowed="") == "a\\nb"

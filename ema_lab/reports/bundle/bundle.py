@@ -17,7 +17,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
 from ema_lab.reports.files import all_files
@@ -54,7 +54,7 @@ def write_bundle(spec: ReportSpec, path: Path, store: RunStore, definition: Path
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
     files[SUMS] = sums.encode()
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(zipped(files))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from None

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ema_lab.errors import EmaLabError, StoreError, located
-from ema_lab.files import reading_below
+from ema_lab.errors import EmaLabError, StoreError, error_summary
+from ema_lab.files import restrict_reading
 from ema_lab.reports.bundle.bundle import FACTS, RUNS, SUMS, WHEELS, built_files
 from ema_lab.reports.bundle.unpack import UNREADABLE, require_plain_files, unpacked
 from ema_lab.reports.bundle.wheel import package_files, wheel_files
@@ -59,7 +59,7 @@ def verify_bundle(path: Path) -> Verification:
     Raises:
         StoreError: If it is no bundle.
     """
-    with unpacked(path) as folder, reading_below(folder):
+    with unpacked(path) as folder, restrict_reading(folder):
         require_plain_files(folder, MADE if path.is_dir() else ())
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def verify_bundle(path: Path) -> Verification:
             try:
                 built = built_files(name, made_with)
             except Exception as error:  # whoever changed a record may have broken all that reads it
-                reason = str(error) if isinstance(error, EmaLabError) else located(error)
+                reason = str(error) if isinstance(error, EmaLabError) else error_summary(error)
                 problems.append(f"the report cannot be built again: {reason}")
             else:
                 there = {file: built[file] for file in built if file not in listed or Path(file).is_file()}

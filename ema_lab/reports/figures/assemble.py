@@ -98,7 +98,7 @@ def draw_figures(
         except NothingToDrawError as error:
             drawing, words = None, f"Not drawn: {error}."
         except SpecError as error:
-            raise report.refusal(f"figure {figure.name}: {error}", "figures", number) from None
+            raise report.error_at(f"figure {figure.name}: {error}", "figures", number) from None
         title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
         caption = " ".join([title.rstrip(".") + ".", words, *drawer.standing()])
         drawn.append(Drawn(figure.name, drawing, caption))

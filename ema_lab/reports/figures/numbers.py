@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ema_lab.ablation.grid import shown
+from ema_lab.ablation.grid import format_value
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
-from ema_lab.statistics.sequential import follow
-from ema_lab.statistics.ties import snapped
+from ema_lab.statistics.sequential import compare_sequentially
+from ema_lab.statistics.ties import merge_ties
 from ema_lab.store.curve import curve_rows
 from ema_lab.store.layout import CURVE
 from ema_lab.store.store import RunStore
@@ -53,7 +53,7 @@ def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
     One beats another if it costs no more and is no worse, and is better in one of the two; what differs by
     rounding alone is equal.
     """
-    costs, values = (snapped([point[side] for point in points]) for side in range(2))
+    costs, values = (merge_ties([point[side] for point in points]) for side in range(2))
     exact = list(zip(costs, values, strict=True))
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
@@ -199,7 +199,7 @@ def _factor(item: Measured, factor: str) -> str | None:
     if factor == "variant":
         return item.cell.variant
     axes = axes_of(item)
-    return shown(axes[factor]) if factor in axes else None
+    return format_value(axes[factor]) if factor in axes else None
 
 
 def _mean(row: Row | None, metric: str) -> tuple[float, int] | None:
@@ -217,5 +217,7 @@ def forest_differences(
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
     found = [(name, differences) for name, differences in compared if differences]
     if decided:
-        return [(name, follow(differences, len(compared)).difference) for name, differences in found]
+        return [
+            (name, compare_sequentially(differences, len(compared)).difference) for name, differences in found
+        ]
     return [(name, paired_difference(differences)) for name, differences in found]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations, count
 from typing import Any
 
-from ema_lab.ablation.grid import shown
+from ema_lab.ablation.grid import format_value
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures.captions import listed
 from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
@@ -17,7 +17,7 @@ from ema_lab.reports.naming import factor_value, gathered
 from ema_lab.results.selection import Row
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.report import ReportSpec
-from ema_lab.statistics.ties import differences, snapped
+from ema_lab.statistics.ties import differences, merge_ties
 
 FEWEST_METHODS = 3
 PERMUTATIONS = 99_999
@@ -64,7 +64,7 @@ def ranks_of(data: Mapping[str, Mapping[str, Row]], spec: CriticalDifferenceFigu
     complete = [values for values in found.values() if all(values.values())]
     _require(len(methods), len(data), dropped, spec)
     means = [[statistics.fmean(values[name]) for name in methods] for values in complete]
-    table = np.array([snapped(row) for row in means])
+    table = np.array([merge_ties(row) for row in means])
     ranks = rankdata(-sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
     names, average = [methods[i] for i in order], ranks.mean(axis=0)[order]
@@ -131,14 +131,14 @@ def _data_axes(rows: Sequence[Row]) -> set[str]:
 def _by_data(row: Row, data_axes: Set[str]) -> tuple[str, str]:
     cell = row.cells[0].cell
     axes = {key: value for key, value in axes_of(row.cells[0]).items() if key not in data_axes}
-    rest = ", ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in axes.items())
+    rest = ", ".join(f"{key.rpartition('.')[2]}={format_value(value)}" for key, value in axes.items())
     return f"{cell.variant} [{rest}]" if rest else cell.variant, _data_name(cell.spec.data.canonical)
 
 
 def _data_name(canonical: str) -> str:
     """Return a data set's name and what else tells it from others."""
     data = json.loads(canonical)
-    more = ", ".join(f"{key}={shown(value)}" for key, value in data.items() if key != "name")
+    more = ", ".join(f"{key}={format_value(value)}" for key, value in data.items() if key != "name")
     return f"{data['name']} ({more})" if more else str(data["name"])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.tables.html import escape, render_html
 from ema_lab.tables.table import Table
 
@@ -37,7 +37,7 @@ def _asset(name: str) -> str:
 def shown(value: Any) -> Any:
     """Return plain data whose texts have no character that a reader does not see, but for line breaks."""
     if isinstance(value, str):
-        return printable(value)
+        return escape_hidden(value)
     if isinstance(value, Mapping):
         return {key: shown(item) for key, item in value.items()}
     return [shown(item) for item in value] if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from ema_lab.characters import printable
+from ema_lab.characters import escape_hidden
 from ema_lab.errors import EmaLabError, EngineError
 from ema_lab.reports.page.page import render_page, shown
 from ema_lab.reports.page.source import report_data
@@ -154,7 +154,9 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
             try:
                 found = site.answer(self.path)
             except EmaLabError as error:
-                self._send(HTTPStatus.CONFLICT, "text/plain; charset=utf-8", printable(str(error)).encode())
+                self._send(
+                    HTTPStatus.CONFLICT, "text/plain; charset=utf-8", escape_hidden(str(error)).encode()
+                )
                 return
             if found is None:
                 self.send_error(HTTPStatus.NOT_FOUND)

@@ -75,7 +75,8 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     names = list(spec.rows) or known
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     columns = [
-        TableColumn(one.name, _header(spec, one), kind, spec.metric, spec.shown_metric.unit) for one in data
+        TableColumn(one.name, _header(spec, one), kind, spec.metric, spec.compared_metric.unit)
+        for one in data
     ]
     by_column = [_column_cells(spec, one, names) for one in data]
     baselines = {
@@ -91,7 +92,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     title = spec.title or spec.name
     return Table(
         "table",
-        f"{title}: {spec.shown_metric.label} by data set",
+        f"{title}: {spec.compared_metric.label} by data set",
         "Variant",
         tuple(columns),
         body,
@@ -112,7 +113,7 @@ def _named_beside(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
 
 
 def _header(spec: ReportSpec, one: DataSet) -> str:
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     if spec.cells == "delta":
         return f"{one.name}: Δ vs {baseline_name(spec, one.ablation)}"
     return f"{one.name} ({metric.unit})" if metric.unit else one.name
@@ -160,7 +161,7 @@ def _win_cell(
     tested = sum(not math.isnan(p) for _, p in outcomes)
     cells = [compared_cell(row, row.pairs(spec.metric)) for row in rows]
     return TableCell(
-        str(win_tie_loss(outcomes, spec.shown_metric.sign)) if tested else "untested",
+        str(win_tie_loss(outcomes, spec.compared_metric.sign)) if tested else "untested",
         f"{tested} of {count} tested" if 0 < tested < count else "",
         n=tested,
         expected=count,

@@ -52,7 +52,7 @@ def _places(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) 
         if len(names) > 1:
             where = " x ".join(key)
             words = f"the place {where} has the rows {', '.join(names)}; choose one by `only`"
-            raise spec.refusal(words, "factors")
+            raise spec.error_at(words, "factors")
     down, across = (list(dict.fromkeys(key[place] for key in found)) for place in range(2))
     check_names(spec, down, [*across, *spec.factors])
     order = [key for value in spec.rows or down for key in found if key[0] == value]
@@ -86,19 +86,19 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row]) -> Ta
 
 def _value_notes(spec: ReportSpec, ablation: Ablation, shown: Sequence[TableCell]) -> list[str]:
     if spec.cells == "value":
-        return [*number_notes(spec, shown), *rank_notes(spec, {spec.shown_metric.label: shown})]
+        return [*number_notes(spec, shown), *rank_notes(spec, {spec.compared_metric.label: shown})]
     return comparison_notes(spec, baseline_name(spec, ablation), ["delta"], bounded=has_interval(shown))
 
 
 def _label(spec: ReportSpec) -> str:
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     return f"{'Δ ' if spec.cells == 'delta' else ''}{metric.header}"
 
 
 def _column(spec: ReportSpec, value: str) -> TableColumn:
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     key, label = f"{short(spec.factors[1])}={value}", spec.names.get(value, value)
-    return TableColumn(key, label, kind, spec.metric, spec.shown_metric.unit)
+    return TableColumn(key, label, kind, spec.metric, spec.compared_metric.unit)
 
 
 def _table_row(
@@ -124,7 +124,7 @@ def _table_row(
 
 def effects_table(spec: ReportSpec, title: str, found: Sequence[Effect], places: Mapping[Key, Row]) -> Table:
     """Return main effects and interactions with their intervals and corrected p-values, a row each."""
-    metric = spec.shown_metric
+    metric = spec.compared_metric
     corrected = holm([effect.test.p for effect in found])
     columns = (
         TableColumn("effect", f"Effect on {metric.label}", "delta", spec.metric, metric.unit),

@@ -80,7 +80,7 @@ def comparison_notes(
     `compared`: how many rows are compared with the baseline: Holm's correction is over them.
     `bounded`: whether any difference has an interval.
     """
-    label = spec.shown_metric.label
+    label = spec.compared_metric.label
     interval = " with its 95 % t interval" if bounded else ""
     said = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",

@@ -11,7 +11,7 @@ from ema_lab.reports.table.cells import compared_cell, difference_numbers
 from ema_lab.results.selection import Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
-from ema_lab.statistics.sequential import Followed, follow
+from ema_lab.statistics.sequential import SequentialComparison, compare_sequentially
 from ema_lab.tables.table import TableCell
 from ema_lab.tables.text import p_text
 
@@ -19,7 +19,9 @@ from ema_lab.tables.text import p_text
 def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[TableCell]:
     """Return the cells of the column `delta` or `p`; intervals and p-values hold over all rows at once."""
     compared = [row for row in rows if not row.is_baseline]
-    followed = {row.name: follow(row.differences(spec.metric), len(compared)) for row in compared}
+    followed = {
+        row.name: compare_sequentially(row.differences(spec.metric), len(compared)) for row in compared
+    }
     corrected = dict(zip(followed, holm([one.p for one in followed.values()]), strict=True))
     return [
         TableCell("baseline", expected=len(row.cells))
@@ -29,7 +31,7 @@ def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[Ta
     ]
 
 
-def _cell(spec: ReportSpec, row: Row, key: str, followed: Followed, p: float) -> TableCell:
+def _cell(spec: ReportSpec, row: Row, key: str, followed: SequentialComparison, p: float) -> TableCell:
     found = row.pairs(spec.metric)
     cell = compared_cell(row, found)
     if not found:

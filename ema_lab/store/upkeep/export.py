@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import StoreError
-from ema_lab.files import whole
+from ema_lab.files import atomic_write
 from ema_lab.store.store import RunStore
 
 
@@ -53,7 +53,7 @@ def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
     if path.suffix not in writers:
         raise StoreError(f"export writes .jsonl or .parquet, got {path.name}")
     try:
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             unreadable: list[str] = []
             rows = list(flat_records(store, unreadable))
             writers[path.suffix](rows, partial)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import StoreError
-from ema_lab.files import DAMAGED, PARTIAL, NoRegularFileError
+from ema_lab.files import DAMAGED, PARTIAL, NotRegularFileError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store import layout
 from ema_lab.store.curve import curve_rows
@@ -154,7 +154,7 @@ def _guarded(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> str 
         return check(path, spec, record)
     except FileNotFoundError:
         return "is not there"
-    except NoRegularFileError as error:
+    except NotRegularFileError as error:
         return str(error.strerror)
     except StoreError as error:
         return str(error).removeprefix(f"{path} ")
