@@ -93,3 +93,11 @@ def test_setting_aside_takes_a_link_to_nowhere_for_a_file(tmp_path):
     (tmp_path / "a.damaged-1").symlink_to("nowhere")
     (tmp_path / "a").write_text("x")
     assert quarantine_file(tmp_path / "a").name == "a.damaged-2"
+
+
+def test_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path, seen = tmp_path / "record.json", []
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append(path.read_text()))
+    write_text(path, "new")
+    assert (seen, path.read_text()) == (["old"], "new")

@@ -181,6 +181,15 @@ def test_an_older_record_does_not_explain_a_newer_failure(store, claim, task):
     assert (found.cause, found.message) == ("import error", "ImportError: second")
 
 
+def test_a_run_that_another_process_holds_is_not_begun(store, claim, task):
+    trained = []
+    claim = replace(claim, train=lambda spec, job: trained.append(spec) or DONE)
+    with store.claim(task.spec.run_id):
+        assert claim(task) == "busy"
+    assert (trained, outcomes(store, task), store.record(task.spec.run_id)) == ([], [], None)
+    assert claim(task) == "done"
+
+
 def test_a_run_that_is_left_alone_says_why(store, claim, task, caplog):
     claim(task)
     (store.folder(task.spec.run_id) / "record.json").write_text('{"format": 9}')

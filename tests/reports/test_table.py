@@ -40,6 +40,15 @@ def test_a_row_has_mean_deviation_seeds_and_the_paired_difference(study):
     assert notes_with(table, NOT_CLEAN) == []
 
 
+def test_a_failed_run_is_a_hole_whatever_its_record_holds(study, tmp_path):
+    whole, store = study(), RunStore(tmp_path / "runs")
+    (cell,) = (cell for cell in whole.ablation.cells if (cell.variant, cell.seed) == ("se", 1))
+    store.write(store.record(cell.run_id).model_copy(update={"status": "failed"}))
+    table = whole._replace(rows=select_rows(whole.ablation, store)).table(columns=["top1", "delta"])
+    assert table.lines[1][1] == "93.00 ± 2.83 (n=2 of 3)"
+    assert table.rows[1].cells[0].missing_run_ids == (cell.run_id,)
+
+
 def test_every_sign_in_a_table_is_explained(study):
     notes = "\n".join(study().table().notes)
     assert "± sample standard deviation over n seeds" in notes

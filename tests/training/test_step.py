@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ema_lab.models.build import build_model
+from ema_lab.models.dropout import SeededDropout
 from ema_lab.run.measurement import Timing, _work
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import load_data, load_task
@@ -40,6 +41,22 @@ def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, re
             number += 1
     assert number == 2 * len(loader)
     assert all(torch.equal(value, trained[f"model.{key}"]) for key, value in model.state_dict().items())
+
+
+def test_a_step_decides_its_masks_and_all_other_draws(make_spec):
+    spec = make_spec(model={"backbone": "mobilenet_v2"})
+    model = build_model(spec)
+    step = Step(spec, model, load_task(spec.data), 5)
+    layers = [layer for layer in model.modules() if isinstance(layer, SeededDropout)]
+    assert layers
+    draws = {}
+    with torch.random.fork_rng(devices=[]):
+        for number in (3, 0, 3):
+            step.begin(number)
+            assert {int(layer.step) for layer in layers} == {number}
+            drawn = torch.rand(4)
+            assert torch.equal(draws.setdefault(number, drawn), drawn)
+    assert not torch.equal(draws[0], draws[3])
 
 
 def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):
