@@ -172,7 +172,7 @@ def _with_operations(
     published: PublishedSpec, parameters: Mapping[Key, dict[str, int]], store: Path
 ) -> dict[Key, dict[str, int]]:
     """Add multiply-adds for one image where a row claims them, counted now or kept in the store."""
-    from ema_lab.run.measurement import run_cost
+    from ema_lab.one_run.measurement import run_cost
     from ema_lab.store.cost_cache import CostCache
     from ema_lab.training.environment import versions
 

@@ -135,14 +135,14 @@ def _say_uncounted(row: str, uncounted: Mapping[str, int]) -> None:
 
 
 def _count(cache: CostCache, spec: RunSpec) -> dict[str, Any]:
-    from ema_lab.run.measurement import run_cost
+    from ema_lab.one_run.measurement import run_cost
 
     return cache.get((spec,), {"what": "count"}, partial(run_cost, spec))
 
 
 def _layers(chosen: Ablation, cache: CostCache, macs: Convention) -> Iterator[dict[str, Any]]:
     from ema_lab.cost.measure import ACTIVATIONS, CONVENTIONS, KEYS
-    from ema_lab.run.measurement import layer_costs
+    from ema_lab.one_run.measurement import layer_costs
 
     say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one", ACTIVATIONS)
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
@@ -172,7 +172,7 @@ def _timed(
     rounds: int,
     device: str,
 ) -> Iterator[dict[str, Any]]:
-    from ema_lab.run.measurement import Timing, run_latency
+    from ema_lab.one_run.measurement import Timing, run_latency
     from ema_lab.training.environment import device_name
     from ema_lab.training.trainer import choose_device
 

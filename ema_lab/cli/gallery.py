@@ -131,8 +131,8 @@ def _look(
 
     from ema_lab.data.module import ImageData
     from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
+    from ema_lab.one_run.model import load_model
     from ema_lab.reports.figures.gallery import Panel
-    from ema_lab.run.model import load_model
 
     if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
         raise SpecError("the rows have different data: choose those of one data set with --only")

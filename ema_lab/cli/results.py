@@ -72,7 +72,7 @@ def evaluate(
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
-    from ema_lab.run.model import load_model
+    from ema_lab.one_run.model import load_model
     from ema_lab.tasks.task import load_data, load_task
     from ema_lab.training.evaluation import INDICES
     from ema_lab.training.evaluation import evaluate as predictions_of

@@ -265,7 +265,7 @@ def _train(ablation: Ablation, pending: Sequence[Task], store: RunStore, how: Ex
         advice = "recipe.evaluation_precision: fp32 evaluates in fp32, under another run id"
         say(f"{ablation.name}: evaluated in bf16, where rounding ties predictions: {rounded}; {advice}")
     from ema_lab.cli.progress import RunDisplay
-    from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, train_run
     from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
     from ema_lab.training.trainer import choose_device

@@ -276,7 +276,7 @@ def check_models(sweep: Sweep) -> None:
 
 
 def _training(how: Execution) -> tuple[Any, str]:
-    from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, train_run
     from ema_lab.training.trainer import choose_device
 
     device = str(choose_device(how.device))

@@ -112,7 +112,7 @@ def prepare(
     """
     if all(store.facts(run_id).done for run_id in trial.run_ids):
         return _gone, device
-    from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, train_run
     from ema_lab.tasks.task import check_data, check_run
     from ema_lab.training.trainer import choose_device
 

@@ -358,7 +358,7 @@ def test_loader_workers_are_handed_to_every_run(command, monkeypatch):
         machines.append(machine)
         return fake_outcome(spec)
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     words = ["run", "tiny", "--workers", "1", "--device", "cpu"]
     assert command(*words, "--seeds", "1").code == 0
     assert command(*words, "--loader-workers", "3").code == 0

@@ -43,7 +43,7 @@ def train(monkeypatch):
         seen["trained"].append(spec.seed)
         return RunOutcome({"top1": 50.0}, spec.recipe.epochs)
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     return seen
 
 

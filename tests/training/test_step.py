@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ema_lab.models.build import build_model
-from ema_lab.run.measurement import Timing, _work
+from ema_lab.one_run.measurement import Timing, _work
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.evaluation import evaluate

@@ -139,7 +139,7 @@ def _context() -> Any:
         WorkersDiedError: If the server dies meanwhile.
     """
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.run.preload"])  # paid once
+    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.one_run.preload"])  # paid once
     with _blocked(signal.SIGINT):  # Ctrl-C while it imports is this process's matter
         multiprocessing.forkserver.ensure_running()
     first = context.Process(target=_nothing)

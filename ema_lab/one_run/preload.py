@@ -1,3 +1,3 @@
 """Imported once by the server that worker processes are forked from: what every run needs."""
 
-import ema_lab.run.pipeline  # noqa: F401
+import ema_lab.one_run.pipeline  # noqa: F401
