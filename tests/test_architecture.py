@@ -45,6 +45,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "contract": {"attention", "cost", "data", "errors", "models", "registry", "specs"},
     "gallery": {"errors", "models", "registry"},
 }
+ALLOWED["workflow"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
 

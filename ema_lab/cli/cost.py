@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
-from ema_lab.cli.run import check_models
-from ema_lab.cli.selection import Only, selected
+from ema_lab.cli.options import AblationName, Device, Json, Only, Store
+from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import CostError, SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.cost_cache import CostCache
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.grid import check_models
+from ema_lab.workflow.selection import selected
 
 Convention = Literal["matmul", "fvcore", "all"]
 LABELS = {

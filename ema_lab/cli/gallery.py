@@ -6,22 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import (
-    DEFAULT_DATA,
-    DEFAULT_STORE,
-    AblationName,
-    Data,
-    Store,
-    existing_store,
-    make_folder,
-    put,
-    say,
-)
-from ema_lab.cli.selection import Only, selected
+from ema_lab.cli.options import AblationName, Data, Only, Store
+from ema_lab.cli.output import make_folder, put, say
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
+from ema_lab.workflow.selection import selected
+from ema_lab.workflow.status import existing_store
 
 
 def register(app: typer.Typer) -> None:
