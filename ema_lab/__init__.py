@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ema_lab.cost.measure import measure_cost
     from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
-    from ema_lab.run.model import load_model
-    from ema_lab.run.pipeline import train_run
+    from ema_lab.one_run.model import load_model
+    from ema_lab.one_run.pipeline import train_run
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
 
@@ -25,10 +25,10 @@ _WHERE = {
     "build_model": "ema_lab.models.build",
     "execute": "ema_lab.execution.executor",
     "load_ablation": "ema_lab.ablation.ablation",
-    "load_model": "ema_lab.run.model",
+    "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.cost.measure",
-    "train_run": "ema_lab.run.pipeline",
+    "train_run": "ema_lab.one_run.pipeline",
 }
 __all__ = [
     "RunSpec",

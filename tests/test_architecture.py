@@ -29,7 +29,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "tasks": {"data", "errors", "models", "registry", "specs", "store"},
     "training": {"data", "errors", "files", "models", "randomness", "specs", "store", "tasks"},
     "tracking": {"ablation", "errors", "files", "specs", "store"},
-    "run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},
+    "one_run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},
     "execution": {"errors", "files", "registry", "specs", "store"},
     "results": {"ablation", "statistics", "store"},
     "tables": {"characters", "specs", "statistics"},
@@ -45,6 +45,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "contract": {"attention", "cost", "data", "errors", "models", "registry", "specs"},
     "gallery": {"errors", "models", "registry"},
 }
+ALLOWED["workflow"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
 

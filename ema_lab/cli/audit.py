@@ -9,13 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, put, say
+from ema_lab.cli.options import Json, Store
+from ema_lab.cli.output import make_folder, put, say
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.run import ModelSpec, RunSpec
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
 
 Key = tuple[str, str]
 
@@ -172,7 +175,7 @@ def _with_operations(
     published: PublishedSpec, parameters: Mapping[Key, dict[str, int]], store: Path
 ) -> dict[Key, dict[str, int]]:
     """Add multiply-adds for one image where a row claims them, counted now or kept in the store."""
-    from ema_lab.run.measurement import run_cost
+    from ema_lab.one_run.measurement import run_cost
     from ema_lab.store.cost_cache import CostCache
     from ema_lab.training.environment import versions
 

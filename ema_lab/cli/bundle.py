@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, existing_store, put, say
+from ema_lab.cli.options import Store
+from ema_lab.cli.output import put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.survey import damage_lines
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
 
 
 def register(app: typer.Typer) -> None:

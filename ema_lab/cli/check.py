@@ -14,7 +14,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from ema_lab.cli.output import DEFAULT_DATA, Data, Json, print_rows, say
+from ema_lab.cli.options import Data, Json
+from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.channels import CHANNELS_AS, means_channels
@@ -22,6 +23,7 @@ from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.specs.document import error_messages, parse_document
 from ema_lab.specs.scalar import read_scalar
 from ema_lab.specs.strict import with_suggestions
+from ema_lab.workflow.execution import DEFAULT_DATA
 
 if TYPE_CHECKING:
     from ema_lab.contract.attention import AttentionCase

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
-from ema_lab.cli.output import DEFAULT_STORE, AblationName, Device, Json, Store, print_rows, say
-from ema_lab.cli.run import check_models
-from ema_lab.cli.selection import Only, selected
+from ema_lab.cli.options import AblationName, Device, Json, Only, Store
+from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import CostError, SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.cost_cache import CostCache
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.grid import check_models
+from ema_lab.workflow.selection import selected
 
 Convention = Literal["matmul", "fvcore", "all"]
 LABELS = {
@@ -135,14 +137,14 @@ def _say_uncounted(row: str, uncounted: Mapping[str, int]) -> None:
 
 
 def _count(cache: CostCache, spec: RunSpec) -> dict[str, Any]:
-    from ema_lab.run.measurement import run_cost
+    from ema_lab.one_run.measurement import run_cost
 
     return cache.get((spec,), {"what": "count"}, partial(run_cost, spec))
 
 
 def _layers(chosen: Ablation, cache: CostCache, macs: Convention) -> Iterator[dict[str, Any]]:
     from ema_lab.cost.measure import ACTIVATIONS, CONVENTIONS, KEYS
-    from ema_lab.run.measurement import layer_costs
+    from ema_lab.one_run.measurement import layer_costs
 
     say(f"macs: for one image; {CONVENTIONS[macs]}; one multiply-add is one", ACTIVATIONS)
     keys = ("parameters", "parameters_without_norm", KEYS[macs], "activations")
@@ -172,7 +174,7 @@ def _timed(
     rounds: int,
     device: str,
 ) -> Iterator[dict[str, Any]]:
-    from ema_lab.run.measurement import Timing, run_latency
+    from ema_lab.one_run.measurement import Timing, run_latency
     from ema_lab.training.environment import device_name
     from ema_lab.training.trainer import choose_device
 

@@ -8,13 +8,14 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Store, say
+from ema_lab.cli.options import Storage, Store
+from ema_lab.cli.output import say
 from ema_lab.cli.serve import LOOPBACK
-from ema_lab.cli.sweep import Storage
 from ema_lab.errors import EngineError, SpecError, StoreError
 from ema_lab.search.storage import folder_of, journal_path, open_storage, quiet_optuna
 from ema_lab.search.sweep import load_sweep
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.execution import DEFAULT_STORE
 
 PACKAGE = "optuna_dashboard"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

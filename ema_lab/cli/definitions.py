@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
+from ema_lab.cli.options import Json, Store
+from ema_lab.cli.output import make_folder, print_rows, put, say
 from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
@@ -16,6 +17,8 @@ from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.document import read_document
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
 FOLDERS = {

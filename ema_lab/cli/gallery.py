@@ -6,23 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import (
-    DEFAULT_DATA,
-    DEFAULT_STORE,
-    AblationName,
-    Data,
-    Store,
-    existing_store,
-    make_folder,
-    put,
-    say,
-)
-from ema_lab.cli.selection import Only, selected
+from ema_lab.cli.options import AblationName, Data, Only, Store
+from ema_lab.cli.output import make_folder, put, say
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
+from ema_lab.workflow.selection import selected
+from ema_lab.workflow.status import existing_store
 
 
 def register(app: typer.Typer) -> None:
@@ -134,8 +127,8 @@ def _look(
 
     from ema_lab.data.module import ImageData
     from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
+    from ema_lab.one_run.model import load_model
     from ema_lab.reports.figures.gallery import Panel
-    from ema_lab.run.model import load_model
 
     if len({repr(cell.spec.data.resolved()) for cell in cells.values()}) > 1:
         raise SpecError("the rows have different data: choose those of one data set with --only")

@@ -1,46 +1,29 @@
-"""Printing: data on standard output, words on standard error."""
+"""Output: data on standard output, messages on standard error."""
 
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ema_lab.characters import escape_hidden
-from ema_lab.errors import SpecError, StoreError
+from ema_lab.errors import SpecError
 from ema_lab.store.store import RunStore
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
-Store = Annotated[
-    Path, typer.Option("--store", envvar="EMA_LAB_STORE", help="Folder of the runs.", show_default=True)
-]
-Data = Annotated[
-    Path, typer.Option("--data", envvar="EMA_LAB_DATA", help="Folder of the data sets.", show_default=True)
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-LoaderWorkers = Annotated[
-    int,
-    typer.Option("--loader-workers", min=0, help="Processes per run that decode images; 0 uses none."),
-]
-Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")]
-AblationName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list ablations` prints it.")]
-DEFAULT_STORE = Path("runs")
-DEFAULT_DATA = Path("data")
+from ema_lab.workflow.execution import DEFAULT_STORE
 
 
 def say(*lines: str) -> None:
-    """Print words for a person, on standard error."""
+    """Print messages for a person, on standard error."""
     for line in lines:
         print(escape_hidden(line), file=sys.stderr, flush=True)
 
 
 def open_closed_streams() -> None:
-    """Open the null device in the place of standard streams that the caller has closed.
+    """Open the null device for each standard stream that the caller has closed.
 
-    Otherwise the next files that are opened, a record for one, would take the streams' numbers.
+    Otherwise the next file that is opened, such as a record, would take the stream's file descriptor, and
+    messages would be printed into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -52,16 +35,16 @@ def open_closed_streams() -> None:
 
 
 def output_works() -> bool:
-    """Whether standard output takes what was printed so far, and an empty line."""
+    """Return whether standard output still accepts data, by printing an empty line."""
     try:
-        print(flush=True)  # a stream without a buffer has forgotten what it could not take
+        print(flush=True)  # an unbuffered stream does not report the failure of an earlier print again
     except OSError:
         return False
     return True
 
 
 def is_printable(text: str) -> bool:
-    """Whether standard output's encoding has every character of a text."""
+    """Return whether standard output's encoding has every character of a text."""
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -70,7 +53,7 @@ def is_printable(text: str) -> bool:
 
 
 def discard_output() -> None:
-    """Let what standard output could not take go nowhere, so that Python's end does not try again."""
+    """Redirect standard output to the null device: Python flushes it again at exit, which would fail."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, sys.stdout.fileno())
     os.close(descriptor)
@@ -81,34 +64,23 @@ def put(text: object = "", end: str = "\n") -> None:
     print(escape_hidden(str(text)), end=end)
 
 
-def existing_store(path: Path) -> RunStore:
-    """Return the store of a command that only reads.
-
-    Raises:
-        StoreError: If a store that was named is not there. Before the first run, there is none by default.
-    """
-    if path != DEFAULT_STORE and not path.exists():
-        raise StoreError(f"the store {path} does not exist (--store, or EMA_LAB_STORE)")
-    return RunStore(path)
-
-
 def store_to_come(path: Path) -> RunStore:
-    """Return the store of a command that makes sense before the first run, and say if it is not there."""
+    """Return the store of a command that makes sense before the first run; say so if it does not exist."""
     if path != DEFAULT_STORE and not path.exists():
         say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
     return RunStore(path)
 
 
 def as_asked(ablation: str, store: Path) -> str:
-    """Return how a command that is hinted at names the ablation and the store that this one was given."""
+    """Return the ablation and the store as the user named them, for a command in a hint."""
     return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder that `--out` names.
+    """Create the folder that `--out` names.
 
     Raises:
-        SpecError: If that cannot be.
+        SpecError: If it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -122,7 +94,7 @@ def print_rows(
 ) -> None:
     """Print flat objects: as a JSON array, or as an aligned table.
 
-    Its header has their keys, or what `labels` calls them.
+    The header has their keys, or the label that `labels` has for a key.
     """
     if as_json:
         put(json.dumps(list(rows), indent=1, allow_nan=False))

@@ -1,47 +1,32 @@
-"""The command that says what `run` would do, and how long it would take."""
+"""Command `plan`: what `run` would do, how long it would take, and what its seeds could detect."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.cli.display import Display
 from ema_lab.cli.duration import read_duration, write_duration
-from ema_lab.cli.output import (
-    DEFAULT_STORE,
-    AblationName,
-    Device,
-    Json,
-    Store,
-    as_asked,
-    existing_store,
-    print_rows,
-    say,
-    store_to_come,
-)
-from ema_lab.cli.power import read_power, show_power
-from ema_lab.cli.run import check_runs
-from ema_lab.cli.selection import Attempts, Only, Seeds, selected
-from ema_lab.cli.status import stale_lines
-from ema_lab.cli.threads import NumThreads, visible_gpus, whole_runs
-from ema_lab.execution.estimate import (
-    Estimates,
-    estimates,
-    finish_times,
-    keep_probe,
-    longest_first,
-    work_key,
-)
-from ema_lab.execution.threads import Threads, default_workers, planned_threads
+from ema_lab.cli.event_lines import count, stale_lines
+from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Only, Seeds, Store
+from ema_lab.cli.output import as_asked, print_rows, put, say, store_to_come
+from ema_lab.errors import SpecError
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.store import MAX_ATTEMPTS, RunStore, State
-from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.statistics.paired import SIGNIFICANCE
+from ema_lab.statistics.power import POWER
+from ema_lab.store.store import MAX_ATTEMPTS
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.outcome import stale_counts
+from ema_lab.workflow.plan import STATES, Forecast, Plan
+from ema_lab.workflow.plan import plan as make_plan
+from ema_lab.workflow.power import Power, PowerTable
+from ema_lab.workflow.power import power as power_of
+from ema_lab.workflow.selection import selected
+from ema_lab.workflow.status import existing_store
 
-STATES: tuple[State, ...] = ("done", "running", "failed", "pending")
+POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,28 +39,34 @@ def plan(
     only: Only = None,
     seeds: Seeds = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Build every distinct model (without weights) too.")
+        bool, typer.Option("--check", help="Build every distinct model (without weights) first.")
     ] = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of every distinct pending row first.")
     ] = False,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Say what ends within a time: 45m, 2h.")
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Say which runs end within a time: 45m, 2h."),
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="For the estimated time.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes that the estimated time assumes.")
+    ] = None,
     threads: NumThreads = None,
     power: Annotated[
-        bool, typer.Option("--power", help="Say which differences the seeds can show, in place of the cells.")
+        bool,
+        typer.Option("--power", help="Print which differences the seeds can detect instead."),
     ] = False,
     std: Annotated[
         float | None,
-        typer.Option("--std", help="For --power: of paired differences; by default from finished runs."),
+        typer.Option(
+            "--std", help="With --power: deviation of paired differences; by default of finished runs."
+        ),
     ] = None,
     difference: Annotated[
-        list[float] | None, typer.Option("--difference", help="For --power: a difference to be seen.")
+        list[float] | None, typer.Option("--difference", help="With --power: a difference to detect.")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option("--metric", help="For --power: the primary one by default.")
+        str | None, typer.Option("--metric", help="With --power: the metric; by default the primary one.")
     ] = None,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
@@ -89,155 +80,126 @@ def plan(
     Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m;
     ema-lab plan quickstart --power --std 0.4
     """
-    chosen = selected(ablation, only, seeds)
-    asked = read_power(power, metric, std, difference)
+    asked = _power(power, {"--metric": metric, "--std": std, "--difference": difference or None})
     if asked is not None:
-        show_power(chosen, existing_store(store), asked, as_json=as_json)
+        chosen = selected(ablation, only, seeds)
+        _print_power(power_of(chosen, existing_store(store), asked), as_json=as_json)
         return
-    limit = read_duration("--budget", budget)
-    runs = store_to_come(store)
-    if check or probe:
-        check_runs(chosen)
-    survey = Survey(runs, max_attempts)
-    standings = {spec.run_id: survey.status(spec) for spec in chosen.runs()}
-    gpus = visible_gpus() if device != "cpu" else ()
-    each = planned_threads(runs, chosen.name, lambda: (one.run_id for one in whole_runs(chosen)), threads)
-    count = workers or len(gpus) or default_workers(each.number)
-    name = _probe(chosen, standings, runs.root, device, each) if probe else ""
-    view = Plan(chosen, standings, estimates(chosen.runs(), runs, name), count, limit)
+    view = make_plan(
+        ablation,
+        only=only,
+        seeds=seeds,
+        forecast=Forecast(check, probe, read_duration("--budget", budget)),
+        watch=Display(),
+        workers=workers,
+        threads=threads,
+        device=device,
+        max_attempts=max_attempts,
+        store=store_to_come(store).root,
+    )
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
         return
-    print_rows(view.rows(), as_json=False)
-    for reason, number in Counter(one.reason for one in chosen.skipped).items():
+    print_rows(_rows(view), as_json=False)
+    for reason, number in Counter(one.reason for one in view.ablation.skipped).items():
         say(f"{number} skipped: {reason}")
-    stale = Counter(" ".join(one.stale) for one in standings.values() if one.stale)
-    say(*stale_lines(as_asked(ablation, store), stale))
-    say(*(line for one in standings.values() for line in one.facts.damage))
-    say(view.summary())
-    if not gpus or threads is not None:  # a GPU leaves them to torch
-        say(f"{chosen.name}: {each}")
+    say(*stale_lines(as_asked(ablation, store), stale_counts(view.standings)))
+    say(*(line for one in view.standings.values() for line in one.facts.damage))
+    say(_summary(view))
+    if view.threads is not None:
+        say(f"{view.ablation.name}: {view.threads}")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The cells of an ablation, where they stand, and when the pending ones would end.
+def _rows(plan: Plan) -> list[dict[str, Any]]:
+    """Return the counts of each table row, and the time of its pending runs one after the other."""
+    ablation = plan.ablation
+    skipped = Counter(one.cell.row for one in ablation.skipped)
+    cells = {**ablation.rows(), **{row: [] for row in skipped if row not in ablation.rows()}}
+    rows = []
+    for row, members in cells.items():
+        standings = [plan.standings[cell.run_id] for cell in members]
+        counts = Counter(standing.state for standing in standings)
+        line: dict[str, Any] = {"variant": row, "cells": len(members), "done": counts["done"]}
+        line["stale"] = sum(bool(standing.stale) for standing in standings)
+        line |= {str(state): counts[state] for state in STATES[1:]} | {"skipped": skipped[row]}
+        if plan.known.finished or plan.known.probed:
+            line["time_left"] = _time_left(plan, [cell.spec for cell in members])
+        if plan.limit is not None:
+            line["fit"] = sum(plan.fits(cell.run_id) for cell in members)
+        rows.append(line)
+    return rows
 
-    `limit`: seconds within which cells are to end; `workers`: runs at a time.
-    """
 
-    ablation: Ablation
-    standings: Mapping[str, RunStatus]
-    known: Estimates
-    workers: int
-    limit: float | None
+def _time_left(plan: Plan, specs: Sequence[RunSpec]) -> str | None:
+    pending = [spec for spec in specs if plan.standings[spec.run_id].state == "pending"]
+    seconds = [plan.known.seconds(spec) for spec in pending]
+    if any(value is None for value in seconds):
+        return "?"
+    return write_duration(sum(value or 0.0 for value in seconds)) if pending else None
 
-    @cached_property
-    def pending(self) -> list[RunSpec]:
-        """The pending runs: with a budget seed by seed, so that rows stay comparable; else longest first."""
-        specs = [s for s in self.ablation.runs() if self.standings[s.run_id].state == "pending"]
-        if self.limit is not None:
-            seeds = list(dict.fromkeys(cell.seed for cell in self.ablation.cells))
-            return sorted(specs, key=lambda spec: seeds.index(spec.seed))
-        return longest_first(specs, self.known)
 
-    @cached_property
-    def ends(self) -> dict[str, float]:
-        """Seconds from now until each pending run ends; empty where a time is not known."""
-        seconds = [self.known.seconds(spec) for spec in self.pending]
-        if not seconds or any(value is None for value in seconds):
-            return {}
-        times = finish_times([value or 0.0 for value in seconds], self.workers)
-        return dict(zip((spec.run_id for spec in self.pending), times, strict=True))
-
-    def fits(self, run_id: str) -> bool:
-        """Whether a pending run ends within the limit."""
-        return self.limit is not None and run_id in self.ends and self.ends[run_id] <= self.limit
-
-    def cells(self) -> list[dict[str, Any]]:
-        """Return one flat object per cell."""
-        return [
-            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed}
-            | {"status": self.standings[cell.run_id].state}
-            | {"stale": " ".join(self.standings[cell.run_id].stale) or None}
-            | {"seconds": self.known.seconds(cell.spec)}
-            | ({"fits": self.fits(cell.run_id)} if self.limit is not None else {})
-            for cell in self.ablation.cells
-        ]
-
-    def skipped(self) -> list[dict[str, Any]]:
-        """Return one flat object per cell that is left out."""
-        return [
-            {"run_id": None, "variant": one.cell.row, "seed": one.cell.seed, "status": "skipped"}
-            | {"stale": None, "seconds": None, "reason": one.reason}
-            for one in self.ablation.skipped
-        ]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the counts of each table row, and the time of its pending runs one after the other."""
-        skipped = Counter(one.cell.row for one in self.ablation.skipped)
-        cells = {**self.ablation.rows(), **{row: [] for row in skipped if row not in self.ablation.rows()}}
-        found = []
-        for row, members in cells.items():
-            standings = [self.standings[cell.run_id] for cell in members]
-            counts = Counter(standing.state for standing in standings)
-            line: dict[str, Any] = {"variant": row, "cells": len(members), "done": counts["done"]}
-            line["stale"] = sum(bool(standing.stale) for standing in standings)
-            line |= {str(state): counts[state] for state in STATES[1:]} | {"skipped": skipped[row]}
-            if self.known.finished or self.known.probed:
-                line["time_left"] = self._time_left([c.spec for c in members])
-            if self.limit is not None:
-                line["fit"] = sum(self.fits(cell.run_id) for cell in members)
-            found.append(line)
-        return found
-
-    def _time_left(self, specs: Sequence[RunSpec]) -> str | None:
-        pending = [spec for spec in specs if self.standings[spec.run_id].state == "pending"]
-        seconds = [self.known.seconds(spec) for spec in pending]
-        if any(value is None for value in seconds):
-            return "?"
-        return write_duration(sum(value or 0.0 for value in seconds)) if pending else None
-
-    def summary(self) -> str:
-        """Return the counts and the time in one line."""
-        counts = Counter(standing.state for standing in self.standings.values())
-        parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-        name, runs = self.ablation.name, len(self.standings)
-        words = f"{name}: {len(self.ablation.cells)} cells, {runs} distinct runs: {', '.join(parts)}"
-        if not self.pending:
-            return words
-        if not self.ends:
-            return f"{words}; no time is known for some rows: --probe measures them"
-        workers = min(self.workers, len(self.pending))
-        left = write_duration(max(self.ends.values()))
-        words += f"; about {left} left with {workers} worker{'s' * (workers > 1)}"
-        if self.limit is not None:
-            fit = sum(self.fits(spec.run_id) for spec in self.pending)
-            words += f"; {fit} of {len(self.pending)} end within {write_duration(self.limit)}, seed by seed"
+def _summary(plan: Plan) -> str:
+    """Return the counts and the time left in one line."""
+    counts = Counter(standing.state for standing in plan.standings.values())
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    cells, runs = len(plan.ablation.cells), len(plan.standings)
+    words = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
+    if not plan.pending:
         return words
+    if not plan.ends:
+        return f"{words}; no time is known for some rows: --probe measures them"
+    workers = min(plan.workers, len(plan.pending))
+    left = write_duration(max(plan.ends.values()))
+    words += f"; about {left} left with {count(workers, 'worker')}"
+    if plan.limit is not None:
+        fit = sum(plan.fits(spec.run_id) for spec in plan.pending)
+        words += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
+    return words
 
 
-def _probe(
-    ablation: Ablation, standings: Mapping[str, RunStatus], root: Path, device: str, each: Threads
-) -> str:
-    """Measure each kind of pending run of which nothing is known on this device; return its name."""
-    from ema_lab.training.environment import device_name
-    from ema_lab.training.probe import probe
-    from ema_lab.training.run import Machine
-    from ema_lab.training.trainer import choose_device
+def _power(asked: bool, options: dict[str, Any]) -> Power | None:
+    """Return the request for a power analysis; None without --power.
 
-    found = choose_device(device)
-    threads = each.number if found.type == "cpu" else None
-    name = f"{device_name(found)}, {threads or 'any'} threads"
-    known = estimates(ablation.runs(), RunStore(root), name)
-    wanted = {
-        work_key(spec): spec
-        for spec in ablation.runs()
-        if standings[spec.run_id].state == "pending" and known.seconds(spec) is None
-    }
-    for number, spec in enumerate(wanted.values(), start=1):
-        seconds = probe(spec, Machine(device=device, num_threads=threads))
-        keep_probe(root, name, spec, seconds)
-        words = f"{spec.model.attention.name} in {spec.model.backbone}: {write_duration(seconds)} a run"
-        say(f"[{number}/{len(wanted)}] {words}")
-    return name
+    Raises:
+        SpecError: If an option has no effect, or a number is not above zero.
+    """
+    if asked:
+        metric, std, differences = options.values()
+        return Power(metric, std, tuple(differences or ()))
+    for option, value in options.items():
+        if value is not None:
+            raise SpecError(f"{option} changes nothing without --power")
+    return None
+
+
+def _print_power(table: PowerTable, *, as_json: bool) -> None:
+    if as_json:
+        rows = [{**dict.fromkeys(POWER_FIELDS), **row} for row in (*table.by_seeds, *table.by_difference)]
+        print_rows(rows, as_json=True)
+    else:
+        print_rows(table.by_seeds, as_json=False)
+        put()
+        print_rows(table.by_difference, as_json=False)
+    unit, compared = table.metric.unit_of_differences, table.compared
+    say(
+        f"{table.ablation.name}: {table.metric.label}, {unit}; "
+        f"two-sided paired t test at 5 %, power {POWER:.0%}; "
+        f"holm: at 5 % / {max(1, compared)}, the first step of the table's {compared} comparisons",
+        f"standard deviation of paired differences: {table.family.std:.3g} ({table.origin})",
+        _headline(table.ablation, unit, table),
+    )
+
+
+def _headline(ablation: Ablation, unit: str, table: PowerTable) -> str:
+    seeds, family = len({cell.seed for cell in ablation.cells}), table.family
+    words = "nothing: a test needs two"
+    if seeds > 1:
+        words = f"{family.detectable(seeds, family.first):.3g} {unit}"
+        if family.first < SIGNIFICANCE:
+            single = family.detectable(seeds, SIGNIFICANCE)
+            words += f" in any row ({single:.3g} if there were one comparison)"
+    parts = [
+        f"for {row['difference']:.3g} you need {row['seeds_holm'] or 'more than 10,000'} seeds"
+        for row in table.by_difference
+    ]
+    return "; ".join([f"with {count(seeds, 'seed')} you can see {words}", *parts])

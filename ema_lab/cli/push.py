@@ -13,18 +13,9 @@ from rich.progress import Progress
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.ablation.grid import Cell
-from ema_lab.cli.output import (
-    DEFAULT_STORE,
-    AblationName,
-    Json,
-    Store,
-    as_asked,
-    existing_store,
-    print_rows,
-    say,
-)
-from ema_lab.cli.selection import Only, Seeds, selected
-from ema_lab.cli.status import stale_lines
+from ema_lab.cli.event_lines import stale_lines
+from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
+from ema_lab.cli.output import as_asked, print_rows, say
 from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.tracking.mirror.content import MirrorRun, Snapshot
@@ -33,6 +24,9 @@ from ema_lab.tracking.mirror.push import push as bring_up
 from ema_lab.tracking.mirror.trackio import TrackioMirror
 from ema_lab.tracking.mirror.wandb import WandbMirror
 from ema_lab.tracking.names import wandb_project
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.selection import selected
+from ema_lab.workflow.status import existing_store
 
 SHOWN = 5
 LOCK = "mirror"

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
+from ema_lab.cli.options import Json, Store
+from ema_lab.cli.output import make_folder, print_rows, put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import damage_lines
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
 
 if TYPE_CHECKING:
     from ema_lab.reports.report import Report

@@ -4,21 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import (
-    DEFAULT_DATA,
-    DEFAULT_STORE,
-    Data,
-    Device,
-    Json,
-    Store,
-    existing_store,
-    print_rows,
-    say,
-)
+from ema_lab.cli.options import Data, Device, Json, Store
+from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import StoreError
 from ema_lab.results.selection import PAIR_LABELS
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.export import flattened
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 
@@ -72,7 +65,7 @@ def evaluate(
     found = runs.find(run_id)
     if runs.state(found) != "done":
         raise StoreError(f"the run {found} is {runs.state(found)}, so it has no model to evaluate")
-    from ema_lab.run.model import load_model
+    from ema_lab.one_run.model import load_model
     from ema_lab.tasks.task import load_data, load_task
     from ema_lab.training.evaluation import INDICES
     from ema_lab.training.evaluation import evaluate as predictions_of

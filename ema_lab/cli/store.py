@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, print_rows, say
-from ema_lab.cli.selection import Only, Seeds, selected
+from ema_lab.cli.options import Json, Only, Seeds, Store
+from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.store.layout import RUN_ID, SUPERSEDED
 from ema_lab.store.store import RunStore
@@ -18,6 +18,8 @@ from ema_lab.store.upkeep import garbage as clean
 from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.integrity import check_store, quarantine_damaged_runs
 from ema_lab.store.upkeep.merge import Side, import_store, open_store
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.selection import selected
 
 TELL_SECONDS = 5.0
 HELP = """Look after the runs: check, gc, export, import, remeasure, rm.

@@ -1,80 +1,57 @@
-"""The command that searches: sweep, which is sweep run."""
+"""Command `sweep run`: search hyper-parameters, offline or with a W&B server."""
 
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from ema_lab.cli.display import Display
 from ema_lab.cli.duration import read_duration
-from ema_lab.cli.output import (
-    DEFAULT_DATA,
-    DEFAULT_STORE,
+from ema_lab.cli.options import (
+    Attempts,
     Data,
     Device,
     Json,
     LoaderWorkers,
+    NumThreads,
+    Objectives,
+    Storage,
     Store,
+    SweepName,
     Track,
-    print_rows,
-    say,
+    Workers,
 )
-from ema_lab.cli.run import Execution
-from ema_lab.cli.search_display import SearchDisplay
-from ema_lab.cli.selection import Attempts
-from ema_lab.cli.threads import NumThreads, base_ablation, expected_threads, settled_threads, visible_gpus
-from ema_lab.cli.wandb_sweep import (
-    Agents,
-    SweepEngine,
-    WandbEntity,
-    WandbProject,
-    agent_environment,
-    check_ends,
-    check_engine,
-    search_with_wandb,
-)
+from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.trial_output import say_stale, trial_table
 from ema_lab.errors import SpecError
-from ema_lab.execution.threads import default_workers
-from ema_lab.search.feasibility import check_examples
-from ema_lab.search.history import EndedTrial, History
-from ema_lab.search.objective import read_objectives
-from ema_lab.search.report.trials import (
-    counts_text,
-    repeats_text,
-    seeds_text,
-    stale_text,
-    trial_records,
-    trial_rows,
-)
-from ema_lab.search.strategy import choose_strategy
-from ema_lab.search.study import Search, SweepStudy
-from ema_lab.search.sweep import Sweep, load_sweep
-from ema_lab.search.trial import Trier
-from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.registry.registry import unknown_name
+from ema_lab.search.report.trials import counts_text, repeats_text, seeds_text, trial_records
+from ema_lab.search.sweep import load_sweep
+from ema_lab.specs.sweep import VALIDATION
+from ema_lab.store.store import MAX_ATTEMPTS
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, Execution, ExecutionOptions
+from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
+from ema_lab.workflow.sweep import sweep as search
+from ema_lab.workflow.wandb_agents import AgentsOutcome, Place, check_account, search_with_wandb
 
-BEST_SHOWN = 10
-WITHOUT_MEMORY = {"grid", "random"}
+WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials
+ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that takes them
+    "optuna": (
+        *("timeout", "sampler", "pruner", "objective", "sampler_seed", "storage", "warm_start", "track"),
+        "smoke",
+    ),
+    "wandb": ("project", "entity"),
+}
 
-SweepName = Annotated[str, typer.Argument(help="A path, or a name as `ema-lab list sweeps` prints it.")]
-Objectives = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--objective", metavar="NAME:max|min", help="What to improve, as top1:max, macs:min; may be repeated."
-    ),
+SweepEngine = Annotated[
+    str,
+    typer.Option("--engine", help="What chooses the values: optuna, offline, or wandb, a W&B server."),
 ]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        help="Keep trials in postgresql+psycopg://USER@HOST/DB or grpc://HOST:PORT, not a journal.",
-    ),
+WandbProject = Annotated[
+    str | None, typer.Option("--project", help="W&B's project; by default the file's, else ema-lab.")
 ]
-SearchWorkers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
+WandbEntity = Annotated[
+    str | None, typer.Option("--entity", help="W&B's user or team; by default the file's, else yours.")
 ]
 
 
@@ -101,22 +78,25 @@ def run(
         str | None,
         typer.Option(
             "--pruner",
-            help="asha, hyperband, median (by epoch), wilcoxon (by 5 seeds or more), none; else the file's.",
+            help="asha, hyperband, median (by epoch), wilcoxon (by seed, from 5), none; else the file's.",
         ),
     ] = None,
     objective: Objectives = None,
-    sampler_seed: Annotated[int, typer.Option("--sampler-seed", help="Where its random choices start.")] = 0,
+    sampler_seed: Annotated[
+        int, typer.Option("--sampler-seed", help="Seed of the sampler's random choices.")
+    ] = 0,
     storage: Storage = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start/--no-warm-start", help="Learn from finished runs of the store.")
     ] = True,
-    workers: SearchWorkers = None,
+    workers: Workers = None,
     threads: NumThreads = None,
     device: Device = "auto",
     loader_workers: LoaderWorkers = 0,
     track: Track = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Two steps of the first trial on made-up images, kept nowhere.")
+        bool,
+        typer.Option("--smoke", help="Two steps of the first trial on made-up images, in a temporary store."),
     ] = False,
     project: WandbProject = None,
     entity: WandbEntity = None,
@@ -127,202 +107,100 @@ def run(
 ) -> int:
     """Search hyper-parameters as a file in W&B's sweep format says; the same file runs offline or at W&B.
 
-    Every trial is made of ordinary runs: what was trained before costs nothing, and a trial that is pruned
-    leaves a pending run with its checkpoint. Call it again to go on: after a kill, or with more --trials.
+    Every trial consists of ordinary runs: finished runs cost nothing, and a pruned trial leaves a pending
+    run with its checkpoint. Call the command again to go on, after a kill or with more --trials.
 
-    A grid over a range is W&B's: int_uniform has every whole number from min to max, q_uniform has min,
+    A grid over a range follows W&B: int_uniform has every whole number from min to max; q_uniform has min,
     min + q, ... below max, without max itself.
 
-    With --engine wandb a W&B server chooses: this creates a sweep there and runs its agents, whose trials
-    end up in the same store.
+    With --engine wandb a W&B server chooses the values: the command creates a sweep on the server and runs
+    its agents here, whose trials end up in the same store.
 
     Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
     --objective macs:min
     """
-    check_engine(engine, context, sweep)
-    loaded = load_sweep(sweep)
-    how = Execution(workers, device, track, max_attempts, data, loader_workers, threads=threads)
+    _check_engine(engine, context, sweep)
+    execution = ExecutionOptions(
+        workers=workers,
+        device=device,
+        track=track,
+        max_attempts=max_attempts,
+        store=store,
+        data=data,
+        loader_workers=loader_workers,
+        threads=threads,
+    )
     if smoke:
-        return _smoke(loaded, how)
+        return _smoke(sweep, Execution(**execution))
     if engine == "wandb":
-        check_ends(loaded, trials)
-        device = prepare(loaded, how, RunStore(store))[1]
-        each = _expected_threads(loaded, how, RunStore(store))
-        told = agent_environment(store, data, replace(how, threads=each))
-        agents = Agents(workers, trials, device, told)
-        return search_with_wandb(loaded, agents, project, entity, as_json=as_json)
-    objectives = read_objectives(loaded, objective or ())
-    strategy = choose_strategy(loaded, objectives, sampler=sampler, pruner=pruner, seed=sampler_seed)
-    seconds = read_duration("--timeout", timeout)
-    search = Search(loaded, objectives, strategy, store, storage)
-    limit = trials_in_all(search, trials, seconds)
-    say(*loaded.remarks())
-    study = run_one_search(search, how, limit, seconds, warm_start=warm_start)
-    shown = trial_records(study, study.trials()) if as_json else shown_rows(study, best_first(study))
-    print_rows(shown, as_json=as_json)
-    _say_result(study, search)
-    return 1 if study.counts().failed else 0
+        place, loaded = Place(project, entity), load_sweep(sweep)
+        agents = search_with_wandb(loaded, trials, Execution(**execution), place, Display())
+        _print_agents(loaded.name, agents, as_json=as_json)
+        return 0 if agents.ok else 1
+    outcome = search(
+        sweep,
+        trials=trials,
+        objectives=objective or (),
+        warm_start=warm_start,
+        options=SearchOptions(sampler, pruner, sampler_seed, storage, read_duration("--timeout", timeout)),
+        watch=Display(),
+        **execution,
+    )
+    _print_result(outcome, as_json=as_json)
+    return 0 if outcome.ok else 1
 
 
-def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> int | None:
-    """Return how many trials the study is to have; None where only the time ends it.
+def _check_engine(engine: str, context: typer.Context, sweep: str) -> None:
+    """Refuse an engine that does not exist or cannot start here, and options of the other engine.
 
     Raises:
-        SpecError: If nothing ends the search.
+        SpecError: With the remedy.
+        EngineError: If W&B has no account here.
     """
-    limit = trials or search.sweep.spec.run_cap
-    if search.strategy.sampler == "grid":
-        return min(limit or search.sweep.grid_size, search.sweep.grid_size)
-    if limit is None and seconds is None:
-        raise SpecError(f"{search.sweep.path} has no run_cap: say --trials N or --timeout TIME")
-    return limit
+    if engine not in ONLY_FOR:
+        raise SpecError(unknown_name("engine", engine, tuple(ONLY_FOR)))
+    for other, names in ONLY_FOR.items():
+        for name in names if other != engine else ():
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise SpecError(f"--{name.replace('_', '-')} is for --engine {other}; this is {engine}")
+    if engine == "wandb":
+        check_account(sweep)
 
 
-def run_one_search(
-    search: Search, how: Execution, limit: int | None, seconds: float | None, *, warm_start: bool
-) -> SweepStudy:
-    """Go on with a search until it has its trials or its time is over, and return its study."""
-    study = SweepStudy(search)
-    name = search.sweep.name
-    if search.strategy.sampler == "grid":
-        study.enqueue_grid(limit)
-    if warm_start:
-        _say_learned(name, study.add_finished(), study.left_out)
-    study.revive()
-    study.renew(how.max_attempts)
-    counts = study.counts()
-    if counts.waiting or limit is None or counts.own < limit or counts.running:
-        # What an earlier call with a larger limit, or another method, has begun is finished, too.
-        _try(search, study, how, limit and max(limit, counts.own), seconds, counts.over)
-    return study
+def _smoke(sweep: str, execution: Execution) -> int:
+    loaded = load_sweep(sweep)
+    trains = smoke_sweep(loaded, execution)
+    say(f"{loaded.name}: the first trial {'trains' if trains else 'failed'}")
+    return 0 if trains else 1
 
 
-def _say_learned(name: str, found: int, left_out: int) -> None:
-    if found:
-        say(f"{name}: {found} finished choice{'s' * (found != 1)} of the store to learn from")
-    if left_out:
-        words = "choice is" if left_out == 1 else "choices are"
-        say(f"{name}: {left_out} finished {words} not learned from: stale, as the source has changed since")
-
-
-def _try(
-    search: Search,
-    study: SweepStudy,
-    how: Execution,
-    limit: int | None,
-    seconds: float | None,
-    over: int,
-) -> None:
-    gpus = visible_gpus() if how.device != "cpu" else ()
-    wanted = (
-        how.workers or len(gpus) or default_workers(_expected_threads(search.sweep, how, study.store) or 1)
-    )
-    workers = min(wanted, limit - over) if limit else wanted
-    asked = f"{limit} trials" if limit else f"trials for {seconds:g} s"
-    done = f", {over} of them over" if over else ""
+def _print_agents(name: str, agents: AgentsOutcome, *, as_json: bool) -> None:
+    metrics = list(dict.fromkeys(key for one in agents.trials for key in one if key.startswith(VALIDATION)))
+    print_rows([_agent_row(agents.address, one, metrics) for one in agents.trials], as_json=as_json)
     say(
-        f"{search.sweep.name}: {asked}{done}, with {workers} worker{'s' * (workers > 1)}; checking them first"
+        f"{name}: {len(agents.trials)} trials, {agents.failed} failed; "
+        f"for more of them: wandb agent --forward-signals {agents.address}"
     )
-    train, device = prepare(search.sweep, how, study.store)
-    trier = Trier(search, train, limit, how.max_attempts, device)
-    from ema_lab.search.workers import run_search
-
-    end = time.monotonic() + seconds if seconds is not None else float("inf")
-    with SearchDisplay(study, limit) as display:
-        run_search(
-            trier,
-            study,
-            workers=workers,
-            gpus=gpus if len(gpus) > 1 else (),
-            is_over=lambda: time.monotonic() >= end,
-            watch=display.watch,
-        )
 
 
-def _expected_threads(sweep: Sweep, how: Execution, store: RunStore) -> int | None:
-    return expected_threads(store, how.threads_of or base_ablation(sweep.spec.base), how.threads, how.device)
+def _agent_row(address: str, trial: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    values = {name: trial.get(name) for name in metrics}
+    return {"sweep": address, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
 
 
-def prepare(sweep: Sweep, how: Execution, store: RunStore) -> tuple[Any, str]:
-    """Check models and data before the first trial; return what trains a run, and the device.
-
-    The number of threads is kept in the store, for the ablation that the search is about.
-
-    Raises:
-        DefinitionError: With a line for each reason why a model does not fit.
-    """
-    from ema_lab.tasks.task import check_data
-    from ema_lab.tracking.live import check_tracker
-
-    check_tracker(how.track)
-    check_models(sweep)
-    for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        check_data(data, how.data)
-    family = how.threads_of or base_ablation(sweep.spec.base)
-    return _training(replace(how, threads=settled_threads(store, family, how.threads, how.device)))
-
-
-def check_models(sweep: Sweep) -> None:
-    """Build the distinct models of the space on the meta device, so that what does not fit is found now.
-
-    Raises:
-        DefinitionError: With a line for each reason why a model does not fit.
-    """
-    from ema_lab.execution.claim import note_sources
-    from ema_lab.tasks.task import check_run
-
-    note_sources(sweep.examples())
-    check_examples(sweep, check_run)
-
-
-def _training(how: Execution) -> tuple[Any, str]:
-    from ema_lab.run.pipeline import Machine, train_run
-    from ema_lab.training.trainer import choose_device
-
-    device = str(choose_device(how.device))
-    machine = Machine(how.data.absolute(), how.device, how.threads, how.loader_workers)
-    return partial(train_run, machine=machine, track=how.track), device
-
-
-def _smoke(sweep: Sweep, how: Execution) -> int:
-    from ema_lab.execution.executor import execute
-    from ema_lab.execution.smoke import smoke_spec
-
-    check_models(sweep)
-    train, device = _training(how)
-    with tempfile.TemporaryDirectory(prefix="ema-lab-smoke-") as folder:
-        specs = [smoke_spec(sweep.examples()[0])]
-        progress = execute(specs, train=train, store=RunStore(folder), device=device)
-    say(f"{sweep.name}: the first trial {'failed' if progress.failed else 'trains'}")
-    return 1 if progress.failed else 0
-
-
-def shown_rows(study: History, trials: Sequence[EndedTrial], most: int = BEST_SHOWN) -> list[dict[str, Any]]:
-    """Return trials as a table on the terminal has them, not too many."""
-    return trial_rows(study, trials[:most], short=True)
-
-
-def best_first(study: History) -> list[EndedTrial]:
-    """Return the finished trials, the best first; with several objectives, the Pareto front."""
-    several = len(study.objectives) > 1
-    return study.best() if several else [one for one in study.ranked() if one.values is not None]
-
-
-def say_stale(history: History) -> None:
-    """Say which values of a search are those of an earlier source."""
-    if words := stale_text(history.trials()):
-        say(f"{history.sweep.name}: {words}")
-
-
-def _say_result(study: SweepStudy, search: Search) -> None:
-    say(f"{search.sweep.name}: {counts_text(study)} (store {search.root}; {seeds_text(study)})")
+def _print_result(outcome: SearchOutcome, *, as_json: bool) -> None:
+    study, searched = outcome.study, outcome.search
+    rows = trial_records(study, study.trials()) if as_json else trial_table(study, outcome.best)
+    print_rows(rows, as_json=as_json)
+    say(f"{searched.sweep.name}: {counts_text(study)} (store {searched.root}; {seeds_text(study)})")
     for one in study.trials():
         if one.state == "failed":
             say(f"failed: trial {one.number}: {one.message}")
-    if repeats_text(study.trials()) and all(one.is_listed for one in search.sweep.parameters):
+    if repeats_text(study.trials()) and all(one.is_listed for one in searched.sweep.parameters):
         say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
-    if any(one.stale for one in study.trials()) and search.strategy.sampler not in WITHOUT_MEMORY:
+    if any(one.stale for one in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
         say("hint: the sampler learns from them; one of a copy of the file under another name does not")
-    if study.counts().failed:
+    if not outcome.ok:
         say("hint: once the cause is mended, a larger --max-attempts tries them again")

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.output import DEFAULT_STORE, Json, Store, existing_store, make_folder, print_rows, put, say
-from ema_lab.cli.sweep import BEST_SHOWN, Objectives, Storage, SweepName, best_first, say_stale, shown_rows
+from ema_lab.cli.options import Json, Objectives, Storage, Store, SweepName
+from ema_lab.cli.output import make_folder, print_rows, put, say
+from ema_lab.cli.trial_output import BEST_SHOWN, say_stale, trial_table
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import write_text
 from ema_lab.search.history import History, find_history
@@ -22,6 +23,9 @@ from ema_lab.search.report.trials import (
 )
 from ema_lab.search.sweep import load_sweep
 from ema_lab.tracking.mirror.push import Target, check_project, push
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.status import existing_store
+from ema_lab.workflow.sweep import best_first
 
 FORMATS = (".csv", ".json")
 MIRROR_LOCK = "mirror"  # the one that push takes
@@ -50,7 +54,7 @@ def show(
     history = _found(sweep, objective, store, storage)
     trials = history.ranked() if everything else best_first(history)
     most = len(trials) if everything else BEST_SHOWN
-    rows = trial_records(history, trials[:most]) if as_json else shown_rows(history, trials, most)
+    rows = trial_records(history, trials[:most]) if as_json else trial_table(history, trials, most)
     print_rows(rows, as_json=as_json)
     say(f"{history.study.study_name}: {counts_text(history)} ({seeds_text(history)})")
     say_stale(history)

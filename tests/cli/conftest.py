@@ -109,7 +109,7 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             seen.append(spec.run_id)
             return outcome(spec)
 
-        monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+        monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
         return seen
 
     return replace

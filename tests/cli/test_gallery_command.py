@@ -6,7 +6,7 @@ import pytest
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.execution.executor import execute
-from ema_lab.run.pipeline import train_run
+from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.store import RunStore
 
 LAYER = ("--target-layer", "layer3", "--out", "out")

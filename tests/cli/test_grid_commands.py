@@ -9,9 +9,9 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
-from ema_lab.cli.selection import conditions
 from ema_lab.execution.executor import execute
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.selection import conditions
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
 
@@ -358,7 +358,7 @@ def test_loader_workers_are_handed_to_every_run(command, monkeypatch):
         machines.append(machine)
         return fake_outcome(spec)
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     words = ["run", "tiny", "--workers", "1", "--device", "cpu"]
     assert command(*words, "--seeds", "1").code == 0
     assert command(*words, "--loader-workers", "3").code == 0

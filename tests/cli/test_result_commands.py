@@ -12,7 +12,7 @@ from tiny import TINY, TINY_REPORT, fake_outcome
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.execution import claim
 from ema_lab.execution.executor import execute
-from ema_lab.run.measurement import run_cost
+from ema_lab.one_run.measurement import run_cost
 from ema_lab.store.store import RunStore
 
 COLUMNS = "columns: [top1, loss, delta, parameters, macs]\n"
@@ -183,7 +183,7 @@ class TestCost:
     def test_what_was_counted_with_another_source_is_counted_again(self, command, monkeypatch):
         calls = []
         monkeypatch.setattr(
-            "ema_lab.run.measurement.run_cost", lambda spec: calls.append(spec) or run_cost(spec)
+            "ema_lab.one_run.measurement.run_cost", lambda spec: calls.append(spec) or run_cost(spec)
         )
         command("cost", "tiny")
         command("cost", "tiny")

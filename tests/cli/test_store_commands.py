@@ -14,7 +14,7 @@ import torch
 from tiny import TINY, fake_outcome
 
 from ema_lab.cli.main import run
-from ema_lab.run.model import load_model
+from ema_lab.one_run.model import load_model
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 

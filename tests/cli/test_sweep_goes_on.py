@@ -10,7 +10,7 @@ import pytest
 from curved import write_curve
 
 from ema_lab.execution.executor import execute
-from ema_lab.run import pipeline
+from ema_lab.one_run import pipeline
 from ema_lab.search.mirror import trial_runs
 from ema_lab.search.objective import read_objectives
 from ema_lab.search.strategy import choose_strategy
@@ -54,7 +54,7 @@ def trained(folder, monkeypatch):
             report(row)
         return RunOutcome({"top1": 50.0}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     write(SWEEP)
     return run_ids
 

@@ -42,7 +42,7 @@ def machines(monkeypatch):
         metrics = {"top1": 50.0 + spec.seed, "loss": 1.0}
         return RunOutcome(metrics, 1, {"parameters": 1, "macs": 1}, 1.0, 1.0, environment, "0" * 64)
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("ema_lab.execution.threads.available_cores", lambda: 16)
     return seen

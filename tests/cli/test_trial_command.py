@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from ema_lab.cli.wandb_sweep import Agents, agent_environment
 
 from ema_lab.cli.run import Execution
-from ema_lab.cli.wandb_sweep import Agents, agent_environment
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
 from ema_lab.tracking import live as trackers
@@ -43,7 +43,7 @@ def train(monkeypatch):
         seen["trained"].append(spec.seed)
         return RunOutcome({"top1": 50.0}, spec.recipe.epochs)
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     return seen
 
 

@@ -31,7 +31,7 @@ def trained(tmp_path, monkeypatch):
 
     train_run.failing = set()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", train_run)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     return specs, train_run
 
 
@@ -114,7 +114,7 @@ def test_a_recipe_as_written_that_diverges_is_said_in_the_tables_notes(
 
     _, train_run = trained
     recipe = load_ablation("quickstart").rows()["none"][0].spec.recipe
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", diverges)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", diverges)
     assert run([*CALL, *ROWS, "--json"]) == 1
     rows = {row["row"]: row for row in json.loads(capsys.readouterr().out)}
     assert (
@@ -136,7 +136,7 @@ def test_a_winner_at_chance_and_one_worse_than_the_recipe_as_written_are_said(
         own = not spec.data.val_images and spec.seed == 0
         return RunOutcome({"top1": 90.0 if own else top1}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
 
-    monkeypatch.setattr("ema_lab.run.pipeline.train_run", guesses)
+    monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", guesses)
     assert run(["run", "quickstart", *ROWS[:2], "--device", "cpu", "--workers", "1", "--seeds", "1"]) == 0
     assert run([*CALL, *ROWS, "--only", "seed=0"]) == 0
     out = capsys.readouterr().out

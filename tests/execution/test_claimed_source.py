@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.cli import run as run_command
 from ema_lab.execution import claim
 from ema_lab.execution.engines import local
 from ema_lab.execution.executor import execute
@@ -14,6 +13,7 @@ from ema_lab.store import source
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.source import loaded_sources, source_hashes
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.grid import check_each
 
 GATE = "class Gate:\n    def __init__(self, channels: int) -> None:\n        self.scale = 1\n"
 
@@ -49,7 +49,7 @@ def test_a_module_edited_after_the_check_is_recorded_as_it_was_checked(load, gat
     ablation = load("variants:\n  none: {}\n  mine: {model.attention: 'claimed_gate:Gate'}\nbaseline: none\n")
     spec = next(cell.spec for cell in ablation.cells if cell.row == "mine")
     expected = source_hashes(spec)
-    run_command._check_each(ablation, lambda spec: gate())
+    check_each(ablation, lambda spec: gate())
     assert source_hashes(spec) != expected
     assert claim._LOADED.of(spec) == expected
 
@@ -78,4 +78,4 @@ def test_workers_are_forked_from_a_server_that_notes_the_source_before_it_import
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: Context())
     monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", lambda: None)
     local._context()
-    assert asked == ["ema_lab.execution.preload", "ema_lab.run.pipeline"]
+    assert asked == ["ema_lab.execution.preload", "ema_lab.one_run.pipeline"]

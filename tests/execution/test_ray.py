@@ -63,7 +63,7 @@ def test_a_node_that_dies_costs_only_its_runs_which_are_tried_again_elsewhere(
 
 
 def test_a_cluster_that_is_started_here_trains_as_this_process_does(store, load, tmp_path):
-    from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, train_run
 
     head = load.head.replace("digits-quick}", "digits-quick, epochs: 2}").replace("[0, 1]", "[0]")
     spec = load("baseline: none\nvariants:\n  none: {model.attention: none}\n", head=head).runs()[0]

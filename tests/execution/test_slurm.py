@@ -48,7 +48,7 @@ def spec(load):
 
 @pytest.fixture
 def train():
-    from ema_lab.run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, train_run
 
     return partial(train_run, machine=Machine(device="cpu", num_threads=1))
 

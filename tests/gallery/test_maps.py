@@ -10,8 +10,8 @@ from ema_lab.execution.executor import execute
 from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
-from ema_lab.run.model import load_model
-from ema_lab.run.pipeline import train_run
+from ema_lab.one_run.model import load_model
+from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.store import RunStore
 
 

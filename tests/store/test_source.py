@@ -165,7 +165,7 @@ TRAINING = """
 import json, sys, tempfile
 from pathlib import Path
 import ema_lab
-from ema_lab.run.pipeline import Machine, train_run
+from ema_lab.one_run.pipeline import Machine, train_run
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 
@@ -177,7 +177,7 @@ files = {Path(getattr(module, "__file__", None) or "/") for module in sys.module
 print(json.dumps(sorted(str(file.relative_to(package)) for file in files if file.is_relative_to(package))))
 """
 AROUND_TRAINING = {  # files that the composition of a run loads, outside of what trains it
-    "run/": "composes training, costs and trackers",
+    "one_run/": "composes training, costs and trackers",
     "cost/": "counts a finished model",
     "tracking/": "mirrors a run elsewhere",
 }

@@ -5,7 +5,7 @@ import torch
 
 from ema_lab.models.build import build_model
 from ema_lab.models.dropout import SeededDropout
-from ema_lab.run.measurement import Timing, _work
+from ema_lab.one_run.measurement import Timing, _work
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.evaluation import evaluate

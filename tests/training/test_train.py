@@ -15,8 +15,8 @@ from lightning.pytorch import Callback
 import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.execution.executor import execute
-from ema_lab.run.model import load_model
-from ema_lab.run.pipeline import train_run
+from ema_lab.one_run.model import load_model
+from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.job import RunJob
 from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore

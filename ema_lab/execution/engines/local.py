@@ -139,7 +139,7 @@ def _context() -> Any:
         WorkersDiedError: If the server dies during its start.
     """
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.run.pipeline"])  # imported once
+    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.one_run.pipeline"])  # imported once
     with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
         multiprocessing.forkserver.ensure_running()
     first = context.Process(target=_nothing)

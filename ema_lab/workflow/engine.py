@@ -1,10 +1,7 @@
-"""The engine that the options of `run` ask for."""
+"""Choice of the engine that trains runs, from its name and its file of options."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.execution.engines.engine import Engine
@@ -13,19 +10,12 @@ from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.engine import ENGINES, EngineSpec, RaySpec, load_engine
 
-EngineName = Annotated[
-    str | None, typer.Option("--engine", help="Where runs are trained: local, slurm or ray.")
-]
-EngineConfig = Annotated[
-    Path | None, typer.Option("--engine-config", help="YAML file with the engine's options.")
-]
-
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """An engine whose workers are not processes of this one.
+    """An engine whose workers are not child processes of this one, such as a cluster.
 
-    `options` say what a run finds there: its device and its threads.
+    `options` hold the device and the threads of a run on that engine.
     """
 
     engine: Engine
@@ -33,16 +23,16 @@ class Elsewhere:
 
 
 def choose_engine(name: str | None, config: Path | None, workers: int | None) -> Elsewhere | None:
-    """Return the engine that the options ask for; None stands for workers on this machine.
+    """Return the engine that was asked for; None stands for workers on this machine.
 
     Args:
-        name: `local`, `slurm` or `ray`; by default what the file says, else `local`.
-        config: Its options.
-        workers: Runs at one time; overrides the file.
+        name: `local`, `slurm` or `ray`; None takes what the file says, else `local`.
+        config: YAML file with its options.
+        workers: Runs at the same time; overrides the file.
 
     Raises:
-        SpecError: If there is no such engine, or the file is wrong or for another one.
-        EngineError: If what the engine needs is not here.
+        SpecError: If no engine has that name, or the file is wrong or belongs to another engine.
+        EngineError: If what the engine needs is not installed.
     """
     if name not in (None, "local", *ENGINES):
         raise UnknownNameError(unknown_name("engine", str(name), ("local", *ENGINES)))

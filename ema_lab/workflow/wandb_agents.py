@@ -1,4 +1,4 @@
-"""Search by a W&B server: its sweep made from the same file, its agents run here."""
+"""Search by a W&B server: create its sweep from the same file and run its agents on this machine."""
 
 import contextlib
 import importlib.util
@@ -10,76 +10,30 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
-import typer
-
-from ema_lab.cli.output import print_rows, say
-from ema_lab.cli.run import Execution
-from ema_lab.cli.threads import visible_gpus
 from ema_lab.errors import EngineError, SpecError
 from ema_lab.execution.threads import default_workers
-from ema_lab.registry.registry import unknown_name
 from ema_lab.search.strategy import require_comparison
 from ema_lab.search.sweep import Sweep
-from ema_lab.specs.sweep import VALIDATION
 from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
+from ema_lab.workflow.events import AgentsStarted
+from ema_lab.workflow.execution import Execution, Watch
+from ema_lab.workflow.sweep import prepare
+from ema_lab.workflow.threads import base_ablation, expected_threads, visible_gpus
 
-ONLY: Mapping[str, tuple[str, ...]] = {  # options, by the one engine that understands them
-    "optuna": (
-        "timeout",
-        "sampler",
-        "pruner",
-        "objective",
-        "sampler_seed",
-        "storage",
-        "warm_start",
-        "track",
-        "smoke",
-    ),
-    "wandb": ("project", "entity"),
-}
 DEFAULT_PROJECT = "ema-lab"
 THREADS = "EMA_LAB_THREADS"
 ANSWER_SECONDS = 20.0
 
-SweepEngine = Annotated[
-    str,
-    typer.Option("--engine", help="Who chooses: optuna, offline, or wandb, a server that agents here ask."),
-]
-WandbProject = Annotated[
-    str | None, typer.Option("--project", help="W&B's project; by default the file's, else ema-lab.")
-]
-WandbEntity = Annotated[
-    str | None, typer.Option("--entity", help="W&B's user or team; by default the file's, else yours.")
-]
-
-
-def check_engine(engine: str, context: typer.Context, sweep: str) -> None:
-    """Refuse an engine that does not exist or cannot start here, and options that it does not understand.
-
-    Raises:
-        SpecError: With what would be right.
-        EngineError: If W&B has no account here.
-    """
-    if engine not in ONLY:
-        raise SpecError(unknown_name("engine", engine, tuple(ONLY)))
-    for other, names in ONLY.items():
-        for name in names if other != engine else ():
-            source = context.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                raise SpecError(f"--{name.replace('_', '-')} is for --engine {other}; this is {engine}")
-    if engine == "wandb":
-        check_account(sweep)
-
 
 def check_account(sweep: str) -> None:
-    """Refuse to go on without a W&B server to ask.
+    """Check that W&B is installed, online and has a key.
 
     Raises:
-        EngineError: With the way that needs none.
+        EngineError: With the offline command that needs none of these.
     """
     offline = f"ema-lab sweep {sweep} runs the same file offline"
     if importlib.util.find_spec("wandb") is None:
@@ -92,10 +46,10 @@ def check_account(sweep: str) -> None:
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:
-    """Refuse a search that nothing begins or ends, and early stopping after the last epoch.
+    """Check that the search ends, that the server runs it, and that early stopping is before the last epoch.
 
     Raises:
-        SpecError: With what would be right.
+        SpecError: With the remedy.
     """
     if bands := sweep.spec.early_terminate:
         require_comparison(sweep, bands.first_band, "early_terminate")
@@ -109,38 +63,97 @@ def check_ends(sweep: Sweep, trials: int | None) -> None:
 
 @dataclass(frozen=True)
 class Agents:
-    """W&B's agents on this machine. `told` is what their trials find in the environment.
+    """W&B's agents on this machine.
 
-    `trials` are those of all agents together; None leaves the end to the server.
+    Attributes:
+        workers: Number of agents; None takes as many as fit the cores, or the GPUs.
+        trials: Trials of all agents together; None leaves the end to the server.
+        device: Device of the runs.
+        variables: Environment variables for the trials.
     """
 
     workers: int | None
     trials: int | None
     device: str
-    told: Mapping[str, str]
+    variables: Mapping[str, str]
 
     def environments(self) -> list[dict[str, str]]:
-        """Return the environment of each agent; with several GPUs each has its own."""
+        """Return the environment of each agent; with several GPUs, each agent gets one."""
         gpus = visible_gpus() if self.device != "cpu" else ()
-        fitting = len(gpus) or default_workers(int(self.told.get(THREADS, 1)))
+        fitting = len(gpus) or default_workers(int(self.variables.get(THREADS, 1)))
         number = min(self.workers or fitting, self.trials or sys.maxsize)
-        folder = str(Path(sys.executable).parent)  # where `ema-lab` is, should the shell not know
-        common = {**os.environ, **self.told, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
+        folder = str(Path(sys.executable).parent)  # of `ema-lab`, which may not be on PATH
+        common = {
+            **os.environ,
+            **self.variables,
+            "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")]),
+        }
         own = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] if len(gpus) > 1 else [{}]
         return [{**common, **own[index % len(own)]} for index in range(number)]
 
     def counts(self, number: int) -> list[int | None]:
-        """Return how many trials each of so many agents is to try."""
+        """Divide the trials among a number of agents."""
         if self.trials is None:
             return [None] * number
         return [self.trials // number + (index < self.trials % number) for index in range(number)]
 
 
-def agent_environment(store: Path, data: Path, how: Execution) -> dict[str, str]:
-    """Return what `ema-lab trial` reads instead of options, which W&B's command has no place for."""
+@dataclass(frozen=True)
+class AgentsOutcome:
+    """Trials that the agents of this machine have tried, as flat objects, and whether all went well."""
+
+    address: str
+    trials: tuple[Mapping[str, Any], ...]
+    exit_codes: tuple[int, ...]
+
+    @property
+    def failed(self) -> int:
+        """Number of failed trials."""
+        return sum(trial["status"] == "failed" for trial in self.trials)
+
+    @property
+    def ok(self) -> bool:
+        """Whether no trial and no agent has failed."""
+        return not self.failed and not any(self.exit_codes)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Project and entity of a sweep at W&B; None takes the file's, else W&B's own default."""
+
+    project: str | None = None
+    entity: str | None = None
+
+
+def search_with_wandb(
+    sweep: Sweep, trials: int | None, how: Execution, place: Place, watch: Watch
+) -> AgentsOutcome:
+    """Create the sweep at W&B and run its agents here until it has its trials.
+
+    Raises:
+        EmaLabError: If nothing would end the search, a model does not fit, or the server does not answer.
+    """
+    check_ends(sweep, trials)
+    family = base_ablation(sweep.spec.base)
+    device = prepare(sweep, how, family)[1]
+    threads = expected_threads(how.run_store, family, how.threads, how.device)
+    variables = agent_environment(replace(how, threads=threads))
+    agents = Agents(how.workers, trials, device, variables)
+    address = create_sweep(sweep, place.project, place.entity)
+    environments = agents.environments()
+    watch(AgentsStarted(sweep.name, len(environments), address))
+    with tempfile.TemporaryFile("a+") as out:  # opened for appending: agents share it
+        codes = run_agents(address, environments, agents.counts(len(environments)), out)
+        out.seek(0)
+        lines = [json.loads(line) for line in out if line.startswith("{")]
+    return AgentsOutcome(address, tuple(lines), tuple(codes))
+
+
+def agent_environment(how: Execution) -> dict[str, str]:
+    """Return what `ema-lab trial` reads in place of options, for which W&B's command has no room."""
     return {
-        "EMA_LAB_STORE": str(store.absolute()),
-        "EMA_LAB_DATA": str(data.absolute()),
+        "EMA_LAB_STORE": str(Path(how.store).absolute()),
+        "EMA_LAB_DATA": str(how.data_folder),
         "EMA_LAB_DEVICE": how.device,
         "EMA_LAB_LOADER_WORKERS": str(how.loader_workers),
         "EMA_LAB_MAX_ATTEMPTS": str(how.max_attempts),
@@ -148,34 +161,8 @@ def agent_environment(store: Path, data: Path, how: Execution) -> dict[str, str]
     }
 
 
-def search_with_wandb(
-    sweep: Sweep, agents: Agents, project: str | None, entity: str | None, *, as_json: bool
-) -> int:
-    """Create the sweep at W&B, run agents until it has its trials, print those, return the exit code."""
-    place = create_sweep(sweep, project, entity)
-    environments = agents.environments()
-    say(f"{sweep.name}: {len(environments)} agent{'s' * (len(environments) > 1)} of the W&B sweep {place}")
-    with tempfile.TemporaryFile("a+") as printed:  # appended to: agents share it
-        codes = run_agents(place, environments, agents.counts(len(environments)), printed)
-        printed.seek(0)
-        trials = [json.loads(line) for line in printed if line.startswith("{")]
-    names = list(dict.fromkeys(key for trial in trials for key in trial if key.startswith(VALIDATION)))
-    print_rows([_row(place, trial, names) for trial in trials], as_json=as_json)
-    failed = sum(trial["status"] == "failed" for trial in trials)
-    say(
-        f"{sweep.name}: {len(trials)} trials, {failed} failed; "
-        f"for more of them: wandb agent --forward-signals {place}"
-    )
-    return 1 if failed or any(codes) else 0
-
-
-def _row(place: str, trial: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    values = {name: trial.get(name) for name in names}
-    return {"sweep": place, "status": trial["status"], **values, "run_ids": " ".join(trial["run_ids"])}
-
-
 def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
-    """Create a sweep at W&B from the file as it is; return ENTITY/PROJECT/ID.
+    """Create a sweep at W&B from the unchanged file; return ENTITY/PROJECT/ID.
 
     Raises:
         EngineError: If the server refuses or does not answer.
@@ -185,7 +172,7 @@ def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
     require_server(wandb.setup().settings.base_url)
     project = project or sweep.spec.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints the sweep's id and address
+        with contextlib.redirect_stdout(sys.stderr):  # the client prints the sweep's id and address
             sweep_id = wandb.sweep(sweep.document.value, entity=entity or sweep.spec.entity, project=project)
     except Exception as error:  # the client's errors have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -197,15 +184,15 @@ def create_sweep(sweep: Sweep, project: str | None, entity: str | None) -> str:
 
 
 def require_server(url: str) -> None:
-    """Refuse a server that does not answer: W&B's client would ask it again for minutes.
+    """Check that a server answers: W&B's client would retry for minutes.
 
     Raises:
-        EngineError: With its address.
+        EngineError: With the address of a server that does not answer.
     """
     try:
         urllib.request.urlopen(url, timeout=ANSWER_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # an answer, whatever it says of this page
+        return  # any HTTP status is an answer
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise EngineError(f"the W&B server {url} does not answer: {reason}") from None
@@ -216,14 +203,14 @@ def run_agents(
 ) -> list[int]:
     """Run one agent per environment until the server or its count ends it; return their exit codes.
 
-    What their trials print goes to `out`. However this process ends, agents and trials are stopped.
+    The output of their trials goes to `out`. Agents and trials stop when this process ends, however it ends.
     """
     agents: list[subprocess.Popen[bytes]] = []
     try:
         for environment, count in zip(environments, counts, strict=True):
             limit = [] if count is None else ["--count", str(count)]
             agent = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
-            command = [sys.executable, "-m", "ema_lab.cli.with_parent", *agent]
+            command = [sys.executable, "-m", "ema_lab.workflow.with_parent", *agent]
             # A session of its own: Ctrl-C reaches the agent once, when its standard input is closed here,
             # and --forward-signals (wandb 0.24) hands it on to its trial.
             pipes: Mapping[str, Any] = {"stdin": subprocess.PIPE, "stdout": out}
@@ -234,7 +221,7 @@ def run_agents(
 
 
 def stop_agents(agents: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Stop what still runs, as `with_parent` does, and wait for its end."""
+    """Close the standard input of each agent, on which `with_parent` stops it, and wait for its end."""
     for agent in agents:
         assert agent.stdin is not None
         agent.stdin.close()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-WRAPPER = [sys.executable, "-m", "ema_lab.cli.with_parent"]
+WRAPPER = [sys.executable, "-m", "ema_lab.workflow.with_parent"]
 CHILD = """\
 import os, pathlib, sys, time
 here = pathlib.Path(sys.argv[1])

@@ -1,7 +1,7 @@
-"""Runs a command that is stopped when the process that started it ends, even if that is killed.
+"""Runner of a command that stops when the process that started it ends, even if that process is killed.
 
-`python -m ema_lab.cli.with_parent COMMAND...`: standard input is a pipe whose other end only the parent
-holds, so it is closed when the parent dies, at the latest. That works wherever there are pipes.
+`python -m ema_lab.workflow.with_parent COMMAND...`: standard input is a pipe whose other end
+only the parent holds, so the operating system closes it when the parent dies.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ def run_with_parent(command: Sequence[str]) -> int:
 def _stop_after_parent(child: "subprocess.Popen[bytes]") -> None:
     """Wait for the parent's end, then stop the child.
 
-    An agent of W&B asks its trial to end, if told again terminates it, then kills it.
+    W&B's agent asks its trial to end at the first signal, terminates it at the second and kills it at the
+    third.
     """
     while os.read(STDIN, 1):  # not through sys.stdin, whose lock a thread may not hold at exit
         pass

@@ -1,46 +1,37 @@
-"""The option --threads, and the warning before runs that tables would mark as no clean pairs."""
+"""Threads of torch in each run of an ablation, and the warning before runs that make no clean pairs."""
 
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.threads import keep_threads, kept_threads, planned_threads
 from ema_lab.results.selection import environment_differences
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
-
-NumThreads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        help="Threads of torch for each run; by default what `plan` prints, the same for a whole ablation.",
-    ),
-]
+from ema_lab.workflow.events import UncleanPairs
 
 
 def base_ablation(base: str) -> Ablation:
-    """Return the ablation in ABLATION/VARIANT, which may be a path."""
+    """Load the ablation that ABLATION/VARIANT names; the ablation may be a path."""
     path, slash, _ = base.partition(".yaml/")
     return load_ablation(f"{path}.yaml" if slash else base.partition("/")[0])
 
 
 def expected_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
-    """Return the threads of each run of an ablation here; on a GPU None leaves them to torch."""
+    """Return the number of threads in each run of an ablation; None leaves it to torch, on a GPU."""
     if asked is None and device != "cpu" and visible_gpus():
         return kept_threads(store, ablation.name)
     return planned_threads(store, ablation.name, partial(_run_ids, ablation), asked).number
 
 
 def settled_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
-    """Return the same, and keep it for the ablation: called when nothing speaks against training any more.
+    """Return what `expected_threads` does and keep the number in the store, for all later calls.
 
-    The number of a search is its base's: its trials, and what is trained after it, are the ablation's runs.
+    Call it once every check has passed. A search uses the ablation of its base: its trials are runs of that
+    ablation, too.
     """
     if asked is None and device != "cpu" and visible_gpus():
         return kept_threads(store, ablation.name)
@@ -52,7 +43,7 @@ def _run_ids(ablation: Ablation) -> list[str]:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return the CUDA devices that this process may use, found without torch."""
+    """Return the names of the CUDA devices that this process may use, without loading torch."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return tuple(name for name in chosen.split(",") if name)
@@ -60,46 +51,44 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def whole_runs(ablation: Ablation) -> list[RunSpec]:
-    """Return the runs of an ablation, those included that options have left out of it."""
+    """Return all runs of an ablation's file, the selected ones first."""
     chosen = ablation.runs()
     there = {spec.run_id for spec in chosen}
     others = (spec for spec in load_ablation(str(ablation.path)).runs() if spec.run_id not in there)
     return [*chosen, *others]
 
 
-def unclean_lines(
+def unclean_pairs(
     runs: Sequence[RunSpec], store: RunStore, pending: Sequence[RunSpec], here: Mapping[str, Any]
-) -> list[str]:
+) -> UncleanPairs | None:
     """Return a warning if runs that are about to be trained make no clean pairs: tables mark those with †.
 
     Args:
-        runs: All of the ablation: those of a seed are compared with each other.
+        runs: All runs of the ablation: those of one seed are compared with each other.
         store: Where its finished runs are.
-        pending: What is about to be trained.
-        here: What their records will say, as far as it is known, but for the precision.
+        pending: Runs that are about to be trained.
+        here: What their records will say of the environment, as far as known, except for the precision.
     """
     wanted = {spec.run_id: {**here, "precision": spec.recipe.precision} for spec in pending}
     records = store.records(spec.run_id for spec in runs if spec.run_id not in wanted)
     done = {run_id: one.environment for run_id, one in records.items() if one.status == "done"}
-    of_seed: dict[int, list[Mapping[str, Any]]] = {}
+    by_seed: dict[int, list[Mapping[str, Any]]] = {}
     for spec in runs:
-        if (known := wanted.get(spec.run_id) or done.get(spec.run_id)) is not None:
-            of_seed.setdefault(spec.seed, []).append(known)
-    unclean = [spec for spec in pending if environment_differences(of_seed[spec.seed])]
+        if (environment := wanted.get(spec.run_id) or done.get(spec.run_id)) is not None:
+            by_seed.setdefault(spec.seed, []).append(environment)
+    unclean = [spec for spec in pending if environment_differences(by_seed[spec.seed])]
     if not unclean:
-        return []
-    ran_on = [one for seed in {spec.seed for spec in unclean} for one in of_seed[seed]]
-    differing = "; ".join(f"{key}: {_values(ran_on, key)}" for key in environment_differences(ran_on))
-    count = f"{len(unclean)} of {len(pending)} run{'s' * (len(pending) != 1)} to train"
-    lines = [f"warning: {count} will be no clean pair with the others of the seed, marked † ({differing})"]
+        return None
+    environments = [one for seed in {spec.seed for spec in unclean} for one in by_seed[seed]]
+    keys = environment_differences(environments)
+    differences = "; ".join(f"{key}: {_values(environments, key)}" for key in keys)
     threads = {one.get("num_threads") for one in done.values()}
-    if "num_threads" in environment_differences(ran_on) and len(threads) == 1:
-        lines.append(f"hint: --threads {threads.pop()} is what the finished runs had")
-    return lines
+    finished = threads.pop() if "num_threads" in keys and len(threads) == 1 else None
+    return UncleanPairs(len(unclean), len(pending), differences, finished)
 
 
 def _values(environments: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Return the different values of a fact; of versions, those that differ."""
+    """Return the distinct values of one fact in words; of package versions, those that differ."""
     found = [one[key] for one in environments if one.get(key) is not None]
     if all(isinstance(value, Mapping) for value in found):
         names = sorted({name for value in found for name in value})

@@ -6,9 +6,9 @@ import weakref
 import pytest
 import torch
 
+from ema_lab.one_run import measurement
+from ema_lab.one_run.measurement import Timing, layer_costs, run_cost, run_latency
 from ema_lab.registry.catalogue import ATTENTIONS
-from ema_lab.run import measurement
-from ema_lab.run.measurement import Timing, layer_costs, run_cost, run_latency
 
 KEYS = ("parameters", "parameters_without_norm", "macs", "macs_matmul", "macs_all", "activations")
 OPTIONS = {

@@ -1,0 +1,38 @@
+"""Observer of the command line: prints a line per event, and shows training and searching live."""
+
+from contextlib import ExitStack
+
+from ema_lab.cli.event_lines import event_lines
+from ema_lab.cli.output import say
+from ema_lab.cli.progress import RunDisplay
+from ema_lab.cli.search_display import SearchDisplay
+from ema_lab.workflow import events
+
+
+class Display:
+    """Observer of events. A live display exists from the start of training or searching to its end."""
+
+    def __init__(self) -> None:
+        self._live = ExitStack()
+        self._runs: RunDisplay | None = None
+        self._search: SearchDisplay | None = None
+
+    def __call__(self, event: events.Event) -> None:
+        """Print an event, or hand it to the live display."""
+        say(*event_lines(event))
+        match event:
+            case events.TrainingStarted(tasks, store):
+                self._runs = self._live.enter_context(RunDisplay(tasks, store))
+            case events.RunEnded() if self._runs is not None:
+                self._runs.end(event)
+            case events.TrainingProgress(progress) if self._runs is not None:
+                self._runs.update(progress)
+            case events.SearchStarted(study, limit):
+                self._search = self._live.enter_context(SearchDisplay(study, limit))
+            case events.TrialEnded(trial) if self._search is not None:
+                self._search.watch(trial)
+            case events.SearchProgress() if self._search is not None:
+                self._search.watch(None)
+            case events.TrainingEnded() | events.SearchEnded():
+                self._live.close()
+                self._runs = self._search = None

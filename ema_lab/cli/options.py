@@ -1,0 +1,63 @@
+"""Option types that several commands share: name, help text and default meaning in one place."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
+Store = Annotated[
+    Path, typer.Option("--store", envvar="EMA_LAB_STORE", help="Folder of the runs.", show_default=True)
+]
+Data = Annotated[
+    Path, typer.Option("--data", envvar="EMA_LAB_DATA", help="Folder of the data sets.", show_default=True)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+LoaderWorkers = Annotated[
+    int,
+    typer.Option("--loader-workers", min=0, help="Processes per run that decode images; 0 uses none."),
+]
+Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")]
+AblationName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list ablations`.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value; may be repeated."),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only the first N seeds of the file.")]
+Attempts = Annotated[
+    int, typer.Option("--max-attempts", min=1, help="Attempts before a failing run is left alone.")
+]
+NumThreads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads of torch in each run; by default the number that `plan` prints, for all runs alike.",
+    ),
+]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="Where runs are trained: local, slurm or ray.")
+]
+EngineConfig = Annotated[
+    Path | None, typer.Option("--engine-config", help="YAML file with the engine's options.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
+]
+SweepName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list sweeps`.")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        metavar="NAME:max|min",
+        help="What to improve, such as top1:max or macs:min; may be repeated.",
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        help="Keep trials in postgresql+psycopg://USER@HOST/DB or grpc://HOST:PORT, not in a journal.",
+    ),
+]

@@ -1,0 +1,21 @@
+"""Output of a search's trials that several commands share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ema_lab.cli.output import say
+from ema_lab.search.history import EndedTrial, History
+from ema_lab.search.report.trials import stale_text, trial_rows
+
+BEST_SHOWN = 10
+
+
+def trial_table(study: History, trials: Sequence[EndedTrial], most: int = BEST_SHOWN) -> list[dict[str, Any]]:
+    """Return the first trials as rows of a table that fits a terminal."""
+    return trial_rows(study, trials[:most], short=True)
+
+
+def say_stale(history: History) -> None:
+    """Print which values of a search come from an earlier source."""
+    if words := stale_text(history.trials()):
+        say(f"{history.sweep.name}: {words}")

@@ -1,0 +1,103 @@
+"""How and where runs are executed: workers, device, engine, store, data. None of it is part of a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypedDict
+
+from ema_lab.errors import SpecError
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.workflow.engine import Elsewhere, choose_engine
+from ema_lab.workflow.events import Event
+
+DEFAULT_STORE = Path("runs")
+DEFAULT_DATA = Path("data")
+Watch = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Ignore an event: the default observer."""
+
+
+class ExecutionOptions(TypedDict, total=False):
+    """Keyword arguments with which `Execution` is built; each has the default of its field there."""
+
+    workers: int | None
+    device: str
+    track: str | None
+    max_attempts: int
+    store: Path | str
+    data: Path | str
+    loader_workers: int
+    timeout: float | None
+    gpu_slots: int
+    refresh: bool
+    engine: str | None
+    engine_config: Path | None
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How and where runs are executed.
+
+    Attributes:
+        workers: Runs trained at the same time; None takes as many as fit the cores, or the GPUs.
+        device: "auto", "cpu" or "cuda".
+        track: "wandb" mirrors the runs live.
+        max_attempts: Failed or killed attempts after which a run is left alone.
+        store: Folder of the runs.
+        data: Folder of the data sets.
+        loader_workers: Processes per run that decode images.
+        timeout: Seconds after which a run is stopped and counts as failed.
+        gpu_slots: Runs trained at the same time on each GPU.
+        refresh: Train stale results again; the old ones are kept in the run's folder.
+        engine: "local", "slurm" or "ray"; None takes what `engine_config` says, else "local".
+        engine_config: YAML file with the options of the engine.
+        threads: Threads of torch in each run; None takes the number that the ablation has in this store.
+
+    Raises:
+        SpecError: If options contradict each other, or a number is out of range.
+        EngineError: If what the engine needs is not installed.
+    """
+
+    workers: int | None = None
+    device: str = "auto"
+    track: str | None = None
+    max_attempts: int = MAX_ATTEMPTS
+    store: Path | str = DEFAULT_STORE
+    data: Path | str = DEFAULT_DATA
+    loader_workers: int = 0
+    timeout: float | None = None
+    gpu_slots: int = 1
+    refresh: bool = False
+    engine: str | None = None
+    engine_config: Path | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SpecError(f"{name} must be {least} or more, got {value}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise SpecError(f"timeout must be above zero seconds, got {self.timeout}")
+        if self.elsewhere is not None and (self.timeout is not None or self.gpu_slots > 1):
+            raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
+
+    @cached_property
+    def elsewhere(self) -> Elsewhere | None:
+        """The engine whose workers are not processes of this one; None trains on this machine."""
+        return choose_engine(self.engine, self.engine_config, self.workers)
+
+    @property
+    def run_store(self) -> RunStore:
+        """The store in which runs are claimed and recorded."""
+        return RunStore(Path(self.store))
+
+    @property
+    def data_folder(self) -> Path:
+        """Absolute path of the data sets' folder."""
+        return Path(self.data).absolute()

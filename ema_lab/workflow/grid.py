@@ -1,0 +1,263 @@
+"""Training of everything pending in an ablation: choose, check, train, and report each step as an event."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.errors import SpecError
+from ema_lab.execution.claim import Task, note_sources
+from ema_lab.execution.engines.engine import Progress
+from ema_lab.execution.engines.local import LocalEngine
+from ema_lab.execution.estimate import estimates, longest_first
+from ema_lab.execution.executor import execute
+from ema_lab.execution.threads import default_workers
+from ema_lab.specs.run import RunSpec
+from ema_lab.store.quarantine import refresh
+from ema_lab.store.staleness import Staleness
+from ema_lab.store.store import RunStore
+from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.workflow import events
+from ema_lab.workflow.execution import Execution, Watch
+from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
+from ema_lab.workflow.threads import (
+    expected_threads,
+    settled_threads,
+    unclean_pairs,
+    visible_gpus,
+    whole_runs,
+)
+
+
+def check_models(ablation: Ablation) -> None:
+    """Build every distinct model on the meta device, before anything is measured.
+
+    Raises:
+        SpecError: With one line for each variant that does not fit.
+    """
+    from ema_lab.models.build import check_model
+
+    check_each(ablation, check_model)
+
+
+def check_runs(ablation: Ablation, watch: Watch) -> None:
+    """Build every distinct model and check that it can be trained on its data.
+
+    Parameters that the recipe leaves untrained are a `Remark` of their row.
+
+    Raises:
+        SpecError: With one line for each variant that does not fit.
+    """
+    from ema_lab.tasks.task import check_run
+
+    check_each(ablation, check_run)
+    for remark in _untrained(ablation):
+        watch(remark)
+
+
+def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
+    """Yield a remark for each row with parameters in no optimizer group."""
+    from ema_lab.models.build import build_model
+    from ema_lab.training.optimisation import untrained_parameters
+
+    for name, cells in ablation.rows().items():
+        decays = cells[0].spec.recipe.decays if cells else "all"
+        if decays != "yolov5":
+            continue
+        if names := untrained_parameters(build_model(cells[0].spec, device="meta"), decays):
+            subject = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
+            yield events.Remark(name, f"{subject} never trained (decays: yolov5), such as {names[0]}")
+
+
+def check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
+    """Call `check` for every distinct model and collect all problems in one error.
+
+    Raises:
+        SpecError: With one line for each variant that `check` refuses.
+    """
+    note_sources(cell.spec for cell in ablation.cells)
+    problems: dict[str, list[str]] = {}
+    for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
+        try:
+            check(cell.spec)
+        except SpecError as error:
+            problems.setdefault(str(error), []).append(cell.row)
+    if problems:
+        lines = (f"{ablation.path}: {', '.join(rows)}: {text}" for text, rows in problems.items())
+        raise SpecError("\n".join(lines))
+
+
+def train_grid(
+    ablation: Ablation, how: Execution, watch: Watch, *, threads_of: Ablation | None = None
+) -> GridOutcome:
+    """Train the runs of an ablation that have no result yet.
+
+    Args:
+        ablation: Its cells.
+        how: How and where.
+        watch: Observer of the events.
+        threads_of: Ablation whose number of threads the runs get; by default this one.
+    """
+    store = how.run_store
+    rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
+    tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
+    survey = Survey(store, how.max_attempts)
+    standings = {task.spec.run_id: survey.status(task.spec) for task in tasks}
+    again = {run_id for run_id, one in standings.items() if one.stale and how.refresh}
+    pending = [
+        task for task in tasks if _is_pending(standings[task.spec.run_id]) or task.spec.run_id in again
+    ]
+    progress = Progress(0)
+    if pending:
+        ordered = _longest_first(pending, ablation, store)
+        progress = Training(ablation, ordered, how, watch, threads_of or ablation).run()
+    by_state = {run_id: one.state for run_id, one in standings.items() if run_id not in again}
+    given_up = {run_id for run_id, one in standings.items() if one.state == "failed"}
+    outcome = GridOutcome(
+        ablation,
+        store,
+        trained=tuple(progress.done),
+        done_before=tuple(run_id for run_id, state in by_state.items() if state == "done"),
+        elsewhere=tuple(progress.elsewhere),
+        failed=tuple(failed_cells(store, tasks, progress, given_up)),
+        stale={} if how.refresh else stale_counts(standings),
+        max_attempts=how.max_attempts,
+    )
+    watch(events.GridEnded(outcome))
+    return outcome
+
+
+def _is_pending(standing: RunStatus) -> bool:
+    return standing.state in {"pending", "running"}
+
+
+def _longest_first(pending: Sequence[Task], ablation: Ablation, store: RunStore) -> list[Task]:
+    """Sort tasks so that several workers end earliest, as far as times are known."""
+    known = estimates(ablation.runs(), store)
+    by_id = {task.spec.run_id: task for task in pending}
+    return [by_id[spec.run_id] for spec in longest_first([task.spec for task in pending], known)]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The pending runs of an ablation, and how they are trained.
+
+    `threads_of`: the ablation whose number of threads they get.
+    """
+
+    ablation: Ablation
+    pending: Sequence[Task]
+    how: Execution
+    watch: Watch
+    threads_of: Ablation
+
+    @property
+    def store(self) -> RunStore:
+        return self.how.run_store
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return [task.spec for task in self.pending]
+
+    def run(self) -> Progress:
+        """Check everything that can fail, then train; nothing is moved or written before the checks pass."""
+        how, elsewhere = self.how, self.how.elsewhere
+        slots = self._gpu_slots()
+        threads = expected_threads(self.store, *self._thread_facts())
+        workers = min(how.workers or len(slots) or default_workers(threads or 1), len(self.pending))
+        self._announce(workers, threads)
+        device, asked = self._check()
+        here = _expected_environment(device, threads, is_here=elsewhere is None)
+        if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
+            self.watch(unclean)
+        train = self._train_function(asked)
+        local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
+        if how.refresh:  # only now, when every check has passed
+            self.watch(events.StaleKept(len(refresh(self.store, self.specs, Staleness()))))
+        self.watch(events.TrainingStarted(tuple(self.pending), self.store))
+        try:
+            return execute(
+                self.pending,
+                train=train,
+                store=self.store,
+                engine=elsewhere.engine if elsewhere else local,
+                max_attempts=how.max_attempts,
+                device=device,
+                watch=_Reporter(self.pending, self.watch),
+            )
+        finally:
+            self.watch(events.TrainingEnded())
+
+    def _gpu_slots(self) -> tuple[str, ...]:
+        gpus = visible_gpus() if self.how.device != "cpu" and self.how.elsewhere is None else ()
+        return tuple(gpu for _ in range(self.how.gpu_slots) for gpu in gpus)
+
+    def _announce(self, workers: int, threads: int | None) -> None:
+        elsewhere, name = self.how.elsewhere, self.ablation.name
+        engine = elsewhere.options.engine if elsewhere else None
+        self.watch(events.RunsChosen(name, len(self.pending), workers, threads, engine))
+        if rounded := sum(spec.recipe.evaluated_in == "bf16" for spec in self.specs):
+            self.watch(events.RoundedEvaluation(name, rounded))
+
+    def _check(self) -> tuple[str, str]:
+        """Check tracker, models and data; return the device of the attempts and the one that runs ask for."""
+        from ema_lab.tasks.task import check_data
+        from ema_lab.tracking.live import check_tracker
+        from ema_lab.training.trainer import choose_device
+
+        how, elsewhere = self.how, self.how.elsewhere
+        check_tracker(how.track)
+        asked = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
+        device = asked if elsewhere else str(choose_device(asked))
+        wanted = {spec.run_id for spec in self.specs}
+        cells = tuple(cell for cell in self.ablation.cells if cell.run_id in wanted)
+        check_runs(replace(self.ablation, cells=cells), self.watch)
+        for data in {repr(spec.data): spec.data for spec in self.specs}.values():
+            check_data(data, how.data_folder)  # downloads a missing data set before any worker starts
+        return device, asked
+
+    def _train_function(self, device: str) -> Callable[..., Any]:
+        from ema_lab.one_run.pipeline import Machine, train_run
+
+        threads = settled_threads(self.store, *self._thread_facts())
+        machine = Machine(self.how.data_folder, device, threads, self.how.loader_workers)
+        return partial(train_run, machine=machine, track=self.how.track)
+
+    def _thread_facts(self) -> tuple[Ablation, int | None, str]:
+        """Return what the number of threads follows from; the file of an engine counts as asked for."""
+        how = self.how
+        if how.elsewhere is None:
+            return self.threads_of, how.threads, how.device
+        options = how.elsewhere.options
+        return self.threads_of, how.threads or options.threads, options.device
+
+
+def _expected_environment(device: str, threads: int | None, *, is_here: bool) -> dict[str, Any]:
+    """Return what the records of new runs will say; the machines of a cluster are not known yet."""
+    import torch
+
+    from ema_lab.training.environment import device_name, instruction_set, versions
+
+    if not is_here:
+        return {"num_threads": threads, "versions": versions()}
+    facts = {"device": device_name(torch.device(device)), "instruction_set": instruction_set()}
+    return {**facts, "num_threads": threads or torch.get_num_threads(), "versions": versions()}
+
+
+@dataclass
+class _Reporter:
+    """Turns the progress of an engine into events; each run's end is reported once."""
+
+    tasks: Sequence[Task]
+    watch: Watch
+    reported: set[str] = field(default_factory=set)
+
+    def __call__(self, progress: Progress) -> None:
+        by_id = {task.spec.run_id: task for task in self.tasks}
+        for run_id in (*progress.done, *progress.elsewhere, *progress.failed):
+            if run_id not in self.reported:
+                self.reported.add(run_id)
+                state = "failed" if run_id in progress.failed else "done"
+                self.watch(events.RunEnded(by_id[run_id], state, len(self.reported), progress.total))  # type: ignore[arg-type]
+        self.watch(events.TrainingProgress(progress))

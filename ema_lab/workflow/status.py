@@ -1,0 +1,157 @@
+"""State of every cell of an ablation in a store, and the failures among them."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
+from ema_lab.errors import StoreError, UnknownNameError
+from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.task import task_description
+from ema_lab.store.attempts import forgive
+from ema_lab.store.failure import FailedRun
+from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.selection import Conditions, selected
+
+
+@dataclass(frozen=True)
+class Status:
+    """Cells of an ablation with the standing of each in a store."""
+
+    ablation: Ablation
+    cells: tuple[tuple[Cell, RunStatus], ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat object per cell, as `ema-lab status --json` prints them."""
+        tasks = dict.fromkeys(cell.spec.data.facts.task for cell, _ in self.cells)
+        primary = dict.fromkeys(task_description(task).primary for task in tasks)
+        return [
+            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_facts(standing, primary)}
+            for cell, standing in self.cells
+        ]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of cells by state: done, failed, running, pending."""
+        return Counter(standing.state for _, standing in self.cells)
+
+    @property
+    def stale(self) -> Counter[str]:
+        """Number of cells with a stale result, by the parts whose source has changed."""
+        return Counter(" ".join(standing.stale) for _, standing in self.cells if standing.stale)
+
+    @property
+    def failed(self) -> list[FailedRun]:
+        """Runs whose last attempt failed and that no process works on."""
+        found: dict[str, FailedRun] = {}
+        for cell, standing in self.cells:
+            if standing.failure and standing.state != "running":
+                name, given_up = f"{cell.row} seed {cell.seed}", standing.state == "failed"
+                found[cell.run_id] = FailedRun(cell.run_id, name, standing.failure, given_up)
+        return list(found.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no cell is pending or running."""
+        return not self.counts["pending"] + self.counts["running"]
+
+
+@dataclass(frozen=True)
+class Retried:
+    """Failed runs that are pending again, and the number of those that a process works on."""
+
+    ablation: Ablation
+    runs: tuple[FailedRun, ...]
+    busy: int
+
+
+def status(
+    ablation: str | Path,
+    *,
+    only: Conditions | None = None,
+    seeds: int | None = None,
+    store: Path | str = DEFAULT_STORE,
+    max_attempts: int = MAX_ATTEMPTS,
+) -> Status:
+    """Return the state of every cell of an ablation; nothing is written and torch is not loaded.
+
+    Example:
+        >>> found = ema_lab.status("quickstart")
+        >>> found.counts["done"], [run.failure.message for run in found.failed]
+
+    Args:
+        ablation: A path, or the name of a definition.
+        only: Conditions on cells: values by key, or "KEY=VALUE" texts.
+        seeds: The first so many seeds of the file.
+        store: Folder of the runs.
+        max_attempts: Attempts after which a run counts as failed for good.
+
+    Raises:
+        EmaLabError: If there is no such ablation, cell or store.
+    """
+    return survey(selected(ablation, only, seeds), existing_store(store), max_attempts)
+
+
+def survey(ablation: Ablation, store: RunStore, max_attempts: int = MAX_ATTEMPTS) -> Status:
+    """Return the state of every cell of an ablation that is loaded."""
+    looked_up = Survey(store, max_attempts)
+    return Status(ablation, tuple((cell, looked_up.status(cell.spec)) for cell in ablation.cells))
+
+
+def retry(ablation: Ablation, store: RunStore, signature: str | None = None) -> Retried:
+    """Make failed runs pending again; their attempts stay on file and no longer count.
+
+    Args:
+        ablation: Its cells.
+        store: Where their runs are.
+        signature: Only failures of this kind, or of kinds that begin so; None takes all.
+
+    Raises:
+        UnknownNameError: If no failure has the signature.
+    """
+    failed = survey(ablation, store).failed
+    known = list(dict.fromkeys(run.failure.signature for run in failed))
+    meant = [one for one in known if signature is None or f"{one}:".startswith(f"{signature}:")]
+    if signature is not None and not meant:
+        raise UnknownNameError(unknown_name("failure", signature, known))
+    wanted = [run for run in failed if run.failure.signature in meant]
+    forgiven = tuple(run for run in wanted if forgive(store, run.run_id))
+    return Retried(ablation, forgiven, len(wanted) - len(forgiven))
+
+
+def existing_store(path: Path | str) -> RunStore:
+    """Return a store that is only read.
+
+    Raises:
+        StoreError: If a store was named that does not exist. The default one may not exist before the first
+            run.
+    """
+    if Path(path) != DEFAULT_STORE and not Path(path).exists():
+        raise StoreError(f"the store {path} does not exist (--store, or EMA_LAB_STORE)")
+    return RunStore(path)
+
+
+def _facts(standing: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
+    facts, failure = standing.facts, standing.failure
+    by = None
+    if standing.state == "running":
+        last = facts.attempts[-1]
+        by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
+        if beat := standing.heartbeat:
+            by += f", epoch {beat.epoch}, last sign of life {beat.seconds_ago:.0f} s ago"
+    return {
+        "status": standing.state,
+        "stale": " ".join(standing.stale) or None,
+        "attempts": facts.tries,
+        **{name: facts.record.metrics.get(name) if facts.record else None for name in metrics},
+        "wall_seconds": facts.record.wall_seconds if facts.record and facts.done else None,
+        "by": by,
+        "cause": failure.cause if failure else None,
+        "signature": failure.signature if failure else None,
+        "error": standing.reason,
+    }

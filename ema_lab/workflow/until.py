@@ -1,0 +1,125 @@
+"""Sequential seeds: added one by one to the rows whose comparison with the baseline is open."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.errors import SpecError
+from ema_lab.results.selection import Row, measure, rows_of
+from ema_lab.statistics.sequential import Decision, SequentialComparison, compare_sequentially, decide
+from ema_lab.store.store import RunStore
+from ema_lab.workflow.events import SeedsAdded
+from ema_lab.workflow.execution import Watch
+from ema_lab.workflow.selection import chosen_metric
+
+if TYPE_CHECKING:
+    from ema_lab.workflow.outcome import GridOutcome
+
+MAX_SEEDS = 20
+
+
+@dataclass(frozen=True)
+class Until:
+    """Rule that ends the addition of seeds.
+
+    Attributes:
+        max_seeds: Seeds of a row at most.
+        metric: Metric that is compared; None takes the task's primary one.
+        margin: Differences below it count as equal; 0 treats every difference as one.
+
+    Raises:
+        SpecError: If a number is out of range.
+    """
+
+    max_seeds: int = MAX_SEEDS
+    metric: str | None = None
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_seeds < 2:
+            raise SpecError(f"max_seeds must be 2 or more, got {self.max_seeds}")
+        if not self.margin >= 0:
+            raise SpecError(f"margin must be 0 or more, got {self.margin}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against its baseline row: the differences on their common seeds, and the decision so far."""
+
+    row: str
+    baseline: str
+    followed: SequentialComparison
+    decision: Decision
+
+
+def run_until_decided(
+    ablation: Ablation, until: Until, train: Callable[[Ablation], "GridOutcome"], watch: Watch
+) -> "GridOutcome":
+    """Train the ablation, then further seeds of the rows that are not decided.
+
+    Only the records are kept: a later call takes the same decisions from them and goes on.
+
+    Args:
+        ablation: All its rows need a baseline row.
+        until: When to stop.
+        train: Trains what is pending of an ablation.
+        watch: Observer of the events.
+    """
+    wanted = dict.fromkeys(ablation.rows(), _check(ablation, until))
+    asked, rounds = ablation, list["GridOutcome"]()
+    while True:
+        rounds.append(train(asked))
+        comparisons = compare(asked, rounds[-1].store, until)
+        undecided = [one for one in comparisons if one.decision == "open"]
+        grown = [one for one in undecided if wanted[one.row] < until.max_seeds]
+        if not grown or not rounds[-1].ok:  # a failed run is tried again by the next call, before more seeds
+            return _joined(rounds, comparisons)
+        for one in grown:
+            wanted[one.row] += 1
+            wanted[one.baseline] = max(wanted[one.baseline], wanted[one.row])
+        added = {one.row: wanted[one.row] for one in grown}
+        watch(SeedsAdded(ablation.name, added, until.max_seeds))
+        asked = ablation.with_seeds(wanted)
+
+
+def _joined(rounds: Sequence["GridOutcome"], comparisons: Sequence[Comparison]) -> "GridOutcome":
+    """Return one outcome for all rounds: a run that an earlier round trained was not done before."""
+    trained = tuple(run_id for one in rounds for run_id in one.trained)
+    elsewhere = tuple(run_id for one in rounds for run_id in one.elsewhere)
+    before = tuple(run_id for run_id in rounds[-1].done_before if run_id not in {*trained, *elsewhere})
+    last = replace(rounds[-1], trained=trained, elsewhere=elsewhere, done_before=before)
+    return replace(last, comparisons=tuple(comparisons))
+
+
+def _check(ablation: Ablation, until: Until) -> int:
+    chosen_metric(ablation, until.metric)
+    seeds = len({cell.seed for cell in ablation.cells})
+    if until.max_seeds < seeds:
+        raise SpecError(f"--max-seeds: {ablation.name} has {seeds} seeds already, got {until.max_seeds}")
+    others = [cell for cell in ablation.cells if cell.variant != ablation.baseline]
+    if not others:
+        raise SpecError(f"--until-decided: {ablation.name} has no row to compare with its baseline")
+    for cell in others:
+        if ablation.baseline_of(cell) is None:
+            words = "compares every row with its baseline"
+            raise SpecError(f"--until-decided {words}, and {cell.row} of {ablation.name} has none")
+    return seeds
+
+
+def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Comparison]:
+    """Return every row's comparison with its baseline, from the records."""
+    rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
+    name, metric = chosen_metric(ablation, until.metric)
+    followed = [compare_sequentially(row.differences(name), len(rows)) for row in rows]
+    decisions = decide(followed, metric.sign, until.margin)
+    return [
+        Comparison(row.name, _baseline_row(ablation, row), one, decision)
+        for row, one, decision in zip(rows, followed, decisions, strict=True)
+    ]
+
+
+def _baseline_row(ablation: Ablation, row: Row) -> str:
+    base = ablation.baseline_of(row.cells[0].cell)
+    assert base is not None  # _check has refused rows without one
+    return base.row
