@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from ema_lab.cli.wandb_sweep import Agents, agent_environment
 
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
