@@ -54,7 +54,7 @@ class Fake:
 
 
 def wait_for_processes(folder: Path, count: int) -> None:
-    """Wait until so many processes have come here."""
+    """Wait until `count` processes have reached this point."""
     folder.mkdir(exist_ok=True)
     (folder / str(os.getpid())).touch()
     while len(list(folder.iterdir())) < count:

@@ -103,7 +103,7 @@ def test_damaged_or_absent_predictions_are_one_refusal(store, finished):
 def test_a_metric_that_is_no_number_is_refused(store, finished):
     spec = finished()
     [found] = remeasure(store, [spec.run_id], lambda *_: {"mean": float("nan")}, problem_of)
-    assert (found.result, found.reason) == ("refused", "mean is nan")
+    assert (found.result, found.reason) == ("refused", "the metric mean is nan, which is not finite")
 
 
 @pytest.mark.parametrize(

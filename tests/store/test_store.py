@@ -42,7 +42,7 @@ def spec(specs):
 
 
 def hold(root, run_id, ready, release):
-    """Hold a run's lock until `release` is set; runs in another process."""
+    """Hold a run's lock until `release` gets an item; runs in another process."""
     with RunStore(root).claim(run_id) as claimed:
         ready.put(claimed)
         release.get()
