@@ -34,7 +34,7 @@ parameters:
 """
 NOT_SUPPORTED = {  # what W&B accepts and ema-lab does not, and the words that say so
     '{"method": "custom"}': "W&B's custom is a program of your own that chooses",
-    '{"metric": {"name": "val_top1"}}': "W&B minimizes where nothing is said",
+    '{"metric": {"name": "val_top1"}}': "W&B minimizes by default",
 }
 MORE = {'{"metric": {"goal": "maximize"}}'}  # accepted here: the metric's name has a default
 BY_WORDS = {'{"distribution":"beta","a":0}': "greater than 0"}  # of which W&B draws nothing but NaN
