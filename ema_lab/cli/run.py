@@ -72,14 +72,15 @@ def check_models(ablation: Ablation) -> None:
 def _check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
     """Check every distinct model; all problems come in one error."""
     note_sources(cell.spec for cell in ablation.cells)
-    problems: dict[str, str] = {}
+    problems: dict[str, list[str]] = {}
     for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
         try:
             check(cell.spec)
         except SpecError as error:
-            problems[cell.row] = str(error)
+            problems.setdefault(str(error), []).append(cell.row)
     if problems:
-        raise SpecError("\n".join(f"{ablation.path}: {row}: {text}" for row, text in problems.items()))
+        lines = (f"{ablation.path}: {', '.join(rows)}: {text}" for text, rows in problems.items())
+        raise SpecError("\n".join(lines))
 
 
 def check_runs(ablation: Ablation) -> None:

@@ -49,10 +49,10 @@ def curve_rows(folder: Path) -> Iterator[dict[str, str]]:
         OSError: If there is no curve, or it cannot be read.
         DamagedFileError: If it is no CSV file, or another run's.
     """
-    text = read_bytes(folder / CURVE).decode("utf-8", errors="replace")
+    content = read_bytes(folder / CURVE)
     try:
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{folder / CURVE} cannot be read: {error}") from None
     for row in rows:
         run_id = row.pop(RUN_ID_FIELD, None)

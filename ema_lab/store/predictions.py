@@ -52,9 +52,12 @@ def owner_of(arrays: Arrays) -> str:
 
 
 def content_sha256(arrays: Arrays) -> str:
-    """Return a hash of names, types, shapes and values, whatever the compression of the file."""
+    """Return a hash of names, types, shapes and values, whatever the compression of the file.
+
+    The run id is no part of it: predictions that older versions wrote do not name their run.
+    """
     digest = hashlib.sha256()
-    for name in sorted(arrays):
+    for name in sorted(arrays.keys() - {RUN_ID_FIELD}):
         array = arrays[name]
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
         digest.update(array.tobytes())

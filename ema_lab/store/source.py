@@ -26,10 +26,13 @@ _UNREAD = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
 _TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS, "task": TASKS}
 TRAINING = f"{PACKAGE}.training.run"  # the root of what every run executes
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package, and why they are in no hash
+    "characters.py": "escapes what is shown and refuses what cannot be read",
     "errors.py": "words of errors",
     "files.py": "writes files whole or not at all; their content comes from elsewhere",
     "registry/": "finds the code behind a name; that code is hashed, and what a name means never changes",
+    "specs/definition.py": "finds definition files",
     "specs/document.py": "reads definition files; what it reads is in the run id",
+    "specs/scalar.py": "reads words of definition files; what they mean is in the run id",
     "specs/strict.py": "checks definition files and writes run ids",
     "specs/metric.py": "names, units and directions of metrics, for tables",
     "specs/task.py": "reads what a task says of itself",

@@ -135,7 +135,7 @@ def _load_own(path: Path, run_id: str, device: str) -> dict[str, Any]:
         owner = checkpoint.get(RUN_ID_FIELD, run_id)
         checkpoint["state_dict"]
     except Exception as error:  # torch raises what its readers raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} cannot be read ({reason})") from None
     if owner != run_id:
         raise DamagedFileError(f"{path} is the checkpoint of {owner!r}")

@@ -112,6 +112,7 @@ def records_of(tmp_path_factory):
     @cache
     def audited(table):
         out = tmp_path_factory.mktemp("audit")
+        (out / "runs").mkdir(exist_ok=True)
         words = ("--table", table, "--store", str(out / "runs"), "--out", str(out))
         assert run(["audit", str(EMA), *words]) == 0
         return json.loads((out / "audit.json").read_text())

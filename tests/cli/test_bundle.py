@@ -240,7 +240,7 @@ def test_a_spec_or_a_record_in_another_runs_folder_is_found(bundled, command):
     shutil.copy(one / "record.json", third / "record.json")
     lines = verified(command, bundled)
     assert f"runs/{other.name}/spec.json was changed: its run id is {one.name}, not {other.name}" in lines
-    assert f"runs/{third.name}/record.json: is the record of the run {one.name}" in lines
+    assert f"runs/{third.name}/record.json is the record of {one.name!r}" in lines
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_spec_or_a_record_in_another_runs_folder_is_found(bundled, command):
     [
         ("record.json", b'{"environment": {"versions": "none"}', "record.json cannot be read"),
         ("record.json", b"{}", "is not a record of this version"),
-        ("curve.csv", b"epoch,\xff\n", "curve.csv: cannot be read"),
+        ("curve.csv", b"epoch,\xff\n", "curve.csv cannot be read"),
         ("spec.json", b"[]", "spec.json cannot be read"),
     ],
 )

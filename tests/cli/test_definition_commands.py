@@ -138,7 +138,7 @@ def test_runs_are_listed_with_their_state(command, trained):
         ("backbone resnet20", ["arXiv:1512.03385"]),
         ("backbone resnet50", ["stem:", "'imagenet'"]),
         ("dataset digits", ["10 classes, 1,437 training and 360 test images, 1 x 8 x 8"]),
-        ("dataset synthetic", ["image_size: int (default 32)"]),
+        ("dataset synthetic", ["image_size: int | list[int] (default 32)"]),
         ("ablation tiny", ["reduction: 4"]),
         ("tiny", ["reduction: 4"]),
         ("ablations/tiny.yaml", ["reduction: 4"]),

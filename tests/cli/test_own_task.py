@@ -159,7 +159,7 @@ def test_a_task_of_ones_own_goes_the_whole_way(spots, command):
     best = min(curve, key=lambda row: float(row["val_distance"]))  # the protocol knows that lower is better
     assert store.record(run_id).chosen_epoch == int(best["epoch"])
     with np.load(store.folder(run_id) / "predictions.npz") as saved:
-        assert set(saved.files) == {"found", "wanted", "indices", "split"}
+        assert set(saved.files) == {"found", "wanted", "indices", "split", "run_id"}
     assert command("eval", run_id, "--device", "cpu").code == 0
     assert command("store", "check").code == 0
 
@@ -213,7 +213,7 @@ def test_a_metric_that_is_added_in_one_place_needs_no_training(spots, command):
     assert (answer.code, "1 equal, 1 refused" in answer.err) == (1, True)
     assert f"{first}: left as it is: its predictions have the hash" in answer.err
     assert (store.folder(first) / "record.json").read_bytes() == record
-    assert "has contents of the hash" in command("store", "check").out
+    assert "holds the predictions of" in command("store", "check").out
 
 
 def test_a_search_improves_a_metric_that_is_better_lower(spots, command):

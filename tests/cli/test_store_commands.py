@@ -306,7 +306,7 @@ class TestGc:
         assert freed["partial"] == {"kind": "partial", "count": 1, "bytes": 100}
         assert freed["orphan"] == {"kind": "orphan", "count": 3, "bytes": 30}
         left = {path.name for path in Path("runs").iterdir()}
-        assert left == {*runs.run_ids(), ".locks", "a-folder-of-someone"}
+        assert left == {*runs.run_ids(), ".locks", ".threads.json", ".threads.lock", "a-folder-of-someone"}
 
     def test_keeps_what_was_set_aside_unless_asked(self, command, runs, last):
         folder = runs.folder(last)

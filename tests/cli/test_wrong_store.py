@@ -48,8 +48,16 @@ def test_without_one_nothing_has_run_yet(command, words):
     assert "does not exist" not in answer.err
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"x" * 100, None])
-def test_a_damaged_checkpoint_is_one_line(command, trained, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read (EOFError)"),
+        (b"PK\x03\x04", "cannot be read (PytorchStreamReader failed"),
+        (b"x" * 100, "cannot be read (Weights only load failed)"),
+        (None, "does not fit the model"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(command, trained, content, words):
     run_id = trained()[0]
     path = Path("runs", run_id, "last.ckpt")
     if content is None:
@@ -59,4 +67,4 @@ def test_a_damaged_checkpoint_is_one_line(command, trained, content):
     answer = command("eval", run_id, "--device", "cpu")
     assert (answer.code, answer.out) == (2, "")
     [line] = answer.err.splitlines()
-    assert f"runs/{run_id}/last.ckpt cannot be read as this model's weights" in line
+    assert f"runs/{run_id}/last.ckpt {words}" in line

@@ -188,7 +188,7 @@ class TestAFolder:
 
     def test_a_class_of_nothing_but_a_loop_has_no_images(self, folder):
         (folder / "wren").symlink_to(folder)
-        with pytest.raises(DataError, match="no valid file for the classes wren"):
+        with pytest.raises(DataError, match="the class folder 'wren' holds no image"):
             ImageFolderImages.read(folder, 8)
 
 

@@ -10,8 +10,8 @@ from ema_lab.cli import run as run_command
 from ema_lab.execution import claim
 from ema_lab.execution.engines import local
 from ema_lab.execution.executor import execute
-from ema_lab.store import source
 from ema_lab.store.job import RunOutcome
+from ema_lab.store import source
 from ema_lab.store.source import loaded_sources, source_hashes
 from ema_lab.store.store import RunStore
 
@@ -54,8 +54,8 @@ def test_a_module_edited_after_the_check_is_recorded_as_it_was_checked(load, gat
     assert claim._LOADED.of(spec) == expected
 
 
-def test_what_every_run_executes_is_read_once_for_all_workers(make_spec, monkeypatch):
-    expected = source_hashes(make_spec())["training"]
+def test_what_every_run_executes_is_read_once_for_all_workers(monkeypatch):
+    expected = source.Sources()._hash(source._EVERY_RUN)
     asked = []
     monkeypatch.setattr(claim, "repositories", lambda sources: asked.append(list(sources)))
     claim.note_package()

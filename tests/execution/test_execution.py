@@ -350,7 +350,7 @@ class TimedPool:
         self.limits.append(timeout)
         future: Future[Result] = Future()
         if task.spec.seed == self.seed:
-            claim.store.begin(task.spec)
+            claim.store.begin(task.spec, session=claim.session)
             future.set_exception(TimeoutError())
         else:
             future.set_result(claim(task))

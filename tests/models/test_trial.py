@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from ema_lab.errors import SpecError
-from ema_lab.models.build import build_model, check_classifier
+from ema_lab.models.build import build_model
 from ema_lab.models.trial import layer_of, output_of, shape_of
+from ema_lab.tasks.task import check_run
 
 GATE = """
 import torch
@@ -77,22 +78,22 @@ def write(tmp_path, monkeypatch, request):
 @pytest.mark.parametrize("body", NEEDS_VALUES)
 def test_what_only_needs_values_is_not_refused(make_spec, write, body):
     name, _ = write(body)
-    check_classifier(make_spec(f"{name}:Gate"))
-    check_classifier(make_spec("none", model={"backbone": f"{name}:net"}))
+    check_run(make_spec(f"{name}:Gate"))
+    check_run(make_spec("none", model={"backbone": f"{name}:net"}))
 
 
 @pytest.mark.parametrize("part", ["Gate", "net"])
 def test_a_constructor_that_only_needs_values_is_not_refused(make_spec, write, part):
     name, _ = write(lazy="self.start = self.mix.weight.detach().numpy().mean()")
     model = {"backbone": f"{name}:net"} if part == "net" else {}
-    check_classifier(make_spec("none" if model else f"{name}:Gate", model=model))
+    check_run(make_spec("none" if model else f"{name}:Gate", model=model))
 
 
 @pytest.mark.parametrize(("body", "words"), CANNOT_RUN)
 def test_attention_that_cannot_run_is_named_with_its_line_layer_and_channels(make_spec, write, body, words):
     name, place = write(body)
     with pytest.raises(SpecError) as caught:
-        check_classifier(make_spec(f"{name}:Gate"))
+        check_run(make_spec(f"{name}:Gate"))
     message = str(caught.value)
     assert message.startswith(f"{name}:Gate after layer1.0.bn2 (16 channels) fails")
     assert words in message
@@ -104,7 +105,7 @@ def test_attention_that_cannot_run_is_named_with_its_line_layer_and_channels(mak
 def test_a_backbone_that_cannot_run_is_named_with_its_line_and_layer(make_spec, write, body, words):
     name, place = write(body)
     with pytest.raises(SpecError) as caught:
-        check_classifier(make_spec("none", model={"backbone": f"{name}:net"}))
+        check_run(make_spec("none", model={"backbone": f"{name}:net"}))
     message = str(caught.value)
     assert message.startswith(f"backbone {name}:net fails at 'gate' on an input of shape (2, 3, ")
     assert words in message
@@ -114,7 +115,7 @@ def test_a_backbone_that_cannot_run_is_named_with_its_line_and_layer(make_spec, 
 def test_the_layer_is_the_innermost_one(make_spec, write):
     name, _ = write(width="channels + 1")
     with pytest.raises(SpecError, match=r"fails at 'mix' on an input .*own_trial_\d+\.py:14"):
-        check_classifier(make_spec(f"{name}:Gate"))
+        check_run(make_spec(f"{name}:Gate"))
 
 
 def test_a_pattern_over_a_backbone_that_cannot_run_names_the_line(make_spec, write):
@@ -122,11 +123,11 @@ def test_a_pattern_over_a_backbone_that_cannot_run_names_the_line(make_spec, wri
     model = {"backbone": f"{name}:net", "placement": {"after": "gate"}}
     rule = rf"cannot take images of shape .* \(at 'gate'\): AttributeError: .*{re.escape(place)}"
     with pytest.raises(SpecError, match=rule):
-        check_classifier(make_spec("se", model=model))
+        check_run(make_spec("se", model=model))
 
 
 @pytest.mark.parametrize("model", [{"attention": "OWN:Gate"}, {"backbone": "OWN:net", "attention": "none"}])
-@pytest.mark.parametrize("use", [check_classifier, build_model], ids=["check", "build"])
+@pytest.mark.parametrize("use", [check_run, build_model], ids=["check", "build"])
 def test_a_lazy_layer_is_refused_in_one_line(make_spec, write, model, use):
     name, _ = write(lazy="self.late = nn.LazyConv2d(4, 1)")
     own = {key: value.replace("OWN", name) for key, value in model.items()}

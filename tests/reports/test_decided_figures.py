@@ -11,8 +11,10 @@ from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw import draw_forest
 from ema_lab.reports.figures.style import look
 from ema_lab.reports.page.source import report_data
+from ema_lab.specs.task import task_description
 from ema_lab.statistics import PairedDifference
 
+TOP1 = task_description("classification").metrics["top1"]
 VARIANTS = """\
 seeds: {seeds}
 baseline: none
@@ -80,7 +82,7 @@ def test_while_nothing_is_known_a_difference_is_hollow(decided):
 
 def test_an_interval_that_no_longer_holds_the_mean_is_drawn_where_it_is():
     drawing = draw_forest(
-        [("row", PairedDifference(1.0, 1.2, 2.0, 9))], {"row": look(0)}, {"row": "row"}, "top1", "none"
+        [("row", PairedDifference(1.0, 1.2, 2.0, 9))], {"row": look(0)}, {"row": "row"}, TOP1, "none"
     )
     assert bars_of(drawing.axes[0]) == [pytest.approx((1.2, 2.0))]
     (mark,) = [line for line in drawing.axes[0].lines if line.get_marker() == look(0).marker]

@@ -500,7 +500,7 @@ class TestLatency:
 
     def test_times_of_another_source_are_left_out(self, tmp_path, store, monkeypatch):
         self.keep(tmp_path, 12.0)
-        monkeypatch.setattr("ema_lab.store.cost_cache.syntax_hash", lambda source: "another")
+        monkeypatch.setattr("ema_lab.store.cost_cache.package_hash", lambda source: "another")
         [table] = report(tmp_path, store, ablation="s", columns=self.COLUMNS).tables
         assert texts(table)["se"][0] == "n/a"
         assert "Latency: nothing is measured yet; ema-lab cost --latency measures it." in table.notes

@@ -99,7 +99,7 @@ def test_a_key_of_the_file_is_accepted_as_by_wandb(tmp_path, case):
         assert load_sweep_file(path)[1].name == "sweep"
         return
     with pytest.raises(DefinitionError, match=words) as error:
-        load_sweep_file(path)
+        load_sweep(path)
     assert all("sweep.yaml:" in str(problem) for problem in error.value.problems)
 
 
@@ -137,5 +137,5 @@ def test_the_line_of_a_value_is_that_in_the_file_where_an_earlier_one_is_repeate
 
 def test_fractions_of_eta_reach_the_pruner(write):
     sweep = write(LR, more="early_terminate: {type: hyperband, min_iter: 1, eta: 1.5}\n")
-    pruner = choose_strategy(sweep, read_objectives(sweep.spec, ())).optuna_pruner()
+    pruner = choose_strategy(sweep, read_objectives(sweep, ())).optuna_pruner()
     assert (pruner.bands, pruner.eta) == ((1, 2, 3, 5), 1.5)

@@ -42,8 +42,9 @@ def test_metrics_are_those_of_the_description_and_come_from_arrays(make_spec):
 
 def test_no_hash_holds_the_module_of_the_metrics():
     code, metrics = (source_file(f"ema_lab.tasks.classification.{name}") for name in ("task", "metrics"))
-    assert code in source._task_files("classification")
-    assert metrics not in source._task_files("classification")
+    files = {file.path for file in source.Sources()._task("classification")}
+    assert code in files
+    assert metrics not in files
     assert task_description("classification").code.startswith("ema_lab.tasks.classification.task:")
 
 
