@@ -10,8 +10,8 @@ from ema_lab.cli import run as run_command
 from ema_lab.execution import claim
 from ema_lab.execution.engines import local
 from ema_lab.execution.executor import execute
-from ema_lab.store.job import RunOutcome
 from ema_lab.store import source
+from ema_lab.store.job import RunOutcome
 from ema_lab.store.source import loaded_sources, source_hashes
 from ema_lab.store.store import RunStore
 
