@@ -250,11 +250,7 @@ class SweepSpec(Spec):
         return tuple(self.parameters["seeds"].value)
 
     def goal_for(self, task: TaskDescription) -> SweepMetric:
-        """Return the objective of a search over runs of this task.
-
-        Raises:
-            ValidationError: If the task has no such metric, or the goal contradicts the metric's direction.
-        """
+        """Return the objective of a search over runs of this task (raises as `SweepMetric.for_task`)."""
         if self.metric is not None:
             return self.metric.for_task(task)
         goal = "maximize" if task.metrics[task.primary].sign > 0 else "minimize"
@@ -280,10 +276,7 @@ def _in_order(required: tuple[str, ...], command: tuple[str, ...]) -> bool:
 def _leaves(
     key: str, key_path: KeyPath, parameter: ParameterSpec
 ) -> Iterator[tuple[str, KeyPath, ParameterSpec]]:
-    """Yield the parameters of a group.
-
-    A parameter inside a group must not have a mapping as value, because W&B's JSON is flattened later.
-    """
+    """Yield the parameters of a group. Mappings as values are errors, because JSON is flattened later."""
     inside = "parameters" in key_path[1:]
     if parameter.parameters is None:
         values = parameter.values or (parameter.value,)

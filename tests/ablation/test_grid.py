@@ -278,10 +278,10 @@ REFUSED = {
     ),
     "axes that are a list": ("variants:\n  a:\n    axes: [1]\n", [(9, "valid dictionary, got [1]")]),
     "nothing to vary": ("vary:\n  recipe.epochs: []\n", [(8, "needs at least one value")]),
-    "a value that stands twice": ("vary:\n  recipe.epochs: [2, 3, 2]\n", [(8, "a value stands twice")]),
+    "a value that stands twice": ("vary:\n  recipe.epochs: [2, 3, 2]\n", [(8, "a value is listed twice")]),
     "an axis value that stands twice": (
         f"{NONE_AND_EMA}axes:\n  recipe.label_smoothing: [0, 0.0]\n",
-        [(11, "a value stands twice")],
+        [(11, "a value is listed twice")],
     ),
     "no row": ("variants: {}\n", [(7, "variants: must have at least one entry")]),
     "no kind of rows": (
@@ -300,7 +300,10 @@ REFUSED = {
         "baseline: a\nvariants: {a: {axes: {recipe.epochs: [2, 3]}}}\n",
         [(7, "the baseline cannot have axes of its own")],
     ),
-    "a baseline beside vary": ("baseline: base\nvary: {recipe.epochs: [2]}\n", [(7, "is given by the form")]),
+    "a baseline beside vary": (
+        "baseline: base\nvary: {recipe.epochs: [2]}\n",
+        [(7, "is fixed: it is 'base' with vary")],
+    ),
     "best-val without a validation split": (
         "variants:\n  a: {}\n  b: {recipe.protocol: best-val}\n",
         [(9, "recipe.protocol: best-val needs a validation split")],
@@ -352,7 +355,7 @@ seeds: [0]
     ("line", "words"),
     [
         ("seeds: []", "at least 1 item"),
-        ("seeds: [0, 0]", "a seed stands twice"),
+        ("seeds: [0, 0]", "a seed is listed twice"),
         ("seeds: [true]", "valid integer, got True"),
         ("seeds: [-1]", "greater than or equal to 0"),
         ("seeds: 3", "seeds"),

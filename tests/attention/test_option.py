@@ -127,14 +127,14 @@ REFUSED: list[tuple[str, int, Options, str]] = [
         "ge",
         64,
         {"learned": True},
-        "GE needs an extent to learn from: a learned gathering of the whole map has a kernel as"
-        " large as the map and would fit one image size only, got extent=None, learned=True.",
+        "GE needs an extent if learned: a kernel as large as the whole map"
+        " would fit one image size only, got extent=None, learned=True.",
     ),
     (
         "ge",
         64,
         {"learned": True, "extent": 6},
-        "GE needs a power of two as extent to learn from, got extent=6, learned=True.",
+        "GE needs a power of two as extent if learned, got extent=6, learned=True.",
     ),
     ("sa", 64, {}, "SA needs channels % (2 * groups) == 0, got channels=64, groups=64."),
     ("se", 8, {}, "SE needs 1 <= reduction <= channels, got channels=8, reduction=16."),

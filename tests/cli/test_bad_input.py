@@ -51,8 +51,8 @@ DEFINITIONS = {
     "YAML syntax": ("[0, 1]", "[0, 1", ["tiny.yaml:8", "is not YAML"]),
     "no mapping": (TINY, "- a\n- b\n", ["tiny.yaml:1", "must be a mapping"]),
     "empty file": (TINY, "", ["tiny.yaml:1", "must be a mapping"]),
-    "duplicate key": ("seeds:", "name: tiny\nseeds:", ["tiny.yaml:7", "'name' stands twice"]),
-    "a seed twice": ("[0, 1]", "[0, 0]", ["tiny.yaml:7", "a seed stands twice", "[0, 0]"]),
+    "duplicate key": ("seeds:", "name: tiny\nseeds:", ["tiny.yaml:7", "'name' appears twice"]),
+    "a seed twice": ("[0, 1]", "[0, 0]", ["tiny.yaml:7", "a seed is listed twice", "[0, 0]"]),
     "two forms at once": (
         "seeds:",
         "vary: {recipe.epochs: [2]}\nseeds:",

@@ -181,7 +181,7 @@ def test_the_first_parameters_or_an_option_tell_the_kind_of_own_code(command, wo
         ("se --option redction=4", "did you mean 'reduction'?"),
         ("se --image-size 8", "--image-size is for a check of kind backbone, this one is attention"),
         ("digits --channels 8", "--channels is for a check of kind attention, this one is dataset"),
-        ("nowhere:Gate", "no Python module 'nowhere' can be found from here"),
+        ("nowhere:Gate", "no Python module 'nowhere' on the import path"),
         ("gate_to_check:Nope", "defines no class or function 'Nope'"),
         ("gate_to_check:Odd", "takes (width), which does not tell its kind; say --kind"),
         ("gate_to_check:Bare", "has no __init__ that can be read, which does not tell its kind; say --kind"),

@@ -77,7 +77,7 @@ def test_a_module_beside_the_checker_is_not_taken_for_the_bundles(command, folde
     text = TINY.replace("{name: se, reduction: 4}", "gate_of_checker:Gate")
     (bundle / "ablations" / "tiny.yaml").write_text(text)
     answer = command("verify", "made")
-    assert "lies outside of what is checked" in answer.out
+    assert "is outside the bundle" in answer.out
 
 
 def test_a_link_or_a_pipe_in_a_bundle_is_named_and_not_read(command, folder, bundle):

@@ -165,4 +165,4 @@ class TestReportOfDecidedSeeds:
         report.write_text(report.read_text() + "seeds: decided\ncolumns: [top1, wilcoxon]\n")
         answer = command("report", "tiny")
         assert answer.code == 2
-        assert "'wilcoxon' needs a number of seeds that was fixed beforehand" in answer.err
+        assert "'wilcoxon' needs a fixed number of seeds" in answer.err

@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_said_in_one_line(make_spec, placement, backbone, m
         ({"blocks": "odd"}, "must be all, first, last, even, or a list of numbers within each stage, from 1"),
         ({"blocks": [0]}, "must be all, first, last, even"),
         ({"blocks": []}, "must be all, first, last, even"),
-        ({"replace": "se", "after": "block_end"}, "stands in for `after`: leave one of them out"),
+        ({"replace": "se", "after": "block_end"}, "cannot be combined with `after`: leave one of them out"),
         ({"replace": "eca"}, "should be 'se'"),
     ],
 )  # fmt: skip

@@ -125,12 +125,12 @@ def test_other_names_do_not(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Switch", "as 'no_spatial', its first parameter, which is on or off"),
-        ("Child", "as 'no_spatial', its first parameter, which is on or off"),
+        ("Switch", "as 'no_spatial', its first parameter, which is a switch"),
+        ("Child", "as 'no_spatial', its first parameter, which is a switch"),
         ("Late", "as 'kernel', its first parameter, whose name does not mean channels"),
         ("Late", "{name: 'foreign_for_channels:Late', channels_as: inplanes}"),
         ("Typed", "as 'channels', its first parameter, which is a bool"),
-        ("SwitchedChannels", "which is on or off"),
+        ("SwitchedChannels", "which is a switch"),
         ("Nothing", "has no parameter for the number of channels"),
         ("Nothing", "write a subclass whose __init__ takes it"),
         ("Named", "channels_as: dim"),

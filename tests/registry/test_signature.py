@@ -26,7 +26,7 @@ def test_a_name_is_followed_to_where_it_is_defined(tmp_path, monkeypatch):
     assert defining_target("followed_package:Gate") == "followed_package.deep:make"
     assert list(ATTENTIONS.options("followed_package:Gate")) == ["groups"]
     assert ATTENTIONS["followed_package:Gate"].load()(3) == 3
-    with pytest.raises(SpecError, match=r"'followed_round:Round' is imported in a circle"):
+    with pytest.raises(SpecError, match=r"'followed_round:Round' has circular imports"):
         defining_target("followed_round:Round")
 
 

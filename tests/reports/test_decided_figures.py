@@ -133,7 +133,7 @@ def test_the_table_has_no_interval_of_their_means(decided):
 
 @pytest.mark.parametrize("spread", ["interval", "bootstrap"])
 def test_an_interval_of_their_means_is_refused_in_a_table(tmp_path, spread):
-    with pytest.raises(ValidationError, match="an interval of a mean needs a number of seeds"):
+    with pytest.raises(ValidationError, match="an interval of a mean needs a fixed number of seeds"):
         report_spec(tmp_path, ablation="study", columns=["top1"], seeds="decided", spread=spread)
 
 

@@ -68,7 +68,7 @@ def test_a_whole_number_stands_for_the_decimal_that_it_is(write):
         ({"recipe.protocol": "best-test"}, "must not choose by test data"),
         ({"recipe.lr": 1}, "the trial: recipe.lr: no key is named 'lr'"),
         ({"model.attention.groups": "many"}, "the trial: model.attention.groups"),
-        ({"model": {"attention": {"groups": 2}}}, "model.attention.groups: is given twice"),
+        ({"model": {"attention": {"groups": 2}}}, "model.attention.groups: is set twice"),
         ({"seed": 3}, "seeds are listed under 'seeds'"),
     ],
 )

@@ -33,8 +33,8 @@ parameters:
   recipe.optimizer.lr: {min: 0.01, max: 0.1}
 """
 NOT_SUPPORTED = {  # what W&B accepts and ema-lab does not, and the words that say so
-    '{"method": "custom"}': "W&B's custom is a program of your own that chooses",
-    '{"metric": {"name": "val_top1"}}': "W&B minimizes where nothing is said",
+    '{"method": "custom"}': "custom needs a program of your own at W&B",
+    '{"metric": {"name": "val_top1"}}': "W&B minimizes by default",
 }
 MORE = {'{"metric": {"goal": "maximize"}}'}  # accepted here: the metric's name has a default
 BY_WORDS = {'{"distribution":"beta","a":0}': "greater than 0"}  # of which W&B draws nothing but NaN
@@ -115,7 +115,7 @@ def test_what_changes_nothing_is_said_with_its_line(write):
     ]
     text = sweep.path.read_text().replace("min_iter: 1, s: 2", "min_iter: 1, max_iter: 5, s: 1")
     sweep.path.write_text(text)
-    words = "early_terminate.min_iter changes nothing: max_iter and s say which the bands are"
+    words = "early_terminate.min_iter changes nothing: max_iter and s define the bands"
     assert any(line.endswith(words) for line in load_sweep(sweep.path).remarks())
 
 

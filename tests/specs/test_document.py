@@ -70,9 +70,9 @@ def test_a_place_that_is_not_there_has_the_line_above_it(read):
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", 3, "the key 'a' stands twice"),
-        ("a:\n  b: 1\n  b: 2\n", 3, "the key 'b' stands twice"),
-        ("a: 1\n? [x]\n: 2\n", 2, "a key must be a word"),
+        ("a: 1\nb: 2\na: 3\n", 3, "the key 'a' appears twice"),
+        ("a:\n  b: 1\n  b: 2\n", 3, "the key 'b' appears twice"),
+        ("a: 1\n? [x]\n: 2\n", 2, "a key must be a single word"),
         ("a: !!python/name:os.system ''\n", 1, "python/name"),
         ("a: 1\nb: !!python/object/apply:os.system [id]\n", 2, "python/object/apply"),
         ("a: !!python/object:os.system {x: 1}\n", 1, "python/object"),

@@ -51,7 +51,7 @@ def test_without_a_gpu_a_run_has_the_threads_of_its_cores(load):
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("partition: gpu\n", 1, "engine: is missing; it is slurm or ray"),
+        ("partition: gpu\n", 1, "engine: is missing; set it to slurm or ray"),
         ("\nengine: slrm\n", 2, "no engine is named 'slrm'; did you mean 'slurm'?"),
         ("engine: slurm\npartitio: gpu\n", 2, "no key is named 'partitio'; did you mean 'partition'?"),
         ("engine: slurm\ntime: 1h\n", 2, "time: must be minutes, hh:mm:ss or days-hh:mm:ss, got '1h'"),
@@ -60,13 +60,13 @@ def test_without_a_gpu_a_run_has_the_threads_of_its_cores(load):
         (
             "engine: slurm\nadditional: {job_name: x}\n",
             2,
-            "additional: 'job_name' is set by the engine itself",
+            "additional: the engine sets 'job_name' itself: remove it",
         ),
         ("engine: ray\naddress: ray://head:10001\n", 2, "address: "),
         (
             "engine: ray\nnum_gpus: 1.5\n",
             2,
-            "num_gpus: must be a share of one GPU or a whole number, got 1.5",
+            "num_gpus: must be a fraction of one GPU or a whole number of GPUs, got 1.5",
         ),
         ("engine: ray\n\nmax_retries: -1\n", 3, "max_retries: "),
     ],

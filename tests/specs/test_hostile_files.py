@@ -93,7 +93,7 @@ HIDDEN = [
 @pytest.mark.parametrize("line", ['a: "x{}y"', '"x{}y": 1', 'a: ["x{}y"]', 'a: {{"x{}y": 1}}'])
 def test_a_character_that_no_reader_sees_is_refused_in_every_word(refusal, line, escape, shown):
     found = refusal("first: 1\n" + line.format(escape) + "\n")
-    assert found == f":2: has characters that no reader sees: {shown}"
+    assert found == f":2: has invisible characters: {shown}"
 
 
 def test_prose_may_have_lines_and_signs_of_every_script(tmp_path: Path):

@@ -91,7 +91,7 @@ WRONG = {
     "unknown caveat": (("[borrowed]", "[borrowed, old]"), [(16, "no caveat is named 'old'")]),
     "unused caveat": (
         ("    caveats: [borrowed]\n", ""),
-        [(7, "caveats.borrowed: no table and no row names it")],
+        [(7, "caveats.borrowed: no table or row uses it: remove it or list it under a row's caveats")],
     ),
     "no ablation": (
         ("        model:\n", "        variant: se\n        model:\n"),

@@ -68,11 +68,11 @@ def test_a_misspelt_name_names_the_nearest(tree, words):
         (changed("data", train_images=0), "data.train_images: input should be greater than or equal to 1"),
         (
             changed("data", train_images=1438),
-            "data.train_images: must be at most the 1437 training images that there are, got 1438",
+            "data.train_images: must be at most 1437, the number of training images, got 1438",
         ),
         (
             changed("data", train_images=1400, val_images=100),
-            "at most the 1337 training images that there are after 100 validation images, got 1400",
+            "at most 1337, the number of training images after 100 validation images, got 1400",
         ),
         (changed("data", train_image=3), "did you mean 'train_images'?"),
         (changed("recipe", augment={"resized_crop_area": [0.5]}), "recipe.augment.resized_crop_area"),

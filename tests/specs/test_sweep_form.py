@@ -1,4 +1,4 @@
-"""W&B's sweep files: every form is read, and what is wrong is told with its line."""
+"""W&B's sweep files: every form is read, and each problem has its line."""
 
 import pytest
 import yaml
@@ -54,11 +54,11 @@ def test_numbers_that_no_float_tells_apart_are_refused(load, rate, words):
         ("08", "W&B reads '08': write 8"),
         ("010", "W&B reads 8: write 10"),
         ("-08", "W&B reads '-08': write -8"),
-        ("08e5", "W&B reads the word '08e5': write 8.0e\\+5"),
-        ("1e-4", "W&B reads the word '1e-4': write 1.0e-4"),
-        ("2024-13-45", "W&B cannot read the word '2024-13-45': write it in quotes"),
-        ("0x_", "W&B cannot read the word '0x_': write it in quotes"),
-        ("=", "W&B cannot read the word '=': write it in quotes"),
+        ("08e5", "W&B reads the string '08e5': write 8.0e\\+5"),
+        ("1e-4", "W&B reads the string '1e-4': write 1.0e-4"),
+        ("2024-13-45", "W&B cannot read '2024-13-45': write it in quotes"),
+        ("0x_", "W&B cannot read '0x_': write it in quotes"),
+        ("=", "W&B cannot read '=': write it in quotes"),
     ],
 )
 def test_a_word_that_wandb_reads_otherwise_is_named_with_its_line_and_what_to_write(load, word, words):
@@ -68,7 +68,7 @@ def test_a_word_that_wandb_reads_otherwise_is_named_with_its_line_and_what_to_wr
 
 
 def test_a_merge_that_wandb_cannot_read_is_one_line(load):
-    with pytest.raises(DefinitionError, match="W&B cannot read the word '<<'"):
+    with pytest.raises(DefinitionError, match="W&B cannot read '<<'"):
         load(HEAD + RATE + "<<: 3\n")
 
 
@@ -117,7 +117,7 @@ def test_every_distribution_can_be_named(name):
         ("  model.stem: {values: [no, cifar]}", 8, "in quotes"),
         ("  recipe.optimizer.lr: {min: 0.1, max: 0.01}", 8, "must be above min"),
         ("  recipe.optimizer.lr: {min: 0.1}", 8, "needs max"),
-        ("  recipe.optimizer.lr: {distribution: normal, min: 1}", 8, "means nothing to normal"),
+        ("  recipe.optimizer.lr: {distribution: normal, min: 1}", 8, "does not apply to normal"),
         ("  recipe.optimizer.lr: {distribution: gauss}", 8, "gauss"),
         ("  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0, max: 1}", 8, "above 0"),
         ("  recipe.optimizer.lr: {distribution: int_uniform, min: 0.5, max: 2}", 8, "whole number"),
@@ -132,15 +132,19 @@ def test_every_distribution_can_be_named(name):
         ("  recipe.optimizer.lr: {values: [1, 2], probabilities: [0.5, 0.6]}", 8, "add up to 1"),
         ("  recipe.optimizer.lr: {mim: 1, max: 2}", 8, "did you mean"),
         ("  recipe:\n    parameters:\n      x: {values: [{a: 1}, 2]}", 10, "flat dotted key"),
-        ("  model.x:\n    parameters:\n      x: {values: [1, 2]}", 8, "stand inside model, data, recipe"),
+        (
+            "  model.x:\n    parameters:\n      x: {values: [1, 2]}",
+            8,
+            "only model, data, recipe can be groups",
+        ),
         ("  recipe.epochs: {value: 3}", 5, "more than one value"),
         (
             f"{RATE}  recipe: {{parameters: {{optimizer: {{parameters: {{lr: {{value: 1}}}}}}}}}}",
             9,
-            "given twice",
+            "set twice",
         ),
-        (f"{RATE}  recipe: {{parameters: {{optimizer.lr: {{value: 1}}}}}}", 9, "optimizer.lr is given twice"),
-        (f"  recipe.optimizer: {{values: [{{lr: 1}}, {{}}]}}\n{RATE}", 9, "by recipe.optimizer above"),
+        (f"{RATE}  recipe: {{parameters: {{optimizer.lr: {{value: 1}}}}}}", 9, "optimizer.lr is set twice"),
+        (f"  recipe.optimizer: {{values: [{{lr: 1}}, {{}}]}}\n{RATE}", 9, "by recipe.optimizer and by"),
         (f"{RATE}  recipe.optimizer: {{values: [{{}}, {{lr: 1}}]}}", 9, "and by recipe.optimizer"),
     ],
 )
@@ -155,7 +159,7 @@ def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path, line, number, w
     ("old", "new", "words"),
     [
         ("goal: maximize", "goal: minimize", "must be maximize"),
-        (", goal: maximize", "", "W&B minimizes where nothing is said"),
+        (", goal: maximize", "", "W&B minimizes by default"),
         ("val_top1", "top1", "write val_top1"),
         ("val_top1", "accuracy", "write val_accuracy"),
         ("val_top1", "val_accuracy", "must be one of val_top1"),

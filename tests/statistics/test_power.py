@@ -1,4 +1,4 @@
-"""What a number of seeds can show: against simulated experiments and statsmodels."""
+"""Power analysis, against simulated experiments and statsmodels."""
 
 import math
 

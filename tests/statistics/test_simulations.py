@@ -1,4 +1,4 @@
-"""Statistics on made-up experiments whose truth is known: what is said to hold at 95 % holds.
+"""Statistics on made-up experiments whose truth is known: nominal 95 % rules hold at 95 %.
 
 Every experiment is a table of seeds x rows: a value is the row's truth plus what the seed does to all rows
 plus noise, so that rows are paired as in a real ablation.

@@ -1,4 +1,4 @@
-"""What rounding must not decide: which of two equal accuracies is higher."""
+"""Ties: rounding must not decide which of two equal accuracies is higher."""
 
 import statistics
 
