@@ -61,7 +61,7 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
         limit: Maximum size in bytes.
 
     Raises:
-        NoRegularFileError: If the path is not a regular file, or the file is larger than `limit`.
+        NotRegularFileError: If the path is not a regular file, or the file is larger than `limit`.
         OSError: If the file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a plain open of a pipe blocks

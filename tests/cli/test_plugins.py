@@ -103,7 +103,8 @@ def test_a_package_that_is_broken_hides_no_other(command, install):
     install("[ema_lab.attention]\nother_gate = not_there_for_test:Gate\n")
     rows = {row["name"]: row["about"] for row in json.loads(command("list", "attentions", "--json").out)}
     assert rows["other_gate"] == (
-        "cannot be read: no Python module 'not_there_for_test' on the import path or in this folder (from gates-dist)"
+        "cannot be read: no Python module 'not_there_for_test' on the import path or in this folder"
+        " (from gates-dist)"
     )
     assert "did you mean 'other_gate'" in command("show", "attention", "other_gat").err
 
