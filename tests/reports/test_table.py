@@ -387,5 +387,5 @@ class TestManyRows:
 
 @pytest.mark.parametrize("key", ["columns", "rows"])
 def test_what_stands_twice_is_refused(study, key):
-    with pytest.raises(ValueError, match="'top1' stands twice"):
+    with pytest.raises(ValueError, match="'top1' is listed twice"):
         study().report(**{key: ["top1", "top1"]})
