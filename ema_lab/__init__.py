@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from ema_lab.one_run.pipeline import train_run
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
+    from ema_lab.workflow.plan import plan
+    from ema_lab.workflow.run import run
+    from ema_lab.workflow.status import status
+    from ema_lab.workflow.sweep import SearchOptions, sweep
+    from ema_lab.workflow.tune import Space, tune
+    from ema_lab.workflow.until import Until
 
 _WHERE = {
     "RunSpec": "ema_lab.specs.run",
     "RunStore": "ema_lab.store.store",
+    "SearchOptions": "ema_lab.workflow.sweep",
+    "Space": "ema_lab.workflow.tune",
+    "Until": "ema_lab.workflow.until",
     "attentions": "ema_lab.attention",
     "build_attention": "ema_lab.attention",
     "build_model": "ema_lab.models.build",
@@ -28,11 +37,19 @@ _WHERE = {
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.cost.measure",
+    "plan": "ema_lab.workflow.plan",
+    "run": "ema_lab.workflow.run",
+    "status": "ema_lab.workflow.status",
+    "sweep": "ema_lab.workflow.sweep",
     "train_run": "ema_lab.one_run.pipeline",
+    "tune": "ema_lab.workflow.tune",
 }
 __all__ = [
     "RunSpec",
     "RunStore",
+    "SearchOptions",
+    "Space",
+    "Until",
     "attentions",
     "build_attention",
     "build_model",
@@ -41,7 +58,12 @@ __all__ = [
     "load_model",
     "load_reference_state",
     "measure_cost",
+    "plan",
+    "run",
+    "status",
+    "sweep",
     "train_run",
+    "tune",
 ]
 
 

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import ema_lab
+from ema_lab.cli.main import app
 
 PACKAGE = Path(ema_lab.__file__).parent
 TESTS = Path(__file__).parent
@@ -48,6 +51,11 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
 ALLOWED["workflow"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
+MAX_PARAMETERS = 8
+SHARED_BY_COMMANDS = {  # option types, and helpers that print; all else of cli is one command's own
+    *("display", "duration", "event_lines", "options", "output", "progress", "search_display"),
+    *("template", "trial_output"),
+}
 
 
 def imported_modules(source: str, package: str) -> Iterator[str]:
@@ -240,3 +248,60 @@ def test_a_test_waits_for_events_and_bets_on_no_time(path):
 def test_tests_lie_in_folders_named_as_the_layers():
     folders = {path.parent.relative_to(TESTS).parts[0] for path in TESTS.glob("*/**/test_*.py")}
     assert folders <= ALLOWED.keys()
+
+
+def functions_with_many_parameters(source: str) -> list[str]:
+    """Return the functions that take more than MAX_PARAMETERS, `self` and `cls` not counted."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            if len(names) - (names[:1] in (["self"], ["cls"])) > MAX_PARAMETERS:
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("a, b, c, d, e, f, g, h", []),
+        ("self, a, b, c, d, e, f, g, h", []),
+        ("a, b, c, d, e, f, g, h, i", ["f"]),
+        ("a, b, c, d, /, e, *, f, g, h, i", ["f"]),
+    ],
+)
+def test_many_parameters_are_counted(signature, expected):
+    assert functions_with_many_parameters(f"def f({signature}): ...") == expected
+
+
+def test_no_function_takes_many_parameters_but_commands_that_declare_options():
+    found = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in PACKAGE.rglob("*.py")
+        for name in functions_with_many_parameters(path.read_text(encoding="utf-8"))
+    }
+    modules = {
+        (f"cli/{command.callback.__module__.rpartition('.')[2]}.py", command.callback.__name__)
+        for command in every_command(typer.main.get_command(app))
+    }
+    assert found - modules == set()
+
+
+def every_command(group: Any) -> Iterator[Any]:
+    """Yield the commands of a group and of the groups in it."""
+    for command in group.commands.values():
+        if hasattr(command, "commands"):
+            yield from every_command(command)
+        else:
+            yield command
+
+
+def test_a_command_uses_no_other_commands_module():
+    breaches = [
+        f"{path.name} imports {module}"
+        for path in sorted((PACKAGE / "cli").glob("*.py"))
+        if path.stem not in {"main", "sweep_group"}
+        for module in imported_modules(path.read_text(encoding="utf-8"), "ema_lab.cli")
+        if module.startswith("ema_lab.cli.") and module.split(".")[2] not in SHARED_BY_COMMANDS
+    ]
+    assert breaches == []

@@ -9,8 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import typer
 
 from ema_lab.cli.options import Storage, Store
-from ema_lab.cli.output import say
-from ema_lab.cli.serve import LOOPBACK
+from ema_lab.cli.output import LOOPBACK, say
 from ema_lab.errors import EngineError, SpecError, StoreError
 from ema_lab.search.storage import folder_of, journal_path, open_storage, quiet_optuna
 from ema_lab.search.sweep import load_sweep

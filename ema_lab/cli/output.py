@@ -12,6 +12,8 @@ from ema_lab.errors import SpecError
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.execution import DEFAULT_STORE
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
 
 def say(*lines: str) -> None:
     """Print messages for a person, on standard error."""

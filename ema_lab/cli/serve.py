@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.options import Store
-from ema_lab.cli.output import say, store_to_come
+from ema_lab.cli.output import LOOPBACK, say, store_to_come
 from ema_lab.errors import UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.workflow.execution import DEFAULT_STORE
-
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def register(app: typer.Typer) -> None:

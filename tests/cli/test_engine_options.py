@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.workflow import engine as engines
-from ema_lab.workflow.engine import choose_engine
 from ema_lab.execution.engines.ray import RayEngine
 from ema_lab.specs.engine import RaySpec
+from ema_lab.workflow import engine as engines
+from ema_lab.workflow.engine import choose_engine
 
 SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"
 RAY = "engine: ray\nnum_gpus: 0.5\n"

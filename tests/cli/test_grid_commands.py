@@ -9,9 +9,9 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
-from ema_lab.workflow.selection import conditions
 from ema_lab.execution.executor import execute
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.selection import conditions
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
 

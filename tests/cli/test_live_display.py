@@ -12,6 +12,7 @@ from ema_lab.cli.progress import RunDisplay, finished_epochs
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.events import RunEnded
 
 
 @pytest.fixture
@@ -26,11 +27,10 @@ def ids(tasks: list[Task]) -> list[str]:
 
 def test_each_finished_run_is_told_once(tasks, ids, capsys):
     with RunDisplay(tasks, RunStore("runs"), Console(file=io.StringIO())) as display:
-        display.watch(Progress(4, running=ids[:2]))
-        display.watch(Progress(4, done=ids[:1], running=ids[1:2]))
-        display.watch(Progress(4, done=ids[:1], running=ids[1:2]))
-        display.watch(Progress(4, done=[ids[0], ids[2]], failed=[ids[1]]))
-        display.watch(Progress(4, done=[ids[0], ids[2]], failed=[ids[1]]))
+        display.update(Progress(4, running=ids[:2]))
+        for number, (index, state) in enumerate([(0, "done"), (2, "done"), (1, "failed")], start=1):
+            display.end(RunEnded(tasks[index], state, number, 4))
+            display.update(Progress(4, done=ids[:1], running=ids[1:2]))
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
@@ -45,8 +45,9 @@ def test_a_long_silence_is_broken_by_the_counts(tasks, ids, capsys, monkeypatch)
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     display = RunDisplay(tasks, RunStore("runs"), Console(file=io.StringIO()))
     counts = Progress(4, done=ids[:1], running=ids[1:2], busy=ids[2:3])
+    display.end(RunEnded(tasks[0], "done", 1, 4))
     for clock[0] in (0.0, 10.0, 29.0, 31.0, 40.0):
-        display.watch(counts)
+        display.update(counts)
     assert capsys.readouterr().err.splitlines() == [
         f"[1/4] done: none seed 0 ({ids[0]})",
         "[1/4] 1/4 done, 1 running, 0 failed, 1 elsewhere",
@@ -57,8 +58,9 @@ def test_a_terminal_shows_the_counts_and_no_lines(tasks, ids, capsys):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
     with RunDisplay(tasks, RunStore("runs"), console) as display:
-        display.watch(Progress(4, done=ids[:1], running=ids[1:3]))
-        display.watch(Progress(4, done=ids[:2], failed=ids[2:]))
+        display.update(Progress(4, done=ids[:1], running=ids[1:3]))
+        display.end(RunEnded(tasks[0], "done", 1, 4))
+        display.update(Progress(4, done=ids[:2], failed=ids[2:]))
     shown = screen.getvalue()
     assert "2/4 done, 0 running, 2 failed" in shown
     assert "ETA" in shown

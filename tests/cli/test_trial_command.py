@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.cli.run import Execution
-from ema_lab.cli.wandb_sweep import Agents, agent_environment
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
 from ema_lab.tracking import live as trackers
 from ema_lab.tracking import wandb_trial
+from ema_lab.workflow.execution import Execution
+from ema_lab.workflow.wandb_agents import Agents, agent_environment
 
 TRIAL = {"base": "tiny/se", "seeds": [0, 1], "data.val_images": 8, "recipe.epochs": 3}
 SWEEP = """\
@@ -227,10 +227,8 @@ def test_a_key_is_found_where_wandb_login_puts_it(monkeypatch, tmp_path, setting
 )
 def test_agents_share_the_trials_and_have_the_same_threads(workers, trials, counts, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    told = agent_environment(
-        Path("/s"), Path("/d"), Execution(workers, "cpu", None, 3, Path("/d"), threads=4)
-    )
-    agents = Agents(workers, trials, "cpu", told)
+    how = Execution(workers, "cpu", store="/s", data="/d", threads=4)
+    agents = Agents(workers, trials, "cpu", agent_environment(how))
     environments = agents.environments()
     assert agents.counts(len(environments)) == (counts or [None, None])
     assert {each["EMA_LAB_STORE"] for each in environments} == {"/s"}
