@@ -41,4 +41,4 @@ def _stop_after_parent(child: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_with_parent(sys.argv[1:]))
+    raise SystemExit(run_with_parent(sys.argv[1:]))
