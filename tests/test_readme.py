@@ -105,12 +105,25 @@ def test_the_readmes_own_module_can_be_placed(folder):
 
 
 def test_the_readmes_python_runs(folder):
-    [code] = blocks("python")
+    code, _ = blocks("python")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["269434", "pending"]
+
+
+@pytest.mark.slow
+def test_the_readmes_python_trains_and_searches(folder):
+    (folder / "notebook.py").write_text(blocks("python")[1])  # a file: its workers import it again
+    done = subprocess.run(
+        [sys.executable, "notebook.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    trained, counts, best = done.stdout.splitlines()
+    assert trained.endswith(" 0 []")
+    assert counts.startswith("Counter({")
+    assert "recipe." in best or "model." in best
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
@@ -195,7 +196,7 @@ class Training:
         cells = tuple(cell for cell in self.ablation.cells if cell.run_id in wanted)
         check_runs(replace(self.ablation, cells=cells))
         for data in {repr(spec.data): spec.data for spec in self.specs}.values():
-            check_data(data, how.data_folder)  # downloads a missing data set before any worker starts
+            check_data(data, Path(how.data))  # downloads a missing data set before any worker starts
         return device, asked
 
     def _train_function(self, device: str) -> Callable[..., Any]:

@@ -192,7 +192,7 @@ def prepare(sweep: Sweep, how: Execution, family: Ablation) -> tuple[Callable[..
     check_tracker(how.track)
     check_space(sweep)
     for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        check_data(data, how.data_folder)
+        check_data(data, Path(how.data))
     threads = settled_threads(how.run_store, family, how.threads, how.device)
     return _train_function(replace(how, threads=threads))
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ema_lab.errors import StoreError
@@ -85,7 +86,7 @@ def prepare(trial: GivenTrial, how: Execution) -> tuple[Callable[..., Any], str]
     from ema_lab.training.trainer import choose_device
 
     check_run(trial.runs[0])
-    check_data(trial.runs[0].data, how.data_folder)
+    check_data(trial.runs[0].data, Path(how.data))
     threads = settled_threads(store, base_ablation(trial.base), how.threads, how.device)
     machine = Machine(how.data_folder, how.device, threads, how.loader_workers)
     return partial(train_run, machine=machine), str(choose_device(how.device))
