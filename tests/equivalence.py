@@ -24,6 +24,7 @@ import torch
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.specs.definition import definitions
+from ema_lab.specs.run import DataSpec
 from ema_lab.store.staleness import EQUIVALENT, Equivalence, load_equivalences
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,8 +155,10 @@ def probes() -> list[dict[str, Any]]:
             change("model", backbone="resnet20", attention={"name": wrapper, "of": {"name": name}})
     for name in [*BACKBONES, "timm/resnet18"]:
         change("model", backbone=name)
+    scenes = next(spec for spec in found if "detection" in spec["recipe"])
     for name in DATASETS:
-        change("data", name=name, val_images=16)
+        data = DataSpec(name=name, val_images=16)
+        found.append({**(scenes if data.facts.task == "detection" else base), "data": data.resolved()})
     return found
 
 

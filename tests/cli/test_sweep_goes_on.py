@@ -124,7 +124,7 @@ class TestWorkersThatCannotBeStarted:
         answer = command(*CALL, "--workers", "2")
         assert answer.code == 1
         assert answer.err.splitlines()[1:] == [
-            "ema-lab: the process that starts the workers was killed; call it again to go on"
+            "ema-lab: the process that starts the workers was killed; repeat the command to continue"
         ]
 
     def test_any_more_end_the_search(self, command, trained, monkeypatch):
@@ -134,7 +134,7 @@ class TestWorkersThatCannotBeStarted:
         monkeypatch.setattr("ema_lab.search.workers._keep_asking", keep_asking)
         answer = command(*CALL, "--workers", "2")
         assert answer.code == 1
-        assert answer.err.endswith("others cannot be started; call it again to go on\n")
+        assert answer.err.endswith("no new ones can be started; repeat the command to continue\n")
 
 
 class TestStaleRuns:

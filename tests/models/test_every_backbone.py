@@ -27,6 +27,7 @@ SOME_OF_TIMM = [
 ]  # fmt: skip
 LATER = {  # added, or given places, since then
     *("alexnet", "googlenet", "inception_v3", "regnet_y_128gf", "squeezenet1_0", "squeezenet1_1"),
+    *(name for name in BACKBONES if name.startswith("yolov5") and name not in GOLDEN),
 }
 TRANSFORMERS = {  # files of timm whose networks are attention or MLP over tokens, or mostly so
     *("beit", "cait", "coat", "convit", "cpubone", "crossvit", "csatv2", "davit", "deepseek_vit", "deit"),

@@ -164,7 +164,7 @@ def test_an_option_at_its_default_is_found_again(write):
         ("  model.attention.heads: {values: [1, 2]}\n", "heads"),
         ("  seed: {values: [1, 2]}\n", "seeds are listed"),
         ("  recipe.use: {values: [digits-quick, cifar-200]}\n", "recipe.use: changes nothing"),
-        ("  data.val_images: {value: 0}\n" + LR, "listed twice"),
+        ("  data.val_images: {value: 0}\n" + LR, "appears twice"),
         ("  recipe.protocol: {values: [last, best-test]}\n", "must not choose by test data"),
         ("  recipe.optimizer.lr: {min: -1.0, max: 1.0}\n", "lr: "),
     ],

@@ -107,8 +107,8 @@ def test_what_changes_nothing_is_said_with_its_line(write):
     lines = "early_terminate: {type: hyperband, min_iter: 1, s: 2}\ncontroller: {type: cloud}\n"
     sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.2, 0.1]}\n", more=lines)
     assert sweep.remarks() == [
-        f"{sweep.path}:{FIRST_LINE + 1}: early_terminate.s changes nothing: it counts bands below max_iter, "
-        "and there is none",
+        f"{sweep.path}:{FIRST_LINE + 1}: early_terminate.s changes nothing: s counts bands below max_iter, "
+        "which is missing",
         f"{sweep.path}:{FIRST_LINE}: parameters.recipe.optimizer.lr.values repeats 0.1: "
         "each is drawn more often, as at W&B",
         f"{sweep.path}:{FIRST_LINE + 2}: controller has no effect offline, only with --engine wandb",

@@ -85,7 +85,7 @@ class TestUsersFiles:
         Path("mine.py").write_text("from ema_lab.attention.triplet import Triplet")
         sources = closure([source_of("mine")], Path.read_text, lambda source: False)
         places = {source.package_path for source in sources if source.in_package}
-        assert places >= {"attention/triplet.py", "attention/spatial_gate.py", "attention/check.py"}
+        assert places >= {"attention/triplet.py", "attention/spatial_gate.py", "attention/validation.py"}
 
 
 def test_installed_packages_are_no_neighbours(tmp_path):
