@@ -25,6 +25,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.run import DataSpec
+from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.staleness import EQUIVALENT, Equivalence, load_equivalences
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,9 @@ for tree in json.load(sys.stdin):
         print(json.dumps({{"source": source_hashes(spec), "facts": asdict(spec.data.facts)}}))
 """
 RUN = f"{OWN_CODE}\nfrom ema_lab.cli.main import run\nsys.exit(run(sys.argv[1:]))"
+
+ADDED_FACTS = {"task": DEFAULT_TASK}
+"""Facts that older revisions do not state, and what holds there."""
 
 
 class DifferenceError(Exception):
@@ -193,7 +197,7 @@ def check_facts(specs: Sequence[Any], then: Sequence[Any], now: Sequence[Any]) -
             continue  # new since then: no record has it
         if after is None:
             raise DifferenceError(f"{spec} is refused now")
-        if before["facts"] != after["facts"]:
+        if {**ADDED_FACTS, **before["facts"]} != {**ADDED_FACTS, **after["facts"]}:
             raise DifferenceError(f"the facts of {spec['data']['name']} were {before['facts']}")
 
 

@@ -80,6 +80,12 @@ class TestChanges:
             check_facts([spec], [{"facts": {}}], [None])
         check_facts([spec], [None], [{"facts": {}}])
 
+    def test_added_since_hold_as_they_did_before(self):
+        spec = {"data": {"name": "digits"}}
+        check_facts([spec], [{"facts": {}}], [{"facts": {"task": "classification"}}])
+        with pytest.raises(DifferenceError, match="the facts of digits were"):
+            check_facts([spec], [{"facts": {}}], [{"facts": {"task": "detection"}}])
+
 
 class TestMerged:
     def test_keeps_chains_sorted_without_repetition(self):
