@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 
 class Format(StrEnum):
-    """How the audit is printed."""
+    """Formats in which an audit is printed."""
 
     TEXT = "text"
     MARKDOWN = "markdown"

@@ -64,7 +64,7 @@ def dashboard(
 
 
 def _only_search(store: RunStore) -> str:
-    """Return the sweep that the store has a search of.
+    """Return the name of the only sweep with a search in the store.
 
     Raises:
         StoreError: If there is none, or more than one.

@@ -25,7 +25,7 @@ named by its path: ema-lab sweep ./show.yaml
 
 
 class RunByDefault(TyperGroup):
-    """Its commands; where the first word is none of them, it is the file, or an option, of `run`."""
+    """A group of commands that runs `run` where the first word names no command of it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         own = {*self.commands, *ctx.help_option_names}

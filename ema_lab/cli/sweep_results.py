@@ -1,4 +1,4 @@
-"""What is made of a search: sweep show, plot, export. None of them changes it."""
+"""Commands that read a search and do not change it: sweep show, plot, export."""
 
 import importlib.util
 import json

@@ -21,7 +21,7 @@ class SceneCase(DatasetCase):
 
     @property
     def scenes(self) -> SceneSplits:
-        """What it returns."""
+        """The splits that the function returns."""
         found: object = self.splits
         require(isinstance(found, SceneSplits), f"returns a {type(found).__name__}, not SceneSplits")
         assert isinstance(found, SceneSplits)

@@ -1,4 +1,4 @@
-"""What a recipe says of detection alone: changes of images, the loss, anchors, suppression."""
+"""Parts of a recipe that only detection has: changes of images, the loss, anchors, suppression."""
 
 from typing import Annotated, Literal
 
@@ -53,7 +53,7 @@ class DetectionLossSpec(Spec):
 
 
 class SuppressionForm(Spec):
-    """How predictions become detections; see `ema_lab.tasks.detection.decode`."""
+    """Settings that turn predictions into detections; see `ema_lab.tasks.detection.decode`."""
 
     confidence: Fraction = 0.001
     iou: Probability = 0.6
@@ -63,7 +63,7 @@ class SuppressionForm(Spec):
 
 
 class DetectionSpec(Spec):
-    """What only a detector's recipe has.
+    """The part of a recipe that only detectors have.
 
     `anchors: fitted` fits anchors to the training boxes where the published ones fit fewer than 98 % of
     them. `shuffle: false` takes the images of every epoch in the data set's order, as YOLOv5 v6.0 does.

@@ -19,7 +19,7 @@ NOMINAL_BATCH = 64  # images per optimizer step that gradients are accumulated t
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What holds for one batch: rates of weights and of biases, momentum, batches per optimizer step."""
+    """Settings of one batch: rates of weights and of biases, momentum, batches per optimizer step."""
 
     lr: float
     bias_lr: float
@@ -128,7 +128,7 @@ def batch_plan(recipe: RecipeSpec, steps_per_epoch: int) -> DetectionSchedule | 
 
 
 class Rhythm:
-    """Which batches of a run, counted from 0, end with an optimizer step, and how many each step adds up."""
+    """The batches of a run, counted from 0, that end with an optimizer step, and the batches in each step."""
 
     def __init__(self, recipe: RecipeSpec, steps_per_epoch: int) -> None:
         self._steps_per_epoch = steps_per_epoch

@@ -1,4 +1,4 @@
-"""How and where runs are executed: workers, device, engine, store, data. None of it is part of a run."""
+"""Settings of execution: workers, device, engine, store, data. None of them is part of a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ExecutionOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Execution:
-    """How and where runs are executed.
+    """Settings of execution, none of them part of a run.
 
     Attributes:
         workers: Runs trained at the same time; None takes as many as fit the cores, or the GPUs.

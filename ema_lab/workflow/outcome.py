@@ -30,7 +30,7 @@ class FailedCell:
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """What a call has done for the runs of an ablation.
+    """The runs of an ablation, by what a call has done for them.
 
     Attributes:
         ablation: The cells that were asked for, further seeds of `until` included.

@@ -25,7 +25,7 @@ from ema_lab.workflow.threads import base_ablation, expected_threads, settled_th
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a search chooses its trials, and when and where.
+    """Settings of a search: choice, number, time and place of its trials.
 
     Attributes:
         sampler: tpe, gp, random, cmaes, nsga2 or grid; None follows from the file's method: bayes is tpe.

@@ -18,7 +18,7 @@ from ema_lab.workflow.threads import base_ablation, settled_threads
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How a trial ended. "stopped": W&B has interrupted it; its run is pending and keeps its checkpoint.
+    """The end of a trial. "stopped": W&B has interrupted it; its run is pending and keeps its checkpoint.
 
     `values`: the mean over its seeds of each validation metric. `message`: why it failed.
     """

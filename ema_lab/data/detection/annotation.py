@@ -1,4 +1,4 @@
-"""What annotation files say, and what is wrong with them: each problem with its file and line."""
+"""Annotations as read from files, and the problems found in them, each with its file and line."""
 
 import math
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ from ema_lab.tasks.detection.boxes import corners_of
 
 @dataclass(frozen=True)
 class SuppressionSpec:
-    """How predictions become detections.
+    """Settings that turn predictions into detections.
 
     Attributes:
         confidence: Objectness, and its product with the class, must be greater.
