@@ -46,7 +46,7 @@ class GoingOn(FakeTrain):
 
 def judged(pruner, curves, direction):
     """Return after how many epochs each trial was pruned; trials train one after the other."""
-    study = optuna.create_study(direction=direction, pruner=pruner)
+    study = optuna.create_study(study_name="s", direction=direction, pruner=pruner)
     ends = []
     for curve in curves:
         trial = study.ask()
@@ -78,7 +78,7 @@ def test_what_is_no_number_is_pruned_and_beats_nothing():
 
 def test_a_trial_that_is_tried_again_stays_in_its_bracket():
     pruner = HalvingPruner([1, 3, 9], 3, brackets=3)
-    study = optuna.create_study(pruner=pruner)
+    study = optuna.create_study(study_name="s", pruner=pruner)
     for number in range(100):
         study.add_trial(create_trial(state=TrialState.FAIL))
         study.add_trial(create_trial(state=TrialState.RUNNING, system_attrs={HISTORY: [2 * number]}))
@@ -90,7 +90,7 @@ def test_a_trial_that_is_tried_again_stays_in_its_bracket():
 
 @pytest.mark.parametrize("again", [{}, {1: 0.9}])
 def test_a_trial_that_is_tried_again_counts_once_before_it_has_begun_too(again):
-    study = optuna.create_study(direction="maximize", pruner=HalvingPruner([1], 3))
+    study = optuna.create_study(study_name="s", direction="maximize", pruner=HalvingPruner([1], 3))
     for value in (0.9, 0.1, 0.1, 0.1, 0.1):
         study.add_trial(create_trial(state=TrialState.FAIL, intermediate_values={1: value}))
     study.add_trial(
@@ -178,7 +178,7 @@ class TestRunsThatWereTrainedBefore:
 
 @pytest.mark.parametrize(("direction", "value"), [("maximize", 0.5), ("minimize", -0.5)])
 def test_what_is_no_number_is_not_among_those_of_which_a_share_goes_on(direction, value):
-    study = optuna.create_study(direction=direction, pruner=HalvingPruner([1], 2))
+    study = optuna.create_study(study_name="s", direction=direction, pruner=HalvingPruner([1], 2))
     for other in (2 * value, math.nan, math.nan, math.nan):
         study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: other}))
     trial = study.ask()
@@ -187,7 +187,7 @@ def test_what_is_no_number_is_not_among_those_of_which_a_share_goes_on(direction
 
 
 def test_a_trial_that_reports_no_number_is_pruned_even_alone():
-    study = optuna.create_study(direction="maximize", pruner=HalvingPruner([1], 2))
+    study = optuna.create_study(study_name="s", direction="maximize", pruner=HalvingPruner([1], 2))
     trial = study.ask()
     trial.report(math.nan, 1)
     assert trial.should_prune()
