@@ -55,7 +55,7 @@ MAX_LINES = 400
 MAX_PARAMETERS = 8
 SHARED_BY_COMMANDS = {  # option types, and helpers that print; all else of cli is one command's own
     *("display", "duration", "event_lines", "options", "output", "progress", "search_display"),
-    *("template", "trial_output"),
+    "trial_output",
 }
 
 

@@ -10,7 +10,6 @@ import typer
 
 from ema_lab.cli.options import Json, Store
 from ema_lab.cli.output import make_folder, print_rows, put, say
-from ema_lab.cli.template import TEMPLATES
 from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.registry import Registry, unknown_name
@@ -19,6 +18,7 @@ from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.status import existing_store
+from ema_lab.workflow.template import TEMPLATES
 
 REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
 FOLDERS = {
