@@ -154,3 +154,13 @@ def _winner_missing(event: events.WinnerMissing) -> Iterable[str]:
 @event_lines.register
 def _file_written(event: events.FileWritten) -> Iterable[str]:
     yield f"{event.path}: written"
+
+
+@event_lines.register
+def _counting_started(event: events.CountingStarted) -> Iterable[str]:
+    yield f"counting the multiply-adds of {event.models} models, one image each"
+
+
+@event_lines.register
+def _timing_started(event: events.TimingStarted) -> Iterable[str]:
+    yield f"timing {event.row} beside {event.baseline}"

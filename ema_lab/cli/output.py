@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.characters import escape_hidden
-from ema_lab.errors import SpecError
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.execution import DEFAULT_STORE
-
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def say(*lines: str) -> None:
@@ -76,19 +73,6 @@ def store_to_come(path: Path) -> RunStore:
 def as_asked(ablation: str, store: Path) -> str:
     """Return the ablation and the store as the user named them, for a command in a hint."""
     return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
-
-
-def make_folder(path: Path) -> None:
-    """Create the folder that `--out` names.
-
-    Raises:
-        SpecError: If it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "is a file" if path.is_file() else f"cannot be made: {error.strerror}"
-        raise SpecError(f"--out must be a folder, but {path} {reason}") from None
 
 
 def print_rows(

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,9 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.display import Display
 from ema_lab.cli.duration import read_duration, write_duration
 from ema_lab.cli.event_lines import count, stale_lines
-from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Only, Seeds, Store
+from ema_lab.cli.groups import CellOptions, expanded
+from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import as_asked, print_rows, put, say, store_to_come
-from ema_lab.errors import SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER
@@ -29,45 +30,74 @@ from ema_lab.workflow.status import existing_store
 POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command()(plan)
+@dataclass(frozen=True)
+class ForecastOptions:
+    """Checks and measurements before the forecast, and what it assumes."""
 
-
-def plan(
-    ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
     check: Annotated[
         bool, typer.Option("--check", help="Build every distinct model (without weights) first.")
-    ] = False,
+    ] = False
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of every distinct pending row first.")
-    ] = False,
+    ] = False
     budget: Annotated[
         str | None,
         typer.Option("--budget", metavar="TIME", help="Say which runs end within a time: 45m, 2h."),
-    ] = None,
+    ] = None
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that the estimated time assumes.")
-    ] = None,
-    threads: NumThreads = None,
+    ] = None
+    threads: NumThreads = None
+
+    def request(self) -> Forecast:
+        """Return what to check and measure, and the time limit."""
+        return Forecast(self.check, self.probe, read_duration("--budget", self.budget))
+
+
+@dataclass(frozen=True)
+class PowerOptions:
+    """Power analysis in place of a plan."""
+
     power: Annotated[
         bool,
         typer.Option("--power", help="Print which differences the seeds can detect instead."),
-    ] = False,
+    ] = False
     std: Annotated[
         float | None,
         typer.Option(
             "--std", help="With --power: deviation of paired differences; by default of finished runs."
         ),
-    ] = None,
+    ] = None
     difference: Annotated[
         list[float] | None, typer.Option("--difference", help="With --power: a difference to detect.")
-    ] = None,
+    ] = None
     metric: Annotated[
         str | None, typer.Option("--metric", help="With --power: the metric; by default the primary one.")
-    ] = None,
+    ] = None
+
+    def request(self) -> Power | None:
+        """Return the request; None without --power.
+
+        Raises:
+            SpecError: If an option has no effect, or a number is not above zero.
+        """
+        if self.power:
+            return Power(self.metric, self.std, tuple(self.difference or ()))
+        options = {"--metric": self.metric, "--std": self.std, "--difference": self.difference or None}
+        refuse_without("--power", {name: value is not None for name, value in options.items()})
+        return None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(expanded(plan))
+
+
+def plan(
+    ablation: AblationName,
+    cells: CellOptions,
+    forecast: ForecastOptions,
+    power: PowerOptions,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
@@ -80,31 +110,33 @@ def plan(
     Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m;
     ema-lab plan quickstart --power --std 0.4
     """
-    asked = _power(power, {"--metric": metric, "--std": std, "--difference": difference or None})
-    if asked is not None:
-        chosen = selected(ablation, only, seeds)
-        _print_power(power_of(chosen, existing_store(store), asked), as_json=as_json)
+    if (request := power.request()) is not None:
+        chosen = selected(ablation, cells.only, cells.seeds)
+        _print_power(power_of(chosen, existing_store(store), request), as_json=as_json)
         return
     view = make_plan(
         ablation,
-        only=only,
-        seeds=seeds,
-        forecast=Forecast(check, probe, read_duration("--budget", budget)),
+        **vars(cells),
+        forecast=forecast.request(),
         watch=Display(),
-        workers=workers,
-        threads=threads,
+        workers=forecast.workers,
+        threads=forecast.threads,
         device=device,
         max_attempts=max_attempts,
         store=store_to_come(store).root,
     )
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
-        return
+    else:
+        _print_plan(view, as_asked(ablation, store))
+
+
+def _print_plan(view: Plan, ablation: str) -> None:
     print_rows(_rows(view), as_json=False)
-    for reason, number in Counter(one.reason for one in view.ablation.skipped).items():
+    for reason, number in Counter(each.reason for each in view.ablation.skipped).items():
         say(f"{number} skipped: {reason}")
-    say(*stale_lines(as_asked(ablation, store), stale_counts(view.standings)))
-    say(*(line for one in view.standings.values() for line in one.facts.damage))
+    say(*stale_lines(ablation, stale_counts(view.standings)))
+    say(*(line for standing in view.standings.values() for line in standing.facts.damage))
     say(_summary(view))
     if view.threads is not None:
         say(f"{view.ablation.name}: {view.threads}")
@@ -155,21 +187,6 @@ def _summary(plan: Plan) -> str:
         fit = sum(plan.fits(spec.run_id) for spec in plan.pending)
         words += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
     return words
-
-
-def _power(asked: bool, options: dict[str, Any]) -> Power | None:
-    """Return the request for a power analysis; None without --power.
-
-    Raises:
-        SpecError: If an option has no effect, or a number is not above zero.
-    """
-    if asked:
-        metric, std, differences = options.values()
-        return Power(metric, std, tuple(differences or ()))
-    for option, value in options.items():
-        if value is not None:
-            raise SpecError(f"{option} changes nothing without --power")
-    return None
 
 
 def _print_power(table: PowerTable, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from ema_lab.cli import sweep, sweep_results
+from ema_lab.cli.groups import expanded
 
 HELP = """Search hyper-parameters as a file in W&B's sweep format says, and see what was found.
 
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(
         name="sweep", cls=RunByDefault, help=HELP, no_args_is_help=True, rich_markup_mode=None
     )
-    commands.command("run")(sweep.run)
+    commands.command("run")(expanded(sweep.run))
     for command in (sweep_results.show, sweep_results.plot, sweep_results.export):
         commands.command()(command)
     app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,6 +17,8 @@ from ema_lab.store.store import RunStore
 if TYPE_CHECKING:
     from ema_lab.search.history import EndedTrial
     from ema_lab.search.study import SweepStudy
+    from ema_lab.tracking.mirror.content import MirrorRun
+    from ema_lab.tracking.mirror.push import Sent
     from ema_lab.workflow.outcome import GridOutcome
 
 
@@ -233,5 +235,47 @@ class RowProbed(Event):
 
     spec: RunSpec
     seconds: float
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CountingStarted(Event):
+    """The multiply-adds of so many models are about to be counted, for one image each."""
+
+    models: int
+
+
+@dataclass(frozen=True)
+class TimingStarted(Event):
+    """A row's model is about to be timed in turn with its baseline's."""
+
+    row: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class RunMirrored(Event):
+    """A run is complete in the mirror; `number` counts the runs that are, out of `total`."""
+
+    run: "MirrorRun"
+    action: "Sent"
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CheckStarted(Event):
+    """A check of a contract begins; `number` counts from 1 to `total`."""
+
+    name: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunChecked(Event):
+    """The files of one more run were checked: `number` of `total`."""
+
     number: int
     total: int
