@@ -1,4 +1,4 @@
-"""The command about published numbers: audit."""
+"""Command `audit`: compare published numbers with counts and trained runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ def audit(
         list[str] | None, typer.Option("--table", help="Only this table of the file; may be repeated.")
     ] = None,
     store: Store = DEFAULT_STORE,
-    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "text",
+    form: Annotated[Format, typer.Option("--format", help="Format of the output.")] = "text",
     as_json: Json = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for audit.md, audit.tex, audit.csv and audit.json.")
@@ -35,20 +35,20 @@ def audit(
 
     Each number gets one verdict, by rule:
 
-    agrees: the count, rounded, is what is printed; or the runs' 95 % t interval contains the claim, and so
-    many seeds would have shown a difference of the table's `relevant` points with a probability of 80 %.
+    agrees: the rounded count equals the printed number; or the runs' 95 % t interval contains the number, and
+    their seeds would have detected a difference of the table's `relevant` points with a power of 80 %.
 
-    agrees under another convention: another way to count gives what is printed: norm parameters, or those
+    agrees under another convention: another way to count gives the printed number: norm parameters, or those
     of the module's own norms, not counted; norms folded into convolutions; multiply-adds of convolutions,
     linear layers and matrix products alone, as fvcore or as thop counts them; two operations for each;
-    truncated, or rounded to tens. Only one of these at a time differs from what the table is assumed to do.
-    Also: the assumed convention fits, but not the one that fits most rows of the column.
+    truncated, or rounded to tens. Each differs in one respect from the convention that the table is assumed
+    to follow. Also: the assumed convention fits this number, and the one that fits most rows does not.
 
-    nearly agrees: operations within 0.1 %, or within 1 % where what the row adds to its baseline agrees to
+    nearly agrees: operations within 0.1 %, or within 1 % if the row's difference to its baseline agrees to
     the printed digits. Parameters never nearly agree.
 
-    disagrees: none of these; by how much. inconclusive: the runs contradict nothing, but could not have
-    shown a relevant difference; or there is a single one. not run: nothing to compare with.
+    disagrees: none of these, with the difference. inconclusive: the runs do not contradict the number, but
+    could not have detected a relevant difference, or there is a single run. not run: there is no run.
 
     Example: ema-lab audit ema_icassp2023 --table cifar100
     """

@@ -33,7 +33,11 @@ class SizeOptions:
 
     channels: Annotated[
         int | None,
-        typer.Option("--channels", min=1, help="Attention: its width; 64, or the next that it takes."),
+        typer.Option(
+            "--channels",
+            min=1,
+            help="Attention: channels of the input; 64, or the next width that the module takes.",
+        ),
     ] = None
     image_size: Annotated[
         int | None, typer.Option("--image-size", min=1, help="Backbone: height and width; 32.")
@@ -57,7 +61,7 @@ def check(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of it; may be repeated."),
+        typer.Option("--option", metavar="KEY=VALUE", help="An option of the target; may be repeated."),
     ] = None,
     sizes: SizeOptions,
     data: Data = DEFAULT_DATA,
@@ -66,8 +70,8 @@ def check(
     """Check a module, a backbone or a data set as the shipped ones are checked; 1 if a check fails.
 
     An attention module keeps (B, C, H, W) on any size, treats images apart, gives gradients, can be
-    copied, pickled, compiled and trained in bfloat16, and ignores none of its options. What fails is
-    told with its reason and, where your code raised it, with its line.
+    copied, pickled, compiled and trained in bfloat16, and ignores none of its options. A failure
+    is printed with its reason and, if your code raised it, with its line.
 
     Examples: ema-lab check my_gate:MyGate --option bias=false;
     ema-lab check resnet50 --image-size 64; ema-lab check digits

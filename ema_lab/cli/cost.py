@@ -66,7 +66,7 @@ def cost(
     ] = False,
     macs: Annotated[
         Convention,
-        typer.Option("--macs", help="What counts: matrix products; as fvcore counts; every operation."),
+        typer.Option("--macs", help="Convention: matrix products; as fvcore counts; every operation."),
     ] = "fvcore",
     timing: LatencyOptions,
     fresh: Annotated[

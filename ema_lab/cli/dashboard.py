@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 def dashboard(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="[SWEEP]", help="Whose search; by default the only one of the store."),
+        typer.Argument(
+            metavar="[SWEEP]", help="A sweep with a search; by default the only one of the store."
+        ),
     ] = None,
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
@@ -26,7 +28,7 @@ def dashboard(
 ) -> None:
     """Show a search live in a browser, with optuna-dashboard (pip install 'ema-lab[dashboard]').
 
-    Only this machine can look, unless --host says otherwise. The dashboard asks for no password, and who
+    Only this machine can connect, unless --host says otherwise. The dashboard has no password: everyone who
     reaches it can also delete studies. Stop it with Ctrl-C.
 
     Example: ema-lab dashboard quick_search

@@ -29,7 +29,7 @@ def list_(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """List what can be named: modules, backbones, data sets, definitions, runs.
+    """List everything that has a name: modules, backbones, data sets, definitions, runs.
 
     Example: ema-lab list attentions
     """
@@ -37,7 +37,7 @@ def list_(
 
 
 def show(
-    kind_or_name: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="What to show.")],
+    kind_or_name: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="Kind and name.")],
     name: Annotated[str | None, typer.Argument(hidden=True)] = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
@@ -51,7 +51,9 @@ def show(
 
 def new(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(TEMPLATES)}.")],
-    name: Annotated[str, typer.Argument(help="Its name: letters, digits, _ and, for a YAML file, -.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the file: letters, digits, _ and, for a YAML file, -.")
+    ],
 ) -> None:
     """Write a file to start from: YAML in the folder of its kind, or NAME.py with code that works as it is.
 
@@ -77,12 +79,12 @@ def schema(
 
     if kind is not None and kind not in SCHEMAS:
         raise UnknownNameError(unknown_name("schema", kind, SCHEMAS))
-    chosen = {one: json_schema(one) for one in ([kind] if kind else SCHEMAS)}
+    chosen = {name: json_schema(name) for name in ([kind] if kind else SCHEMAS)}
     if out is None:
         put(json.dumps(chosen[kind] if kind else chosen, indent=1))
         return
     make_folder(out)
-    for one, value in chosen.items():
-        path = out / f"{one}.schema.json"
+    for name, value in chosen.items():
+        path = out / f"{name}.schema.json"
         path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
         put(path)

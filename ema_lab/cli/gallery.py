@@ -67,7 +67,7 @@ def gallery(
 
 
 def _read_numbers(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdecimal() for word in words):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
         raise SpecError(f"--images must be whole numbers from 0 by commas, got {text!r}")
-    return [int(word) for word in words]
+    return [int(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Option types that several commands share: name, help text and default meaning in one place."""
+"""Options that several commands share, each declared once with its name and help text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +54,7 @@ Objectives = Annotated[
     typer.Option(
         "--objective",
         metavar="NAME:max|min",
-        help="What to improve, such as top1:max or macs:min; may be repeated.",
+        help="Objective, such as top1:max or macs:min; may be repeated.",
     ),
 ]
 Storage = Annotated[

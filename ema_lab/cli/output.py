@@ -64,14 +64,14 @@ def put(text: object = "", end: str = "\n") -> None:
 
 
 def store_to_come(path: Path) -> RunStore:
-    """Return the store of a command that makes sense before the first run; say so if it does not exist."""
+    """Return a store that may not exist before the first run; print a note if it does not."""
     if path != DEFAULT_STORE and not path.exists():
         say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
     return RunStore(path)
 
 
-def as_asked(ablation: str, store: Path) -> str:
-    """Return the ablation and the store as the user named them, for a command in a hint."""
+def command_arguments(ablation: str, store: Path) -> str:
+    """Return the ablation and the store as arguments of a command in a hint, as the user wrote them."""
     return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
 
 
@@ -90,14 +90,14 @@ def print_rows(
     header = list(rows[0])
     lines = [
         [escape_hidden((labels or {}).get(key, key), allowed="") for key in header],
-        *([escape_hidden(_shown(row[key]), allowed="") for key in header] for row in rows),
+        *([escape_hidden(_cell_text(row[key]), allowed="") for key in header] for row in rows),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

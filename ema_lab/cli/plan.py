@@ -13,7 +13,7 @@ from ema_lab.cli.duration import read_duration, write_duration
 from ema_lab.cli.event_lines import count, stale_lines
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
-from ema_lab.cli.output import as_asked, print_rows, put, say, store_to_come
+from ema_lab.cli.output import command_arguments, print_rows, put, say, store_to_come
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER
@@ -42,7 +42,7 @@ class ForecastOptions:
     ] = False
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="TIME", help="Say which runs end within a time: 45m, 2h."),
+        typer.Option("--budget", metavar="TIME", help="Print which runs end within a time: 45m, 2h."),
     ] = None
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that the estimated time assumes.")
@@ -128,15 +128,15 @@ def plan(
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
     else:
-        _print_plan(view, as_asked(ablation, store))
+        _print_plan(view, command_arguments(ablation, store))
 
 
 def _print_plan(view: Plan, ablation: str) -> None:
     print_rows(_rows(view), as_json=False)
     for reason, number in Counter(each.reason for each in view.ablation.skipped).items():
         say(f"{number} skipped: {reason}")
-    say(*stale_lines(ablation, stale_counts(view.standings)))
-    say(*(line for standing in view.standings.values() for line in standing.facts.damage))
+    say(*stale_lines(ablation, stale_counts(view.statuses)))
+    say(*(line for status in view.statuses.values() for line in status.facts.damage))
     say(_summary(view))
     if view.threads is not None:
         say(f"{view.ablation.name}: {view.threads}")
@@ -145,14 +145,14 @@ def _print_plan(view: Plan, ablation: str) -> None:
 def _rows(plan: Plan) -> list[dict[str, Any]]:
     """Return the counts of each table row, and the time of its pending runs one after the other."""
     ablation = plan.ablation
-    skipped = Counter(one.cell.row for one in ablation.skipped)
+    skipped = Counter(left.cell.row for left in ablation.skipped)
     cells = {**ablation.rows(), **{row: [] for row in skipped if row not in ablation.rows()}}
     rows = []
     for row, members in cells.items():
-        standings = [plan.standings[cell.run_id] for cell in members]
-        counts = Counter(standing.state for standing in standings)
+        statuses = [plan.statuses[cell.run_id] for cell in members]
+        counts = Counter(status.state for status in statuses)
         line: dict[str, Any] = {"variant": row, "cells": len(members), "done": counts["done"]}
-        line["stale"] = sum(bool(standing.stale) for standing in standings)
+        line["stale"] = sum(bool(status.stale) for status in statuses)
         line |= {str(state): counts[state] for state in STATES[1:]} | {"skipped": skipped[row]}
         if plan.known.finished or plan.known.probed:
             line["time_left"] = _time_left(plan, [cell.spec for cell in members])
@@ -163,7 +163,7 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _time_left(plan: Plan, specs: Sequence[RunSpec]) -> str | None:
-    pending = [spec for spec in specs if plan.standings[spec.run_id].state == "pending"]
+    pending = [spec for spec in specs if plan.statuses[spec.run_id].state == "pending"]
     seconds = [plan.known.seconds(spec) for spec in pending]
     if any(value is None for value in seconds):
         return "?"
@@ -172,21 +172,21 @@ def _time_left(plan: Plan, specs: Sequence[RunSpec]) -> str | None:
 
 def _summary(plan: Plan) -> str:
     """Return the counts and the time left in one line."""
-    counts = Counter(standing.state for standing in plan.standings.values())
+    counts = Counter(status.state for status in plan.statuses.values())
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    cells, runs = len(plan.ablation.cells), len(plan.standings)
-    words = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
+    cells, runs = len(plan.ablation.cells), len(plan.statuses)
+    summary = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
     if not plan.pending:
-        return words
+        return summary
     if not plan.ends:
-        return f"{words}; no time is known for some rows: --probe measures them"
+        return f"{summary}; no time is known for some rows: --probe measures them"
     workers = min(plan.workers, len(plan.pending))
     left = write_duration(max(plan.ends.values()))
-    words += f"; about {left} left with {count(workers, 'worker')}"
+    summary += f"; about {left} left with {count(workers, 'worker')}"
     if plan.limit is not None:
         fit = sum(plan.fits(spec.run_id) for spec in plan.pending)
-        words += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
-    return words
+        summary += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
+    return summary
 
 
 def _print_power(table: PowerTable, *, as_json: bool) -> None:
@@ -209,14 +209,14 @@ def _print_power(table: PowerTable, *, as_json: bool) -> None:
 
 def _headline(ablation: Ablation, unit: str, table: PowerTable) -> str:
     seeds, family = len({cell.seed for cell in ablation.cells}), table.family
-    words = "nothing: a test needs two"
+    detectable = "nothing: a test needs two"
     if seeds > 1:
-        words = f"{family.detectable(seeds, family.first):.3g} {unit}"
+        detectable = f"{family.detectable(seeds, family.first):.3g} {unit}"
         if family.first < SIGNIFICANCE:
             single = family.detectable(seeds, SIGNIFICANCE)
-            words += f" in any row ({single:.3g} if there were one comparison)"
+            detectable += f" in any row ({single:.3g} if there were one comparison)"
     parts = [
         f"for {row['difference']:.3g} you need {row['seeds_holm'] or 'more than 10,000'} seeds"
         for row in table.by_difference
     ]
-    return "; ".join([f"with {count(seeds, 'seed')} you can see {words}", *parts])
+    return "; ".join([f"with {count(seeds, 'seed')} you can see {detectable}", *parts])

@@ -9,7 +9,7 @@ import typer
 from ema_lab.cli.event_lines import stale_lines
 from ema_lab.cli.mirror_output import MirrorDisplay, action_counts, orphan_lines
 from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
-from ema_lab.cli.output import as_asked, print_rows, say
+from ema_lab.cli.output import command_arguments, print_rows, say
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.push import push as push_ablation
 
@@ -28,7 +28,7 @@ def push(
         str | None, typer.Option("--project", help="By default WANDB_PROJECT, else ema-lab.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove mirrored runs that are no cells of the ablation any more.")
+        bool, typer.Option("--prune", help="Remove mirrored runs of cells that no longer exist.")
     ] = False,
     only: Only = None,
     seeds: Seeds = None,
@@ -37,7 +37,7 @@ def push(
 ) -> None:
     """Rebuild an ablation's mirror from the store: group, configs, curves, summaries, a results table.
 
-    Only what is missing there or has changed is sent, so it can be stopped and called again at any time.
+    Only what is missing there or has changed is sent, so it can be stopped and repeated at any time.
     Without an account at W&B, offline runs are written, and the command that sends them is printed.
 
     Example: ema-lab push quickstart --to trackio
@@ -54,7 +54,7 @@ def push(
     if outcome.cut_curves:
         say(f"without a whole curve in the store: {_shortened(outcome.cut_curves)}")
     stale = Counter(row["stale"] for row in rows if row["stale"])
-    say(*stale_lines(as_asked(ablation, store), stale))
+    say(*stale_lines(command_arguments(ablation, store), stale))
     if mirrored.next_step:
         say(f"hint: {mirrored.next_step}")
 

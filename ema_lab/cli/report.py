@@ -1,4 +1,4 @@
-"""The command that turns records into a paper's tables, and checks tables that were written."""
+"""Command `report`: print and write the tables of a report, or check written ones."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="REPORT", help="A path or the name of a report.")],
+    name: Annotated[
+        str, typer.Argument(metavar="REPORT", help="A path or the name of a report; or of an ablation.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for index.html, table.md, .tex, .csv, .html, report.json."),
@@ -34,7 +36,7 @@ def report(
     tables: Annotated[
         bool,
         typer.Option(
-            "--tables", help="With --check: the tables alone; the page also tells of times and machines."
+            "--tables", help="With --check: only the tables; the page also depends on times and machines."
         ),
     ] = False,
     store: Store = DEFAULT_STORE,
@@ -42,8 +44,8 @@ def report(
 ) -> int:
     """Print the tables of a report from the records, and write them as Markdown, LaTeX, CSV, HTML and JSON.
 
-    With --check every number is built again, on the page and in figures too, and each cell that differs
-    is named; exit code 1.
+    --check builds every number again, on the page and in figures too, and names each cell that differs;
+    exit code 1 then.
 
     Example: ema-lab report quickstart --out out/quickstart
     """

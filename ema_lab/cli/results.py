@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Show what differs between two runs: spec, environment, source, metrics.
+    """Show the differences of two runs: spec, environment, source, metrics.
 
     Example: ema-lab diff 3f2a 91bc
     """

@@ -101,7 +101,7 @@ def run(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Train every cell that has no result yet; finished runs are kept, failed ones are tried again.
+    """Train every cell that has no result yet; finished runs are kept, failed ones retried.
 
     Ctrl-C loses no finished run. Exit code 1 if a run failed.
 
@@ -137,24 +137,24 @@ class _Watch(Display):
 
 def _print_decisions(outcome: GridOutcome, *, as_json: bool) -> None:
     comparisons = outcome.comparisons
-    print_rows([_decision_row(one) for one in comparisons], as_json=as_json)
-    undecided = sum(one.decision == "open" for one in comparisons)
+    print_rows([_decision_row(comparison) for comparison in comparisons], as_json=as_json)
+    undecided = sum(comparison.decision == "open" for comparison in comparisons)
     still = f"; {undecided} open" if undecided else ""
     decided = f"{len(comparisons) - undecided} of {len(comparisons)} comparisons decided{still}"
     test = "always-valid paired t tests, Holm-corrected: at most 5 % chance of any false difference"
     say(f"{outcome.ablation.name}: {decided} ({test})")
 
 
-def _decision_row(one: Comparison) -> dict[str, Any]:
-    differences = one.followed
+def _decision_row(comparison: Comparison) -> dict[str, Any]:
+    differences = comparison.followed
     bounded = differences.low > float("-inf")
     return {
-        "variant": one.row,
-        "baseline": one.baseline,
+        "variant": comparison.row,
+        "baseline": comparison.baseline,
         "n": differences.count,
         "delta": differences.mean if differences.count else None,
         "low": differences.low if bounded else None,
         "high": differences.high if bounded else None,
         "p": differences.p,
-        "decision": one.decision,
+        "decision": comparison.decision,
     }

@@ -1,4 +1,4 @@
-"""The command that shows a store live."""
+"""Command `serve`: show reports live in a browser."""
 
 import webbrowser
 from http.server import ThreadingHTTPServer
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REPORT|ABLATION]...", help="What to show; by default every report."),
+        typer.Argument(metavar="[REPORT|ABLATION]...", help="Reports or ablations; by default every report."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8765,
@@ -29,8 +29,8 @@ def serve(
 ) -> None:
     """Show reports in a browser, live while a grid runs: tables, curves, runs, what is missing.
 
-    Only this machine can look, unless --host says otherwise; nothing can be changed, and no file of the
-    store is handed out. Stop it with Ctrl-C.
+    Only this machine can connect, unless --host says otherwise. The server changes nothing and serves no
+    file of the store. Stop it with Ctrl-C.
 
     Example: ema-lab serve quickstart
     """

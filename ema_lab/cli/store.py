@@ -1,4 +1,4 @@
-"""Commands that look after a store: store check, gc, export, import, remeasure, rm."""
+"""Command group `store`: check, gc, export, import, remeasure, rm."""
 
 import sys
 import time
@@ -30,7 +30,7 @@ from ema_lab.workflow.upkeep import (
 )
 
 PROGRESS_SECONDS = 5.0
-HELP = """Look after the runs: check, gc, export, import, remeasure, rm.
+HELP = """Maintain the runs: check, gc, export, import, remeasure, rm.
 
 Example: ema-lab store check
 """
@@ -60,7 +60,7 @@ class _Progress:
 
 
 def check(
-    quick: Annotated[bool, typer.Option("--quick", help="Leave the checkpoints out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the checkpoints.")] = False,
     set_aside: Annotated[
         bool,
         typer.Option("--set-aside", help=f"Move damaged runs' files to {SUPERSEDED}/: they are pending."),
@@ -68,24 +68,28 @@ def check(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
-    """Read every file of every run and name what is damaged; exit code 1 if anything is.
+    """Read every file of every run and name what is damaged; exit code 1 if a file is.
 
     Example: ema-lab store check --quick
     """
-    found = check_runs(required_store(store), checkpoints=not quick, quarantine=set_aside, watch=_Progress())
-    print_rows(found.rows(), as_json=as_json)
-    damaged = found.damaged
+    checked = check_runs(
+        required_store(store), checkpoints=not quick, quarantine=set_aside, watch=_Progress()
+    )
+    print_rows(checked.rows(), as_json=as_json)
+    damaged = checked.damaged
     scope = " without their checkpoints" if quick else ""
-    say(f"{found.num_runs} runs checked{scope}: {len(damaged)} damaged")
+    say(f"{checked.num_runs} runs checked{scope}: {len(damaged)} damaged")
     if set_aside:
-        say(f"{len(found.quarantined)} of them set aside: `ema-lab run` trains them again")
+        say(f"{len(checked.quarantined)} of them set aside: `ema-lab run` trains them again")
     elif damaged:
         say("hint: --set-aside moves their files aside, and `ema-lab run` trains them again")
     return 1 if damaged else 0
 
 
 def gc(
-    apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this, only say what.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Remove the items; by default they are only counted.")
+    ] = False,
     keep_weights: Annotated[
         bool,
         typer.Option(
@@ -93,14 +97,14 @@ def gc(
         ),
     ] = True,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also what was set aside: superseded results, damaged files.")
+        bool, typer.Option("--superseded", help="Also quarantined files: superseded results, damaged files.")
     ] = False,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Free space: what only resuming needs of finished runs, half-written files, orphans.
+    """Free space: optimizer state of finished runs, half-written files, orphans.
 
-    Says what would go; --apply removes it. A run that a process works on keeps everything.
+    Without --apply nothing is removed. A run that a process works on keeps everything.
 
     Example: ema-lab store gc --apply
     """
@@ -136,7 +140,7 @@ def import_runs(
     ],
     prefer: Annotated[
         str | None,
-        typer.Option("--prefer", metavar="ours|theirs", help="Whose run counts where both differ."),
+        typer.Option("--prefer", metavar="ours|theirs", help="Which run to keep where both differ."),
     ] = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
@@ -144,7 +148,7 @@ def import_runs(
     """Merge another store's runs into this one; exit code 1 if runs conflict or something is left out.
 
     Links, pipes, devices and paths that lead out of the source are left out, each named in a line.
-    Runs with the same id and the same metrics agree. Of a conflict nothing is taken without --prefer.
+    Runs with the same id and the same metrics agree. Conflicting runs are not imported without --prefer.
 
     Example: ema-lab store import /media/other/runs
     """
@@ -219,5 +223,7 @@ def _confirmed(question: str) -> bool:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer:
-        raise SpecError("rm asks, and there is nobody to answer: --yes removes without asking")
+        raise SpecError(
+            "rm asks for confirmation, and standard input is closed: --yes removes without asking"
+        )
     return answer.strip().lower() in {"y", "yes"}

@@ -20,7 +20,7 @@ from ema_lab.specs.sweep import VALIDATION
 from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
 from ema_lab.workflow.sweep import sweep as search
-from ema_lab.workflow.wandb_agents import AgentsOutcome, Place, check_account, search_with_wandb
+from ema_lab.workflow.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 
 WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials
 ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that takes them
@@ -38,7 +38,7 @@ class StrategyOptions:
 
     engine: Annotated[
         str,
-        typer.Option("--engine", help="What chooses the values: optuna, offline, or wandb, a W&B server."),
+        typer.Option("--engine", help="Chooses the values: optuna, offline; or wandb, a W&B server."),
     ] = "optuna"
     trials: Annotated[
         int | None,
@@ -103,10 +103,10 @@ def run(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Search hyper-parameters as a file in W&B's sweep format says; the same file runs offline or at W&B.
+    """Search hyper-parameters by a file in W&B's sweep format; the same file runs offline or at W&B.
 
     Every trial consists of ordinary runs: finished runs cost nothing, and a pruned trial leaves a pending
-    run with its checkpoint. Call the command again to go on, after a kill or with more --trials.
+    run with its checkpoint. Call the command again to continue, after a kill or with more --trials.
 
     A grid over a range follows W&B: int_uniform has every whole number from min to max; q_uniform has min,
     min + q, ... below max, without max itself.
@@ -164,15 +164,17 @@ def _smoke(sweep: str, execution: Execution) -> int:
 def _search_with_wandb(
     sweep: str, strategy: StrategyOptions, wandb: WandbOptions, execution: Execution, *, as_json: bool
 ) -> int:
-    loaded, place = load_sweep(sweep), Place(wandb.project, wandb.entity)
-    agents = search_with_wandb(loaded, strategy.trials, execution, place, Display())
+    loaded, project = load_sweep(sweep), WandbProject(wandb.project, wandb.entity)
+    agents = search_with_wandb(loaded, strategy.trials, execution, project, Display())
     _print_agents(loaded.name, agents, as_json=as_json)
     return 0 if agents.ok else 1
 
 
 def _print_agents(name: str, agents: AgentsOutcome, *, as_json: bool) -> None:
-    metrics = list(dict.fromkeys(key for one in agents.trials for key in one if key.startswith(VALIDATION)))
-    print_rows([_agent_row(agents.address, one, metrics) for one in agents.trials], as_json=as_json)
+    metrics = list(
+        dict.fromkeys(key for trial in agents.trials for key in trial if key.startswith(VALIDATION))
+    )
+    print_rows([_agent_row(agents.address, trial, metrics) for trial in agents.trials], as_json=as_json)
     say(
         f"{name}: {len(agents.trials)} trials, {agents.failed} failed; "
         f"for more of them: wandb agent --forward-signals {agents.address}"
@@ -189,13 +191,13 @@ def _print_result(outcome: SearchOutcome, *, as_json: bool) -> None:
     rows = trial_records(study, study.trials()) if as_json else trial_table(study, outcome.best)
     print_rows(rows, as_json=as_json)
     say(f"{searched.sweep.name}: {counts_text(study)} (store {searched.root}; {seeds_text(study)})")
-    for one in study.trials():
-        if one.state == "failed":
-            say(f"failed: trial {one.number}: {one.message}")
-    if repeats_text(study.trials()) and all(one.is_listed for one in searched.sweep.parameters):
+    for trial in study.trials():
+        if trial.state == "failed":
+            say(f"failed: trial {trial.number}: {trial.message}")
+    if repeats_text(study.trials()) and all(parameter.is_listed for parameter in searched.sweep.parameters):
         say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
-    if any(one.stale for one in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
-        say("hint: the sampler learns from them; one of a copy of the file under another name does not")
+    if any(trial.stale for trial in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
+        say("hint: the sampler learns from stale values; a renamed copy of the file starts without them")
     if not outcome.ok:
-        say("hint: once the cause is mended, a larger --max-attempts tries them again")
+        say("hint: after fixing the cause, a larger --max-attempts retries them")

@@ -34,7 +34,7 @@ def show(
 ) -> None:
     """Print a search's best trials; of several objectives, the Pareto front.
 
-    --json has the same trials with all that is known of them: seeds, seconds, why one was pruned or failed.
+    --json prints every field of these trials: seeds, seconds, why a trial was pruned or failed.
 
     Example: ema-lab sweep show quick_search --all
     """
@@ -45,8 +45,8 @@ def show(
     print_rows(rows, as_json=as_json)
     say(f"{history.study.study_name}: {counts_text(history)} ({seeds_text(history)})")
     say_stale(history)
-    if left := len(history.trials()) - len(rows):
-        say(f"{left} more with --all")
+    if hidden := len(history.trials()) - len(rows):
+        say(f"{hidden} more with --all")
 
 
 def plot(
@@ -79,7 +79,7 @@ def export(
         str | None, typer.Option("--project", help="With --to; by default WANDB_PROJECT, else ema-lab.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="With --to: remove mirrored runs that are no trials any more.")
+        bool, typer.Option("--prune", help="With --to: remove mirrored runs of trials that no longer exist.")
     ] = False,
     objective: Objectives = None,
     storage: Storage = None,
@@ -87,16 +87,16 @@ def export(
 ) -> None:
     """Write every trial with its values, parameters, runs, seeds and seconds; or mirror them to W&B.
 
-    --to wandb sends only what is missing there or has changed, so it can be called again at any time. Without
+    --to wandb sends only what is missing there or has changed, so it may be repeated at any time. Without
     an account it writes offline runs and prints the command that sends them.
 
     Example: ema-lab sweep export quick_search --out trials.csv
     """
     if (out is None) is (to is None):
         raise SpecError("say --out FILE.csv, --out FILE.json or --to wandb, one of them")
-    for option, given in (("--project", project is not None), ("--prune", prune)):
-        if given and to is None:
-            raise SpecError(f"{option} is W&B's: it goes with --to wandb")
+    for option, is_set in (("--project", project is not None), ("--prune", prune)):
+        if is_set and to is None:
+            raise SpecError(f"{option} needs --to wandb")
     if to not in {None, "wandb"}:
         raise SpecError(f"--to takes wandb, got {to!r}")
     from ema_lab.workflow.search_export import check_export_path, export_trials

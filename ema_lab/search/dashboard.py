@@ -101,8 +101,8 @@ def _own_names_only(application: Application, host: str) -> Application:
         return application
 
     def checked(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        asked = environ.get("HTTP_HOST", "").rpartition(":")[0] or environ.get("HTTP_HOST", "")
-        if asked in {*LOOPBACK, "[::1]"}:
+        host_name = environ.get("HTTP_HOST", "").rpartition(":")[0] or environ.get("HTTP_HOST", "")
+        if host_name in {*LOOPBACK, "[::1]"}:
             return application(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain")])
         return [b"this address only\n"]

@@ -41,7 +41,7 @@ class Sizes:
     in_channels: int | None = None
     classes: int | None = None
 
-    def given(self) -> dict[str, int]:
+    def chosen(self) -> dict[str, int]:
         """Return the sizes that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
@@ -89,8 +89,8 @@ def check(
     work = _work(kind, target, checked_options, sizes, Path(data))
     results: list[Result] = []
     pending = run_checks(work.checks, work.subject)
-    for number, one in enumerate(work.checks, start=1):
-        watch(CheckStarted(one.name, number, len(work.checks)))
+    for number, each in enumerate(work.checks, start=1):
+        watch(CheckStarted(each.name, number, len(work.checks)))
         results.append(next(pending))
     return CheckOutcome(work.description, tuple(results))
 
@@ -144,7 +144,7 @@ def _checked_options(registry: Registry, target: str, options: Mapping[str, Any]
 
 
 def _refuse_sizes_of_other_kinds(kind: str, sizes: Sizes) -> None:
-    for name in sizes.given():
+    for name in sizes.chosen():
         owner = "attention" if name == "channels" else "backbone"
         if owner != kind:
             raise SpecError(f"--{name.replace('_', '-')} is for a check of kind {owner}, this one is {kind}")
@@ -169,7 +169,7 @@ def _work(kind: str, target: str, options: Mapping[str, Any], sizes: Sizes, data
     if kind == "backbone":
         from ema_lab.contract import backbone
 
-        net = backbone.BackboneCase(target, options=options, **sizes.given())
+        net = backbone.BackboneCase(target, options=options, **sizes.chosen())
         image = f"{net.in_channels} x {net.image_size} x {net.image_size}"
         return _Work(f"backbone, {net.classes} classes, {image}", backbone.CHECKS, net)
     from ema_lab.contract import dataset, scenes

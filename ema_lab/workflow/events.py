@@ -73,7 +73,7 @@ class UncleanPairs(Event):
 
 @dataclass(frozen=True)
 class StaleKept(Event):
-    """Number of stale results that were moved aside, to be trained again."""
+    """Number of stale results that were moved to `superseded/`, to be trained again."""
 
     runs: int
 

@@ -42,7 +42,7 @@ class PushOutcome:
         return [self._row(cell) for cell in self.cells]
 
     def _row(self, cell: Cell) -> dict[str, Any]:
-        status = self.snapshot.standings[cell.run_id]
+        status = self.snapshot.statuses[cell.run_id]
         return {
             "run_id": cell.run_id,
             "variant": cell.row,
@@ -96,7 +96,7 @@ def push(
             TrackioMirror(name, whole.name) if to == "trackio" else WandbMirror(runs.root, name, whole.name)
         )
 
-    known = {*snapshot.standings, snapshot.results().run_id}
+    known = {*snapshot.statuses, snapshot.results().run_id}
     mirrored = mirror_runs(
         runs,
         open_mirror,
