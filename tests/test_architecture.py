@@ -1,4 +1,4 @@
-"""Who may import whom, and what keeps the code base as it is meant to be."""
+"""Import direction between layers, and rules on file sizes, parameters, skips and clocks."""
 
 import ast
 import subprocess

@@ -50,7 +50,7 @@ class ForecastOptions:
     threads: NumThreads = None
 
     def request(self) -> Forecast:
-        """Return what to check and measure, and the time limit."""
+        """Return the request: checks, measurements and the time limit."""
         return Forecast(self.check, self.probe, read_duration("--budget", self.budget))
 
 
@@ -103,7 +103,7 @@ def plan(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Show what `run` would do: cells done, failed, pending and skipped, and the hours left.
+    """Print what `run` would do: cells done, failed, pending and skipped, and the hours left.
 
     Times come from finished runs of the same row, else from what --probe measured on this device.
 

@@ -16,6 +16,6 @@ def trial_table(study: History, trials: Sequence[EndedTrial], most: int = BEST_S
 
 
 def say_stale(history: History) -> None:
-    """Print which values of a search are stale."""
+    """Print a line about stale values of a search, if there are any."""
     if text := stale_text(history.trials()):
         say(f"{history.sweep.name}: {text}")

@@ -98,7 +98,7 @@ class RunEnded(Event):
 
 @dataclass(frozen=True)
 class TrainingProgress(Event):
-    """Run ids by state, several times a second; `progress` goes on changing and must be read at once."""
+    """Run ids by state, several times a second. `progress` keeps changing: read it inside the call."""
 
     progress: Progress
 
@@ -189,7 +189,7 @@ class SpaceReduced(Event):
 
 @dataclass(frozen=True)
 class RowSearchStarted(Event):
-    """The search for one row of an ablation begins or goes on."""
+    """The search for one row of an ablation begins or continues."""
 
     row: str
     sampler: str

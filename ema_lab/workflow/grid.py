@@ -226,7 +226,10 @@ class Training:
         return partial(train_run, machine=machine, track=self.how.track)
 
     def _thread_facts(self) -> tuple[Ablation, int | None, str]:
-        """Return what the number of threads follows from; the file of an engine counts as asked for."""
+        """Return ablation, requested threads and device, which decide the number of threads.
+
+        The options of an engine count as requests.
+        """
         how = self.how
         if how.elsewhere is None:
             return self.threads_of, how.threads, how.device
@@ -235,7 +238,7 @@ class Training:
 
 
 def _expected_environment(device: str, threads: int | None, *, is_here: bool) -> dict[str, Any]:
-    """Return what the records of new runs will say; the machines of a cluster are not known yet."""
+    """Return the environment that new records will have; the machines of a cluster are not known yet."""
     import torch
 
     from ema_lab.training.environment import device_name, instruction_set, versions

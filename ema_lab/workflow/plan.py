@@ -108,7 +108,7 @@ def plan(
     watch: Watch = ignore,
     **execution: Unpack[ExecutionOptions],
 ) -> Plan:
-    """Return what training an ablation would do; nothing is trained.
+    """Return a forecast of training an ablation, without training.
 
     Example:
         >>> plan = ema_lab.plan("quickstart", workers=2)

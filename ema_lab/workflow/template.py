@@ -1,4 +1,4 @@
-"""New files from templates; each works as it is."""
+"""New files from templates that work without changes."""
 
 import keyword
 import re

@@ -28,7 +28,7 @@ def expected_threads(store: RunStore, ablation: Ablation, requested: int | None,
 
 
 def settled_threads(store: RunStore, ablation: Ablation, requested: int | None, device: str) -> int | None:
-    """Return what `expected_threads` does and keep the number in the store, for all later calls.
+    """Return the number of `expected_threads`, and keep it in the store for all later calls.
 
     Call it once every check has passed. A search uses the ablation of its base: its trials are runs of that
     ablation, too.

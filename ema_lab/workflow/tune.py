@@ -107,7 +107,7 @@ def tune(
 ) -> TuneOutcome:
     """Search with an equal budget for every row, train each winner on fresh seeds, and return both.
 
-    The recipe of each row is tried as it is written, before all trials. A later call goes on.
+    Each row's recipe is first tried as written. A later call continues.
 
     Example:
         >>> space = ema_lab.Space("lr_weight_decay_digits")
@@ -147,7 +147,7 @@ def _plan(
     root: Path,
     watch: Watch,
 ) -> Tuning:
-    """Return what is tuned, after every check that needs no torch."""
+    """Return the searches of all rows, after every check that needs no torch."""
     path = out or Path("ablations") / f"{ablation.name}-tuned.yaml"
     check_output_path(path)
     seeds = list(space.seeds) if space.seeds is not None else None

@@ -58,7 +58,7 @@ def run_until_decided(
 ) -> "GridOutcome":
     """Train the ablation, then further seeds of the rows that are not decided.
 
-    Only the records are kept: a later call takes the same decisions from them and goes on.
+    Only the records are kept: a later call takes the same decisions from them and continues.
 
     Args:
         ablation: All its rows need a baseline row.

@@ -150,7 +150,7 @@ def search_with_wandb(
 
 
 def agent_environment(how: Execution) -> dict[str, str]:
-    """Return what `ema-lab trial` reads in place of options, for which W&B's command has no room."""
+    """Return the environment variables that replace options of `ema-lab trial` in W&B's command."""
     return {
         "EMA_LAB_STORE": str(Path(how.store).absolute()),
         "EMA_LAB_DATA": str(how.data_folder),

@@ -1,4 +1,4 @@
-"""What is made of a search afterwards: show, plot, export, dashboard; and which command a word is."""
+"""The commands sweep show, plot and export, dashboard, and the choice of a command by its first word."""
 
 import csv
 import http.client

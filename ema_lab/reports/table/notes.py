@@ -123,7 +123,7 @@ def _said_of(column: TableColumn) -> str:
 
 
 def latency_notes(spec: ReportSpec, timed: CachedCosts | None) -> list[str]:
-    """Say how latencies were measured, if the report has a latency column."""
+    """Return a note on the measurement of latencies, if the report has a latency column."""
     if not any(column in LATENCIES for column in spec.columns):
         return []
     if timed is None:
