@@ -13,13 +13,13 @@ from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.outcome import GridOutcome
 
 if TYPE_CHECKING:
     from ema_lab.search.history import EndedTrial
     from ema_lab.search.study import SweepStudy
     from ema_lab.tracking.mirror.content import MirrorRun
     from ema_lab.tracking.mirror.push import Sent
-    from ema_lab.workflow.outcome import GridOutcome
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class TrainingEnded(Event):
 class GridEnded(Event):
     """A call has done what it could for the runs of an ablation."""
 
-    outcome: "GridOutcome"
+    outcome: GridOutcome
 
 
 @dataclass(frozen=True)
