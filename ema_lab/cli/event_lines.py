@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import singledispatch
 
-from ema_lab.cli.duration import write_duration
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.workflow import events
 from ema_lab.workflow.outcome import FailedCell
+from ema_lab.workflow.text import write_duration
 
 
 @singledispatch
