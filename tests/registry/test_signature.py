@@ -37,7 +37,7 @@ def test_a_name_is_followed_to_where_it_is_defined(tmp_path, monkeypatch):
         ("\n)", r"odd_source_of_test\.py:2: unmatched"),
     ],
 )
-def test_a_file_that_is_no_python_is_reported_with_the_line_if_there_is_one(tmp_path, monkeypatch, code, message):
+def test_a_file_that_is_no_python_is_reported_with_its_line_if_known(tmp_path, monkeypatch, code, message):
     (tmp_path / "odd_source_of_test.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SpecError, match=message):
