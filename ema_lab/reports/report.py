@@ -20,10 +20,12 @@ from ema_lab.reports.naming import (
     short,
 )
 from ema_lab.reports.table.cells import column_cells
+from ema_lab.reports.table.classes import classes_table
 from ema_lab.reports.table.datasets import DataSet, by_data_set, datasets_table
 from ema_lab.reports.table.grid import grid_tables
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
+from ema_lab.results.analysis import Analyses
 from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS
@@ -276,6 +278,8 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
         return Report(spec.name, grid_tables(spec, ablation, measured), missing)
     if spec.kind == "datasets":
         table = datasets_table(spec, by_data_set(spec, ablation, measured))
+    elif spec.kind == "classes":
+        table = classes_table(spec, ablation, rows_of(ablation, measured), Analyses(store, spec.task))
     else:
         rows = rows_of(ablation, measured)
         table = build_table(spec, ablation, rows, _latencies(spec, ablation, rows, store))

@@ -67,7 +67,7 @@ def test_detection_goes_the_whole_way(squares, command):
     assert reported.code == 0, reported.err
     table = json.loads(Path("out/report.json").read_text())["tables"][0]
     labels = {column["label"] for column in table["columns"]}
-    assert {"mAP (%)", "mAP (ultralytics-v6) (%)", "AP (visdrone-toolkit) (%)"} <= labels
+    assert {"mAP50:95 (coco, %)", "mAP50:95 (ultralytics-v6, %)", "AP50:95 (visdrone-toolkit, %)"} <= labels
     assert command("report", "squares", "--out", "out", "--check").code == 0
     assert command("bundle", "squares", "--out", "squares.zip").code == 0
     verified = command("verify", "squares.zip")
