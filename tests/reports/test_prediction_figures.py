@@ -62,6 +62,8 @@ def test_every_row_has_a_precision_curve_with_band_and_its_area(draw, predicted)
 
 def test_one_class_alone_has_its_own_curve(draw, predicted):
     if of("classification", predicted):
+        with pytest.raises(SpecError, match="needs predictions"):
+            draw({"kind": "precision_recall", "classes": ["2"]})
         return
     every, one = draw({"kind": "precision_recall"}, {"kind": "precision_recall", "classes": ["2"]})
     mine, all_classes = (lines_with(figure.drawing.axes[0], 101)[0].get_ydata() for figure in (one, every))

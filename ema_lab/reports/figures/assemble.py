@@ -117,10 +117,15 @@ def draw_figures(
             drawing, text = None, f"Not drawn: {error}."
         except SpecError as error:
             raise report.error_at(f"figure {figure.name}: {error}", "figures", number) from None
-        title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
+        title = figure_title(report, figure, drawer.ablation.name)
         caption = " ".join([title.rstrip(".") + ".", text, *drawer.run_sentences()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
+
+
+def figure_title(report: ReportSpec, figure: Figure, ablation: str) -> str:
+    """Return a figure's title: its own, the report's, or the name of what it shows."""
+    return figure.title or report.title or (report.name if report.ablations else ablation)
 
 
 class _Drawer:

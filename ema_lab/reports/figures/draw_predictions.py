@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from ema_lab.reports.figures.draw import bars_of, canvas, draw_legend, mark_of
 from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, fitted, legend_of, lines_of, width_of
-from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve
+from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve, matrix_names
 from ema_lab.reports.figures.style import Look, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = 0.3 * COLUMN  # width limit of class names, in points
-MISSED, FALSE_ALARMS = "missed", "false alarms"
 MOST_WRITTEN = 16  # classes of a confusion matrix up to which its cells have numbers
 DOT_INCHES = 0.085  # height of one row's point within a group
 
@@ -45,14 +44,12 @@ def draw_confusion(confusion: Confusion, names: Sequence[str]) -> "Figure":
 
     `names`: display names of the classes. Cells have numbers up to `MOST_WRITTEN` classes; zeros stay empty.
     """
-    totals = [sum(row) for row in confusion.counts]
-    across, down = list(names), list(names)
+    down, across = matrix_names(confusion, names)
     shares = [list(row) for row in confusion.shares]
     if confusion.has_background:
-        across[-1], down[-1] = MISSED, FALSE_ALARMS
         shares[-1][-1] = math.nan  # what nothing is and nothing found cannot be counted
     with styled():
-        down = [fitted(f"{name} ({total:,})", NAME) for name, total in zip(down, totals, strict=True)]
+        down = [fitted(name, NAME) for name in down]
         room = COLUMN - max(map(width_of, down)) - 75  # minus the colour bar, labels and margins
         is_upright = max(map(width_of, across)) > room / len(names) - 3
         above = min(NAME, max(map(width_of, across))) / 72 if is_upright else LINE_INCHES
@@ -71,11 +68,10 @@ def draw_confusion(confusion: Confusion, names: Sequence[str]) -> "Figure":
         if confusion.has_background:
             for line in (axes.axhline, axes.axvline):
                 line(len(names) - 1.5, color="#777777", linewidth=0.8)
-        size = {"labelsize": 7 if is_written else 5}
         axes.set_xticks(range(len(names)), across, rotation=90 if is_upright else 0)
         axes.set_yticks(range(len(names)), down)
         axes.set_facecolor("#DDDDDD")
-        axes.tick_params(length=0, **size)
+        axes.tick_params(length=0, labelsize=7 if is_written else 5)
         axes.grid(False)
         axes.spines[:].set_visible(True)
         found = "Detected as" if confusion.has_background else "Predicted as"

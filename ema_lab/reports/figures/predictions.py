@@ -14,6 +14,7 @@ from ema_lab.specs.metric import Metric
 from ema_lab.statistics import PairedDifference
 
 BACKGROUND = "background"
+MISSED, FALSE_ALARMS = "missed", "false alarms"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ class Dots:
     def rows(self) -> list[str]:
         """The rows that have any point."""
         return list(dict.fromkeys(row for values in self.values for row in values))
+
+
+def matrix_names(confusion: Confusion, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names down, with the counts of the rows, and across; the background has a name each way."""
+    down, across = list(names), list(names)
+    if confusion.has_background:
+        down[-1], across[-1] = FALSE_ALARMS, MISSED
+    totals = [sum(row) for row in confusion.counts]
+    return [f"{name} ({total:,})" for name, total in zip(down, totals, strict=True)], across
 
 
 def classes_of(rows: Sequence[Row]) -> tuple[str, ...]:

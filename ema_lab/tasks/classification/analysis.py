@@ -19,8 +19,8 @@ def analyse(
     """Return an analysis of a run's predictions as plain data; None stands for a class without an image.
 
     Args:
-        kind: `classes`: each metric by class, and `count`, the number of images. `confusion`: `counts`,
-            class by predicted class.
+        kind: `classes`: each metric by class, `count`, the number of images, and `weights`, those of the
+            classes in the mean. `confusion`: `counts`, class by predicted class.
         arrays: The stored predictions.
         classes: Number of classes.
         settings: Not used, since classification has one protocol.
@@ -30,7 +30,8 @@ def analyse(
         counts = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(counts, (labels, logits.argmax(1)), 1)
         return {"counts": counts.tolist()}
-    return {"count": np.bincount(labels, minlength=classes).tolist(), **_by_class(logits, labels, classes)}
+    counts = np.bincount(labels, minlength=classes).tolist()
+    return {"count": counts, "weights": counts, **_by_class(logits, labels, classes)}
 
 
 def _by_class(logits: NDArray[np.float64], labels: NDArray[np.int64], classes: int) -> dict[str, Numbers]:

@@ -23,7 +23,8 @@ def analyse(
     """Return an analysis of a run's predictions as plain data; None stands for a class without a box.
 
     Args:
-        kind: `classes`: each metric (percent) by class, and `count`, the number of boxes. `curves`:
+        kind: `classes`: each metric (percent) by class, `count`, the number of boxes, and `weights`, those of
+            the classes in the protocol's mean. `curves`:
             `precision` (percent, interpolated) by class at 101 recalls. `confusion`: `counts`, truth by
             detection, with the background as the last row and column.
         arrays: The stored predictions.
@@ -34,7 +35,11 @@ def analyse(
     if kind == "classes":
         by_protocol = {"coco": _coco, "ultralytics-v6": _ultralytics, "visdrone-toolkit": _visdrone}
         counts = np.bincount(np.concatenate([_counted(scene) for scene in scenes]), minlength=classes)
-        return {"count": counts.tolist(), **by_protocol[settings["protocol"]](scenes, classes)}
+        return {
+            "count": counts.tolist(),
+            "weights": [1] * classes,
+            **by_protocol[settings["protocol"]](scenes, classes),
+        }
     if kind == "curves":
         return {"precision": _curves(scenes, classes, settings["iou"])}
     return {"counts": confusion(scenes, classes, settings["score"], settings["iou"]).tolist()}
@@ -44,7 +49,7 @@ def _counted(scene: Scene) -> NDArray[np.int64]:
     return scene.classes[~scene.ignored]
 
 
-def _coco(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
+def _coco(scenes: Sequence[Scene], classes: int) -> dict[str, Any]:
     table = coco_table(scenes, classes)
     average = table.precision.mean(1)  # (thresholds, classes, areas): COCO's mean over 101 recalls
     means = {"map": average[..., 0].mean(0), "map50": average[0, :, 0], "map75": average[5, :, 0]}
@@ -53,7 +58,7 @@ def _coco(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
     return {name: _percent(values) for name, values in means.items()}
 
 
-def _ultralytics(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
+def _ultralytics(scenes: Sequence[Scene], classes: int) -> dict[str, Any]:
     found = ultralytics.average_precision(scenes)
     columns = {
         "map_ultralytics": found.average.mean(1),
@@ -67,7 +72,7 @@ def _ultralytics(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
     return {name: _percent(values) for name, values in spread.items()}
 
 
-def _visdrone(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
+def _visdrone(scenes: Sequence[Scene], classes: int) -> dict[str, Any]:
     found = visdrone.evaluate(scenes, classes)
     columns = {
         "ap_visdrone": found.average.mean(1),
@@ -76,7 +81,8 @@ def _visdrone(scenes: Sequence[Scene], classes: int) -> dict[str, Numbers]:
         "ar500_visdrone": found.recall[:, :, -1].mean(1),
     }
     empty = found.images == 0
-    return {name: _percent(np.where(empty, -1.0, values / 100)) for name, values in columns.items()}
+    percent = {name: _percent(np.where(empty, -1.0, values / 100)) for name, values in columns.items()}
+    return {**percent, "weights": found.images.tolist()}
 
 
 def _curves(scenes: Sequence[Scene], classes: int, iou: float) -> list[Numbers]:
