@@ -152,4 +152,5 @@ def _layer(model: nn.Module, name: str) -> nn.Module:
     if not name or name not in layers:
         stages = [child for child, _ in model.named_children()]
         raise SpecError(f"--target-layer: {unknown_name('layer', name, stages)}")
-    return layers[name]
+    found: nn.Module = layers[name]
+    return found

@@ -74,6 +74,7 @@ class ReportSpec(Spec):
             detect). `delta_NAME`, such as `delta_top5`, is the difference of any other metric or cost.
             `latency` and `latency_ratio` are measured by `ema-lab cost --latency`.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
+        tables: Tables of the file `published` that a report of claims shows; all by default.
         across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
         baseline: Variant to compare with, instead of the ablation's baseline.
         only: Filter on cells: a value or a list of values by key, as for `--only`.
@@ -102,6 +103,7 @@ class ReportSpec(Spec):
     ablation: str = ""
     ablations: Annotated[Mapping[Name, str], Distinct] = {}
     published: str = ""
+    tables: TextTuple = ()
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = ()
     metric: MetricName = ""
     across: Literal["classes", "rows"] = "classes"
@@ -150,6 +152,7 @@ class ReportSpec(Spec):
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
             "published": bool(self.published) and self.kind != "claims",
+            "tables": bool(self.tables) and self.kind != "claims",
             "group": self.group is not None and self.kind != "main",
             "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
         }

@@ -161,7 +161,7 @@ def judged_boxes(scene: Scene, names: Sequence[str], score: float, iou: float) -
     boxes = [Box(_corners(scene.boxes[one]), names[scene.classes[one]], "miss") for one in sorted(missed)]
     for number in sorted(chosen.tolist(), key=lambda one: scene.scores[one]):
         if number in taken or not aside[number]:
-            label = f"{names[scene.detected_classes[number]]} {100 * scene.scores[number]:.0f}"
+            label = f"{names[scene.detected_classes[number]]}: {100 * scene.scores[number]:.0f}"
             kind: Kind = "hit" if number in taken else "false alarm"
             boxes.append(Box(_corners(scene.detected[number]), label, kind))
     return boxes

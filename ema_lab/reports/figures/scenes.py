@@ -94,13 +94,31 @@ def _draw_boxes(axes: Any, boxes: Sequence[Box]) -> None:
         )
         patch.set(linewidth=1.1, path_effects=[withStroke(linewidth=2.0, foreground=HALO)])
         axes.add_patch(patch)
-        if is_written and box.kind != "ignored":
-            is_high = top > 0.1 * axes.get_ylim()[0]
-            axes.annotate(
-                box.label, (left, top if is_high else bottom), (0, 1 if is_high else -1),
-                textcoords="offset points", va="bottom" if is_high else "top", fontsize=4.8, color=colour,
-                path_effects=[withStroke(linewidth=1.3, foreground=HALO)], annotation_clip=False,
-            )  # fmt: skip
+        if is_written and box.label and box.kind != "ignored":
+            _write_label(axes, box)
+
+
+def _write_label(axes: Any, box: Box) -> None:
+    """Write a box's label at the corner of its kind, so that labels of overlapping boxes stay apart.
+
+    Truth and hits have theirs at the top left, false alarms at the top right, misses at the bottom left; at
+    the image's edge a label moves inside the box.
+    """
+    from matplotlib.patheffects import withStroke
+
+    height = axes.get_ylim()[0] - axes.get_ylim()[1]
+    left, top, right, bottom = box.corners
+    is_below = box.kind == "miss"
+    space = (axes.get_ylim()[0] - bottom) if is_below else (top - axes.get_ylim()[1])
+    is_outside = space > 0.08 * height
+    is_right = box.kind == "false alarm"
+    axes.annotate(
+        box.label, (right if is_right else left, bottom if is_below else top),
+        (-1 if is_right and not is_outside else 0 if is_right else 1, 1 if is_below != is_outside else -1),
+        textcoords="offset points", ha="right" if is_right else "left",
+        va="bottom" if is_below != is_outside else "top", fontsize=4.8, color=LOOKS[box.kind][0],
+        path_effects=[withStroke(linewidth=1.3, foreground=HALO)], annotation_clip=False,
+    )  # fmt: skip
 
 
 def _veil(axes: Any) -> None:
