@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from predicted import write_predicted
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.executor import execute
@@ -94,6 +96,33 @@ def postgresql() -> Iterator[str]:
     yield "postgresql+psycopg://ema_lab:secret@127.0.0.1:54329"
     if not running:
         subprocess.run([POSTGRESQL, "stop"], check=True)
+
+
+class Predicted(NamedTuple):
+    """A working folder with `ablations/predicted.yaml`, and its runs with predictions."""
+
+    task: str
+    folder: Path
+    store: RunStore
+
+
+@pytest.fixture(scope="session", params=["classification", "detection"])
+def predicted_of_session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """Make the runs of `predicted` once per task; no test writes there."""
+    folder = tmp_path_factory.mktemp("predicted")
+    write_predicted(folder, request.param)
+    return request.param, folder
+
+
+@pytest.fixture
+def predicted(predicted_of_session: tuple[str, Path], tmp_path: Path) -> Predicted:
+    """Return a copy of the runs of `predicted`, once for each task."""
+    task, folder = predicted_of_session
+    copied = tmp_path / "predicted"
+    shutil.copytree(folder, copied)
+    return Predicted(task, copied, RunStore(copied / "runs"))
 
 
 class Loader:

@@ -32,7 +32,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "tracking": {"ablation", "errors", "files", "specs", "store"},
     "one_run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},
     "execution": {"errors", "files", "registry", "specs", "store"},
-    "results": {"ablation", "statistics", "store"},
+    "results": {"ablation", "errors", "registry", "specs", "statistics", "store"},
     "tables": {"characters", "specs", "statistics"},
     "audit": {"ablation", "errors", "registry", "results", "specs", "statistics", "store", "tables"},
     "reports": {

@@ -67,7 +67,7 @@ def test_detection_goes_the_whole_way(squares, command):
     assert reported.code == 0, reported.err
     table = json.loads(Path("out/report.json").read_text())["tables"][0]
     labels = {column["label"] for column in table["columns"]}
-    assert {"mAP (%)", "mAP (ultralytics-v6) (%)", "AP (visdrone-toolkit) (%)"} <= labels
+    assert {"mAP50:95 (coco, %)", "mAP50:95 (ultralytics-v6, %)", "AP50:95 (visdrone-toolkit, %)"} <= labels
     assert command("report", "squares", "--out", "out", "--check").code == 0
     assert command("bundle", "squares", "--out", "squares.zip").code == 0
     verified = command("verify", "squares.zip")
@@ -156,9 +156,23 @@ def test_a_broken_label_is_named_with_its_line_and_nothing_is_trained(squares, c
     assert not Path("runs").exists() or not RunStore("runs").run_ids()
 
 
-def test_a_gallery_of_detections_is_refused_in_one_line(squares, command):
-    assert command("run", "squares", *HERE, "--only", "variant=none").code == 0
-    answer = command("gallery", "squares", "--out", "gallery")
-    assert (answer.code, "shows classifiers, and squares trains detection" in answer.err) == (2, True), (
-        answer.err
-    )
+def test_a_gallery_shows_detections_gates_and_grad_cam(squares, command):
+    assert command("run", "squares", *HERE).code == 0
+    answer = command("gallery", "squares", "--images", "0,5", "--score", "0.01", "--out", "gallery")
+    assert answer.code == 0, answer.err
+    endings = {".pdf", ".svg", ".png", ".txt"}
+    assert {path.name for path in Path("gallery").iterdir()} == {
+        f"{name}{ending}" for name in ("gallery", "maps") for ending in endings
+    }
+    boxes, maps = (Path(f"gallery/{name}.txt").read_text() for name in ("gallery", "maps"))
+    assert "a score of 0.01 or more" in boxes
+    assert "an IoU of at least 0.5" in boxes
+    assert "at top_down.3," in maps
+    for wrong, words in (
+        (("--images", "8"), "the test split has 8 images, got 8"),
+        (("--target-layer", "stage9"), "no layer is named 'stage9'"),
+        (("--module", "stage9"), "no module is named 'stage9'"),
+    ):
+        answer = command("gallery", "squares", *wrong, "--out", "elsewhere")
+        assert (answer.code, words in answer.err, answer.err.count("\n")) == (2, True, 1), answer.err
+    assert not Path("elsewhere").exists()
