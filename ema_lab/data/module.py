@@ -51,8 +51,12 @@ class RunData(LightningDataModule):
         self.num_workers = num_workers
         self.first_epoch = 0
         mean, std = spec.recipe.statistics(spec.data.facts)
-        self._mean = 255 * torch.tensor(mean).reshape(1, -1, 1, 1)
-        self._std = 255 * torch.tensor(std).reshape(1, -1, 1, 1)
+        self._statistics = {
+            torch.device("cpu"): (
+                255 * torch.tensor(mean).reshape(1, -1, 1, 1),
+                255 * torch.tensor(std).reshape(1, -1, 1, 1),
+            )
+        }
         self.train_indices, self.val_indices = split_indices(strata, spec.data)
 
     @abstractmethod
@@ -114,7 +118,15 @@ class RunData(LightningDataModule):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise uint8 images (B, C, H, W) to float32 by the recipe's mean and standard deviation."""
-        return (images - self._mean.to(images.device)) / self._std.to(images.device)
+        mean, std = self._statistics_on(images.device)
+        return (images - mean).div_(std)
+
+    def _statistics_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation on a device. They are copied once: each copy waits for the device."""
+        if device not in self._statistics:
+            mean, std = self._statistics[torch.device("cpu")]
+            self._statistics[device] = (mean.to(device), std.to(device))
+        return self._statistics[device]
 
     def _evaluation(self, part: Literal["train", "test"], indices: Tensor) -> DataLoader[Any]:
         batches = OrderedBatches(indices, self.evaluation_batch())

@@ -6,6 +6,7 @@ position. A mask is therefore the same in every variant, after a resume and on e
 as a function is not replaced: it draws from torch's generator, which is seeded before each step.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -56,11 +57,15 @@ def seed_dropout(model: nn.Module, seed: int) -> None:
             replace_submodule(model, name, seeded)
 
 
-def set_step(model: nn.Module, step: int) -> None:
-    """Set the training step of every seeded dropout layer, which selects its mask."""
-    for layer in model.modules():
-        if isinstance(layer, SeededDropout):
-            layer.step.fill_(step)
+def seeded_layers(model: nn.Module) -> list[SeededDropout]:
+    """Return a model's seeded dropout layers."""
+    return [layer for layer in model.modules() if isinstance(layer, SeededDropout)]
+
+
+def set_step(layers: Iterable[SeededDropout], step: int) -> None:
+    """Set the training step of seeded dropout layers, which selects their masks."""
+    for layer in layers:
+        layer.step.fill_(step)
 
 
 def _seeded(layer: nn.Module, key: int) -> SeededDropout | None:

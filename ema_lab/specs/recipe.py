@@ -139,6 +139,8 @@ class RecipeSpec(Spec):
         precision: Precision of training.
         evaluation_precision: `training` evaluates in the training precision. `fp32` evaluates a bf16 run in
             fp32, so that rounding creates no ties between predictions.
+        memory_format: Order of values in memory. `channels_last` is often faster in convolutions, and rounds
+            in another order: other last digits.
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
         decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
@@ -158,6 +160,7 @@ class RecipeSpec(Spec):
     normalise: Literal["dataset", "cifar10"] | ChannelStatistics = "dataset"
     precision: Literal["fp32", "bf16"] = "fp32"
     evaluation_precision: Literal["training", "fp32"] = "training"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     protocol: Protocol = "last"
     decays: Literal["all", "matrices", "yolov5"] = "all"
     clip_norm: Positive | None = None

@@ -39,6 +39,8 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     exact_arithmetic()
+    # Deterministic mode fills all new memory with NaN: a third more launches a step, and no other bits.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if device.type == "cpu" else [device.index],

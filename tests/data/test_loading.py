@@ -231,8 +231,11 @@ def test_a_split_that_a_run_lacks_is_refused(make_spec, tmp_path):
 def test_images_are_normalised_by_the_recipes_statistics(make_spec, tmp_path):
     spec = make_spec(recipe={"normalise": {"mean": [0.5, 0.25, 0.0], "std": [0.5, 0.25, 1.0]}})
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    out = ImageData(spec, tmp_path).normalised(images)[0, :, 0, 0]
-    assert out.tolist() == pytest.approx([1.0, 3.0, 1.0])
+    data = ImageData(spec, tmp_path)
+    for _ in range(2):
+        assert data.normalised(images)[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 1.0])
+    assert data.normalised(images.to("meta")).device.type == "meta"
+    assert images.unique().tolist() == [255]
 
 
 def test_one_image_alone_makes_no_batch():

@@ -7,6 +7,7 @@ import torch
 
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model, check_model, sites_of
+from ema_lab.registry.catalogue import ATTENTIONS
 
 CIFAR100 = {"name": "cifar100"}
 EMA = {"name": "ema", "groups": 4}
@@ -46,6 +47,28 @@ def test_shared_weights_start_bit_equal_in_every_variant(make_spec):
             shared = [k for k in state.keys() & other.keys() if state[k].shape == other[k].shape]
             assert len(shared) >= len(states[0])
             assert all(torch.equal(state[key], other[key]) for key in shared)
+
+
+@pytest.mark.parametrize("attention", list(ATTENTIONS))
+def test_channels_last_is_another_order_of_the_same_values(make_spec, attention):
+    needed = {"of": {"name": "se"}} if "of" in ATTENTIONS.options(attention) else {}
+    groups = {"groups": 8} if attention in {"ema", "sa"} else {}
+    spec = make_spec({"name": attention, **needed, **groups}, data={"image_size": 8})
+    other = spec.model_copy(
+        update={"recipe": spec.recipe.model_copy(update={"memory_format": "channels_last"})}
+    )
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    orders, outputs = [], []
+    for model in (build_model(spec), build_model(other)):
+        model.double().conv1.register_forward_hook(
+            lambda module, inputs, out: orders.append(out.is_contiguous(memory_format=torch.channels_last))
+        )
+        outputs.append(model(x))
+        outputs[-1].square().sum().backward()
+        outputs.append(model.conv1.weight.grad)
+    assert orders == [False, True]
+    for one, same in zip(outputs[:2], outputs[2:], strict=True):
+        torch.testing.assert_close(one, same)
 
 
 def test_another_seed_starts_elsewhere(make_spec):

@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounter
 from torchvision.ops import StochasticDepth
 
 from ema_lab.models.build import build_model
-from ema_lab.models.dropout import SeededDropout, seed_dropout, set_step
+from ema_lab.models.dropout import SeededDropout, seed_dropout, seeded_layers, set_step
 from ema_lab.models.insertion import insert
 
 
@@ -17,10 +17,9 @@ def model():
 
 
 def masks(module, step, shape=(64, 32, 4, 4)):
-    set_step(module, step)
-    return [
-        layer.train()(torch.ones(shape)) for layer in module.modules() if isinstance(layer, SeededDropout)
-    ]
+    layers = seeded_layers(module)
+    set_step(layers, step)
+    return [layer.train()(torch.ones(shape)) for layer in layers]
 
 
 def seeded(seed=0):
@@ -61,8 +60,7 @@ def test_a_module_with_dropout_before_it_does_not_shift_a_mask():
     without_extra, with_extra = seeded(), model()
     insert(with_extra, "0", nn.Dropout(0.5))
     seed_dropout(with_extra, 0)
-    set_step(without_extra, 7)
-    set_step(with_extra, 7)
+    set_step(seeded_layers(without_extra) + seeded_layers(with_extra), 7)
     x = torch.ones(8, 8, 4, 4)
     assert torch.equal(without_extra[1].train()(x), with_extra[1].train()(x))
 
@@ -89,7 +87,7 @@ def test_it_compiles_and_takes_a_new_step_without_compiling_again():
     compiled = torch.compile(module, backend=compilations, fullgraph=True)
     x = torch.randn(4, 8, 3, 3)
     for step in range(3):
-        set_step(module, step)
+        set_step(seeded_layers(module), step)
         torch.testing.assert_close(compiled(x), module(x))
     assert compilations.frame_count == 1
 

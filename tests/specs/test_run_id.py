@@ -150,6 +150,7 @@ def test_two_spellings_of_one_value_are_one_run(key, one, other):
         ("recipe.label_smoothing", 0.0),
         ("recipe.precision", "fp32"),
         ("recipe.evaluation_precision", "fp32"),  # of a run that trains in fp32: the same as `training`
+        ("recipe.memory_format", "contiguous"),
         ("recipe.protocol", "last"),
         ("recipe.normalise", "dataset"),
         ("recipe.augment.flip", False),

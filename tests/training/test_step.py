@@ -10,7 +10,7 @@ from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.run import Machine, train
-from ema_lab.training.step import Step
+from ema_lab.training.step import Step, seed_generators
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
@@ -57,6 +57,31 @@ def test_a_step_decides_its_masks_and_all_other_draws(make_spec):
             drawn = torch.rand(4)
             assert torch.equal(draws.setdefault(number, drawn), drawn)
     assert not torch.equal(draws[0], draws[3])
+
+
+def test_seeds_are_those_of_torch():
+    with torch.random.fork_rng(devices=[]):
+        for seed in (0, 7, (1 << 64) - 1):
+            torch.manual_seed(seed)
+            expected = torch.rand(4)
+            seed_generators(seed, torch.device("cpu"))
+            assert torch.equal(torch.rand(4), expected)
+
+
+def test_training_does_not_pay_for_memory_that_is_overwritten(make_spec, tmp_path, monkeypatch):
+    filled = []
+    begin = Step.begin
+
+    def spied(self, number):
+        filled.append(torch.utils.deterministic.fill_uninitialized_memory)
+        begin(self, number)
+
+    monkeypatch.setattr(Step, "begin", spied)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    train(make_spec(recipe={"epochs": 1}), RunJob(folder), Machine(tmp_path, "cpu", num_threads=1))
+    assert filled
+    assert not any(filled)
 
 
 def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):
