@@ -143,7 +143,7 @@ def timed(loop: Callable[[int], None], number: int, device: torch.device) -> flo
 
 
 def operators(loop: Callable[[int], None], number: int) -> int:
-    """Return how many operators of torch a step calls, forward and backward."""
+    """Return the number of torch operators that a step calls, forward and backward."""
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         loop(number)
     return sum(event.name.startswith("aten::") for event in trace.events())

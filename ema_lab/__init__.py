@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from ema_lab.one_run.pipeline import train_run
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
+    from ema_lab.workflow.audit import audit_claims
+    from ema_lab.workflow.cost import Latency, costs
     from ema_lab.workflow.plan import plan
+    from ema_lab.workflow.report import report
     from ema_lab.workflow.run import run
     from ema_lab.workflow.status import status
     from ema_lab.workflow.sweep import SearchOptions, sweep
@@ -24,20 +27,24 @@ if TYPE_CHECKING:
     from ema_lab.workflow.until import Until
 
 _WHERE = {
+    "Latency": "ema_lab.workflow.cost",
     "RunSpec": "ema_lab.specs.run",
     "RunStore": "ema_lab.store.store",
     "SearchOptions": "ema_lab.workflow.sweep",
     "Space": "ema_lab.workflow.tune",
     "Until": "ema_lab.workflow.until",
     "attentions": "ema_lab.attention",
+    "audit_claims": "ema_lab.workflow.audit",
     "build_attention": "ema_lab.attention",
     "build_model": "ema_lab.models.build",
+    "costs": "ema_lab.workflow.cost",
     "execute": "ema_lab.execution.executor",
     "load_ablation": "ema_lab.ablation.ablation",
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.cost.measure",
     "plan": "ema_lab.workflow.plan",
+    "report": "ema_lab.workflow.report",
     "run": "ema_lab.workflow.run",
     "status": "ema_lab.workflow.status",
     "sweep": "ema_lab.workflow.sweep",
@@ -45,20 +52,24 @@ _WHERE = {
     "tune": "ema_lab.workflow.tune",
 }
 __all__ = [
+    "Latency",
     "RunSpec",
     "RunStore",
     "SearchOptions",
     "Space",
     "Until",
     "attentions",
+    "audit_claims",
     "build_attention",
     "build_model",
+    "costs",
     "execute",
     "load_ablation",
     "load_model",
     "load_reference_state",
     "measure_cost",
     "plan",
+    "report",
     "run",
     "status",
     "sweep",

@@ -1,4 +1,4 @@
-"""What `make equivalence` compares and writes; the training itself is the command's."""
+"""Comparisons and output of `make equivalence`, without its training."""
 
 import json
 import shutil

@@ -120,10 +120,11 @@ def test_the_readmes_python_trains_and_searches(folder):
         [sys.executable, "notebook.py"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    trained, counts, best = done.stdout.splitlines()
+    trained, counts, best, report = done.stdout.splitlines()
     assert trained.endswith(" 0 []")
     assert counts.startswith("Counter({")
     assert "recipe." in best or "model." in best
+    assert report.startswith("none ")
 
 
 @pytest.mark.slow

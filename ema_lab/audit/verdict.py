@@ -85,7 +85,7 @@ def trained_summary(values: Sequence[float], expected: int) -> Trained:
 def trained_verdict(claim: PublishedNumber, trained: Trained | None, relevant: float) -> Verdict:
     """Compare a claim with trained seeds.
 
-    The claim stands for all numbers that round to it. It disagrees if the 95 % t interval holds none of these
+    The claim means any number that rounds to it. It disagrees if the 95 % t interval holds none of these
     numbers. It agrees if the interval holds one and the seeds could have detected a difference of `relevant`.
     Otherwise the verdict is inconclusive: too few seeds to tell agreement from noise.
 

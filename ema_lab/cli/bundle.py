@@ -25,7 +25,7 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", help="The zip file to write.")],
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Put a report and all that it rests on into one zip file: tables, figures, records, definitions.
+    """Write a report and everything behind it to one zip file: tables, figures, records, definitions.
 
     Inside are the environment of the runs, this package, reproduce.sh, and checksums; no weights, no data.
     Equal records give equal files. `ema-lab verify` checks it.
@@ -54,16 +54,16 @@ def verify(
     """Build a bundle's report again from its records, and name each number and file that differs.
 
     Tables, page and figures are compared, runs with their ids, records with their curves and each other.
-    What runs measured cannot be computed again: the last lines say what rests on the checksums alone.
+    What runs measured cannot be computed again: the last lines name what only the checksums protect.
     Exit code 1 if something differs.
 
     Example: ema-lab verify paper.zip
     """
     from ema_lab.reports.bundle.verify import verify_bundle
 
-    found = verify_bundle(path)
-    for line in found.problems:
+    result = verify_bundle(path)
+    for line in result.problems:
         put(line)
-    count = len(found.problems)
-    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *found.remarks)
+    count = len(result.problems)
+    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *result.remarks)
     return 1 if count else 0

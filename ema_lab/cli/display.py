@@ -10,7 +10,7 @@ from ema_lab.workflow import events
 
 
 class Display:
-    """Observer of events. A live display exists from the start of training or searching to its end."""
+    """Observer of events, with a live display between the start and the end of training or searching."""
 
     def __init__(self) -> None:
         self._live = ExitStack()

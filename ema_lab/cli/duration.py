@@ -1,4 +1,4 @@
-"""Times as people write them: 90s, 45m, 2h, 1h30m, 3d."""
+"""Durations as text: 90s, 45m, 2h, 1h30m, 3d."""
 
 import re
 

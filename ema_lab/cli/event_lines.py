@@ -11,7 +11,7 @@ from ema_lab.workflow.outcome import FailedCell
 
 @singledispatch
 def event_lines(event: events.Event) -> Iterable[str]:
-    """Return the lines about one event; none for an event that is not worth a line."""
+    """Return the lines of an event; most events have one, some none."""
     return ()
 
 
@@ -21,7 +21,7 @@ def count(number: int, noun: str) -> str:
 
 
 def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line per set of changed parts: how many results are stale, and the command that mends them."""
+    """Yield a line per set of changed parts: number of stale results, and command that renews them."""
     for parts, number in counts.items():
         changed = f"the source of {parts.replace(' ', ', ')} has changed"
         them = "them" if number > 1 else "it"
@@ -58,7 +58,7 @@ def _unclean_pairs(event: events.UncleanPairs) -> Iterable[str]:
 
 @event_lines.register
 def _stale_kept(event: events.StaleKept) -> Iterable[str]:
-    yield f"{count(event.runs, 'stale result')} kept aside, in {SUPERSEDED}/ of the run's folder"
+    yield f"{count(event.runs, 'stale result')} moved to {SUPERSEDED}/ of the run's folder"
 
 
 @event_lines.register
@@ -91,8 +91,8 @@ def _seeds_added(event: events.SeedsAdded) -> Iterable[str]:
 @event_lines.register
 def _row_probed(event: events.RowProbed) -> Iterable[str]:
     model = event.spec.model
-    words = f"{model.attention.name} in {model.backbone}: {write_duration(event.seconds)} a run"
-    yield f"[{event.number}/{event.total}] {words}"
+    run = f"{model.attention.name} in {model.backbone}: {write_duration(event.seconds)} a run"
+    yield f"[{event.number}/{event.total}] {run}"
 
 
 @event_lines.register
@@ -154,3 +154,13 @@ def _winner_missing(event: events.WinnerMissing) -> Iterable[str]:
 @event_lines.register
 def _file_written(event: events.FileWritten) -> Iterable[str]:
     yield f"{event.path}: written"
+
+
+@event_lines.register
+def _counting_started(event: events.CountingStarted) -> Iterable[str]:
+    yield f"counting the multiply-adds of {event.models} models, one image each"
+
+
+@event_lines.register
+def _timing_started(event: events.TimingStarted) -> Iterable[str]:
+    yield f"timing {event.row} beside {event.baseline}"

@@ -38,20 +38,20 @@ from ema_lab.registry.registry import unknown_name
 
 INTERRUPTED = 130
 TERMINATED = 143
-TRAINING = {"run", "sweep", "tune", "trial"}  # commands that leave something when they are interrupted
+TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs when they are interrupted
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class Commands(TyperGroup):
-    """The commands; an unknown one is answered with those that exist."""
+    """Command group whose error for an unknown name lists the known ones."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
-        if found is None and not ctx.resilient_parsing:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and not ctx.resilient_parsing:
             raise UnknownNameError(unknown_name("command", cmd_name, self.list_commands(ctx)))
-        return found
+        return command
 
 
 app = typer.Typer(
@@ -64,8 +64,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         put(f"ema-lab {version('ema-lab')}")
@@ -124,23 +124,23 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows tidies up
-    _terminated.set()  # typer and Lightning make an ordinary interruption of it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal would interrupt the cleanup
+    _terminated.set()  # typer and Lightning turn the exception into a plain interruption
     raise Terminated
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
-    asked = sys.argv[1:] if arguments is None else arguments
+    argv = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(asked or ["--help"], prog_name="ema-lab", standalone_mode=False)
+        code = app(argv or ["--help"], prog_name="ema-lab", standalone_mode=False)
         if code == INTERRUPTED:  # how typer returns from Ctrl-C
             raise KeyboardInterrupt
     except EmaLabError as error:
         code = _refused(str(error).split("\n"))
         return 1 if isinstance(error, WorkersDiedError) else code
     except UsageError as error:
-        return _refused([_usage_words(error)])
+        return _refused([_usage_message(error)])
     except UnicodeEncodeError as error:
         if is_printable(error.object[error.start : error.end]):
             raise
@@ -148,7 +148,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _refused([f"standard output is {encoding}, which has no {sign}: set PYTHONIOENCODING=utf-8"])
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
-        kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(asked[:1]) else ""
+        kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(argv[:1]) else ""
         say(f"ema-lab: {word}{kept}")
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
@@ -171,6 +171,6 @@ def _full_output(error: OSError) -> int:
     return _refused([f"standard output cannot be written: {error.strerror}"])
 
 
-def _usage_words(error: Any) -> str:
+def _usage_message(error: Any) -> str:
     text = " ".join(error.format_message().split()).rstrip(".")
     return f"{text}; see {error.ctx.command_path} --help" if error.ctx else text

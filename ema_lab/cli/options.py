@@ -1,9 +1,12 @@
-"""Option types that several commands share: name, help text and default meaning in one place."""
+"""Options that several commands share, each declared once with its name and help text."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ema_lab.errors import SpecError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
 Store = Annotated[
@@ -51,7 +54,7 @@ Objectives = Annotated[
     typer.Option(
         "--objective",
         metavar="NAME:max|min",
-        help="What to improve, such as top1:max or macs:min; may be repeated.",
+        help="Objective, such as top1:max or macs:min; may be repeated.",
     ),
 ]
 Storage = Annotated[
@@ -61,3 +64,18 @@ Storage = Annotated[
         help="Keep trials in postgresql+psycopg://USER@HOST/DB or grpc://HOST:PORT, not in a journal.",
     ),
 ]
+
+
+def refuse_without(option: str, dependent: Mapping[str, bool]) -> None:
+    """Refuse options that have no effect without another option.
+
+    Args:
+        option: The missing option.
+        dependent: Whether each dependent option was set, by its name.
+
+    Raises:
+        SpecError: If any was set.
+    """
+    for name, is_set in dependent.items():
+        if is_set:
+            raise SpecError(f"{name} changes nothing without {option}")

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.characters import escape_hidden
-from ema_lab.errors import SpecError
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.execution import DEFAULT_STORE
-
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def say(*lines: str) -> None:
@@ -67,28 +64,15 @@ def put(text: object = "", end: str = "\n") -> None:
 
 
 def store_to_come(path: Path) -> RunStore:
-    """Return the store of a command that makes sense before the first run; say so if it does not exist."""
+    """Return a store that may not exist before the first run; print a note if it does not."""
     if path != DEFAULT_STORE and not path.exists():
         say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
     return RunStore(path)
 
 
-def as_asked(ablation: str, store: Path) -> str:
-    """Return the ablation and the store as the user named them, for a command in a hint."""
+def command_arguments(ablation: str, store: Path) -> str:
+    """Return the ablation and the store as arguments of a command in a hint, as the user wrote them."""
     return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
-
-
-def make_folder(path: Path) -> None:
-    """Create the folder that `--out` names.
-
-    Raises:
-        SpecError: If it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "is a file" if path.is_file() else f"cannot be made: {error.strerror}"
-        raise SpecError(f"--out must be a folder, but {path} {reason}") from None
 
 
 def print_rows(
@@ -106,14 +90,14 @@ def print_rows(
     header = list(rows[0])
     lines = [
         [escape_hidden((labels or {}).get(key, key), allowed="") for key in header],
-        *([escape_hidden(_shown(row[key]), allowed="") for key in header] for row in rows),
+        *([escape_hidden(_cell_text(row[key]), allowed="") for key in header] for row in rows),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):

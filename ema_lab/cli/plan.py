@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,9 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.display import Display
 from ema_lab.cli.duration import read_duration, write_duration
 from ema_lab.cli.event_lines import count, stale_lines
-from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Only, Seeds, Store
-from ema_lab.cli.output import as_asked, print_rows, put, say, store_to_come
-from ema_lab.errors import SpecError
+from ema_lab.cli.groups import CellOptions, expanded
+from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
+from ema_lab.cli.output import command_arguments, print_rows, put, say, store_to_come
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER
@@ -29,82 +30,113 @@ from ema_lab.workflow.status import existing_store
 POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command()(plan)
+@dataclass(frozen=True)
+class ForecastOptions:
+    """Checks and measurements before the forecast, and what it assumes."""
 
-
-def plan(
-    ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
     check: Annotated[
         bool, typer.Option("--check", help="Build every distinct model (without weights) first.")
-    ] = False,
+    ] = False
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of every distinct pending row first.")
-    ] = False,
+    ] = False
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="TIME", help="Say which runs end within a time: 45m, 2h."),
-    ] = None,
+        typer.Option("--budget", metavar="TIME", help="Print which runs end within a time: 45m, 2h."),
+    ] = None
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes that the estimated time assumes.")
-    ] = None,
-    threads: NumThreads = None,
+    ] = None
+    threads: NumThreads = None
+
+    def request(self) -> Forecast:
+        """Return the request: checks, measurements and the time limit."""
+        return Forecast(self.check, self.probe, read_duration("--budget", self.budget))
+
+
+@dataclass(frozen=True)
+class PowerOptions:
+    """Power analysis in place of a plan."""
+
     power: Annotated[
         bool,
         typer.Option("--power", help="Print which differences the seeds can detect instead."),
-    ] = False,
+    ] = False
     std: Annotated[
         float | None,
         typer.Option(
             "--std", help="With --power: deviation of paired differences; by default of finished runs."
         ),
-    ] = None,
+    ] = None
     difference: Annotated[
         list[float] | None, typer.Option("--difference", help="With --power: a difference to detect.")
-    ] = None,
+    ] = None
     metric: Annotated[
         str | None, typer.Option("--metric", help="With --power: the metric; by default the primary one.")
-    ] = None,
+    ] = None
+
+    def request(self) -> Power | None:
+        """Return the request; None without --power.
+
+        Raises:
+            SpecError: If an option has no effect, or a number is not above zero.
+        """
+        if self.power:
+            return Power(self.metric, self.std, tuple(self.difference or ()))
+        options = {"--metric": self.metric, "--std": self.std, "--difference": self.difference or None}
+        refuse_without("--power", {name: value is not None for name, value in options.items()})
+        return None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(expanded(plan))
+
+
+def plan(
+    ablation: AblationName,
+    cells: CellOptions,
+    forecast: ForecastOptions,
+    power: PowerOptions,
     device: Device = "auto",
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Show what `run` would do: cells done, failed, pending and skipped, and the hours left.
+    """Print what `run` would do: cells done, failed, pending and skipped, and the hours left.
 
     Times come from finished runs of the same row, else from what --probe measured on this device.
 
     Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m;
     ema-lab plan quickstart --power --std 0.4
     """
-    asked = _power(power, {"--metric": metric, "--std": std, "--difference": difference or None})
-    if asked is not None:
-        chosen = selected(ablation, only, seeds)
-        _print_power(power_of(chosen, existing_store(store), asked), as_json=as_json)
+    if (request := power.request()) is not None:
+        chosen = selected(ablation, cells.only, cells.seeds)
+        _print_power(power_of(chosen, existing_store(store), request), as_json=as_json)
         return
     view = make_plan(
         ablation,
-        only=only,
-        seeds=seeds,
-        forecast=Forecast(check, probe, read_duration("--budget", budget)),
+        **vars(cells),
+        forecast=forecast.request(),
         watch=Display(),
-        workers=workers,
-        threads=threads,
+        workers=forecast.workers,
+        threads=forecast.threads,
         device=device,
         max_attempts=max_attempts,
         store=store_to_come(store).root,
     )
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
-        return
+    else:
+        _print_plan(view, command_arguments(ablation, store))
+
+
+def _print_plan(view: Plan, ablation: str) -> None:
     print_rows(_rows(view), as_json=False)
-    for reason, number in Counter(one.reason for one in view.ablation.skipped).items():
+    for reason, number in Counter(each.reason for each in view.ablation.skipped).items():
         say(f"{number} skipped: {reason}")
-    say(*stale_lines(as_asked(ablation, store), stale_counts(view.standings)))
-    say(*(line for one in view.standings.values() for line in one.facts.damage))
+    say(*stale_lines(ablation, stale_counts(view.statuses)))
+    say(*(line for status in view.statuses.values() for line in status.facts.damage))
     say(_summary(view))
     if view.threads is not None:
         say(f"{view.ablation.name}: {view.threads}")
@@ -113,14 +145,14 @@ def plan(
 def _rows(plan: Plan) -> list[dict[str, Any]]:
     """Return the counts of each table row, and the time of its pending runs one after the other."""
     ablation = plan.ablation
-    skipped = Counter(one.cell.row for one in ablation.skipped)
+    skipped = Counter(left.cell.row for left in ablation.skipped)
     cells = {**ablation.rows(), **{row: [] for row in skipped if row not in ablation.rows()}}
     rows = []
     for row, members in cells.items():
-        standings = [plan.standings[cell.run_id] for cell in members]
-        counts = Counter(standing.state for standing in standings)
+        statuses = [plan.statuses[cell.run_id] for cell in members]
+        counts = Counter(status.state for status in statuses)
         line: dict[str, Any] = {"variant": row, "cells": len(members), "done": counts["done"]}
-        line["stale"] = sum(bool(standing.stale) for standing in standings)
+        line["stale"] = sum(bool(status.stale) for status in statuses)
         line |= {str(state): counts[state] for state in STATES[1:]} | {"skipped": skipped[row]}
         if plan.known.finished or plan.known.probed:
             line["time_left"] = _time_left(plan, [cell.spec for cell in members])
@@ -131,7 +163,7 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _time_left(plan: Plan, specs: Sequence[RunSpec]) -> str | None:
-    pending = [spec for spec in specs if plan.standings[spec.run_id].state == "pending"]
+    pending = [spec for spec in specs if plan.statuses[spec.run_id].state == "pending"]
     seconds = [plan.known.seconds(spec) for spec in pending]
     if any(value is None for value in seconds):
         return "?"
@@ -140,36 +172,21 @@ def _time_left(plan: Plan, specs: Sequence[RunSpec]) -> str | None:
 
 def _summary(plan: Plan) -> str:
     """Return the counts and the time left in one line."""
-    counts = Counter(standing.state for standing in plan.standings.values())
+    counts = Counter(status.state for status in plan.statuses.values())
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    cells, runs = len(plan.ablation.cells), len(plan.standings)
-    words = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
+    cells, runs = len(plan.ablation.cells), len(plan.statuses)
+    summary = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
     if not plan.pending:
-        return words
+        return summary
     if not plan.ends:
-        return f"{words}; no time is known for some rows: --probe measures them"
+        return f"{summary}; no time is known for some rows: --probe measures them"
     workers = min(plan.workers, len(plan.pending))
     left = write_duration(max(plan.ends.values()))
-    words += f"; about {left} left with {count(workers, 'worker')}"
+    summary += f"; about {left} left with {count(workers, 'worker')}"
     if plan.limit is not None:
         fit = sum(plan.fits(spec.run_id) for spec in plan.pending)
-        words += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
-    return words
-
-
-def _power(asked: bool, options: dict[str, Any]) -> Power | None:
-    """Return the request for a power analysis; None without --power.
-
-    Raises:
-        SpecError: If an option has no effect, or a number is not above zero.
-    """
-    if asked:
-        metric, std, differences = options.values()
-        return Power(metric, std, tuple(differences or ()))
-    for option, value in options.items():
-        if value is not None:
-            raise SpecError(f"{option} changes nothing without --power")
-    return None
+        summary += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
+    return summary
 
 
 def _print_power(table: PowerTable, *, as_json: bool) -> None:
@@ -192,14 +209,14 @@ def _print_power(table: PowerTable, *, as_json: bool) -> None:
 
 def _headline(ablation: Ablation, unit: str, table: PowerTable) -> str:
     seeds, family = len({cell.seed for cell in ablation.cells}), table.family
-    words = "nothing: a test needs two"
+    detectable = "nothing: a test needs two"
     if seeds > 1:
-        words = f"{family.detectable(seeds, family.first):.3g} {unit}"
+        detectable = f"{family.detectable(seeds, family.first):.3g} {unit}"
         if family.first < SIGNIFICANCE:
             single = family.detectable(seeds, SIGNIFICANCE)
-            words += f" in any row ({single:.3g} if there were one comparison)"
+            detectable += f" in any row ({single:.3g} if there were one comparison)"
     parts = [
         f"for {row['difference']:.3g} you need {row['seeds_holm'] or 'more than 10,000'} seeds"
         for row in table.by_difference
     ]
-    return "; ".join([f"with {count(seeds, 'seed')} you can see {words}", *parts])
+    return "; ".join([f"with {count(seeds, 'seed')} you can see {detectable}", *parts])

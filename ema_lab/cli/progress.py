@@ -6,7 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ema_lab.cli.output import say
 from ema_lab.execution.claim import Task
@@ -18,20 +25,15 @@ from ema_lab.workflow.events import RunEnded
 PLAIN_SECONDS = 30.0
 
 
-class RunDisplay:
-    """Display of done, running and failed runs and of the time left; its progress is counted in epochs."""
+class LiveDisplay:
+    """Context with a progress bar on a terminal, and without one elsewhere."""
 
-    def __init__(self, tasks: Sequence[Task], store: RunStore, console: Console | None = None) -> None:
-        self._tasks: Mapping[str, Task] = {task.spec.run_id: task for task in tasks}
-        self._store = store
-        self._last_line = time.monotonic()
-        console = console or Console(stderr=True)
+    def __init__(self, total: float | None, last_columns: Sequence[ProgressColumn], console: Console) -> None:
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(), console=console)
-            total = sum(task.spec.recipe.epochs for task in tasks)
-            self._line = self._bar.add_task("starting", total=total)
+            self._bar = Progress(*columns, *last_columns, console=console)
+            self._line = self._bar.add_task("starting", total=total, left="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -43,6 +45,18 @@ class RunDisplay:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class RunDisplay(LiveDisplay):
+    """Display of done, running and failed runs and of the time left; its progress is counted in epochs."""
+
+    def __init__(self, tasks: Sequence[Task], store: RunStore, console: Console | None = None) -> None:
+        self._tasks: Mapping[str, Task] = {task.spec.run_id: task for task in tasks}
+        self._store = store
+        self._last_line = time.monotonic()
+        total = sum(task.spec.recipe.epochs for task in tasks)
+        columns = (TextColumn("ETA"), TimeRemainingColumn())
+        super().__init__(total, columns, console or Console(stderr=True))
 
     def end(self, ended: RunEnded) -> None:
         """Print a line for a run that is over; the live bar has its own counts."""

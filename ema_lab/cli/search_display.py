@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 from ema_lab.characters import escape_hidden
 from ema_lab.cli.output import say
-from ema_lab.cli.progress import finished_epochs
+from ema_lab.cli.progress import LiveDisplay, finished_epochs
 from ema_lab.search.history import Counts, EndedTrial
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.labels import value_text
@@ -22,8 +21,8 @@ from ema_lab.search.study import SweepStudy
 SECONDS = 2.0
 
 
-class SearchDisplay:
-    """Prints every trial as it ends; on a terminal, a live bar below them.
+class SearchDisplay(LiveDisplay):
+    """Display of a search: a line per ended trial and, on a terminal, a live bar below the lines.
 
     The bar counts trials that are over and the epochs of those that run. The time left follows from what
     this call has seen: rich's own estimate looks back half a minute, in which no trial may end.
@@ -40,40 +39,24 @@ class SearchDisplay:
         self._total = total
         self._clock = clock
         self._start: tuple[float, float] | None = None
-        self._console = console or Console(stderr=True)
         self._last = 0.0
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=self._console)
-            self._line = self._bar.add_task("starting", total=total, left="")
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        super().__init__(total, (TextColumn("{task.fields[left]}"),), console or Console(stderr=True))
 
     def watch(self, ended: EndedTrial | None) -> None:
-        """Take a trial that has ended, or a moment in between."""
+        """Update the display with a trial that has ended, or without one between two ends."""
         if ended is not None:
             ended = replace(ended, stale=self._study.results.stale(ended.run_ids))
             self._print(ended_line(ended, self._study.search.objectives, best=self._is_best(ended)))
         now = self._clock()
         if self._bar is not None and (ended is not None or self._start is None or now - self._last > SECONDS):
             self._last = now
-            running = [finished_epochs(self._study.store, one) for one in self._study.running_run_ids()]
+            running = [finished_epochs(self._study.store, run_id) for run_id in self._study.running_run_ids()]
             counts = self._study.counts()
             completed = counts.over + min(counts.running, sum(running) / self._trial_epochs)
             self._start = self._start or (now, completed)
             left = self._left(now, completed)
             self._bar.update(
-                self._line, completed=completed, description=self._words(counts, running), left=left
+                self._line, completed=completed, description=self._description(counts, running), left=left
             )
 
     @cached_property
@@ -81,7 +64,7 @@ class SearchDisplay:
         return self._study.sweep.epochs * len(self._study.sweep.seeds)
 
     def _left(self, now: float, completed: float) -> str:
-        """Return the time left at this call's pace so far; nothing where only the time ends the search."""
+        """Return the remaining time at the pace of this call; empty if the search has no number of trials."""
         assert self._start is not None
         began, before = self._start
         if self._total is None:
@@ -98,26 +81,28 @@ class SearchDisplay:
             say(line)
 
     def _is_best(self, ended: EndedTrial) -> bool:
-        return ended.values is not None and any(one.number == ended.number for one in self._study.best())
+        return ended.values is not None and any(trial.number == ended.number for trial in self._study.best())
 
-    def _words(self, counts: Counts, epochs: Sequence[int]) -> str:
+    def _description(self, counts: Counts, epochs: Sequence[int]) -> str:
         total = f"/{self._total}" if self._total else ""
-        words = f"{counts.over}{total} trials, {counts.running} running"
-        return f"{words} (epochs {', '.join(map(str, epochs))})" if epochs else words
+        text = f"{counts.over}{total} trials, {counts.running} running"
+        return f"{text} (epochs {', '.join(map(str, epochs))})" if epochs else text
 
 
 def ended_line(ended: EndedTrial, objectives: Sequence[Objective], *, best: bool) -> str:
     """Return one line about a trial: its value or how it ended, and what it chose."""
     if ended.values is not None:
-        numbers = (f"{one.name} {value:.6g}" for one, value in zip(objectives, ended.values, strict=True))
+        numbers = (
+            f"{objective.name} {value:.6g}" for objective, value in zip(objectives, ended.values, strict=True)
+        )
         front = "best so far" if len(objectives) == 1 else "on the Pareto front"
         stale = f" (stale: {', '.join(ended.stale)})" if ended.stale else ""
-        words = ", ".join(numbers) + (f" ({front})" if best else "") + stale
+        result = ", ".join(numbers) + (f" ({front})" if best else "") + stale
     else:
-        words = ended.message if ended.state == "pruned" else f"FAILED: {ended.message}"
-    return f"trial {ended.number}: {words or ended.state}; {choice_words(ended.choice)}"
+        result = ended.message if ended.state == "pruned" else f"FAILED: {ended.message}"
+    return f"trial {ended.number}: {result or ended.state}; {choice_text(ended.choice)}"
 
 
-def choice_words(choice: Mapping[str, Any]) -> str:
+def choice_text(choice: Mapping[str, Any]) -> str:
     """Return a choice of values in one line, numbers short."""
     return ", ".join(f"{key}={value_text(value)}" for key, value in choice.items())

@@ -1,18 +1,14 @@
-"""The command that shows a store live."""
+"""Command `serve`: show reports live in a browser."""
 
 import webbrowser
-from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from typing import Annotated
 
 import typer
 
 from ema_lab.cli.options import Store
-from ema_lab.cli.output import LOOPBACK, say, store_to_come
-from ema_lab.errors import UnknownNameError
-from ema_lab.registry.registry import unknown_name
-from ema_lab.specs.definition import definitions, find_definition
-from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.cli.output import say, store_to_come
+from ema_lab.specs.definition import definitions
 from ema_lab.workflow.execution import DEFAULT_STORE
 
 
@@ -24,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[REPORT|ABLATION]...", help="What to show; by default every report."),
+        typer.Argument(metavar="[REPORT|ABLATION]...", help="Reports or ablations; by default every report."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8765,
@@ -33,15 +29,16 @@ def serve(
 ) -> None:
     """Show reports in a browser, live while a grid runs: tables, curves, runs, what is missing.
 
-    Only this machine can look, unless --host says otherwise; nothing can be changed, and no file of the
-    store is handed out. Stop it with Ctrl-C.
+    Only this machine can connect, unless --host says otherwise. The server changes nothing and serves no
+    file of the store. Stop it with Ctrl-C.
 
     Example: ema-lab serve quickstart
     """
-    from ema_lab.reports.page.server import Site, in_url
+    from ema_lab.reports.page.server import LOOPBACK, Site, in_url
     from ema_lab.reports.page.server import serve as listen
+    from ema_lab.workflow.report import find_report
 
-    reports = [_report(name) for name in names or definitions("reports")]
+    reports = [find_report(name) for name in names or definitions("reports")]
     site = Site({report.name: report for report in reports}, store_to_come(store))
 
     def ready(server: ThreadingHTTPServer) -> None:
@@ -53,24 +50,3 @@ def serve(
             webbrowser.open(address)
 
     listen(site, host, port, ready)
-
-
-def _report(name: str) -> ReportSpec:
-    """Return a report, or one with the usual columns of an ablation.
-
-    Raises:
-        UnknownNameError: If neither has that name; the message lists both.
-    """
-    with suppress(UnknownNameError):
-        return load_report(find_definition("reports", name))
-    try:
-        path = find_definition("ablations", name)
-    except UnknownNameError:
-        known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
-        raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
-    from ema_lab.ablation.ablation import load_ablation
-
-    ablation = load_ablation(path)
-    compared = ("delta",) if ablation.baseline else ()
-    columns = (ablation.task.primary, *compared, "parameters", "macs")
-    return ReportSpec(name=ablation.name, ablation=str(path), columns=columns)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ema_lab.cli.event_lines import stale_lines
 from ema_lab.cli.options import AblationName, Attempts, Json, Only, Seeds, Store
-from ema_lab.cli.output import as_asked, print_rows, put, say
+from ema_lab.cli.output import command_arguments, print_rows, put, say
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -42,18 +42,18 @@ def status(
     Example: ema-lab status quickstart --watch
     """
     chosen = selected(ablation, only, seeds)
-    runs, asked = existing_store(store), as_asked(ablation, store)
+    runs, arguments = existing_store(store), command_arguments(ablation, store)
     while True:
-        found = survey(chosen, runs, max_attempts)
-        rows = found.rows()
+        state = survey(chosen, runs, max_attempts)
+        rows = state.rows()
         if as_json:
             print_rows(rows, as_json=True)
         else:
             print_rows([_without(row, IN_JSON_ONLY) for row in rows], as_json=False)
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(found.counts.items()))
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(state.counts.items()))
         say(f"{chosen.name}: {counts}")
-        say(*stale_lines(asked, found.stale), *_failure_lines(asked, found.failed, max_attempts))
-        if not watch or found.is_over:
+        say(*stale_lines(arguments, state.stale), *_failure_lines(arguments, state.failed, max_attempts))
+        if not watch or state.is_over:
             return
         time.sleep(REFRESH_SECONDS)
         Console().clear()
@@ -108,7 +108,7 @@ def retry(
     for run in retried.runs:
         put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(retried.runs) == 1 else f"{len(retried.runs)} runs are"
-    hint = f"; ema-lab run {as_asked(ablation, store)}" if retried.runs else ""
+    hint = f"; ema-lab run {command_arguments(ablation, store)}" if retried.runs else ""
     say(f"{retried.ablation.name}: {word} pending again{hint}")
     if retried.busy:
         say(f"{retried.busy} left alone, because a process works on them")

@@ -1,26 +1,15 @@
 """Command `sweep run`: search hyper-parameters, offline or with a W&B server."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.duration import read_duration
-from ema_lab.cli.options import (
-    Attempts,
-    Data,
-    Device,
-    Json,
-    LoaderWorkers,
-    NumThreads,
-    Objectives,
-    Storage,
-    Store,
-    SweepName,
-    Track,
-    Workers,
-)
+from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options
+from ema_lab.cli.options import Json, Objectives, Storage, SweepName
 from ema_lab.cli.output import print_rows, say
 from ema_lab.cli.trial_output import say_stale, trial_table
 from ema_lab.errors import SpecError
@@ -28,11 +17,10 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.search.report.trials import counts_text, repeats_text, seeds_text, trial_records
 from ema_lab.search.sweep import load_sweep
 from ema_lab.specs.sweep import VALIDATION
-from ema_lab.store.store import MAX_ATTEMPTS
-from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, Execution, ExecutionOptions
+from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
 from ema_lab.workflow.sweep import sweep as search
-from ema_lab.workflow.wandb_agents import AgentsOutcome, Place, check_account, search_with_wandb
+from ema_lab.workflow.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 
 WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials
 ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that takes them
@@ -43,72 +31,82 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that t
     "wandb": ("project", "entity"),
 }
 
-SweepEngine = Annotated[
-    str,
-    typer.Option("--engine", help="What chooses the values: optuna, offline, or wandb, a W&B server."),
-]
-WandbProject = Annotated[
-    str | None, typer.Option("--project", help="W&B's project; by default the file's, else ema-lab.")
-]
-WandbEntity = Annotated[
-    str | None, typer.Option("--entity", help="W&B's user or team; by default the file's, else yours.")
-]
 
+@dataclass(frozen=True)
+class StrategyOptions:
+    """Engine, budget, sampler and pruner of a search."""
 
-def run(
-    context: typer.Context,
-    sweep: SweepName,
-    engine: SweepEngine = "optuna",
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="Chooses the values: optuna, offline; or wandb, a W&B server."),
+    ] = "optuna"
     trials: Annotated[
         int | None,
         typer.Option("--trials", min=1, help="Trials over all calls; by default the file's run_cap."),
-    ] = None,
+    ] = None
     timeout: Annotated[
         str | None,
         typer.Option("--timeout", metavar="TIME", help="Begin no trial after this time: 45m, 2h."),
-    ] = None,
+    ] = None
     sampler: Annotated[
         str | None,
         typer.Option(
             "--sampler",
             help="tpe, gp, random, cmaes, nsga2, or grid; by default from the method: bayes is tpe.",
         ),
-    ] = None,
+    ] = None
     pruner: Annotated[
         str | None,
         typer.Option(
             "--pruner",
             help="asha, hyperband, median (by epoch), wilcoxon (by seed, from 5), none; else the file's.",
         ),
-    ] = None,
-    objective: Objectives = None,
+    ] = None
+    objective: Objectives = None
     sampler_seed: Annotated[
         int, typer.Option("--sampler-seed", help="Seed of the sampler's random choices.")
-    ] = 0,
-    storage: Storage = None,
+    ] = 0
+    storage: Storage = None
     warm_start: Annotated[
         bool, typer.Option("--warm-start/--no-warm-start", help="Learn from finished runs of the store.")
-    ] = True,
-    workers: Workers = None,
-    threads: NumThreads = None,
-    device: Device = "auto",
-    loader_workers: LoaderWorkers = 0,
-    track: Track = None,
+    ] = True
+
+    def options(self) -> SearchOptions:
+        """Return the settings of a search with Optuna."""
+        seconds = read_duration("--timeout", self.timeout)
+        return SearchOptions(self.sampler, self.pruner, self.sampler_seed, self.storage, seconds)
+
+
+@dataclass(frozen=True)
+class WandbOptions:
+    """Place of a sweep at W&B."""
+
+    project: Annotated[
+        str | None, typer.Option("--project", help="W&B's project; by default the file's, else ema-lab.")
+    ] = None
+    entity: Annotated[
+        str | None, typer.Option("--entity", help="W&B's user or team; by default the file's, else yours.")
+    ] = None
+
+
+def run(
+    context: typer.Context,
+    sweep: SweepName,
+    *,
+    strategy: StrategyOptions,
+    machine: MachineOptions,
     smoke: Annotated[
         bool,
         typer.Option("--smoke", help="Two steps of the first trial on made-up images, in a temporary store."),
     ] = False,
-    project: WandbProject = None,
-    entity: WandbEntity = None,
-    max_attempts: Attempts = MAX_ATTEMPTS,
-    store: Store = DEFAULT_STORE,
-    data: Data = DEFAULT_DATA,
+    wandb: WandbOptions,
+    folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Search hyper-parameters as a file in W&B's sweep format says; the same file runs offline or at W&B.
+    """Search hyper-parameters by a file in W&B's sweep format; the same file runs offline or at W&B.
 
     Every trial consists of ordinary runs: finished runs cost nothing, and a pruned trial leaves a pending
-    run with its checkpoint. Call the command again to go on, after a kill or with more --trials.
+    run with its checkpoint. Call the command again to continue, after a kill or with more --trials.
 
     A grid over a range follows W&B: int_uniform has every whole number from min to max; q_uniform has min,
     min + q, ... below max, without max itself.
@@ -119,32 +117,20 @@ def run(
     Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
     --objective macs:min
     """
-    _check_engine(engine, context, sweep)
-    execution = ExecutionOptions(
-        workers=workers,
-        device=device,
-        track=track,
-        max_attempts=max_attempts,
-        store=store,
-        data=data,
-        loader_workers=loader_workers,
-        threads=threads,
-    )
+    _check_engine(strategy.engine, context, sweep)
+    settings = execution_options(machine, folders)
     if smoke:
-        return _smoke(sweep, Execution(**execution))
-    if engine == "wandb":
-        place, loaded = Place(project, entity), load_sweep(sweep)
-        agents = search_with_wandb(loaded, trials, Execution(**execution), place, Display())
-        _print_agents(loaded.name, agents, as_json=as_json)
-        return 0 if agents.ok else 1
+        return _smoke(sweep, Execution(**settings))
+    if strategy.engine == "wandb":
+        return _search_with_wandb(sweep, strategy, wandb, Execution(**settings), as_json=as_json)
     outcome = search(
         sweep,
-        trials=trials,
-        objectives=objective or (),
-        warm_start=warm_start,
-        options=SearchOptions(sampler, pruner, sampler_seed, storage, read_duration("--timeout", timeout)),
+        trials=strategy.trials,
+        objectives=strategy.objective or (),
+        warm_start=strategy.warm_start,
+        options=strategy.options(),
         watch=Display(),
-        **execution,
+        **settings,
     )
     _print_result(outcome, as_json=as_json)
     return 0 if outcome.ok else 1
@@ -175,9 +161,20 @@ def _smoke(sweep: str, execution: Execution) -> int:
     return 0 if trains else 1
 
 
+def _search_with_wandb(
+    sweep: str, strategy: StrategyOptions, wandb: WandbOptions, execution: Execution, *, as_json: bool
+) -> int:
+    loaded, project = load_sweep(sweep), WandbProject(wandb.project, wandb.entity)
+    agents = search_with_wandb(loaded, strategy.trials, execution, project, Display())
+    _print_agents(loaded.name, agents, as_json=as_json)
+    return 0 if agents.ok else 1
+
+
 def _print_agents(name: str, agents: AgentsOutcome, *, as_json: bool) -> None:
-    metrics = list(dict.fromkeys(key for one in agents.trials for key in one if key.startswith(VALIDATION)))
-    print_rows([_agent_row(agents.address, one, metrics) for one in agents.trials], as_json=as_json)
+    metrics = list(
+        dict.fromkeys(key for trial in agents.trials for key in trial if key.startswith(VALIDATION))
+    )
+    print_rows([_agent_row(agents.address, trial, metrics) for trial in agents.trials], as_json=as_json)
     say(
         f"{name}: {len(agents.trials)} trials, {agents.failed} failed; "
         f"for more of them: wandb agent --forward-signals {agents.address}"
@@ -194,13 +191,13 @@ def _print_result(outcome: SearchOutcome, *, as_json: bool) -> None:
     rows = trial_records(study, study.trials()) if as_json else trial_table(study, outcome.best)
     print_rows(rows, as_json=as_json)
     say(f"{searched.sweep.name}: {counts_text(study)} (store {searched.root}; {seeds_text(study)})")
-    for one in study.trials():
-        if one.state == "failed":
-            say(f"failed: trial {one.number}: {one.message}")
-    if repeats_text(study.trials()) and all(one.is_listed for one in searched.sweep.parameters):
+    for trial in study.trials():
+        if trial.state == "failed":
+            say(f"failed: trial {trial.number}: {trial.message}")
+    if repeats_text(study.trials()) and all(parameter.is_listed for parameter in searched.sweep.parameters):
         say("hint: every parameter is a list of values, and the method grid tries each choice once")
     say_stale(study)
-    if any(one.stale for one in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
-        say("hint: the sampler learns from them; one of a copy of the file under another name does not")
+    if any(trial.stale for trial in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
+        say("hint: the sampler learns from stale values; a renamed copy of the file starts without them")
     if not outcome.ok:
-        say("hint: once the cause is mended, a larger --max-attempts tries them again")
+        say("hint: after fixing the cause, a larger --max-attempts retries them")

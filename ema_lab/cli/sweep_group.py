@@ -1,4 +1,4 @@
-"""The group of commands about searches: sweep, and what is made of it afterwards."""
+"""Command group `sweep`: run a search, show, plot and export it."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import typer
 from typer.core import TyperGroup
 
 from ema_lab.cli import sweep, sweep_results
+from ema_lab.cli.groups import expanded
 
-HELP = """Search hyper-parameters as a file in W&B's sweep format says, and see what was found.
+HELP = """Search hyper-parameters by a file in W&B's sweep format, and inspect the trials.
 
-`ema-lab sweep X` is `ema-lab sweep run X`: it tries choices of values until the search has its --trials, and
-goes on where it was when it is called again. Look at it at any time, also while it runs. Examples:
+`ema-lab sweep X` is `ema-lab sweep run X`: it tries values until the search has --trials trials. A later call
+continues the search. The other commands work at any time, also while it runs. Examples:
 
 \b
   ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)
@@ -19,8 +20,8 @@ goes on where it was when it is called again. Look at it at any time, also while
   ema-lab sweep export quick_search --out q.csv   every trial; --to wandb mirrors them
   ema-lab dashboard quick_search                  the same search live in a browser
 
-X is a path, or a name as `ema-lab list sweeps` prints it. A file that is called like one of these commands is
-named by its path: ema-lab sweep ./show.yaml
+X is a path, or a name as `ema-lab list sweeps` prints it. Name a file that is
+called like one of these commands by its path: ema-lab sweep ./show.yaml
 """
 
 
@@ -29,8 +30,8 @@ class RunByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         own = {*self.commands, *ctx.help_option_names}
-        asked = args or ctx.help_option_names[:1]
-        return super().parse_args(ctx, asked if asked[0] in own else ["run", *asked])
+        words = args or ctx.help_option_names[:1]
+        return super().parse_args(ctx, words if words[0] in own else ["run", *words])
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(
         name="sweep", cls=RunByDefault, help=HELP, no_args_is_help=True, rich_markup_mode=None
     )
-    commands.command("run")(sweep.run)
+    commands.command("run")(expanded(sweep.run))
     for command in (sweep_results.show, sweep_results.plot, sweep_results.export):
         commands.command()(command)
     app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})

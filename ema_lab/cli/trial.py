@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
+from ema_lab.cli.groups import expanded
 from ema_lab.cli.options import Data, Store
 from ema_lab.cli.output import say
 from ema_lab.errors import EmaLabError
@@ -21,22 +23,19 @@ Parameters = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command()(trial)
+@dataclass(frozen=True)
+class TrialOptions:
+    """Settings of execution. W&B's command has no room for options, so that variables may set them, too."""
 
-
-def trial(
-    parameters: Parameters,
-    device: Annotated[
-        str, typer.Option("--device", envvar="EMA_LAB_DEVICE", help="auto, cpu or cuda.")
-    ] = "auto",
+    device: Annotated[str, typer.Option("--device", envvar="EMA_LAB_DEVICE", help="auto, cpu or cuda.")] = (
+        "auto"
+    )
     loader_workers: Annotated[
         int,
         typer.Option(
             "--loader-workers", min=0, envvar="EMA_LAB_LOADER_WORKERS", help="Processes that decode images."
         ),
-    ] = 0,
+    ] = 0
     threads: Annotated[
         int | None,
         typer.Option(
@@ -45,7 +44,7 @@ def trial(
             envvar="EMA_LAB_THREADS",
             help="Threads of torch in a run; by default the ablation's.",
         ),
-    ] = None,
+    ] = None
     max_attempts: Annotated[
         int,
         typer.Option(
@@ -54,7 +53,18 @@ def trial(
             envvar="EMA_LAB_MAX_ATTEMPTS",
             help="Attempts before a run is left alone.",
         ),
-    ] = MAX_ATTEMPTS,
+    ] = MAX_ATTEMPTS
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command()(expanded(trial))
+
+
+def trial(
+    parameters: Parameters,
+    *,
+    machine: TrialOptions,
     wandb: Annotated[
         bool, typer.Option("--wandb/--no-wandb", help="Report to W&B if one of its agents runs this.")
     ] = True,
@@ -69,14 +79,7 @@ def trial(
 
     Example: ema-lab trial '{"base": "quickstart/se", "seeds": [0], "data.val_images": 300}'
     """
-    how = Execution(
-        device=device,
-        max_attempts=max_attempts,
-        store=store,
-        data=data,
-        loader_workers=loader_workers,
-        threads=threads,
-    )
+    how = Execution(**vars(machine), store=store, data=data)
     try:
         outcome = try_trial(parameters, how, report_to_wandb=wandb)
     except EmaLabError:

@@ -1,4 +1,4 @@
-"""Output of a search's trials that several commands share."""
+"""Output of trials, shared by the commands of searches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +16,6 @@ def trial_table(study: History, trials: Sequence[EndedTrial], most: int = BEST_S
 
 
 def say_stale(history: History) -> None:
-    """Print which values of a search come from an earlier source."""
-    if words := stale_text(history.trials()):
-        say(f"{history.sweep.name}: {words}")
+    """Print a line about stale values of a search, if there are any."""
+    if text := stale_text(history.trials()):
+        say(f"{history.sweep.name}: {text}")

@@ -224,7 +224,8 @@ def _rounded(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
 
 
-def _options_say_what_they_are(case: DatasetCase) -> str:
+def options_say_what_they_are(case: DatasetCase) -> str:
+    """Check that the docstring explains every option."""
     return options_are_explained(DATASETS.options(case.target))
 
 
@@ -237,5 +238,5 @@ CHECKS: tuple[Check[DatasetCase], ...] = (
     Check("is the same every time", _is_the_same_every_time),
     Check("test images are not trained on", _no_test_image_is_trained_on),
     Check("statistics are as known", _statistics_are_as_known),
-    Check("options are explained", _options_say_what_they_are),
+    Check("options are explained", options_say_what_they_are),
 )

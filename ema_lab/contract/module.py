@@ -5,21 +5,17 @@ import io
 import pickle
 import random
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ema_lab.contract.check import RuleError, require
+from ema_lab.contract.check import Check, RuleError, Subject, require
 
 
-class ModuleCase(Protocol):
+class ModuleCase(Subject, Protocol):
     """Network under check, with its inputs and tolerances."""
-
-    @property
-    def source(self) -> Path: ...
 
     def fresh(self, seed: int = 0) -> nn.Module:
         """Build the network with the initial weights of a seed."""
@@ -188,3 +184,16 @@ def _differing(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 def _mode(training: bool) -> str:
     return "training" if training else "evaluation"
+
+
+USE: tuple[Check[ModuleCase], ...] = (
+    Check("leaves its input alone", leaves_its_input_alone),
+    Check("draws no random numbers", draws_no_random_numbers),
+    Check("is repeatable", is_repeatable),
+    Check("starts from its seed", starts_from_its_seed),
+)
+COPIES: tuple[Check[ModuleCase], ...] = (
+    Check("survives a deep copy", survives_a_deep_copy),
+    Check("survives pickling", survives_pickling),
+    Check("survives a state file", survives_a_state_file),
+)

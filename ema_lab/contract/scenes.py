@@ -1,4 +1,4 @@
-"""The contract of detection data sets: what loading, training and evaluation of boxes rely on."""
+"""Contract of detection data sets: the rules on which loading, training and evaluation of boxes rely."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,25 +7,23 @@ import numpy as np
 import torch
 
 from ema_lab.contract.check import Check, require
-from ema_lab.contract.dataset import DatasetCase
-from ema_lab.contract.option import options_are_explained
+from ema_lab.contract.dataset import DatasetCase, options_say_what_they_are
 from ema_lab.data.detection.scenes import SceneSource, SceneSplits, Truth
-from ema_lab.registry.catalogue import DATASETS
 
-SAMPLE = 256  # images whose pixels are looked at
+SAMPLE = 256  # images whose pixels are read
 
 
 @dataclass(frozen=True)
 class SceneCase(DatasetCase):
-    """A detection data set: a registered name or "package.module:function", the data folder, its options."""
+    """Detection data set under check."""
 
     @property
     def scenes(self) -> SceneSplits:
         """The splits that the function returns."""
-        found: object = self.splits
-        require(isinstance(found, SceneSplits), f"returns a {type(found).__name__}, not SceneSplits")
-        assert isinstance(found, SceneSplits)
-        return found
+        splits: object = self.splits
+        require(isinstance(splits, SceneSplits), f"returns a {type(splits).__name__}, not SceneSplits")
+        assert isinstance(splits, SceneSplits)
+        return splits
 
     def sources(self) -> Iterator[tuple[str, SceneSource]]:
         """Yield the name and the images of the training and of the test split."""
@@ -53,11 +51,11 @@ def _images_are_bytes(case: SceneCase) -> str:
 def _sizes_are_as_known(case: SceneCase) -> str:
     facts = case.known
     counts = (facts.train_images, facts.test_images)
-    for (name, part), count in zip(case.sources(), counts, strict=True):
-        require(len(part) == count, f"{name} has {len(part)} images, but {count} are known")
-    found = len(case.scenes.names)
-    require(found == facts.classes, f"has {found} names, but {facts.classes} classes are known")
-    return f"{found} classes"
+    for (name, part), expected in zip(case.sources(), counts, strict=True):
+        require(len(part) == expected, f"{name} has {len(part)} images, but {expected} are known")
+    count = len(case.scenes.names)
+    require(count == facts.classes, f"has {count} names, but {facts.classes} classes are known")
+    return f"{count} classes"
 
 
 def _boxes_fit(case: SceneCase) -> str:
@@ -86,8 +84,8 @@ def _problem(truth: Truth, size: tuple[int, int], classes: int) -> str:
 
 def _every_class_is_in_both_parts(case: SceneCase) -> str:
     for name, part in case.sources():
-        shown = {int(cls) for index in range(len(part)) for cls in part.truth(index).trained().classes}
-        absent = [word for number, word in enumerate(case.scenes.names) if number not in shown]
+        present = {int(cls) for index in range(len(part)) for cls in part.truth(index).trained().classes}
+        absent = [label for number, label in enumerate(case.scenes.names) if number not in present]
         require(not absent, f"{name} has no box of class {', '.join(absent[:5])}")
     return ""
 
@@ -101,10 +99,6 @@ def _is_the_same_every_time(case: SceneCase) -> str:
     return f"sha256 {first[:16]}"
 
 
-def _options_say_what_they_are(case: SceneCase) -> str:
-    return options_are_explained(DATASETS.options(case.target))
-
-
 CHECKS: tuple[Check[SceneCase], ...] = (
     Check("is loaded", _is_loaded, essential=True),
     Check("images are bytes", _images_are_bytes, essential=True),
@@ -112,5 +106,5 @@ CHECKS: tuple[Check[SceneCase], ...] = (
     Check("boxes fit", _boxes_fit, essential=True),
     Check("every class is in both parts", _every_class_is_in_both_parts),
     Check("is the same every time", _is_the_same_every_time),
-    Check("options are explained", _options_say_what_they_are),
+    Check("options are explained", options_say_what_they_are),
 )

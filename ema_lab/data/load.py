@@ -29,7 +29,7 @@ def load_splits(spec: DataSpec, root: Path) -> ImageSplits:
 
 
 def build_dataset(spec: DataSpec, root: Path) -> object:
-    """Return what the code of a data set gives, not checked yet.
+    """Return the result of a data set's code, unchecked.
 
     Raises:
         DataError: If it fails.

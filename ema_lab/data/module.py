@@ -20,7 +20,7 @@ EVALUATION_BATCH = 256
 
 
 class Splits(Protocol):
-    """A data set as it is published."""
+    """Data set as published."""
 
     @property
     def sha256(self) -> str:
@@ -68,11 +68,11 @@ class RunData(LightningDataModule):
         """Return images as they are evaluated, which serve whole batches by keys (epoch, index)."""
 
     def evaluation_batch(self) -> int:
-        """Return how many images are evaluated at once."""
+        """Return the batch size of evaluation."""
         return EVALUATION_BATCH
 
     def evaluation_workers(self) -> int:
-        """Return how many processes prepare images for evaluation."""
+        """Return the number of processes that prepare images for evaluation."""
         return self.num_workers
 
     def training_batches(self) -> ShuffledBatches:
@@ -174,7 +174,7 @@ class ImageData(RunData):
         return Images(self._part(part))
 
     def evaluation_workers(self) -> int:
-        """Return how many processes prepare images: none where unchanged images are slices of memory."""
+        """Return the number of processes that prepare images; 0 for images in memory, which are slices."""
         return 0 if isinstance(self.splits.train, LabelledImages) else self.num_workers
 
     def _part(self, part: Literal["train", "test"]) -> ImageSource:

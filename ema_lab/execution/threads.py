@@ -43,7 +43,7 @@ def default_workers(threads: int = 1) -> int:
 
 
 def planned_threads(
-    store: RunStore, name: str, run_ids: Callable[[], Iterable[str]], asked: int | None = None
+    store: RunStore, name: str, run_ids: Callable[[], Iterable[str]], requested: int | None = None
 ) -> Threads:
     """Return the threads per run of an ablation, without writing anything.
 
@@ -54,10 +54,10 @@ def planned_threads(
         store: The store of the runs.
         name: The ablation's name.
         run_ids: Returns the ids of all runs of the ablation; called only if the store has kept no number.
-        asked: The value of `--threads`.
+        requested: The value of `--threads`.
     """
-    if asked is not None:
-        return Threads(asked, "--threads")
+    if requested is not None:
+        return Threads(requested, "--threads")
     variable = _variable()
     if (kept := _kept(store).get(name)) is not None:
         ignored = f"; {VARIABLE}={variable} changes nothing, --threads {variable} would"
@@ -72,7 +72,7 @@ def planned_threads(
 
 
 def keep_threads(
-    store: RunStore, name: str, run_ids: Callable[[], Iterable[str]], asked: int | None = None
+    store: RunStore, name: str, run_ids: Callable[[], Iterable[str]], requested: int | None = None
 ) -> Threads:
     """Return the threads per run of an ablation, and keep the number in the store for later calls.
 
@@ -82,7 +82,7 @@ def keep_threads(
     try:
         store.root.mkdir(parents=True, exist_ok=True)
         with FileLock(store.root / LOCK, fallback_to_soft=False):
-            threads = planned_threads(store, name, run_ids, asked)
+            threads = planned_threads(store, name, run_ids, requested)
             kept = _kept(store)
             if kept.get(name) != threads.number:
                 text = json.dumps({**kept, name: threads.number}, indent=1, sort_keys=True)

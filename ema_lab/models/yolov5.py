@@ -243,7 +243,7 @@ class YOLOv5(nn.Module):
         return tuple(_split(head(output)) for head, output in zip(self.heads, outputs, strict=True))
 
     def _path(self, name: str, block: Tensor) -> Tensor:
-        """Return what the path goes on with behind a C3 block."""
+        """Return the output of a C3 block that the path continues with."""
         if name not in self.behind:
             return block
         inserted: Tensor = self.behind[name](block)

@@ -248,6 +248,13 @@ class Report:
     missing: tuple[str, ...] = ()
 
 
+def ablation_report(ablation: Ablation) -> ReportSpec:
+    """Return the report of an ablation without a report file: one table with the usual columns."""
+    comparison = ("delta",) if ablation.baseline else ()
+    columns = (ablation.task.primary, *comparison, "parameters", "macs")
+    return ReportSpec(name=ablation.name, ablation=str(ablation.path), columns=columns)
+
+
 def build_report(spec: ReportSpec, store: RunStore) -> Report:
     """Build the tables of a report from the records of a store.
 

@@ -114,8 +114,8 @@ def choose_strategy(
     bands = sweep.spec.early_terminate or _usual_bands(sweep.epochs)
     strategy = Strategy(chosen, picked, bands.bands_up_to(sweep.epochs), bands.eta, seed)
     if strategy.prunes_by_epoch:
-        asked = f"--pruner {pruner}" if pruner else "early_terminate"
-        require_comparison(sweep, bands.first_band, asked)
+        option = f"--pruner {pruner}" if pruner else "early_terminate"
+        require_comparison(sweep, bands.first_band, option)
     return strategy
 
 
@@ -123,13 +123,13 @@ def _usual_bands(epochs: int) -> HyperbandSpec:
     return HyperbandSpec(type="hyperband", min_iter=max(1, round(epochs / ETA**RUNGS)), eta=ETA)
 
 
-def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
+def require_comparison(sweep: Sweep, first: int, option: str) -> None:
     """Refuse a pruner whose first comparison would come after the last epoch.
 
     Args:
         sweep: The sweep.
         first: First epoch at which trials are compared.
-        asked: Option or key that asks for the pruner.
+        option: Option or key that selects the pruner.
 
     Raises:
         SpecError: If the runs have no more epochs than `first`.
@@ -140,7 +140,7 @@ def require_comparison(sweep: Sweep, first: int, asked: str) -> None:
     where = f"{sweep.document.where(('early_terminate',))}: " if bands else ""
     advice = "lower min_iter, or max_iter / eta ** s" if bands else "remove it"
     rule = f"would first compare trials after epoch {first}, and the runs have {sweep.epochs}"
-    raise SpecError(f"{where}{asked}: {rule}, so none could be pruned: {advice}")
+    raise SpecError(f"{where}{option}: {rule}, so none could be pruned: {advice}")
 
 
 def _known(option: str, name: str, names: Sequence[Any]) -> Any:

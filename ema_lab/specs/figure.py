@@ -70,3 +70,4 @@ Figure = Annotated[
     TradeoffFigure | CurvesFigure | HeatmapFigure | ForestFigure | CriticalDifferenceFigure,
     Field(discriminator="kind"),
 ]
+FIGURE_KINDS = ("tradeoff", "curves", "heatmap", "forest", "critical_difference")

@@ -48,7 +48,7 @@ def _cgroup_files(proc: Path, cgroups: Path) -> list[tuple[Path, str]]:
 
 
 def kill_reason(attempt: Attempt) -> str:
-    """Return why the process of an attempt was killed, as far as the kernel's counts tell."""
+    """Return the reason why the process of an attempt was killed, as far as the kernel's counts show it."""
     now = oom_kills() if attempt.host == socket.gethostname() else None
     known = now is not None and attempt.oom_kills is not None
     return OOM_KILLED if known and (now or 0) > (attempt.oom_kills or 0) else KILLED

@@ -130,7 +130,7 @@ class Task(ABC):
         """
 
     def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> object:
-        """Return what a user of the model gets for normalised images: what `cost --latency` times."""
+        """Return the final output for normalised images. `cost --latency` times this function."""
         return model(images)
 
     @abstractmethod

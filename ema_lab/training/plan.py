@@ -83,7 +83,7 @@ class DetectionSchedule:
         return (1 - epoch / (self.epochs - 1)) * (1 - self.final) + self.final if self.epochs > 1 else 1.0
 
     def at(self, batch: int) -> BatchPlan:
-        """Return what holds for a batch, counted from 0 over the whole run."""
+        """Return the plan of a batch, counted from 0 over the whole run."""
         epoch = batch // self.batches
         if self.warm_up and batch <= self.warm_up:
             share = [0, self.warm_up]

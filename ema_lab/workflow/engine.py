@@ -23,7 +23,7 @@ class Elsewhere:
 
 
 def choose_engine(name: str | None, config: Path | None, workers: int | None) -> Elsewhere | None:
-    """Return the engine that was asked for; None stands for workers on this machine.
+    """Return the requested engine; None means workers on this machine.
 
     Args:
         name: `local`, `slurm` or `ray`; None takes what the file says, else `local`.

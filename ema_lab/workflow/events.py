@@ -17,6 +17,8 @@ from ema_lab.store.store import RunStore
 if TYPE_CHECKING:
     from ema_lab.search.history import EndedTrial
     from ema_lab.search.study import SweepStudy
+    from ema_lab.tracking.mirror.content import MirrorRun
+    from ema_lab.tracking.mirror.push import Sent
     from ema_lab.workflow.outcome import GridOutcome
 
 
@@ -71,7 +73,7 @@ class UncleanPairs(Event):
 
 @dataclass(frozen=True)
 class StaleKept(Event):
-    """Number of stale results that were moved aside, to be trained again."""
+    """Number of stale results that were moved to `superseded/`, to be trained again."""
 
     runs: int
 
@@ -96,7 +98,7 @@ class RunEnded(Event):
 
 @dataclass(frozen=True)
 class TrainingProgress(Event):
-    """Run ids by state, several times a second; `progress` goes on changing and must be read at once."""
+    """Run ids by state, several times a second. `progress` keeps changing: read it inside the call."""
 
     progress: Progress
 
@@ -187,7 +189,7 @@ class SpaceReduced(Event):
 
 @dataclass(frozen=True)
 class RowSearchStarted(Event):
-    """The search for one row of an ablation begins or goes on."""
+    """The search for one row of an ablation begins or continues."""
 
     row: str
     sampler: str
@@ -233,5 +235,47 @@ class RowProbed(Event):
 
     spec: RunSpec
     seconds: float
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CountingStarted(Event):
+    """The multiply-adds of so many models are about to be counted, for one image each."""
+
+    models: int
+
+
+@dataclass(frozen=True)
+class TimingStarted(Event):
+    """A row's model is about to be timed in turn with its baseline's."""
+
+    row: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class RunMirrored(Event):
+    """A run is complete in the mirror; `number` counts the runs that are, out of `total`."""
+
+    run: "MirrorRun"
+    action: "Sent"
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CheckStarted(Event):
+    """A check of a contract begins; `number` counts from 1 to `total`."""
+
+    name: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunChecked(Event):
+    """The files of one more run were checked: `number` of `total`."""
+
     number: int
     total: int

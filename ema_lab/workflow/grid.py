@@ -104,17 +104,17 @@ def train_grid(
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)
-    standings = {task.spec.run_id: survey.status(task.spec) for task in tasks}
-    again = {run_id for run_id, one in standings.items() if one.stale and how.refresh}
+    statuses = {task.spec.run_id: survey.status(task.spec) for task in tasks}
+    refreshed = {run_id for run_id, status in statuses.items() if status.stale and how.refresh}
     pending = [
-        task for task in tasks if _is_pending(standings[task.spec.run_id]) or task.spec.run_id in again
+        task for task in tasks if _is_pending(statuses[task.spec.run_id]) or task.spec.run_id in refreshed
     ]
     progress = Progress(0)
     if pending:
         ordered = _longest_first(pending, ablation, store)
         progress = Training(ablation, ordered, how, watch, threads_of or ablation).run()
-    by_state = {run_id: one.state for run_id, one in standings.items() if run_id not in again}
-    given_up = {run_id for run_id, one in standings.items() if one.state == "failed"}
+    by_state = {run_id: status.state for run_id, status in statuses.items() if run_id not in refreshed}
+    given_up = {run_id for run_id, status in statuses.items() if status.state == "failed"}
     outcome = GridOutcome(
         ablation,
         store,
@@ -122,15 +122,15 @@ def train_grid(
         done_before=tuple(run_id for run_id, state in by_state.items() if state == "done"),
         elsewhere=tuple(progress.elsewhere),
         failed=tuple(failed_cells(store, tasks, progress, given_up)),
-        stale={} if how.refresh else stale_counts(standings),
+        stale={} if how.refresh else stale_counts(statuses),
         max_attempts=how.max_attempts,
     )
     watch(events.GridEnded(outcome))
     return outcome
 
 
-def _is_pending(standing: RunStatus) -> bool:
-    return standing.state in {"pending", "running"}
+def _is_pending(status: RunStatus) -> bool:
+    return status.state in {"pending", "running"}
 
 
 def _longest_first(pending: Sequence[Task], ablation: Ablation, store: RunStore) -> list[Task]:
@@ -168,11 +168,11 @@ class Training:
         threads = expected_threads(self.store, *self._thread_facts())
         workers = min(how.workers or len(slots) or default_workers(threads or 1), len(self.pending))
         self._announce(workers, threads)
-        device, asked = self._check()
+        device, requested = self._check()
         here = _expected_environment(device, threads, is_here=elsewhere is None)
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
-        train = self._train_function(asked)
+        train = self._train_function(requested)
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
         if how.refresh:  # only now, when every check has passed
             self.watch(events.StaleKept(len(refresh(self.store, self.specs, Staleness()))))
@@ -202,21 +202,21 @@ class Training:
             self.watch(events.RoundedEvaluation(name, rounded))
 
     def _check(self) -> tuple[str, str]:
-        """Check tracker, models and data; return the device of the attempts and the one that runs ask for."""
+        """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
         from ema_lab.tasks.task import check_data
         from ema_lab.tracking.live import check_tracker
         from ema_lab.training.trainer import choose_device
 
         how, elsewhere = self.how, self.how.elsewhere
         check_tracker(how.track)
-        asked = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
-        device = asked if elsewhere else str(choose_device(asked))
-        wanted = {spec.run_id for spec in self.specs}
-        cells = tuple(cell for cell in self.ablation.cells if cell.run_id in wanted)
+        requested = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
+        device = requested if elsewhere else str(choose_device(requested))
+        pending_ids = {spec.run_id for spec in self.specs}
+        cells = tuple(cell for cell in self.ablation.cells if cell.run_id in pending_ids)
         check_runs(replace(self.ablation, cells=cells), self.watch)
         for data in {repr(spec.data): spec.data for spec in self.specs}.values():
             check_data(data, Path(how.data))  # downloads a missing data set before any worker starts
-        return device, asked
+        return device, requested
 
     def _train_function(self, device: str) -> Callable[..., Any]:
         from ema_lab.one_run.pipeline import Machine, train_run
@@ -226,7 +226,10 @@ class Training:
         return partial(train_run, machine=machine, track=self.how.track)
 
     def _thread_facts(self) -> tuple[Ablation, int | None, str]:
-        """Return what the number of threads follows from; the file of an engine counts as asked for."""
+        """Return ablation, requested threads and device, which decide the number of threads.
+
+        The options of an engine count as requests.
+        """
         how = self.how
         if how.elsewhere is None:
             return self.threads_of, how.threads, how.device
@@ -235,7 +238,7 @@ class Training:
 
 
 def _expected_environment(device: str, threads: int | None, *, is_here: bool) -> dict[str, Any]:
-    """Return what the records of new runs will say; the machines of a cluster are not known yet."""
+    """Return the environment that new records will have; the machines of a cluster are not known yet."""
     import torch
 
     from ema_lab.training.environment import device_name, instruction_set, versions

@@ -33,7 +33,7 @@ class GridOutcome:
     """The runs of an ablation, by what a call has done for them.
 
     Attributes:
-        ablation: The cells that were asked for, further seeds of `until` included.
+        ablation: The requested cells, with the further seeds of `until`.
         store: Folder of the runs.
         trained: Run ids that this call has trained.
         done_before: Run ids that were done already.
@@ -56,13 +56,13 @@ class GridOutcome:
 
     @property
     def ok(self) -> bool:
-        """Whether every run that was asked for has a result."""
+        """Whether every requested run has a result."""
         return not self.failed
 
 
-def stale_counts(standings: Mapping[str, RunStatus]) -> Counter[str]:
+def stale_counts(statuses: Mapping[str, RunStatus]) -> Counter[str]:
     """Count stale results by the parts whose source has changed, separated by spaces."""
-    return Counter(" ".join(one.stale) for one in standings.values() if one.stale)
+    return Counter(" ".join(status.stale) for status in statuses.values() if status.stale)
 
 
 def failed_cells(
@@ -81,7 +81,7 @@ def _failed_cell(store: RunStore, task: Task, *, given_up: bool) -> FailedCell:
     facts = store.facts(run_id)
     failure = failure_of(facts)
     damage = "; ".join(facts.damage)
-    reason = failure.message if failure else damage or "its record is not there"
+    reason = failure.message if failure else damage or "its record is missing"
     if facts.unreadable:
         reason = damage
     return FailedCell(run_id, task.variant, task.spec.seed, reason, given_up, bool(facts.unreadable))

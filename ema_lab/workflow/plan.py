@@ -30,11 +30,11 @@ STATES: tuple[State, ...] = ("done", "running", "failed", "pending")
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells of an ablation with their standing, and when the pending ones would end.
+    """Cells of an ablation with the status of their runs, and when the pending ones would end.
 
     Attributes:
         ablation: Its cells.
-        standings: By run id.
+        statuses: Status of each run, by run id.
         known: Seconds of a run, from finished runs and probes.
         workers: Runs trained at the same time.
         threads: Of each run; None where a GPU leaves the number to torch.
@@ -42,7 +42,7 @@ class Plan:
     """
 
     ablation: Ablation
-    standings: Mapping[str, RunStatus]
+    statuses: Mapping[str, RunStatus]
     known: Estimates
     workers: int
     threads: Threads | None = None
@@ -51,7 +51,7 @@ class Plan:
     @cached_property
     def pending(self) -> list[RunSpec]:
         """Pending runs: with a limit seed by seed, so that rows stay comparable; else longest first."""
-        specs = [s for s in self.ablation.runs() if self.standings[s.run_id].state == "pending"]
+        specs = [s for s in self.ablation.runs() if self.statuses[s.run_id].state == "pending"]
         if self.limit is not None:
             seeds = list(dict.fromkeys(cell.seed for cell in self.ablation.cells))
             return sorted(specs, key=lambda spec: seeds.index(spec.seed))
@@ -74,8 +74,8 @@ class Plan:
         """Return one flat object per cell, as `ema-lab plan --json` prints them."""
         return [
             {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed}
-            | {"status": self.standings[cell.run_id].state}
-            | {"stale": " ".join(self.standings[cell.run_id].stale) or None}
+            | {"status": self.statuses[cell.run_id].state}
+            | {"stale": " ".join(self.statuses[cell.run_id].stale) or None}
             | {"seconds": self.known.seconds(cell.spec)}
             | ({"fits": self.fits(cell.run_id)} if self.limit is not None else {})
             for cell in self.ablation.cells
@@ -84,9 +84,9 @@ class Plan:
     def skipped(self) -> list[dict[str, Any]]:
         """Return one flat object per cell that the file skips."""
         return [
-            {"run_id": None, "variant": one.cell.row, "seed": one.cell.seed, "status": "skipped"}
-            | {"stale": None, "seconds": None, "reason": one.reason}
-            for one in self.ablation.skipped
+            {"run_id": None, "variant": left.cell.row, "seed": left.cell.seed, "status": "skipped"}
+            | {"stale": None, "seconds": None, "reason": left.reason}
+            for left in self.ablation.skipped
         ]
 
 
@@ -108,11 +108,11 @@ def plan(
     watch: Watch = ignore,
     **execution: Unpack[ExecutionOptions],
 ) -> Plan:
-    """Return what training an ablation would do; nothing is trained.
+    """Return a forecast of training an ablation, without training.
 
     Example:
-        >>> found = ema_lab.plan("quickstart", workers=2)
-        >>> len(found.pending), max(found.ends.values(), default=None)
+        >>> plan = ema_lab.plan("quickstart", workers=2)
+        >>> len(plan.pending), max(plan.ends.values(), default=None)
 
     Args:
         ablation: A path, or the name of a definition.
@@ -131,11 +131,11 @@ def plan(
         check_runs(chosen, watch)
     store = how.run_store
     survey = Survey(store, how.max_attempts)
-    standings = {spec.run_id: survey.status(spec) for spec in chosen.runs()}
+    statuses = {spec.run_id: survey.status(spec) for spec in chosen.runs()}
     gpus = visible_gpus() if how.device != "cpu" else ()
     threads = planned_threads(store, chosen.name, partial(_run_ids, chosen), how.threads)
     workers = how.workers or len(gpus) or default_workers(threads.number)
-    bare = Plan(chosen, standings, estimates(chosen.runs(), store), workers, threads, forecast.limit)
+    bare = Plan(chosen, statuses, estimates(chosen.runs(), store), workers, threads, forecast.limit)
     name = _probe(bare, how, watch) if forecast.probe else ""
     is_left_to_torch = bool(gpus) and how.threads is None
     known = estimates(chosen.runs(), store, name)
@@ -159,10 +159,10 @@ def _probe(plan: Plan, how: Execution, watch: Watch) -> str:
     name = f"{device_name(device)}, {threads or 'any'} threads"
     store, runs = how.run_store, plan.ablation.runs()
     known = estimates(runs, store, name)
-    pending = [spec for spec in runs if plan.standings[spec.run_id].state == "pending"]
-    wanted = {work_key(spec): spec for spec in pending if known.seconds(spec) is None}
-    for number, spec in enumerate(wanted.values(), start=1):
+    pending = [spec for spec in runs if plan.statuses[spec.run_id].state == "pending"]
+    unknown = {work_key(spec): spec for spec in pending if known.seconds(spec) is None}
+    for number, spec in enumerate(unknown.values(), start=1):
         seconds = probe(spec, Machine(device=how.device, num_threads=threads))
         keep_probe(store.root, name, spec, seconds)
-        watch(RowProbed(spec, seconds, number, len(wanted)))
+        watch(RowProbed(spec, seconds, number, len(unknown)))
     return name

@@ -23,7 +23,7 @@ class Power:
     Attributes:
         metric: Metric that is compared; None takes the task's primary one.
         std: Standard deviation of paired differences; None takes it from finished runs.
-        differences: Differences whose number of seeds is asked for.
+        differences: Differences to detect, for each of which the number of seeds is returned.
 
     Raises:
         SpecError: If a number is not above zero.
@@ -54,8 +54,10 @@ class Family:
     def by_seeds(self, seeds: int) -> dict[str, Any]:
         """Return the differences that a number of seeds detects; None for a single seed."""
         levels = {"detectable": SIGNIFICANCE, "detectable_holm": self.first}
-        shown = {key: self.detectable(seeds, level) if seeds > 1 else None for key, level in levels.items()}
-        return {"seeds": seeds, **shown}
+        differences = {
+            key: self.detectable(seeds, level) if seeds > 1 else None for key, level in levels.items()
+        }
+        return {"seeds": seeds, **differences}
 
     def by_difference(self, difference: float) -> dict[str, Any]:
         """Return the number of seeds that detect a difference; None above 10,000."""
@@ -87,34 +89,34 @@ class PowerTable:
     by_difference: tuple[dict[str, Any], ...]
 
 
-def power(ablation: Ablation, store: RunStore, asked: Power) -> PowerTable:
+def power(ablation: Ablation, store: RunStore, request: Power) -> PowerTable:
     """Return, for several numbers of seeds, the smallest difference that a test detects, and the reverse.
 
     Raises:
         SpecError: If nothing is known of the spread.
     """
-    name, metric = chosen_metric(ablation, asked.metric)
-    std, origin = _spread(ablation, store, asked.std, name)
+    name, metric = chosen_metric(ablation, request.metric)
+    std, origin = _spread(ablation, store, request.std, name)
     compared = sum(row[0].variant != ablation.baseline for row in ablation.rows().values())
     family = Family(std, SIGNIFICANCE / max(1, compared))
     seeds = len({cell.seed for cell in ablation.cells})
     half = (family.detectable(seeds, family.first) / 2,) if seeds > 1 else ()
     by_seeds = tuple(family.by_seeds(count) for count in sorted({seeds, *USUAL_SEEDS}))
-    by_difference = tuple(family.by_difference(one) for one in asked.differences or half)
+    by_difference = tuple(family.by_difference(difference) for difference in request.differences or half)
     return PowerTable(ablation, metric, origin, compared, family, by_seeds, by_difference)
 
 
-def _spread(ablation: Ablation, store: RunStore, given: float | None, metric: str) -> tuple[float, str]:
-    if given is not None:
-        return given, "as given"
+def _spread(ablation: Ablation, store: RunStore, std: float | None, metric: str) -> tuple[float, str]:
+    if std is not None:
+        return std, "as given"
     if ablation.baseline is None:
         raise SpecError(f"--power compares with a baseline, and {ablation.name} names none; give --std")
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
     pooled = pooled_std([row.differences(metric) for row in rows])
     if pooled is None:
-        words = f"no row of {ablation.name} has two finished seeds beside its baseline's"
-        raise SpecError(f"--power: {words}; give --std, the standard deviation of paired differences")
-    std, degrees = pooled
-    if std == 0:
+        problem = f"no row of {ablation.name} has two finished seeds beside its baseline's"
+        raise SpecError(f"--power: {problem}; give --std, the standard deviation of paired differences")
+    spread, degrees = pooled
+    if spread == 0:
         raise SpecError(f"--power: all paired differences of {ablation.name} are equal; give --std")
-    return std, f"pooled over finished runs, {degrees} degrees of freedom"
+    return spread, f"pooled over finished runs, {degrees} degrees of freedom"

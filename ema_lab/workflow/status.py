@@ -21,7 +21,7 @@ from ema_lab.workflow.selection import Conditions, selected
 
 @dataclass(frozen=True)
 class Status:
-    """Cells of an ablation with the standing of each in a store."""
+    """Cells of an ablation with the status of each run in a store."""
 
     ablation: Ablation
     cells: tuple[tuple[Cell, RunStatus], ...]
@@ -31,29 +31,29 @@ class Status:
         tasks = dict.fromkeys(cell.spec.data.facts.task for cell, _ in self.cells)
         primary = dict.fromkeys(task_description(task).primary for task in tasks)
         return [
-            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_facts(standing, primary)}
-            for cell, standing in self.cells
+            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_facts(run_status, primary)}
+            for cell, run_status in self.cells
         ]
 
     @property
     def counts(self) -> Counter[str]:
         """Number of cells by state: done, failed, running, pending."""
-        return Counter(standing.state for _, standing in self.cells)
+        return Counter(run_status.state for _, run_status in self.cells)
 
     @property
     def stale(self) -> Counter[str]:
         """Number of cells with a stale result, by the parts whose source has changed."""
-        return Counter(" ".join(standing.stale) for _, standing in self.cells if standing.stale)
+        return Counter(" ".join(run_status.stale) for _, run_status in self.cells if run_status.stale)
 
     @property
     def failed(self) -> list[FailedRun]:
         """Runs whose last attempt failed and that no process works on."""
-        found: dict[str, FailedRun] = {}
-        for cell, standing in self.cells:
-            if standing.failure and standing.state != "running":
-                name, given_up = f"{cell.row} seed {cell.seed}", standing.state == "failed"
-                found[cell.run_id] = FailedRun(cell.run_id, name, standing.failure, given_up)
-        return list(found.values())
+        failed_runs: dict[str, FailedRun] = {}
+        for cell, run_status in self.cells:
+            if run_status.failure and run_status.state != "running":
+                name, given_up = f"{cell.row} seed {cell.seed}", run_status.state == "failed"
+                failed_runs[cell.run_id] = FailedRun(cell.run_id, name, run_status.failure, given_up)
+        return list(failed_runs.values())
 
     @property
     def is_over(self) -> bool:
@@ -81,8 +81,8 @@ def status(
     """Return the state of every cell of an ablation; nothing is written and torch is not loaded.
 
     Example:
-        >>> found = ema_lab.status("quickstart")
-        >>> found.counts["done"], [run.failure.message for run in found.failed]
+        >>> state = ema_lab.status("quickstart")
+        >>> state.counts["done"], [run.failure.message for run in state.failed]
 
     Args:
         ablation: A path, or the name of a definition.
@@ -99,8 +99,8 @@ def status(
 
 def survey(ablation: Ablation, store: RunStore, max_attempts: int = MAX_ATTEMPTS) -> Status:
     """Return the state of every cell of an ablation that is loaded."""
-    looked_up = Survey(store, max_attempts)
-    return Status(ablation, tuple((cell, looked_up.status(cell.spec)) for cell in ablation.cells))
+    runs = Survey(store, max_attempts)
+    return Status(ablation, tuple((cell, runs.status(cell.spec)) for cell in ablation.cells))
 
 
 def retry(ablation: Ablation, store: RunStore, signature: str | None = None) -> Retried:
@@ -116,12 +116,12 @@ def retry(ablation: Ablation, store: RunStore, signature: str | None = None) -> 
     """
     failed = survey(ablation, store).failed
     known = list(dict.fromkeys(run.failure.signature for run in failed))
-    meant = [one for one in known if signature is None or f"{one}:".startswith(f"{signature}:")]
-    if signature is not None and not meant:
+    matching = [each for each in known if signature is None or f"{each}:".startswith(f"{signature}:")]
+    if signature is not None and not matching:
         raise UnknownNameError(unknown_name("failure", signature, known))
-    wanted = [run for run in failed if run.failure.signature in meant]
-    forgiven = tuple(run for run in wanted if forgive(store, run.run_id))
-    return Retried(ablation, forgiven, len(wanted) - len(forgiven))
+    chosen = [run for run in failed if run.failure.signature in matching]
+    forgiven = tuple(run for run in chosen if forgive(store, run.run_id))
+    return Retried(ablation, forgiven, len(chosen) - len(forgiven))
 
 
 def existing_store(path: Path | str) -> RunStore:
@@ -136,22 +136,22 @@ def existing_store(path: Path | str) -> RunStore:
     return RunStore(path)
 
 
-def _facts(standing: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
-    facts, failure = standing.facts, standing.failure
+def _facts(run_status: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
+    facts, failure = run_status.facts, run_status.failure
     by = None
-    if standing.state == "running":
+    if run_status.state == "running":
         last = facts.attempts[-1]
         by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
-        if beat := standing.heartbeat:
+        if beat := run_status.heartbeat:
             by += f", epoch {beat.epoch}, last sign of life {beat.seconds_ago:.0f} s ago"
     return {
-        "status": standing.state,
-        "stale": " ".join(standing.stale) or None,
+        "status": run_status.state,
+        "stale": " ".join(run_status.stale) or None,
         "attempts": facts.tries,
         **{name: facts.record.metrics.get(name) if facts.record else None for name in metrics},
         "wall_seconds": facts.record.wall_seconds if facts.record and facts.done else None,
         "by": by,
         "cause": failure.cause if failure else None,
         "signature": failure.signature if failure else None,
-        "error": standing.reason,
+        "error": run_status.reason,
     }

@@ -72,7 +72,7 @@ def sweep(
 ) -> SearchOutcome:
     """Search hyper-parameters as a sweep file says, and return the study.
 
-    Every trial consists of ordinary runs: what was trained before costs nothing. A later call goes on.
+    Every trial consists of ordinary runs: runs that are finished cost nothing. A later call continues.
 
     Example:
         >>> outcome = ema_lab.sweep("quick_search", trials=8, workers=2)

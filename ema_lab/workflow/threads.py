@@ -20,22 +20,22 @@ def base_ablation(base: str) -> Ablation:
     return load_ablation(f"{path}.yaml" if slash else base.partition("/")[0])
 
 
-def expected_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
+def expected_threads(store: RunStore, ablation: Ablation, requested: int | None, device: str) -> int | None:
     """Return the number of threads in each run of an ablation; None leaves it to torch, on a GPU."""
-    if asked is None and device != "cpu" and visible_gpus():
+    if requested is None and device != "cpu" and visible_gpus():
         return kept_threads(store, ablation.name)
-    return planned_threads(store, ablation.name, partial(_run_ids, ablation), asked).number
+    return planned_threads(store, ablation.name, partial(_run_ids, ablation), requested).number
 
 
-def settled_threads(store: RunStore, ablation: Ablation, asked: int | None, device: str) -> int | None:
-    """Return what `expected_threads` does and keep the number in the store, for all later calls.
+def settled_threads(store: RunStore, ablation: Ablation, requested: int | None, device: str) -> int | None:
+    """Return the number of `expected_threads`, and keep it in the store for all later calls.
 
     Call it once every check has passed. A search uses the ablation of its base: its trials are runs of that
     ablation, too.
     """
-    if asked is None and device != "cpu" and visible_gpus():
+    if requested is None and device != "cpu" and visible_gpus():
         return kept_threads(store, ablation.name)
-    return keep_threads(store, ablation.name, partial(_run_ids, ablation), asked).number
+    return keep_threads(store, ablation.name, partial(_run_ids, ablation), requested).number
 
 
 def _run_ids(ablation: Ablation) -> list[str]:
@@ -53,8 +53,8 @@ def visible_gpus() -> tuple[str, ...]:
 def whole_runs(ablation: Ablation) -> list[RunSpec]:
     """Return all runs of an ablation's file, the selected ones first."""
     chosen = ablation.runs()
-    there = {spec.run_id for spec in chosen}
-    others = (spec for spec in load_ablation(str(ablation.path)).runs() if spec.run_id not in there)
+    chosen_ids = {spec.run_id for spec in chosen}
+    others = (spec for spec in load_ablation(str(ablation.path)).runs() if spec.run_id not in chosen_ids)
     return [*chosen, *others]
 
 
@@ -69,29 +69,29 @@ def unclean_pairs(
         pending: Runs that are about to be trained.
         here: What their records will say of the environment, as far as known, except for the precision.
     """
-    wanted = {spec.run_id: {**here, "precision": spec.recipe.precision} for spec in pending}
-    records = store.records(spec.run_id for spec in runs if spec.run_id not in wanted)
-    done = {run_id: one.environment for run_id, one in records.items() if one.status == "done"}
+    expected = {spec.run_id: {**here, "precision": spec.recipe.precision} for spec in pending}
+    records = store.records(spec.run_id for spec in runs if spec.run_id not in expected)
+    done = {run_id: record.environment for run_id, record in records.items() if record.status == "done"}
     by_seed: dict[int, list[Mapping[str, Any]]] = {}
     for spec in runs:
-        if (environment := wanted.get(spec.run_id) or done.get(spec.run_id)) is not None:
+        if (environment := expected.get(spec.run_id) or done.get(spec.run_id)) is not None:
             by_seed.setdefault(spec.seed, []).append(environment)
     unclean = [spec for spec in pending if environment_differences(by_seed[spec.seed])]
     if not unclean:
         return None
-    environments = [one for seed in {spec.seed for spec in unclean} for one in by_seed[seed]]
+    environments = [each for seed in {spec.seed for spec in unclean} for each in by_seed[seed]]
     keys = environment_differences(environments)
     differences = "; ".join(f"{key}: {_values(environments, key)}" for key in keys)
-    threads = {one.get("num_threads") for one in done.values()}
+    threads = {environment.get("num_threads") for environment in done.values()}
     finished = threads.pop() if "num_threads" in keys and len(threads) == 1 else None
     return UncleanPairs(len(unclean), len(pending), differences, finished)
 
 
 def _values(environments: Sequence[Mapping[str, Any]], key: str) -> str:
     """Return the distinct values of one fact in words; of package versions, those that differ."""
-    found = [one[key] for one in environments if one.get(key) is not None]
-    if all(isinstance(value, Mapping) for value in found):
-        names = sorted({name for value in found for name in value})
-        parts = {name: sorted({str(value.get(name, "none")) for value in found}) for name in names}
+    values = [each[key] for each in environments if each.get(key) is not None]
+    if all(isinstance(value, Mapping) for value in values):
+        names = sorted({name for value in values for name in value})
+        parts = {name: sorted({str(value.get(name, "none")) for value in values}) for name in names}
         return ", ".join(f"{name} {' and '.join(each)}" for name, each in parts.items() if len(each) > 1)
-    return " and ".join(sorted({str(value) for value in found}))
+    return " and ".join(sorted({str(value) for value in values}))

@@ -107,7 +107,7 @@ def tune(
 ) -> TuneOutcome:
     """Search with an equal budget for every row, train each winner on fresh seeds, and return both.
 
-    The recipe of each row is tried as it is written, before all trials. A later call goes on.
+    Each row's recipe is first tried as written. A later call continues.
 
     Example:
         >>> space = ema_lab.Space("lr_weight_decay_digits")
@@ -131,11 +131,11 @@ def tune(
         raise SpecError(f"trials must be 1 or more, got {trials}")
     options, how = options or SearchOptions(), Execution(**execution)
     tuning = _plan(selected(ablation, only), space or Space(), trials, out, options, Path(how.store), watch)
-    found = _search_all(tuning, how, options.seconds, watch)
-    if lacking := missing(found, tuning.budget):
+    searches = _search_all(tuning, how, options.seconds, watch)
+    if lacking := missing(searches, tuning.budget):
         watch(events.TrialsMissing(tuning.budget, lacking))
-        return TuneOutcome(tuning, found, lacking, {})
-    return _finish(tuning, found, how, watch)
+        return TuneOutcome(tuning, searches, lacking, {})
+    return _finish(tuning, searches, how, watch)
 
 
 def _plan(
@@ -147,13 +147,13 @@ def _plan(
     root: Path,
     watch: Watch,
 ) -> Tuning:
-    """Return what is tuned, after every check that needs no torch."""
+    """Return the searches of all rows, after every check that needs no torch."""
     path = out or Path("ablations") / f"{ablation.name}-tuned.yaml"
     check_output_path(path)
     seeds = list(space.seeds) if space.seeds is not None else None
     shared, left_out = space_for_all(load_sweep(space.name), seeds)
     sweeps = _sweeps(ablation, shared, space.name)
-    searches = [(row, _named_search(one, options, root)) for row, one in sweeps.items()]
+    searches = [(row, _named_search(row_sweep, options, root)) for row, row_sweep in sweeps.items()]
     for line in shared.remarks():
         watch(events.Remark("", line))
     if left_out:
@@ -185,14 +185,14 @@ def _named_search(sweep: Sweep, options: SearchOptions, root: Path) -> Search:
 def _search_all(tuning: Tuning, how: Execution, seconds: float | None, watch: Watch) -> list[RowSearch]:
     """Try each row's recipe as written, then its trials, as far as the time allows."""
     end = time.monotonic() + seconds if seconds is not None else float("inf")
-    found = [
+    searches = [
         _row_search(row, search, tuning, how.max_attempts, renew=True) for row, search in tuning.searches
     ]
-    lacking = missing(found, tuning.budget)
+    lacking = missing(searches, tuning.budget)
     if not lacking:
-        return found
+        return searches
     check_runs(tuning.ablation, watch)
-    if any(one.written is None for one in found) and time.monotonic() < end:
+    if any(search.written is None for search in searches) and time.monotonic() < end:
         sweeps = {row: search.sweep for row, search in tuning.searches}
         written = written_runs(tuning.ablation, sweeps)
         train_grid(written, how, watch, threads_of=tuning.ablation)
@@ -224,54 +224,56 @@ def failed_trials(search: RowSearch) -> int:
     return search.failed + (search.written is not None and search.written.state == "failed")
 
 
-def _finish(tuning: Tuning, found: Sequence[RowSearch], how: Execution, watch: Watch) -> TuneOutcome:
+def _finish(tuning: Tuning, searches: Sequence[RowSearch], how: Execution, watch: Watch) -> TuneOutcome:
     """Write the tuned ablation and train it."""
-    best = {one.row: winner(one.candidates, tuning.objective) for one in found}
+    best = {search.row: winner(search.candidates, tuning.objective) for search in searches}
     winners = {row: trial for row, trial in best.items() if trial is not None}
     for row in best:
         if row not in winners:
             watch(events.WinnerMissing(row, tuning.budget))
-    for one in found:
-        if one.failed:
-            watch(events.TrialsFailed(one.row, one.failed, tuning.budget))
-    for words_of in (stale_text, repeats_text):
-        for one in found:
-            if words := words_of(one.candidates):
-                watch(events.Remark(one.row, words))
-    end = partial(TuneOutcome, tuning, found, {}, winners)
+    for search in searches:
+        if search.failed:
+            watch(events.TrialsFailed(search.row, search.failed, tuning.budget))
+    for describe in (stale_text, repeats_text):
+        for search in searches:
+            if text := describe(search.candidates):
+                watch(events.Remark(search.row, text))
+    end = partial(TuneOutcome, tuning, searches, {}, winners)
     if not winners:
         watch(events.WinnerMissing(None, tuning.budget))
         return end()
-    _write(tuning, found, winners, watch)
+    _write(tuning, searches, winners, watch)
     return end(train_grid(load_ablation(tuning.path), how, watch, threads_of=tuning.ablation))
 
 
 def _write(
-    tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, EndedTrial], watch: Watch
+    tuning: Tuning, searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial], watch: Watch
 ) -> None:
     ablation, space = tuning.ablation, tuning.space
     used = {*space.seeds, *searched_seeds(ablation, tuning.store, tuning.searches[0][1].storage)}
     seeds = fresh_seeds(len({cell.seed for cell in ablation.cells}), used)
     values = {row: trial.choice for row, trial in winners.items()}
-    words = f"{ablation.name} with the {', '.join(key.key for key in space.parameters)} found for each row."
-    definition = tuned_definition(tuning.path.stem, ablation, values, seeds, words)
-    wanted = {
+    description = (
+        f"{ablation.name} with the {', '.join(key.key for key in space.parameters)} found for each row."
+    )
+    definition = tuned_definition(tuning.path.stem, ablation, values, seeds, description)
+    final_runs = {
         row: final_run(cells[0], values[row], space, seeds[0])
         for row, cells in ablation.rows().items()
         if row in values
     }
-    lengths = other_epochs(found, winners, wanted)
-    comment = [*_comment(tuning, found, winners), *lengths]
-    if write_tuned(tuning.path, tuned_text(definition, comment), wanted):
+    lengths = other_epochs(searches, winners, final_runs)
+    comment = [*_comment(tuning, searches, winners), *lengths]
+    if write_tuned(tuning.path, tuned_text(definition, comment), final_runs):
         watch(events.FileWritten(tuning.path))
     for line in lengths:
         watch(events.Remark("", line))
 
 
-def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, EndedTrial]) -> list[str]:
+def _comment(tuning: Tuning, searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial]) -> list[str]:
     """Return the origin of the tuned values, as lines of a comment in the tuned ablation."""
     strategy, objective = tuning.searches[0][1].strategy, tuning.objective
-    images = {one.sweep.examples()[0].data.val_images for one in found}
+    images = {search.sweep.examples()[0].data.val_images for search in searches}
     lines = [
         f"of {tuning.ablation.name}, searched in {tuning.space.name}: {tuning.budget} trials a row "
         "beside its recipe as written,",
@@ -280,12 +282,12 @@ def _comment(tuning: Tuning, found: Sequence[RowSearch], winners: Mapping[str, E
         f"The best {objective.name} of {tuning.budget} trials is biased upwards and no result; "
         "the runs of this file, on seeds that no trial has seen, are.",
     ]
-    for one in found:
-        trial = winners.get(one.row)
+    for search in searches:
+        trial = winners.get(search.row)
         text = f"{_named(trial)}, {objective.name} {trial_value(trial):.6g}" if trial else "no finished trial"
-        more = [*filter(None, [stale_text(one.candidates)])]
-        more += search_notes(one.sweep, objective, one.written, trial)
-        lines.append("; ".join([f"  row {one.row!r}: study {one.study_name}, {text}", *more]))
+        notes = [*filter(None, [stale_text(search.candidates)])]
+        notes += search_notes(search.sweep, objective, search.written, trial)
+        lines.append("; ".join([f"  row {search.row!r}: study {search.study_name}, {text}", *notes]))
     return lines
 
 

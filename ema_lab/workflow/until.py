@@ -58,7 +58,7 @@ def run_until_decided(
 ) -> "GridOutcome":
     """Train the ablation, then further seeds of the rows that are not decided.
 
-    Only the records are kept: a later call takes the same decisions from them and goes on.
+    Only the records are kept: a later call takes the same decisions from them and continues.
 
     Args:
         ablation: All its rows need a baseline row.
@@ -66,27 +66,27 @@ def run_until_decided(
         train: Trains what is pending of an ablation.
         watch: Observer of the events.
     """
-    wanted = dict.fromkeys(ablation.rows(), _check(ablation, until))
-    asked, rounds = ablation, list["GridOutcome"]()
+    num_seeds = dict.fromkeys(ablation.rows(), _check(ablation, until))
+    current, rounds = ablation, list["GridOutcome"]()
     while True:
-        rounds.append(train(asked))
-        comparisons = compare(asked, rounds[-1].store, until)
-        undecided = [one for one in comparisons if one.decision == "open"]
-        grown = [one for one in undecided if wanted[one.row] < until.max_seeds]
+        rounds.append(train(current))
+        comparisons = compare(current, rounds[-1].store, until)
+        undecided = [each for each in comparisons if each.decision == "open"]
+        grown = [each for each in undecided if num_seeds[each.row] < until.max_seeds]
         if not grown or not rounds[-1].ok:  # a failed run is tried again by the next call, before more seeds
             return _joined(rounds, comparisons)
-        for one in grown:
-            wanted[one.row] += 1
-            wanted[one.baseline] = max(wanted[one.baseline], wanted[one.row])
-        added = {one.row: wanted[one.row] for one in grown}
+        for each in grown:
+            num_seeds[each.row] += 1
+            num_seeds[each.baseline] = max(num_seeds[each.baseline], num_seeds[each.row])
+        added = {each.row: num_seeds[each.row] for each in grown}
         watch(SeedsAdded(ablation.name, added, until.max_seeds))
-        asked = ablation.with_seeds(wanted)
+        current = ablation.with_seeds(num_seeds)
 
 
 def _joined(rounds: Sequence["GridOutcome"], comparisons: Sequence[Comparison]) -> "GridOutcome":
     """Return one outcome for all rounds: a run that an earlier round trained was not done before."""
-    trained = tuple(run_id for one in rounds for run_id in one.trained)
-    elsewhere = tuple(run_id for one in rounds for run_id in one.elsewhere)
+    trained = tuple(run_id for outcome in rounds for run_id in outcome.trained)
+    elsewhere = tuple(run_id for outcome in rounds for run_id in outcome.elsewhere)
     before = tuple(run_id for run_id in rounds[-1].done_before if run_id not in {*trained, *elsewhere})
     last = replace(rounds[-1], trained=trained, elsewhere=elsewhere, done_before=before)
     return replace(last, comparisons=tuple(comparisons))
@@ -102,8 +102,8 @@ def _check(ablation: Ablation, until: Until) -> int:
         raise SpecError(f"--until-decided: {ablation.name} has no row to compare with its baseline")
     for cell in others:
         if ablation.baseline_of(cell) is None:
-            words = "compares every row with its baseline"
-            raise SpecError(f"--until-decided {words}, and {cell.row} of {ablation.name} has none")
+            rule = "compares every row with its baseline"
+            raise SpecError(f"--until-decided {rule}, and {cell.row} of {ablation.name} has none")
     return seeds
 
 
@@ -114,8 +114,8 @@ def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Compariso
     followed = [compare_sequentially(row.differences(name), len(rows)) for row in rows]
     decisions = decide(followed, metric.sign, until.margin)
     return [
-        Comparison(row.name, _baseline_row(ablation, row), one, decision)
-        for row, one, decision in zip(rows, followed, decisions, strict=True)
+        Comparison(row.name, _baseline_row(ablation, row), comparison, decision)
+        for row, comparison, decision in zip(rows, followed, decisions, strict=True)
     ]
 
 

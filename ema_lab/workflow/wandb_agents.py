@@ -118,7 +118,7 @@ class AgentsOutcome:
 
 
 @dataclass(frozen=True)
-class Place:
+class WandbProject:
     """Project and entity of a sweep at W&B; None takes the file's, else W&B's own default."""
 
     project: str | None = None
@@ -126,7 +126,7 @@ class Place:
 
 
 def search_with_wandb(
-    sweep: Sweep, trials: int | None, how: Execution, place: Place, watch: Watch
+    sweep: Sweep, trials: int | None, how: Execution, project: WandbProject, watch: Watch
 ) -> AgentsOutcome:
     """Create the sweep at W&B and run its agents here until it has its trials.
 
@@ -139,7 +139,7 @@ def search_with_wandb(
     threads = expected_threads(how.run_store, family, how.threads, how.device)
     variables = agent_environment(replace(how, threads=threads))
     agents = Agents(how.workers, trials, device, variables)
-    address = create_sweep(sweep, place.project, place.entity)
+    address = create_sweep(sweep, project.project, project.entity)
     environments = agents.environments()
     watch(AgentsStarted(sweep.name, len(environments), address))
     with tempfile.TemporaryFile("a+") as out:  # opened for appending: agents share it
@@ -150,7 +150,7 @@ def search_with_wandb(
 
 
 def agent_environment(how: Execution) -> dict[str, str]:
-    """Return what `ema-lab trial` reads in place of options, for which W&B's command has no room."""
+    """Return the environment variables that replace options of `ema-lab trial` in W&B's command."""
     return {
         "EMA_LAB_STORE": str(Path(how.store).absolute()),
         "EMA_LAB_DATA": str(how.data_folder),
@@ -199,7 +199,7 @@ def require_server(url: str) -> None:
 
 
 def run_agents(
-    place: str, environments: Sequence[Mapping[str, str]], counts: Sequence[int | None], out: IO[str]
+    address: str, environments: Sequence[Mapping[str, str]], counts: Sequence[int | None], out: IO[str]
 ) -> list[int]:
     """Run one agent per environment until the server or its count ends it; return their exit codes.
 
@@ -209,7 +209,7 @@ def run_agents(
     try:
         for environment, count in zip(environments, counts, strict=True):
             limit = [] if count is None else ["--count", str(count)]
-            agent = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, place]
+            agent = [sys.executable, "-m", "wandb", "agent", "--forward-signals", *limit, address]
             command = [sys.executable, "-m", "ema_lab.workflow.with_parent", *agent]
             # A session of its own: Ctrl-C reaches the agent once, when its standard input is closed here,
             # and --forward-signals (wandb 0.24) hands it on to its trial.

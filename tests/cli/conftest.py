@@ -19,7 +19,7 @@ from ema_lab.store.store import RunStore
 
 
 class Answer(NamedTuple):
-    """What a command returned and printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

@@ -188,7 +188,7 @@ ARGUMENTS = {
     "plan tiny --only seed=7": ["no cell of tiny has seed=7", "seeds: 0, 1"],
     "plan teeny": ["no ablation is named 'teeny'", "did you mean 'tiny'?", "quickstart"],
     "plan ablations/teeny.yaml": ["no such file", "tiny.yaml"],
-    "report teeny": ["no report is named 'teeny'", "did you mean 'tiny'?"],
+    "report teeny": ["no report or ablation is named 'teeny'", "did you mean 'tiny'?"],
     "report tiny --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
     "schema --out ablations/tiny.yaml": ["--out must be a folder", "is a file"],
     "schema sweeps": ["no schema is named 'sweeps'", "ablation, recipe, report, sweep, published, run"],

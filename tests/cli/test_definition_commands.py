@@ -1,4 +1,4 @@
-"""What can be named can be listed, shown and written: list, show, new, schema, and every --help."""
+"""The commands list, show, new and schema, and every --help."""
 
 import json
 import subprocess

@@ -269,7 +269,7 @@ class TestStale:
         answer = command("run", "tiny", "--workers", "1", "--refresh")
         assert answer.code == 0
         assert trained == [old["mine", 0], old["mine", 1]]
-        assert "2 stale results kept aside" in answer.err
+        assert "2 stale results moved to superseded/" in answer.err
         assert "2 trained, 2 done before, 0 failed" in answer.err
         for run_id in trained:
             kept = Path("runs", run_id, "superseded", "1")

@@ -240,7 +240,7 @@ class TestCheck:
         assert (code, rows[last, ""]["problem"]) == (0, "a process works on it: not checked")
 
     def test_tells_how_far_it_is(self, command, runs, monkeypatch):
-        monkeypatch.setattr("ema_lab.cli.store.TELL_SECONDS", -1.0)
+        monkeypatch.setattr("ema_lab.cli.store.PROGRESS_SECONDS", -1.0)
         lines = command("store", "check", "--quick").err.splitlines()
         assert lines[:3] == [f"{number} of 3 runs checked" for number in (1, 2, 3)]
 

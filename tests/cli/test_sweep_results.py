@@ -1,4 +1,4 @@
-"""What is made of a search afterwards: show, plot, export, dashboard; and which command a word is."""
+"""The commands sweep show, plot and export, dashboard, and the choice of a command by its first word."""
 
 import csv
 import http.client
@@ -264,7 +264,7 @@ class TestPlot:
 class TestDashboard:
     def test_without_the_package_one_line_says_how_to_get_it(self, command, searched, monkeypatch):
         searched(1)
-        monkeypatch.setattr("ema_lab.cli.dashboard.PACKAGE", "no_such_package")
+        monkeypatch.setattr("ema_lab.search.dashboard.PACKAGE", "no_such_package")
         answer = command("dashboard", "small")
         assert (answer.code, answer.out) == (2, "")
         assert answer.err == "ema-lab: optuna-dashboard is not installed; pip install 'ema-lab[dashboard]'\n"

@@ -49,7 +49,7 @@ def train(monkeypatch):
 
 @pytest.fixture
 def wandb_run(monkeypatch):
-    """Stand inside an agent, with a run of W&B that only notes what it is told."""
+    """Stand inside an agent, with a run of W&B that only records its calls."""
     notes: dict = {"steps": [], "end": "never"}
 
     class Run:

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class ServedRun:
-    """What the server was told of a run."""
+    """Data of a run that the server has received."""
 
     bucket: dict[str, Any]
     history: dict[int, dict[str, Any]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Names of rows, axes and labels: each can be seen whole, and told from the others."""
+"""Names of rows, axes and labels: each is visible in full and differs from the others."""
 
 import pytest
 

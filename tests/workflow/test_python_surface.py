@@ -1,6 +1,7 @@
-"""What the commands do, called from Python: the same runs and counts, events in order, errors raised."""
+"""Functions behind the commands: the same runs and counts, events in order, errors raised."""
 
 import inspect
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,23 @@ from ema_lab.workflow.execution import Execution, ExecutionOptions
 from ema_lab.workflow.trial import try_trial
 
 HERE = {"workers": 1, "device": "cpu"}
+PAPER = """\
+name: paper
+title: A paper
+year: 2024
+source: Table 1
+tables:
+  small:
+    title: Small
+    setting: 8 x 8
+    classes: 10
+    image_size: 8
+    base: {backbone: resnet20, placement: {after: block_end}}
+    convention: {macs: macs_matmul, flops_per_mac: 1}
+    rows:
+      ResNet-20:
+        claims: {parameters: 9.99M, flops: 9.99G}
+"""
 
 
 def contents(store: str) -> dict[str, object]:
@@ -138,7 +156,65 @@ def test_the_keyword_arguments_are_the_fields_of_execution():
     assert ExecutionOptions.__optional_keys__ == {field.name for field in fields(Execution)}
 
 
-@pytest.mark.parametrize("name", ["plan", "run", "status", "sweep", "tune"])
+@pytest.mark.parametrize(
+    "name", ["audit_claims", "costs", "plan", "report", "run", "status", "sweep", "tune"]
+)
 def test_a_public_function_shows_an_example(name):
     assert ">>> " in inspect.getdoc(getattr(ema_lab, name))
     assert f"ema_lab.{name}(" in inspect.getdoc(getattr(ema_lab, name))
+
+
+def test_costs_are_the_rows_that_the_command_prints(trained, capsys):
+    rows = ema_lab.costs("tiny", only={"variant": "se"})
+    assert command_line(["cost", "tiny", "--only", "variant=se", "--json"]) == 0
+    assert rows == json.loads(capsys.readouterr().out)
+    assert rows[0]["delta_parameters"] > 0
+    [layer, *_, total] = ema_lab.costs("tiny", only={"variant": "se"}, layers=True)
+    assert (layer["attention"], total["layer"]) == ("se", "sum")
+
+
+def test_a_report_has_tables_records_figures_and_files(trained, capsys):
+    ema_lab.run("tiny", **HERE)
+    built = ema_lab.report("tiny")
+    assert command_line(["report", "tiny", "--json"]) == 0
+    assert built.records() == json.loads(capsys.readouterr().out)
+    assert [row.key for row in built.table().rows] == ["none", "se"]
+    assert built.plot("tradeoff").drawing is not None
+    files = built.files(Path("out")).write()
+    assert Path("out/table.md") in files
+    assert built.check(Path("out")).comparison == ((), ())
+    Path("out/table.md").write_text("")
+    assert built.check(Path("out"), only_tables=True).comparison.differences
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        ("tradeof", "no figure is named 'tradeof'; did you mean 'tradeoff'"),
+        ("heatmap", "heatmap needs factors"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_an_error(trained, figure, words):
+    built = ema_lab.report("tiny")
+    with pytest.raises(EmaLabError, match=words):
+        built.plot(figure)
+
+
+def test_an_audit_has_the_findings_that_the_command_prints(trained, capsys):
+    folder = Path("reports/published")
+    folder.mkdir(parents=True)
+    (folder / "paper.yaml").write_text(PAPER)
+    seen: list[events.Event] = []
+    found = ema_lab.audit_claims("paper", out=Path("out"), watch=seen.append)
+    assert seen == [events.CountingStarted(1)]
+    assert command_line(["audit", "paper", "--json"]) == 0
+    assert found.records() == json.loads(capsys.readouterr().out)
+    assert [row["verdict"] for row in found.records()] == ["disagrees", "disagrees"]
+    assert [path.name for path in found.files] == ["audit.md", "audit.tex", "audit.csv", "audit.json"]
+    with pytest.raises(UnknownNameError, match="did you mean 'small'"):
+        ema_lab.audit_claims("paper", tables=["smal"])
+
+
+def test_timing_takes_enough_rounds():
+    with pytest.raises(SpecError, match="rounds must be 8 or more, got 7"):
+        ema_lab.Latency(rounds=7)

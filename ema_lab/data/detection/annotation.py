@@ -45,7 +45,7 @@ class Problems:
 
 
 def box_problem(corners: Sequence[float], size: Size) -> str | None:
-    """Return what is wrong with a box, given by its corners in pixels; None if nothing is."""
+    """Return the problem of a box with corners in pixels; None for a valid box."""
     if not all(math.isfinite(value) for value in corners):
         return f"a box must be finite, got {_shown(corners)}"
     x1, y1, x2, y2 = corners

@@ -1,4 +1,4 @@
-"""Where pixels and boxes go: resizing, letterboxes, rectangular batches, mosaics and random affine maps.
+"""Geometry of pixels and boxes: resizing, letterboxes, rectangular batches, mosaics and random affine maps.
 
 Pure numbers, no pixels: equal to what YOLOv5 v6.0 computes, so that boxes can be held against golden data.
 A box is its corners x1, y1, x2, y2 in pixels; a size is (height, width). Shape letters: N boxes.

@@ -40,7 +40,7 @@ def tiled(images: list[Tensor], tiles: list[Tile], image_size: int) -> Tensor:
 
 
 def warped(image: Tensor, matrix: Floats, size: Size) -> Tensor:
-    """Map an image by a (3, 3) matrix of pixel positions, bilinearly; grey lies outside."""
+    """Map an image by a (3, 3) matrix of pixel positions, bilinearly; pixels outside the image are grey."""
     height, width = size
     if tuple(image.shape[1:]) == size and np.array_equal(matrix, np.eye(3)):
         return image

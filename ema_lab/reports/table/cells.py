@@ -74,17 +74,34 @@ def spread_of(
     return summary.half_width, low, high, "interval"
 
 
-def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
+def comparison_cell(
+    row: Row, metric: str, fields_of: Callable[[list[float]], Mapping[str, Any]]
+) -> TableCell:
+    """Return a cell that compares a row with the baseline on their common seeds.
+
+    The baseline's own cell says `baseline`. A row without a pair is a hole.
+
+    Args:
+        row: The row.
+        metric: Compared metric.
+        fields_of: Returns the cell's fields, such as its text, from the paired differences.
+    """
     if row.is_baseline:
         return TableCell("baseline", expected=len(row.cells))
     pairs = row.pairs(metric)
     cell = compared_cell(row, pairs)
-    if not pairs:
-        return cell
-    difference = paired_difference([value for _, value in pairs])
-    count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
-    return replace(cell, **difference_numbers(difference, spec.digits), count=count)
+    return replace(cell, **fields_of([value for _, value in pairs])) if pairs else cell
+
+
+def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
+    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
+
+    def fields(differences: list[float]) -> dict[str, Any]:
+        difference = paired_difference(differences)
+        count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
+        return {**difference_numbers(difference, spec.digits), "count": count}
+
+    return comparison_cell(row, metric, fields)
 
 
 def difference_numbers(
@@ -104,16 +121,9 @@ def difference_numbers(
 
 def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
     """Return the p-values of paired t tests against the baseline, Holm-corrected over these rows."""
-    compared = [row for row in rows if not row.is_baseline]
-    tests = {row.name: paired_test(row.differences(metric)) for row in compared}
-    corrected = holm([test.p for test in tests.values()])
-    p_values = dict(zip(tests, corrected, strict=True))
-    return [
-        TableCell("baseline", expected=len(row.cells))
-        if row.is_baseline
-        else _p_cell(row, metric, p_values[row.name], tests[row.name].why)
-        for row in rows
-    ]
+    tests = {row.name: paired_test(row.differences(metric)) for row in rows if not row.is_baseline}
+    p_values = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    return _p_cells(rows, metric, {name: _p_fields(p_values[name], test.why) for name, test in tests.items()})
 
 
 def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
@@ -121,41 +131,40 @@ def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[T
 
     The caption says how many pairs a table needs before any p-value can reach 0.05.
     """
-    compared = [row for row in rows if not row.is_baseline]
-    tests = {row.name: wilcoxon_test(row.differences(metric)) for row in compared}
+    tests = {row.name: wilcoxon_test(row.differences(metric)) for row in rows if not row.is_baseline}
     corrected = holm([math.nan if test.p is None else test.p for test in tests.values()])
     p_values = dict(zip(tests, corrected, strict=True))
-    return [
-        TableCell("baseline", expected=len(row.cells))
-        if row.is_baseline
-        else _p_cell(row, metric, p_values[row.name], f"n={tests[row.name].count}: cannot reach 0.05")
-        for row in rows
-    ]
+    fields = {
+        name: _p_fields(p_values[name], f"n={test.count}: cannot reach 0.05") for name, test in tests.items()
+    }
+    return _p_cells(rows, metric, fields)
 
 
-def _p_cell(row: Row, metric: str, p: float, why: str) -> TableCell:
-    pairs = row.pairs(metric)
-    cell = compared_cell(row, pairs)
-    if not pairs:
-        return cell
-    if math.isnan(p):
-        return replace(cell, text="untested", count=why)
-    return replace(cell, text=p_text(p), value=p, p=p)
+def _p_cells(rows: Sequence[Row], metric: str, fields: Mapping[str, Mapping[str, Any]]) -> list[TableCell]:
+    """Return the cells of p-values from their fields by row; the baseline has none."""
+
+    def cell(row: Row) -> TableCell:
+        return comparison_cell(row, metric, lambda _: fields[row.name])
+
+    return [cell(row) for row in rows]
+
+
+def _p_fields(p: float, why: str) -> dict[str, Any]:
+    """Return the fields of a p-value; `why` says why there is none."""
+    return {"text": "untested", "count": why} if math.isnan(p) else {"text": p_text(p), "value": p, "p": p}
 
 
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return Hedges' g of the paired differences, or `untested` where g is undefined."""
-    if row.is_baseline:
-        return TableCell("baseline", expected=len(row.cells))
-    pairs = row.pairs(metric)
-    cell = compared_cell(row, pairs)
-    if not pairs:
-        return cell
-    effect = effect_size([value for _, value in pairs])
-    if math.isnan(effect):
-        few = "needs three pairs" if len(pairs) < 3 else "all differences are equal"
-        return replace(cell, text="untested", count=few)
-    return replace(cell, text=f"{effect:+.{spec.digits}f}", value=effect)
+
+    def fields(differences: list[float]) -> dict[str, Any]:
+        effect = effect_size(differences)
+        if math.isnan(effect):
+            few = "needs three pairs" if len(differences) < 3 else "all differences are equal"
+            return {"text": "untested", "count": few}
+        return {"text": f"{effect:+.{spec.digits}f}", "value": effect}
+
+    return comparison_cell(row, metric, fields)
 
 
 def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
@@ -164,22 +173,16 @@ def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list
     The level is that of Holm's first step, since the number holds for all rows at once, like the p-values.
     """
     level = SIGNIFICANCE / max(1, sum(not row.is_baseline for row in rows))
-    return [_detectable_cell(spec, row, metric, level) for row in rows]
 
+    def fields(differences: list[float]) -> dict[str, Any]:
+        summary = summarise(differences)
+        if not summary.has_spread:
+            few = "needs two pairs" if summary.count < 2 else "all differences are equal"
+            return {"text": "untested", "count": few}
+        smallest = detectable_difference(summary.count, summary.std, significance=level)
+        return {"text": f"{smallest:.{spec.digits}f}", "value": smallest}
 
-def _detectable_cell(spec: ReportSpec, row: Row, metric: str, level: float) -> TableCell:
-    if row.is_baseline:
-        return TableCell("baseline", expected=len(row.cells))
-    pairs = row.pairs(metric)
-    cell = compared_cell(row, pairs)
-    if not pairs:
-        return cell
-    summary = summarise([value for _, value in pairs])
-    if not summary.has_spread:
-        few = "needs two pairs" if summary.count < 2 else "all differences are equal"
-        return replace(cell, text="untested", count=few)
-    smallest = detectable_difference(summary.count, summary.std, significance=level)
-    return replace(cell, text=f"{smallest:.{spec.digits}f}", value=smallest)
+    return [comparison_cell(row, metric, fields) for row in rows]
 
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:

@@ -161,7 +161,7 @@ def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key,
         for key, row in places.items()
         if all(key[index] in among for index, among in zip(taken, levels, strict=True))
     ]
-    asked = {item.cell.seed for row in places.values() for item in row.cells}
+    seeds = {item.cell.seed for row in places.values() for item in row.cells}
     used = [
         replace(row, cells=tuple(item for item in row.cells if item.cell.seed in effect.seeds))
         for row in rows
@@ -170,11 +170,11 @@ def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key,
         Flag.STALE: any(row.stale for row in used),
         Flag.UNCLEAN: any(unclean_rows(used)),
         Flag.SINGLE_SEED: len(effect.seeds) == 1,
-        Flag.MISSING: len(effect.seeds) < len(asked),
+        Flag.MISSING: len(effect.seeds) < len(seeds),
     }
     common = TableCell(
         n=len(effect.seeds),
-        expected=len(asked),
+        expected=len(seeds),
         values=effect.differences,
         run_ids=tuple(dict.fromkeys(run_id for row in used for run_id in row.run_ids)),
         missing_run_ids=tuple(item.cell.run_id for row in rows for item in row.cells if item.record is None),
@@ -184,7 +184,7 @@ def _effect_row(spec: ReportSpec, effect: Effect, p: float, places: Mapping[Key,
         _effect_name(effect, {}),
         _effect_name(effect, spec.names),
         _effect_cells(spec, effect, p, common),
-        seeds=len(asked),
+        seeds=len(seeds),
         n=len(effect.seeds),
         stale=tuple(dict.fromkeys(part for row in used for part in row.stale)),
         run_ids=common.run_ids,

@@ -123,7 +123,7 @@ def _said_of(column: TableColumn) -> str:
 
 
 def latency_notes(spec: ReportSpec, timed: CachedCosts | None) -> list[str]:
-    """Say how latencies were measured, if the report has a latency column."""
+    """Return a note on the measurement of latencies, if the report has a latency column."""
     if not any(column in LATENCIES for column in spec.columns):
         return []
     if timed is None:
@@ -243,9 +243,9 @@ def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[R
         total = sum(len(row.cells) for row in rows)
         reason = "failed or not run yet (n/a or n < seeds)"
         notes.append(f"{len(missing)} of {total} runs are not there: {reason}.")
-    shown = {item.cell.run_id for row in rows for item in row.cells}
+    own_ids = {item.cell.run_id for row in rows for item in row.cells}
     missing_baselines = (
-        {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - shown - {None}
+        {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - own_ids - {None}
     )
     if spec.compares and missing_baselines:
         is_one = len(missing_baselines) == 1

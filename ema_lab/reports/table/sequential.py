@@ -5,13 +5,13 @@ intervals hold at every number of seeds, however often a user has looked.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
-from ema_lab.reports.table.cells import compared_cell, difference_numbers
+from ema_lab.reports.table.cells import comparison_cell, difference_numbers
 from ema_lab.results.selection import Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
-from ema_lab.statistics.sequential import SequentialComparison, compare_sequentially
+from ema_lab.statistics.sequential import compare_sequentially
 from ema_lab.tables.table import TableCell
 from ema_lab.tables.text import p_text
 
@@ -24,21 +24,16 @@ def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str) -> list[Ta
     }
     # Intervals already share the error among the rows (Bonferroni in `follow`); p-values do not yet.
     corrected = dict(zip(followed, holm([difference.p for difference in followed.values()]), strict=True))
-    return [
-        TableCell("baseline", expected=len(row.cells))
-        if row.is_baseline
-        else _cell(spec, row, key, followed[row.name], corrected[row.name])
-        for row in rows
-    ]
 
+    def fields(row: Row) -> dict[str, Any]:
+        p, difference = corrected[row.name], followed[row.name]
+        if key == "p":
+            return {"text": p_text(p), "value": p, "p": p}
+        n, expected = difference.count, len(row.cells)
+        count = f"n={n}" + (f" of {expected}" if n < expected else "")
+        return {**difference_numbers(difference.difference, spec.digits, "always_valid"), "count": count}
 
-def _cell(spec: ReportSpec, row: Row, key: str, followed: SequentialComparison, p: float) -> TableCell:
-    pairs = row.pairs(spec.metric)
-    cell = compared_cell(row, pairs)
-    if not pairs:
-        return cell
-    if key == "p":
-        return replace(cell, text=p_text(p), value=p, p=p)
-    numbers = difference_numbers(followed.difference, spec.digits, "always_valid")
-    count = f"n={followed.count}" + (f" of {len(row.cells)}" if followed.count < len(row.cells) else "")
-    return replace(cell, **numbers, count=count)
+    def cell(row: Row) -> TableCell:
+        return comparison_cell(row, spec.metric, lambda _: fields(row))
+
+    return [cell(row) for row in rows]

@@ -98,14 +98,14 @@ def counts_text(history: History) -> str:
 
 
 def repeats_text(trials: Sequence[EndedTrial]) -> str:
-    """Say how many trials repeated a known choice; empty if none did."""
+    """Return the number of trials that repeated a known choice, as text; empty if none did."""
     own = sum(not trial.warm for trial in trials)
     count = num_repeated(trials)
     return f"{count} of {own} trials repeated known choices" if count else ""
 
 
 def stale_text(trials: Sequence[EndedTrial]) -> str:
-    """Say how many trials have stale values, and why; empty if none has."""
+    """Return the number of trials with stale values and the reason, as text; empty if none has."""
     stale_trials = [trial.stale for trial in trials if trial.stale]
     if not stale_trials:
         return ""
@@ -118,7 +118,7 @@ def stale_text(trials: Sequence[EndedTrial]) -> str:
 
 
 def seeds_text(history: History) -> str:
-    """Say which runs a trial's value averages."""
+    """Return a text that names the runs over which a trial's value is the mean."""
     seeds = history.sweep.seeds
     mean = f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
     return f"{mean}, validation split"

@@ -73,7 +73,7 @@ def _remeasured(store: RunStore, run_id: str, metrics: Metrics, check_metrics: C
 def _mismatch(
     arrays: Arrays, sha256: str, spec: RunSpec, record: RunRecord, check_metrics: CheckMetrics
 ) -> str | None:
-    """Return why predictions do not belong to a record, or None."""
+    """Return the reason why predictions do not belong to a record, or None."""
     if SPLIT not in arrays or str(arrays[SPLIT]) != "test":
         return "its predictions are not those of the test split"
     if record.predictions_sha256:

@@ -11,7 +11,7 @@ from ema_lab.store.predictions import Arrays
 
 
 def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> str | None:
-    """Return why logits and labels contradict the data set or the record's metrics; None if they agree.
+    """Return how logits and labels contradict the data set or the record's metrics; None if they agree.
 
     Other tasks are not checked: only the hash in their records protects their predictions. If several
     classes share the largest logit, as in bf16, libraries choose differently among them. The check then

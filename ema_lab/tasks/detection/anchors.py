@@ -20,7 +20,7 @@ _RESTARTS = 30
 
 
 def fits(sizes_N2: Floats, anchors_A2: Floats) -> Floats:
-    """Return how well each anchor fits each box: the smallest ratio of their sides, in (0, 1]. (N, A)."""
+    """Return the fit of each anchor to each box: the smallest ratio of their sides, in (0, 1]. (N, A)."""
     ratio = sizes_N2[:, None] / anchors_A2[None]
     fit: Floats = np.minimum(ratio, 1 / ratio).min(2)
     return fit

@@ -69,7 +69,7 @@ def assign(
 
 
 def _cells(centre_N2: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Return which of the five offsets each centre takes, (5, N), and the offsets of those taken."""
+    """Return a mask (5, N) of the five offsets that each centre takes, and the taken offsets."""
     from_far_side = centre_N2.new_tensor([columns, rows]) - centre_N2
     left, up = ((centre_N2 % 1 < 0.5) & (centre_N2 > 1)).T
     right, down = ((from_far_side % 1 < 0.5) & (from_far_side > 1)).T

@@ -91,7 +91,7 @@ def predicted_corners(raw_NK: Tensor, matches: Matches) -> Tensor:
 
 
 def objectness_goal(raw: Tensor, matches: Matches, overlap_N: Tensor) -> Tensor:
-    """Return what a head's objectness learns: (B, A, H, W), the overlap where there is a match, else 0.
+    """Return the targets of a head's objectness, (B, A, H, W): the overlap of a match, else 0.
 
     Where a cell is matched more than once, the last match counts. Writing by index leaves that open on a
     GPU, so the last match of each cell is found first.

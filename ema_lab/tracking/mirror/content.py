@@ -48,7 +48,7 @@ class Snapshot:
     """Snapshot of an ablation: its cells and the status of their runs, read once."""
 
     ablation: Ablation
-    standings: Mapping[str, RunStatus]
+    statuses: Mapping[str, RunStatus]
 
     @classmethod
     def take(cls, ablation: Ablation, store: RunStore) -> "Snapshot":
@@ -61,19 +61,19 @@ class Snapshot:
         return [
             self._run(cells[run_id], store)
             for run_id in dict.fromkeys(cell.run_id for cell in chosen)
-            if self.standings[run_id].state == "done"
+            if self.statuses[run_id].state == "done"
         ]
 
     def _run(self, cell: Cell, store: RunStore) -> MirrorRun:
-        standing = self.standings[cell.run_id]
-        record = standing.facts.record
+        status = self.statuses[cell.run_id]
+        record = status.facts.record
         assert record is not None
         return MirrorRun(
             run_id=cell.run_id,
             name=run_name(cell.row, cell.seed),
             group=self.ablation.name,
             job_type=cell.row,
-            tags=(*run_tags(cell.spec), *([STALE] if standing.stale else [])),
+            tags=(*run_tags(cell.spec), *([STALE] if status.stale else [])),
             config=run_config(cell.spec),
             curve=[row for row in read_curve(store.folder(cell.run_id)) if _is_whole(row.get("epoch"))],
             summary=run_summary(record.metrics, record.cost, record.chosen_epoch),
@@ -96,18 +96,18 @@ class Snapshot:
         )
 
     def _rows(self) -> list[dict[str, Any]]:
-        records = [run.facts.record for run in self.standings.values() if run.facts.done]
+        records = [run.facts.record for run in self.statuses.values() if run.facts.done]
         metrics = dict.fromkeys(name for record in records if record for name in record.metrics)
         rows = []
         for cell in self.ablation.cells:
-            standing = self.standings[cell.run_id]
-            record = standing.facts.record if standing.facts.done else None
+            status = self.statuses[cell.run_id]
+            record = status.facts.record if status.facts.done else None
             row: dict[str, Any] = {
                 "variant": cell.row,
                 "seed": cell.seed,
                 "run_id": cell.run_id,
-                "status": standing.state,
-                "stale": " ".join(standing.stale) or None,
+                "status": status.state,
+                "stale": " ".join(status.stale) or None,
             }
             row |= {name: record.metrics.get(name) if record else None for name in metrics}
             row |= {name: record.cost.get(name) if record else None for name in SUMMARY_COSTS}

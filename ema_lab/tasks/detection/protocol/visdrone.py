@@ -59,7 +59,7 @@ def evaluate(scenes: Sequence[Scene], classes: int) -> ToolkitResult:
 
 
 def drop_in_ignored_regions(scene: Scene) -> Scene:
-    """Take out boxes and detections that lie by half or more in regions that nobody annotated."""
+    """Remove boxes and detections of which half or more is in regions without annotations."""
     if not len(scene.ignored_regions):
         return scene
     mask = np.zeros((scene.height, scene.width))
@@ -80,7 +80,7 @@ def drop_in_ignored_regions(scene: Scene) -> Scene:
 
 
 def _inside(boxes: Floats, integral: Floats) -> NDArray[np.bool_]:
-    """Return whether each box lies in the mask by half or more, from the integral of its pixels."""
+    """Return whether half or more of each box is in the mask, from the integral of its pixels."""
     if not len(boxes):
         return np.zeros(0, dtype=bool)
     rows, columns = integral.shape
@@ -146,7 +146,7 @@ def _verdicts(detected: Floats, boxes: Floats, ignored: NDArray[np.bool_], thres
 
 
 def _overlaps(detected: Floats, boxes: Floats, ignored: NDArray[np.bool_]) -> Floats:
-    """Return IoU with real boxes, and the share of the detection that lies in ignored ones: (D, T)."""
+    """Return IoU with real boxes, and the share of a detection inside ignored ones: (D, T)."""
     low = np.maximum(detected[:, None, :2], boxes[None, :, :2])
     high = np.minimum(detected[:, None, 2:], boxes[None, :, 2:])
     inter = (high - low).clip(0).prod(2)

@@ -1,14 +1,24 @@
-"""The files that `ema-lab new` writes: each works as it is."""
+"""New files from templates that work without changes."""
 
+import keyword
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.registry.registry import unknown_name
 
 
 @dataclass(frozen=True)
 class Template:
-    """A file to start from. In `text` and `use`, {name} and {title} (MyGate for my_gate) are filled in.
+    """Template of a file. In `text` and `use`, {name} and {title} (MyGate for my_gate) are filled in.
 
-    `folder` is where a YAML file of the kind is found; code has none.
+    Attributes:
+        text: Content of the file.
+        use: Command or key that uses the file.
+        example: A valid name.
+        folder: Folder of YAML files of the kind; empty for code.
     """
 
     text: str
@@ -233,3 +243,36 @@ TEMPLATES: Mapping[str, Template] = {
         "reports/published",
     ),
 }
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """File that was written, and the command or key that uses it."""
+
+    path: Path
+    use: str
+
+
+def new_file(kind: str, name: str) -> NewFile:
+    """Write a file to start from: NAME.yaml in the folder of its kind, or NAME.py.
+
+    Raises:
+        UnknownNameError: If there is no such kind.
+        SpecError: If the name is not valid, or the file exists.
+    """
+    if kind not in TEMPLATES:
+        raise UnknownNameError(unknown_name("kind of file", kind, TEMPLATES))
+    template = TEMPLATES[kind]
+    pattern = r"[A-Za-z][A-Za-z0-9_-]*" if template.folder else r"_*[a-z][a-z0-9_]*"
+    if not re.fullmatch(pattern, name) or (not template.folder and keyword.iskeyword(name)):
+        article = "an" if kind[0] == "a" else "a"
+        raise SpecError(
+            f"{name!r} is no name for {article} {kind} file; something like {template.example!r} is"
+        )
+    path = Path(template.folder) / f"{name}.yaml" if template.folder else Path(f"{name}.py")
+    if path.exists():
+        raise SpecError(f"{path} exists already; nothing was written")
+    fields = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(template.text.format(**fields), encoding="utf-8")
+    return NewFile(path, template.use.format(**fields))

@@ -1,0 +1,187 @@
+"""Reports from Python: the same as the command `ema-lab report`."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.registry.registry import unknown_name
+from ema_lab.reports.check.compare import Comparison, compare
+from ema_lab.reports.figures.assemble import Drawn, remarks, report_figures
+from ema_lab.reports.files import FIGURES, PAGE, all_files, report_files, unmade_files
+from ema_lab.reports.page.page import report_page
+from ema_lab.reports.report import Report, ablation_report, build_report
+from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.figure import FIGURE_KINDS, Figure
+from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.store.store import RunStore
+from ema_lab.store.survey import damage_lines
+from ema_lab.tables.render import flat_records
+from ema_lab.tables.table import Table
+from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.output import make_folder
+from ema_lab.workflow.status import existing_store
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Files of a report, made but not written yet.
+
+    Attributes:
+        folder: Folder to write into.
+        texts: Tables and page by file name.
+        figures: Figures, for the folder `figures`.
+        unmade: Files that an earlier report may have left and the current records do not give.
+    """
+
+    folder: Path
+    texts: Mapping[str, str]
+    figures: Sequence[Drawn]
+    unmade: Sequence[str]
+
+    @property
+    def remarks(self) -> list[str]:
+        """Messages about figures: those not drawn, and characters that no font has."""
+        return remarks(self.figures)
+
+    def write(self) -> list[Path]:
+        """Write the files, remove those left over, and return the paths."""
+        for name, text in self.texts.items():
+            (self.folder / name).write_text(text, encoding="utf-8")
+        for name in self.unmade:  # a reader would take an older table for a current one
+            (self.folder / name).unlink(missing_ok=True)
+        drawn = [path for figure in self.figures for path in figure.write(self.folder / FIGURES)]
+        return [*(self.folder / name for name in self.texts), *drawn]
+
+
+@dataclass(frozen=True)
+class BuiltReport:
+    """Report built from the records of a store."""
+
+    spec: ReportSpec
+    store: RunStore
+
+    @cached_property
+    def report(self) -> Report:
+        """Tables of the report."""
+        return build_report(self.spec, self.store)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables."""
+        return self.report.tables
+
+    def table(self) -> Table:
+        """Return the first table."""
+        return self.tables[0]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of all tables as flat objects. With several tables, each names its table."""
+        if len(self.tables) == 1:
+            return flat_records(self.table())
+        return [{"table": table.name, **row} for table in self.tables for row in flat_records(table)]
+
+    def plot(self, name: str) -> Drawn:
+        """Draw one figure: one of the report file by its name, or else one of a kind such as `tradeoff`.
+
+        Raises:
+            SpecError: If there is no such figure or kind, or the kind needs more than its name.
+        """
+        figure = next((figure for figure in self.spec.figures if figure.name == name), None)
+        report = self.spec.model_copy(update={"figures": (figure or _figure(self.spec, name),)})
+        return report_figures(report, self.store)[0]
+
+    def damage(self) -> list[str]:
+        """Return one line per damaged file of the runs that are missing."""
+        return list(damage_lines(self.store, self.report.missing))
+
+    def files(self, folder: Path) -> ReportFiles:
+        """Make all files and the folder; nothing is written or removed before `ReportFiles.write`.
+
+        Raises:
+            SpecError: If the folder cannot be created, or a figure needs a key that the records lack.
+        """
+        texts = report_files(self.report) | {PAGE: report_page(self.spec, self.report, self.store)}
+        figures = report_figures(self.spec, self.store)
+        make_folder(folder / FIGURES if figures else folder)
+        return ReportFiles(folder, texts, figures, unmade_files(self.spec, texts))
+
+    def check(self, folder: Path, *, only_tables: bool = False) -> "ReportCheck":
+        """Compare the files of a folder with what the records give now.
+
+        Args:
+            folder: Folder of an earlier `files`.
+            only_tables: Leave out page and figures, which also depend on times and machines.
+
+        Raises:
+            SpecError: If there is no such folder.
+        """
+        if not folder.is_dir():
+            raise SpecError(f"--check compares the files of a folder: --out DIR, got {folder}")
+        built = report_files(self.report) if only_tables else all_files(self.spec, self.report, self.store)
+        return ReportCheck(compare(folder, built, unmade_files(self.spec, built)), len(built))
+
+
+@dataclass(frozen=True)
+class ReportCheck:
+    """Result of a check. `num_files`: number of files that the report makes."""
+
+    comparison: Comparison
+    num_files: int
+
+
+def report(name: str | Path, *, store: Path | str = DEFAULT_STORE) -> BuiltReport:
+    """Build a report from the records; torch is not loaded.
+
+    Example:
+        >>> built = ema_lab.report("quickstart")
+        >>> built.records()[0]["variant"], built.plot("tradeoff").caption
+        >>> built.files(Path("out/quickstart")).write()
+
+    Args:
+        name: A path or the name of a report; or the name of an ablation, which gets the usual columns.
+        store: Folder of the runs.
+
+    Raises:
+        EmaLabError: If there is no such report, ablation or store, or the report does not fit the ablation.
+    """
+    spec = find_report(str(name))
+    built = BuiltReport(spec, existing_store(store))
+    assert built.report  # errors come from this call, not from the first use
+    return built
+
+
+def find_report(name: str) -> ReportSpec:
+    """Return a report, or the usual one of an ablation.
+
+    Raises:
+        UnknownNameError: If neither has that name; the message lists both.
+        DefinitionError: If the file is wrong.
+    """
+    with suppress(UnknownNameError):
+        return load_report(find_definition("reports", name))
+    try:
+        path = find_definition("ablations", name)
+    except UnknownNameError:
+        known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
+        raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
+    return ablation_report(load_ablation(path))
+
+
+def _figure(spec: ReportSpec, kind: str) -> Figure:
+    """Return a figure of a kind with its default settings."""
+    if kind not in FIGURE_KINDS:
+        names = dict.fromkeys([*(figure.name for figure in spec.figures), *FIGURE_KINDS])
+        raise UnknownNameError(unknown_name("figure", kind, names))
+    try:
+        figure: Figure = TypeAdapter(Figure).validate_python({"kind": kind, "name": kind})
+    except ValidationError as error:
+        keys = ", ".join(str(item["loc"][-1]) for item in error.errors())
+        raise SpecError(f"a figure of the kind {kind} needs {keys}: add it to the report's file") from None
+    return figure
