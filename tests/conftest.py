@@ -32,6 +32,16 @@ TINY_RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
     "augment": {"crop_padding": 2, "flip": True},
 }
+TINY_DETECTION = {
+    "model": {"backbone": "yolov5n"},
+    "data": {"name": "synthetic_scenes", "train_images": 40, "test_images": 4},
+    "recipe": {
+        "epochs": 2,
+        "batch_size": 8,
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "detection": {"augment": {"mosaic": 0.5, "close_mosaic": 1, "translate": 0.1, "flip": 0.5}},
+    },
+}
 SLURM = Path(__file__).parent / "system" / "slurm.sh"
 POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
 HEAD = """\
@@ -64,16 +74,24 @@ def _own_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., RunSpec]:
-    """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images."""
+    """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images.
+
+    With `task="detection"`, a YOLOv5n on synthetic scenes.
+    """
 
     def make(
         attention: Any = "none",
         *,
+        task: str = "classification",
         model: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
         recipe: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> RunSpec:
+        if task == "detection":
+            parts = {"model": {"attention": attention, **(model or {})}, "data": data, "recipe": recipe}
+            merged = {key: {**TINY_DETECTION[key], **(part or {})} for key, part in parts.items()}
+            return RunSpec.model_validate({**merged, "seed": seed})
         tree = {
             "model": {"backbone": "resnet20", "attention": attention, **(model or {})},
             "data": {**TINY_DATA, **(data or {})}
@@ -145,10 +163,12 @@ def load(tmp_path: Path) -> Loader:
 
 
 @pytest.fixture
-def specs() -> list[RunSpec]:
-    """Return four runs that differ in their seed."""
+def specs(request: pytest.FixtureRequest) -> list[RunSpec]:
+    """Return four runs that differ in their seed; of a classifier, unless a parameter names the task."""
     recipe = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}}
     tree = {"model": {"backbone": "resnet20"}, "data": {"name": "synthetic"}, "recipe": recipe}
+    if getattr(request, "param", "classification") == "detection":
+        tree |= {key: TINY_DETECTION[key] for key in ("model", "data")}
     return [RunSpec.model_validate({**tree, "seed": seed}) for seed in range(4)]
 
 

@@ -16,12 +16,28 @@ variants:
   none: {model.attention: none}
   se: {model.attention: {name: se, reduction: 4}}
 """
+TINY_DETECTION = """\
+name: tiny
+description: Two rows, two seeds, made-up scenes.
+base:
+  model: {backbone: yolov5n, placement: {stages: [3, 4]}}
+  data: {name: synthetic_scenes, train_images: 8, test_images: 4}
+  recipe: {epochs: 1, batch_size: 4, optimizer: {name: sgd, lr: 0.1}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {model.attention: none}
+  se: {model.attention: {name: se, reduction: 4}}
+"""
 TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
 
 
 def fake_outcome(spec: RunSpec) -> RunOutcome:
     """Numbers that tell the runs apart: 90 for `none`, 92 for others, plus the seed."""
-    top1 = (90.0 if spec.model.attention.name == "none" else 92.0) + spec.seed
+    score = (90.0 if spec.model.attention.name == "none" else 92.0) + spec.seed
+    metrics = {"top1": score, "loss": 0.5}
+    if spec.data.facts.task == "detection":
+        metrics = {"map": score, "map50": score + 1}
     cost = {"parameters": 1000, "macs": 2_000_000}
     environment = {"device": "cpu", "precision": "fp32", "num_threads": 1, "versions": {"torch": "0"}}
-    return RunOutcome({"top1": top1, "loss": 0.5}, 1, cost, 3600.0, 10.0, environment, "0" * 64)
+    return RunOutcome(metrics, 1, cost, 3600.0, 10.0, environment, "0" * 64)

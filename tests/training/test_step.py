@@ -17,15 +17,19 @@ SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("task", "recipe"),
     [
-        {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
-        {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"},
+        (
+            "classification",
+            {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
+        ),
+        ("classification", {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"}),
+        ("detection", {"nominal_batch": 16, "leftover": "drop", "schedule": {"name": "yolov5"}}),
     ],
-    ids=["sgd", "adamw in bf16"],
+    ids=["sgd", "adamw in bf16", "detection with accumulation"],
 )
-def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, recipe):
-    spec = make_spec(recipe={"epochs": 2, **recipe})
+def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, task, recipe):
+    spec = make_spec(task=task, recipe={"epochs": 4 if task == "detection" else 2, **recipe})
     folder = tmp_path / "run"
     folder.mkdir()
     train(spec, RunJob(folder), Machine(data_root=tmp_path, device="cpu", num_threads=1))
@@ -35,12 +39,12 @@ def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, re
     loader = data.train_dataloader()
     step = Step(spec, model, load_task(spec.data), len(loader))
     number = 0
-    for epoch in range(2):
+    for epoch in range(spec.recipe.epochs):
         loader.batch_sampler.set_epoch(epoch)
         for batch in loader:
             step.update(data.on_after_batch_transfer(batch, 0), number)
             number += 1
-    assert number == 2 * len(loader)
+    assert number == spec.recipe.epochs * len(loader)
     assert all(torch.equal(value, trained[f"model.{key}"]) for key, value in model.state_dict().items())
 
 

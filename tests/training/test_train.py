@@ -30,6 +30,8 @@ from ema_lab.training.module import DivergedError
 from ema_lab.training.run import Machine, load_weights, train
 
 EMA = {"name": "ema", "groups": 4}
+BOTH = pytest.mark.parametrize("task", ["classification", "detection"])
+WATCHED = {"classification": "top1", "detection": "map"}  # what a protocol that chooses an epoch goes by
 
 
 @pytest.fixture
@@ -88,8 +90,9 @@ def clock(monkeypatch):
     return wait
 
 
-def test_throughput_is_images_over_the_time_of_their_training(make_spec, tmp_path, machine, clock):
-    outcome = train(make_spec(recipe={"epochs": 3}), folder(tmp_path / "run"), machine)
+@BOTH
+def test_throughput_is_images_over_the_time_of_their_training(make_spec, tmp_path, machine, clock, task):
+    outcome = train(make_spec(task=task, recipe={"epochs": 3}), folder(tmp_path / "run"), machine)
     assert outcome.throughput == 8.0  # 40 images an epoch in five batches of a second
     assert outcome.wall_seconds == 15.0
     assert [row["train_seconds"] for row in curve(tmp_path / "run")] == ["5.0", "10.0", "15.0"]
@@ -252,6 +255,7 @@ def stop_after(monkeypatch):
         ("resnet20", 0, "best-val"),
         ("resnet20", 2, "last"),  # worker processes stay from epoch to epoch
         ("resnet20", 2, "best-val"),
+        ("yolov5n", 2, "best-val"),
         ("mobilenet_v2", 0, "last"),  # dropout
         # dropout and stochastic depth
         pytest.param("efficientnet_b0", 2, "last", marks=pytest.mark.slow),
@@ -261,7 +265,8 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
     make_spec, tmp_path, machine, stop_after, backbone, loader_workers, protocol
 ):
     spec = make_spec(
-        {**EMA, "groups": 1} if backbone != "resnet20" else EMA,
+        EMA if backbone in ("resnet20", "yolov5n") else {**EMA, "groups": 1},
+        task="detection" if backbone == "yolov5n" else "classification",
         model={"backbone": backbone},
         recipe={"epochs": 3, "protocol": protocol, "schedule": {"name": "cosine", "warmup_epochs": 1}},
         data={"val_images": 10},
@@ -289,11 +294,14 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
     ]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty"])
+@pytest.mark.parametrize(
+    ("task", "damage"),
+    [("classification", "truncated"), ("classification", "empty"), ("detection", "truncated")],
+)
 def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_the_run_starts_again(
-    make_spec, tmp_path, machine, stop_after, damage
+    make_spec, tmp_path, machine, stop_after, task, damage
 ):
-    spec = make_spec(EMA)
+    spec = make_spec(EMA, task=task)
     train(spec, folder(tmp_path / "whole"), machine)
     job = folder(tmp_path / "damaged")
     stop_after(1)
@@ -330,32 +338,38 @@ def test_a_resumed_run_keeps_its_number_of_threads(make_spec, tmp_path, machine,
     assert resumed.environment["num_threads"] == 1
 
 
-def test_the_same_spec_gives_the_same_bits_twice(make_spec, tmp_path, machine):
-    first, second = (train(make_spec("se"), folder(tmp_path / name), machine) for name in ("a", "b"))
+@BOTH
+def test_the_same_spec_gives_the_same_bits_twice(make_spec, tmp_path, machine, task):
+    first, second = (
+        train(make_spec("se", task=task), folder(tmp_path / name), machine) for name in ("a", "b")
+    )
     assert first.metrics == second.metrics
     one, two = final_weights(tmp_path / "a"), final_weights(tmp_path / "b")
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@BOTH
 @pytest.mark.parametrize(("protocol", "split"), [("best-val", "val"), ("best-test", "test")])
-def test_a_protocol_that_chooses_reports_its_best_epoch(make_spec, tmp_path, machine, protocol, split):
-    spec = make_spec(recipe={"epochs": 4, "protocol": protocol}, data={"val_images": 10})
+def test_a_protocol_that_chooses_reports_its_best_epoch(make_spec, tmp_path, machine, task, protocol, split):
+    spec = make_spec(task=task, recipe={"epochs": 4, "protocol": protocol}, data={"val_images": 10})
     outcome = train(spec, folder(tmp_path / "run"), machine)
-    watched = [float(row[f"{split}_top1"]) for row in curve(tmp_path / "run")]
+    watched = [float(row[f"{split}_{WATCHED[task]}"]) for row in curve(tmp_path / "run")]
     assert outcome.chosen_epoch == 1 + watched.index(max(watched))
     saved = torch.load(tmp_path / "run" / "best.ckpt", weights_only=True)
     assert saved["epoch"] == outcome.chosen_epoch
     if protocol == "best-test":
-        assert outcome.metrics["top1"] == pytest.approx(max(watched))
+        assert outcome.metrics[WATCHED[task]] == pytest.approx(max(watched))
 
 
-def test_the_last_protocol_never_looks_at_the_test_split_before_the_end(make_spec, tmp_path, machine):
-    train(make_spec(data={"val_images": 10}), folder(tmp_path / "run"), machine)
+@BOTH
+def test_the_last_protocol_never_looks_at_the_test_split_before_the_end(make_spec, tmp_path, machine, task):
+    train(make_spec(task=task, data={"val_images": 10}), folder(tmp_path / "run"), machine)
     assert not [key for key in curve(tmp_path / "run")[0] if key.startswith("test_")]
 
 
-def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, machine):
-    spec = make_spec(recipe={"optimizer": {"name": "sgd", "lr": 1e30}})
+@BOTH
+def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, machine, task):
+    spec = make_spec(task=task, recipe={"optimizer": {"name": "sgd", "lr": 1e30}})
     with pytest.raises(DivergedError, match="epoch 1"):
         train(spec, folder(tmp_path / "run"), machine)
 
@@ -384,9 +398,10 @@ def test_every_recipe_changes_the_outcome(make_spec, tmp_path, machine, recipe):
     assert changed.metrics["loss"] != plain.metrics["loss"]
 
 
-def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine):
+@pytest.mark.parametrize(("task", "rows"), [("classification", "logits"), ("detection", "detected")])
+def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine, task, rows):
     store = RunStore(tmp_path / "runs")
-    spec = make_spec(EMA, recipe={"protocol": "best-val"}, data={"val_images": 10})
+    spec = make_spec(EMA, task=task, recipe={"protocol": "best-val"}, data={"val_images": 10})
     store.begin(spec)
     with pytest.raises(StoreError, match="is pending, so it has no model"):
         load_model(spec.run_id, store)
@@ -397,7 +412,7 @@ def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine
     with np.load(store.folder(spec.run_id) / "predictions.npz") as saved:
         data = load_data(spec, machine.data_root)
         again = evaluate(model, load_task(spec.data), data, "test", torch.device("cpu"))
-        assert np.array_equal(again["logits"].numpy(), saved["logits"])
+        assert np.array_equal(again[rows].numpy(), saved[rows])
 
 
 def test_last_weights_load_without_lightnings_prefix(make_spec, tmp_path, machine):
