@@ -15,7 +15,7 @@ from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.quarantine import refresh
+from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
@@ -105,6 +105,9 @@ def train_grid(
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)
     statuses = {task.spec.run_id: survey.status(task.spec) for task in tasks}
+    done = [task.spec for task in tasks if statuses[task.spec.run_id].state == "done"]
+    for line in quarantine_bystanders(store, done):
+        watch(events.Remark("", f"{line}; the result stays"))
     refreshed = {run_id for run_id, status in statuses.items() if status.stale and how.refresh}
     pending = [
         task for task in tasks if _is_pending(statuses[task.spec.run_id]) or task.spec.run_id in refreshed

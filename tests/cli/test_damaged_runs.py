@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import fake_outcome
 
+from ema_lab.store.curve import render_curve
 from ema_lab.store.store import RunStore
 
 
@@ -55,6 +57,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "nested in the environment": lambda path: changed(path, environment=ENVIRONMENT),
     "another run's": lambda path: changed(path, run_id="0" * 16),
     "a later format": lambda path: changed(path, format=2, news=True),
+    "a surrogate as a key": lambda path: changed(path, environment={"versions": {"\ud800": "1"}}),
+    "a surrogate in a text": lambda path: changed(path, data_sha256="\udcff"),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "empty": lambda path: path.write_text(""),
 }
@@ -142,6 +146,50 @@ class TestRecord:
         answer = command("report", "tiny")
         assert f"is the record of {other!r}" in answer.err
         assert (store.state(run_id), store.state(other)) == ("pending", "done")
+
+
+class TestStranger:
+    """Another run's curve makes a result worthless; another run's checkpoint does not."""
+
+    @pytest.fixture
+    def mixed(self, runs):
+        """Return the store, the run with another run's curve, and the run with another run's checkpoint."""
+        store, run_id = runs
+        other, third = [one for one in store.run_ids() if one != run_id][:2]
+        for one in store.run_ids():
+            text = render_curve([{"epoch": 1, "lr": 0.1}], one)
+            (store.folder(one) / "curve.csv").write_text(text)
+            torch.save({"state_dict": {}, "run_id": one}, store.folder(one) / "last.ckpt")
+        shutil.copy(store.folder(other) / "curve.csv", store.folder(run_id) / "curve.csv")
+        shutil.copy(store.folder(other) / "last.ckpt", store.folder(third) / "last.ckpt")
+        return store, run_id, third
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_is_named_by_every_command(self, command, mixed, name):
+        _, run_id, _ = mixed
+        answer = command(*COMMANDS[name])
+        assert_one_named_hole(answer, run_id)
+        if name != "check":
+            lines = [line for line in (answer.out + answer.err).splitlines() if "is the curve of" in line]
+            assert len(lines) == 1
+
+    def test_is_not_counted(self, command, mixed):
+        answer = command("report", "tiny")
+        assert "91.00 (n=1 of 2)" in answer.out
+        assert "1 of 4 runs are not there" in answer.out
+
+    def test_is_set_aside_by_run_and_only_a_worthless_result_trained_again(
+        self, command, mixed, fake_training, caplog
+    ):
+        store, run_id, third = mixed
+        seen = fake_training()
+        answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
+        assert (answer.code, seen) == (0, [run_id])
+        assert "the result was moved to superseded/1" in caplog.text
+        assert "the file was renamed last.ckpt.damaged-1; the result stays" in answer.err
+        assert (store.folder(run_id) / "superseded" / "1" / "curve.csv").exists()
+        assert (store.folder(third) / "last.ckpt.damaged-1").exists()
+        assert [store.state(one) for one in store.run_ids()] == ["done"] * 4
 
 
 class TestAttempt:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ema_lab.errors import StoreError
-from ema_lab.store.document import write_json
+from ema_lab.errors import DamagedFileError, StoreError
+from ema_lab.store.document import read_json, write_json
 from ema_lab.store.record import ErrorRecord, RunRecord
 from ema_lab.store.store import RunStore
 
@@ -179,6 +179,16 @@ class TestStore:
             assert json.load(reader) == {"x": 1}
         assert path.stat().st_ino != before
         assert json.loads(path.read_text()) == {"x": 2}
+
+    def test_writes_a_surrogate_as_plain_text_and_reads_none(self, tmp_path):
+        path = tmp_path / "a.json"
+        write_json(path, {"file\udcff": ["\ud800", "\U0001f600"]})
+        assert read_json(path) == {"file\\udcff": ["\\ud800", "\U0001f600"]}
+        path.write_text('{"file": "\\uDCFF"}')
+        with pytest.raises(DamagedFileError, match="not Unicode"):
+            read_json(path)
+        path.write_text('{"file": "\\ud83d\\ude00"}')
+        assert read_json(path) == {"file": "\U0001f600"}
 
 
 class TestState:
