@@ -14,7 +14,7 @@ from ema_lab.models.dropout import seed_dropout
 from ema_lab.models.initialisation import build_seeded, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
-from ema_lab.models.trial import output_of, shape_of
+from ema_lab.models.trial import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES
 from ema_lab.registry.signature import Signature
 from ema_lab.specs.run import InsertionSpec, RunSpec
@@ -187,6 +187,6 @@ def _reason(error: Exception, signature: Signature) -> str:
 def _check_shape(subject: str, attention: nn.Module, site: Site, build: Build) -> None:
     """Refuse a module that changes the shape; broadcasting in a later addition could hide the change."""
     expected = (2, site.channels, site.height, site.width)
-    shape = shape_of(output_of(subject, attention, expected, with_values=build))
-    if shape != expected:
-        raise SpecError(f"{subject} must keep (B, C, H, W) = {expected}, got {shape}")
+    output = output_of(subject, attention, expected, with_values=build)
+    if output is not UNKNOWN and shape_of(output) != expected:
+        raise SpecError(f"{subject} must keep (B, C, H, W) = {expected}, got {shape_of(output)}")

@@ -143,8 +143,8 @@ class RunStore:
             raise DamagedFileError(f"{path} is the record of {record.run_id!r}")
         if record.status == "done":
             for name in RESULT_FILES:
-                if problem := stranger_in(f"{self.root}/{run_id}", name, run_id):
-                    raise StrangerError(problem)
+                if stranger := stranger_in(f"{self.root}/{run_id}", name, run_id):
+                    raise StrangerError(stranger)
         return record
 
     def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:

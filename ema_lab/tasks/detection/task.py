@@ -15,7 +15,7 @@ from ema_lab.data.images import ImageSource
 from ema_lab.data.module import RunData
 from ema_lab.errors import DataError, SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.trial import output_of
+from ema_lab.models.trial import UNKNOWN, output_of
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, RunSpec
 from ema_lab.tasks.detection.anchors import chosen_anchors
@@ -72,6 +72,8 @@ class Detection(Task):
         model = build_model(spec, device="meta").eval()
         what, shape = f"backbone {spec.model.backbone}", (2, *self.facts.image_shape)
         outputs = output_of(what, model, shape, with_values=lambda: build_model(spec))
+        if outputs is UNKNOWN:
+            return
         self.check_outputs(outputs, 2, spec.model.backbone)
         strides, anchors = _strides_of(model), _anchors_of(model)
         heads = len(outputs) if isinstance(outputs, Sequence) else 0
