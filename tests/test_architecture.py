@@ -43,7 +43,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
         *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "store", "tables"),
         "tracking",
     },
-    "contract": {"attention", "cost", "data", "errors", "models", "registry", "specs"},
+    "contract": {"attention", "cost", "data", "errors", "models", "registry", "specs", "tasks"},
     "gallery": {"errors", "models", "registry"},
 }
 ALLOWED["workflow"] = set(ALLOWED)

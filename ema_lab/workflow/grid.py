@@ -53,7 +53,7 @@ def check_runs(ablation: Ablation, watch: Watch) -> None:
     from ema_lab.tasks.task import check_run
 
     check_each(ablation, check_run)
-    for remark in _untrained(ablation):
+    for remark in (*_untrained(ablation), *_started(ablation)):
         watch(remark)
 
 
@@ -69,6 +69,26 @@ def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
         if names := untrained_parameters(build_model(cells[0].spec, device="meta"), decays):
             subject = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
             yield events.Remark(name, f"{subject} never trained (decays: yolov5), such as {names[0]}")
+
+
+def _started(ablation: Ablation) -> Iterator[events.Remark]:
+    """Yield a remark for each row that starts from a file of weights: how much of it fits.
+
+    A file that is not in the current folder may lie in the data folder of the workers, who check it too.
+    """
+    from ema_lab.models.build import build_model
+    from ema_lab.models.start import start_summary, start_weights
+
+    for name, cells in ablation.rows().items():
+        start = cells[0].spec.model.start if cells else None
+        if start is None or not Path(start.file).is_file():
+            continue
+        try:
+            facts = start_summary(start_weights(build_model(cells[0].spec, device="meta"), start), start)
+        except SpecError as error:
+            raise SpecError(f"{ablation.path}: {name}: {error}") from None
+        taken = f"{facts['tensors_taken']} of {facts['tensors']} tensors"
+        yield events.Remark(name, f"{taken} start from {start.file}")
 
 
 def check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:

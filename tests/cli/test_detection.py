@@ -82,6 +82,11 @@ def test_what_the_references_groups_leave_untrained_is_said(squares, command):
     assert answer.code == 0, answer.err
     assert "sa: 8 parameters are never trained (decays: yolov5), such as stage4" in answer.err
     assert "none: " not in answer.err
+    assert command("run", "squares", *HERE, "--only", "variant=sa").code == 0
+    assert (
+        "sa: 8 parameters are never trained (decays: yolov5), such as stage4"
+        in command("status", "squares").err
+    )
 
 
 def test_a_protocol_is_computed_again_without_training(squares, command):

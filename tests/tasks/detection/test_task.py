@@ -1,5 +1,6 @@
 """Detection through the seam of tasks: batches, training, resuming, recipe fields, and what is refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -369,3 +370,46 @@ def test_thirty_images_are_overfitted(tmp_path, machine):
     task, data = load_task(spec.data), load_data(spec, tmp_path)
     found = task.metrics(evaluate(model, task, data, "train", torch.device("cpu")))
     assert found["map50"] > 95
+
+
+OTHERS = [[[3, 4], [5, 6], [7, 8]], [[10, 13], [16, 30], [33, 23]], [[40, 41], [50, 51], [60, 61]]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [json.dumps(OTHERS), "3,4, 5,6, 7,8\n10 13 16 30 33 23\n40 41 50 51 60 61\n"],
+    ids=["json", "lines"],
+)
+def test_anchors_of_a_file_are_taken_over(tmp_path, text):
+    path = tmp_path / "anchors.txt"
+    path.write_text(text)
+    spec = spec_of(detection={"anchors": str(path)})
+    check_run(spec)
+    assert spec.run_id == spec_of(detection={"anchors": OTHERS}).run_id != spec_of().run_id
+    assert RunSpec.model_validate(spec.resolved()).run_id == spec.run_id
+    model = build_model(spec)
+    load_task(spec.data).prepare(model, load_data(spec, tmp_path))
+    assert model.anchors.tolist() == OTHERS
+
+
+@pytest.mark.parametrize(
+    ("anchors", "words"),
+    [
+        ("fited", "must be fitted, published, a file, or for each head"),
+        ([], "must be fitted, published"),
+        ([[1, 2, 3]], "got .1, 2, 3."),
+        ([[[1, 2], [3]]], "got ..1, 2., .3.."),
+        ([[[1, -2]]], "must be fitted"),
+        ([[[1, True]]], "must be fitted"),
+        ([[[1, 2]], [[1, 2], [3, 4]]], "needs as many anchors for every head, got .1, 2."),
+    ],
+)
+def test_anchors_of_a_wrong_form_are_one_line(anchors, words):
+    with pytest.raises(ValidationError, match=words):
+        spec_of(detection={"anchors": anchors})
+
+
+def test_anchors_of_another_number_of_heads_are_one_line():
+    words = r"anchors gives 1 heads of 2, but backbone yolov5n has 3 heads of 3 anchors"
+    with pytest.raises(SpecError, match=words):
+        check_run(spec_of(detection={"anchors": [[[1, 2], [3, 4]]]}))
