@@ -58,6 +58,15 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "empty": lambda path: path.write_text(""),
 }
+SHOWN = [
+    "NaN as top1",
+    "null as macs",
+    "a folder",
+    "another run's",
+    "empty",
+    "a later format",
+    "a link to itself",
+]
 LEFT_ALONE = {"a later format", "a link to itself"}  # not ours to rename: the run is not trained
 COMMANDS = {
     "status": ["status", "tiny"],
@@ -92,7 +101,20 @@ class TestRecord:
         for words in COMMANDS.values():
             assert_one_named_hole(command(*words), run_id)
 
-    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_that_cannot_be_used_is_none_to_the_store_which_says_why(self, runs):
+        store, run_id = runs
+        path = store.folder(run_id) / "record.json"
+        content = path.read_bytes()
+        for name, damage in DAMAGES.items():
+            damage(path)
+            facts = store.facts(run_id)
+            assert (facts.record, len(facts.damage)) == (None, 1), name
+            assert facts.unreadable == (name in LEFT_ALONE), name
+            path.rmdir() if path.is_dir() else path.unlink()
+            path.write_bytes(content)
+        assert store.facts(run_id).done
+
+    @pytest.mark.parametrize("damage", SHOWN)
     def test_that_is_damaged_is_one_hole_in_a_report_is_set_aside_and_the_run_trained_again(
         self, command, runs, fake_training, damage
     ):

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up import fill, report
 
@@ -57,7 +57,6 @@ def test_one_changed_number_names_its_cell(tmp_path, built, name):
 NUMBERS = re.compile(r"(?<![\w.])\d+\.\d+")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_changed_digit_is_found(tmp_path_factory, built, data):
     name = data.draw(st.sampled_from(sorted(built)))
