@@ -1,5 +1,6 @@
 """The commands list, show, new and schema, and every --help."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -186,7 +187,12 @@ def test_a_new_data_set_goes_through_every_command_at_once(command):
         "{name: 'my_data:my_data', noise: 0.1, train_images: 64}",
     )
     Path("ablations/tiny.yaml").write_text(text)
-    for words in ("plan tiny --check", "run tiny --smoke", "run tiny --workers 2", "report tiny --out out"):
+    for words in (
+        "plan tiny --check",
+        "run tiny --smoke --workers 1",
+        "run tiny --workers 2",
+        "report tiny --out out",
+    ):
         answer = command(*words.split(), *(["--device", "cpu"] if words.startswith("run") else []))
         assert answer.code == 0, answer.err
     assert "my_data:my_data" in Path("out/table.md").read_text()
@@ -231,7 +237,7 @@ def test_a_new_backbone_goes_through_every_command_at_once(command):
     text = TINY.replace("{backbone: resnet20, placement: {after: block_end}}", use)
     Path("ablations/tiny.yaml").write_text(text)
     assert command("plan", "tiny", "--check").code == 0
-    trained = command("run", "tiny", "--smoke", "--device", "cpu")
+    trained = command("run", "tiny", "--smoke", "--device", "cpu", "--workers", "1")
     assert trained.code == 0, trained.err
 
 
@@ -273,13 +279,12 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for name in (
-        "workflow.selection.load_ablation",
-        "specs.report.load_report",
-        "workflow.report.load_report",
-    ):
-        monkeypatch.setattr(f"ema_lab.{name}", interrupt)
-    monkeypatch.setattr("ema_lab.reports.bundle.verify.verify_bundle", interrupt)
+    for name in ("workflow.report", "reports.bundle.bundle", "reports.bundle.verify"):
+        importlib.import_module(f"ema_lab.{name}")  # one that is imported later would keep what is patched
+    for name, module in list(sys.modules.items()):
+        for function in ("load_ablation", "load_report", "verify_bundle"):
+            if name.startswith("ema_lab.") and function in vars(module):
+                monkeypatch.setattr(module, function, interrupt)
     answer = command(*words)
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == f"ema-lab: interrupted{rest}\n"

@@ -1,12 +1,16 @@
 """Parameters and multiply-adds of the papers' models, compared with measurements of the authors' code."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from ema_lab.attention import build_attention
 from ema_lab.cost.measure import count_parameters, measure_cost
-from ema_lab.models.build import build_model
+from ema_lab.models.build import build_model, named_backbone
+from ema_lab.models.placement import find_sites
 
 MEASURED = json.loads((Path(__file__).parent / "data" / "complexity.json").read_text())
 MODULES = {
@@ -87,17 +91,58 @@ def row_name(row):
     return " ".join(str(row[key]) for key in ("depth", "att", "place", "stages", "which"))
 
 
-def test_every_resnet_has_its_measured_parameters(make_spec):
-    for row in MEASURED["resnet_cifar"]:
-        model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
-        spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
-        check_parameters(spec, row)
+@cache
+def without_attention(name, classes, stem):
+    """Build a backbone without weights, once for all rows."""
+    options = {"stem": stem} if stem else {}
+    return named_backbone(name, classes, 3, options=options, device="meta")
+
+
+@cache
+def widths(backbone, placement, image_shape):
+    """Return the channels of each site of a placement."""
+    return [site.channels for site in find_sites(backbone, placement, image_shape)]
+
+
+@cache
+def of_one(name, options, channels):
+    """Return the parameter counts of one attention module."""
+    with torch.device("meta"):
+        return count_parameters(build_attention(name, channels, **json.loads(options)))
 
 
 def check_parameters(spec, row):
-    counted = count_parameters(build_model(spec, device="meta"))
+    """Compare the counts of a backbone and of its modules, one by one, with those of a whole network."""
+    model, facts = spec.model, spec.data.facts
+    backbone = without_attention(model.backbone, facts.classes, model.options.get("stem"))
+    counts = [count_parameters(backbone.module)]
+    for insertion in model.insertions:
+        name, options = insertion.attention.name, json.dumps(insertion.attention.options)
+        sites = widths(backbone, insertion.placement, facts.image_shape)
+        counts += [of_one(name, options, channels) for channels in sites]
+    assert_measured({key: sum(one[key] for one in counts) for key in counts[0]}, row)
+
+
+def assert_measured(counted, row):
     assert counted["parameters"] == counted["parameters_trainable"] == row["params"]
     assert counted["parameters_without_norm"] == row["params"] - row["norm_params"]
+
+
+def resnet_spec(make_spec, row):
+    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
+    return make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
+
+
+def test_every_resnet_has_its_measured_parameters(make_spec):
+    for row in MEASURED["resnet_cifar"]:
+        check_parameters(resnet_spec(make_spec, row), row)
+
+
+def test_a_whole_network_has_the_parameters_of_its_parts(make_spec):
+    rows = {(row["depth"], row["place"]): row for row in MEASURED["resnet_cifar"] if row["att"] != "none"}
+    assert len(rows) == 7
+    for row in rows.values():
+        assert_measured(count_parameters(build_model(resnet_spec(make_spec, row), device="meta")), row)
 
 
 def check_macs(spec, total, products, by_operator):
@@ -115,8 +160,7 @@ WITH_MACS = [row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in r
 
 @pytest.mark.parametrize("row", slowly(WITH_MACS, fast=is_of_the_paper), ids=row_name)
 def test_every_resnet_has_its_measured_macs(make_spec, row):
-    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
-    spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
+    spec = resnet_spec(make_spec, row)
     total, products = row["fvcore_total_macs"], row["fvcore_conv_linear_matmul_macs"]
     check_macs(spec, total, products, row["fvcore_by_operator"])
 
