@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 from predicted import write_predicted
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
@@ -55,7 +57,16 @@ seeds: [0, 1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test a store of its own, and torch one thread: small tests only wait for more."""
+    """Give every test a store of its own, and torch one thread: small tests only wait for more.
+
+    Property tests draw the same examples every time, so that no run of the suite has bad luck of its own.
+    A shell that starts the suite in the background lets it ignore Ctrl-C, and with it every process that a
+    test starts: here Ctrl-C counts again.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+    settings.load_profile("suite")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
         os.environ.pop(name, None)

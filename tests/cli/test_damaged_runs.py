@@ -62,6 +62,15 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "empty": lambda path: path.write_text(""),
 }
+SHOWN = [
+    "NaN as top1",
+    "null as macs",
+    "a folder",
+    "another run's",
+    "empty",
+    "a later format",
+    "a link to itself",
+]
 LEFT_ALONE = {"a later format", "a link to itself"}  # not ours to rename: the run is not trained
 COMMANDS = {
     "status": ["status", "tiny"],
@@ -89,28 +98,36 @@ def assert_one_named_hole(answer, run_id):
 
 
 class TestRecord:
-    @pytest.mark.parametrize("damage", DAMAGES)
-    def test_that_cannot_be_used_is_one_hole_in_a_report(self, command, runs, damage):
+    @pytest.mark.parametrize("damage", ["a pipe", "a later format", "NaN as top1", "deeply nested"])
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, runs, damage):
+        store, run_id = runs
+        DAMAGES[damage](store.folder(run_id) / "record.json")
+        for words in COMMANDS.values():
+            assert_one_named_hole(command(*words), run_id)
+
+    def test_that_cannot_be_used_is_none_to_the_store_which_says_why(self, runs):
+        store, run_id = runs
+        path = store.folder(run_id) / "record.json"
+        content = path.read_bytes()
+        for name, damage in DAMAGES.items():
+            damage(path)
+            facts = store.facts(run_id)
+            assert (facts.record, len(facts.damage)) == (None, 1), name
+            assert facts.unreadable == (name in LEFT_ALONE), name
+            path.rmdir() if path.is_dir() else path.unlink()
+            path.write_bytes(content)
+        assert store.facts(run_id).done
+
+    @pytest.mark.parametrize("damage", SHOWN)
+    def test_that_is_damaged_is_one_hole_in_a_report_is_set_aside_and_the_run_trained_again(
+        self, command, runs, fake_training, damage
+    ):
         store, run_id = runs
         DAMAGES[damage](store.folder(run_id) / "record.json")
         answer = command("report", "tiny")
         assert_one_named_hole(answer, run_id)
         assert "91" in answer.out  # the other seed of the same row
         assert "nan" not in answer.out
-
-    @pytest.mark.parametrize("name", COMMANDS)
-    @pytest.mark.parametrize("damage", ["a pipe", "a later format", "NaN as top1", "deeply nested"])
-    def test_that_cannot_be_used_is_named_by_every_command(self, command, runs, damage, name):
-        store, run_id = runs
-        DAMAGES[damage](store.folder(run_id) / "record.json")
-        assert_one_named_hole(command(*COMMANDS[name]), run_id)
-
-    @pytest.mark.parametrize("damage", DAMAGES)
-    def test_that_is_damaged_is_set_aside_and_the_run_trained_again(
-        self, command, runs, fake_training, damage
-    ):
-        store, run_id = runs
-        DAMAGES[damage](store.folder(run_id) / "record.json")
         seen = fake_training()
         answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
         aside = os.path.lexists(store.folder(run_id) / "record.json.damaged-1")
@@ -204,29 +221,27 @@ class TestAttempt:
 
         return RunStore("runs"), trained(train=train)[0]
 
-    @pytest.mark.parametrize("name", COMMANDS)
     @pytest.mark.parametrize("damage", ["a pipe", "a folder", "deeply nested", "another run's", "empty"])
-    def test_that_cannot_be_used_is_named_by_every_command(self, command, failed, damage, name):
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, failed, damage):
         store, run_id = failed
         DAMAGES[damage](store.folder(run_id) / "attempts" / "1.json")
-        answer = command(*COMMANDS[name])
-        assert answer.code in {0, 1}, answer
-        if name not in {"import", "bundle"}:
-            assert run_id in answer.out + answer.err
+        for name, words in COMMANDS.items():
+            answer = command(*words)
+            assert answer.code in {0, 1}, answer
+            if name not in {"import", "bundle"}:
+                assert run_id in answer.out + answer.err
 
-    @pytest.mark.parametrize(
-        "name", ["\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"]
-    )
-    def test_has_a_plain_number_for_a_name(self, command, failed, name):
+    def test_has_a_plain_number_for_a_name(self, command, failed):
         store, run_id = failed
-        path = store.folder(run_id) / "attempts" / name
-        shutil.copy(store.folder(run_id) / "attempts" / "1.json", path)
+        names = {"\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"}
+        for name in names:
+            path = store.folder(run_id) / "attempts" / name
+            shutil.copy(store.folder(run_id) / "attempts" / "1.json", path)
         assert store.attempt_numbers(run_id) == [1]
         assert command("status", "tiny").code == 0
         rows = json.loads(command("store", "check", "--quick", "--json").out)
-        assert ("is not a file of the store", f"attempts/{name}") in {
-            (row["problem"], row["file"]) for row in rows
-        }
+        strangers = {row["file"] for row in rows if row["problem"] == "is not a file of the store"}
+        assert strangers == {f"attempts/{name}" for name in names}
 
     def test_of_another_number_is_damage(self, failed):
         store, run_id = failed

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -119,14 +119,14 @@ SPELLINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spellings", SPELLINGS.values(), ids=SPELLINGS)
-def test_every_spelling_costs_the_same(spellings):
-    costs = [cost_of(compute) for compute in spellings]
-    compared = ("macs", "macs_matmul", "macs_all", *(("macs_thop",) if spellings is MEANS else ()))
-    assert {tuple(cost[key] for key in compared) for cost in costs} == {
-        tuple(costs[0][key] for key in compared)
-    }
-    assert all(cost["uncounted"] == {} for cost in costs)
+def test_every_spelling_costs_the_same():
+    for spellings in SPELLINGS.values():
+        costs = [cost_of(compute) for compute in spellings]
+        compared = ("macs", "macs_matmul", "macs_all", *(("macs_thop",) if spellings is MEANS else ()))
+        assert {tuple(cost[key] for key in compared) for cost in costs} == {
+            tuple(costs[0][key] for key in compared)
+        }
+        assert all(cost["uncounted"] == {} for cost in costs)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,6 @@ def test_what_cannot_be_traced_is_an_error_that_says_so():
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(LABELS, LABELS, st.data())
 def test_an_einsum_of_two_costs_what_torch_computes(left, right, data):
     sizes = dict(zip("abcd", (2, 3, 5, 7), strict=True))

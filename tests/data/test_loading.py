@@ -3,7 +3,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
@@ -83,7 +83,6 @@ def test_ordered_batches_keep_the_order():
     assert keys == [(0, 5), (0, 3), (0, 9)]
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 2**31))
 def test_crops_and_flips_agree_with_a_plain_loop(padding, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -110,7 +109,6 @@ def drawn(count, area=(0.08, 1.0), seed=0):
     return random_crops(torch.arange(count), area, seed, epoch=0)
 
 
-@settings(max_examples=50)
 @given(
     st.integers(1, 300), st.integers(1, 300), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**31)
 )
@@ -150,7 +148,6 @@ def test_the_first_try_that_fits_is_taken():
     assert RandomCrop((0.0, 1.0), tries[:1]).box(10, 8) == (0, 0, 10, 8)
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
 def test_resized_crops_agree_with_torchs_interpolation(seed, height, width, channels):
     generator = torch.Generator().manual_seed(seed)

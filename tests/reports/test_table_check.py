@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up import fill, report
 
@@ -72,7 +72,6 @@ def test_a_small_edit_names_its_cell_too(tmp_path, built, name, old, new):
 NUMBERS = re.compile(r"(?<![\w.])\d+\.\d+")
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_changed_digit_is_found(tmp_path_factory, built, data):
     name = data.draw(st.sampled_from(sorted(built)))

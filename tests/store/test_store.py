@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_lab.errors import DamagedFileError, StoreError
@@ -55,7 +55,7 @@ def held_elsewhere(store, spec):
     ready, release = context.Queue(), context.Queue()
     process = context.Process(target=hold, args=(store.root, spec.run_id, ready, release))
     process.start()
-    assert ready.get(timeout=60)
+    assert ready.get(timeout=180)
 
     def kill():
         process.kill()
@@ -110,7 +110,6 @@ class TestStore:
             (store.root / name / "spec.json").write_text("{}")
         assert store.run_ids() == [spec.run_id]
 
-    @settings(deadline=None)
     @given(record=RECORDS)
     def test_gives_a_record_back_as_it_was_written(self, tmp_path_factory, record):
         store = RunStore(tmp_path_factory.getbasetemp() / "round-trip")

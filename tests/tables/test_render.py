@@ -128,13 +128,13 @@ def parsed(table: Table) -> tuple[list[str], list[str], list[list[str]]]:
     return shown(tokens[:first]), notes, rows
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_markdown_shows_every_text_as_it_is(text):
-    plain = " ".join(text.split())
-    title, notes, rows = parsed(odd_table(text))
-    assert title == plain
-    assert notes == [plain]
-    assert rows == [["Variant", plain], [plain, "1.00 ± 0.10"], ["[first]", "n/a"], ["plain", "2"]]
+def test_markdown_shows_every_text_as_it_is():
+    for text in HOSTILE:
+        plain = " ".join(text.split())
+        title, notes, rows = parsed(odd_table(text))
+        assert title == plain
+        assert notes == [plain]
+        assert rows == [["Variant", plain], [plain, "1.00 ± 0.10"], ["[first]", "n/a"], ["plain", "2"]]
 
 
 @given(st.text(st.sampled_from("a1 \\\\*_`<>[]()!|&;#~$:/^'\"-+=\n"), min_size=1).filter(str.strip))

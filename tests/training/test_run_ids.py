@@ -102,16 +102,22 @@ def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, 
         assert outcome.metrics == stored_metrics(spec, expected)
 
 
-@pytest.mark.parametrize("damage", ["another run's", "cut off", "gone"])
-def test_best_weights_that_cannot_be_used_start_the_run_anew(trained, damage):
-    (spec, folder), (_, others) = trained
-    best = folder / "best.ckpt"
+def spoil(best, damage, other):
+    """Damage the best weights of a run; `other` is another run's folder."""
     content = best.read_bytes()
     best.unlink()
     if damage == "another run's":
-        shutil.copy(others / "best.ckpt", best)
+        shutil.copy(other / "best.ckpt", best)
     elif damage == "cut off":
         best.write_bytes(content[:100])
+    elif damage == "a folder":
+        best.mkdir()
+
+
+@pytest.mark.parametrize("damage", ["another run's", "cut off", "gone"])
+def test_best_weights_that_cannot_be_used_start_the_run_anew(trained, damage):
+    (spec, folder), (_, others) = trained
+    spoil(folder / "best.ckpt", damage, others)
     with pytest.warns(UserWarning, match="the run starts again"):
         assert checkpoint_to_resume(folder, spec.run_id) is None
 
@@ -153,14 +159,7 @@ class TestLoadModel:
     def test_refuses_weights_that_are_not_the_run_s_in_one_line(self, store, trained, damage):
         (spec, folder), (_, others) = trained
         best = folder / "best.ckpt"
-        content = best.read_bytes()
-        best.unlink()
-        if damage == "another run's":
-            shutil.copy(others / "best.ckpt", best)
-        elif damage == "cut off":
-            best.write_bytes(content[:100])
-        elif damage == "a folder":
-            best.mkdir()
+        spoil(best, damage, others)
         with pytest.raises(StoreError) as caught:
             ema_lab.load_model(spec.run_id, store)
         assert str(best) in str(caught.value)

@@ -87,7 +87,7 @@ def test_a_mosaics_partners_are_trained_on(scenes):
     assert set(np.concatenate([sample.classes for sample in samples]).tolist()) <= set(held_out)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     degrees=st.floats(-20, 20), scale=st.floats(0.7, 1.4), shear=st.floats(-5, 5),
     move=st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
