@@ -83,7 +83,8 @@ class DetectorCase:
         return self.fresh().eval()
 
     def images(self, count: int = IMAGES) -> Tensor:
-        return self.batch(count)[0]
+        images: Tensor = self.batch(count)[0]
+        return images
 
     def batch(self, count: int = IMAGES) -> Batch:
         """Return made-up images from 0 to 1, one box in each, and their numbers."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ema_lab.errors import SpecError, error_summary
 from ema_lab.models.detector import OwnLossDetector, detection_problem, loss_problem
@@ -41,8 +41,7 @@ def check_own_loss(
     images, targets = batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build()
-        assert isinstance(model, nn.Module)
+        model: Any = build()
         try:
             terms = model.train().losses(images, targets)
             with torch.no_grad():

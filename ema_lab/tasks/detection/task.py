@@ -91,7 +91,8 @@ class Detection(Task):
             return
         self.check_outputs(outputs, 2, spec.model.network)
         strides, anchors = _strides_of(model), _anchors_of(model)
-        heads = len(outputs) if isinstance(outputs, Sequence) else 0
+        assert isinstance(outputs, Sequence)  # `check_outputs` saw to it
+        heads = len(outputs)
         if len(strides) != heads or anchors.shape[:1] != (heads,) or anchors.shape[2:] != (2,):
             rule = f"anchors ({heads}, A, 2) and {heads} strides, as it has {heads} heads"
             raise SpecError(f"{what} must have {rule}, got {tuple(anchors.shape)} and {len(strides)}")
