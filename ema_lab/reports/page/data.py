@@ -76,15 +76,10 @@ def page_data(
         "rows": _rows(spec, sections, prefixes),
         "others": _rows(spec, others, prefixes),
         "commands": commands(spec.name, [ablation for ablation, _ in sections]),
-        "figures": page_figures(spec, *_only_section(sections), store) if len(sections) == 1 else [],
+        "figures": page_figures(spec, sections[0][1], store) if len(sections) == 1 else [],
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": runs,
     }
-
-
-def _only_section(sections: AblationRows) -> tuple[str, Sequence[Row]]:
-    [(ablation, rows)] = sections
-    return ablation.name, rows
 
 
 def _others(sections: AblationRows, tables: Iterable[Table]) -> AblationRows:

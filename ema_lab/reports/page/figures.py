@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ema_lab.reports.figures import predictions
-from ema_lab.reports.figures.assemble import figure_title
 from ema_lab.reports.figures.captions import confusion_caption, dots_caption, precision_caption
 from ema_lab.reports.row_order import row_labels
 from ema_lab.results.analysis import Analyses
@@ -16,14 +15,11 @@ from ema_lab.statistics import PairedDifference
 from ema_lab.store.store import RunStore
 
 
-def page_figures(
-    spec: ReportSpec, ablation: str, rows: Sequence[Row], store: RunStore
-) -> list[dict[str, Any]]:
+def page_figures(spec: ReportSpec, rows: Sequence[Row], store: RunStore) -> list[dict[str, Any]]:
     """Return each figure of stored predictions that has numbers: kind, title, caption and numbers.
 
     Args:
         spec: The report, with its task.
-        ablation: Name of its ablation.
         rows: The rows that it shows.
         store: Store of the runs.
     """
@@ -34,7 +30,7 @@ def page_figures(
     page = _Figures(spec, rows, store)
     drawn = ((figure, page.numbers(figure)) for figure in shown)
     return [
-        {"kind": figure.kind, "title": figure_title(spec, figure, ablation), **numbers}
+        {"kind": figure.kind, "title": figure.title or figure.name, **numbers}
         for figure, numbers in drawn
         if numbers
     ]
