@@ -152,6 +152,20 @@ def test_costs_follow_the_written_rules(compute, matmul, everything):
     assert everything is None or cost["macs_all"] == everything
 
 
+@pytest.mark.parametrize(
+    ("dims", "thop"),
+    [
+        ((2, 3), 3 * SIZE**2 + 3),  # the input's elements, and a division for each mean
+        (3, 3 * SIZE**2 + 3 * SIZE),
+        (-2, 3 * SIZE**2 + 3 * SIZE),
+        (1, 0),  # spatial attention has no layer for it
+        ((1, 2, 3), 0),
+    ],
+)
+def test_a_mean_over_rows_or_columns_counts_as_the_pooling_layer_of_thop(dims, thop):
+    assert cost_of(lambda x, w: x.mean(dims))["macs_thop"] == thop
+
+
 def test_fused_attention_layers_are_counted():
     class Layer(nn.Module):
         def __init__(self):
@@ -182,6 +196,31 @@ def test_recurrent_layers_are_counted(kind, gates):
 def test_parameters_of_every_norm_are_told_apart(norm):
     counted = count_parameters(nn.Sequential(nn.Conv2d(3, 3, 1), norm))
     assert (counted["parameters"], counted["parameters_without_norm"]) == (18, 12)
+
+
+def test_a_norm_that_several_places_share_is_counted_once():
+    norm = nn.BatchNorm2d(3)
+    counted = count_parameters(nn.Sequential(nn.Conv2d(3, 3, 1), norm, nn.Conv2d(3, 3, 1), norm))
+    assert (counted["parameters"], counted["parameters_without_norm"]) == (30, 24)
+
+
+@pytest.mark.parametrize(
+    ("layers", "fused"),
+    [
+        ((nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4)), 16),  # twelve weights and four biases
+        ((nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), 24),  # no bias-free convolution: nothing is fused
+        ((nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4, affine=False)), 12),
+        ((nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(4)), 20),
+        ((nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1, bias=False)), 18),
+    ],
+)
+def test_a_norm_is_fused_into_the_bias_free_convolution_directly_before_it(layers, fused):
+    assert count_parameters(nn.Sequential(*layers))["parameters_fused"] == fused
+
+
+def test_an_image_may_be_higher_than_wide():
+    costs = [measure_cost(nn.Conv2d(3, 4, 1), image_size=size)["macs"] for size in (6, (6, 6), (6, 10))]
+    assert costs == [12 * 36, 12 * 36, 12 * 60]
 
 
 def test_what_cannot_be_copied_is_an_error_that_says_so():

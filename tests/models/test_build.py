@@ -78,6 +78,19 @@ def test_another_seed_starts_elsewhere(make_spec):
     assert {"conv1.weight", "fc.weight", "fc.bias"} <= differs
 
 
+def test_weights_that_were_once_drawn_stay(make_spec):
+    state = build_model(make_spec(EMA)).state_dict()
+    once = {
+        "conv1.weight": [0.098034, -0.143671, -0.102592],  # drawn twice: torch's default, then the network's
+        "layer1.0.bn2.attention.local.weight": [0.155305, 0.110613, -0.115719],
+        "layer1.0.bn2.attention.local.bias": [0.159632, 0.044416, 0.038313],
+        "fc.weight": [0.056103, -0.018919, -0.038333],
+        "fc.bias": [0.079204, 0.07741, -0.101305],
+    }
+    for name, values in once.items():
+        assert state[name].flatten()[:3].tolist() == pytest.approx(values, abs=2e-5), name
+
+
 def test_building_neither_reads_nor_moves_the_global_generator(make_spec):
     torch.manual_seed(1)
     before = torch.get_rng_state()

@@ -201,6 +201,7 @@ def test_what_is_wrong_in_a_wrapped_module_is_located_there(of, loc, message):
         ("seed", 1),
         ("model.backbone", "resnet32"),
         ("model.attention", {"name": "ema", "groups": 8}),
+        ("model.also", [{"attention": "simam"}]),
         ("data.val_images", 100),
         ("data.train_images", 100),
         ("recipe.epochs", 7),

@@ -209,6 +209,7 @@ def test_marks_groups_and_footnotes_in_every_format():
     assert r"\multirow{2}{*}{first} & a$^{1}$ & $\checkmark$ & \textbf{91.0} (n=3) \\" in latex
     assert r" & b$^{1,2}$ & -- & \underline{90.0} (n=3) \\" in latex
     assert r"n/a $\dagger$ $\ddagger$ \P{}" in latex
+    assert r"$^{1}$ A footnote, 5 \%. $^{2}$ Another \& more." in latex
     assert latex.isascii()
     assert '<th scope="rowgroup" rowspan="2">first</th><th scope="row">a<sup>1</sup></th>' in html
     assert '<td class="best" data-value="91.0"><strong>91.0</strong> (n=3)</td>' in html

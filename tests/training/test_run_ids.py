@@ -2,15 +2,17 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import ema_lab
+from ema_lab import files
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.store.job import RunJob
-from ema_lab.store.layout import RUN_ID_FIELD
+from ema_lab.store.layout import HEARTBEAT, RUN_ID_FIELD
 from ema_lab.store.record import RunRecord
 from ema_lab.training.run import Machine, checkpoint_to_resume, load_weights, train
 from ema_lab.training.slimming import slim
@@ -57,6 +59,28 @@ def test_every_file_names_its_run(trained):
         assert torch.load(folder / name, weights_only=True)["run_id"] == spec.run_id
     slim(folder / "last.ckpt")
     assert torch.load(folder / "last.ckpt", weights_only=True)["run_id"] == spec.run_id
+
+
+def test_what_must_outlast_a_power_cut_is_on_the_disk_before_it_has_its_name(
+    make_spec, tmp_path, machine, monkeypatch
+):
+    flushed, named = set(), []
+    flush, replace = files._flush_to_disk, Path.replace
+    monkeypatch.setattr(files, "_flush_to_disk", lambda path: flushed.add(path) or flush(path))
+
+    def rename(path, target):
+        named.append((Path(target).name, path in flushed))
+        flushed.discard(path)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    train(make_spec(**CHOSEN), RunJob(tmp_path), machine)
+    assert {name: on_disk for name, on_disk in named if name != HEARTBEAT} == {
+        "best.ckpt": True,
+        "last.ckpt": True,
+        "predictions.npz": True,
+        "curve.csv": False,  # its rows are in the checkpoint
+    }
 
 
 def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, tmp_path, machine):

@@ -127,3 +127,16 @@ class TestVisDrone:
         there = found.average[found.images > 0]
         plain = [there.mean(), there[:, 0].mean(), there[:, 5].mean()]
         np.testing.assert_allclose(plain, golden["summary_unweighted"], atol=1e-10)
+
+
+def test_a_detection_finds_a_real_box_before_one_that_is_ignored():
+    boxes = np.array([[0.0, 0, 10, 10], [0.0, 0, 10, 8]])
+    detected = np.array([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [50.0, 50, 60, 60]])
+    for ignored, verdicts in (
+        ([True, False], [1, -1, 0]),  # the first is nearer to the ignored box, and takes the real one
+        ([False, True], [1, -1, 0]),
+        ([False, False], [1, 1, 0]),
+        ([True, True], [-1, -1, 0]),
+    ):
+        found = visdrone._verdicts(detected, boxes, np.array(ignored), 0.5)
+        assert found.tolist() == verdicts
