@@ -166,6 +166,14 @@ def test_a_mean_over_rows_or_columns_counts_as_the_pooling_layer_of_thop(dims, t
     assert cost_of(lambda x, w: x.mean(dims))["macs_thop"] == thop
 
 
+def test_thop_counts_the_biases_of_convolutions_but_not_those_of_linear_layers():
+    products = 3 * 8 * SIZE**2
+    convolution = cost_of(lambda x, w: F.conv2d(x, w[:, :, None, None], w[:, 0]))
+    linear = cost_of(lambda x, w: F.linear(tokens(x), w, w[:, 0]))
+    assert convolution["macs_thop"] == products + 8 * SIZE**2
+    assert linear["macs_thop"] == products
+
+
 def test_fused_attention_layers_are_counted():
     class Layer(nn.Module):
         def __init__(self):
@@ -198,10 +206,12 @@ def test_parameters_of_every_norm_are_told_apart(norm):
     assert (counted["parameters"], counted["parameters_without_norm"]) == (18, 12)
 
 
-def test_a_norm_that_several_places_share_is_counted_once():
-    norm = nn.BatchNorm2d(3)
-    counted = count_parameters(nn.Sequential(nn.Conv2d(3, 3, 1), norm, nn.Conv2d(3, 3, 1), norm))
-    assert (counted["parameters"], counted["parameters_without_norm"]) == (30, 24)
+def test_parameters_that_norms_share_are_counted_once():
+    first, second = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    second.weight, second.bias = first.weight, first.bias
+    for norm in (first, second):  # the same layer twice, and two layers with the same parameters
+        counted = count_parameters(nn.Sequential(nn.Conv2d(3, 3, 1), first, nn.Conv2d(3, 3, 1), norm))
+        assert (counted["parameters"], counted["parameters_without_norm"]) == (30, 24)
 
 
 @pytest.mark.parametrize(

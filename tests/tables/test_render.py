@@ -216,13 +216,14 @@ def test_marks_groups_and_footnotes_in_every_format():
     assert 'class="hole missing pruned single_seed stale unclean"' in html
 
 
-def test_html_is_well_formed_and_escaped():
-    root = ElementTree.fromstring(render_html(odd_table(ODD)))
-    assert root.find("caption").text == ODD
+@pytest.mark.parametrize("text", [ODD, """a" onclick="b' c"""])
+def test_html_is_well_formed_and_escaped(text):
+    root = ElementTree.fromstring(render_html(odd_table(text)))
+    assert root.find("caption").text == text
     rows = root.findall("tbody/tr")
     assert [len(row) for row in rows] == [2, 2, 2]
-    assert rows[0].find("th").text == ODD
-    assert rows[0].get("data-row") == ODD
+    assert rows[0].find("th").text == text
+    assert dict(rows[0].attrib) == {"data-row": text, "data-runs": ""}
 
 
 def test_csv_parses_back_to_the_same_values(study):

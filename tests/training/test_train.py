@@ -71,7 +71,7 @@ def test_a_run_learns_and_leaves_its_files(make_spec, tmp_path, machine):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the clock: each training batch takes one second, everything else no time."""
+    """Replace the clock: a training batch takes a second, all else no time. Return what lets time pass."""
     now = [100.0]
     step = training_module.TrainingModule.training_step
 
@@ -82,12 +82,26 @@ def clock(monkeypatch):
     monkeypatch.setattr(training_module.TrainingModule, "training_step", timed)
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
 
+    def wait(seconds):
+        now[0] += seconds
+
+    return wait
+
 
 def test_throughput_is_images_over_the_time_of_their_training(make_spec, tmp_path, machine, clock):
     outcome = train(make_spec(recipe={"epochs": 3}), folder(tmp_path / "run"), machine)
     assert outcome.throughput == 8.0  # 40 images an epoch in five batches of a second
     assert outcome.wall_seconds == 15.0
     assert [row["train_seconds"] for row in curve(tmp_path / "run")] == ["5.0", "10.0", "15.0"]
+
+
+def test_throughput_leaves_out_the_time_of_evaluation(make_spec, tmp_path, machine, clock, monkeypatch):
+    predict = callbacks.predict
+    monkeypatch.setattr(callbacks, "predict", lambda *arguments: clock(10.0) or predict(*arguments))
+    spec = make_spec(recipe={"epochs": 3}, data={"val_images": 10})
+    outcome = train(spec, folder(tmp_path / "run"), machine)
+    assert outcome.throughput == 7.5  # 30 images an epoch in four batches of a second
+    assert outcome.wall_seconds == 42.0
 
 
 def test_a_resumed_runs_throughput_counts_the_time_of_all_its_attempts(
