@@ -233,20 +233,22 @@ def _forked(tests: Sequence[str], seconds: float | None, *, show: bool) -> int |
         finally:
             os._exit(code)
     end = math.inf if seconds is None else time.monotonic() + seconds
-    code = None
-    while code is None and time.monotonic() < end:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-        else:
-            time.sleep(0.05)
-    if code is None:
-        os.kill(child, signal.SIGKILL)
-    with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # the processes that the tests left behind
-    if code is None:
-        os.waitpid(child, 0)
-    return code
+    ended: int | None = None
+    try:
+        while ended is None and time.monotonic() < end:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                ended = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.05)
+    finally:
+        if ended is None:
+            os.kill(child, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # the processes that the tests left behind
+        if ended is None:
+            os.waitpid(child, 0)
+    return ended
 
 
 def _run_pytest(tests: Sequence[str], *, show: bool) -> int:
@@ -321,6 +323,7 @@ def _summary(verdicts: Sequence[Verdict]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [SERVE]:
-        serve(sys.argv[2:])
+        with suppress(KeyboardInterrupt):  # the command itself tells of it
+            serve(sys.argv[2:])
     else:
         sys.exit(main())

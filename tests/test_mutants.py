@@ -1,6 +1,7 @@
 """The table of mutants fits the code and the tests, and the check tells a killed mutant from all others."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the command lies beside this file
 import mutants
-from mutants import Mutant, Runner, check_mutant, check_mutants, load_mutants
+from mutants import Mutant, Runner, Verdict, check_mutant, check_mutants, load_mutants
 
 MUTANTS = load_mutants()
 AREAS = {
@@ -157,3 +158,28 @@ def test_tests_that_fail_without_a_mutant_prove_nothing(checkout):
 def test_an_unknown_mutant_is_named(capsys):
     assert mutants.main(["adamw-beta3"]) == 2
     assert "no mutant is named adamw-beta3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("outcomes", "code"), [(["killed", "killed"], 0), (["killed", "survived"], 1)])
+def test_a_mutant_that_is_not_killed_is_told_with_what_a_user_would_lose(monkeypatch, capsys, outcomes, code):
+    chosen = [MUTANTS[1].name, MUTANTS[0].name]
+    verdicts = list(map(Verdict, MUTANTS[:2], outcomes))
+    monkeypatch.setattr(mutants, "check_mutants", lambda *_, **__: reversed(verdicts))
+    assert mutants.main(chosen) == code
+    *lines, told = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{outcomes[1]:11} {MUTANTS[1].name} (0.0 s)"
+    assert told == (
+        "2 of 2 mutants are killed" if not code else f"  survived: {chosen[0]}: {MUTANTS[1].harm}"
+    )
+    assert mutants.main([*chosen, "--json"]) == code
+    records = json.loads(capsys.readouterr().out)
+    assert [record["outcome"] for record in records] == outcomes  # in the order of the table
+
+
+def test_mutants_are_chosen_by_name_and_area(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(mutants, "check_mutants", lambda _, chosen, **__: asked.append(chosen) or [])
+    assert mutants.main(["--area", "resume"]) == 0
+    assert {mutant.area for mutant in asked[0]} == {"resume"}
+    assert mutants.main([asked[0][0].name, "--area", "macs"]) == 2
+    assert "no mutant is left" in capsys.readouterr().err

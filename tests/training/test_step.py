@@ -7,7 +7,7 @@ from ema_lab.models.build import build_model
 from ema_lab.models.dropout import SeededDropout
 from ema_lab.one_run.measurement import Timing, _work
 from ema_lab.store.job import RunJob
-from ema_lab.tasks.task import load_data, load_task
+from ema_lab.tasks.task import BatchLoss, load_data, load_task
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.run import Machine, train
@@ -161,3 +161,16 @@ def test_the_environment_names_the_precision_of_training_and_that_of_evaluation(
     assert precisions() == ("fp32", "fp32")
     assert precisions(precision="bf16") == ("bf16", "bf16")
     assert precisions(precision="bf16", evaluation_precision="fp32") == ("bf16", "fp32")
+
+
+@pytest.mark.parametrize(("reduction", "change"), [("mean", 2.0), ("sum", 32.0)])
+def test_gradients_that_add_up_to_a_step_are_averaged_over_its_batches(make_spec, reduction, change):
+    optimizer = {"name": "sgd", "lr": 0.1}
+    spec = make_spec(recipe={"optimizer": optimizer, "nominal_batch": 16, "reduction": reduction})
+    model = build_model(spec)
+    step = Step(spec, model, load_task(spec.data), steps_per_epoch=2)
+    bias = model.fc.bias
+    before = bias.detach().clone()
+    for number, slope in enumerate([1.0, 3.0]):  # two batches of eight images
+        step.learn(BatchLoss(slope * bias.sum(), 8), number)
+    torch.testing.assert_close(before - bias.detach(), torch.full_like(before, 0.1 * change))

@@ -140,3 +140,26 @@ def test_a_detection_finds_a_real_box_before_one_that_is_ignored():
     ):
         found = visdrone._verdicts(detected, boxes, np.array(ignored), 0.5)
         assert found.tolist() == verdicts
+
+
+def one_box(*, wrong: int, ignored: bool = False) -> Scene:
+    """Return a scene whose real box is found last, after wrong detections, beside a box that is not found."""
+    boxes = np.array([[0.0, 0, 10, 10], [40.0, 40, 60, 60]])[: 1 + ignored]
+    detected = np.concatenate([np.full((wrong, 4), [70.0, 70, 90, 90]), boxes[:1]])
+    scores = np.linspace(0.9, 0.1, wrong + 1)
+    classes, found = np.zeros(len(boxes), dtype=np.int64), np.zeros(wrong + 1, dtype=np.int64)
+    aside = np.arange(len(boxes)) == 1
+    return Scene(100, 100, boxes, classes, aside, detected, scores, found, np.zeros((0, 4)))
+
+
+def test_coco_counts_a_hundred_detections_of_a_class():
+    there, beyond = (coco.evaluate([one_box(wrong=wrong)]).totals for wrong in (99, 100))
+    assert {"ar1", "ar10", "ar100"} <= there.keys()
+    assert (there["ar100"], beyond["ar100"]) == (1.0, 0.0)
+    assert there["map"] > 0 == beyond["map"]
+
+
+def test_yolov5_asks_for_no_ignored_box():
+    found, alone = (ultralytics.average_precision([one_box(wrong=0, ignored=each)]) for each in (True, False))
+    assert found.map == alone.map > 0.99
+    assert found.recall.tolist() == [pytest.approx(1.0)]
