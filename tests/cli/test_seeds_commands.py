@@ -24,7 +24,7 @@ def outcome(spec):
     noise = NOISE[(spec.seed * (1 + len(name))) % len(NOISE)]
     made_up = fake_outcome(spec)
     score = 90.0 + spec.seed + GAIN[name] + noise
-    return replace(made_up, metrics={name: score for name in made_up.metrics})
+    return replace(made_up, metrics=dict.fromkeys(made_up.metrics, score))
 
 
 @pytest.fixture
