@@ -51,7 +51,7 @@ ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
 MAX_PARAMETERS = 8
 SHARED_BY_COMMANDS = {  # option types, and helpers that print; all else of cli is one command's own
-    *("display", "duration", "event_lines", "groups", "mirror_output", "options", "output", "progress"),
+    *("display", "groups", "mirror_output", "options", "output", "progress"),
     *("search_display", "trial_output"),
 }
 

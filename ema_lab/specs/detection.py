@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ema_lab.specs.numbers import Fraction, Natural, NonNegative, Positive, PositiveInt, Probability
-from ema_lab.specs.strict import Spec
+from ema_lab.specs.strict import Fraction, Natural, NonNegative, Positive, PositiveInt, Probability, Spec
 
 Degrees = Annotated[float, Field(ge=0, le=180)]
 

@@ -8,10 +8,9 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, 
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.change import apply_change
-from ema_lab.specs.numbers import Positive, PositiveInt
 from ema_lab.specs.published_number import Digits, PublishedNumber
 from ema_lab.specs.run import ModelSpec, RunSpec
-from ema_lab.specs.strict import Distinct, Name, Spec, invalid, problem
+from ema_lab.specs.strict import Distinct, Name, Positive, PositiveInt, Spec, invalid, problem
 from ema_lab.specs.task import DEFAULT_TASK, task_description
 
 Text = Annotated[str, Field(min_length=1)]

@@ -23,9 +23,18 @@ from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.registry import Registry
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
-from ema_lab.specs.numbers import Natural, PositiveInt, Seed
 from ema_lab.specs.recipe import RecipeSpec, resolved
-from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
+from ema_lab.specs.strict import (
+    Natural,
+    PositiveInt,
+    Seed,
+    Spec,
+    canonical_json,
+    invalid,
+    merged,
+    problem,
+    with_suggestions,
+)
 from ema_lab.specs.task import TASK_PARTS, TaskDescription, task_description
 
 RUN_ID_LENGTH = 16

@@ -197,7 +197,7 @@ def test_runs_of_something_else_are_refused_with_the_line(command, tree, case):
     assert tree() == before
 
 
-def test_an_unknown_table_or_file_is_told(command):
+def test_an_unknown_table_or_file_is_reported(command):
     assert (
         "no table is named 'smal'; did you mean 'small'?" in command("audit", "paper", "--table", "smal").err
     )
@@ -206,7 +206,7 @@ def test_an_unknown_table_or_file_is_told(command):
     assert "no published is named 'papre'; did you mean 'paper'?" in answer.err
 
 
-def test_a_model_that_cannot_be_built_is_told(command):
+def test_a_model_that_cannot_be_built_is_reported(command):
     FILE.write_text(
         PAPER.replace("{name: se, reduction: 4}", "{name: ema, groups: 7}").replace("variant: se", "")
     )

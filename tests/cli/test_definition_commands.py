@@ -289,7 +289,11 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("workflow.selection.load_ablation", "specs.report.load_report", "cli.serve.load_report"):
+    for name in (
+        "workflow.selection.load_ablation",
+        "specs.report.load_report",
+        "workflow.report.load_report",
+    ):
         monkeypatch.setattr(f"ema_lab.{name}", interrupt)
     monkeypatch.setattr("ema_lab.reports.bundle.verify.verify_bundle", interrupt)
     answer = command(*words)

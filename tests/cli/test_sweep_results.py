@@ -348,7 +348,9 @@ class TestMirror:
         assert {path.name for path in folder.iterdir()} == names
         assert json.loads((folder / f"{made.study_name}-1" / "sent.json").read_text())["name"] == "trial-2"
 
-    def test_what_is_no_trial_any_more_is_told_and_removed_if_asked_for(self, command, searched, monkeypatch):
+    def test_a_trial_that_no_longer_exists_is_reported_and_removed_on_request(
+        self, command, searched, monkeypatch
+    ):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(1)
         call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")

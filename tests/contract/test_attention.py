@@ -56,7 +56,7 @@ def result(check: str, module: str) -> Result:
 
 
 @pytest.mark.parametrize(("check", "module", "detail"), WRONG, ids=[f"{c}: {m}" for c, m, _ in WRONG])
-def test_a_broken_rule_is_told(check: str, module: str, detail: str) -> None:
+def test_a_broken_rule_is_reported(check: str, module: str, detail: str) -> None:
     found = result(check, module)
     assert found.outcome == "failed"
     assert detail in found.detail
@@ -92,7 +92,7 @@ def test_after_a_module_that_cannot_be_built_nothing_else_is_looked_at() -> None
         ("options are explained", "Plain", "does not apply", "no options"),
     ],
 )
-def test_what_breaks_no_rule_is_told_as_it_is(check: str, module: str, outcome: str, detail: str) -> None:
+def test_what_breaks_no_rule_is_reported_as_it_is(check: str, module: str, outcome: str, detail: str) -> None:
     found = result(check, module)
     assert found.outcome == outcome
     assert found.detail.startswith(detail)

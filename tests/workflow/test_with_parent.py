@@ -60,7 +60,7 @@ def test_is_stopped_when_its_standard_input_is_closed(tmp_path):
 @pytest.mark.parametrize(
     ("ending", "code"), [("sys.exit(3)", 3), ("pass", 0), ("os.kill(os.getpid(), 9)", 128 + 9)]
 )
-def test_its_exit_code_is_told(ending, code):
+def test_its_exit_code_is_reported(ending, code):
     command = [*WRAPPER, sys.executable, "-c", f"import os, sys; {ending}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait(30) == code

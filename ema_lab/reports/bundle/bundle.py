@@ -129,10 +129,10 @@ def _definitions(
         paths.append(find_definition("reports/published", spec.published))
     paths += definitions("ablations/recipes").values()
     for path in paths:
-        yield _place(spec, path), path
+        yield _archive_name(spec, path), path
 
 
-def _place(spec: ReportSpec, path: Path) -> str:
+def _archive_name(spec: ReportSpec, path: Path) -> str:
     if path.is_relative_to(BUNDLED):
         return path.relative_to(BUNDLED).as_posix()
     if path.is_absolute() or ".." in path.parts:

@@ -1,6 +1,7 @@
-"""Durations as text: 90s, 45m, 2h, 1h30m, 3d."""
+"""Durations, numbers and stale results as text."""
 
 import re
+from collections.abc import Iterator, Mapping
 
 from ema_lab.errors import SpecError
 
@@ -8,7 +9,7 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def read_duration(option: str, text: str | None) -> float | None:
-    """Return seconds, or None for None.
+    """Return the seconds of a duration such as 90s, 45m or 1h30m; None for None.
 
     Raises:
         SpecError: If the text is no duration above zero.
@@ -31,3 +32,17 @@ def write_duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where that is needed."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line per set of changed parts: number of stale results, and command that renews them."""
+    for parts, number in counts.items():
+        changed = f"the source of {parts.replace(' ', ', ')} has changed"
+        them = "them" if number > 1 else "it"
+        remedy = f"ema-lab run {ablation} --refresh trains {them} again"
+        yield f"{count(number, 'stale result')}: {changed}; {remedy}"
