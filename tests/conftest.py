@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
+from predicted import write_predicted
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.executor import execute
@@ -53,7 +57,16 @@ seeds: [0, 1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test a store of its own, and torch one thread: small tests only wait for more."""
+    """Give every test a store of its own, and torch one thread: small tests only wait for more.
+
+    Property tests draw the same examples every time, so that no run of the suite has bad luck of its own.
+    A shell that starts the suite in the background lets it ignore Ctrl-C, and with it every process that a
+    test starts: here Ctrl-C counts again.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+    settings.load_profile("suite")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
         os.environ.pop(name, None)
@@ -112,6 +125,33 @@ def postgresql() -> Iterator[str]:
     yield "postgresql+psycopg://ema_lab:secret@127.0.0.1:54329"
     if not running:
         subprocess.run([POSTGRESQL, "stop"], check=True)
+
+
+class Predicted(NamedTuple):
+    """A working folder with `ablations/predicted.yaml`, and its runs with predictions."""
+
+    task: str
+    folder: Path
+    store: RunStore
+
+
+@pytest.fixture(scope="session", params=["classification", "detection"])
+def predicted_of_session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """Make the runs of `predicted` once per task; no test writes there."""
+    folder = tmp_path_factory.mktemp("predicted")
+    write_predicted(folder, request.param)
+    return request.param, folder
+
+
+@pytest.fixture
+def predicted(predicted_of_session: tuple[str, Path], tmp_path: Path) -> Predicted:
+    """Return a copy of the runs of `predicted`, once for each task."""
+    task, folder = predicted_of_session
+    copied = tmp_path / "predicted"
+    shutil.copytree(folder, copied)
+    return Predicted(task, copied, RunStore(copied / "runs"))
 
 
 class Loader:

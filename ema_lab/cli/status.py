@@ -15,7 +15,7 @@ from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import selected
 from ema_lab.workflow.status import existing_store, survey
 from ema_lab.workflow.status import retry as retry_failed
-from ema_lab.workflow.text import stale_lines
+from ema_lab.workflow.text import stale_lines, untrained_line
 
 SHOWN_RUNS = 10
 IN_JSON_ONLY = ("cause", "signature")
@@ -52,6 +52,7 @@ def status(
             print_rows([_without(row, IN_JSON_ONLY) for row in rows], as_json=False)
         counts = ", ".join(f"{number} {name}" for name, number in sorted(state.counts.items()))
         say(f"{chosen.name}: {counts}")
+        say(*(untrained_line(row, names) for row, names in state.untrained.items()))
         say(*stale_lines(arguments, state.stale), *_failure_lines(arguments, state.failed, max_attempts))
         if not watch or state.is_over:
             return

@@ -80,6 +80,7 @@ def check(
     scope = " without their checkpoints" if quick else ""
     say(f"{checked.num_runs} runs checked{scope}: {len(damaged)} damaged")
     if set_aside:
+        say(*checked.renamed)
         say(f"{len(checked.quarantined)} of them set aside: `ema-lab run` trains them again")
     elif damaged:
         say("hint: --set-aside moves their files aside, and `ema-lab run` trains them again")

@@ -325,7 +325,7 @@ class RowProbed(Event):
 
     def lines(self) -> Iterable[str]:
         model = self.spec.model
-        run = f"{model.attention.name} in {model.backbone}: {write_duration(self.seconds)} a run"
+        run = f"{model.attention.name} in {model.network}: {write_duration(self.seconds)} a run"
         yield f"[{self.number}/{self.total}] {run}"
 
 

@@ -1,7 +1,7 @@
 """Durations, numbers and stale results as text."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ema_lab.errors import SpecError
 
@@ -37,6 +37,14 @@ def write_duration(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where that is needed."""
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def untrained_line(row: str, names: Sequence[str]) -> str:
+    """Return the line on parameters that a row's recipe never trains."""
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{row}: {count(len(names), 'parameter')} {verb} never trained (decays: yolov5), such as {names[0]}"
+    )
 
 
 def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:

@@ -290,13 +290,13 @@ class TestDashboard:
             assert taken.err.startswith(f"ema-lab: cannot listen on 127.0.0.1:{port}")
         finally:
             process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=180)
         assert process.returncode == 130
         assert "Traceback" not in rest
 
 
 def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path, headers={"Host": f"{host}:{port}"})
     answer = connection.getresponse()
     return answer.status, answer.read().decode()

@@ -237,7 +237,7 @@ def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     ]
     for process in processes:
         process.start()
-    found = [done.get(timeout=60) for _ in processes]
+    found = [done.get(timeout=180) for _ in processes]
     for process in processes:
         process.join()
     assert sorted(train.trained) == sorted(run.run_id for run in runs)

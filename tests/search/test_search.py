@@ -123,6 +123,19 @@ def test_finished_runs_of_the_store_are_learned_from_and_do_not_count(write, mak
     assert study.add_finished() == 0  # its own trials are known
 
 
+def test_a_search_learns_nothing_from_results_of_another_source(write, make):
+    sweep = write(GROUPS + LR)
+    search, trier = make(sweep, limit=2)
+    for groups in (2, 4):
+        runs = sweep.runs({"model.attention.groups": groups, "recipe.optimizer.lr": 0.1})
+        execute(runs, train=train_unobserved(trier.train), store=search.store)
+    record = search.store.record(runs[0].run_id)
+    search.store.write(record.model_copy(update={"source": {**record.source, "training": "0" * 16}}))
+    study = SweepStudy(search)
+    assert (study.add_finished(), study.left_out) == (1, 1)
+    assert [one.choice["model.attention.groups"] for one in study.trials()] == [2]
+
+
 def test_choices_that_were_known_before_are_counted_and_said(write, make):
     sweep = write("  model.attention.groups: {values: [2, 4]}\n  recipe.optimizer.lr: {value: 0.1}\n")
     search, trier = make(sweep, limit=4)

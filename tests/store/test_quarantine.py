@@ -183,7 +183,14 @@ class TestDamage:
         assert store.record(specs[0].run_id).metrics == {"top1": 1.0}
         assert (folder / "record.json.damaged-1").read_text() == '{"cut'
 
-    @pytest.mark.parametrize(("name", "text"), [("spec.json", "{}"), ("record.json", '{"status": "done"}')])
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("spec.json", "{}"),
+            ("record.json", '{"status": "done"}'),
+            ("record.json", '{"format": 1, "status": "done"}'),  # this version's own format, not a later one
+        ],
+    )
     def test_json_that_is_no_document_of_ours_is_damaged_too(self, store, specs, name, text):
         finish(store, specs[0])
         path = store.folder(specs[0].run_id) / name

@@ -18,6 +18,7 @@ SPREADS = {
     "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
     "half of the 95 % t interval.",
 }
+MOST_NAMED = 10
 PROTOCOLS = {
     "last": "Test split, last epoch",
     "best-val": "Test split, epoch chosen on the validation split",
@@ -146,11 +147,12 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
     """
     if not spec.rank or spec.seeds != "file":
         return []
-    unit = "cell" if spec.kind == "grid" else "row"
+    is_transposed = spec.kind == "classes" and spec.across == "rows"
+    unit = "cell" if spec.kind == "grid" else "column" if is_transposed else "row"
     cells = [cell for column in ranked.values() for cell in column]
     marks = {cell.mark for cell in cells}
     pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
-    pairs += ", each column by itself" if len(ranked) > 1 else ""
+    pairs += f", each {'row' if is_transposed else 'column'} by itself" if len(ranked) > 1 else ""
     test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
     notes = []
     if Mark.BEST in marks:
@@ -167,11 +169,17 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
-        notes.append(f"No {unit} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+        notes.append(f"No {unit} is marked as the best in {_listed(single)}: single seeds allow no test.")
     if tested:
         reason = f"no test tells it apart ({test})"
-        notes.append(f"No {unit} is marked as the best in {', '.join(tested)}: {reason}.")
+        notes.append(f"No {unit} is marked as the best in {_listed(tested)}: {reason}.")
     return notes
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Return the first labels and the number of the others; a table of classes has up to hundreds."""
+    more = len(labels) - MOST_NAMED
+    return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:

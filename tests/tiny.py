@@ -1,4 +1,4 @@
-"""A small ablation, its report, and made-up outcomes of its runs."""
+"""A small ablation, its report, a search over it, and made-up outcomes of its runs."""
 
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunOutcome
@@ -28,6 +28,17 @@ baseline: none
 variants:
   none: {model.attention: none}
   se: {model.attention: {name: se, reduction: 4}}
+"""
+RATES = """\
+name: rates
+method: grid
+metric: {name: val_top1, goal: maximize}
+parameters:
+  base: {value: tiny/se}
+  seeds: {value: [0]}
+  data.val_images: {value: 8}
+  recipe.optimizer.lr: {values: [0.1, 0.2]}
+command: [ema-lab, trial, "${args_json}"]
 """
 TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
 
