@@ -39,7 +39,8 @@ def ultralytics_detector(classes: int, channels: int, architecture: str) -> Back
     # The package reports on standard output, which belongs to a command's data.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # of the package's optional parts, at its import
-        from ultralytics.nn.tasks import DetectionModel
+        with torch.device("cpu"):  # its classes hold tensors, which must not be those of a trial build
+            from ultralytics.nn.tasks import DetectionModel
 
         logging.getLogger(PACKAGE).setLevel(logging.ERROR)
         try:

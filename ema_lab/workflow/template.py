@@ -30,7 +30,7 @@ class Template:
 ABLATION_TEMPLATE = """\
 # yaml-language-server: $schema=../schemas/ablation.schema.json  (write it: ema-lab schema --out schemas)
 name: {name}
-description: What the table is to show.
+description: Purpose of the table, in one sentence.
 base:
   model: {{backbone: resnet20, placement: {{after: block_end}}}}
   data: {{name: digits}}
@@ -51,7 +51,7 @@ title: The paper's title
 year: 2026
 source: Where the numbers are read, such as "Table 2 of the paper"
 caveats:
-  one_run: What a reader must know of the rows that name this caveat.
+  one_run: Caveat of the rows that name this key.
 tables:
   cifar100:
     title: CIFAR-100
@@ -75,7 +75,7 @@ tables:
 SWEEP_TEMPLATE = """\
 # yaml-language-server: $schema=../schemas/sweep.schema.json  (write it: ema-lab schema --out schemas)
 name: {name}
-description: What is searched, and for what.
+description: Purpose of the search, in one sentence.
 method: bayes        # grid, random or bayes
 metric: {{name: val_top1, goal: maximize}}
 run_cap: 20          # trials
@@ -90,7 +90,7 @@ command: [ema-lab, trial, "${{args_json}}"]
 """
 
 ATTENTION_TEMPLATE = '''\
-"""{title}: one line that says what it does (reference).
+"""{title}: purpose in one line (reference).
 
 Shape letters: B batch, C channels, H rows, W columns.
 """
@@ -121,7 +121,7 @@ class {title}(nn.Module):
 '''
 
 BACKBONE_TEMPLATE = '''\
-"""{title}: one line that says what it is (reference).
+"""{title}: description in one line (reference).
 
 A place for attention is any submodule that returns (B, C, H, W), by its name: "blocks.*.norm2".
 """
@@ -177,7 +177,7 @@ def {name}(classes: int, channels: int, *, width: int = 16) -> nn.Module:
 '''
 
 DATASET_TEMPLATE = '''\
-"""{title}: one line that says what the images are (source, licence)."""
+"""{title}: description of the images in one line (source, licence)."""
 
 from pathlib import Path
 

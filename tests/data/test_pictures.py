@@ -148,6 +148,13 @@ def test_an_error_of_any_class_names_the_file(path, monkeypatch, error):
         read_picture(path)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+def test_what_is_no_file_is_named_and_never_waited_for(path, make):
+    make(path)
+    with pytest.raises(DamagedDataError, match=rf"{path} cannot be decoded: it is no regular file"):
+        read_picture(path)
+
+
 class TestAFolder:
     @pytest.fixture
     def folder(self, tmp_path):

@@ -25,6 +25,8 @@ from torch import nn
 class Head(nn.Module):
     """Boxes and classes for each cell, decoded in evaluation; `ends` gives (B, P, 6)."""
 
+    strides = torch.empty(0)  # as the package's classes hold tensors
+
     def __init__(self, nc, width, kind):
         super().__init__()
         self.nc, self.kind = nc, kind
@@ -59,6 +61,12 @@ class DetectionModel(nn.Module):
         self.model = nn.Sequential(
             nn.Conv2d(ch, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3, 2, 1), Head(nc, 16, kind)
         )
+
+    def _apply(self, change, *more):
+        super()._apply(change, *more)
+        head = self.model[-1]
+        head.stride, head.strides = change(head.stride), change(head.strides)
+        return self
 
     def forward(self, x):
         for layer in self.model:

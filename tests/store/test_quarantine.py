@@ -75,15 +75,18 @@ class TestRefresh:
         assert (folder / "superseded" / "2" / "record.json").exists()
         assert (folder / "superseded" / "1" / "last.ckpt").exists()
 
-    def test_moves_the_record_last(self, store, specs, monkeypatch):
+    @pytest.mark.parametrize(("is_damaged", "place"), [(False, -1), (True, 0)])
+    def test_moves_the_record_last_or_of_a_damaged_result_first(
+        self, store, specs, monkeypatch, is_damaged, place
+    ):
         finish(store, specs[0])
         moved = []
         rename = type(store.root).rename
         monkeypatch.setattr(
             type(store.root), "rename", lambda self, to: moved.append(self.name) or rename(self, to)
         )
-        supersede(store.folder(specs[0].run_id))
-        assert moved[-1] == "record.json"
+        supersede(store.folder(specs[0].run_id), is_damaged=is_damaged)
+        assert moved[place] == "record.json"
         assert len(moved) == len(FILES) + 2
 
 

@@ -83,33 +83,20 @@ class Detection(Task):
         if isinstance(model, OwnLossDetector):
             if place := next(settings_of_yolov5(spec.recipe.detection), None):
                 raise SpecError(f"recipe.detection.{'.'.join(place)}: {what} has its own")
-            if not _is_shipped(spec):  # torchvision's keep the contract, and take their time
+            if outputs is not UNKNOWN and not _is_shipped(spec):  # a shipped one keeps the contract
                 images, targets = self.made_up_batch(2)
                 check_own_loss(what, lambda: build_model(spec), (images / 255, targets), self.facts.classes)
             return
         if outputs is UNKNOWN:
             return
         self.check_outputs(outputs, 2, spec.model.network)
-        strides, anchors = _strides_of(model), _anchors_of(model)
         assert isinstance(outputs, Sequence)  # `check_outputs` saw to it
-        heads = len(outputs)
-        if len(strides) != heads or anchors.shape[:1] != (heads,) or anchors.shape[2:] != (2,):
-            rule = f"anchors ({heads}, A, 2) and {heads} strides, as it has {heads} heads"
-            raise SpecError(f"{what} must have {rule}, got {tuple(anchors.shape)} and {len(strides)}")
-        number = next((n for n, raw in enumerate(outputs) if raw.shape[1] != anchors.shape[1]), None)
-        if number is not None:
-            rule = f"{anchors.shape[1]} anchors in `anchors`, and {outputs[number].shape[1]} in its heads"
-            raise SpecError(f"{what} has {rule}")
-        wanted = spec.recipe.detection.anchors
+        _check_cells(what, model, outputs, self.facts.image_shape[1:])
+        wanted, anchors = spec.recipe.detection.anchors, _anchors_of(model)
         if not isinstance(wanted, str) and (len(wanted), len(wanted[0])) != anchors.shape[:2]:
             given = f"{len(wanted)} heads of {len(wanted[0])}"
             rule = f"{what} has {anchors.shape[0]} heads of {anchors.shape[1]} anchors"
             raise SpecError(f"recipe.detection.anchors gives {given}, but {rule}")
-        if any(side % max(strides) for side in self.facts.image_shape[1:]):
-            height, width = self.facts.image_shape[1:]
-            raise SpecError(
-                f"{what} needs sides that are multiples of {max(strides)}, got {height} x {width}"
-            )
 
     def check_outputs(self, outputs: Any, images: int, backbone: str) -> None:
         wanted = f"({images}, anchors, rows, columns, {VALUES + self.facts.classes}) of each head"
@@ -182,6 +169,21 @@ class Detection(Task):
 
     def epoch_metrics(self, predictions: Rows) -> dict[str, float]:
         return epoch_metrics(predictions)
+
+
+def _check_cells(what: str, model: nn.Module, heads: Sequence[Tensor], sides: tuple[int, int]) -> None:
+    """Check that a model's strides and anchors fit its heads, and its strides the images."""
+    strides, anchors, count = _strides_of(model), _anchors_of(model), len(heads)
+    if len(strides) != count or anchors.shape[:1] != (count,) or anchors.shape[2:] != (2,):
+        rule = f"anchors ({count}, A, 2) and {count} strides, as it has {count} heads"
+        raise SpecError(f"{what} must have {rule}, got {tuple(anchors.shape)} and {len(strides)}")
+    for head in heads:
+        if head.shape[1] != anchors.shape[1]:
+            rule = f"{anchors.shape[1]} anchors in `anchors`, and {head.shape[1]} in its heads"
+            raise SpecError(f"{what} has {rule}")
+    if any(side % max(strides) for side in sides):
+        rule = f"needs sides that are multiples of {max(strides)}, got {sides[0]} x {sides[1]}"
+        raise SpecError(f"{what} {rule}")
 
 
 def _is_shipped(spec: RunSpec) -> bool:
