@@ -115,11 +115,11 @@ def signature(command, variant, seed):
 
 class TestRetry:
     @pytest.fixture
-    def failed(self, command, fake_training):
-        run_ids = fake_training(fail_some)
+    def failed(self, trained):
+        """Return the runs: the first is done, the others have failed three times."""
         for _ in range(3):
-            command("run", "tiny", "--workers", "1")
-        return run_ids[:4]
+            run_ids = trained(train=lambda spec, job: fail_some(spec))
+        return run_ids
 
     def test_makes_runs_at_the_limit_pending_and_says_which(self, command, failed):
         answer = command("retry", "tiny")
