@@ -95,7 +95,7 @@ class TestGrid:
         assert len(by_name["G 16 vs four"].cells[0].missing_run_ids) == 2
         assert Flag.MISSING in eight.flags
 
-    def test_rows_that_are_not_shown_are_in_no_test_and_no_effect(self, tmp_path):
+    def test_rows_that_are_not_shown_are_in_no_effect_and_their_choice_changes_no_mark(self, tmp_path):
         store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
         grid, effects = report(tmp_path, store, rows=["8", "4"], **keys).tables
@@ -368,7 +368,7 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
         ("2", "none"),
         ("2", "se"),
     ]
-    assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, None, Mark.BEST]
+    assert [row.cells[0].mark for row in table.rows] == [None, None, None, Mark.BEST]
     lines = render_markdown(table).splitlines()
     assert [line.split("|")[1].strip() for line in lines[4:8]] == ["1", "", "2", ""]
     assert [record["group"] for record in flat_records(table)] == ["1", "1", "2", "2"]
