@@ -3,7 +3,7 @@
 The earlier mean of m seeds varies by s / √m about its own truth, as the new mean of n seeds varies by s / √n.
 Only the new seeds are known one by one, so their standard deviation s stands for both. The difference of the
 two means then follows Student's t with n - 1 degrees of freedom and the standard error s √(1/n + 1/m). An
-earlier mean taken as exact would instead be contradicted by 17 % of true repetitions at n = 3 and m = 1, and
+earlier mean taken as exact would instead be contradicted by 16 % of true repetitions at n = 3 and m = 1, and
 by 64 % at n = 20.
 """
 
