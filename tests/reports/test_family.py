@@ -89,7 +89,7 @@ def test_intervals_may_hold_for_all_comparisons_together(folder, store, table):
         assert name in forest.caption
 
 
-@pytest.mark.parametrize("keys", [{"columns": ["top1"]}, {"seeds": "decided"}])
+@pytest.mark.parametrize("keys", [{"columns": ["top1"]}, {"columns": ["delta"], "seeds": "decided"}])
 def test_simultaneous_intervals_need_intervals_of_a_fixed_number_of_seeds(table, keys):
     with pytest.raises(ValueError, match="intervals"):
         table(intervals="simultaneous", **keys)

@@ -357,7 +357,11 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     assert plain.rows[1].name == "Plain [epochs=2]"
     names = ["se [epochs=2]", "se [epochs=1]"]
     [alone] = report(tmp_path, store, ablation="s", group="recipe.epochs", rows=names).tables
-    assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group
+    assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group is shown
+    assert alone.rows[0].cells[0].mark is Mark.BEST  # of the hidden pair
+    assert any(
+        "Bold: better than every other row of its group (shown or not)" in note for note in alone.notes
+    )
     with pytest.raises(
         SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of seed: 0, 1"
     ):

@@ -424,7 +424,7 @@ class TestManyRows:
         table = build_table(found.report(rows=["none", "worse"]), found.ablation, [none, worse, se])
         assert table.rows[0].cells[0].mark is Mark.SECOND
         assert notes_with(table, "The best row in Top-1 is not shown: se (paired t tests")
-        assert notes_with(table, "Underlined: better than every other row, shown or not, except the best")
+        assert notes_with(table, "Underlined: better than every other row (shown or not) except the best")
         assert not notes_with(table, "No row is marked")
 
 

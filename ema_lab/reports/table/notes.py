@@ -46,10 +46,8 @@ def notes_of(
         if column.kind == "metric"
     }
     ranked = {
-        spec.task.metrics[name].label: Ranked(
-            tuple(_with_rivals(metrics[spec.task.metrics[name].label], body)), each
-        )
-        for name, each in marks.items()
+        label: Ranked(tuple(metrics[label]), each, tuple(_with_rivals(metrics[label], body)))
+        for label, each in ((spec.task.metrics[name].label, each) for name, each in marks.items())
     }
     deltas = [cell for column in columns if column.kind == "delta" for cell in by_column[column]]
     return (
@@ -218,10 +216,17 @@ def _level(compared: int) -> str:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Cells of a column that are ranked together, and the marks of all rows of the column."""
+    """Ranked column.
+
+    Attributes:
+        cells: Shown cells.
+        marks: Marks of all rows, shown or not.
+        rivals: Shown cells of groups that show several; None if all are.
+    """
 
     cells: tuple[TableCell, ...]
     marks: Marks
+    rivals: tuple[TableCell, ...] | None = None
 
 
 def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family) -> list[str]:
@@ -240,8 +245,8 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
     marks = {cell.mark for cell in cells}
     others = " tested" if any(column.marks.untested for column in ranked.values()) else ""
     others = f"every other{others} {unit}" + (" of its group" if spec.group else "")
-    others += "" if all(family.is_whole for family in families) else ", shown or not,"
     others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
+    others += "" if all(family.is_whole for family in families) else " (shown or not)"
     notes = []
     if Mark.BEST in marks:
         second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
@@ -256,7 +261,8 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
     undecided = {
         label: column.cells
         for label, column in ranked.items()
-        if _is_undecided(column.cells) and not column.marks.hidden_best
+        if _is_undecided(column.cells if column.rivals is None else column.rivals)
+        and not column.marks.hidden_best
     }
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
