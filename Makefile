@@ -10,7 +10,7 @@ TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
 
-.PHONY: help quickstart test test-without-avx test-slow test-system equivalence lint format clean
+.PHONY: help quickstart test test-without-avx test-slow test-system equivalence mutants lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm,
 equivalence: $(TEST_STAMP)  ## SINCE=REV: prove that changes since then change no result, and declare them
 	@test -n "$(SINCE)" || { echo "write: make equivalence SINCE=REV" >&2; exit 2; }
 	@$(BIN)/python tests/equivalence.py "$(SINCE)"
+
+mutants: $(TEST_STAMP)  ## break the code in one place at a time; the tests must fail. ONLY="NAME ..." picks mutants
+	@$(BIN)/python tests/mutants.py --jobs "$${JOBS:-2}" $(ONLY)
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .

@@ -30,6 +30,10 @@ class DamagedFileError(StoreError):
     """Truncated or overwritten file of the run store."""
 
 
+class StrangerError(DamagedFileError):
+    """Record whose curve or predictions are another run's, so that its numbers may be, too."""
+
+
 class DataError(EmaLabError):
     """Missing or damaged data set."""
 

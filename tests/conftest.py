@@ -1,6 +1,8 @@
 """Fixtures that several test files share."""
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
+from predicted import write_predicted
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.executor import execute
@@ -30,6 +34,16 @@ TINY_RECIPE = {
     "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
     "augment": {"crop_padding": 2, "flip": True},
 }
+TINY_DETECTION = {
+    "model": {"backbone": "yolov5n"},
+    "data": {"name": "synthetic_scenes", "train_images": 40, "test_images": 4},
+    "recipe": {
+        "epochs": 2,
+        "batch_size": 8,
+        "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+        "detection": {"augment": {"mosaic": 0.5, "close_mosaic": 1, "translate": 0.1, "flip": 0.5}},
+    },
+}
 SLURM = Path(__file__).parent / "system" / "slurm.sh"
 POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
 HEAD = """\
@@ -43,7 +57,16 @@ seeds: [0, 1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every test a store of its own, and torch one thread: small tests only wait for more."""
+    """Give every test a store of its own, and torch one thread: small tests only wait for more.
+
+    Property tests draw the same examples every time, so that no run of the suite has bad luck of its own.
+    A shell that starts the suite in the background lets it ignore Ctrl-C, and with it every process that a
+    test starts: here Ctrl-C counts again.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+    settings.load_profile("suite")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
         os.environ.pop(name, None)
@@ -62,16 +85,24 @@ def _own_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_spec() -> Callable[..., RunSpec]:
-    """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images."""
+    """Return a function that builds a run spec; by default a ResNet-20 on tiny synthetic images.
+
+    With `task="detection"`, a YOLOv5n on synthetic scenes.
+    """
 
     def make(
         attention: Any = "none",
         *,
+        task: str = "classification",
         model: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
         recipe: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> RunSpec:
+        if task == "detection":
+            parts = {"model": {"attention": attention, **(model or {})}, "data": data, "recipe": recipe}
+            merged = {key: {**TINY_DETECTION[key], **(part or {})} for key, part in parts.items()}
+            return RunSpec.model_validate({**merged, "seed": seed})
         tree = {
             "model": {"backbone": "resnet20", "attention": attention, **(model or {})},
             "data": {**TINY_DATA, **(data or {})}
@@ -96,6 +127,33 @@ def postgresql() -> Iterator[str]:
         subprocess.run([POSTGRESQL, "stop"], check=True)
 
 
+class Predicted(NamedTuple):
+    """A working folder with `ablations/predicted.yaml`, and its runs with predictions."""
+
+    task: str
+    folder: Path
+    store: RunStore
+
+
+@pytest.fixture(scope="session", params=["classification", "detection"])
+def predicted_of_session(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """Make the runs of `predicted` once per task; no test writes there."""
+    folder = tmp_path_factory.mktemp("predicted")
+    write_predicted(folder, request.param)
+    return request.param, folder
+
+
+@pytest.fixture
+def predicted(predicted_of_session: tuple[str, Path], tmp_path: Path) -> Predicted:
+    """Return a copy of the runs of `predicted`, once for each task."""
+    task, folder = predicted_of_session
+    copied = tmp_path / "predicted"
+    shutil.copytree(folder, copied)
+    return Predicted(task, copied, RunStore(copied / "runs"))
+
+
 class Loader:
     """Writes an ablation whose first lines are `HEAD` and loads it; line 7 is the first of the text."""
 
@@ -116,10 +174,12 @@ def load(tmp_path: Path) -> Loader:
 
 
 @pytest.fixture
-def specs() -> list[RunSpec]:
-    """Return four runs that differ in their seed."""
+def specs(request: pytest.FixtureRequest) -> list[RunSpec]:
+    """Return four runs that differ in their seed; of a classifier, unless a parameter names the task."""
     recipe = {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}}
     tree = {"model": {"backbone": "resnet20"}, "data": {"name": "synthetic"}, "recipe": recipe}
+    if getattr(request, "param", "classification") == "detection":
+        tree |= {key: TINY_DETECTION[key] for key in ("model", "data")}
     return [RunSpec.model_validate({**tree, "seed": seed}) for seed in range(4)]
 
 

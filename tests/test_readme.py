@@ -1,5 +1,7 @@
 """The README stays true: its files load, its commands run, its Python runs."""
 
+import contextlib
+import io
 import json
 import re
 import shlex
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from ema_lab.ablation.ablation import load_ablation
+from ema_lab.cli.main import run
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.specs.engine import load_engine
@@ -32,9 +35,15 @@ def commands() -> list[str]:
 def folder(tmp_path_factory) -> Path:
     """An empty folder in which a user has written the README's ablation and module."""
     path = tmp_path_factory.mktemp("readme")
-    ema_lab(path, "new", "ablation", "my-study")
-    ema_lab(path, "new", "attention", "my_gate")
+    in_this_process(path, "new", "ablation", "my-study")
+    in_this_process(path, "new", "attention", "my_gate")
     return path
+
+
+def in_this_process(folder: Path, *arguments: str) -> str:
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run(list(arguments)) == 0
+    return printed.getvalue()
 
 
 def ema_lab(folder: Path, *arguments: str) -> str:
@@ -100,7 +109,8 @@ def test_the_readmes_own_module_can_be_placed(folder):
         block for block in blocks("yaml") if "my_gate" in block
     )
     (folder / "mine.yaml").write_text(text)
-    rows = json.loads(ema_lab(folder, "run", "mine.yaml", "--smoke", "--device", "cpu", "--json"))
+    words = ("run", "mine.yaml", "--smoke", "--device", "cpu", "--workers", "1", "--json")
+    rows = json.loads(in_this_process(folder, *words))
     assert [(row["variant"], row["status"]) for row in rows] == [("mine", "done")]
 
 

@@ -10,8 +10,9 @@ from ema_lab.errors import DefinitionError, Problem
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.change import Change, dotted_change
 from ema_lab.specs.document import Document, KeyPath
+from ema_lab.specs.named import NamedSpec
 from ema_lab.specs.recipe import resolved
-from ema_lab.specs.run import NamedSpec, RunSpec
+from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import Spec
 
 MAX_PROBLEMS = 20

@@ -48,7 +48,7 @@ def linked_rows(published: PublishedSpec, path: Path, store: RunStore) -> dict[t
 def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str, Row]) -> Row:
     if variant not in rows:
         raise SpecError(unknown_name("row", variant, rows))
-    ours, theirs = table.run(row), rows[variant].cells[0].cell.spec
+    ours, theirs = table.run(row, table.image_size), rows[variant].cells[0].cell.spec
     if ours is None or ours.model_key != theirs.model_key:
         facts = theirs.data.facts
         data = f"{facts.classes} classes, {' x '.join(map(str, facts.image_shape))}"

@@ -15,8 +15,6 @@ LABELS = {
     "parameters": "Parameters",
     "macs": "MACs",
     "flops": "FLOPs",
-    "map50": "mAP.5 (%)",
-    "map50_95": "mAP.5:.95 (%)",
 }
 PROTOCOLS = {
     "last": "last epoch",

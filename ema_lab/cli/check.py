@@ -1,4 +1,4 @@
-"""Command `check`: hold a module, a backbone or a data set to its contract."""
+"""Command `check`: hold a module, a backbone, a detector or a data set to its contract."""
 
 import contextlib
 import sys
@@ -57,7 +57,8 @@ def check(
     target: Annotated[str, typer.Argument(help="A registered name, or package.module:Name of your own.")],
     *,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="attention, backbone or dataset; guessed by default.")
+        str | None,
+        typer.Option("--kind", help="attention, backbone, detector or dataset; guessed by default."),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -67,11 +68,12 @@ def check(
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> int:
-    """Check a module, a backbone or a data set as the shipped ones are checked; 1 if a check fails.
+    """Check a module, a backbone, a detector or a data set as the shipped ones are; 1 if a check fails.
 
     An attention module keeps (B, C, H, W) on any size, treats images apart, gives gradients, can be
-    copied, pickled, compiled and trained in bfloat16, and ignores none of its options. A failure
-    is printed with its reason and, if your code raised it, with its line.
+    copied, pickled, compiled and trained in bfloat16, and ignores none of its options. A detector of your
+    own takes (features, classes) or, with --kind detector, (classes, channels). A failure is printed with
+    its reason and, if your code raised it, with its line.
 
     Examples: ema-lab check my_gate:MyGate --option bias=false;
     ema-lab check resnet50 --image-size 64; ema-lab check digits

@@ -66,7 +66,9 @@ def cost(
     ] = False,
     macs: Annotated[
         Convention,
-        typer.Option("--macs", help="Convention: matrix products; as fvcore counts; every operation."),
+        typer.Option(
+            "--macs", help="Convention: matrix products; as fvcore counts; every operation; as YOLOv5 prints."
+        ),
     ] = "fvcore",
     timing: LatencyOptions,
     fresh: Annotated[
@@ -80,7 +82,8 @@ def cost(
     MACs are multiply-adds for one image. --macs matmul: convolutions, linear layers and matrix products;
     fvcore: those and normalisations; all: those and an operation per element of each step of element-wise
     functions, poolings and sums. Matrix products are counted twice, by fvcore's trace and by torch's
-    FlopCounterMode, and must agree. Activations are the numbers that the layers of `matmul` write.
+    FlopCounterMode, and must agree. thop: GFLOPs as YOLOv5 and papers on it print them, two per multiply-add,
+    with and without fused batch norms. Activations are the numbers that the layers of `matmul` write.
 
     --latency times the baseline and a row in turn (A B B A), after warming up, and prints the median, and
     the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's, with

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-from ema_lab.cli.event_lines import event_lines
 from ema_lab.cli.output import say
 from ema_lab.cli.progress import RunDisplay
 from ema_lab.cli.search_display import SearchDisplay
@@ -19,7 +18,7 @@ class Display:
 
     def __call__(self, event: events.Event) -> None:
         """Print an event, or hand it to the live display."""
-        say(*event_lines(event))
+        say(*event.lines())
         match event:
             case events.TrainingStarted(tasks, store):
                 self._runs = self._live.enter_context(RunDisplay(tasks, store))

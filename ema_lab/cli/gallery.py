@@ -21,7 +21,11 @@ class PanelOptions:
 
     target_layer: Annotated[
         str | None,
-        typer.Option("--target-layer", help="The layer of Grad-CAM for all rows; by default the last stage."),
+        typer.Option(
+            "--target-layer",
+            help="The layer of Grad-CAM for all rows; by default the last stage, and of a detector the layer "
+            "that its finest head reads.",
+        ),
     ] = None
     module: Annotated[
         str | None,
@@ -31,6 +35,14 @@ class PanelOptions:
     ] = None
     images: Annotated[str, typer.Option("--images", help="Numbers of test images, by commas.")] = "0,1,2"
     seed: Annotated[int, typer.Option("--seed", help="Seed of the runs.")] = 0
+    score: Annotated[
+        float | None,
+        typer.Option("--score", min=0, max=1, help="Least score of a shown detection.  [default: 0.25]"),
+    ] = None
+    iou: Annotated[
+        float | None,
+        typer.Option("--iou", min=0, max=1, help="Least IoU of a hit with its box.  [default: 0.5]"),
+    ] = None
 
     def options(self) -> GalleryOptions:
         """Return the choice.
@@ -38,7 +50,8 @@ class PanelOptions:
         Raises:
             SpecError: If --images is not a list of numbers.
         """
-        return GalleryOptions(_read_numbers(self.images), self.seed, self.target_layer, self.module)
+        numbers = _read_numbers(self.images)
+        return GalleryOptions(numbers, self.seed, self.target_layer, self.module, self.score, self.iou)
 
 
 def register(app: typer.Typer) -> None:
@@ -56,14 +69,17 @@ def gallery(
 ) -> None:
     """Draw attention-gate maps and Grad-CAM of each row's finished run, on the same test images.
 
+    For detectors, gallery.* has the detections (hits, misses and false alarms beside the truth), and maps.*
+    the gates and Grad-CAM.
+
     Example: ema-lab gallery quickstart --images 0,7 --out out/gallery
     """
     from ema_lab.reports.figures.assemble import remarks
 
     drawn = draw_gallery(ablation, panels.options(), only=only, store=store, data=data)
     make_folder(out)
-    put("\n".join(map(str, drawn.write(out))))
-    say(drawn.caption, *remarks([drawn]))
+    put("\n".join(str(path) for figure in drawn for path in figure.write(out)))
+    say(*(figure.caption for figure in drawn), *remarks(drawn))
 
 
 def _read_numbers(text: str) -> list[int]:

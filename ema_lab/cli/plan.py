@@ -9,8 +9,6 @@ import typer
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.display import Display
-from ema_lab.cli.duration import read_duration, write_duration
-from ema_lab.cli.event_lines import count, stale_lines
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import command_arguments, print_rows, put, say, store_to_come
@@ -26,6 +24,7 @@ from ema_lab.workflow.power import Power, PowerTable
 from ema_lab.workflow.power import power as power_of
 from ema_lab.workflow.selection import selected
 from ema_lab.workflow.status import existing_store
+from ema_lab.workflow.text import count, read_duration, stale_lines, write_duration
 
 POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 

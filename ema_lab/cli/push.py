@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ema_lab.cli.event_lines import stale_lines
 from ema_lab.cli.mirror_output import MirrorDisplay, action_counts, orphan_lines
 from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
 from ema_lab.cli.output import command_arguments, print_rows, say
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.push import push as push_ablation
+from ema_lab.workflow.text import stale_lines
 
 MOST_NAMES = 5
 

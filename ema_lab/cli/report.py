@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ema_lab.cli.event_lines import count
 from ema_lab.cli.options import Json, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.text import count
 
 if TYPE_CHECKING:
     from ema_lab.workflow.report import BuiltReport

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.duration import read_duration
 from ema_lab.cli.groups import CellOptions, FolderOptions, MachineOptions, execution_options, expanded
 from ema_lab.cli.options import AblationName, EngineConfig, EngineName, Json, refuse_without
 from ema_lab.cli.output import print_rows, say
 from ema_lab.workflow.events import Event, GridEnded
-from ema_lab.workflow.outcome import GridOutcome
+from ema_lab.workflow.outcome import Comparison, GridOutcome
 from ema_lab.workflow.run import run as train
 from ema_lab.workflow.status import survey
-from ema_lab.workflow.until import MAX_SEEDS, Comparison, Until
+from ema_lab.workflow.text import read_duration
+from ema_lab.workflow.until import MAX_SEEDS, Until
 
 
 @dataclass(frozen=True)

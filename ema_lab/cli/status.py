@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ema_lab.cli.event_lines import stale_lines
 from ema_lab.cli.options import AblationName, Attempts, Json, Only, Seeds, Store
 from ema_lab.cli.output import command_arguments, print_rows, put, say
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
@@ -16,6 +15,7 @@ from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import selected
 from ema_lab.workflow.status import existing_store, survey
 from ema_lab.workflow.status import retry as retry_failed
+from ema_lab.workflow.text import stale_lines, untrained_line
 
 SHOWN_RUNS = 10
 IN_JSON_ONLY = ("cause", "signature")
@@ -52,6 +52,7 @@ def status(
             print_rows([_without(row, IN_JSON_ONLY) for row in rows], as_json=False)
         counts = ", ".join(f"{number} {name}" for name, number in sorted(state.counts.items()))
         say(f"{chosen.name}: {counts}")
+        say(*(untrained_line(row, names) for row, names in state.untrained.items()))
         say(*stale_lines(arguments, state.stale), *_failure_lines(arguments, state.failed, max_attempts))
         if not watch or state.is_over:
             return

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.event_lines import count
 from ema_lab.cli.options import Json, Only, Seeds, Store
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import SpecError
@@ -19,6 +18,7 @@ from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.garbage import remove_runs
 from ema_lab.workflow.events import Event, RunChecked
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.text import count
 from ema_lab.workflow.upkeep import (
     RunChoice,
     changed_metrics,
@@ -80,6 +80,7 @@ def check(
     scope = " without their checkpoints" if quick else ""
     say(f"{checked.num_runs} runs checked{scope}: {len(damaged)} damaged")
     if set_aside:
+        say(*checked.renamed)
         say(f"{len(checked.quarantined)} of them set aside: `ema-lab run` trains them again")
     elif damaged:
         say("hint: --set-aside moves their files aside, and `ema-lab run` trains them again")

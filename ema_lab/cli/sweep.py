@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.duration import read_duration
 from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options
 from ema_lab.cli.options import Json, Objectives, Storage, SweepName
 from ema_lab.cli.output import print_rows, say
@@ -20,6 +19,7 @@ from ema_lab.specs.sweep import VALIDATION
 from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
 from ema_lab.workflow.sweep import sweep as search
+from ema_lab.workflow.text import read_duration
 from ema_lab.workflow.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 
 WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials

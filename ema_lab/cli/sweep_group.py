@@ -30,8 +30,8 @@ class RunByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         own = {*self.commands, *ctx.help_option_names}
-        words = args or ctx.help_option_names[:1]
-        return super().parse_args(ctx, words if words[0] in own else ["run", *words])
+        arguments = args or ctx.help_option_names[:1]
+        return super().parse_args(ctx, arguments if arguments[0] in own else ["run", *arguments])
 
 
 def register(app: typer.Typer) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.duration import read_duration
 from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options, expanded
 from ema_lab.cli.options import AblationName, Json, Only, Storage
 from ema_lab.cli.output import print_rows, put
 from ema_lab.errors import SpecError
 from ema_lab.workflow.sweep import SearchOptions
+from ema_lab.workflow.text import read_duration
 from ema_lab.workflow.tune import DEFAULT_SPACE, Space, TuneOutcome
 from ema_lab.workflow.tune import tune as tune_rows
 

@@ -5,7 +5,9 @@ cancels) in a class attribute `zero_gradients`; every other parameter must get a
 """
 
 import copy
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,11 +156,21 @@ def _takes_channels_last(case: AttentionCase) -> str:
 
 def _compiles_into_one_graph(case: AttentionCase) -> str:
     module, x = case.ready(), case.images()
-    torch.compiler.reset()
-    try:
+    with _fresh_compiler():
         compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
         return case.require_close(compiled(x), module(x))
+
+
+@contextmanager
+def _fresh_compiler() -> Iterator[None]:
+    """Reset torch's compiler around a block, and print no log: torch logs a failure as a long traceback."""
+    before = logging.root.manager.disable
+    torch.compiler.reset()
+    logging.disable(max(before, logging.ERROR))
+    try:
+        yield
     finally:
+        logging.disable(before)
         torch.compiler.reset()
 
 
@@ -179,12 +191,9 @@ def _is_compiled_as_the_second_variant(case: AttentionCase) -> str:
     plain, x = _Host(case.channels).eval(), case.images()
     inserted = copy.deepcopy(plain)
     insert(inserted, "norm", case.ready())
-    torch.compiler.reset()
-    try:
+    with _fresh_compiler():
         for host in (plain, inserted):
             detail = case.require_close(torch.compile(host, backend="aot_eager")(x), host(x))
-    finally:
-        torch.compiler.reset()
     return detail
 
 

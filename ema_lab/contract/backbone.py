@@ -88,7 +88,8 @@ def _returns_one_score_per_class(case: BackboneCase) -> str:
     for training in (True, False):
         output = case.fresh().train(training)(case.images())
         where = f"in {'training' if training else 'evaluation'} on {tuple(case.images().shape)}"
-        require(isinstance(output, Tensor), f"returns a {type(output).__name__} {where}")
+        other = "a classifier returns one tensor; a detector is checked with --kind detector"
+        require(isinstance(output, Tensor), f"returns a {type(output).__name__} {where}: {other}")
         wanted = (3, case.classes)
         require(output.shape == wanted, f"returns {tuple(output.shape)}, not {wanted}, {where}")
         require(output.dtype == torch.float32, f"returns {output.dtype} {where}")

@@ -46,15 +46,19 @@ def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channel
     Returns:
         The parameters, under the keys of `count_parameters`;
         `macs_matmul`, `macs` and `macs_all`: the conventions `matmul`, `fvcore` and `all` of `CONVENTIONS`;
-        `macs_thop`: the count of thop 0.0.31 (see `ema_lab.cost.rules`);
+        `macs_thop`: the count of thop 0.0.31 (see `ema_lab.cost.rules`), and `macs_thop_fused`: the same
+        after fusing batch norms into convolutions, as `parameters_fused` does;
         `activations`: elements that convolutions, linear layers and matrix products write;
         `uncounted`: operators without a rule, each estimated as one operation per output element.
 
     Raises:
         CostError: If the model cannot be copied or traced, or the two counts disagree.
     """
-    counted = _analyse(model, image_size, channels)[""]
-    return {**count_parameters(model), **_summary(counted)}
+    by_module = _analyse(model, image_size, channels)
+    counted = _summary(by_module[""])
+    # Thop counts two operations per element of a batch norm, and one of the bias that takes its place.
+    saved = sum(by_module[name]["thop"] // 2 for name, _ in _fused_norms(model) if name in by_module)
+    return {**count_parameters(model), **counted, "macs_thop_fused": counted["macs_thop"] - saved}
 
 
 def measure_layers(
@@ -85,22 +89,21 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
         "parameters": total,
         "parameters_without_norm": total - in_norms,
         "parameters_trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "parameters_fused": total - sum(map(_saved_by_fusion, model.modules())),
+        "parameters_fused": total - sum(norm.num_features for _, norm in _fused_norms(model)),
     }
 
 
-def _saved_by_fusion(module: nn.Module) -> int:
-    """Count the parameters that vanish when a module's convolutions absorb the batch norms after them.
+def _fused_norms(model: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+    """Yield the name of each batch norm that the bias-free convolution directly before it can absorb.
 
     A batch norm has a weight and a bias per channel. The fused convolution keeps one bias per channel.
     """
-    pairs = itertools.pairwise(module.children())
-    return sum(
-        norm.num_features
-        for conv, norm in pairs
-        if isinstance(conv, nn.Conv2d) and conv.bias is None and isinstance(norm, nn.BatchNorm2d)
-        if norm.affine and norm.num_features == conv.out_channels
-    )
+    for parent, module in model.named_modules():
+        for (_, conv), (name, norm) in itertools.pairwise(module.named_children()):
+            if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if conv.bias is None and norm.affine and norm.num_features == conv.out_channels:
+                yield f"{parent}.{name}".lstrip("."), norm
 
 
 def _summary(counted: Mapping[str, int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Conversion of pixels:
 - EXIF orientation: ignored, unless `upright` is set.
 """
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def read_picture(path: Path, channels: int = 3, *, upright: bool = False) -> Pic
         DataError: If the range of its values is not defined.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("it is no regular file")  # opening a pipe would wait for ever
         with Image.open(path) as file:
             file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
             picture = ImageOps.exif_transpose(file) if upright else file

@@ -99,11 +99,58 @@ def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_lay
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    layers = dict(model.named_modules())
-    if not target_layer or target_layer not in layers:
-        stages = [name for name, _ in model.named_children()]
-        raise SpecError(f"--target-layer: {unknown_name('layer', target_layer, stages)}")
     targets = [ClassifierOutputTarget(int(label)) for label in labels_B]
-    with GradCAM(model=model, target_layers=[layers[target_layer]]) as cam:
+    with GradCAM(model=model, target_layers=[_layer(model, target_layer)]) as cam:
         maps_BHW: np.ndarray = cam(input_tensor=images_BCHW, targets=targets)
     return maps_BHW
+
+
+def detector_cam(model: nn.Module, images_BCHW: Tensor, score: float, target_layer: str) -> np.ndarray:
+    """Return the Grad-CAM map of each image's detections at a layer, scaled to [0, 1].
+
+    Explained is the sum of all scores, objectness times class, of at least `score`, before suppression;
+    of an image without any such score, its greatest.
+
+    Args:
+        model: A detector with raw heads (B, A, H, W, 5 + classes).
+        images_BCHW: Normalised images, as the model takes them.
+        score: Least score that counts.
+        target_layer: Qualified name of the layer.
+
+    Returns:
+        Maps (B, H, W) of the image's size.
+
+    Raises:
+        SpecError: If the model has no such layer.
+    """
+    from pytorch_grad_cam import GradCAM
+
+    def explained(scores_N: Tensor) -> Tensor:
+        counted = scores_N[scores_N >= score]
+        return counted.sum() if len(counted) else scores_N.max()
+
+    targets = [explained] * len(images_BCHW)
+    with GradCAM(model=_Scores(model), target_layers=[_layer(model, target_layer)]) as cam:
+        maps_BHW: np.ndarray = cam(input_tensor=images_BCHW, targets=targets)
+    return maps_BHW
+
+
+class _Scores(nn.Module):
+    """Scores of all predictions of a detector, (B, N): objectness times class."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        gates = [head[..., 4:].sigmoid() for head in self.model(images_BCHW)]
+        return torch.cat([(gate[..., 1:] * gate[..., :1]).flatten(1) for gate in gates], 1)
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module:
+    layers = dict(model.named_modules())
+    if not name or name not in layers:
+        stages = [child for child, _ in model.named_children()]
+        raise SpecError(f"--target-layer: {unknown_name('layer', name, stages)}")
+    found: nn.Module = layers[name]
+    return found

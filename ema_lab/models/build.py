@@ -11,11 +11,13 @@ from ema_lab.errors import EmaLabError, SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.blocks import describe
 from ema_lab.models.dropout import seed_dropout
+from ema_lab.models.features import features_of, with_blocks_of
 from ema_lab.models.initialisation import build_seeded, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
-from ema_lab.models.trial import output_of, shape_of
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES
+from ema_lab.models.start import freeze
+from ema_lab.models.trial import UNKNOWN, output_of, shape_of
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.signature import Signature
 from ema_lab.specs.run import InsertionSpec, RunSpec
 
@@ -41,6 +43,7 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
         for site, build in zip(sites, _builders(insertion, sites), strict=True):
             _insert(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
+    freeze(model, spec.model.frozen)
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights
         model.to(memory_format=torch.channels_last)
     return model
@@ -62,15 +65,34 @@ def check_model(spec: RunSpec) -> None:
 
 
 def build_backbone(spec: RunSpec, *, device: str) -> Backbone:
-    """Build a run's backbone without attention.
+    """Build a run's backbone without attention: with a detector on it, where the spec names one.
 
     Raises:
-        SpecError: If the backbone cannot be built.
+        SpecError: If the backbone or the detector cannot be built.
     """
     facts = spec.data.facts
-    return named_backbone(
+    backbone = named_backbone(
         spec.model.backbone, facts.classes, facts.channels, options=spec.model.options, device=device
     )
+    return backbone if spec.model.detector is None else _with_detector(spec, backbone, device)
+
+
+def _with_detector(spec: RunSpec, backbone: Backbone, device: str) -> Backbone:
+    """Put the detector that a spec names on the stages of its backbone."""
+    facts, detector = spec.data.facts, spec.model.detector
+    assert detector is not None
+    subject = f"detector {detector.name} on {spec.model.backbone}"
+    try:
+        features = features_of(backbone, facts.image_shape)
+        build = partial(DETECTOR_HEADS.build, detector.name, features, facts.classes, **detector.options)
+        module = _built(subject, build, DETECTOR_HEADS.signature(detector.name), device)
+        if not isinstance(module, nn.Module):
+            raise SpecError(f"is a {type(module).__name__}, not an nn.Module")
+        refuse_lazy(module)
+        return with_blocks_of(module, features, backbone)
+    except SpecError as error:
+        known = str(error).startswith(subject)
+        raise SpecError(str(error) if known else f"{subject}: {error}") from None
 
 
 def named_backbone(
@@ -87,12 +109,7 @@ def named_backbone(
         SpecError: If the backbone cannot be built.
     """
     build = partial(BACKBONES.build, name, classes, channels, **(options or {}))
-    try:
-        built = _build_on_meta(build) if device == "meta" else build()
-    except EmaLabError:
-        raise
-    except Exception as error:  # a user's own code may raise anything
-        raise SpecError(f"backbone {name}: {_reason(error, BACKBONES.signature(name))}") from None
+    built = _built(f"backbone {name}", build, BACKBONES.signature(name), device)
     if isinstance(built, nn.Module):
         built = describe(built)
     if not isinstance(built, Backbone):
@@ -102,6 +119,15 @@ def named_backbone(
     except SpecError as error:
         raise SpecError(f"backbone {name}: {error}") from None
     return built
+
+
+def _built(subject: str, build: Build, signature: Signature, device: str) -> Any:
+    try:
+        return _build_on_meta(build) if device == "meta" else build()
+    except EmaLabError:
+        raise
+    except Exception as error:  # a user's own code may raise anything
+        raise SpecError(f"{subject}: {_reason(error, signature)}") from None
 
 
 def _build_on_meta(build: Build) -> Any:
@@ -187,6 +213,6 @@ def _reason(error: Exception, signature: Signature) -> str:
 def _check_shape(subject: str, attention: nn.Module, site: Site, build: Build) -> None:
     """Refuse a module that changes the shape; broadcasting in a later addition could hide the change."""
     expected = (2, site.channels, site.height, site.width)
-    shape = shape_of(output_of(subject, attention, expected, with_values=build))
-    if shape != expected:
-        raise SpecError(f"{subject} must keep (B, C, H, W) = {expected}, got {shape}")
+    output = output_of(subject, attention, expected, with_values=build)
+    if output is not UNKNOWN and shape_of(output) != expected:
+        raise SpecError(f"{subject} must keep (B, C, H, W) = {expected}, got {shape_of(output)}")

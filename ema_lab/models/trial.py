@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from ema_lab.errors import SpecError, error_summary
 
+UNKNOWN = object()  # the output of a module that runs only on a GPU, where this machine has none
+
 
 def output_of(
     subject: str, module: nn.Module, shape: Sequence[int], *, with_values: Callable[[], nn.Module]
 ) -> object:
-    """Return a module's output for an input of a shape, computed on the meta device.
+    """Return a module's output for an input of a shape, computed on the meta device, or `UNKNOWN`.
 
     Code that needs values fails on the meta device. It is tried again on the CPU, with random values.
 
@@ -50,7 +52,7 @@ def _with_values(
         raise
     except Exception as error:
         if _needs_a_gpu(error):  # the machine that trains may have one
-            return torch.empty(*shape, device="meta")
+            return UNKNOWN
         layer = layer_of(error, module) if module is not None else ""
         where = f" at {layer!r}" if layer else ""
         raise SpecError(

@@ -242,6 +242,12 @@ class YOLOv5(nn.Module):
             inner = self._path(f"bottom_up_{level}", outputs[-1])
         return tuple(_split(head(output)) for head, output in zip(self.heads, outputs, strict=True))
 
+    def published_names(self, *, shifted: bool) -> dict[str, str]:
+        """Return the names of the network's tensors in v6.0's state dict (`ema_lab.models.yolov5_names`)."""
+        from ema_lab.models.yolov5_names import published_names
+
+        return published_names(self, shifted=shifted)
+
     def _path(self, name: str, block: Tensor) -> Tensor:
         """Return the output of a C3 block that the path continues with."""
         if name not in self.behind:

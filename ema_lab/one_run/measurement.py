@@ -45,6 +45,32 @@ def _model_cost(key: _ModelKey) -> dict[str, Any]:
     return measure_cost(build_model(key.spec), image_size=facts.image_size, channels=facts.channels)
 
 
+def printed_cost(spec: RunSpec) -> dict[str, Any]:
+    """Return a detector's cost as YOLOv5 and the papers built on it print it.
+
+    Operations are thop's, two per multiply-add, counted on an image as small as the coarsest cell and scaled
+    to the run's images. A model without `strides` is counted at its own image size.
+
+    Returns:
+        `parameters`, `gflops`, and both after fusing batch norms (`parameters_fused`, `gflops_fused`).
+
+    Raises:
+        CostError: As `measure_cost` does.
+    """
+    facts, model = spec.data.facts, build_model(spec)
+    height, width = facts.image_shape[1:]
+    strides = getattr(model, "strides", ())
+    sides = (max(strides),) * 2 if strides else (height, width)
+    counted = measure_cost(model, image_size=sides, channels=facts.channels)
+    scale = 2 * height * width / (sides[0] * sides[1]) / 1e9
+    return {
+        "parameters": counted["parameters"],
+        "parameters_fused": counted["parameters_fused"],
+        "gflops": counted["macs_thop"] * scale,
+        "gflops_fused": counted["macs_thop_fused"] * scale,
+    }
+
+
 def layer_costs(spec: RunSpec) -> dict[str, dict[str, Any]]:
     """Return the cost and the site of each inserted module, by qualified name."""
     data = spec.data.facts

@@ -72,7 +72,17 @@ BACKBONES = Registry(
     }
     | {name: Entry(f"{_MODELS}.yolov5:yolov5", {"architecture": name}) for name in DETECTORS},
     group="ema_lab.backbones",
-    families={"timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture")},
+    families={
+        "timm/": (f"{_MODELS}.timm_cnn:timm_cnn", "architecture"),
+        "ultralytics/": (f"{_MODELS}.ultralytics_detector:ultralytics_detector", "architecture"),
+    },
+    leading=2,
+)
+
+DETECTOR_HEADS = Registry(  # detectors on the feature maps of any backbone
+    "detector",
+    {name: f"{_MODELS}.torchvision_detectors:{name}" for name in ("fasterrcnn", "fcos", "retinanet")},
+    group="ema_lab.detectors",
     leading=2,
 )
 

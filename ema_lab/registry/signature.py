@@ -220,8 +220,8 @@ def _tree(path: Path, _modified: int) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
-        place = f"{path}:{error.lineno}" if error.lineno else str(path)  # null bytes have no line
-        raise SpecError(f"{place}: {error.msg}") from None
+        location = f"{path}:{error.lineno}" if error.lineno else str(path)  # null bytes have no line
+        raise SpecError(f"{location}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # bytes that are no text; too deeply nested
         raise SpecError(f"{path} cannot be read as Python: {error or type(error).__name__}") from None
 

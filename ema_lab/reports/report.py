@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
@@ -18,16 +19,19 @@ from ema_lab.reports.naming import (
     names_within,
     short,
 )
+from ema_lab.reports.table.classes import classes_table
 from ema_lab.reports.table.comparison import column_cells, column_marks
 from ema_lab.reports.table.datasets import DataSet, by_data_set, datasets_table
 from ema_lab.reports.table.grid import grid_tables
 from ema_lab.reports.table.groups import group_of, with_groups
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
+from ema_lab.results.analysis import Analyses
 from ema_lab.results.family import family_of
 from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS
+from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.published_file import load_published
 from ema_lab.specs.report import (
     COST_DELTAS,
@@ -286,6 +290,9 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
         return Report(spec.name, grid_tables(spec, ablation, measured, rows_of(ablation, every)), missing)
     if spec.kind == "datasets":
         table = datasets_table(spec, by_data_set(spec, ablation, measured, every))
+    elif spec.kind == "classes":
+        analyses = Analyses(store, spec.task)
+        table = classes_table(spec, ablation, rows_of(ablation, measured), analyses, rows_of(ablation, every))
     else:
         rows = rows_of(ablation, measured)
         timed = _latencies(spec, ablation, rows, store)
@@ -327,7 +334,7 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
     """Return the ablations whose runs a report shows, each once."""
     names = list(spec.ablations.values()) or [spec.ablation]
     if spec.kind == "claims":
-        published = load_published(find_definition("reports/published", spec.published))
+        published = _published(spec, find_definition("reports/published", spec.published))
         linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
         names = [name for name in linked if name]
     ablations = [load_ablation(name) for name in dict.fromkeys(names)]
@@ -352,10 +359,24 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, all_measured))
 
 
+def _published(spec: ReportSpec, path: Path) -> PublishedSpec:
+    """Return the tables of published numbers that a report shows.
+
+    Raises:
+        SpecError: If the file lacks a table that the report names.
+    """
+    published = load_published(path)
+    for number, name in enumerate(spec.tables):
+        if name not in published.tables:
+            raise spec.error_at(unknown_name("table", name, published.tables), "tables", number)
+    kept = {name: published.tables[name] for name in spec.tables} or published.tables
+    return published.model_copy(update={"tables": kept})
+
+
 def _claims(spec: ReportSpec, store: RunStore) -> Report:
     """Compare published numbers with finished runs and the costs in their records; build no model."""
     path = find_definition("reports/published", spec.published)
-    published = load_published(path)
+    published = _published(spec, path)
     runs = linked_rows(published, path, store)
     costs = {position: record_costs(row) for position, row in runs.items() if row.records}
     tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)

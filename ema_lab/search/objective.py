@@ -44,8 +44,7 @@ class Objective:
             cost = COSTS[self.name]
             return f"{cost.label} ({cost.unit})" if cost.unit else cost.label
         metric = self.metric or Metric(self.name.removeprefix(VALIDATION), "", self.sign)
-        label = f"Validation {metric.label[:1].lower()}{metric.label[1:]}"
-        return f"{label} ({metric.unit})" if metric.unit else label
+        return metric.prefixed("Validation").header
 
     @property
     def scale(self) -> float:

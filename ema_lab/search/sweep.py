@@ -46,7 +46,7 @@ class Sweep:
     base: Cell
     constants: tuple[Change, ...]
     parameters: tuple[Parameter, ...]
-    places: Mapping[str, KeyPath]
+    key_paths: Mapping[str, KeyPath]
 
     @property
     def path(self) -> Path:
@@ -109,19 +109,21 @@ class Sweep:
     def _changes(self, values: Values) -> list[Change]:
         """Return every parameter's change, in the order of the file."""
         changes = {".".join(change.keys): change for change in self.constants}
-        changes |= {key: dotted_change(key, value, self._place(key, value)) for key, value in values.items()}
-        return [changes[key] for key in self.places if key in changes]
+        changes |= {
+            key: dotted_change(key, value, self._key_path(key, value)) for key, value in values.items()
+        }
+        return [changes[key] for key in self.key_paths if key in changes]
 
     def where(self, key: str, value: Any) -> str:
         """Return file and line of a parameter's value, searched or constant."""
-        return self.document.where(self._place(key, value))
+        return self.document.where(self._key_path(key, value))
 
-    def _place(self, key: str, value: Any) -> KeyPath:
-        place = self.places[key]
+    def _key_path(self, key: str, value: Any) -> KeyPath:
+        key_path = self.key_paths[key]
         listed = list(map(canonical_json, self._written.get(key, ())))
         text = canonical_json(value)
         number = listed.index(text) if text in listed else None
-        return place if number is None else (*place, "values", number)
+        return key_path if number is None else (*key_path, "values", number)
 
     @cached_property
     def _by_key(self) -> dict[str, Parameter]:
@@ -150,7 +152,7 @@ class Sweep:
         offline = "has no effect offline, only with --engine wandb"
         remarks = [
             *self.spec.ineffective_keys(),
-            *((place, offline) for place in self.spec.server_only_keys()),
+            *((key_path, offline) for key_path in self.spec.server_only_keys()),
         ]
         return [f"{self.document.where(key)}: {'.'.join(map(str, key))} {effect}" for key, effect in remarks]
 
@@ -266,21 +268,23 @@ def load_sweep(name: str | Path) -> Sweep:
         ) from None
     is_grid = spec.method == "grid"
     searched = [
-        (key, place, in_grid(parameter) if is_grid else parameter)
-        for key, place, written in spec.searched()
+        (key, key_path, in_grid(parameter) if is_grid else parameter)
+        for key, key_path, written in spec.searched()
         for parameter in (written.without_repeats(in_grid=is_grid),)
     ]
     constants = [
-        (key, (*place, "value"), parameter) for key, place, parameter in searched if _is_constant(parameter)
+        (key, (*key_path, "value"), parameter)
+        for key, key_path, parameter in searched
+        if _is_constant(parameter)
     ]
     sweep = Sweep(
         spec.name,
         document,
         spec,
         base,
-        tuple(dotted_change(key, _only_value(parameter), place) for key, place, parameter in constants),
+        tuple(dotted_change(key, _only_value(parameter), key_path) for key, key_path, parameter in constants),
         tuple(Parameter(key, parameter) for key, _, parameter in searched if not _is_constant(parameter)),
-        {key: place for key, place, _ in searched},
+        {key: key_path for key, key_path, _ in searched},
     )
     _check(sweep)
     return sweep

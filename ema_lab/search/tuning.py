@@ -60,7 +60,7 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
     Raises:
         SpecError: If the remaining space cannot be searched for all rows alike.
     """
-    model_keys = [key for key in sweep.places if key.startswith(MODEL)]
+    model_keys = [key for key in sweep.key_paths if key.startswith(MODEL)]
     kept = tuple(parameter for parameter in sweep.parameters if parameter.key not in model_keys)
     if not kept:
         raise SpecError(f"{sweep.path}: searches only model keys, which the rows compare; add a recipe key")
@@ -75,8 +75,8 @@ def space_for_all(sweep: Sweep, seeds: Sequence[int] | None = None) -> tuple[Swe
         parameters = {**spec.parameters, "seeds": ParameterSpec(value=list(seeds))}
         spec = spec.model_copy(update={"parameters": parameters})
     constants = tuple(change for change in sweep.constants if ".".join(change.keys) not in model_keys)
-    places = {key: place for key, place in sweep.places.items() if key not in model_keys}
-    return replace(sweep, spec=spec, constants=constants, parameters=kept, places=places), model_keys
+    key_paths = {key: key_path for key, key_path in sweep.key_paths.items() if key not in model_keys}
+    return replace(sweep, spec=spec, constants=constants, parameters=kept, key_paths=key_paths), model_keys
 
 
 def row_sweeps(ablation: Ablation, space: Sweep) -> dict[str, Sweep]:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from ema_lab.specs.numbers import Seed
 from ema_lab.specs.strict import (
     Distinct,
     Name,
+    Seed,
     Spec,
     canonical_json,
     check_distinct,

@@ -1,11 +1,80 @@
 """Parts of a recipe that only detection has: changes of images, the loss, anchors, suppression."""
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
-from ema_lab.specs.numbers import Fraction, Natural, NonNegative, Positive, PositiveInt, Probability
-from ema_lab.specs.strict import Spec
+from ema_lab.files import is_readable, read_bytes
+from ema_lab.specs.strict import (
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Probability,
+    Spec,
+    problem,
+)
+
+Anchors = tuple[tuple[tuple[float, float], ...], ...]  # width and height in pixels, by head
+ANCHOR_FILE_LIMIT = 100_000  # bytes
+
+
+def _checked_anchors(value: object) -> object:
+    """Return `fitted`, `published`, or the anchors of each head; a text names a file of them.
+
+    Raises:
+        PydanticCustomError: If the value is none of these, or its heads differ in their number of anchors.
+    """
+    if value in ("fitted", "published"):
+        return value
+    rule = "must be fitted, published, a file, or for each head a list such as [[10, 13], [16, 30]]"
+    where = ""
+    if isinstance(value, str):
+        where, value = f" in {value}", _anchor_file(value, rule)
+    if not isinstance(value, list | tuple) or not value:
+        raise problem(f"{rule}, got {value!r:.60}{where}")
+    heads = tuple(_head(head, f"{rule}, got {head!r:.60}{where}") for head in value)
+    counts = [len(head) for head in heads]
+    if len(set(counts)) > 1:
+        raise problem(f"needs as many anchors for every head, got {counts}{where}")
+    return heads
+
+
+def _head(value: object, rule: str) -> tuple[tuple[float, float], ...]:
+    """Return pairs of numbers from a list of pairs, or from a list of numbers in pairs."""
+    items = list(value) if isinstance(value, list | tuple) else []
+    flat = [one for item in items for one in (item if isinstance(item, list | tuple) else [item])]
+    paired = all(len(item) == 2 if isinstance(item, list | tuple) else True for item in items)
+    right = all(type(one) in (int, float) and 0 < one < float("inf") for one in flat)
+    if not flat or len(flat) % 2 or not paired or not right:
+        raise problem(rule)
+    return tuple((float(flat[i]), float(flat[i + 1])) for i in range(0, len(flat), 2))
+
+
+def _anchor_file(name: str, rule: str) -> object:
+    """Read JSON, or lines of numbers, a line for each head."""
+    path = Path(name)
+    if not is_readable(path):
+        raise problem(f"{name} lies outside the bundle, so it is not read")
+    try:
+        text = read_bytes(path, ANCHOR_FILE_LIMIT).decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise problem(f"{rule}, got {name!r:.60}, which cannot be read ({reason})") from None
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+    try:
+        return [[float(word) for word in line] for line in lines]
+    except ValueError:
+        raise problem(f"{rule}, got neither JSON nor lines of numbers in {name}") from None
+
 
 Degrees = Annotated[float, Field(ge=0, le=180)]
 
@@ -66,11 +135,28 @@ class DetectionSpec(Spec):
     """The part of a recipe that only detectors have.
 
     `anchors: fitted` fits anchors to the training boxes where the published ones fit fewer than 98 % of
-    them. `shuffle: false` takes the images of every epoch in the data set's order, as YOLOv5 v6.0 does.
+    them. Others are given in pixels, a list of [width, height] for each head, fine to coarse; or in a file,
+    whose content is taken over. `shuffle: false` takes the images of every epoch in the data set's order, as
+    YOLOv5 v6.0 does.
     """
 
     augment: SceneAugmentSpec = SceneAugmentSpec()
     loss: DetectionLossSpec = DetectionLossSpec()
     suppression: SuppressionForm = SuppressionForm()
-    anchors: Literal["fitted", "published"] = "fitted"
+    anchors: Annotated[
+        Literal["fitted", "published"] | Anchors,
+        PlainValidator(_checked_anchors, json_schema_input_type=str | list[list[Any]]),
+    ] = "fitted"
     shuffle: bool = True
+
+
+def settings_of_yolov5(given: DetectionSpec) -> Iterator[tuple[str, ...]]:
+    """Yield the places of settings that differ from their default and that only YOLOv5's heads have."""
+    plain = DetectionSpec()
+    places = [
+        *(("loss", name) for name in DetectionLossSpec.model_fields),
+        ("suppression", "multi_label"),
+        ("suppression", "agnostic"),
+        ("anchors",),
+    ]
+    yield from (place for place in places if reduce(getattr, place, given) != reduce(getattr, place, plain))

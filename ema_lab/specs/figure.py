@@ -1,12 +1,24 @@
 """Schema of a report's figures."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
-from ema_lab.specs.strict import Spec
-from ema_lab.specs.task import MetricName
+from ema_lab.specs.strict import Spec, problem
+from ema_lab.specs.task import Analysis, MetricName, TaskDescription
 
+
+def _iou(value: float) -> float:
+    """Check that COCO evaluates at an IoU threshold, and return it rounded."""
+    if not (0.5 <= value <= 0.95 and math.isclose(20 * value, round(20 * value), abs_tol=1e-6)):
+        raise problem(f"must be one of 0.5, 0.55, ..., 0.95, got {value}")
+    return round(value, 2)
+
+
+Iou = Annotated[float, AfterValidator(_iou)]
+ClassNames = Annotated[tuple[str, ...], Strict(False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -66,8 +78,85 @@ class CriticalDifferenceFigure(_Figure):
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
+class PrecisionRecallFigure(_Figure):
+    """Precision-recall curves of each row: mean over the classes, then over seeds, with a band.
+
+    Attributes:
+        iou: IoU from which a detection finds a box: 0.5, 0.55, ..., 0.95.
+        classes: Names of the classes to average; all by default.
+        band: Sample standard deviation over seeds, 95 % t interval, or range.
+    """
+
+    kind: Literal["precision_recall"]
+    iou: Iou = 0.5
+    classes: ClassNames = ()
+    band: Literal["std", "interval", "range"] = "std"
+
+
+class ConfusionFigure(_Figure):
+    """Confusion matrix of one row, summed over its seeds; for detections with the background.
+
+    Attributes:
+        row: The row; by default the first of the report.
+        score: Least score of a detection that counts; for detections only.
+        iou: Least IoU of a detection with the box that it takes; for detections only.
+    """
+
+    kind: Literal["confusion"]
+    row: str = ""
+    score: Annotated[float, Field(gt=0, le=1)] = 0.25
+    iou: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class SizesFigure(_Figure):
+    """Average precision of small, medium and large boxes: one point per row, with its 95 % t interval."""
+
+    kind: Literal["sizes"]
+
+
+class ClassesFigure(_Figure):
+    """A metric of each class: one point per row, with its 95 % t interval.
+
+    `classes` names the classes to show, in this order; all by default.
+    """
+
+    kind: Literal["classes"]
+    metric: MetricName = ""
+    classes: ClassNames = ()
+
+
 Figure = Annotated[
-    TradeoffFigure | CurvesFigure | HeatmapFigure | ForestFigure | CriticalDifferenceFigure,
+    TradeoffFigure
+    | CurvesFigure
+    | HeatmapFigure
+    | ForestFigure
+    | CriticalDifferenceFigure
+    | PrecisionRecallFigure
+    | ConfusionFigure
+    | SizesFigure
+    | ClassesFigure,
     Field(discriminator="kind"),
 ]
-FIGURE_KINDS = ("tradeoff", "curves", "heatmap", "forest", "critical_difference")
+FIGURE_KINDS = (
+    *("tradeoff", "curves", "heatmap", "forest", "critical_difference"),
+    *("precision_recall", "confusion", "sizes", "classes"),
+)
+ANALYSES: Mapping[str, Analysis] = {  # of stored predictions, by kind of figure
+    "precision_recall": "curves",
+    "confusion": "confusion",
+    "classes": "classes",
+}
+SIZES = ("map_small", "map_medium", "map_large")
+
+
+def figure_problem(figure: _Figure, task: TaskDescription) -> str | None:
+    """Return why a figure cannot be drawn for a task; None if it can."""
+    kind: str = getattr(figure, "kind", "")
+    if kind in ANALYSES and not task.analyses(ANALYSES[kind]):
+        return f"the kind {kind} needs predictions that the task {task.name} does not have"
+    if isinstance(figure, SizesFigure) and not set(SIZES) <= task.metrics.keys():
+        return f"the kind sizes needs the metrics {', '.join(SIZES)}, which the task {task.name} lacks"
+    if isinstance(figure, ConfusionFigure) and not task.analyses("curves"):
+        for key in {"score", "iou"} & figure.model_fields_set:
+            return f"{key} changes nothing for the task {task.name}: its predictions are no boxes"
+    return None

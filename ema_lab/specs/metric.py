@@ -1,21 +1,38 @@
 """Display properties of metrics and costs: label, unit, and a metric's direction of improvement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Metric:
-    """Label, unit and direction of a metric. `sign` is +1 if higher is better, -1 if lower is."""
+    """Label, unit and direction of a metric. `sign` is +1 if higher is better, -1 if lower is.
 
-    label: str
+    `name` is the label without the rule of evaluation, `protocol`. A metric that can be computed by only one
+    rule has no protocol.
+    """
+
+    name: str
     unit: str
     sign: int
+    protocol: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name with the protocol, such as `mAP50 (coco)`."""
+        return f"{self.name} ({self.protocol})" if self.protocol else self.name
 
     @property
     def header(self) -> str:
-        """Label with unit, such as `Top-1 (%)`."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
+        """Name with protocol and unit, such as `Top-1 (%)` or `mAP50 (coco, %)`."""
+        notes = ", ".join(filter(None, (self.protocol, self.unit)))
+        return f"{self.name} ({notes})" if notes else self.name
+
+    def prefixed(self, word: str) -> "Metric":
+        """Return the metric with a word before its name, such as `Val top-1`; acronyms stay."""
+        first, rest = self.name[:1], self.name[1:]
+        lowered = first if rest[:1].isupper() else first.lower()
+        return replace(self, name=f"{word} {lowered}{rest}")
 
     @property
     def unit_of_differences(self) -> str:

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, Strict, model_validator
 
-from ema_lab.specs.numbers import Finite, NonNegative, Positive
-from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+from ema_lab.specs.strict import Finite, NonNegative, Positive, Spec, canonical_json, invalid, problem
 
 Distribution = Literal[
     "constant",

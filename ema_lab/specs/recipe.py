@@ -7,8 +7,18 @@ from pydantic import Field, Strict, model_validator
 
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.detection import DetectionSpec
-from ema_lab.specs.numbers import AreaShare, Finite, Fraction, Natural, NonNegative, Positive, PositiveInt
-from ema_lab.specs.strict import Spec, canonical_json, invalid
+from ema_lab.specs.strict import (
+    AreaShare,
+    Finite,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Spec,
+    canonical_json,
+    invalid,
+)
 
 Protocol = Literal["last", "best-val", "best-test"]
 

@@ -19,28 +19,17 @@ from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
-from ema_lab.specs.figure import Figure, ForestFigure
+from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
 from ema_lab.specs.metric import COSTS, Metric
-from ema_lab.specs.numbers import Positive
-from ema_lab.specs.strict import Distinct, Name, Spec, invalid, problem
+from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = (
-    "ablation",
-    "metric",
-    "baseline",
-    "only",
-    "rows",
-    "spread",
-    "intervals",
-    "counts",
-    "rank",
-    "margin",
-    "digits",
-    "names",
+    *("ablation", "metric", "baseline", "only", "rows", "spread", "intervals", "counts", "rank", "margin"),
+    *("digits", "names"),
 )
-Kind = Literal["main", "grid", "leave_one_out", "datasets", "claims"]
+Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "equivalence", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
@@ -48,6 +37,7 @@ DELTA = "delta_"
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
 COLUMNS = (*COMPARISONS, "n", *COSTS, *LATENCIES, *COST_DELTAS)  # of every task, in addition to its metrics
 USUAL_COLUMNS = ("delta", "parameters", "macs")
+BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
 
 
 def is_metric_delta(column: str) -> bool:
@@ -79,20 +69,24 @@ class ReportSpec(Spec):
         kind: Kind of table. `main` has one row per variant and the listed `columns`. `grid` shows `metric`
             over two `factors`. `leave_one_out` has check marks for the enabled parts, then `columns`.
             `datasets` shows `metric` by row and data set, from several `ablations` or from one ablation
-            with the axis `data.name`. `claims` compares the file `published` with finished runs and their
+            with the axis `data.name`. `classes` shows `metric` by row and class, from the stored predictions.
+            `claims` compares the file `published` with finished runs and their
             costs (`ema-lab audit` also builds the models and counts their costs).
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
             `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
             `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
             `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
             measured by `ema-lab cost --latency`.
-        metric: Metric of the comparisons and of a grid. The task's primary metric by default.
+        metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
+        tables: Tables of the file `published` that a report of claims shows; all by default.
+        across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
         baseline: Variant to compare with, instead of the ablation's baseline.
         only: Filter on cells: a value or a list of values by key, as for `--only`.
         rows: Rows of the table, in this order. All rows in file order by default.
         order: `file`, or `metric` for the best row first.
         group: Key (an axis, or any key of a run spec) whose values group the rows.
-        cells: Content of `grid` and `datasets` cells: the metric, or its difference to the baseline.
+        cells: Content of `grid`, `datasets` and `classes` cells: the metric, or its difference to the
+            baseline.
         parts: Rows that lack each part, for leave_one_out. By default each row lacks the part it names.
         seeds: `file` uses the seeds of the ablation. `decided` adds the seeds of `run --until-decided`;
             `delta` and `p` are then always-valid, and no row is ranked.
@@ -106,8 +100,9 @@ class ReportSpec(Spec):
             `equivalence` mark a row with ≈ if a test shows that it differs from the baseline by less.
         names: Display names of rows, variants, factors and factor values.
         footnotes: Footnote by row.
-        figures: Figures of the report: `tradeoff`, `curves`, `heatmap`, `forest`, `critical_difference`.
-            The `name` of each figure names its files.
+        figures: Figures of the report: `tradeoff`, `curves`, `heatmap`, `forest`, `critical_difference`, and
+            from stored predictions `precision_recall`, `confusion`, `sizes`, `classes`. The `name` of each
+            figure names its files.
     """
 
     name: Annotated[str, Field(pattern=REPORT_NAME)]
@@ -116,8 +111,10 @@ class ReportSpec(Spec):
     ablation: str = ""
     ablations: Annotated[Mapping[Name, str], Distinct] = {}
     published: str = ""
+    tables: TextTuple = ()
     columns: Annotated[tuple[Column, ...], Strict(False), Field(min_length=1)] = ()
     metric: MetricName = ""
+    across: Literal["classes", "rows"] = "classes"
     factors: TextTuple = ()
     baseline: str | None = None
     only: Mapping[str, Any] = {}
@@ -156,14 +153,16 @@ class ReportSpec(Spec):
                 raise invalid("report", f"is needed by the kind {self.kind}: it {meaning}", key)
         ineffective = {
             "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
-            "columns": "columns" in self.model_fields_set and self.kind in {"grid", "datasets", "claims"},
-            "cells": self.cells != "value" and self.kind not in {"grid", "datasets"},
+            "columns": "columns" in self.model_fields_set and self.kind not in {"main", "leave_one_out"},
+            "across": self.across != "classes" and self.kind != "classes",
+            "cells": self.cells != "value" and self.kind not in BY_CELL,
             **{key: key in self.model_fields_set and self.cells != "value" for key in ("spread", "rank")},
             "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
             "published": bool(self.published) and self.kind != "claims",
+            "tables": bool(self.tables) and self.kind != "claims",
             "group": self.group is not None and self.kind != "main",
             "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
         }
@@ -240,6 +239,11 @@ class ReportSpec(Spec):
             if column not in COLUMNS and column.removeprefix(DELTA) not in task.metrics:
                 known = (*task.metrics, *COLUMNS)
                 raise self.error_at(unknown_name("column", column, known), "columns", number)
+        if self.kind == "classes" and not task.analyses("classes"):
+            raise self.error_at(f"the task {task.name} has no results by class", "kind")
+        for number, figure in enumerate(self.figures):
+            if (problem_found := figure_problem(figure, task)) is not None:
+                raise self.error_at(problem_found, "figures", number)
         report = self.model_copy(update=changes)
         report._task = task
         return report
@@ -276,7 +280,7 @@ class ReportSpec(Spec):
     @property
     def compares(self) -> bool:
         """Whether the report compares rows with a baseline, which need not be a row of the table."""
-        if self.kind in {"grid", "datasets"}:  # their wins are counted only if the baseline is a row
+        if self.kind in BY_CELL:  # their wins are counted only if the baseline is a row
             return self.cells == "delta"
         return self.kind != "claims" and any(map(needs_baseline, self.columns))
 

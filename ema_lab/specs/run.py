@@ -19,92 +19,16 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
-from ema_lab.registry.channels import CHANNELS_AS
-from ema_lab.registry.registry import Registry
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
-from ema_lab.specs.numbers import Natural, PositiveInt, Seed
+from ema_lab.specs.detection import settings_of_yolov5
+from ema_lab.specs.named import NamedSpec, checked_options, named
 from ema_lab.specs.recipe import RecipeSpec, resolved
-from ema_lab.specs.strict import Spec, canonical_json, invalid, merged, problem, with_suggestions
+from ema_lab.specs.start import StartSpec
+from ema_lab.specs.strict import Natural, PositiveInt, Seed, Spec, canonical_json, invalid, merged, problem
 from ema_lab.specs.task import TASK_PARTS, TaskDescription, task_description
 
 RUN_ID_LENGTH = 16
-
-
-class NamedSpec(Spec):
-    """Registered name with the options that differ from their default."""
-
-    name: str
-    options: Mapping[str, Any] = {}
-
-    def resolved(self) -> dict[str, Any]:
-        """Return the spec as plain data without options at their default."""
-        return {"name": self.name, **self.options}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Name of the module and of the modules that it wraps with `of`."""
-        inner = self.options.get("of")
-        below = NamedSpec(name=inner["name"], options=_without_name(inner)).names if inner else ()
-        return (self.name, *below)
-
-
-def _without_name(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: item for key, item in value.items() if key != "name"}
-
-
-def named(registry: Registry, value: object) -> NamedSpec:
-    """Parse `name` or `{name: ..., option: ...}` and check the options against the signature.
-
-    Raises:
-        ValidationError: If the value, the name or an option is invalid.
-    """
-    if isinstance(value, NamedSpec):
-        return value
-    if value is None:
-        raise invalid(registry.kind, f"must name one of {', '.join(registry)}, not null")
-    if isinstance(value, str):
-        value = {"name": value}
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise invalid(registry.kind, "must be a name or a mapping with a name", value=value)
-    name = value["name"]
-    options = _without_name(value)
-    if "of" in options:
-        options["of"] = _resolve_wrapped(registry, options["of"])
-    return NamedSpec(name=name, options=checked_options(registry, name, options, "name"))
-
-
-def _resolve_wrapped(registry: Registry, value: object) -> dict[str, Any]:
-    """Parse the spec that a wrapper wraps with `of`."""
-    try:
-        return named(registry, value).resolved()
-    except ValidationError as error:
-        details = [{**item, "loc": ("of", *item["loc"])} for item in error.errors(include_url=False)]
-        raise merged(registry.kind, details) from None  # type: ignore[arg-type]
-
-
-def checked_options(
-    registry: Registry, name: str, options: Mapping[str, Any], *name_key: str, other_keys: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Check options and return those that differ from their defaults.
-
-    Args:
-        registry: Registry of `name`.
-        name: Registered name.
-        options: Options to check.
-        name_key: Location of the name in the spec, for errors about the name.
-        other_keys: Further valid keys of the spec, suggested for an unknown option.
-
-    Raises:
-        ValidationError: If an option or the name is invalid. Locations are relative to the spec.
-    """
-    try:
-        return registry.check(name, options)
-    except SpecError as error:
-        raise invalid(registry.kind, str(error), *name_key, value=name) from None
-    except ValidationError as error:
-        known = registry.options(name, options.get(CHANNELS_AS))
-        raise with_suggestions(error, [*known, *other_keys]) from None
 
 
 AttentionSpec = Annotated[
@@ -113,6 +37,10 @@ AttentionSpec = Annotated[
 ]
 
 
+DetectorSpec = Annotated[
+    NamedSpec,
+    PlainValidator(lambda value: named(DETECTOR_HEADS, value), json_schema_input_type=str | dict[str, Any]),
+]
 Numbers = Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
 Blocks = Annotated[
     Literal["all", "first", "last", "even"] | Numbers,
@@ -168,13 +96,20 @@ class InsertionSpec(Spec):
 
 
 class ModelSpec(Spec):
-    """Backbone and the attention inserted into it. The attention `none` drops its placement."""
+    """Backbone and the attention inserted into it. The attention `none` drops its placement.
 
+    With a `detector`, the backbone is a classifier whose stages the detector reads. `start` are weights to
+    start from; `frozen` are patterns of parameters that are not trained.
+    """
+
+    detector: DetectorSpec | None = None
     backbone: str
     options: Mapping[str, Any] = {}
     attention: AttentionSpec = NamedSpec(name="none")
     placement: PlacementSpec = PlacementSpec()
     also: Annotated[tuple[InsertionSpec, ...], Strict(False)] = ()
+    start: StartSpec | None = None
+    frozen: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -204,6 +139,18 @@ class ModelSpec(Spec):
             return self.model_copy(update={"placement": PlacementSpec()})
         return self
 
+    @model_validator(mode="after")
+    def _one_detector(self) -> Self:
+        if self.detector is not None and self.backbone in DETECTORS:
+            rule = f"{self.backbone} is a detector itself: leave `detector` out, or name a classifier"
+            raise invalid("model", rule, "detector")
+        return self
+
+    @property
+    def network(self) -> str:
+        """The backbone's name, after that of the detector on it."""
+        return self.backbone if self.detector is None else f"{self.detector.name} on {self.backbone}"
+
     @property
     def insertions(self) -> tuple[InsertionSpec, ...]:
         """All insertions except those of `none`."""
@@ -216,12 +163,20 @@ class ModelSpec(Spec):
         if self.attention.name == "none":
             first = {}
         also = {"also": [item.resolved() for item in self.also]} if self.also else {}
-        return {"backbone": self.backbone, **self.options, **first, **also}
+        detector = {} if self.detector is None else {"detector": self.detector.resolved()}
+        start = {} if self.start is None else {"start": self.start.resolved()}
+        frozen = {"frozen": list(self.frozen)} if self.frozen else {}
+        return {**detector, "backbone": self.backbone, **self.options, **first, **also, **start, **frozen}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the resolved spec without the path of the start weights, which decides nothing."""
+        start = {} if self.start is None else {"start": self.start.identity()}
+        return {**self.resolved(), **start}
 
     @cached_property
     def canonical(self) -> str:
-        """Canonical JSON of the resolved spec."""
-        return canonical_json(self.resolved())
+        """Canonical JSON of what decides a result."""
+        return canonical_json(self.identity())
 
 
 class DataSpec(Spec):
@@ -324,7 +279,19 @@ class RunSpec(Spec):
             given = getattr(self.recipe, part) != RecipeSpec.model_fields[part].default
             if given and part not in self.data.task.recipe:
                 raise invalid("run", f"does not apply to the task {self.data.facts.task}", "recipe", part)
+        if self.model.detector is not None:
+            self._refuse_what_a_detector_decides(self.model.detector.name)
         return self
+
+    def _refuse_what_a_detector_decides(self, detector: str) -> None:
+        """Refuse settings of YOLOv5's loss and anchors for detectors that have their own."""
+        if "detection" not in self.data.task.recipe:
+            raise invalid("run", f"does not apply to the task {self.data.facts.task}", "model", "detector")
+        if self.recipe.label_smoothing:
+            raise invalid("run", f"does not apply to the detector {detector}", "recipe", "label_smoothing")
+        for place in settings_of_yolov5(self.recipe.detection):
+            rule = f"does not apply to the detector {detector}, which has its own"
+            raise invalid("run", rule, "recipe", "detection", *place)
 
     def resolved(self) -> dict[str, Any]:
         """Return the spec as plain data without keys at their default."""
@@ -350,5 +317,5 @@ class RunSpec(Spec):
     def model_key(self) -> str:
         """Hash of the model's structure, equal for runs whose models differ only in weight values."""
         data = [self.data.facts.classes, self.data.facts.channels, self.data.facts.image_size]
-        text = canonical_json({"model": self.model.resolved(), "data": data})
+        text = canonical_json({"model": self.model.identity(), "data": data})
         return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]

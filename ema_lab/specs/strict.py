@@ -1,4 +1,4 @@
-"""Base class of all specs: frozen, strictly typed, with suggestions for unknown keys."""
+"""Base class of all specs: frozen, strictly typed, with suggestions for unknown keys. Ranges of numbers."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
@@ -19,6 +20,15 @@ from ema_lab.characters import find_lookalikes, name_problem
 from ema_lab.registry.registry import unknown_name
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+PositiveInt = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+AreaShare = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Spec(BaseModel):

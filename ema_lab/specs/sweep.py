@@ -23,10 +23,9 @@ from pydantic import (
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, KeyPath, read_document
-from ema_lab.specs.numbers import Finite, PositiveInt, Seed
 from ema_lab.specs.parameter import Number, ParameterSpec
 from ema_lab.specs.report import require_file_name
-from ema_lab.specs.strict import Spec, canonical_json, invalid, problem
+from ema_lab.specs.strict import Finite, PositiveInt, Seed, Spec, canonical_json, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
 
 VALIDATION = "val_"

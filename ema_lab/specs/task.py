@@ -29,15 +29,32 @@ RESERVED = (  # columns of reports, then of `status`, `eval` and searches
 )
 TASK_PARTS = ("augment", "label_smoothing", "detection")  # of a recipe, which not every task reads
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
+Analysis = Literal["classes", "curves", "confusion"]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
 class MetricForm(Spec):
-    """Schema of one metric in a task's literal."""
+    """Schema of one metric in a task's literal.
+
+    `protocol` names the rule of evaluation where several rules compute a metric of that label.
+    """
 
     label: Annotated[str, Field(min_length=1)]
     unit: str = ""
+    protocol: str = ""
     better: Literal["higher", "lower"]
+
+
+class AnalysisForm(Spec):
+    """Schema of a task's analysis of stored predictions, which needs no torch.
+
+    Attributes:
+        code: Function of this package that computes an analysis, as "module:name".
+        kinds: Analyses that the function knows, such as `classes`.
+    """
+
+    code: Annotated[str, Field(pattern=r"^ema_lab\.[\w.]+:[A-Za-z_]\w*$")]
+    kinds: Annotated[tuple[Analysis, ...], Strict(False)]
 
 
 class TaskForm(Spec):
@@ -49,6 +66,8 @@ class TaskForm(Spec):
         metrics: All metrics of a record, in table order.
         primary: Metric that selects epochs, and the default metric of reports.
         recipe: Optional parts of a recipe that the task reads.
+        analysis: Analyses of stored predictions for tables and figures. Only tasks of this package have
+            them, since reports run no other code.
     """
 
     code: Target
@@ -59,6 +78,7 @@ class TaskForm(Spec):
         "augment",
         "label_smoothing",
     )
+    analysis: AnalysisForm | None = None
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -80,6 +100,11 @@ class TaskDescription:
     metrics: Mapping[str, Metric]
     primary: str
     recipe: tuple[str, ...] = ("augment", "label_smoothing")
+    analysis: AnalysisForm | None = None
+
+    def analyses(self, kind: Analysis) -> bool:
+        """Whether stored predictions of the task have an analysis of this kind."""
+        return self.analysis is not None and kind in self.analysis.kinds
 
     def curve_label(self, column: str) -> str:
         """Return the label of a column of curve.csv, such as `Val top-1 (%)`."""
@@ -87,9 +112,7 @@ class TaskDescription:
             return "Learning rate"
         split, _, name = column.partition("_")
         if split in SPLITS and name in self.metrics:
-            metric = self.metrics[name]
-            label = f"{split.capitalize()} {metric.label[:1].lower()}{metric.label[1:]}"
-            return Metric(label, metric.unit, metric.sign).header
+            return self.metrics[name].prefixed(split.capitalize()).header
         label = column.replace("_", " ").capitalize()
         return f"{label} (s)" if name == "seconds" else label
 
@@ -127,11 +150,11 @@ def task_description(name: str) -> TaskDescription:
         problems = "; ".join(message for _, message in error_messages(error))
         raise SpecError(f"{where}: {problems}; {_EXPECTED}") from None
     metrics = {key: _metric(metric) for key, metric in form.metrics.items()}
-    return TaskDescription(name, form.code, form.made_up, metrics, form.primary, form.recipe)
+    return TaskDescription(name, form.code, form.made_up, metrics, form.primary, form.recipe, form.analysis)
 
 
 def _metric(form: MetricForm) -> Metric:
-    return Metric(form.label, form.unit, +1 if form.better == "higher" else -1)
+    return Metric(form.label, form.unit, +1 if form.better == "higher" else -1, form.protocol)
 
 
 def common_task(specs: Iterable[Any], where: str) -> TaskDescription:

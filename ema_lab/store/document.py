@@ -1,6 +1,7 @@
 """JSON documents of a store: written atomically, validated when read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,16 +12,25 @@ from ema_lab.files import NotRegularFileError, read_bytes, write_text
 
 MAX_BYTES = 64 * 2**20  # a thousand times a record with a long traceback
 MAX_PROBLEM_LENGTH = 200  # characters
+_SURROGATE_ESCAPE = "\\ud"  # begins the JSON escape of a surrogate, alone or in a valid pair
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Write JSON atomically; `durable` also flushes the file to the disk."""
+    """Write JSON atomically; `durable` also flushes the file to the disk.
+
+    Surrogates, as in file names that are not UTF-8, are written as escapes in plain text: no text of a
+    document may be impossible to print.
+    """
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    if _SURROGATE_ESCAPE in text:
+        text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        text = _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
     write_text(path, f"{text}\n", durable=durable)
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object. NaN and Infinity are refused, because JSON has neither.
+    """Read a JSON object. NaN, Infinity and surrogates are refused: no valid JSON text has them.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -28,13 +38,18 @@ def read_json(path: Path | str) -> dict[str, Any]:
         StoreError: If the system refuses to read the file.
     """
     try:
-        value = json.loads(read_bytes(path, MAX_BYTES), parse_constant=_refuse)
+        content = read_bytes(path, MAX_BYTES)
+        value = json.loads(content, parse_constant=_refuse)
+        if _SURROGATE_ESCAPE.encode() in content.lower():
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise
     except NotRegularFileError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise DamagedFileError(f"{path} cannot be read: it holds a text that is not Unicode") from None
     except ValueError as error:
         raise DamagedFileError(f"{path} cannot be read: {error}") from None
     except RecursionError:

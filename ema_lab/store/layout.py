@@ -14,16 +14,21 @@ SPEC = "spec.json"
 RECORD = "record.json"
 CURVE = "curve.csv"
 PREDICTIONS = "predictions.npz"
+ANALYSIS = "analysis.json"  # numbers that reports have derived from the predictions; may be removed
 ATTEMPTS = "attempts"  # holds N.json, N from 1
 LAST = "last.ckpt"
 BEST = "best.ckpt"  # only if the protocol chooses an epoch
+START = "start.csv"  # only if the run starts from a file of weights
 LOG = "log.txt"
 HEARTBEAT = "heartbeat.json"  # for display only
 SUPERSEDED = "superseded"  # holds N/, the files of an earlier result
 DROPPED = "weights.dropped"  # marks weights that `store gc --drop-weights` removed, which are then no damage
 ALL_CHECKPOINTS = "*.ckpt"
 RUN_FILES = frozenset(
-    {SPEC, RECORD, CURVE, PREDICTIONS, ATTEMPTS, LAST, BEST, LOG, HEARTBEAT, SUPERSEDED, DROPPED}
+    {
+        *(SPEC, RECORD, CURVE, PREDICTIONS, ANALYSIS, ATTEMPTS, LAST, BEST),
+        *(START, LOG, HEARTBEAT, SUPERSEDED, DROPPED),
+    }
 )
 RESUMED = (LAST, BEST, CURVE)  # files from which a run resumes, and its progress
 

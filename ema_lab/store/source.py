@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ema_lab.errors import SpecError
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, TASKS
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, TASKS
 from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import split_target
 from ema_lab.specs.run import RunSpec
@@ -24,7 +24,13 @@ from ema_lab.store.syntax import PACKAGE, package_hash, syntax_hash
 
 UNREADABLE = ""  # the hash of an unreadable source: equals no recorded hash, so its results are stale
 _READ_ERRORS = (OSError, SyntaxError, ValueError, RecursionError, SpecError)
-_TABLES = {"module": ATTENTIONS, "backbone": BACKBONES, "data": DATASETS, "task": TASKS}
+_TABLES = {
+    "module": ATTENTIONS,
+    "backbone": BACKBONES,
+    "detector": DETECTOR_HEADS,
+    "data": DATASETS,
+    "task": TASKS,
+}
 TRAINING = f"{PACKAGE}.training.run"  # root module of the code that every run executes
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in no hash, each with its reason
     "characters.py": "escapes and refuses characters",
@@ -153,12 +159,15 @@ def changes_no_number(source: Source) -> bool:
 def _parts(spec: RunSpec) -> tuple[_Part, ...]:
     attentions = (spec.model.attention, *(item.attention for item in spec.model.also))
     modules = tuple(name for item in attentions if item.name != "none" for name in item.names)
+    backbone = [("backbone", spec.model.backbone)]
+    if spec.model.detector is not None:
+        backbone.append(("detector", spec.model.detector.name))
     data = [spec.data.name]
     if isinstance(spec.recipe.normalise, str) and spec.recipe.normalise != "dataset":
         data.append(spec.recipe.normalise)  # normalisation by another data set's mean and deviation
     return (
         _Part("module", tuple(("module", name) for name in modules)),
-        _Part("backbone", (("backbone", spec.model.backbone),)),
+        _Part("backbone", tuple(backbone)),
         _Part("data", tuple(("data", name) for name in data)),
         _Part(_EVERY_RUN.name, (("task", spec.data.facts.task),)),
     )

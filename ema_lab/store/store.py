@@ -13,12 +13,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from ema_lab.errors import DamagedFileError, StoreError
+from ema_lab.errors import DamagedFileError, StoreError, StrangerError
 from ema_lab.files import remove_leftovers
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.run import RunSpec
 from ema_lab.store import layout
 from ema_lab.store.document import first_problem, read_json, write_json
+from ema_lab.store.ownership import RESULT_FILES, stranger_in
 from ema_lab.store.record import FORMAT, Attempt, AttemptOutcome, RunRecord
 
 State = Literal["done", "failed", "running", "pending"]
@@ -106,7 +107,8 @@ class RunStore:
         """Read a run's spec.
 
         Raises:
-            StoreError: If the spec is missing, damaged or another run's.
+            DamagedFileError: If the spec is damaged or another run's.
+            StoreError: If the spec is missing, refused by the system, or of another version.
         """
         path = self.folder(run_id) / layout.SPEC
         try:
@@ -116,7 +118,7 @@ class RunStore:
         except ValidationError as error:
             raise StoreError(f"{path} is not a run spec of this version: {first_problem(error)}") from None
         if spec.run_id != run_id:
-            raise StoreError(f"{path} was changed: its run id is {spec.run_id}, not {run_id}")
+            raise DamagedFileError(f"{path} was changed: its run id is {spec.run_id}, not {run_id}")
         return spec
 
     def record(self, run_id: str) -> RunRecord | None:
@@ -124,6 +126,7 @@ class RunStore:
 
         Raises:
             DamagedFileError: If the record is damaged or another run's.
+            StrangerError: If the run is done, and its curve or predictions are another run's.
             StoreError: If the system refuses to read the record, or a later version wrote it.
         """
         path = f"{self.root}/{run_id}/{layout.RECORD}"  # a string: building thousands of Path objects is slow
@@ -138,6 +141,10 @@ class RunStore:
             raise (StoreError if _is_later(value) else DamagedFileError)(problem) from None
         if record.run_id != run_id:
             raise DamagedFileError(f"{path} is the record of {record.run_id!r}")
+        if record.status == "done":
+            for name in RESULT_FILES:
+                if stranger := stranger_in(f"{self.root}/{run_id}", name, run_id):
+                    raise StrangerError(stranger)
         return record
 
     def records(self, run_ids: Iterable[str]) -> dict[str, RunRecord]:
@@ -306,8 +313,7 @@ class RunStore:
             (folder / layout.ATTEMPTS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder} cannot be made a run folder: {error.strerror}") from None
-        if not (folder / layout.SPEC).exists():
-            write_json(folder / layout.SPEC, spec.resolved(), durable=False)
+        self.write_spec(spec)
         remove_leftovers(folder)
         attempt = Attempt(
             number=max(self.attempt_numbers(spec.run_id), default=0) + 1,
@@ -336,6 +342,12 @@ class RunStore:
     def change(self, run_id: str, attempt: Attempt, **changes: Any) -> None:
         """Rewrite an attempt with some fields changed. The caller holds the run's lock."""
         self._write_attempt(run_id, attempt.model_copy(update=changes))
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Write a run's spec if its folder has none. The caller holds the run's lock."""
+        path = self.folder(spec.run_id) / layout.SPEC
+        if not path.exists():
+            write_json(path, spec.resolved(), durable=False)
 
     def write(self, record: RunRecord) -> None:
         """Write a record atomically and flush it to the disk."""

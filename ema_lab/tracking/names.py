@@ -26,8 +26,9 @@ def run_name(variant: str, seed: int) -> str:
 
 
 def run_tags(spec: RunSpec) -> tuple[str, ...]:
-    """Return tags for searching across ablations: data set, backbone, attention."""
-    return (spec.data.name, spec.model.backbone, spec.model.attention.name)
+    """Return tags for searching across ablations: data set, detector on the backbone, backbone, attention."""
+    detector = () if spec.model.detector is None else (spec.model.detector.name,)
+    return (spec.data.name, *detector, spec.model.backbone, spec.model.attention.name)
 
 
 def run_config(spec: RunSpec) -> dict[str, Any]:

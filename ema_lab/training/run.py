@@ -13,19 +13,20 @@ from torch import nn
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, quarantine_file
 from ema_lab.models.build import build_model
+from ema_lab.models.start import AVERAGE, start_summary, start_weights
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.layout import BEST, LAST, RUN_ID_FIELD
 from ema_lab.store.predictions import write_predictions
+from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.module import TrainingModule
+from ema_lab.training.optimisation import untrained_parameters
 from ema_lab.training.trainer import build_trainer, choose_device
-
-AVERAGE = "average.module."  # where a checkpoint has the average of the weights
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def train(
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
     model = build_model(spec)
+    started = _start(model, spec, job, machine)
     task.prepare(model, data)
     module = TrainingModule(spec, model, task, len(data.train_dataloader()))
     epoch_end = EpochEnd(job.folder, data, report)
@@ -88,7 +90,8 @@ def train(
         if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-    ran_on = environment(device, spec.recipe)  # before the evaluation, which sets torch's flags again
+    # Before the evaluation, which sets torch's flags again.
+    ran_on = environment(device, spec.recipe) | started | _untrained(model, spec)
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     model = module.evaluated
     if epoch_end.best is not None:
@@ -105,6 +108,22 @@ def train(
         data_sha256=data.splits.sha256,
         predictions_sha256=predictions_sha256,
     )
+
+
+def _untrained(model: nn.Module, spec: RunSpec) -> dict[str, Any]:
+    """Return the names of the parameters that the recipe leaves in no optimizer group, if there are any."""
+    names = untrained_parameters(model, spec.recipe.decays)
+    return {"untrained": names} if names else {}
+
+
+def _start(model: nn.Module, spec: RunSpec, job: RunJob, machine: Machine) -> dict[str, Any]:
+    """Copy start weights into a model, write what became of each tensor, and return a summary."""
+    start = spec.model.start
+    if start is None:
+        return {}
+    table = start_weights(model, start, [machine.data_root])
+    write_start(job.folder, table, spec.run_id)
+    return {"start": start_summary(table, start)}
 
 
 def checkpoint_to_resume(folder: Path, run_id: str) -> Path | None:

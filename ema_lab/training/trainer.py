@@ -40,7 +40,7 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     exact_arithmetic()
     # Deterministic mode fills all new memory with NaN: a third more launches a step, and no other bits.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if device.type == "cpu" else [device.index],

@@ -159,7 +159,9 @@ def _model_parameters(spec: RunSpec, bare_norms: Counts) -> Counts:
         return counts["parameters"] - counts["parameters_without_norm"]
 
     counted = count_parameters(build_model(spec, device="meta"))
-    model = ModelSpec.model_validate({"backbone": spec.model.backbone, **spec.model.options})
+    inserted = ("attention", "placement", "also", "start", "frozen")
+    tree = {key: value for key, value in spec.model.resolved().items() if key not in inserted}
+    model = ModelSpec.model_validate(tree)
     bare = spec.model_copy(update={"model": model})
     key = f"{model.canonical} {spec.data.canonical}"
     if key not in bare_norms:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ema_lab.errors import SpecError, UnknownNameError
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
 from ema_lab.registry.channels import CHANNELS_AS, means_channels
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.specs.document import error_messages
@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from ema_lab.contract.attention import AttentionCase
     from ema_lab.contract.check import Check, Result
 
-REGISTRIES: Mapping[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
-FIRST_PARAMETERS = {"attention": ("channels",), "backbone": ("classes", "channels"), "dataset": ("root",)}
+REGISTRIES: Mapping[str, Registry] = {
+    "attention": ATTENTIONS,
+    "backbone": BACKBONES,
+    "detector": DETECTOR_HEADS,
+    "dataset": DATASETS,
+}
+FIRST_PARAMETERS = {
+    "attention": ("channels",),
+    "backbone": ("classes", "channels"),
+    "detector": ("features", "classes"),
+    "dataset": ("root",),
+}
 WIDTHS = (64, 128, 256)
 
 
@@ -68,11 +78,11 @@ def check(
     data: Path | str = DEFAULT_DATA,
     watch: Watch = ignore,
 ) -> CheckOutcome:
-    """Check a module, a backbone or a data set as the shipped ones are checked.
+    """Check a module, a backbone, a detector or a data set as the shipped ones are checked.
 
     Args:
         target: A registered name, or "package.module:Name".
-        kind: "attention", "backbone" or "dataset"; None guesses it.
+        kind: "attention", "backbone", "detector" or "dataset"; None guesses it.
         options: Options of the target.
         sizes: Sizes of the tensors.
         data: Folder of the data sets.
@@ -82,7 +92,7 @@ def check(
         EmaLabError: If there is no such target or option. A check that fails raises nothing.
     """
     kind, sizes = _kind(target, kind), sizes or Sizes()
-    checked_options = _checked_options(REGISTRIES[kind], target, options or {})
+    checked_options = _checked_options(_registry(kind, target), target, options or {})
     _refuse_sizes_of_other_kinds(kind, sizes)
     from ema_lab.contract.check import run_checks  # loads torch
 
@@ -125,14 +135,24 @@ def _kind(target: str, kind: str | None) -> str:
 
 def _registered_kind(name: str, kind: str | None) -> str:
     if kind is not None:
-        _ = REGISTRIES[kind][name]  # raises if there is no such name
+        _ = _registry(kind, name)[name]  # raises if there is no such name
         return kind
     for known_kind, registry in REGISTRIES.items():
         if name in list(registry):
-            return known_kind
+            return "detector" if name in DETECTORS else known_kind
     every_name = [known for registry in REGISTRIES.values() for known in registry]
-    message = unknown_name("attention, backbone or data set", name, every_name)
+    message = unknown_name("attention, backbone, detector or data set", name, every_name)
     raise UnknownNameError(f"{message}; your own is package.module:Name")
+
+
+def _registry(kind: str, target: str) -> Registry:
+    """Return what builds a target; a detector may be a backbone, which takes (classes, channels)."""
+    whole = kind == "detector" and (
+        BACKBONES.signature(target).positional[:2] == FIRST_PARAMETERS["backbone"]
+        if ":" in target
+        else BACKBONES.knows(target)
+    )
+    return BACKBONES if whole else REGISTRIES[kind]
 
 
 def _checked_options(registry: Registry, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +192,12 @@ def _work(kind: str, target: str, options: Mapping[str, Any], sizes: Sizes, data
         net = backbone.BackboneCase(target, options=options, **sizes.chosen())
         image = f"{net.in_channels} x {net.image_size} x {net.image_size}"
         return _Work(f"backbone, {net.classes} classes, {image}", backbone.CHECKS, net)
+    if kind == "detector":
+        from ema_lab.contract import detector
+
+        on_backbone = _registry(kind, target) is DETECTOR_HEADS
+        description = f"detector, on {detector.CARRIER}" if on_backbone else "detector"
+        return _Work(description, detector.CHECKS, detector.DetectorCase(target, on_backbone, options))
     from ema_lab.contract import dataset, scenes
 
     case = dataset.DatasetCase(target, data, options)

@@ -17,7 +17,7 @@ from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.grid import check_models
 from ema_lab.workflow.selection import Conditions, selected
 
-Convention = Literal["matmul", "fvcore", "all"]
+Convention = Literal["matmul", "fvcore", "all", "thop"]
 Rows = list[dict[str, Any]]
 MIN_ROUNDS = 8  # the bootstrap of the 99 % interval draws blocks of rounds
 PLACE = ("attention", "channels", "height", "width")  # what an inserted module is, and the size of its input
@@ -71,7 +71,7 @@ def costs(
         ablation: A path, or the name of a definition.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
         layers: One object per inserted module instead, with its own share.
-        macs: Convention: matrix products; as fvcore counts; every operation.
+        macs: Convention: matrix products; as fvcore counts; every operation; as YOLOv5 prints them.
         latency: Time every row beside its baseline instead of counting.
         fresh: Measure again what the store has kept.
         store: Folder of the runs.
@@ -89,6 +89,10 @@ def costs(
     measured = _Costs(chosen, load_ablation(ablation), CostCache(Path(store), versions(), fresh), watch)
     if latency is not None:
         return list(measured.timed(latency))
+    if macs == "thop":
+        if layers:
+            raise SpecError("--macs thop counts whole models: it does not go with --layers")
+        return list(measured.printed())
     return list(measured.by_layer(macs) if layers else measured.counted(macs))
 
 
@@ -115,6 +119,28 @@ class _Costs:
                 values[f"delta_{key}"] = counts[key] - base_counts[key] if base_counts else None
             values["parameters_trainable"] = counts["parameters_trainable"]
             self._report_uncounted(row, counts["uncounted"])
+            yield values
+
+    def printed(self) -> Iterator[dict[str, Any]]:
+        """Yield parameters and GFLOPs of each row as YOLOv5 prints them, and both with fused batch norms."""
+        from ema_lab.one_run.measurement import printed_cost
+
+        rule = "for one image; as thop 0.0.31 counts them on one coarse cell, scaled; two per multiply-add"
+        self.watch(Remark("gflops", rule))
+        for row, cells in self.chosen.rows().items():
+            base = self.whole.baseline_of(cells[0])
+            values: dict[str, Any] = {"variant": row}
+            with _named(row):
+                counts, before = (
+                    self.cache.get((spec,), {"what": "printed"}, partial(printed_cost, spec))
+                    if spec
+                    else None
+                    for spec in (cells[0].spec, base.spec if base else None)
+                )
+            assert counts is not None
+            for key, value in counts.items():
+                values[key] = value
+                values[f"delta_{key}"] = value - before[key] if before else None
             yield values
 
     def by_layer(self, macs: Convention) -> Iterator[dict[str, Any]]:

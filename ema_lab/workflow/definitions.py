@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
 from ema_lab.specs.dataset import dataset_facts
@@ -18,7 +18,12 @@ from ema_lab.store.store import RunStore
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.status import existing_store
 
-REGISTRIES: dict[str, Registry] = {"attention": ATTENTIONS, "backbone": BACKBONES, "dataset": DATASETS}
+REGISTRIES: dict[str, Registry] = {
+    "attention": ATTENTIONS,
+    "backbone": BACKBONES,
+    "detector": DETECTOR_HEADS,
+    "dataset": DATASETS,
+}
 FOLDERS = {
     "ablation": "ablations",
     "recipe": "ablations/recipes",
@@ -101,7 +106,7 @@ def _about_run(runs: RunStore, run_id: str) -> str:
 
 
 def _about_spec(spec: RunSpec) -> str:
-    return f"{spec.model.attention.name} in {spec.model.backbone} on {spec.data.name}, seed {spec.seed}"
+    return f"{spec.model.attention.name} in {spec.model.network} on {spec.data.name}, seed {spec.seed}"
 
 
 def description(name: str, kind: str | None = None, store: Path | str = DEFAULT_STORE) -> str:

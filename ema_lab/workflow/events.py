@@ -1,10 +1,10 @@
 """Progress events of a grid or a search: small frozen facts, handed to an observer as they happen.
 
-An observer (`watch`) is any function that takes one event. It chooses by class what it needs and ignores
-the rest; the command line turns events into lines and progress bars.
+An observer (`watch`) is any function that takes one event. It selects events by class and ignores the rest.
+`lines` returns the text that the command line prints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Literal
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.outcome import FailedCell, GridOutcome
+from ema_lab.workflow.text import count, stale_lines, write_duration
 
 if TYPE_CHECKING:
     from ema_lab.search.history import EndedTrial
     from ema_lab.search.study import SweepStudy
     from ema_lab.tracking.mirror.content import MirrorRun
     from ema_lab.tracking.mirror.push import Sent
-    from ema_lab.workflow.outcome import GridOutcome
 
 
 @dataclass(frozen=True)
 class Event:
     """Base class of all events."""
+
+    def lines(self) -> Iterable[str]:
+        """Return the event as lines for a person: one for most events, none for some."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Remark(Event):
 
     subject: str
     text: str
+
+    def lines(self) -> Iterable[str]:
+        yield f"{self.subject}: {self.text}" if self.subject else self.text
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,11 @@ class RunsChosen(Event):
     threads: int | None
     engine: str | None
 
+    def lines(self) -> Iterable[str]:
+        where = f"on {self.engine}" if self.engine else f"with {count(self.workers, 'worker')}"
+        each = f", {count(self.threads, 'thread')} each" if self.threads else ""
+        yield f"{self.ablation}: {count(self.runs, 'run')} to train {where}{each}; checking them first"
+
 
 @dataclass(frozen=True)
 class RoundedEvaluation(Event):
@@ -55,6 +69,10 @@ class RoundedEvaluation(Event):
 
     ablation: str
     runs: int
+
+    def lines(self) -> Iterable[str]:
+        advice = "recipe.evaluation_precision: fp32 evaluates in fp32, under another run id"
+        yield f"{self.ablation}: evaluated in bf16, where rounding ties predictions: {self.runs}; {advice}"
 
 
 @dataclass(frozen=True)
@@ -70,12 +88,22 @@ class UncleanPairs(Event):
     differences: str
     finished_threads: int | None
 
+    def lines(self) -> Iterable[str]:
+        runs = f"{self.runs} of {count(self.pending, 'run')} to train"
+        rule = "will be no clean pair with the others of the seed, marked †"
+        yield f"warning: {runs} {rule} ({self.differences})"
+        if self.finished_threads is not None:
+            yield f"hint: --threads {self.finished_threads} is what the finished runs had"
+
 
 @dataclass(frozen=True)
 class StaleKept(Event):
     """Number of stale results that were moved to `superseded/`, to be trained again."""
 
     runs: int
+
+    def lines(self) -> Iterable[str]:
+        yield f"{count(self.runs, 'stale result')} moved to {SUPERSEDED}/ of the run's folder"
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,17 @@ class TrainingEnded(Event):
 class GridEnded(Event):
     """A call has done what it could for the runs of an ablation."""
 
-    outcome: "GridOutcome"
+    outcome: GridOutcome
+
+    def lines(self) -> Iterable[str]:
+        outcome = self.outcome
+        counts = f"{len(outcome.trained)} trained, {len(outcome.done_before)} done before"
+        counts += f", {len(outcome.failed)} failed"
+        counts += f", {len(outcome.elsewhere)} trained by another process" if outcome.elsewhere else ""
+        name = outcome.ablation.name
+        yield f"{name}: {counts} (store {outcome.store.root})"
+        yield from stale_lines(name, outcome.stale)
+        yield from (_failed_line(cell, outcome.max_attempts) for cell in outcome.failed)
 
 
 @dataclass(frozen=True)
@@ -123,6 +161,10 @@ class SeedsAdded(Event):
     seeds: Mapping[str, int]
     max_seeds: int
 
+    def lines(self) -> Iterable[str]:
+        rows = (f"{row} (seed {number} of at most {self.max_seeds})" for row, number in self.seeds.items())
+        yield f"{self.ablation}: not decided: {', '.join(rows)}"
+
 
 @dataclass(frozen=True)
 class Learned(Event):
@@ -131,6 +173,14 @@ class Learned(Event):
     sweep: str
     choices: int
     left_out: int
+
+    def lines(self) -> Iterable[str]:
+        if self.choices:
+            yield f"{self.sweep}: {count(self.choices, 'finished choice')} of the store to learn from"
+        if self.left_out:
+            are = "choice is" if self.left_out == 1 else "choices are"
+            stale = "stale, as the source has changed since"
+            yield f"{self.sweep}: {self.left_out} finished {are} not learned from: {stale}"
 
 
 @dataclass(frozen=True)
@@ -142,6 +192,12 @@ class TrialsChosen(Event):
     seconds: float | None
     over: int
     workers: int
+
+    def lines(self) -> Iterable[str]:
+        trials = f"{self.limit} trials" if self.limit else f"trials for {self.seconds:g} s"
+        over = f", {self.over} of them over" if self.over else ""
+        workers = count(self.workers, "worker")
+        yield f"{self.sweep}: {trials}{over}, with {workers}; checking them first"
 
 
 @dataclass(frozen=True)
@@ -177,6 +233,9 @@ class AgentsStarted(Event):
     agents: int
     address: str
 
+    def lines(self) -> Iterable[str]:
+        yield f"{self.sweep}: {count(self.agents, 'agent')} of the W&B sweep {self.address}"
+
 
 @dataclass(frozen=True)
 class SpaceReduced(Event):
@@ -185,6 +244,10 @@ class SpaceReduced(Event):
     ablation: str
     space: Path
     parameters: tuple[str, ...]
+
+    def lines(self) -> Iterable[str]:
+        names, rows = ", ".join(self.parameters), f"the rows of {self.ablation} are what is compared"
+        yield f"{self.space}: {names} left out: {rows}"
 
 
 @dataclass(frozen=True)
@@ -196,6 +259,10 @@ class RowSearchStarted(Event):
     pruner: str
     study: str
 
+    def lines(self) -> Iterable[str]:
+        pruning = "unpruned" if self.pruner == "none" else f"pruned by {self.pruner}"
+        yield f"row {self.row!r}: {self.sampler}, {pruning}, study {self.study}"
+
 
 @dataclass(frozen=True)
 class TrialsMissing(Event):
@@ -203,6 +270,11 @@ class TrialsMissing(Event):
 
     budget: int
     missing: Mapping[str, int]
+
+    def lines(self) -> Iterable[str]:
+        rows = ", ".join(f"{row} lacks {number}" for row, number in self.missing.items())
+        rule = "unequal budgets are not compared; call it again to go on"
+        yield f"of {self.budget} trials a row and its recipe as written, {rows}: {rule}"
 
 
 @dataclass(frozen=True)
@@ -213,6 +285,9 @@ class TrialsFailed(Event):
     failed: int
     budget: int
 
+    def lines(self) -> Iterable[str]:
+        yield f"{self.row}: {self.failed} of {self.budget} trials FAILED"
+
 
 @dataclass(frozen=True)
 class WinnerMissing(Event):
@@ -221,12 +296,22 @@ class WinnerMissing(Event):
     row: str | None
     budget: int
 
+    def lines(self) -> Iterable[str]:
+        if self.row is None:
+            yield "no row has a winner: nothing is written"
+        else:
+            trials = f"none of its {self.budget} trials was finished"
+            yield f"{self.row}: {trials}, so it has no winner and is a hole"
+
 
 @dataclass(frozen=True)
 class FileWritten(Event):
     """A definition file was written."""
 
     path: Path
+
+    def lines(self) -> Iterable[str]:
+        yield f"{self.path}: written"
 
 
 @dataclass(frozen=True)
@@ -238,12 +323,20 @@ class RowProbed(Event):
     number: int
     total: int
 
+    def lines(self) -> Iterable[str]:
+        model = self.spec.model
+        run = f"{model.attention.name} in {model.network}: {write_duration(self.seconds)} a run"
+        yield f"[{self.number}/{self.total}] {run}"
+
 
 @dataclass(frozen=True)
 class CountingStarted(Event):
     """The multiply-adds of so many models are about to be counted, for one image each."""
 
     models: int
+
+    def lines(self) -> Iterable[str]:
+        yield f"counting the multiply-adds of {self.models} models, one image each"
 
 
 @dataclass(frozen=True)
@@ -252,6 +345,9 @@ class TimingStarted(Event):
 
     row: str
     baseline: str
+
+    def lines(self) -> Iterable[str]:
+        yield f"timing {self.row} beside {self.baseline}"
 
 
 @dataclass(frozen=True)
@@ -279,3 +375,12 @@ class RunChecked(Event):
 
     number: int
     total: int
+
+
+def _failed_line(cell: FailedCell, max_attempts: int) -> str:
+    tail = "the next run tries it again"
+    if cell.given_up:
+        tail = f"left alone after {max_attempts} attempts: ema-lab retry makes it pending"
+    if cell.unreadable:
+        tail = "left alone until that is settled"
+    return f"failed: {cell.variant} seed {cell.seed} ({cell.run_id}): {cell.reason}; {tail}"

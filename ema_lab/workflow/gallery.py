@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ema_lab.reports.figures.assemble import Drawn
     from ema_lab.reports.figures.gallery import Panel
 
+DETECTION = "detection"
+SCORE, IOU = 0.25, 0.5  # thresholds of shown detections, and of hits
+LAID = "laid over the image, each from 0 (dark) to 1 (bright)."
+
 
 @dataclass(frozen=True)
 class GalleryOptions:
@@ -28,8 +32,11 @@ class GalleryOptions:
     Attributes:
         images: Numbers of test images.
         seed: Seed of the runs.
-        target_layer: Layer of Grad-CAM for all rows; None takes the end of the last stage.
+        target_layer: Layer of Grad-CAM for all rows; None takes the end of the last stage, and of a detector
+            the layer that its finest head reads.
         module: Name of the module whose gate is drawn; None takes each model's last attention module.
+        score: Least score of a shown detection, for detectors only; 0.25 by default.
+        iou: Least IoU of a hit with a box of its class, for detectors only; 0.5 by default.
 
     Raises:
         SpecError: If there is no image, or a number is negative.
@@ -39,6 +46,8 @@ class GalleryOptions:
     seed: int = 0
     target_layer: str | None = None
     module: str | None = None
+    score: float | None = None
+    iou: float | None = None
 
     def __post_init__(self) -> None:
         if not self.images or min(self.images) < 0:
@@ -52,14 +61,15 @@ def draw_gallery(
     only: Conditions | None = None,
     store: Path | str = DEFAULT_STORE,
     data: Path | str = DEFAULT_DATA,
-) -> "Drawn":
+) -> tuple["Drawn", ...]:
     """Draw attention-gate maps and Grad-CAM of each row's finished run, on the same test images.
 
-    Rows without a finished run are empty, and the caption names them.
+    Rows without a finished run are empty, and the caption names them. Detectors have two figures: `gallery`
+    with the detections, and `maps` with gates and Grad-CAM.
 
     Args:
         ablation: A path, or the name of a definition.
-        options: Images, seed, layer and module.
+        options: Images, seed, layer, module and thresholds.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
         store: Folder of the runs.
         data: Folder of the data sets.
@@ -85,18 +95,56 @@ class _Gallery:
     store: RunStore
     data: Path
 
-    def drawn(self) -> "Drawn":
+    def drawn(self) -> tuple["Drawn", ...]:
         from ema_lab.reports.figures.assemble import Drawn
         from ema_lab.reports.figures.gallery import draw_gallery
 
         self._check()
+        if self.task == DETECTION:
+            return self._drawn_scenes()
+        for option, value in (("--score", self.options.score), ("--iou", self.options.iou)):
+            if value is not None:
+                raise SpecError(f"{option} changes nothing: {self.name} trains classifiers, not detectors")
         layer = self.options.target_layer or _last_stage(next(iter(self.done.values())))
         labels, pixels = self._images()
         panels = self._panels(layer)
         titles = [
             f"#{number}: class {label}" for number, label in zip(self.options.images, labels, strict=True)
         ]
-        return Drawn("gallery", draw_gallery(pixels, titles, panels), self._caption(layer))
+        text = f"{self._gate_text()} Grad-CAM of the image's own class at {layer}, {LAID}"
+        return (Drawn("gallery", draw_gallery(pixels, titles, panels), self._caption(text)),)
+
+    def _drawn_scenes(self) -> tuple["Drawn", ...]:
+        """Draw detections, and the gates and Grad-CAM of detectors."""
+        from ema_lab.reports.figures.assemble import Drawn
+        from ema_lab.reports.figures.gallery import draw_gallery
+        from ema_lab.reports.figures.scenes import MOST_WRITTEN, draw_scenes
+        from ema_lab.workflow.scene_gallery import SceneGallery
+
+        options = self.options
+        score = SCORE if options.score is None else options.score
+        iou = IOU if options.iou is None else options.iou
+        found = SceneGallery(self.cells, self.store, self.data, options, (score, iou))
+        boxes = (
+            f"Detections with a score of {score:g} or more, as stored with the runs. Hit: it takes, by "
+            f"falling score, a free box of its class with an IoU of at least {iou:g}; false alarm: it takes "
+            "none; miss: a box that none takes. Beside a detection: class and score in percent, in panels "
+            f"of at most {MOST_WRITTEN} boxes."
+        )
+        panels = found.maps()
+        maps = (
+            f"{self._gate_text()} Grad-CAM of all scores of {score:g} or more (without any, of the greatest) "
+            f"at {found.layer}, {LAID}"
+        )
+        return (
+            Drawn("gallery", draw_scenes(found.images(), found.titles, found.panels()), self._caption(boxes)),
+            Drawn("maps", draw_gallery(found.canvases(), found.titles, panels), self._caption(maps)),
+        )
+
+    @property
+    def task(self) -> str:
+        """Name of the task of the rows."""
+        return next(iter(self.cells.values())).spec.data.facts.task
 
     @cached_property
     def done(self) -> dict[str, Cell]:
@@ -104,8 +152,9 @@ class _Gallery:
         return {name: cell for name, cell in self.cells.items() if self.store.state(cell.run_id) == "done"}
 
     def _check(self) -> None:
-        if other := {cell.spec.data.facts.task for cell in self.cells.values()} - {DEFAULT_TASK}:
-            raise SpecError(f"a gallery shows classifiers, and {self.name} trains {min(other)}")
+        tasks = {cell.spec.data.facts.task for cell in self.cells.values()}
+        if other := tasks - {DEFAULT_TASK, DETECTION}:
+            raise SpecError(f"a gallery shows classifiers and detectors, and {self.name} trains {min(other)}")
         if not self.done:
             seed, root = self.options.seed, self.store.root
             raise SpecError(f"no run of {self.name} with seed {seed} is done (store {root})")
@@ -159,9 +208,16 @@ class _Gallery:
             raise SpecError(f"--module: {unknown_name('module', module, dict.fromkeys(attentions))}")
         return panels
 
-    def _caption(self, layer: str) -> str:
+    def _gate_text(self) -> str:
         module = self.options.module
         where = f"module {module}" if module else "the model's last attention module"
+        return (
+            f"Gate: sum of |output| over sum of |input| across channels, at each position of {where}; 1 "
+            "changes nothing; one scale for all, from the least to the greatest value shown."
+        )
+
+    def _caption(self, text: str) -> str:
+        """Return a caption: what is shown, the text, and sentences on missing and stale runs."""
         missing = [name for name in self.cells if name not in self.done]
         staleness = Staleness()
         stale = [
@@ -171,10 +227,7 @@ class _Gallery:
         ]
         return (
             f"{self.name}, seed {self.options.seed}, "
-            f"test images {', '.join(map(str, self.options.images))}. Gate: sum of |output| over "
-            f"sum of |input| across channels, at each position of {where}; 1 changes "
-            f"nothing; one scale for all, from the least to the greatest value shown. Grad-CAM of the "
-            f"image's own class at {layer}, laid over the image, each from 0 (dark) to 1 (bright)."
+            f"test images {', '.join(map(str, self.options.images))}. {text}"
             + (f" Not there: {', '.join(missing)}." if missing else "")
             + (f" Stale, as their source has changed since: {', '.join(stale)}." if stale else "")
         )

@@ -15,7 +15,7 @@ from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.quarantine import refresh
+from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
@@ -53,7 +53,7 @@ def check_runs(ablation: Ablation, watch: Watch) -> None:
     from ema_lab.tasks.task import check_run
 
     check_each(ablation, check_run)
-    for remark in _untrained(ablation):
+    for remark in (*_untrained(ablation), *_started(ablation)):
         watch(remark)
 
 
@@ -69,6 +69,26 @@ def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
         if names := untrained_parameters(build_model(cells[0].spec, device="meta"), decays):
             subject = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
             yield events.Remark(name, f"{subject} never trained (decays: yolov5), such as {names[0]}")
+
+
+def _started(ablation: Ablation) -> Iterator[events.Remark]:
+    """Yield a remark for each row that starts from a file of weights: how much of it fits.
+
+    A file that is not in the current folder may lie in the data folder of the workers, who check it too.
+    """
+    from ema_lab.models.build import build_model
+    from ema_lab.models.start import start_summary, start_weights
+
+    for name, cells in ablation.rows().items():
+        start = cells[0].spec.model.start if cells else None
+        if start is None or not Path(start.file).is_file():
+            continue
+        try:
+            facts = start_summary(start_weights(build_model(cells[0].spec, device="meta"), start), start)
+        except SpecError as error:
+            raise SpecError(f"{ablation.path}: {name}: {error}") from None
+        taken = f"{facts['tensors_taken']} of {facts['tensors']} tensors"
+        yield events.Remark(name, f"{taken} start from {start.file}")
 
 
 def check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
@@ -105,6 +125,9 @@ def train_grid(
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]
     survey = Survey(store, how.max_attempts)
     statuses = {task.spec.run_id: survey.status(task.spec) for task in tasks}
+    done = [task.spec for task in tasks if statuses[task.spec.run_id].state == "done"]
+    for line in quarantine_bystanders(store, done):
+        watch(events.Remark("", f"{line}; the result stays"))
     refreshed = {run_id for run_id, status in statuses.items() if status.stale and how.refresh}
     pending = [
         task for task in tasks if _is_pending(statuses[task.spec.run_id]) or task.spec.run_id in refreshed

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
+from ema_lab.statistics.sequential import Decision, SequentialComparison
 from ema_lab.store.failure import failure_of
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus
-from ema_lab.workflow.until import Comparison
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,16 @@ class FailedCell:
     reason: str
     given_up: bool = False
     unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row against its baseline row: the differences on their common seeds, and the decision so far."""
+
+    row: str
+    baseline: str
+    followed: SequentialComparison
+    decision: Decision
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def report(name: str | Path, *, store: Path | str = DEFAULT_STORE) -> BuiltRepor
     """
     spec = find_report(str(name))
     built = BuiltReport(spec, existing_store(store))
-    assert built.report  # errors come from this call, not from the first use
+    _ = built.report  # raises here what a first use would raise later
     return built
 
 

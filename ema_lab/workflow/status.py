@@ -46,6 +46,17 @@ class Status:
         return Counter(" ".join(run_status.stale) for _, run_status in self.cells if run_status.stale)
 
     @property
+    def untrained(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters that the recipe of a finished run has never trained, by row."""
+        found: dict[str, tuple[str, ...]] = {}
+        for cell, run_status in self.cells:
+            record = run_status.facts.record
+            names = record.environment.get("untrained") if record else None
+            if isinstance(names, list | tuple) and names:
+                found[cell.row] = tuple(map(str, names))
+        return found
+
+    @property
     def failed(self) -> list[FailedRun]:
         """Runs whose last attempt failed and that no process works on."""
         failed_runs: dict[str, FailedRun] = {}

@@ -235,4 +235,4 @@ def smoke_sweep(sweep: Sweep, how: Execution) -> bool:
 def best_first(study: History) -> list[EndedTrial]:
     """Return the finished trials, the best first; with several objectives, the Pareto front."""
     several = len(study.objectives) > 1
-    return study.best() if several else [one for one in study.ranked() if one.values is not None]
+    return study.best() if several else [trial for trial in study.ranked() if trial.values is not None]

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.results.selection import Row, measure, rows_of
-from ema_lab.statistics.sequential import Decision, SequentialComparison, compare_sequentially, decide
+from ema_lab.statistics.sequential import compare_sequentially, decide
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.events import SeedsAdded
 from ema_lab.workflow.execution import Watch
+from ema_lab.workflow.outcome import Comparison, GridOutcome
 from ema_lab.workflow.selection import chosen_metric
-
-if TYPE_CHECKING:
-    from ema_lab.workflow.outcome import GridOutcome
 
 MAX_SEEDS = 20
 
@@ -43,19 +40,9 @@ class Until:
             raise SpecError(f"margin must be 0 or more, got {self.margin}")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A row against its baseline row: the differences on their common seeds, and the decision so far."""
-
-    row: str
-    baseline: str
-    followed: SequentialComparison
-    decision: Decision
-
-
 def run_until_decided(
-    ablation: Ablation, until: Until, train: Callable[[Ablation], "GridOutcome"], watch: Watch
-) -> "GridOutcome":
+    ablation: Ablation, until: Until, train: Callable[[Ablation], GridOutcome], watch: Watch
+) -> GridOutcome:
     """Train the ablation, then further seeds of the rows that are not decided.
 
     Only the records are kept: a later call takes the same decisions from them and continues.
@@ -67,7 +54,7 @@ def run_until_decided(
         watch: Observer of the events.
     """
     num_seeds = dict.fromkeys(ablation.rows(), _check(ablation, until))
-    current, rounds = ablation, list["GridOutcome"]()
+    current, rounds = ablation, list[GridOutcome]()
     while True:
         rounds.append(train(current))
         comparisons = compare(current, rounds[-1].store, until)
@@ -83,7 +70,7 @@ def run_until_decided(
         current = ablation.with_seeds(num_seeds)
 
 
-def _joined(rounds: Sequence["GridOutcome"], comparisons: Sequence[Comparison]) -> "GridOutcome":
+def _joined(rounds: Sequence[GridOutcome], comparisons: Sequence[Comparison]) -> GridOutcome:
     """Return one outcome for all rounds: a run that an earlier round trained was not done before."""
     trained = tuple(run_id for outcome in rounds for run_id in outcome.trained)
     elsewhere = tuple(run_id for outcome in rounds for run_id in outcome.elsewhere)

@@ -31,11 +31,16 @@ def required_store(path: Path | str) -> RunStore:
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """Problems of a store. `num_runs`: runs that were checked; `quarantined`: runs that were set aside."""
+    """Problems of a store.
+
+    `num_runs`: runs that were checked; `quarantined`: runs that were set aside; `renamed`: one line per
+    damaged checkpoint that no command reads.
+    """
 
     findings: Sequence[Finding]
     num_runs: int
     quarantined: Sequence[str] = ()
+    renamed: Sequence[str] = ()
 
     @property
     def damaged(self) -> list[str]:
@@ -63,7 +68,8 @@ def check_runs(
     Args:
         store: The store.
         checkpoints: Read the checkpoints, too.
-        quarantine: Supersede all files of damaged runs, which makes the runs pending.
+        quarantine: Supersede all files of damaged runs, which makes the runs pending. A checkpoint that no
+            command reads is renamed instead.
         watch: Observer of `RunChecked`.
     """
     from ema_lab.tasks.classification.stored import problem_of
@@ -76,7 +82,7 @@ def check_runs(
     if not quarantine:
         return checked
     moved = quarantine_damaged_runs(store, checked.damaged, problem_of, load)
-    return StoreCheck(findings, checked.num_runs, moved)
+    return StoreCheck(findings, checked.num_runs, moved.superseded, moved.renamed)
 
 
 def _checkpoint_loader() -> Callable[[Path], Mapping[str, Any]]:

@@ -311,12 +311,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED)
-def test_what_would_be_ignored_is_refused_with_its_line(load, text, expected):
-    found = problems(load, text)
-    assert [line for line, _ in found] == [line for line, _ in expected]
-    for (_, message), (_, words) in zip(found, expected, strict=True):
-        assert words in message
+def test_what_would_be_ignored_is_refused_with_its_line(load):
+    for text, expected in REFUSED.values():
+        found = problems(load, text)
+        assert [line for line, _ in found] == [line for line, _ in expected]
+        for (_, message), (_, words) in zip(found, expected, strict=True):
+            assert words in message
 
 
 def test_all_problems_of_a_file_come_in_one_error_with_their_lines(load):
@@ -380,9 +380,8 @@ def test_ten_thousand_cells_expand(load):
     assert len(ablation.cells) == len(ablation.runs()) == 10_000
 
 
-@pytest.mark.parametrize("name", definitions("ablations"))
-class TestEveryBundledAblation:
-    def test_expands_into_distinct_rows_with_all_their_seeds(self, name):
+def test_every_bundled_ablation_has_distinct_rows_with_all_their_seeds_and_a_baseline():
+    for name in definitions("ablations"):
         ablation = load_ablation(name)
         skipped = {(one.cell.row, one.cell.seed) for one in ablation.skipped}
         seeds = {cell.seed for cell in ablation.cells}
@@ -390,9 +389,6 @@ class TestEveryBundledAblation:
             missing = seeds - {cell.seed for cell in cells}
             assert {(row, seed) for seed in missing} <= skipped
             assert len({cell.run_id for cell in cells}) == len(cells)
-
-    def test_compares_with_a_baseline(self, name):
-        ablation = load_ablation(name)
         assert any(ablation.baseline_of(cell) is not None for cell in ablation.cells)
 
 

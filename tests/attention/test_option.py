@@ -167,28 +167,24 @@ def test_every_option_of_every_module_has_a_change_in_the_table() -> None:
     assert {(name, option) for name, options in CHANGES.items() for option in options} == set(OPTIONS)
 
 
-@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=[f"{o} of {n}" for n, o in OPTIONS])
-def test_changing_an_option_changes_something(name: str, option: str) -> None:
-    value, beside = CHANGES[name][option]
-    torch.manual_seed(0)
-    base = traits(build_attention(name, 128, **beside))
-    torch.manual_seed(0)
-    again = traits(build_attention(name, 128, **beside))
-    torch.manual_seed(0)
-    changed = traits(build_attention(name, 128, **{**beside, option: value}))
-    assert same(base, again)
-    assert not same(base, changed)
+def test_changing_an_option_changes_something() -> None:
+    for name, option in OPTIONS:
+        value, beside = CHANGES[name][option]
+        torch.manual_seed(0)
+        base = traits(build_attention(name, 128, **beside))
+        torch.manual_seed(0)
+        again = traits(build_attention(name, 128, **beside))
+        torch.manual_seed(0)
+        changed = traits(build_attention(name, 128, **{**beside, option: value}))
+        assert same(base, again)
+        assert not same(base, changed)
 
 
-@pytest.mark.parametrize(
-    ("name", "channels", "options", "message"), REFUSED, ids=[f"{r[0]} {r[1]} {dict(r[2])}" for r in REFUSED]
-)
-def test_a_wrong_option_is_refused_with_the_rule_and_the_values(
-    name: str, channels: int, options: Options, message: str
-) -> None:
-    with pytest.raises(ValueError, match="needs") as caught:
-        build_attention(name, channels, **options)
-    assert str(caught.value) == message
+def test_a_wrong_option_is_refused_with_the_rule_and_the_values() -> None:
+    for name, channels, options, message in REFUSED:
+        with pytest.raises(ValueError, match="needs") as caught:
+            build_attention(name, channels, **options)
+        assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -227,8 +223,6 @@ def test_show_explains_every_module_and_every_option() -> None:
     assert mute == []
 
 
-@pytest.mark.parametrize(
-    ("channels", "size"), [(8, 3), (64, 3), (128, 5), (256, 5), (512, 5), (1024, 5), (2048, 7)]
-)
-def test_eca_derives_its_kernel_from_the_channels(channels: int, size: int) -> None:
-    assert build_attention("eca", channels).conv.kernel_size == (size,)
+def test_eca_derives_its_kernel_from_the_channels() -> None:
+    for channels, size in [(8, 3), (64, 3), (128, 5), (256, 5), (512, 5), (1024, 5), (2048, 7)]:
+        assert build_attention("eca", channels).conv.kernel_size == (size,)

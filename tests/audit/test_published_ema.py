@@ -13,6 +13,7 @@ import pytest
 from ema_lab.audit.verdict import Kind
 from ema_lab.cli.main import run
 from ema_lab.specs.published_file import load_published
+from ema_lab.specs.task import task_description
 
 FILES = sorted(Path(__file__).parents[2].glob("reports/published/*.yaml"))
 EMA = next(path for path in FILES if path.stem == "ema_icassp2023")
@@ -164,4 +165,18 @@ def test_every_published_number_of_the_ema_paper_is_there():
 
 def test_the_ema_papers_rows_are_linked_to_the_ablations_that_train_them():
     linked = {(table, name) for table, _, name, row in load_published(EMA).rows() if row.variant}
-    assert len(linked) == 14 + 5 + 2
+    assert len(linked) == 14 + 5 + 2 + 6 + 4
+
+
+def test_metrics_of_detectors_name_their_protocol():
+    """COCO's numbers are COCO's; those of VisDrone are of YOLOv5's own validation."""
+    tables = load_published(EMA).tables
+    labels = {
+        key: {task_description(tables[key].task).metrics[name].header for name in row.claims.metrics}
+        for key in ("coco", "visdrone")
+        for row in tables[key].rows.values()
+    }
+    assert labels == {
+        "coco": {"mAP50 (coco, %)", "mAP50:95 (coco, %)"},
+        "visdrone": {"mAP50 (ultralytics-v6, %)", "mAP50:95 (ultralytics-v6, %)"},
+    }

@@ -103,7 +103,7 @@ def test_what_a_row_adds_decides_between_nearly_and_not():
     assert wide.kind is Kind.DISAGREES
 
 
-def test_a_row_that_leaves_the_convention_of_its_column_is_told_so():
+def test_a_row_that_leaves_the_convention_of_its_column_is_reported_so():
     siblings = [("7.23M", {"parameters": 7_235_389, "parameters_fused": 7_225_885})] * 3
     odd = {"parameters": 7_238_685, "parameters_fused": 7_229_181}
     assert str(judged("7.24M", odd, others=siblings)) == (

@@ -116,6 +116,20 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
+def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `cost --latency` make each call once and find that it takes half a second."""
+    made: list[object] = []
+
+    def timer(work: Callable[[], object]) -> float:
+        if work not in made:
+            made.append(work)
+            work()
+        return 0.5
+
+    monkeypatch.setattr("ema_lab.one_run.measurement.timer_of", lambda device: timer)
+
+
+@pytest.fixture
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Hide whatever account at W&B this machine may have; end W&B's service, which keeps failed runs."""
     for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_MODE"):

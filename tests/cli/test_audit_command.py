@@ -37,7 +37,7 @@ tables:
         claims: {parameters: 0.27M, flops: 2.5M, top1: 90.0}
         variant: none
       gated:
-        claims: {parameters: 269722, top1: 92.0, map50: 40}
+        claims: {parameters: 269722, top1: 92.0, top5: 99.0}
         model: {attention: {name: se, reduction: 4}}
         variant: se
         setting: 9 epochs
@@ -87,7 +87,7 @@ def test_without_runs_only_counts_have_a_verdict(command):
         ("plain", "top1"): "not run",
         ("gated", "parameters"): "disagrees",
         ("gated", "top1"): "not run",
-        ("gated", "map50"): "not run",
+        ("gated", "top5"): "not run",
         ("unknown", "parameters"): "not run",
     }
     assert rows["plain", "parameters"]["computed"] == 269_722
@@ -115,7 +115,7 @@ def test_runs_are_compared_with_their_interval(command, trained):
     assert plain["trained_low"] < 90.0 < plain["trained_high"]
     assert (gated["verdict"], gated["reason"]) == ("disagrees", "trained is 3.0 (3.3 %) more")
     assert sorted(f"{plain['run_ids']} {gated['run_ids']}".split()) == sorted(run_ids)
-    assert rows["gated", "map50"]["verdict"] == "not run"
+    assert rows["gated", "top5"]["verdict"] == "not run"
 
 
 def test_few_and_scattered_seeds_decide_nothing(command, trained):
@@ -197,7 +197,7 @@ def test_runs_of_something_else_are_refused_with_the_line(command, tree, case):
     assert tree() == before
 
 
-def test_an_unknown_table_or_file_is_told(command):
+def test_an_unknown_table_or_file_is_reported(command):
     assert (
         "no table is named 'smal'; did you mean 'small'?" in command("audit", "paper", "--table", "smal").err
     )
@@ -206,7 +206,7 @@ def test_an_unknown_table_or_file_is_told(command):
     assert "no published is named 'papre'; did you mean 'paper'?" in answer.err
 
 
-def test_a_model_that_cannot_be_built_is_told(command):
+def test_a_model_that_cannot_be_built_is_reported(command):
     FILE.write_text(
         PAPER.replace("{name: se, reduction: 4}", "{name: ema, groups: 7}").replace("variant: se", "")
     )

@@ -427,7 +427,7 @@ class TestWheel:
         assert done.returncode == 0, done.stderr
         assert (target / "bin" / "ema-lab").is_file()
 
-    def test_another_package_is_told_and_is_no_difference(self, bundled, command):
+    def test_another_package_is_reported_and_is_no_difference(self, bundled, command):
         [path] = (bundled / "wheels").glob("*.whl")
         path.write_bytes(b"no wheel")
         rewrite_sums(bundled)

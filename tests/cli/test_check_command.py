@@ -173,8 +173,8 @@ def test_the_first_parameters_or_an_option_tell_the_kind_of_own_code(command, wo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("nope", "no attention, backbone or data set is named 'nope'; did you mean 'none'?"),
-        ("se --kind gate", "no kind to check is named 'gate'; known: attention, backbone, dataset"),
+        ("nope", "no attention, backbone, detector or data set is named 'nope'; did you mean 'none'?"),
+        ("se --kind gate", "no kind to check is named 'gate'; known: attention, backbone, detector, dataset"),
         ("se --kind backbone", "no backbone is named 'se'"),
         ("se --option reduction", "--option takes KEY=VALUE, such as groups=8, got 'reduction'"),
         ("se --option reduction=four", "--option reduction: input should be a valid integer, got 'four'"),

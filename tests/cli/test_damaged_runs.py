@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import fake_outcome
 
+from ema_lab.store.curve import render_curve
 from ema_lab.store.store import RunStore
 
 
@@ -55,9 +57,20 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "nested in the environment": lambda path: changed(path, environment=ENVIRONMENT),
     "another run's": lambda path: changed(path, run_id="0" * 16),
     "a later format": lambda path: changed(path, format=2, news=True),
+    "a surrogate as a key": lambda path: changed(path, environment={"versions": {"\ud800": "1"}}),
+    "a surrogate in a text": lambda path: changed(path, data_sha256="\udcff"),
     "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
     "empty": lambda path: path.write_text(""),
 }
+SHOWN = [
+    "NaN as top1",
+    "null as macs",
+    "a folder",
+    "another run's",
+    "empty",
+    "a later format",
+    "a link to itself",
+]
 LEFT_ALONE = {"a later format", "a link to itself"}  # not ours to rename: the run is not trained
 COMMANDS = {
     "status": ["status", "tiny"],
@@ -85,28 +98,36 @@ def assert_one_named_hole(answer, run_id):
 
 
 class TestRecord:
-    @pytest.mark.parametrize("damage", DAMAGES)
-    def test_that_cannot_be_used_is_one_hole_in_a_report(self, command, runs, damage):
+    @pytest.mark.parametrize("damage", ["a pipe", "a later format", "NaN as top1", "deeply nested"])
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, runs, damage):
+        store, run_id = runs
+        DAMAGES[damage](store.folder(run_id) / "record.json")
+        for words in COMMANDS.values():
+            assert_one_named_hole(command(*words), run_id)
+
+    def test_that_cannot_be_used_is_none_to_the_store_which_says_why(self, runs):
+        store, run_id = runs
+        path = store.folder(run_id) / "record.json"
+        content = path.read_bytes()
+        for name, damage in DAMAGES.items():
+            damage(path)
+            facts = store.facts(run_id)
+            assert (facts.record, len(facts.damage)) == (None, 1), name
+            assert facts.unreadable == (name in LEFT_ALONE), name
+            path.rmdir() if path.is_dir() else path.unlink()
+            path.write_bytes(content)
+        assert store.facts(run_id).done
+
+    @pytest.mark.parametrize("damage", SHOWN)
+    def test_that_is_damaged_is_one_hole_in_a_report_is_set_aside_and_the_run_trained_again(
+        self, command, runs, fake_training, damage
+    ):
         store, run_id = runs
         DAMAGES[damage](store.folder(run_id) / "record.json")
         answer = command("report", "tiny")
         assert_one_named_hole(answer, run_id)
         assert "91" in answer.out  # the other seed of the same row
         assert "nan" not in answer.out
-
-    @pytest.mark.parametrize("name", COMMANDS)
-    @pytest.mark.parametrize("damage", ["a pipe", "a later format", "NaN as top1", "deeply nested"])
-    def test_that_cannot_be_used_is_named_by_every_command(self, command, runs, damage, name):
-        store, run_id = runs
-        DAMAGES[damage](store.folder(run_id) / "record.json")
-        assert_one_named_hole(command(*COMMANDS[name]), run_id)
-
-    @pytest.mark.parametrize("damage", DAMAGES)
-    def test_that_is_damaged_is_set_aside_and_the_run_trained_again(
-        self, command, runs, fake_training, damage
-    ):
-        store, run_id = runs
-        DAMAGES[damage](store.folder(run_id) / "record.json")
         seen = fake_training()
         answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
         aside = os.path.lexists(store.folder(run_id) / "record.json.damaged-1")
@@ -144,6 +165,50 @@ class TestRecord:
         assert (store.state(run_id), store.state(other)) == ("pending", "done")
 
 
+class TestStranger:
+    """Another run's curve makes a result worthless; another run's checkpoint does not."""
+
+    @pytest.fixture
+    def mixed(self, runs):
+        """Return the store, the run with another run's curve, and the run with another run's checkpoint."""
+        store, run_id = runs
+        other, third = [one for one in store.run_ids() if one != run_id][:2]
+        for one in store.run_ids():
+            text = render_curve([{"epoch": 1, "lr": 0.1}], one)
+            (store.folder(one) / "curve.csv").write_text(text)
+            torch.save({"state_dict": {}, "run_id": one}, store.folder(one) / "last.ckpt")
+        shutil.copy(store.folder(other) / "curve.csv", store.folder(run_id) / "curve.csv")
+        shutil.copy(store.folder(other) / "last.ckpt", store.folder(third) / "last.ckpt")
+        return store, run_id, third
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_is_named_by_every_command(self, command, mixed, name):
+        _, run_id, _ = mixed
+        answer = command(*COMMANDS[name])
+        assert_one_named_hole(answer, run_id)
+        if name != "check":
+            lines = [line for line in (answer.out + answer.err).splitlines() if "is the curve of" in line]
+            assert len(lines) == 1
+
+    def test_is_not_counted(self, command, mixed):
+        answer = command("report", "tiny")
+        assert "91.00 (n=1 of 2)" in answer.out
+        assert "1 of 4 runs are not there" in answer.out
+
+    def test_is_set_aside_by_run_and_only_a_worthless_result_trained_again(
+        self, command, mixed, fake_training, caplog
+    ):
+        store, run_id, third = mixed
+        seen = fake_training()
+        answer = command("run", "tiny", "--device", "cpu", "--workers", "1")
+        assert (answer.code, seen) == (0, [run_id])
+        assert "the result was moved to superseded/1" in caplog.text
+        assert "the file was renamed last.ckpt.damaged-1; the result stays" in answer.err
+        assert (store.folder(run_id) / "superseded" / "1" / "curve.csv").exists()
+        assert (store.folder(third) / "last.ckpt.damaged-1").exists()
+        assert [store.state(one) for one in store.run_ids()] == ["done"] * 4
+
+
 class TestAttempt:
     @pytest.fixture
     def failed(self, folder, trained):
@@ -156,29 +221,27 @@ class TestAttempt:
 
         return RunStore("runs"), trained(train=train)[0]
 
-    @pytest.mark.parametrize("name", COMMANDS)
     @pytest.mark.parametrize("damage", ["a pipe", "a folder", "deeply nested", "another run's", "empty"])
-    def test_that_cannot_be_used_is_named_by_every_command(self, command, failed, damage, name):
+    def test_that_cannot_be_used_is_named_by_every_command(self, command, failed, damage):
         store, run_id = failed
         DAMAGES[damage](store.folder(run_id) / "attempts" / "1.json")
-        answer = command(*COMMANDS[name])
-        assert answer.code in {0, 1}, answer
-        if name not in {"import", "bundle"}:
-            assert run_id in answer.out + answer.err
+        for name, words in COMMANDS.items():
+            answer = command(*words)
+            assert answer.code in {0, 1}, answer
+            if name not in {"import", "bundle"}:
+                assert run_id in answer.out + answer.err
 
-    @pytest.mark.parametrize(
-        "name", ["\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"]
-    )
-    def test_has_a_plain_number_for_a_name(self, command, failed, name):
+    def test_has_a_plain_number_for_a_name(self, command, failed):
         store, run_id = failed
-        path = store.folder(run_id) / "attempts" / name
-        shutil.copy(store.folder(run_id) / "attempts" / "1.json", path)
+        names = {"\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"}
+        for name in names:
+            path = store.folder(run_id) / "attempts" / name
+            shutil.copy(store.folder(run_id) / "attempts" / "1.json", path)
         assert store.attempt_numbers(run_id) == [1]
         assert command("status", "tiny").code == 0
         rows = json.loads(command("store", "check", "--quick", "--json").out)
-        assert ("is not a file of the store", f"attempts/{name}") in {
-            (row["problem"], row["file"]) for row in rows
-        }
+        strangers = {row["file"] for row in rows if row["problem"] == "is not a file of the store"}
+        assert strangers == {f"attempts/{name}" for name in names}
 
     def test_of_another_number_is_damage(self, failed):
         store, run_id = failed

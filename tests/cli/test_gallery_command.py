@@ -44,6 +44,8 @@ def test_a_row_without_a_run_is_a_named_hole(command, folder):
     wrong = command("gallery", "tiny", *LAYER, "--module", "layer9")
     assert wrong.code == 2
     assert inner in wrong.err
+    wrong = command("gallery", "tiny", *LAYER, "--score", "0.5")
+    assert (wrong.code, "--score changes nothing: tiny trains classifiers" in wrong.err) == (2, True)
     for images, words in (("16", "has 16 images, got 16"), ("x", "whole numbers")):
         wrong = command("gallery", "tiny", *LAYER, "--images", images)
         assert wrong.code == 2

@@ -25,7 +25,7 @@ def ids(tasks: list[Task]) -> list[str]:
     return [task.spec.run_id for task in tasks]
 
 
-def test_each_finished_run_is_told_once(tasks, ids, capsys):
+def test_each_finished_run_is_reported_once(tasks, ids, capsys):
     with RunDisplay(tasks, RunStore("runs"), Console(file=io.StringIO())) as display:
         display.update(Progress(4, running=ids[:2]))
         for number, (index, state) in enumerate([(0, "done"), (2, "done"), (1, "failed")], start=1):

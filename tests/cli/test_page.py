@@ -172,7 +172,7 @@ def served(site: Site, host: str = "127.0.0.1") -> Iterator[Callable[..., http.c
     port = servers[0].server_port
 
     def ask(path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection = http.client.HTTPConnection(host, port, timeout=60)
         connection.request(
             method, path, headers={key.replace("_", "-"): value for key, value in headers.items()}
         )

@@ -148,7 +148,7 @@ class TestTrackio:
         assert mirrored(project)["none-s0"][0]["tags"] == ["synthetic", "resnet20", "none", "stale"]
         assert "1 stale result: the source of training has changed" in answer.err
 
-    def test_what_is_no_cell_any_more_is_told_and_removed_when_asked(self, command, study, project):
+    def test_what_is_no_cell_any_more_is_reported_and_removed_when_asked(self, command, study, project):
         command("push", "study", "--to", "trackio", "--project", project)
         shorter = STUDY.replace("  se: {model.attention: {name: se, reduction: 4}}\n", "")
         Path("ablations/study.yaml").write_text(shorter)

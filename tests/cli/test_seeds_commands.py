@@ -5,11 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import TINY, fake_outcome
+from tiny import TINY, TINY_DETECTION, fake_outcome
 
 from ema_lab.store.store import RunStore
 
-THREE = TINY.replace("seeds: [0, 1]", "seeds: [0, 1, 2]") + "  eca: {model.attention: eca}\n"
+ABLATIONS = {
+    task: text.replace("seeds: [0, 1]", "seeds: [0, 1, 2]") + "  eca: {model.attention: eca}\n"
+    for task, text in (("classification", TINY), ("detection", TINY_DETECTION))
+}
+BOTH = pytest.mark.parametrize("three", list(ABLATIONS), indirect=True)
 NOISE = [0.03, -0.05, 0.02, 0.06, -0.04, 0.01, -0.02, 0.05, -0.06, 0.04, -0.01, 0.03]
 GAIN = {"none": 0.0, "se": 1.0, "eca": 0.0}
 
@@ -18,18 +22,22 @@ def outcome(spec):
     """SE is one point better; ECA is not."""
     name = spec.model.attention.name
     noise = NOISE[(spec.seed * (1 + len(name))) % len(NOISE)]
-    metrics = {"top1": 90.0 + spec.seed + GAIN[name] + noise, "loss": 0.5}
-    return replace(fake_outcome(spec), metrics=metrics)
+    made_up = fake_outcome(spec)
+    score = 90.0 + spec.seed + GAIN[name] + noise
+    return replace(made_up, metrics=dict.fromkeys(made_up.metrics, score))
 
 
 @pytest.fixture
-def three(folder):
-    Path("ablations/tiny.yaml").write_text(THREE)
+def three(folder, request):
+    """Write an ablation of three rows and three seeds; of a classifier, unless a parameter names the task."""
+    text = ABLATIONS[getattr(request, "param", "classification")]
+    Path("ablations/tiny.yaml").write_text(text)
 
 
 class TestUntilDecided:
     words = ("run", "tiny", "--until-decided", "--workers", "1", "--device", "cpu")
 
+    @BOTH
     def test_seeds_are_added_only_where_the_comparison_is_open(self, command, three, fake_training):
         trained = fake_training(outcome)
         answer = command(*self.words, "--max-seeds", "8", "--json")
@@ -44,6 +52,7 @@ class TestUntilDecided:
         assert "1 of 2 comparisons decided; 1 open" in answer.err
         assert "at most 5 % chance of any false difference" in answer.err
 
+    @BOTH
     def test_called_again_it_goes_on_from_the_records(self, command, three, fake_training):
         trained = fake_training(outcome)
         first = command(*self.words, "--max-seeds", "6", "--json")
@@ -57,6 +66,7 @@ class TestUntilDecided:
         seeds = sorted(store.spec(run_id).seed for run_id in trained)
         assert seeds[-1] == 8  # they count on from the file's
 
+    @BOTH
     def test_a_margin_closes_what_does_not_matter(self, command, three, fake_training):
         fake_training(outcome)
         answer = command(*self.words, "--margin", "0.5", "--json")
@@ -95,6 +105,7 @@ class TestUntilDecided:
 
 
 class TestPower:
+    @BOTH
     def test_the_spread_comes_from_finished_runs(self, command, three, trained):
         trained(train=lambda spec, job: outcome(spec))
         answer = command("plan", "tiny", "--power", "--json")

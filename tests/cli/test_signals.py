@@ -68,7 +68,7 @@ def test_a_stopped_grid_is_pending_and_keeps_its_last_epoch(grid, workers, numbe
     process = start("--workers", workers)
     wait_for(lambda: epochs(grid) >= 2)
     process.send_signal(number)
-    _, words = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=180)
     assert process.returncode == code
     assert "Traceback" not in words
     assert "what was finished is kept, the rest is pending" in words
@@ -96,7 +96,7 @@ def test_ctrl_c_while_the_workers_are_still_starting_prints_no_traceback(grid):
     process = start("--workers", "2", program=STARTING)
     wait_for(lambda: "the server starts" in process.stderr.readline())
     process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "Traceback" not in words
 
@@ -105,14 +105,14 @@ def test_a_killed_grid_goes_on_and_counts_the_attempt(grid):
     process = start("--workers", "1")
     wait_for(lambda: epochs(grid) >= 2)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     (run_id,) = grid.run_ids()
     assert grid.state(run_id) == "pending"
     before = learned(grid, run_id)
     process = start("--workers", "1", "--only", "seed=0")
     wait_for(lambda: epochs(grid) > len(before))
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert learned(grid, run_id)[: len(before)] == before
     assert [attempt.outcome for attempt in grid.attempts(run_id)] == [None, "interrupted"]
 

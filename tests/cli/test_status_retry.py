@@ -99,7 +99,7 @@ class TestFailures:
         assert cells["se", 0]["cause"] == "out of memory"
         assert cells["se", 0]["signature"] == cells["se", 1]["signature"]
 
-    def test_of_a_killed_worker_are_told(self, command):
+    def test_of_a_killed_worker_are_reported(self, command):
         command("run", "tiny", "--seeds", "1", "--only", "variant=none", "--smoke", "--device", "cpu")
         from ema_lab.ablation.ablation import load_ablation
 

@@ -134,6 +134,20 @@ class TestCheck:
         stranger = runs.folder(last) / ("spec.json" if file == "spec.json" else f"superseded/1/{file}")
         assert stranger.read_bytes() == (runs.folder(other) / file).read_bytes()
 
+    @pytest.mark.parametrize("damage", ["another run's", "cut off"])
+    def test_keeps_a_result_beside_which_a_checkpoint_that_nobody_reads_is_damaged(
+        self, command, runs, last, damage
+    ):
+        other = next(one for one in runs.run_ids() if protocol(runs, one) != "last")
+        content = (runs.folder(other) / "best.ckpt").read_bytes()
+        stray = runs.folder(last) / "best.ckpt"
+        stray.write_bytes(content if damage == "another run's" else content[:1000])
+        answer = command("store", "check", "--set-aside")
+        assert f"{stray.name}.damaged-1; the result stays" in answer.err
+        assert answer.err.endswith("0 of them set aside: `ema-lab run` trains them again\n")
+        assert runs.state(last) == "done"
+        assert command("store", "check").code == 0
+
     def test_sets_nothing_aside_that_a_later_version_can_read(self, command, runs, last):
         (runs.folder(last) / "record.json").write_text('{"format": 2}')
         assert command("store", "check", "--set-aside").err.count("0 of them set aside") == 1

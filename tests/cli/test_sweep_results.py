@@ -290,13 +290,13 @@ class TestDashboard:
             assert taken.err.startswith(f"ema-lab: cannot listen on 127.0.0.1:{port}")
         finally:
             process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=180)
         assert process.returncode == 130
         assert "Traceback" not in rest
 
 
 def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path, headers={"Host": f"{host}:{port}"})
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
@@ -348,7 +348,9 @@ class TestMirror:
         assert {path.name for path in folder.iterdir()} == names
         assert json.loads((folder / f"{made.study_name}-1" / "sent.json").read_text())["name"] == "trial-2"
 
-    def test_what_is_no_trial_any_more_is_told_and_removed_if_asked_for(self, command, searched, monkeypatch):
+    def test_a_trial_that_no_longer_exists_is_reported_and_removed_on_request(
+        self, command, searched, monkeypatch
+    ):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(1)
         call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")

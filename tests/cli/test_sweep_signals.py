@@ -122,7 +122,7 @@ def test_a_stopped_search_goes_on_where_it_was(watched, workers, number, code):
     process = begin(3, workers)
     watched.wait_for(lambda: len(watched.running()) == workers)
     process.send_signal(number)
-    _, words = process.communicate(timeout=60)
+    _, words = process.communicate(timeout=180)
     assert process.returncode == code
     assert "Traceback" not in words
     assert "what was finished is kept, the rest is pending" in words
@@ -152,7 +152,7 @@ def test_a_search_whose_parent_is_killed_is_completed_by_the_next(watched):
     process = begin(3, 2)
     watched.wait_for(lambda: len(watched.running()) == 2)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     go_on(3)
     counts = watched.study.counts()  # the workers may have gone on with what they were at
     assert (counts.done, counts.own, counts.running) == (3, 3, 0)

@@ -68,14 +68,14 @@ def test_a_package_that_is_not_installed_is_named(refused, monkeypatch, url, pac
         ("grpc://127.0.0.1:9", "no gRPC proxy answers in 2 s"),
     ],
 )
-def test_a_server_that_does_not_let_one_in_is_told_with_its_words(
+def test_a_server_that_does_not_let_one_in_is_reported_with_its_words(
     refused, postgresql, monkeypatch, url, words
 ):
     monkeypatch.setattr("ema_lab.search.storage.CONNECT_SECONDS", 2)
     assert words in refused(url)
 
 
-def test_a_store_that_cannot_be_written_is_told_in_one_line():
+def test_a_store_that_cannot_be_written_is_reported_in_one_line():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o555)
         arguments = ["sweep", "quick_search", "--trials", "1", "--store", f"{folder}/runs"]

@@ -5,22 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tiny import RATES
 
 from ema_lab.execution.threads import kept_threads
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
-
-SEARCH = """\
-name: rates
-method: grid
-metric: {name: val_top1, goal: maximize}
-parameters:
-  base: {value: tiny/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 8}
-  recipe.optimizer.lr: {values: [0.1, 0.2]}
-command: [ema-lab, trial, "${args_json}"]
-"""
 
 
 @pytest.fixture
@@ -77,7 +66,7 @@ def test_the_users_variable_is_the_default(command, machines, monkeypatch):
 
 def test_sweep_trial_and_tune_train_with_the_number_of_their_ablation(command, machines):
     Path("sweeps").mkdir()
-    Path("sweeps/rates.yaml").write_text(SEARCH)
+    Path("sweeps/rates.yaml").write_text(RATES)
     command("run", "tiny", "--workers", "1", "--threads", "5", "--seeds", "1", *CPU)
     for words in (
         ("sweep", "rates", "--workers", "1"),
@@ -103,7 +92,7 @@ def test_sweep_trial_and_tune_train_with_the_number_of_their_ablation(command, m
 )
 def test_every_command_that_trains_takes_a_number(command, machines, words):
     Path("sweeps").mkdir()
-    Path("sweeps/rates.yaml").write_text(SEARCH)
+    Path("sweeps/rates.yaml").write_text(RATES)
     answer = command(*words, "--threads", "7", *CPU)
     assert answer.code == 0, answer.err
     assert set(machines) == {7}

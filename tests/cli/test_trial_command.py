@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny import RATES
 
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
@@ -14,17 +15,7 @@ from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.wandb_agents import Agents, agent_environment
 
 TRIAL = {"base": "tiny/se", "seeds": [0, 1], "data.val_images": 8, "recipe.epochs": 3}
-SWEEP = """\
-name: rates
-method: random
-metric: {name: val_top1, goal: maximize}
-parameters:
-  base: {value: tiny/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 8}
-  recipe.optimizer.lr: {values: [0.1, 0.2]}
-command: [ema-lab, trial, "${args_json}"]
-"""
+SWEEP = RATES.replace("method: grid", "method: random")
 
 
 @pytest.fixture

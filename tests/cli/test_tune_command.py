@@ -178,7 +178,7 @@ def test_seeds_of_searches_of_other_models_are_fresh(trained, tmp_path):
 
 
 @pytest.mark.parametrize("line", ["  recipe.epochs: {value: 2}", "  recipe.epochs: {values: [2, 3]}"])
-def test_other_lengths_in_the_search_are_told(trained, tmp_path, capsys, line):
+def test_other_lengths_in_the_search_are_reported(trained, tmp_path, capsys, line):
     shipped = find_definition("sweeps", "lr_weight_decay_digits").read_text(encoding="utf-8")
     text = shipped.replace("lr_weight_decay_digits", "short").replace("command:", f"{line}\ncommand:")
     (tmp_path / "short.yaml").write_text(text)

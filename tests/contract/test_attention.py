@@ -55,8 +55,14 @@ def result(check: str, module: str) -> Result:
     return run_check(BY_NAME[check], AttentionCase(f"wrong_attention:{module}", 8))
 
 
+@pytest.mark.parametrize("check", ["compiles into one graph", "is compiled as the second variant"])
+def test_a_failure_to_compile_is_one_line_without_the_log_of_torch(check, capfd):
+    assert "(wrong_attention.py:" in result(check, "AddsTooFew").detail
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("check", "module", "detail"), WRONG, ids=[f"{c}: {m}" for c, m, _ in WRONG])
-def test_a_broken_rule_is_told(check: str, module: str, detail: str) -> None:
+def test_a_broken_rule_is_reported(check: str, module: str, detail: str) -> None:
     found = result(check, module)
     assert found.outcome == "failed"
     assert detail in found.detail
@@ -92,7 +98,7 @@ def test_after_a_module_that_cannot_be_built_nothing_else_is_looked_at() -> None
         ("options are explained", "Plain", "does not apply", "no options"),
     ],
 )
-def test_what_breaks_no_rule_is_told_as_it_is(check: str, module: str, outcome: str, detail: str) -> None:
+def test_what_breaks_no_rule_is_reported_as_it_is(check: str, module: str, outcome: str, detail: str) -> None:
     found = result(check, module)
     assert found.outcome == outcome
     assert found.detail.startswith(detail)

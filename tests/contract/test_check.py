@@ -76,7 +76,7 @@ def test_checks_are_run_in_order_up_to_an_essential_one_that_fails():
     assert [one.outcome for one in found] == ["passed", "failed", "passed", "failed", "does not apply"]
 
 
-def test_differences_are_told_and_bounded():
+def test_differences_are_reported_and_bounded():
     a = torch.tensor([1.0, 2.0])
     assert largest_difference(a, a + 1e-3, rtol=0, atol=1e-2) == "largest difference 0.001"
     with pytest.raises(RuleError, match=r"largest difference 0\.001"):

@@ -321,3 +321,13 @@ class FailsAtOtherValues(Plain):
 class TakesAWord(Plain):
     def __init__(self, channels: int, *, mode: str = "a") -> None:
         super().__init__(channels)
+
+
+class AddsTooFew(nn.Module):
+    """Adds channels that do not broadcast."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x[:, :3]

@@ -1,13 +1,14 @@
 import hashlib
+import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
 from ema_lab.data.augmentation import RandomCrop, augmented, crops, random_crops, resized_crops
-from ema_lab.data.images import LabelledImages, stratified_choice
+from ema_lab.data.images import ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData, split_indices
 from ema_lab.errors import SpecError
@@ -82,7 +83,6 @@ def test_ordered_batches_keep_the_order():
     assert keys == [(0, 5), (0, 3), (0, 9)]
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 2**31))
 def test_crops_and_flips_agree_with_a_plain_loop(padding, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +109,6 @@ def drawn(count, area=(0.08, 1.0), seed=0):
     return random_crops(torch.arange(count), area, seed, epoch=0)
 
 
-@settings(max_examples=50)
 @given(
     st.integers(1, 300), st.integers(1, 300), st.floats(0.01, 1), st.floats(0.01, 1), st.integers(0, 2**31)
 )
@@ -149,7 +148,6 @@ def test_the_first_try_that_fits_is_taken():
     assert RandomCrop((0.0, 1.0), tries[:1]).box(10, 8) == (0, 0, 10, 8)
 
 
-@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3))
 def test_resized_crops_agree_with_torchs_interpolation(seed, height, width, channels):
     generator = torch.Generator().manual_seed(seed)
@@ -277,3 +275,41 @@ def test_a_resized_crop_reaches_the_first_and_the_last_row_and_column():
         top, left, rows, columns = RandomCrop((0.04, 0.04), [(0.5, 0.5, number, number)]).box(15, 27)
         assert (top, left) == (round(number) * (15 - rows), round(number) * (27 - columns))
         assert (rows, columns) == (4, 4) or places
+
+
+def test_the_checksum_of_images_in_memory_tells_pixels_labels_and_splits():
+    images, labels = torch.arange(16, dtype=torch.uint8).reshape(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
+    part = LabelledImages(images, labels)
+    parts = {
+        "the same": LabelledImages(images.clone(), labels.clone()),
+        "a pixel": LabelledImages(images.flip(0), labels),
+        "a label": LabelledImages(images, labels.flip(0)),
+        "the shape": LabelledImages(images.reshape(4, 1, 4, 1), labels),
+    }
+    checksums = {what: ImageSplits(other, part).sha256 for what, other in parts.items()}
+    assert checksums["the same"] == ImageSplits(part, part).sha256
+    assert len(set(checksums.values())) == len(checksums)
+    other = parts["a label"]
+    assert ImageSplits(part, other).sha256 != ImageSplits(other, part).sha256
+
+
+def test_only_training_changes_images(make_spec, tmp_path):
+    recipe = {"augment": {"crop_padding": 4, "flip": True}}
+    data = ImageData(make_spec(recipe=recipe, data={"val_images": 10}), tmp_path)
+    sources = {"train": data.splits.train, "val": data.splits.train, "test": data.splits.test}
+    for split, source in sources.items():
+        for images, _, indices in data.split(split):
+            assert torch.equal(images, source.whole(indices)), split
+    for images, _, indices in data.train_dataloader():
+        assert not torch.equal(images, data.splits.train.whole(indices))
+
+
+def test_crops_and_mirrors_are_drawn_anew_in_every_epoch_and_for_every_seed():
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(200, 1, 8, 8)
+    for spec in (AugmentSpec(crop_padding=4), AugmentSpec(flip=True)):
+        draws = [
+            augmented(images, torch.arange(200), spec, seed, epoch) for seed in (0, 1) for epoch in (0, 1)
+        ]
+        for first, second in itertools.combinations(draws, 2):
+            apart = (first != second).flatten(1).any(1).sum()
+            assert apart >= 60  # half of the mirrors, and nearly all crops, are others

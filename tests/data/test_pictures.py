@@ -32,13 +32,13 @@ def pixels(path, channels=3, **options):
     return np.asarray(read_picture(path, channels, **options))
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "JPEG", "TIFF", "WEBP"])
-@pytest.mark.parametrize("values", [RAMP, COLOURS], ids=["L", "RGB"])
-def test_eight_bits_are_read_as_they_always_were(path, form, values):
-    Image.fromarray(values).save(path, form)
-    picture = pil_loader(str(path))
-    assert np.array_equal(pixels(path), np.asarray(picture))
-    assert np.array_equal(pixels(path, 1), np.asarray(picture.convert("L")))
+def test_eight_bits_are_read_as_they_always_were(path):
+    for form in ["PNG", "BMP", "JPEG", "TIFF", "WEBP"]:
+        for values in [RAMP, COLOURS]:
+            Image.fromarray(values).save(path, form)
+            picture = pil_loader(str(path))
+            assert np.array_equal(pixels(path), np.asarray(picture))
+            assert np.array_equal(pixels(path, 1), np.asarray(picture.convert("L")))
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
@@ -91,17 +91,17 @@ def test_cmyk_is_converted_by_pillows_formula(path):
     assert np.array_equal(pixels(path), np.asarray(ink.convert("RGB")))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_followed_on_request_only(path, orientation):
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    Image.fromarray(COLOURS).save(path, "PNG", exif=exif)
-    turned = [
-        COLOURS, COLOURS[:, ::-1], COLOURS[::-1, ::-1], COLOURS[::-1], COLOURS.swapaxes(0, 1),
-        np.rot90(COLOURS, -1), np.rot90(COLOURS, 2).swapaxes(0, 1), np.rot90(COLOURS),
-    ][orientation - 1]  # fmt: skip
-    assert np.array_equal(pixels(path), COLOURS)
-    assert np.array_equal(pixels(path, upright=True), turned)
+def test_the_orientation_is_followed_on_request_only(path):
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        Image.fromarray(COLOURS).save(path, "PNG", exif=exif)
+        turned = [
+            COLOURS, COLOURS[:, ::-1], COLOURS[::-1, ::-1], COLOURS[::-1], COLOURS.swapaxes(0, 1),
+            np.rot90(COLOURS, -1), np.rot90(COLOURS, 2).swapaxes(0, 1), np.rot90(COLOURS),
+        ][orientation - 1]  # fmt: skip
+        assert np.array_equal(pixels(path), COLOURS)
+        assert np.array_equal(pixels(path, upright=True), turned)
 
 
 def long_text(path):
@@ -145,6 +145,13 @@ def test_an_error_of_any_class_names_the_file(path, monkeypatch, error):
 
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(DamagedDataError, match=f"{path} cannot be decoded: ."):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a pipe", "a folder"])
+def test_what_is_no_file_is_named_and_never_waited_for(path, make):
+    make(path)
+    with pytest.raises(DamagedDataError, match=rf"{path} cannot be decoded: it is no regular file"):
         read_picture(path)
 
 

@@ -95,6 +95,18 @@ class TestTimeLimit:
         assert outcomes(store, task) == ["failed"]
         assert store.record(task.spec.run_id).error.kind == "ValueError"
 
+    def test_is_what_ended_the_attempt_whatever_an_older_record_says(self, store, claim, task):
+        run_id = task.spec.run_id
+        store.write(
+            failed_record(run_id, store.begin(task.spec, session="ours").number, MemoryError("first"))
+        )
+        store.end(run_id, store.attempts(run_id)[0], "failed", "MemoryError: first")
+        store.begin(task.spec, session="ours")
+        assert claim.timed_out(task, 60) == "timeout"
+        record = store.record(run_id)
+        assert (record.attempt, record.error.kind) == (2, "RunTimeoutError")
+        assert failure_of(store.facts(run_id)).cause == "timeout"
+
     def test_leaves_a_result_of_another_process(self, store, claim, task):
         assert replace(claim, session="theirs")(task) == "done"
         assert claim.timed_out(task, 60) == "elsewhere"

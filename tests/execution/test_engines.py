@@ -85,7 +85,7 @@ class TestEveryEngine:
         assert execute(specs, train=train, store=store, engine=engine).total == 0
         assert len(train.trained) == 4
 
-    def test_results_are_told_as_they_come(self, engine, store, specs, fake, tmp_path):
+    def test_results_are_reported_as_they_come(self, engine, store, specs, fake, tmp_path):
         seen, told = [], tmp_path / "told"
 
         def watch(progress):

@@ -82,6 +82,10 @@ def outcomes(store, spec):
     return [attempt.outcome for attempt in store.attempts(spec.run_id)]
 
 
+BOTH = pytest.mark.parametrize("specs", ["classification", "detection"], indirect=True)
+
+
+@BOTH
 class TestDone:
     def test_a_run_is_recorded_with_what_training_found(self, store, specs, fake, monkeypatch):
         monkeypatch.setattr(claim, "repositories", lambda sources: {"study": {"commit": "abc"}})
@@ -220,6 +224,7 @@ def execute_all(
     done.put(execute(specs, train=train, store=RunStore(root)).done)
 
 
+@BOTH
 def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     runs = [specs[0].model_copy(update={"seed": seed}) for seed in range(20)]
     runs = [RunSpec.model_validate(run.resolved()) for run in runs]
@@ -232,7 +237,7 @@ def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     ]
     for process in processes:
         process.start()
-    found = [done.get(timeout=60) for _ in processes]
+    found = [done.get(timeout=180) for _ in processes]
     for process in processes:
         process.join()
     assert sorted(train.trained) == sorted(run.run_id for run in runs)

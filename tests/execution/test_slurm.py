@@ -168,7 +168,7 @@ class TestJobs:
                 specs, train=Fake(tmp_path / "log"), store=RunStore(tmp_path), engine=SlurmEngine(OPTIONS)
             )
 
-    def test_that_find_no_python_code_are_told_with_their_log(self, tmp_path, specs, caplog):
+    def test_that_find_no_python_code_are_reported_with_their_log(self, tmp_path, specs, caplog):
         store = RunStore(tmp_path / "runs")
         engine = SlurmEngine(OPTIONS.model_copy(update={"setup": ("export PYTHONPATH=/nowhere", "exit 7")}))
         progress = execute(specs[:1], train=Fake(tmp_path / "log"), store=store, engine=engine)

@@ -7,9 +7,18 @@ from ema_lab.attention.se import SE, bottleneck_gate
 from ema_lab.data.module import ImageData
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
-from ema_lab.gallery.maps import attention_names, gate_map, gate_of, gate_ratio, grad_cam, recorded
+from ema_lab.gallery.maps import (
+    attention_names,
+    detector_cam,
+    gate_map,
+    gate_of,
+    gate_ratio,
+    grad_cam,
+    recorded,
+)
 from ema_lab.models.cifar_resnet import CifarResNet
 from ema_lab.models.insertion import insert
+from ema_lab.models.yolov5 import yolov5
 from ema_lab.one_run.model import load_model
 from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.store import RunStore
@@ -89,3 +98,15 @@ def test_grad_cam_of_a_trained_model_depends_on_the_class_and_on_the_variant(mak
         assert abs(cam - grad_cam(model, images, (labels + 1) % 10, "layer3.2")).max() > 0.1
         maps.append(cam)
     assert abs(maps[0] - maps[1]).max() > 0.1
+
+
+def test_grad_cam_of_a_detector_explains_its_scores():
+    torch.manual_seed(0)
+    detector = yolov5(classes=2, channels=3, architecture="yolov5n").module.eval()
+    images = torch.rand(2, 3, 64, 64)
+    strict, lax = (detector_cam(detector, images, score, "top_down.3") for score in (0.99, 0.0))
+    assert strict.shape == (2, 64, 64)
+    assert 0 <= strict.min() <= strict.max() <= 1
+    assert abs(strict - lax).max() > 0.01
+    with pytest.raises(SpecError, match=r"no layer is named 'top_down\.9'"):
+        detector_cam(detector, images, 0.5, "top_down.9")

@@ -1,12 +1,15 @@
 """Places of each family of backbones: each place is where the documentation puts it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from materialise import materialised, only_norms_have_buffers
 from torch import Tensor, nn
 
 from ema_lab.errors import SpecError
 from ema_lab.models.blocks import KINDS, PLAIN, describe
-from ema_lab.models.build import build_backbone, sites_of
+from ema_lab.models.build import named_backbone, sites_of
 from ema_lab.models.insertion import insert
 
 RESIDUAL = [
@@ -62,13 +65,16 @@ class Zero(nn.Module):
         return 0 * x
 
 
-def backbone(make_spec, name, device="meta"):
-    return build_backbone(make_spec(model={"backbone": name}, data={"image_size": 64}), device=device)
+def with_weights(name):
+    described = named_backbone(name, 10, 3, device="meta")
+    if only_norms_have_buffers(described.module):
+        return replace(described, module=materialised(described.module))
+    return named_backbone(name, 10, 3)
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
-def test_a_block_without_its_branch_is_its_shortcut(make_spec, name):
-    described = backbone(make_spec, name, "cpu")
+def test_a_block_without_its_branch_is_its_shortcut(name):
+    described = with_weights(name)
     module = described.module.eval()
     shortcuts = 0
     with torch.no_grad():
@@ -108,42 +114,42 @@ def activated(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(x < 0, slope * x, x)
 
 
-@pytest.mark.parametrize("name", WITHOUT_ADDITIONS)
-def test_families_without_additions_have_the_places_that_are_stated(make_spec, name):
-    described = backbone(make_spec, name)
-    ends = {block.places["block_end"] for block in described.blocks}
-    for end in ends:
-        part = described.module.get_submodule(end)
-        assert type(part).__name__ in {"_DenseLayer", "DenseLayer", "InvertedResidual", "ReLU"}
-    assert len(ends) == len(described.blocks) > 3
+def test_families_without_additions_have_the_places_that_are_stated(on_meta):
+    for name in WITHOUT_ADDITIONS:
+        described = on_meta(name)
+        ends = {block.places["block_end"] for block in described.blocks}
+        for end in ends:
+            part = described.module.get_submodule(end)
+            assert type(part).__name__ in {"_DenseLayer", "DenseLayer", "InvertedResidual", "ReLU"}
+        assert len(ends) == len(described.blocks) > 3
 
 
-@pytest.mark.parametrize(("name", "sizes"), STAGES.items())
-def test_a_stage_is_the_blocks_between_two_halvings(make_spec, name, sizes):
-    blocks = backbone(make_spec, name).blocks
-    counts = [sum(block.stage == stage for block in blocks) for stage in range(1, len(sizes) + 1)]
-    assert counts == sizes
-    assert [block.number for block in blocks] == [n for size in sizes for n in range(1, size + 1)]
-    assert sum("stage_end" in block.places for block in blocks) == len(sizes)
+def test_a_stage_is_the_blocks_between_two_halvings(on_meta):
+    for name, sizes in STAGES.items():
+        blocks = on_meta(name).blocks
+        counts = [sum(block.stage == stage for block in blocks) for stage in range(1, len(sizes) + 1)]
+        assert counts == sizes
+        assert [block.number for block in blocks] == [n for size in sizes for n in range(1, size + 1)]
+        assert sum("stage_end" in block.places for block in blocks) == len(sizes)
 
 
-def test_every_kind_of_block_that_is_known_of_is_met(make_spec):
+def test_every_kind_of_block_that_is_known_of_is_met(on_meta):
     met = set()
     for name in [*RESIDUAL, *WITHOUT_ADDITIONS, *SUMMED_INSIDE, *OTHERS]:
-        for part in backbone(make_spec, name).module.modules():
+        for part in on_meta(name).module.modules():
             met.add(f"{type(part).__module__}.{type(part).__qualname__}")
     assert (KINDS.keys() | PLAIN) - met == set()
 
 
-def test_a_place_is_after_the_convolution_or_after_the_depthwise_norm(make_spec):
-    resnet = backbone(make_spec, "resnet50")
+def test_a_place_is_after_the_convolution_or_after_the_depthwise_norm(on_meta):
+    resnet = on_meta("resnet50")
     assert resnet.blocks[0].places == {
         "after_conv1": "layer1.0.conv1",
         "after_conv2": "layer1.0.conv2",
         "after_conv3": "layer1.0.conv3",
         "block_end": "layer1.0.bn3",
     }
-    mobilenet = backbone(make_spec, "mobilenet_v2")
+    mobilenet = on_meta("mobilenet_v2")
     depthwise = [mobilenet.module.get_submodule(b.places["after_depthwise"]) for b in mobilenet.blocks]
     assert [[type(layer).__name__ for layer in part] for part in depthwise] == [
         ["Conv2d", "BatchNorm2d", "ReLU6"]
@@ -160,16 +166,16 @@ def test_a_network_of_unknown_blocks_has_no_places():
 @pytest.mark.parametrize(
     "name", [*SUMMED_INSIDE, "alexnet", "timm/dpn68", "timm/legacy_xception", "timm/regnetv_040"]
 )
-def test_attention_sits_at_the_end_of_every_block(make_spec, name):
-    described = backbone(make_spec, name)
+def test_attention_sits_at_the_end_of_every_block(make_spec, on_meta, name):
+    described = on_meta(name)
     for block in described.blocks:
         assert end_of(block).startswith(block.name)
     sites = sites_of(make_spec("se", model={"backbone": name}, data={"image_size": 128}))
     assert [site.name for _, site in sites] == [end_of(block) for block in described.blocks]
 
 
-def test_parallel_branches_are_stages_of_their_own_numbers(make_spec):
-    described = backbone(make_spec, "timm/hrnet_w18_small")
+def test_parallel_branches_are_stages_of_their_own_numbers(make_spec, on_meta):
+    described = on_meta("timm/hrnet_w18_small")
     assert described.stage_sizes == (1, 4, 6, 8)
     assert not any(block.name.startswith("incre_modules") for block in described.blocks)
     assert "stage_end" not in described.places
@@ -196,18 +202,18 @@ class TestPlacesThatOnceCoveredAPart:
         with pytest.raises(SpecError, match="`stages` and `blocks` need a place of the revised names"):
             placed(make_spec, self.NAME, {"after": "blocks.*.*"} | choice)
 
-    def test_cover_all_blocks_under_the_new_name(self, make_spec):
+    def test_cover_all_blocks_under_the_new_name(self, make_spec, on_meta):
         assert len(placed(make_spec, self.NAME, {"after": "block_end.v2"})) == 32
         fourth = placed(make_spec, self.NAME, {"after": "block_end.v2", "stages": [4]})
-        assert len(fourth) == backbone(make_spec, self.NAME).stage_sizes[3]
+        assert len(fourth) == on_meta(self.NAME).stage_sizes[3]
         ends = placed(make_spec, self.NAME, {"after": "stage_end.v2"})
         assert ends == ["blocks.0.0", "blocks.1.1", "blocks.2.11", "blocks.4.0"]
 
-    def test_that_were_right_keep_their_name_where_stages_were_not(self, make_spec):
+    def test_that_were_right_keep_their_name_where_stages_were_not(self, make_spec, on_meta):
         name = "timm/efficientnet_blur_b0"
         same = placed(make_spec, name, {})
         assert same == placed(make_spec, name, {"after": "block_end.v2"})
-        assert backbone(make_spec, name).stage_sizes == (1, 2, 2, 6, 5)
+        assert on_meta(name).stage_sizes == (1, 2, 2, 6, 5)
         with pytest.raises(
             SpecError, match=r"all blocks as one stage; the right ones are named block_end\.v2"
         ):

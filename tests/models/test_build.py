@@ -78,6 +78,19 @@ def test_another_seed_starts_elsewhere(make_spec):
     assert {"conv1.weight", "fc.weight", "fc.bias"} <= differs
 
 
+def test_weights_that_were_once_drawn_stay(make_spec):
+    state = build_model(make_spec(EMA)).state_dict()
+    once = {
+        "conv1.weight": [0.098034, -0.143671, -0.102592],  # drawn twice: torch's default, then the network's
+        "layer1.0.bn2.attention.local.weight": [0.155305, 0.110613, -0.115719],
+        "layer1.0.bn2.attention.local.bias": [0.159632, 0.044416, 0.038313],
+        "fc.weight": [0.056103, -0.018919, -0.038333],
+        "fc.bias": [0.079204, 0.07741, -0.101305],
+    }
+    for name, values in once.items():
+        assert state[name].flatten()[:3].tolist() == pytest.approx(values, abs=2e-5), name
+
+
 def test_building_neither_reads_nor_moves_the_global_generator(make_spec):
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -111,10 +124,10 @@ def test_insertion_keeps_the_backbones_own_keys(make_spec):
 
 @pytest.mark.parametrize("attention", ["cbam", EMA], ids=str)
 def test_copies_pickles_and_compiled_models_compute_the_same(make_spec, attention):
-    model = build_model(make_spec(attention)).eval()
+    model, plain = build_model(make_spec(attention)).eval(), build_model(make_spec("none")).eval()
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = model(images)
-    assert not torch.equal(expected, build_model(make_spec("none")).eval()(images))
+    assert not torch.equal(expected, plain(images))
     assert torch.equal(copy.deepcopy(model)(images), expected)
     assert torch.equal(pickle.loads(pickle.dumps(model))(images), expected)
     saved = io.BytesIO()
@@ -122,8 +135,9 @@ def test_copies_pickles_and_compiled_models_compute_the_same(make_spec, attentio
     again = build_model(make_spec(attention, seed=7)).eval()
     again.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
     assert torch.equal(again(images), expected)
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images), expected)
+    for network in (plain, model):  # what is compiled for the first is not run for the second
+        compiled = torch.compile(network, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(images), network(images))
 
 
 def test_a_copys_attention_is_its_own(make_spec):

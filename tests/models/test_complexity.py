@@ -1,12 +1,16 @@
 """Parameters and multiply-adds of the papers' models, compared with measurements of the authors' code."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from ema_lab.attention import build_attention
 from ema_lab.cost.measure import count_parameters, measure_cost
-from ema_lab.models.build import build_model
+from ema_lab.models.build import build_model, named_backbone
+from ema_lab.models.placement import find_sites
 
 MEASURED = json.loads((Path(__file__).parent / "data" / "complexity.json").read_text())
 MODULES = {
@@ -72,11 +76,6 @@ def resnet_placement(row):
     return placement
 
 
-def slowly(values, fast):
-    """Mark the rows that are not `fast` as slow."""
-    return [value if fast(value) else pytest.param(value, marks=pytest.mark.slow) for value in values]
-
-
 def is_of_the_paper(row):
     """Return whether a row of ResNet-50 is in the paper's table."""
     key = (row["depth"], row["place"], row["stages"], row["which"])
@@ -87,60 +86,148 @@ def row_name(row):
     return " ".join(str(row[key]) for key in ("depth", "att", "place", "stages", "which"))
 
 
-@pytest.mark.parametrize("row", MEASURED["resnet_cifar"], ids=row_name)
-def test_every_resnet_has_its_measured_parameters(make_spec, row):
-    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
-    spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
-    check_parameters(spec, row)
+@cache
+def without_attention(name, classes, stem):
+    """Build a backbone without weights, once for all rows."""
+    options = {"stem": stem} if stem else {}
+    return named_backbone(name, classes, 3, options=options, device="meta")
+
+
+SITES = {}
+
+
+def modules_of(spec):
+    """Yield the name, the options, the channels and the height of the maps of each inserted module."""
+    model, facts = spec.model, spec.data.facts
+    backbone = without_attention(model.backbone, facts.classes, model.options.get("stem"))
+    for insertion in model.insertions:
+        key = (model.backbone, facts.image_shape, insertion.placement.model_dump_json())
+        if key not in SITES:
+            SITES[key] = find_sites(backbone, insertion.placement, facts.image_shape)
+        for site in SITES[key]:
+            options = json.dumps(dict(insertion.attention.options))
+            yield insertion.attention.name, options, site.channels, site.height
+
+
+@cache
+def of_one(name, options, channels):
+    """Return the parameter counts of one attention module."""
+    with torch.device("meta"):
+        return count_parameters(build_attention(name, channels, **json.loads(options)))
 
 
 def check_parameters(spec, row):
-    counted = count_parameters(build_model(spec, device="meta"))
+    """Compare the counts of a backbone and of its modules, one by one, with those of a whole network."""
+    model, facts = spec.model, spec.data.facts
+    backbone = without_attention(model.backbone, facts.classes, model.options.get("stem"))
+    counts = [count_parameters(backbone.module)]
+    counts += [of_one(name, options, channels) for name, options, channels, _ in modules_of(spec)]
+    assert_measured({key: sum(one[key] for one in counts) for key in counts[0]}, row)
+
+
+def assert_measured(counted, row):
     assert counted["parameters"] == counted["parameters_trainable"] == row["params"]
     assert counted["parameters_without_norm"] == row["params"] - row["norm_params"]
 
 
-def check_macs(spec, total, products, by_operator):
-    """Compare counts with fvcore's, whose `adaptive_avg_pool2d` depends on the spelling of pooling."""
+def resnet_spec(make_spec, row):
+    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
+    return make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
+
+
+def test_every_resnet_has_its_measured_parameters(make_spec):
+    for row in MEASURED["resnet_cifar"]:
+        check_parameters(resnet_spec(make_spec, row), row)
+
+
+def test_a_whole_network_has_the_parameters_of_its_parts(make_spec):
+    rows = {(row["depth"], row["place"]): row for row in MEASURED["resnet_cifar"] if row["att"] != "none"}
+    assert len(rows) == 7
+    for row in rows.values():
+        assert_measured(count_parameters(build_model(resnet_spec(make_spec, row), device="meta")), row)
+
+
+KEYS = ("macs_matmul", "macs", "macs_all")
+
+
+@cache
+def macs_without_attention(name, classes, stem, image_size):
+    """Count the multiply-adds of a backbone, once for all rows."""
+    options = {"stem": stem} if stem else {}
+    network = named_backbone(name, classes, 3, options=options).module
+    return measure_cost(network, image_size=image_size)
+
+
+@cache
+def macs_of_one(name, options, channels, size):
+    """Count the multiply-adds of one attention module on one size of maps."""
+    module = build_attention(name, channels, **json.loads(options))
+    return measure_cost(module, image_size=size, channels=channels)
+
+
+def by_parts(spec):
+    """Add the counts of a backbone and of its modules, one by one."""
+    model, facts = spec.model, spec.data.facts
+    stem = model.options.get("stem")
+    counts = [macs_without_attention(model.backbone, facts.classes, stem, facts.image_size)]
+    counts += [macs_of_one(*module) for module in modules_of(spec)]
+    assert [cost["uncounted"] for cost in counts if cost["uncounted"]] == []
+    return {key: sum(cost[key] for cost in counts) for key in KEYS}
+
+
+def whole(spec):
+    """Count the multiply-adds of a whole network."""
     cost = measure_cost(build_model(spec), image_size=spec.data.facts.image_size)
+    assert cost["uncounted"] == {}
+    return {key: cost[key] for key in KEYS}
+
+
+def assert_macs(cost, total, products, by_operator):
+    """Compare counts with fvcore's, whose `adaptive_avg_pool2d` depends on the spelling of pooling."""
     assert cost["macs_matmul"] == products
     assert cost["macs"] == total - by_operator.get("adaptive_avg_pool2d", 0)
     assert cost["macs_all"] > cost["macs"]
-    assert cost["uncounted"] == {}
 
 
 # For the other rows only parameters were measured.
 WITH_MACS = [row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row]
 
 
-@pytest.mark.parametrize("row", slowly(WITH_MACS, fast=is_of_the_paper), ids=row_name)
-def test_every_resnet_has_its_measured_macs(make_spec, row):
-    model = {"backbone": f"resnet{row['depth']}", "stem": "cifar", "placement": resnet_placement(row)}
-    spec = make_spec(MODULES[row["att"]], model=model, data={"name": "cifar100"})
-    total, products = row["fvcore_total_macs"], row["fvcore_conv_linear_matmul_macs"]
-    check_macs(spec, total, products, row["fvcore_by_operator"])
+def test_every_resnet_has_its_measured_macs(make_spec):
+    for row in WITH_MACS:
+        total, products = row["fvcore_total_macs"], row["fvcore_conv_linear_matmul_macs"]
+        cost = by_parts(resnet_spec(make_spec, row))
+        assert_macs(cost, total, products, row["fvcore_by_operator"])
 
 
-@pytest.mark.parametrize("name", MOBILENET)
-@pytest.mark.parametrize("backbone", ["mobilenet_v2", "timm/mobilenetv2_100"])
-def test_every_mobilenet_has_its_measured_parameters(make_spec, backbone, name):
-    (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
-    attention, placement = MOBILENET[name]
-    model = {"backbone": backbone, "placement": placement}
-    spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
-    check_parameters(spec, row)
+@pytest.mark.parametrize("row", list(filter(is_of_the_paper, WITH_MACS)), ids=row_name)
+def test_a_whole_network_has_the_macs_of_its_parts(make_spec, row):
+    spec = resnet_spec(make_spec, row)
+    assert whole(spec) == by_parts(spec)
 
 
-@pytest.mark.parametrize("name", slowly(MOBILENET, fast=lambda name: name == "EMA f32 dw mid>144"))
-def test_every_mobilenet_has_its_measured_macs(make_spec, name):
-    (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
-    attention, placement = MOBILENET[name]
-    model = {
-        "backbone": "timm/mobilenetv2_100" if "timm" in name else "mobilenet_v2",
-        "placement": placement,
-    }
-    spec = make_spec(attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000})
-    check_macs(spec, row["fvcore_total"], row["fvcore_core"], row["by_op"])
+def test_every_mobilenet_has_its_measured_parameters(make_spec):
+    for name in MOBILENET:
+        for backbone in ["mobilenet_v2", "timm/mobilenetv2_100"]:
+            (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
+            attention, placement = MOBILENET[name]
+            model = {"backbone": backbone, "placement": placement}
+            spec = make_spec(
+                attention, model=model, data={"image_size": 224, "classes": 1000, "train_images": 1000}
+            )
+            check_parameters(spec, row)
+
+
+def test_every_mobilenet_has_its_measured_macs(make_spec):
+    for name, (attention, placement) in MOBILENET.items():
+        (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)
+        backbone = "timm/mobilenetv2_100" if "timm" in name else "mobilenet_v2"
+        data = {"image_size": 224, "classes": 1000, "train_images": 1000}
+        spec = make_spec(attention, model={"backbone": backbone, "placement": placement}, data=data)
+        cost = by_parts(spec)
+        assert_macs(cost, row["fvcore_total"], row["fvcore_core"], row["by_op"])
+        if name == "EMA f32 dw mid>144":
+            assert whole(spec) == cost
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,10 @@ def _file(name):
     return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
-def test_blocks_and_places_are_where_they_were():
+def test_blocks_and_places_are_where_they_were(on_meta):
     names = [*BACKBONES, *(f"timm/{name}" for name in SOME_OF_TIMM)]
     assert [name for name in names if name not in GOLDEN and name not in LATER] == []
-    found = {name: summary(named_backbone(name, 10, 3, device="meta")) for name in names if name in GOLDEN}
+    found = {name: summary(on_meta(name)) for name in names if name in GOLDEN}
     assert {name: place for name, place in found.items() if place != GOLDEN[name]} == {}
 
 

@@ -1,13 +1,12 @@
 """Every family of backbones carries every kind of attention: forward, backward, state dict."""
 
 import re
-from functools import cache
 
 import pytest
 import torch
+from materialise import materialised
 
-from ema_lab.models.build import build_model, named_backbone
-from ema_lab.models.dropout import SeededDropout
+from ema_lab.models.build import build_model
 
 BACKBONES = [
     "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "mnasnet0_5",
@@ -39,25 +38,6 @@ def test_the_sweep_is_as_wide_as_it_is_meant_to_be():
     assert len(PLACEMENTS) == 2
 
 
-@cache
-def own_keys(backbone):
-    return named_backbone(backbone, 10, 3, device="meta").module.state_dict().keys()
-
-
-def materialised(model):
-    """Allocate arbitrary weights for a meta model: faster than building, and values do not matter here."""
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.05)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.GroupNorm):
-            layer.reset_parameters()
-        if isinstance(layer, SeededDropout):
-            layer.step.zero_()
-    return model
-
-
 def check(make_spec, backbone, attention, placements, device):
     """Build a model, run a training step, and load the state dict into a second copy."""
     data = {"image_size": SIZE, "train_images": 40}
@@ -75,17 +55,18 @@ def check(make_spec, backbone, attention, placements, device):
     assert all(made == [1] for made in calls.values())
     logits.square().sum().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-    added = model.state_dict().keys() - own_keys(backbone)
-    assert own_keys(backbone) <= model.state_dict().keys()
-    assert all(any(key.startswith(f"{name}.") for name in calls) for key in added)
     other = build_model(spec, device="meta")
     other.load_state_dict(model.state_dict(), assign=True)
     return model, other
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_one_module_in_every_family_at_every_placement(make_spec, backbone):
-    check(make_spec, backbone, MODULES[4], PLACEMENTS, "meta")
+def test_one_module_in_every_family_at_every_placement(make_spec, on_meta, backbone):
+    model, _ = check(make_spec, backbone, MODULES[4], PLACEMENTS, "meta")
+    own, names = on_meta(backbone).module.state_dict().keys(), [name for name, _ in model.named_modules()]
+    sites = tuple(f"{name}." for name in names if ATTENTION.fullmatch(name))
+    assert own <= model.state_dict().keys()
+    assert all(key.startswith(sites) for key in model.state_dict().keys() - own)
 
 
 @pytest.mark.slow

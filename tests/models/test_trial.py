@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from ema_lab.attention.se import SE
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.trial import layer_of, output_of, shape_of
+from ema_lab.models.trial import UNKNOWN, layer_of, output_of, shape_of
+from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import check_run
 
 GATE = """
@@ -145,10 +147,28 @@ def test_what_needs_a_gpu_is_not_refused_without_one(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     shape = (2, 4, 3, 3)
-    assert shape_of(output_of("it", NeedsGpu(), shape, with_values=NeedsGpu)) == shape
+    assert output_of("it", NeedsGpu(), shape, with_values=NeedsGpu) is UNKNOWN
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SpecError, match="it fails on an input"):
         output_of("it", NeedsGpu(), shape, with_values=NeedsGpu)
+
+
+DETECTION = {
+    "model": {"backbone": "yolov5s", "attention": "se", "placement": {"after": "stage4"}},
+    "data": {"name": "synthetic_scenes"},
+    "recipe": {"epochs": 1, "batch_size": 4, "optimizer": {"name": "sgd", "lr": 0.1}},
+    "seed": 0,
+}
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_a_model_that_needs_a_gpu_passes_the_check_without_one(make_spec, monkeypatch, task):
+    def needs_gpu(_self, _x):
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(SE, "forward", needs_gpu)
+    check_run(make_spec("se") if task == "classification" else RunSpec.model_validate(DETECTION))
 
 
 def test_a_trial_neither_reads_nor_moves_the_global_generator():

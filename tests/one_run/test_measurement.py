@@ -62,3 +62,15 @@ def test_two_modules_after_one_block_are_told_apart(make_spec):
     names = list(shares)
     assert [share["attention"] for share in shares.values()] == ["se"] * 9 + ["simam"] * 9
     assert names[9] == names[0].replace(".attention", ".attention_2")
+
+
+def test_times_of_the_baseline_and_of_the_model_are_told_apart(make_spec, monkeypatch):
+    specs = {"se": make_spec("se"), "none": make_spec("none")}
+    seconds = {specs["se"].run_id: 0.5, specs["none"].run_id: 0.25}
+    monkeypatch.setattr(measurement, "_work", lambda spec, timing: spec.run_id)
+    monkeypatch.setattr(measurement, "timer_of", lambda device: seconds.__getitem__)
+    timing = Timing("inference", 32, 8, torch.device("cpu"))
+    latency = run_latency(specs["se"], specs["none"], timing)
+    assert (latency["ms"], latency["baseline_ms"]) == (500, 250)
+    assert (latency["ratio"], latency["differs"]) == (pytest.approx(2), True)
+    assert latency["images_per_second"] == 64

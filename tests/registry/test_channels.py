@@ -64,62 +64,62 @@ def foreign(tmp_path, monkeypatch):
     return lambda name: (registry, f"foreign_for_channels:{name}")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "channels",
-        "channel",
-        "in_channels",
-        "num_channels",
-        "gate_channels",
-        "inplanes",
-        "in_planes",
-        "dim",
-        "in_dim",
-        "d_model",
-        "inp",
-        "c1",
-        "channel_in",
-        "in_c",
-        "c",
-        "C",
-        "planes",
-        "n_channels",
-        "input_channels",
-        "embed_dim",
-        "num_features",
-        "in_chans",
-        "inp_dim",
-    ],
-)
-def test_published_names_mean_channels(name):
-    assert means_channels(name)
+CHANNELS = [
+    "channels",
+    "channel",
+    "in_channels",
+    "num_channels",
+    "gate_channels",
+    "inplanes",
+    "in_planes",
+    "dim",
+    "in_dim",
+    "d_model",
+    "inp",
+    "c1",
+    "channel_in",
+    "in_c",
+    "c",
+    "C",
+    "planes",
+    "n_channels",
+    "input_channels",
+    "embed_dim",
+    "num_features",
+    "in_chans",
+    "inp_dim",
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "no_spatial",
-        "kernel_size",
-        "reduction",
-        "channel_attention",
-        "use_channels",
-        "k_size",
-        "e_lambda",
-        "groups",
-        "size",
-        "model",
-        "channel_reduction",
-        "heads",
-        "out",
-        "spatial",
-        "self",
-        "in",
-        "num",
-    ],
-)
-def test_other_names_do_not(name):
-    assert not means_channels(name)
+def test_published_names_mean_channels():
+    for name in CHANNELS:
+        assert means_channels(name)
+
+
+OTHERS = [
+    "no_spatial",
+    "kernel_size",
+    "reduction",
+    "channel_attention",
+    "use_channels",
+    "k_size",
+    "e_lambda",
+    "groups",
+    "size",
+    "model",
+    "channel_reduction",
+    "heads",
+    "out",
+    "spatial",
+    "self",
+    "in",
+    "num",
+]
+
+
+def test_other_names_do_not():
+    for name in OTHERS:
+        assert not means_channels(name)
 
 
 @pytest.mark.parametrize(

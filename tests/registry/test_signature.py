@@ -37,14 +37,14 @@ def test_a_name_is_followed_to_where_it_is_defined(tmp_path, monkeypatch):
         ("\n)", r"odd_source_of_test\.py:2: unmatched"),
     ],
 )
-def test_a_file_that_is_no_python_is_told_with_the_line_if_there_is_one(tmp_path, monkeypatch, code, message):
+def test_a_file_that_is_no_python_is_reported_with_its_line_if_known(tmp_path, monkeypatch, code, message):
     (tmp_path / "odd_source_of_test.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SpecError, match=message):
         ATTENTIONS.options("odd_source_of_test:Gate")
 
 
-def test_code_that_fails_to_import_is_told_with_its_place(tmp_path, monkeypatch):
+def test_code_that_fails_to_import_is_reported_with_its_place(tmp_path, monkeypatch):
     (tmp_path / "wrong_import_of_test.py").write_text("class Gate:\n    pass\n\n\nraise SystemExit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
     message = r"wrong_import_of_test:Gate cannot be imported: SystemExit: 3 \(wrong_import_of_test.py:5\)"

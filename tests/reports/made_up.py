@@ -28,7 +28,13 @@ base:
 Score = Callable[[Cell], float | None]
 
 
-def fill(folder: Path, name: str, text: str, score: Score) -> RunStore:
+def fill(
+    folder: Path,
+    name: str,
+    text: str,
+    score: Score,
+    environment: Callable[[Cell], dict[str, Any]] = lambda cell: {},
+) -> RunStore:
     """Write an ablation and the records of its cells; a score of None is a missing run."""
     path = folder / f"{name}.yaml"
     path.write_text(f"name: {name}\n{text if 'base:' in text else BASE + text}")
@@ -36,7 +42,8 @@ def fill(folder: Path, name: str, text: str, score: Score) -> RunStore:
     store = RunStore(folder / "runs")
 
     def train(spec: RunSpec, job: RunJob) -> RunOutcome:
-        return replace(OUTCOME, metrics={"top1": score(cells[spec.run_id]), "loss": 0.5})
+        own = {**OUTCOME.environment, **environment(cells[spec.run_id])}
+        return replace(OUTCOME, metrics={"top1": score(cells[spec.run_id]), "loss": 0.5}, environment=own)
 
     execute([cell.spec for cell in cells.values() if score(cell) is not None], train=train, store=store)
     return store

@@ -114,15 +114,6 @@ def texts(figure: Figure) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("kind", FIGURES)
-def test_fonts_are_of_six_points_or_more_at_one_columns_width(kind):
-    figure = FIGURES[kind]()
-    width = figure.get_figwidth()
-    assert width == COLUMN_INCHES or "gallery" in kind
-    scale = min(1.0, 2 * COLUMN_INCHES / width)  # a gallery may span both columns, never less than its text
-    assert min(text.get_fontsize() for text in texts(figure)) * scale >= 6
-
-
 def ticks_of(axes: Axes) -> list[list[Any]]:
     """Return the visible tick labels of both axes: those within the limits."""
     found = []
@@ -141,9 +132,21 @@ def clashes(labels: Sequence[Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", FIGURES)
-def test_no_text_overlaps_another_of_its_kind_and_none_leaves_the_figure(kind):
+def test_every_figure_can_be_read_at_one_columns_width(kind):
+    """Fonts have six points or more, no text overlaps another or leaves the figure, and data have room."""
     figure = FIGURES[kind]()
     drawn = texts(figure)
+    width = figure.get_figwidth()
+    assert width == COLUMN_INCHES or "gallery" in kind
+    scale = min(1.0, 2 * COLUMN_INCHES / width)  # a gallery may span both columns, never less than its text
+    assert min(text.get_fontsize() for text in drawn) * scale >= 6
+    if "gallery" not in kind:
+        assert figure.axes[0].bbox.width > 0.25 * figure.bbox.width
+        assert figure.axes[0].bbox.height > 0.18 * figure.bbox.height
+    assert_no_overlap(figure, drawn)
+
+
+def assert_no_overlap(figure: Figure, drawn: Sequence[Any]) -> None:
     groups = [labels for axes in figure.axes for labels in ticks_of(axes)]
     groups += [list(axes.texts) for axes in figure.axes]
     groups += [list(legend.get_texts()) for legend in figure.legends]
@@ -157,14 +160,6 @@ def test_no_text_overlaps_another_of_its_kind_and_none_leaves_the_figure(kind):
     for legend in figure.legends:
         assert page.x0 - 1 <= legend.get_window_extent().x0
         assert legend.get_window_extent().x1 <= page.x1 + 1
-
-
-@pytest.mark.parametrize("kind", [kind for kind in FIGURES if "gallery" not in kind])
-def test_long_names_leave_room_for_what_is_drawn(kind):
-    figure = FIGURES[kind]()
-    texts(figure)
-    assert figure.axes[0].bbox.width > 0.25 * figure.bbox.width
-    assert figure.axes[0].bbox.height > 0.18 * figure.bbox.height
 
 
 def test_a_forests_label_is_centred_on_its_axes():

@@ -340,7 +340,7 @@ def test_a_modules_look_does_not_depend_on_the_ablation(study):
     assert looks == {"none": look(MODULES.index("none")), "se": look(MODULES.index("se"))}
 
 
-def test_rows_whose_modules_have_one_colour_are_told_apart_and_the_first_keeps_it():
+def test_rows_whose_modules_have_one_colour_are_distinguished_and_the_first_keeps_it():
     assert look(MODULES.index("ema")).colour == look(MODULES.index("gam")).colour
     looks = looks_of({"theirs": "gam", "none": "none", "ours": "ema", "ours, wide": "ema"})
     assert looks["ours"] == look(MODULES.index("ema"))

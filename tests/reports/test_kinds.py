@@ -12,6 +12,7 @@ from ema_lab.errors import SpecError
 from ema_lab.reports.files import report_files
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.statistics import holm, paired_test
 from ema_lab.store.cost_cache import CostCache
 from ema_lab.store.store import RunStore
 from ema_lab.tables.render import flat_records, render_markdown, render_text, table_data
@@ -94,6 +95,27 @@ class TestGrid:
         assert (eight.count, eight.n, eight.expected, eight.missing_run_ids) == ("n=2 of 3", 2, 3, ())
         assert len(by_name["G 16 vs four"].cells[0].missing_run_ids) == 2
         assert Flag.MISSING in eight.flags
+
+    def test_p_values_of_effects_are_corrected_over_all_effects(self, tmp_path):
+        store = fill(tmp_path, "g", GRID, grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        _, effects = report(tmp_path, store, **keys).tables
+        alone = [paired_test(row.cells[0].values).p for row in effects.rows]
+        assert [row.cells[1].p for row in effects.rows] == pytest.approx(holm(alone))
+        assert min(holm(alone)) > 2 * min(alone)
+
+    def test_an_effect_on_runs_of_several_machines_is_flagged(self, tmp_path):
+        def on_another_machine(cell):
+            return {"device": "cpu: other"} if dict(cell.own_axes).get(FACTORS[0]) == 16 else {}
+
+        text = GRID.replace("[4, 8]", "[4, 8, 16]")
+        store = fill(tmp_path, "g", text, grid_score, on_another_machine)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        _, effects = report(tmp_path, store, **keys).tables
+        flagged = {row.key: Flag.UNCLEAN in row.cells[0].flags for row in effects.rows}
+        assert flagged["groups 16 vs 4"]
+        assert not flagged["groups 8 vs 4"]
+        assert any(note.startswith("†: not a clean pair") for note in effects.notes)
 
     def test_rows_that_are_not_shown_are_in_no_effect_and_their_choice_changes_no_mark(self, tmp_path):
         store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
@@ -209,6 +231,16 @@ class TestDataSets:
         [table] = report(tmp_path, store, **keys).tables
         assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L")
         assert [row.key for row in table.rows] == ["none", "se"]
+
+    def test_wins_are_corrected_over_all_data_sets(self, tmp_path):
+        gain = [1.495, 0.505, 1.495, 0.505]
+        assert 0.025 < paired_test(gain).p < 0.05
+        for name in ("a", "b"):
+            store = fill(
+                tmp_path, name, TWO, lambda cell: 80 + cell.seed + gain[cell.seed] * (cell.variant == "se")
+            )
+        [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
+        assert texts(table)["se"][2] == "0/2/0"
 
     def test_names_hold_for_parts_of_rows_and_wrong_ones_are_refused(self, tmp_path):
         text = TWO + "axes: {data.train_images: [40, 80], recipe.epochs: [1, 2]}\n"

@@ -64,21 +64,18 @@ def overlap(drawing):
     return [(a[0], b[0]) for a, b in pairs if a[1].overlaps(b[1])]
 
 
-@pytest.mark.parametrize("test", ["nemenyi", "wilcoxon"])
-def test_ranks_over_the_ablations_of_a_report(tmp_path, test):
-    drawn = ranks(tmp_path, figure={"test": test}, names={"ema": "EMA (ours)"})
-    assert "EMA (ours) (1.00)" in words_in(drawn.drawing)
-    assert "cbam (2.00)" in words_in(drawn.drawing)
-    assert "on 11 data sets (1 is best; means over n=1 seed)" in drawn.caption
-    assert "Friedman's test: p = " in drawn.caption
-    assert ("Holm" if test == "wilcoxon" else "Nemenyi") in drawn.caption
-
-
-def test_a_data_set_with_a_hole_is_left_out_and_named(tmp_path):
+def test_ranks_over_the_ablations_of_a_report_leave_out_a_data_set_with_a_hole_and_name_it(tmp_path):
     drawn = ranks(tmp_path, holes={("d3", "eca"), ("d3", "se")}, figure={"test": "wilcoxon"})
     assert "on 10 data sets" in drawn.caption
     assert "Left out, since a method has no run there: D3 (no run of se, eca)." in drawn.caption
     assert "2 of 55 runs are not there: se (1), eca (1)." in drawn.caption
+    for test in ("nemenyi", "wilcoxon"):  # the runs that were missing are trained now
+        drawn = ranks(tmp_path, figure={"test": test}, names={"ema": "EMA (ours)"})
+        assert "EMA (ours) (1.00)" in words_in(drawn.drawing)
+        assert "cbam (2.00)" in words_in(drawn.drawing)
+        assert "on 11 data sets (1 is best; means over n=1 seed)" in drawn.caption
+        assert "Friedman's test: p = " in drawn.caption
+        assert ("Holm" if test == "wilcoxon" else "Nemenyi") in drawn.caption
 
 
 @pytest.mark.parametrize("test", ["nemenyi", "wilcoxon"])

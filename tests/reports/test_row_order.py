@@ -74,7 +74,7 @@ def test_a_captions_names_are_those_of_the_table(shown):
     assert shown.forest.drawing.axes[0].get_xlabel().replace("\n", " ") == "Δ Top-1 vs Plain (points)"
 
 
-def test_grouped_rows_stand_together_and_equal_names_are_told_apart_by_their_group(tmp_path):
+def test_grouped_rows_stand_together_and_equal_names_are_distinguished_by_their_group(tmp_path):
     text = VARIANTS.split("  ema:")[0] + "axes: {recipe.batch_size: [16, 32]}\n"
     store = fill(tmp_path, "study", text, lambda cell: 70.0 + cell.seed)
     names = {"se [batch_size=16]": "SE", "se [batch_size=32]": "SE", "none [batch_size=16]": "Plain, 16"}

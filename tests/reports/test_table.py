@@ -105,6 +105,10 @@ class TestHoles:
         assert table.lines[0][1] == "90.00 (n=1 of 3)"
         assert table.lines[1][1:3] == ("94.50 ± 2.12 (n=2 of 3)", None)
 
+    def test_ranks_compare_rows_seed_by_seed(self, study):
+        table = study({"none": [80.0, 90.0, 91.0], "se": [None, 90.01, 91.0105]}).table()
+        assert table.rows[1].cells[0].mark is Mark.BEST  # over the last two seeds, which both rows have
+
     def test_one_common_seed_has_no_interval(self, study):
         table = study({"none": [90.0, None, None], "se": [91.5, 93.0, 96.0]}).table()
         assert table.lines[1][2] == "+1.50 (n=1 of 3)"

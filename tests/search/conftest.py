@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from search_fakes import ABLATION, HEAD, FakeTrain
+from search_fakes import ABLATIONS, HEAD, METRICS, FakeTrain
 
 from ema_lab.search.objective import read_objectives
 from ema_lab.search.strategy import choose_strategy
@@ -13,12 +13,19 @@ from ema_lab.search.trial import Trier
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def task() -> str:
+    """Return what is learned; a test may be parametrized over several tasks."""
+    return "classification"
+
+
+@pytest.fixture
+def write(tmp_path: Path, task: str):
     """Write a sweep file whose parameters end with the given text, at line `FIRST_LINE`, and load it."""
-    (tmp_path / "base.yaml").write_text(ABLATION, encoding="utf-8")
+    (tmp_path / "base.yaml").write_text(ABLATIONS[task], encoding="utf-8")
 
     def writer(parameters: str, *, method: str = "random", seeds: str = "[0]", more: str = "") -> Sweep:
         head = HEAD.format(method=method, seeds=seeds).replace("BASE", f"{tmp_path}/base.yaml")
+        head = head.replace("METRIC", METRICS[task])
         path = tmp_path / "sweep.yaml"
         path.write_text(head + parameters + more, encoding="utf-8")
         return load_sweep(path)

@@ -21,10 +21,24 @@ variants:
   none: {model.attention: none}
   ema: {model.attention: {name: ema, groups: 4}}
 """
+DETECTION = """\
+name: base
+base:
+  model: {backbone: yolov5n, placement: {stages: [3, 4]}}
+  data: {name: synthetic_scenes, train_images: 200}
+  recipe: {epochs: 6, batch_size: 64, optimizer: {name: sgd, lr: 0.1}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {model.attention: none}
+  ema: {model.attention: {name: ema, groups: 4}}
+"""
+ABLATIONS = {"classification": ABLATION, "detection": DETECTION}
+METRICS = {"classification": "top1", "detection": "map"}
 HEAD = """\
 name: sweep
 method: {method}
-metric: {{name: val_top1, goal: maximize}}
+metric: {{name: val_METRIC, goal: maximize}}
 command: [ema-lab, trial, "${{args_json}}"]
 parameters:
   base: {{value: BASE/ema}}
@@ -39,7 +53,10 @@ FIRST_LINE = HEAD.count("\n") + 1
 
 @dataclass
 class FakeTrain:
-    """Fake training that notes completed runs; validation top-1 is best at lr 0.1 and grows with epochs."""
+    """Fake training that notes completed runs; its validation metric is best at lr 0.1 and grows with epochs.
+
+    The metric is top-1 of a classifier, mAP of a detector.
+    """
 
     log: Path
     at_seed: dict[int, str] = field(default_factory=dict)
@@ -47,13 +64,12 @@ class FakeTrain:
     def __call__(self, spec: RunSpec, job: RunJob, *, report) -> RunOutcome:
         if self.at_seed.get(spec.seed) == "fail":
             raise ValueError(f"bad seed {spec.seed}")
-        lr = spec.recipe.optimizer.lr
+        lr, metric = spec.recipe.optimizer.lr, METRICS[spec.data.facts.task]
         rows = []
         for epoch in range(1, spec.recipe.epochs + 1):
-            top1 = 90 - 10 * abs(lr - 0.1) + epoch + spec.seed
-            rows.append({"epoch": epoch, "val_top1": top1})
+            rows.append({"epoch": epoch, f"val_{metric}": 90 - 10 * abs(lr - 0.1) + epoch + spec.seed})
             with (job.folder / "curve.csv").open("w", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, ["epoch", "val_top1"])
+                writer = csv.DictWriter(file, rows[0])
                 writer.writeheader()
                 writer.writerows(rows)
             (job.folder / "last.ckpt").write_text(str(epoch))
@@ -61,7 +77,7 @@ class FakeTrain:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{spec.run_id}\n")
         groups = spec.model.attention.options.get("groups", 32)
-        return RunOutcome({"top1": 50.0}, spec.recipe.epochs, {"macs": 1e9 / groups, "parameters": 10})
+        return RunOutcome({metric: 50.0}, spec.recipe.epochs, {"macs": 1e9 / groups, "parameters": 10})
 
     @property
     def trained(self) -> list[str]:

@@ -102,7 +102,7 @@ def attempt(write, tmp_path):
     return again
 
 
-def test_its_values_are_means_over_seeds_and_the_first_seeds_epochs_are_told(attempt):
+def test_its_values_are_means_over_seeds_and_the_first_seeds_epochs_are_reported(attempt):
     result, epoch_rows = attempt()
     epochs = len(epoch_rows)
     assert result.state == "done"
@@ -111,7 +111,7 @@ def test_its_values_are_means_over_seeds_and_the_first_seeds_epochs_are_told(att
     assert [row["val_top1"] for row in epoch_rows] == [90.0 + epoch for epoch in range(1, epochs + 1)]
 
 
-def test_a_trial_that_is_there_is_told_again_and_not_trained(attempt, tmp_path):
+def test_a_trial_that_is_there_is_reported_again_and_not_trained(attempt, tmp_path):
     first = attempt()
     assert attempt(FakeTrain(tmp_path / "second")) == first
     assert not (tmp_path / "second").exists()

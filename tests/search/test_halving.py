@@ -125,6 +125,7 @@ def test_a_trial_that_is_tried_again_has_passed_what_it_passed(write, make, tmp_
     ]
 
 
+EVERY = ("asha", "hyperband", "median")
 RATES = (0.5, 0.4, 0.3, 0.2, 0.1, 0.9, 0.7, 0.35, 0.15, 0.8, 0.6, 0.25)
 GRID = f"  recipe.optimizer.lr: {{values: {list(RATES)}}}\n"
 
@@ -132,7 +133,9 @@ GRID = f"  recipe.optimizer.lr: {{values: {list(RATES)}}}\n"
 class TestRunsThatWereTrainedBefore:
     """Pruners see the same values of a run wherever and whenever the run was trained."""
 
-    @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
+    @pytest.mark.parametrize(
+        ("task", "pruner"), [*(("classification", name) for name in EVERY), ("detection", "asha")]
+    )
     def test_in_part_are_judged_epoch_by_epoch(self, write, make, tmp_path, pruner):
         sweep = write(GRID, method="grid", more=ASHA)
         fresh = reports_by_choice(run(*make(sweep, pruner=pruner)))

@@ -81,7 +81,7 @@ def test_two_values_that_do_not_go_together_are_named(write):
     assert line.endswith('(with model.attention="se")')
 
 
-def test_a_problem_is_told_once_however_many_combinations_have_it(write):
+def test_a_problem_is_reported_once_however_many_combinations_have_it(write):
     rates = LR + LR.replace("optimizer.lr", "optimizer.weight_decay")
     with pytest.raises(DefinitionError) as error:
         write(rates + "  recipe.label_smothing: {values: [0.0, 0.1]}\n" + GROUPS)
@@ -133,7 +133,7 @@ class TestModels:
         (line,) = self.lines(write("  model.attention.groups: {value: 7}\n" + LR))
         assert line.startswith(f"sweep.yaml:{FIRST_LINE}: model.attention.groups=7: ")
 
-    def test_of_the_base_are_told_at_its_line(self, write, tmp_path):
+    def test_of_the_base_are_reported_at_its_line(self, write, tmp_path):
         sweep = write(LR)
         other = tmp_path / "base.yaml"
         other.write_text(other.read_text().replace("groups: 4", "groups: 7"))
@@ -217,7 +217,7 @@ def test_a_grid_over_a_rounded_range_trains_what_lies_in_it(write, make):
     assert [sweep.values_of(one) for one in sweep.examples()] == [one.choice for one in study.trials()]
 
 
-def test_a_value_of_a_rounded_range_that_does_not_fit_is_told_with_its_line(write):
+def test_a_value_of_a_rounded_range_that_does_not_fit_is_reported_with_its_line(write):
     with pytest.raises(DefinitionError) as error:
         write("  recipe.batch_size: {distribution: q_uniform, min: 2, max: 6}\n", method="grid")
     where = f"sweep.yaml:{FIRST_LINE}: recipe.batch_size: "

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from search_fakes import ASHA, GROUPS, LR, FakeTrain, run, train_unobserved
+from search_fakes import ASHA, GROUPS, LR, METRICS, FakeTrain, run, train_unobserved
 
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
@@ -17,7 +17,10 @@ from ema_lab.search.workers import run_search
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.store import RunStore
 
+BOTH = pytest.mark.parametrize("task", list(METRICS))
 
+
+@BOTH
 def test_a_search_has_as_many_trials_as_asked_for_and_goes_on_where_it_was(write, make):
     search, trier = make(write(LR), limit=3)
     assert run(search, trier).counts().done == 3
@@ -27,6 +30,7 @@ def test_a_search_has_as_many_trials_as_asked_for_and_goes_on_where_it_was(write
     assert len(set(trier.train.trained)) == len(trier.train.trained) == 5
 
 
+@BOTH
 def test_a_search_that_is_called_twice_draws_what_one_call_would(write, make, tmp_path):
     search, trier = make(write(LR), limit=4, sampler="tpe")
     whole = [one.choice for one in run(search, trier).trials()]
@@ -37,6 +41,7 @@ def test_a_search_that_is_called_twice_draws_what_one_call_would(write, make, tm
     assert parts == whole
 
 
+@BOTH
 def test_the_value_is_the_mean_over_seeds_at_the_reported_epoch(write, make):
     search, trier = make(write(LR, seeds="[0, 2]"), limit=1)
     (one,) = run(search, trier).trials()
@@ -45,6 +50,7 @@ def test_the_value_is_the_mean_over_seeds_at_the_reported_epoch(write, make):
     assert len(one.run_ids) == 2
 
 
+@BOTH
 def test_every_trial_is_an_ordinary_run_and_what_was_trained_before_costs_nothing(write, make):
     sweep = write("  recipe.optimizer.lr: {values: [0.1, 0.2]}\n", method="grid")
     search, trier = make(sweep)
@@ -57,6 +63,7 @@ def test_every_trial_is_an_ordinary_run_and_what_was_trained_before_costs_nothin
     assert trier.train.trained.count(before.run_id) == 1
 
 
+@BOTH
 def test_a_grid_is_tried_whole_and_once(write, make):
     sweep = write(GROUPS + "  recipe.optimizer.lr: {values: [0.1, 0.2]}\n", method="grid")
     search, trier = make(sweep)
@@ -72,6 +79,7 @@ def test_a_grid_can_be_cut_off_and_completed(write, make):
     assert run(*make(sweep)).counts().done == 3
 
 
+@BOTH
 def test_a_pruned_trial_is_a_pending_run_with_its_checkpoint(write, make):
     search, trier = make(write(LR, more=ASHA), limit=8)
     study = run(search, trier)
@@ -96,6 +104,7 @@ def test_what_was_pruned_is_trained_by_an_ablation_that_has_the_cell(write, make
     assert progress.done == [pruned.run_ids[0]]
 
 
+@BOTH
 def test_finished_runs_of_the_store_are_learned_from_and_do_not_count(write, make):
     sweep = write(GROUPS + LR)
     search, trier = make(sweep, limit=2)
@@ -112,6 +121,19 @@ def test_finished_runs_of_the_store_are_learned_from_and_do_not_count(write, mak
     assert (study.counts().warm, study.counts().done) == (2, 2)
     assert [one.choice for one in study.trials() if one.warm] == choices
     assert study.add_finished() == 0  # its own trials are known
+
+
+def test_a_search_learns_nothing_from_results_of_another_source(write, make):
+    sweep = write(GROUPS + LR)
+    search, trier = make(sweep, limit=2)
+    for groups in (2, 4):
+        runs = sweep.runs({"model.attention.groups": groups, "recipe.optimizer.lr": 0.1})
+        execute(runs, train=train_unobserved(trier.train), store=search.store)
+    record = search.store.record(runs[0].run_id)
+    search.store.write(record.model_copy(update={"source": {**record.source, "training": "0" * 16}}))
+    study = SweepStudy(search)
+    assert (study.add_finished(), study.left_out) == (1, 1)
+    assert [one.choice["model.attention.groups"] for one in study.trials()] == [2]
 
 
 def test_choices_that_were_known_before_are_counted_and_said(write, make):
@@ -140,9 +162,10 @@ def test_a_search_that_draws_nothing_but_what_the_store_gave_says_so(write, make
     assert counts_text(study).endswith("2 learned from the store; 2 of 2 trials repeated known choices")
 
 
-def test_two_objectives_give_a_pareto_front(write, make):
+@BOTH
+def test_two_objectives_give_a_pareto_front(write, make, task):
     sweep = write(GROUPS + "  recipe.optimizer.lr: {values: [0.1, 0.5]}\n", method="grid")
-    search, trier = make(sweep, objective=["top1:max", "macs:min"])
+    search, trier = make(sweep, objective=[f"{METRICS[task]}:max", "macs:min"])
     front = run(search, trier).best()
     assert [one.choice for one in front] == [{"model.attention.groups": 8, "recipe.optimizer.lr": 0.1}]
     assert front[0].values == (pytest.approx(96.0), pytest.approx(1e9 / 8))
@@ -200,6 +223,7 @@ class Dying(FakeTrain):
 
 
 @pytest.mark.slow
+@BOTH
 def test_workers_share_a_grid_and_one_that_is_killed_costs_nothing(write, make, tmp_path):
     sweep = write(GROUPS + "  recipe.optimizer.lr: {values: [0.1, 0.2, 0.3, 0.4]}\n", method="grid")
     search, trier = make(sweep)

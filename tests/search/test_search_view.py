@@ -5,7 +5,7 @@ import math
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -45,7 +45,6 @@ def test_listed_values_are_called_shortly_and_never_the_same():
     assert len(set(choice_labels([1, "1", True, "yes"]).values())) == 4
 
 
-@settings(deadline=None)  # the first call imports matplotlib
 @given(st.floats(-9, 6), st.floats(0.31, 9), st.integers(3, 8))
 def test_log_ticks_are_few_round_and_inside(low, decades, most):
     low, high = 10**low, 10 ** (low + decades)

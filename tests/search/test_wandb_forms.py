@@ -44,63 +44,65 @@ def ids(case):
     return json.dumps(case["form"])
 
 
-@pytest.mark.parametrize("case", WANDB["early_terminate"], ids=ids)
-def test_bands_are_those_at_which_wandb_stops_runs(case):
-    form = {"type": "hyperband", **case["form"]}
-    if not case["accepted"] or case["bands"] is None:  # its schema lets through what its search cannot use
-        with pytest.raises(ValidationError, match=r"min_iter|max_iter|s\n|eta"):
-            HyperbandSpec.model_validate(form)
-    else:
-        assert list(HyperbandSpec.model_validate(form).bands_up_to(1000)) == case["bands"]
+def test_bands_are_those_at_which_wandb_stops_runs():
+    for case in WANDB["early_terminate"]:
+        form = {"type": "hyperband", **case["form"]}
+        if (
+            not case["accepted"] or case["bands"] is None
+        ):  # its schema lets through what its search cannot use
+            with pytest.raises(ValidationError, match=r"min_iter|max_iter|s\n|eta"):
+                HyperbandSpec.model_validate(form)
+        else:
+            assert list(HyperbandSpec.model_validate(form).bands_up_to(1000)) == case["bands"]
 
 
-@pytest.mark.parametrize("case", WANDB["parameters"], ids=ids)
-def test_a_parameter_is_what_wandb_takes_it_for(case):
-    form = case["form"]
-    words = BY_WORDS.get(json.dumps(form, separators=(",", ":")))
-    if words or (not case["accepted"] and form.get("distribution") not in DEEPER):
-        with pytest.raises(ValidationError, match=words):
-            ParameterSpec.model_validate(form)
-        return
-    spec = ParameterSpec.model_validate(form)
-    if case["accepted"]:
-        theirs = case["type"].replace("_v2", "values").replace("single_value", "constant")
-        assert spec.kind.replace("_", "") == theirs.replace("_", "")
+def test_a_parameter_is_what_wandb_takes_it_for():
+    for case in WANDB["parameters"]:
+        form = case["form"]
+        words = BY_WORDS.get(json.dumps(form, separators=(",", ":")))
+        if words or (not case["accepted"] and form.get("distribution") not in DEEPER):
+            with pytest.raises(ValidationError, match=words):
+                ParameterSpec.model_validate(form)
+            continue
+        spec = ParameterSpec.model_validate(form)
+        if case["accepted"]:
+            theirs = case["type"].replace("_v2", "values").replace("single_value", "constant")
+            assert spec.kind.replace("_", "") == theirs.replace("_", "")
 
 
-@pytest.mark.parametrize("case", [one for one in WANDB["parameters"] if "shares" in one], ids=ids)
-def test_listed_values_are_drawn_as_often_as_by_wandb(case):
-    spec = ParameterSpec.model_validate(case["form"]).without_repeats(in_grid=False)
-    one, count = Parameter("x", spec), 2001
-    drawn = Counter(canonical_json(one.at((number + 0.5) / count)) for number in range(count))
-    shares: Counter[str] = Counter()
-    for value, share in case["shares"].items():  # 1 and 1.0 are one run here
-        shares[canonical_json(json.loads(value))] += share
-    assert drawn.keys() == {value for value, share in shares.items() if share}
-    for value, number in drawn.items():
-        assert number / count == pytest.approx(shares[value], abs=0.002)
+def test_listed_values_are_drawn_as_often_as_by_wandb():
+    for case in [one for one in WANDB["parameters"] if "shares" in one]:
+        spec = ParameterSpec.model_validate(case["form"]).without_repeats(in_grid=False)
+        one, count = Parameter("x", spec), 2001
+        drawn = Counter(canonical_json(one.at((number + 0.5) / count)) for number in range(count))
+        shares: Counter[str] = Counter()
+        for value, share in case["shares"].items():  # 1 and 1.0 are one run here
+            shares[canonical_json(json.loads(value))] += share
+        assert drawn.keys() == {value for value, share in shares.items() if share}
+        for value, number in drawn.items():
+            assert number / count == pytest.approx(shares[value], abs=0.002)
 
 
-@pytest.mark.parametrize("case", [one for one in WANDB["parameters"] if one.get("grid")], ids=ids)
-def test_a_grid_has_each_listed_value_once_in_wandbs_order(case):
-    spec = ParameterSpec.model_validate(case["form"]).without_repeats(in_grid=True)
-    cells = map(canonical_json, Parameter("x", spec).grid())
-    assert list(cells) == list(dict.fromkeys(map(canonical_json, case["grid"])))
+def test_a_grid_has_each_listed_value_once_in_wandbs_order():
+    for case in [one for one in WANDB["parameters"] if one.get("grid")]:
+        spec = ParameterSpec.model_validate(case["form"]).without_repeats(in_grid=True)
+        cells = map(canonical_json, Parameter("x", spec).grid())
+        assert list(cells) == list(dict.fromkeys(map(canonical_json, case["grid"])))
 
 
-@pytest.mark.parametrize("case", WANDB["files"], ids=ids)
-def test_a_key_of_the_file_is_accepted_as_by_wandb(tmp_path, case):
-    tree = "".join(f"{key}: {json.dumps(value)}\n" for key, value in case["form"].items())
-    kept = [line for line in FILE.splitlines() if line.partition(":")[0] not in case["form"]]
-    path = tmp_path / "sweep.yaml"
-    path.write_text("\n".join(kept) + "\n" + tree)
-    words = NOT_SUPPORTED.get(ids(case))
-    if (case["accepted"] or ids(case) in MORE) and words is None:
-        assert load_sweep_file(path)[1].name == "sweep"
-        return
-    with pytest.raises(DefinitionError, match=words) as error:
-        load_sweep(path)
-    assert all("sweep.yaml:" in str(problem) for problem in error.value.problems)
+def test_a_key_of_the_file_is_accepted_as_by_wandb(tmp_path):
+    for case in WANDB["files"]:
+        tree = "".join(f"{key}: {json.dumps(value)}\n" for key, value in case["form"].items())
+        kept = [line for line in FILE.splitlines() if line.partition(":")[0] not in case["form"]]
+        path = tmp_path / "sweep.yaml"
+        path.write_text("\n".join(kept) + "\n" + tree)
+        words = NOT_SUPPORTED.get(ids(case))
+        if (case["accepted"] or ids(case) in MORE) and words is None:
+            assert load_sweep_file(path)[1].name == "sweep"
+            continue
+        with pytest.raises(DefinitionError, match=words) as error:
+            load_sweep(path)
+        assert all("sweep.yaml:" in str(problem) for problem in error.value.problems)
 
 
 def test_what_changes_nothing_is_said_with_its_line(write):

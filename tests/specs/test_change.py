@@ -5,7 +5,7 @@ import functools
 import operator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
@@ -17,7 +17,6 @@ WORDS = st.sampled_from(["a", "b", "c"])
 TREES = st.recursive(st.integers(), lambda below: st.dictionaries(WORDS, below, max_size=3), max_leaves=8)
 
 
-@settings(deadline=None)
 @given(tree=st.dictionaries(WORDS, TREES), keys=st.lists(WORDS, min_size=1, max_size=3), value=st.integers())
 def test_a_change_sets_its_key_and_leaves_the_given_tree_alone(tree, keys, value):
     before = copy.deepcopy(tree)

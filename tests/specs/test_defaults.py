@@ -14,7 +14,7 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 import ema_lab.specs
-from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
+from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS
 from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import REQUIRED, split_target
 from ema_lab.specs.strict import Spec
@@ -62,7 +62,9 @@ def names_of(registry: Registry) -> dict[str, dict[str, Any]]:
 
 
 def current() -> dict[str, dict[str, Any]]:
-    tables = {registry.kind: names_of(registry) for registry in (ATTENTIONS, BACKBONES, DATASETS)}
+    tables = {
+        registry.kind: names_of(registry) for registry in (ATTENTIONS, BACKBONES, DETECTOR_HEADS, DATASETS)
+    }
     return {"forms": form_defaults(), **tables}
 
 
@@ -73,7 +75,7 @@ def flat(tree: Any, *above: str) -> dict[str, str]:
     return {".".join(above): repr(tree)}
 
 
-@pytest.mark.parametrize("kind", ["forms", "attention", "backbone", "data set"])
+@pytest.mark.parametrize("kind", ["forms", "attention", "backbone", "detector", "data set"])
 def test_every_default_is_what_it_has_always_been(kind):
     golden, now = flat(GOLDEN[kind]), flat(current()[kind])
     assert {key: now.get(key) for key in golden} == golden

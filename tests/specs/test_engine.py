@@ -79,7 +79,7 @@ def test_a_problem_has_its_line(load, text, line, words):
     assert words in problem.message
 
 
-def test_all_problems_are_told_at_once(load):
+def test_all_problems_are_reported_at_once(load):
     with pytest.raises(DefinitionError) as caught:
         load("engine: slurm\ntime: 1h\nmemory: 3\nruns_per_job: 0\n")
     assert len(caught.value.problems) == 3

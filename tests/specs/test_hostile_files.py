@@ -42,30 +42,29 @@ def test_a_large_file_is_not_read(refusal):
     assert refusal("#" * (MAX_BYTES + 1)) == ": is larger than 16 MiB"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "!!timestamp foo",
-        "!!timestamp 2024-01-01",
-        '!!float ""',
-        '!!int ""',
-        "!!null x",
-        '!!bool ""',
-        "!!binary '?'",
-        "!!value =",
-        "!!merge <<",
-        "!x y",
-        "9" * 5000,
-        "1e999",
-        "-1" + "0" * 400,
-    ],
-    ids=lambda value: value[:20],
-)
-def test_a_word_without_a_value_is_one_short_line(refusal, value):
-    line = refusal(f"a: 1\nb: {value}\n")
-    assert line.startswith(":2: ")
-    assert "\n" not in line
-    assert len(line) < 200
+NO_VALUES = [
+    "!!timestamp foo",
+    "!!timestamp 2024-01-01",
+    '!!float ""',
+    '!!int ""',
+    "!!null x",
+    '!!bool ""',
+    "!!binary '?'",
+    "!!value =",
+    "!!merge <<",
+    "!x y",
+    "9" * 5000,
+    "1e999",
+    "-1" + "0" * 400,
+]
+
+
+def test_a_word_without_a_value_is_one_short_line(refusal):
+    for value in NO_VALUES:
+        line = refusal(f"a: 1\nb: {value}\n")
+        assert line.startswith(":2: ")
+        assert "\n" not in line
+        assert len(line) < 200
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "1e999", "-" + "9" * 400])
@@ -89,11 +88,11 @@ HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize(("escape", "shown"), HIDDEN)
-@pytest.mark.parametrize("line", ['a: "x{}y"', '"x{}y": 1', 'a: ["x{}y"]', 'a: {{"x{}y": 1}}'])
-def test_a_character_that_no_reader_sees_is_refused_in_every_word(refusal, line, escape, shown):
-    found = refusal("first: 1\n" + line.format(escape) + "\n")
-    assert found == f":2: has invisible characters: {shown}"
+def test_a_character_that_no_reader_sees_is_refused_in_every_word(refusal):
+    for escape, shown in HIDDEN:
+        for line in ['a: "x{}y"', '"x{}y": 1', 'a: ["x{}y"]', 'a: {{"x{}y": 1}}']:
+            found = refusal("first: 1\n" + line.format(escape) + "\n")
+            assert found == f":2: has invisible characters: {shown}"
 
 
 def test_prose_may_have_lines_and_signs_of_every_script(tmp_path: Path):

@@ -26,90 +26,88 @@ def messages(tree: object) -> list[str]:
     return [message for _, message in error_messages(caught.value)]
 
 
-@pytest.mark.parametrize(
-    ("tree", "words"),
-    [
-        (changed("model", atention="se"), ["model.atention", "did you mean 'attention'?"]),
-        (changed("model", backbone="resnt20"), ["model.backbone", "did you mean 'resnet20'?"]),
-        (changed("model", attention="emma"), ["no attention is named 'emma'", "did you mean 'ema'?"]),
-        (changed("model", attention={"name": "ema", "grups": 8}), ["grups", "did you mean 'groups'?"]),
-        (changed("model", placement={"stage": [1]}), ["model.placement.stage", "did you mean 'stages'?"]),
-        (changed("data", name="digitz"), ["no data set is named 'digitz'", "did you mean 'digits'?"]),
-        (changed("data", val_image=3), ["data.val_image", "did you mean 'val_images'?"]),
-        (changed("recipe", epoch=3), ["recipe.epoch", "did you mean 'epochs'?", "known: epochs, batch_size"]),
-        (changed("recipe", optimizer={"name": "sgd", "lr": 0.1, "momentu": 0}), ["did you mean 'momentum'?"]),
-        ({**TREE, "sed": 1}, ["no key is named 'sed'", "did you mean 'seed'?"]),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_a_misspelt_name_names_the_nearest(tree, words):
-    text = "\n".join(messages(tree))
-    assert all(word in text for word in words)
+MISSPELT = [
+    (changed("model", atention="se"), ["model.atention", "did you mean 'attention'?"]),
+    (changed("model", backbone="resnt20"), ["model.backbone", "did you mean 'resnet20'?"]),
+    (changed("model", attention="emma"), ["no attention is named 'emma'", "did you mean 'ema'?"]),
+    (changed("model", attention={"name": "ema", "grups": 8}), ["grups", "did you mean 'groups'?"]),
+    (changed("model", placement={"stage": [1]}), ["model.placement.stage", "did you mean 'stages'?"]),
+    (changed("data", name="digitz"), ["no data set is named 'digitz'", "did you mean 'digits'?"]),
+    (changed("data", val_image=3), ["data.val_image", "did you mean 'val_images'?"]),
+    (changed("recipe", epoch=3), ["recipe.epoch", "did you mean 'epochs'?", "known: epochs, batch_size"]),
+    (changed("recipe", optimizer={"name": "sgd", "lr": 0.1, "momentu": 0}), ["did you mean 'momentum'?"]),
+    ({**TREE, "sed": 1}, ["no key is named 'sed'", "did you mean 'seed'?"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("tree", "words"),
-    [
-        (changed("model", attention=None), "not null"),
-        (changed("model", attention={"groups": 8}), "must be a name or a mapping with a name"),
-        (changed("model", attention=3), "must be a name or a mapping with a name"),
-        (changed("model", attention={"name": "ema", "groups": 8.0}), "valid integer, got 8.0"),
-        (changed("model", attention={"name": "ema", "groups": True}), "valid integer, got True"),
-        (changed("model", placement={"stages": []}), "at least 1 item"),
-        (changed("model", placement={"stages": ["1"]}), "valid integer, got '1'"),
-        (changed("model", placement={"stages": [0]}), "greater than or equal to 1"),
-        (changed("model", placement={"after": []}), "at least 1 item"),
-        (changed("data", val_images=1437), "must leave training images, got 1437 of 1437"),
-        (
-            changed("data", split_seed=1),
-            "data.split_seed: changes nothing without val_images or train_images",
-        ),
-        (changed("data", split_seed=1, train_images=1437), "data.split_seed: changes nothing"),
-        (changed("data", train_images=0), "data.train_images: input should be greater than or equal to 1"),
-        (
-            changed("data", train_images=1438),
-            "data.train_images: must be at most 1437, the number of training images, got 1438",
-        ),
-        (
-            changed("data", train_images=1400, val_images=100),
-            "at most 1337, the number of training images after 100 validation images, got 1400",
-        ),
-        (changed("data", train_image=3), "did you mean 'train_images'?"),
-        (changed("recipe", augment={"resized_crop_area": [0.5]}), "recipe.augment.resized_crop_area"),
-        (changed("recipe", augment={"resized_crop_area": [0.0, 1.0]}), "greater than 0, got 0.0"),
-        (changed("recipe", augment={"resized_crop_area": [0.5, 1.5]}), "less than or equal to 1, got 1.5"),
-        (
-            changed("recipe", augment={"resized_crop_area": [0.5, 0.1]}),
-            "needs the smaller share first, got [0.5, 0.1]",
-        ),
-        (
-            changed("recipe", augment={"resized_crop_area": [0.1, 1], "crop_padding": 1}),
-            "are two ways to crop: set one of them",
-        ),
-        (changed("recipe", epochs=0), "recipe.epochs: input should be greater than or equal to 1, got 0"),
-        (changed("recipe", epochs="2"), "valid integer, got '2'"),
-        (changed("recipe", epochs=2.0), "valid integer, got 2.0"),
-        (changed("recipe", label_smoothing=1.0), "less than 1"),
-        (changed("recipe", label_smoothing=float("nan")), "recipe.label_smoothing"),
-        (changed("recipe", optimizer={"name": "sgd", "lr": float("inf")}), "finite"),
-        (
-            changed("recipe", optimizer={"name": "sgd", "lr": 0.1, "nesterov": True}),
-            "needs a momentum above 0",
-        ),
-        (changed("recipe", optimizer={"name": "lion", "lr": 0.1}), "'sgd', 'adamw'"),
-        (
-            changed("recipe", schedule={"name": "cosine", "warmup_epochs": 2}),
-            "before the last epoch, got 2 of 2",
-        ),
-        (changed("recipe", normalise="cifar10"), "one value per channel: digits has 1"),
-        (changed("recipe", normalise={"mean": [0.5], "std": [0.5, 0.5]}), "one value per channel"),
-        (changed("recipe", protocol="best-val"), "best-val needs a validation split: set data.val_images"),
-        ({"model": TREE["model"], "data": TREE["data"], "seed": 0}, "recipe: is missing"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_wrong_value_is_refused_with_the_rule(tree, words):
-    assert any(words in message for message in messages(tree))
+def test_a_misspelt_name_names_the_nearest():
+    for tree, words in MISSPELT:
+        text = "\n".join(messages(tree))
+        assert all(word in text for word in words)
+
+
+WRONG = [
+    (changed("model", attention=None), "not null"),
+    (changed("model", attention={"groups": 8}), "must be a name or a mapping with a name"),
+    (changed("model", attention=3), "must be a name or a mapping with a name"),
+    (changed("model", attention={"name": "ema", "groups": 8.0}), "valid integer, got 8.0"),
+    (changed("model", attention={"name": "ema", "groups": True}), "valid integer, got True"),
+    (changed("model", placement={"stages": []}), "at least 1 item"),
+    (changed("model", placement={"stages": ["1"]}), "valid integer, got '1'"),
+    (changed("model", placement={"stages": [0]}), "greater than or equal to 1"),
+    (changed("model", placement={"after": []}), "at least 1 item"),
+    (changed("data", val_images=1437), "must leave training images, got 1437 of 1437"),
+    (
+        changed("data", split_seed=1),
+        "data.split_seed: changes nothing without val_images or train_images",
+    ),
+    (changed("data", split_seed=1, train_images=1437), "data.split_seed: changes nothing"),
+    (changed("data", train_images=0), "data.train_images: input should be greater than or equal to 1"),
+    (
+        changed("data", train_images=1438),
+        "data.train_images: must be at most 1437, the number of training images, got 1438",
+    ),
+    (
+        changed("data", train_images=1400, val_images=100),
+        "at most 1337, the number of training images after 100 validation images, got 1400",
+    ),
+    (changed("data", train_image=3), "did you mean 'train_images'?"),
+    (changed("recipe", augment={"resized_crop_area": [0.5]}), "recipe.augment.resized_crop_area"),
+    (changed("recipe", augment={"resized_crop_area": [0.0, 1.0]}), "greater than 0, got 0.0"),
+    (changed("recipe", augment={"resized_crop_area": [0.5, 1.5]}), "less than or equal to 1, got 1.5"),
+    (
+        changed("recipe", augment={"resized_crop_area": [0.5, 0.1]}),
+        "needs the smaller share first, got [0.5, 0.1]",
+    ),
+    (
+        changed("recipe", augment={"resized_crop_area": [0.1, 1], "crop_padding": 1}),
+        "are two ways to crop: set one of them",
+    ),
+    (changed("recipe", epochs=0), "recipe.epochs: input should be greater than or equal to 1, got 0"),
+    (changed("recipe", epochs="2"), "valid integer, got '2'"),
+    (changed("recipe", epochs=2.0), "valid integer, got 2.0"),
+    (changed("recipe", label_smoothing=1.0), "less than 1"),
+    (changed("recipe", label_smoothing=float("nan")), "recipe.label_smoothing"),
+    (changed("recipe", optimizer={"name": "sgd", "lr": float("inf")}), "finite"),
+    (
+        changed("recipe", optimizer={"name": "sgd", "lr": 0.1, "nesterov": True}),
+        "needs a momentum above 0",
+    ),
+    (changed("recipe", optimizer={"name": "lion", "lr": 0.1}), "'sgd', 'adamw'"),
+    (
+        changed("recipe", schedule={"name": "cosine", "warmup_epochs": 2}),
+        "before the last epoch, got 2 of 2",
+    ),
+    (changed("recipe", normalise="cifar10"), "one value per channel: digits has 1"),
+    (changed("recipe", normalise={"mean": [0.5], "std": [0.5, 0.5]}), "one value per channel"),
+    (changed("recipe", protocol="best-val"), "best-val needs a validation split: set data.val_images"),
+    ({"model": TREE["model"], "data": TREE["data"], "seed": 0}, "recipe: is missing"),
+]
+
+
+def test_a_wrong_value_is_refused_with_the_rule():
+    for tree, words in WRONG:
+        assert any(words in message for message in messages(tree))
 
 
 def test_best_val_is_right_with_a_validation_split():

@@ -286,7 +286,7 @@ def test_means_are_compared_over_the_seeds_that_all_rows_have():
 def test_wins_ties_and_losses_need_a_test():
     found = win_tie_loss([(1.0, 0.01), (1.0, 0.2), (-1.0, 0.04), (3.0, math.nan)], +1)
     assert str(found) == "1/1/1"
-    assert str(win_tie_loss([(1.0, 0.01), (-1.0, 0.04)], -1)) == "1/0/1"
+    assert str(win_tie_loss([(1.0, 0.01), (2.0, 0.01), (-1.0, 0.04)], -1)) == "1/0/2"
 
 
 def test_the_second_is_better_than_the_last_row_too():

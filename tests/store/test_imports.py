@@ -11,24 +11,24 @@ def names_of(text: str) -> set[tuple[int, str]]:
     return set(imported_names(text))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("import a", {(0, "a")}),
-        ("import a.b as c, d", {(0, "a.b"), (0, "d")}),
-        ("from a.b import c, d as e", {(0, "a.b"), (0, "a.b.c"), (0, "a.b.d")}),
-        ("from . import a", {(1, ""), (1, "a")}),
-        ("from ..a import b", {(2, "a"), (2, "a.b")}),
-        ("def f():\n    import a", {(0, "a")}),
-        ("try:\n    import a\nexcept ImportError:\n    import b", {(0, "a"), (0, "b")}),
-        ("if TYPE_CHECKING:\n    import a\nelse:\n    import b", {(0, "b")}),
-        ("if typing.TYPE_CHECKING:\n    import a", set()),
-        ("if not TYPE_CHECKING:\n    import a", {(0, "a")}),
-        ("TABLE = {'x': 'ema_lab.a.b:Name', 'y': 'other.a:Name'}", {(0, "ema_lab.a.b")}),
-    ],
-)
-def test_imports_that_run_are_found(text, expected):
-    assert names_of(text) == expected
+RUN = [
+    ("import a", {(0, "a")}),
+    ("import a.b as c, d", {(0, "a.b"), (0, "d")}),
+    ("from a.b import c, d as e", {(0, "a.b"), (0, "a.b.c"), (0, "a.b.d")}),
+    ("from . import a", {(1, ""), (1, "a")}),
+    ("from ..a import b", {(2, "a"), (2, "a.b")}),
+    ("def f():\n    import a", {(0, "a")}),
+    ("try:\n    import a\nexcept ImportError:\n    import b", {(0, "a"), (0, "b")}),
+    ("if TYPE_CHECKING:\n    import a\nelse:\n    import b", {(0, "b")}),
+    ("if typing.TYPE_CHECKING:\n    import a", set()),
+    ("if not TYPE_CHECKING:\n    import a", {(0, "a")}),
+    ("TABLE = {'x': 'ema_lab.a.b:Name', 'y': 'other.a:Name'}", {(0, "ema_lab.a.b")}),
+]
+
+
+def test_imports_that_run_are_found():
+    for text, expected in RUN:
+        assert names_of(text) == expected
 
 
 @pytest.fixture

@@ -75,15 +75,18 @@ class TestRefresh:
         assert (folder / "superseded" / "2" / "record.json").exists()
         assert (folder / "superseded" / "1" / "last.ckpt").exists()
 
-    def test_moves_the_record_last(self, store, specs, monkeypatch):
+    @pytest.mark.parametrize(("is_damaged", "place"), [(False, -1), (True, 0)])
+    def test_moves_the_record_last_or_of_a_damaged_result_first(
+        self, store, specs, monkeypatch, is_damaged, place
+    ):
         finish(store, specs[0])
         moved = []
         rename = type(store.root).rename
         monkeypatch.setattr(
             type(store.root), "rename", lambda self, to: moved.append(self.name) or rename(self, to)
         )
-        supersede(store.folder(specs[0].run_id))
-        assert moved[-1] == "record.json"
+        supersede(store.folder(specs[0].run_id), is_damaged=is_damaged)
+        assert moved[place] == "record.json"
         assert len(moved) == len(FILES) + 2
 
 
@@ -183,7 +186,14 @@ class TestDamage:
         assert store.record(specs[0].run_id).metrics == {"top1": 1.0}
         assert (folder / "record.json.damaged-1").read_text() == '{"cut'
 
-    @pytest.mark.parametrize(("name", "text"), [("spec.json", "{}"), ("record.json", '{"status": "done"}')])
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("spec.json", "{}"),
+            ("record.json", '{"status": "done"}'),
+            ("record.json", '{"format": 1, "status": "done"}'),  # this version's own format, not a later one
+        ],
+    )
     def test_json_that_is_no_document_of_ours_is_damaged_too(self, store, specs, name, text):
         finish(store, specs[0])
         path = store.folder(specs[0].run_id) / name

@@ -82,6 +82,18 @@ def test_a_record_that_does_not_fit_its_predictions_stays(store, finished, chang
     assert store.record(spec.run_id) == before
 
 
+def test_predictions_of_another_split_are_refused(store, finished):
+    spec = finished()
+    arrays = read_predictions(store.folder(spec.run_id))
+    kept = {name: arrays[name] for name in ("logits", "labels")}
+    sha256 = write_predictions(store.folder(spec.run_id), kept, "val", spec.run_id)
+    before = store.record(spec.run_id).model_copy(update={"predictions_sha256": sha256})
+    store.write(before)
+    found = measured(store, spec)
+    assert (found.result, found.reason) == ("refused", "its predictions are not those of the test split")
+    assert store.record(spec.run_id) == before
+
+
 def test_an_older_record_that_fits_gets_the_hash_too(store, finished):
     spec = finished(predictions_sha256="")
     assert measured(store, spec).result == "changed"

@@ -49,7 +49,7 @@ def test_a_users_repository_is_named_with_its_commit(study):
     assert found(study) == {"study": {"commit": git(study, "rev-parse", "HEAD"), "dirty_sha256": None}}
 
 
-def test_a_change_of_a_file_that_the_run_uses_is_told_by_a_hash(study):
+def test_a_change_of_a_file_that_the_run_uses_is_reported_by_a_hash(study):
     (study / "gates" / "gate.py").write_text("x = 2\n")
     one = found(study)["study"]
     (study / "gates" / "gate.py").write_text("x = 3\n")
@@ -66,7 +66,7 @@ def test_a_change_of_another_file_is_none_of_the_runs(study):
     assert found(study)["study"]["dirty_sha256"] is None
 
 
-def test_a_file_that_is_not_committed_is_told_by_a_hash(study):
+def test_a_file_that_is_not_committed_is_reported_by_a_hash(study):
     (study / "new.py").write_text("y = 1\n")
     changes = b"new.py\0y = 1\n"
     assert found(study, "new.py")["study"]["dirty_sha256"] == hashlib.sha256(changes).hexdigest()[:16]
@@ -84,7 +84,7 @@ def test_a_repository_without_a_commit_has_a_hash_alone(study, tmp_path):
     assert len(one["dirty_sha256"]) == 16
 
 
-def test_two_repositories_of_one_name_are_told_apart(study, tmp_path):
+def test_two_repositories_of_one_name_are_distinguished(study, tmp_path):
     twin = tmp_path / "twin" / "study"
     twin.mkdir(parents=True)
     (twin / "data.py").write_text("x = 1\n")
@@ -131,7 +131,7 @@ def test_another_repository_in_the_environment_is_not_asked(study, tmp_path, mon
     assert found(study) == expected
 
 
-def test_a_repository_is_told_as_it_was_when_it_was_first_asked_for(study):
+def test_a_repository_is_reported_as_it_was_when_it_was_first_asked_for(study):
     gate = [Source(study / "gates/gate.py", "gate", study)]
     before = repositories(gate)
     git(study, "commit", "-q", "--allow-empty", "-m", "second")

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from ema_lab.errors import StoreError
-from ema_lab.store.document import write_json
+from ema_lab.errors import DamagedFileError, StoreError
+from ema_lab.store.document import read_json, write_json
 from ema_lab.store.record import ErrorRecord, RunRecord
 from ema_lab.store.store import RunStore
 
@@ -55,7 +55,7 @@ def held_elsewhere(store, spec):
     ready, release = context.Queue(), context.Queue()
     process = context.Process(target=hold, args=(store.root, spec.run_id, ready, release))
     process.start()
-    assert ready.get(timeout=60)
+    assert ready.get(timeout=180)
 
     def kill():
         process.kill()
@@ -110,7 +110,6 @@ class TestStore:
             (store.root / name / "spec.json").write_text("{}")
         assert store.run_ids() == [spec.run_id]
 
-    @settings(deadline=None)
     @given(record=RECORDS)
     def test_gives_a_record_back_as_it_was_written(self, tmp_path_factory, record):
         store = RunStore(tmp_path_factory.getbasetemp() / "round-trip")
@@ -179,6 +178,16 @@ class TestStore:
             assert json.load(reader) == {"x": 1}
         assert path.stat().st_ino != before
         assert json.loads(path.read_text()) == {"x": 2}
+
+    def test_writes_a_surrogate_as_plain_text_and_reads_none(self, tmp_path):
+        path = tmp_path / "a.json"
+        write_json(path, {"file\udcff": ["\ud800", "\U0001f600"]})
+        assert read_json(path) == {"file\\udcff": ["\\ud800", "\U0001f600"]}
+        path.write_text('{"file": "\\uDCFF"}')
+        with pytest.raises(DamagedFileError, match="not Unicode"):
+            read_json(path)
+        path.write_text('{"file": "\\ud83d\\ude00"}')
+        assert read_json(path) == {"file": "\U0001f600"}
 
 
 class TestState:

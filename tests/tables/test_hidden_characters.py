@@ -31,9 +31,9 @@ def table(text: str) -> Table:
     return Table("table", text, text, columns, rows, (text,), text, (text,))
 
 
-@pytest.mark.parametrize("form", RENDERERS)
-def test_no_format_holds_a_character_that_no_reader_sees(form):
-    assert hidden_characters(RENDERERS[form](table(HOSTILE)), allowed="\n\u2060") == []
+def test_no_format_holds_a_character_that_no_reader_sees():
+    for form in RENDERERS:
+        assert hidden_characters(RENDERERS[form](table(HOSTILE)), allowed="\n\u2060") == []
 
 
 def test_a_page_holds_none_either():
@@ -66,12 +66,12 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("text", FORMULAS)
-def test_a_cell_that_is_no_number_is_no_formula(text):
-    written = render_csv([{"plain": text, text: -1.5}])
-    header, row = csv.reader(io.StringIO(written))
-    assert header == ["plain", FORMULAS[text]]
-    assert row == [FORMULAS[text], "-1.5"]
+def test_a_cell_that_is_no_number_is_no_formula():
+    for text in FORMULAS:
+        written = render_csv([{"plain": text, text: -1.5}])
+        header, row = csv.reader(io.StringIO(written))
+        assert header == ["plain", FORMULAS[text]]
+        assert row == [FORMULAS[text], "-1.5"]
 
 
 def test_escapes_are_those_of_python_and_prose_keeps_its_lines():

@@ -2,20 +2,24 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import ema_lab
+from ema_lab import files
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.store.job import RunJob
-from ema_lab.store.layout import RUN_ID_FIELD
+from ema_lab.store.layout import HEARTBEAT, RUN_ID_FIELD
 from ema_lab.store.record import RunRecord
+from ema_lab.tasks.task import stored_metrics
 from ema_lab.training.run import Machine, checkpoint_to_resume, load_weights, train
 from ema_lab.training.slimming import slim
 
 CHOSEN = {"recipe": {"epochs": 1, "protocol": "best-val"}, "data": {"val_images": 10}}
+ROWS = {"classification": "logits", "detection": "detected"}  # of the predictions
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +27,11 @@ def machine(tmp_path_factory) -> Machine:
     return Machine(data_root=tmp_path_factory.mktemp("data"), device="cpu", num_threads=1)
 
 
-@pytest.fixture(scope="module")
-def trained_once(make_spec, tmp_path_factory, machine):
+@pytest.fixture(scope="module", params=["classification", "detection"])
+def trained_once(request, make_spec, tmp_path_factory, machine):
     """Return two runs that differ in their seed, and the folder of their folders, trained for one epoch."""
-    root, specs = tmp_path_factory.mktemp("trained"), [make_spec(**CHOSEN, seed=seed) for seed in (0, 2)]
+    root = tmp_path_factory.mktemp("trained")
+    specs = [make_spec(task=request.param, **CHOSEN, seed=seed) for seed in (0, 2)]
     for spec in specs:
         (root / spec.run_id).mkdir()
         train(spec, RunJob(root / spec.run_id), machine)
@@ -59,6 +64,28 @@ def test_every_file_names_its_run(trained):
     assert torch.load(folder / "last.ckpt", weights_only=True)["run_id"] == spec.run_id
 
 
+def test_what_must_outlast_a_power_cut_is_on_the_disk_before_it_has_its_name(
+    make_spec, tmp_path, machine, monkeypatch
+):
+    flushed, named = set(), []
+    flush, replace = files._flush_to_disk, Path.replace
+    monkeypatch.setattr(files, "_flush_to_disk", lambda path: flushed.add(path) or flush(path))
+
+    def rename(path, target):
+        named.append((Path(target).name, path in flushed))
+        flushed.discard(path)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    train(make_spec(**CHOSEN), RunJob(tmp_path), machine)
+    assert {name: on_disk for name, on_disk in named if name != HEARTBEAT} == {
+        "best.ckpt": True,
+        "last.ckpt": True,
+        "predictions.npz": True,
+        "curve.csv": False,  # its rows are in the checkpoint
+    }
+
+
 def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, tmp_path, machine):
     (spec, folder), (other, others) = trained
     mixed = tmp_path / "mixed"
@@ -70,20 +97,27 @@ def test_another_run_s_checkpoint_is_set_aside_and_the_run_starts_anew(trained, 
         outcome = train(spec, RunJob(mixed), machine)
     assert (mixed / "last.ckpt.damaged-1").read_bytes() == (others / "last.ckpt").read_bytes()
     with np.load(mixed / "predictions.npz") as predictions, np.load(folder / "predictions.npz") as expected:
-        assert np.array_equal(predictions["logits"], expected["logits"])
-    assert set(outcome.metrics) == {"top1", "top5", "loss"}
+        rows = ROWS[spec.data.facts.task]
+        assert np.array_equal(predictions[rows], expected[rows])
+        assert outcome.metrics == stored_metrics(spec, expected)
+
+
+def spoil(best, damage, other):
+    """Damage the best weights of a run; `other` is another run's folder."""
+    content = best.read_bytes()
+    best.unlink()
+    if damage == "another run's":
+        shutil.copy(other / "best.ckpt", best)
+    elif damage == "cut off":
+        best.write_bytes(content[:100])
+    elif damage == "a folder":
+        best.mkdir()
 
 
 @pytest.mark.parametrize("damage", ["another run's", "cut off", "gone"])
 def test_best_weights_that_cannot_be_used_start_the_run_anew(trained, damage):
     (spec, folder), (_, others) = trained
-    best = folder / "best.ckpt"
-    content = best.read_bytes()
-    best.unlink()
-    if damage == "another run's":
-        shutil.copy(others / "best.ckpt", best)
-    elif damage == "cut off":
-        best.write_bytes(content[:100])
+    spoil(folder / "best.ckpt", damage, others)
     with pytest.warns(UserWarning, match="the run starts again"):
         assert checkpoint_to_resume(folder, spec.run_id) is None
 
@@ -125,14 +159,7 @@ class TestLoadModel:
     def test_refuses_weights_that_are_not_the_run_s_in_one_line(self, store, trained, damage):
         (spec, folder), (_, others) = trained
         best = folder / "best.ckpt"
-        content = best.read_bytes()
-        best.unlink()
-        if damage == "another run's":
-            shutil.copy(others / "best.ckpt", best)
-        elif damage == "cut off":
-            best.write_bytes(content[:100])
-        elif damage == "a folder":
-            best.mkdir()
+        spoil(best, damage, others)
         with pytest.raises(StoreError) as caught:
             ema_lab.load_model(spec.run_id, store)
         assert str(best) in str(caught.value)

@@ -7,7 +7,8 @@ from ema_lab.models.build import build_model
 from ema_lab.models.dropout import SeededDropout
 from ema_lab.one_run.measurement import Timing, _work
 from ema_lab.store.job import RunJob
-from ema_lab.tasks.task import load_data, load_task
+from ema_lab.tasks.task import BatchLoss, load_data, load_task
+from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.run import Machine, train
 from ema_lab.training.step import Step, seed_generators
@@ -16,15 +17,19 @@ SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("task", "recipe"),
     [
-        {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
-        {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"},
+        (
+            "classification",
+            {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
+        ),
+        ("classification", {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"}),
+        ("detection", {"nominal_batch": 16, "leftover": "drop", "schedule": {"name": "yolov5"}}),
     ],
-    ids=["sgd", "adamw in bf16"],
+    ids=["sgd", "adamw in bf16", "detection with accumulation"],
 )
-def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, recipe):
-    spec = make_spec(recipe={"epochs": 2, **recipe})
+def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, task, recipe):
+    spec = make_spec(task=task, recipe={"epochs": 4 if task == "detection" else 2, **recipe})
     folder = tmp_path / "run"
     folder.mkdir()
     train(spec, RunJob(folder), Machine(data_root=tmp_path, device="cpu", num_threads=1))
@@ -34,12 +39,12 @@ def test_updates_one_by_one_give_the_weights_of_training(make_spec, tmp_path, re
     loader = data.train_dataloader()
     step = Step(spec, model, load_task(spec.data), len(loader))
     number = 0
-    for epoch in range(2):
+    for epoch in range(spec.recipe.epochs):
         loader.batch_sampler.set_epoch(epoch)
         for batch in loader:
             step.update(data.on_after_batch_transfer(batch, 0), number)
             number += 1
-    assert number == 2 * len(loader)
+    assert number == spec.recipe.epochs * len(loader)
     assert all(torch.equal(value, trained[f"model.{key}"]) for key, value in model.state_dict().items())
 
 
@@ -117,3 +122,55 @@ def test_the_precision_of_evaluation_is_part_of_a_run_only_where_it_changes_one(
     bf16 = run_id(precision="bf16")
     assert run_id(precision="bf16", evaluation_precision="training") == bf16
     assert run_id(precision="bf16", evaluation_precision="fp32") != bf16
+
+
+def test_steps_are_counted_over_the_whole_run(make_spec, tmp_path, monkeypatch):
+    numbers = []
+    begin = Step.begin
+    monkeypatch.setattr(Step, "begin", lambda self, number: numbers.append(number) or begin(self, number))
+    train(
+        make_spec(recipe={"epochs": 3}),
+        RunJob(tmp_path),
+        Machine(data_root=tmp_path, device="cpu", num_threads=1),
+    )
+    assert numbers == list(range(15))  # 40 images in batches of eight, three times
+
+
+@pytest.fixture
+def allowed_tf32():
+    """Allow TF32 everywhere, and restore the flags after the test."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    yield
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def test_predictions_are_computed_without_tf32_whatever_was_set(make_spec, tmp_path, allowed_tf32):
+    spec = make_spec()
+    evaluate(build_model(spec), load_task(spec.data), load_data(spec, tmp_path), "test", torch.device("cpu"))
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_the_environment_names_the_precision_of_training_and_that_of_evaluation(make_spec):
+    def precisions(**recipe):
+        found = environment(torch.device("cpu"), make_spec(recipe=recipe).recipe)
+        return found["precision"], found["evaluation_precision"]
+
+    assert precisions() == ("fp32", "fp32")
+    assert precisions(precision="bf16") == ("bf16", "bf16")
+    assert precisions(precision="bf16", evaluation_precision="fp32") == ("bf16", "fp32")
+
+
+@pytest.mark.parametrize(("reduction", "change"), [("mean", 2.0), ("sum", 32.0)])
+def test_gradients_that_add_up_to_a_step_are_averaged_over_its_batches(make_spec, reduction, change):
+    optimizer = {"name": "sgd", "lr": 0.1}
+    spec = make_spec(recipe={"optimizer": optimizer, "nominal_batch": 16, "reduction": reduction})
+    model = build_model(spec)
+    step = Step(spec, model, load_task(spec.data), steps_per_epoch=2)
+    bias = model.fc.bias
+    before = bias.detach().clone()
+    for number, slope in enumerate([1.0, 3.0]):  # two batches of eight images
+        step.learn(BatchLoss(slope * bias.sum(), 8), number)
+    torch.testing.assert_close(before - bias.detach(), torch.full_like(before, 0.1 * change))

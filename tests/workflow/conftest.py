@@ -5,33 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import RATES, TINY, fake_outcome
 
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import RunJob, RunOutcome
-
-TINY = """\
-name: tiny
-base:
-  model: {backbone: resnet20, placement: {after: block_end}}
-  data: {name: synthetic, train_images: 32, test_images: 16, image_size: 8}
-  recipe: {epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}
-seeds: [0, 1]
-baseline: none
-variants:
-  none: {model.attention: none}
-  se: {model.attention: {name: se, reduction: 4}}
-"""
-SEARCH = """\
-name: rates
-method: grid
-metric: {name: val_top1, goal: maximize}
-parameters:
-  base: {value: tiny/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 8}
-  recipe.optimizer.lr: {values: [0.1, 0.2]}
-command: [ema-lab, trial, "${args_json}"]
-"""
+from ema_lab.store.job import RunJob
 
 
 @pytest.fixture
@@ -40,7 +17,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
 
     SE is two points better, a seed adds one; a learning rate of 0.3 fails.
     """
-    for folder, name, text in (("ablations", "tiny", TINY), ("sweeps", "rates", SEARCH)):
+    for folder, name, text in (("ablations", "tiny", TINY), ("sweeps", "rates", RATES)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -54,9 +31,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         (job.folder / "curve.csv").write_text(f"epoch,val_top1\n1,{top1 + spec.recipe.optimizer.lr}\n")
         if report is not None:
             report({"epoch": 1, "val_top1": top1 + spec.recipe.optimizer.lr})
-        environment = {"device": "cpu", "precision": "fp32", "num_threads": 1, "versions": {"torch": "0"}}
-        cost = {"parameters": 1000, "macs": 2_000_000}
-        return RunOutcome({"top1": top1, "loss": 0.5}, 1, cost, 3.0, 10.0, environment, "0" * 64)
+        return fake_outcome(spec)
 
     monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     return seen

@@ -81,6 +81,15 @@ def test_events_come_in_the_order_of_the_work(trained):
     assert seen[-1].outcome == outcome
 
 
+def test_events_have_the_lines_that_the_command_prints(trained, capsys):
+    lines: list[str] = []
+    ema_lab.run("tiny", watch=lambda event: lines.extend(event.lines()), store="python", **HERE)
+    command_line(["run", "tiny", "--workers", "1", "--device", "cpu", "--store", "command"])
+    printed = capsys.readouterr().err.replace("command", "python").splitlines()
+    assert [line for line in printed if not line.startswith("[")] == lines
+    assert lines[0].startswith("tiny: 4 runs to train with 1 worker")
+
+
 def test_an_exception_of_the_observer_ends_the_call_and_loses_no_run(trained):
     def watch(event):
         if isinstance(event, events.RunEnded) and event.number == 2:

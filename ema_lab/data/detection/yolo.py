@@ -1,9 +1,10 @@
 """YOLO's text folders: images/NAME.jpg and labels/NAME.txt, named by a `data.yaml`.
 
 A line is `class x y width height` as shares of the image, or a class and a polygon, whose bounds are taken.
-An image without a label file, or with an empty one, shows nothing.
+An image without a label file, or with an empty one, shows nothing; how many have none is logged.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,16 @@ def read_yolo(images: Path, classes: int, problems: Problems) -> list[AnnotatedI
     """Return the images of a folder, sorted by name. Labels are in the folder `labels` beside `images`.
 
     Raises:
-        DataError: If there are no images.
+        DataError: If there are no images, or none has a label file.
     """
-    found = []
-    for path in images_in(images):
+    listed, found = images_in(images), []
+    without = [path for path in listed if not label_file(path).exists()]
+    if len(without) == len(listed):
+        raise DataError(f"{images}: no image has a label file; expected {label_file(listed[0])}, for example")
+    if without:
+        told = "%d of %d images in %s have no label file, such as %s: they show nothing"
+        logging.getLogger(__name__).warning(told, len(without), len(listed), images, without[0].name)
+    for path in listed:
         size = image_size(path, problems)
         if size is not None:
             found.append(AnnotatedImage(path, size, _truth(label_file(path), size, classes, problems)))

@@ -1,8 +1,9 @@
 """Bundle: a report and everything that it is built from, in one zip file.
 
 Inside: `report/` (tables, page, figures), the definitions, the user's own modules, `runs/` (a store of specs,
-records, attempts and curves; no weights), `bundle.json` (versions, devices, commits), `wheels/` (this
-package), `requirements.txt`, `SHA256SUMS` and `reproduce.sh`. The report is built from the bundle's own
+records, attempts, curves and what the report derives from predictions; neither predictions nor weights),
+`bundle.json` (versions, devices, commits), `wheels/` (this package), `requirements.txt`, `SHA256SUMS` and
+`reproduce.sh`. The report is built from the bundle's own
 files, so that `ema-lab verify` can rebuild it. Equal records give equal bytes.
 """
 
@@ -18,17 +19,25 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import atomic_write
+from ema_lab.reports.analyses import analysis_files
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
 from ema_lab.reports.files import all_files
-from ema_lab.reports.report import build_report, chosen, latencies, report_ablations, with_baseline
+from ema_lab.reports.report import (
+    build_report,
+    chosen,
+    latencies,
+    report_ablations,
+    with_baseline,
+    with_task,
+)
 from ema_lab.results.selection import measure, rows_of
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.imports import INSTALLED
-from ema_lab.store.layout import ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
+from ema_lab.store.layout import ANALYSIS, ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
 from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
@@ -72,6 +81,8 @@ def bundle_files(spec: ReportSpec, store: RunStore, definition: Path) -> dict[st
         *_timings(spec, ablations, store),
     ]
     files = {name: path.read_bytes() for name, path in members}
+    analyses = {} if spec.kind == "claims" else analysis_files(with_task(spec, ablations), ablations, store)
+    files |= {f"{RUNS}/{run_id}/{ANALYSIS}": text.encode() for run_id, text in analyses.items()}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
@@ -129,10 +140,10 @@ def _definitions(
         paths.append(find_definition("reports/published", spec.published))
     paths += definitions("ablations/recipes").values()
     for path in paths:
-        yield _place(spec, path), path
+        yield _archive_name(spec, path), path
 
 
-def _place(spec: ReportSpec, path: Path) -> str:
+def _archive_name(spec: ReportSpec, path: Path) -> str:
     if path.is_relative_to(BUNDLED):
         return path.relative_to(BUNDLED).as_posix()
     if path.is_absolute() or ".." in path.parts:

@@ -9,6 +9,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from statistics import StatisticsError, fmean
 from typing import Any
 
 from ema_lab.errors import EmaLabError, StoreError, error_summary
@@ -19,8 +20,9 @@ from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
 from ema_lab.specs.report import REPORT_NAME
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.analysis import read_analyses
 from ema_lab.store.curve import read_curve
-from ema_lab.store.layout import RECORD
+from ema_lab.store.layout import ANALYSIS, RECORD
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 
@@ -33,7 +35,8 @@ COMPUTED = (
 )
 SUMMED = (
     f"checked only by {SUMS}, which anyone who edits a file can recompute: what runs measured "
-    "(other metrics, costs, times, curves), attempts, logs, definitions, the wheel"
+    "(other metrics, costs, times, curves, what was derived from predictions), attempts, logs, definitions, "
+    "the wheel"
 )
 
 
@@ -137,6 +140,7 @@ class _Runs:
         yield from self.unread
         for run_id, (spec, record) in self.done.items():
             yield from self._against_curve(run_id, spec, record)
+            yield from self._against_classes(run_id, record)
         yield from self._unequal_costs()
 
     def cross_checks(self) -> str:
@@ -144,7 +148,7 @@ class _Runs:
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
             "cross-checked: each record's chosen epoch with its recipe and curve; its metrics with its "
-            f"curve, which has them for {known}; the costs of equal models"
+            f"curve, which has them for {known}, and with its results by class; the costs of equal models"
         )
 
     def _path(self, run_id: str) -> str:
@@ -169,6 +173,18 @@ class _Runs:
                 metric, at_epoch = f"{name}: {record.metrics[name]!r}", f"at epoch {record.chosen_epoch}"
                 yield f"{self._path(run_id)}: metrics.{metric} is written, the curve has {value!r} {at_epoch}"
 
+    def _against_classes(self, run_id: str, record: RunRecord) -> Iterator[str]:
+        """Compare the means over classes, as far as the bundle has results by class, with the record."""
+        for key, entry in read_analyses(self.store.folder(run_id), record, "").items():
+            for name, values in entry.items() if key.startswith("classes ") else ():
+                if name not in record.metrics:
+                    continue
+                mean = _class_mean(values, entry.get("weights"))
+                if not math.isclose(record.metrics[name], mean, abs_tol=1e-3):
+                    path = f"{RUNS}/{run_id}/{ANALYSIS}"
+                    text = f"the mean of {name} over classes is {mean:.6g}"
+                    yield f"{path}: {text}, the record has {record.metrics[name]:.6g}"
+
     def _unequal_costs(self) -> Iterator[str]:
         first: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for run_id, (spec, record) in self.done.items():
@@ -177,6 +193,15 @@ class _Runs:
                 if cost.get(name) != record.cost.get(name):
                     written = f"cost.{name}: {record.cost.get(name)!r} is written"
                     yield f"{self._path(run_id)}: {written}, {cost.get(name)!r} for the same model in {other}"
+
+
+def _class_mean(values: Any, weights: Any) -> float:
+    """Return the weighted mean over the classes that have a value; NaN if the lists are damaged."""
+    try:
+        known = [(float(v), float(w)) for v, w in zip(values, weights, strict=True) if v is not None]
+        return fmean([value for value, _ in known], [weight for _, weight in known])
+    except (TypeError, ValueError, StatisticsError):
+        return math.nan
 
 
 def _chosen_epoch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> int | None:

@@ -3,14 +3,24 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.files import write_text
-from ema_lab.reports.figures import draw, numbers
-from ema_lab.reports.figures.captions import counted, curves_caption, forest_caption, listed, tradeoff_caption
+from ema_lab.reports.figures import draw, draw_predictions, numbers, predictions
+from ema_lab.reports.figures.captions import (
+    confusion_caption,
+    counted,
+    curves_caption,
+    dots_caption,
+    forest_caption,
+    listed,
+    precision_caption,
+    tradeoff_caption,
+)
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.ranks import by_data, dropped_text, ranks_of
 from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
@@ -18,13 +28,18 @@ from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.reports.table.notes import interval_words
+from ema_lab.results.analysis import Analyses
 from ema_lab.results.selection import PAIR_LABELS, Measured, Row
 from ema_lab.specs.figure import (
+    ClassesFigure,
+    ConfusionFigure,
     CriticalDifferenceFigure,
     CurvesFigure,
     Figure,
     ForestFigure,
     HeatmapFigure,
+    PrecisionRecallFigure,
+    SizesFigure,
     TradeoffFigure,
 )
 from ema_lab.specs.metric import Metric
@@ -103,10 +118,15 @@ def draw_figures(
             drawing, text = None, f"Not drawn: {error}."
         except SpecError as error:
             raise report.error_at(f"figure {figure.name}: {error}", "figures", number) from None
-        title = figure.title or report.title or (report.name if report.ablations else drawer.ablation.name)
+        title = figure_title(report, figure, drawer.ablation.name)
         caption = " ".join([title.rstrip(".") + ".", text, *drawer.run_sentences()])
         drawn.append(Drawn(figure.name, drawing, caption))
     return drawn
+
+
+def figure_title(report: ReportSpec, figure: Figure, ablation: str) -> str:
+    """Return a figure's title: its own, the report's, or the name of what it shows."""
+    return figure.title or report.title or (report.name if report.ablations else ablation)
 
 
 class _Drawer:
@@ -121,6 +141,11 @@ class _Drawer:
         self.looks = looks_of(modules_of(self.ablation, self.rows))
         self.labels = row_labels(report, self.rows)
         self.decided = report.seeds == "decided"
+
+    @cached_property
+    def analyses(self) -> Analyses:
+        """Analyses of the runs' predictions."""
+        return Analyses(self.store, self.report.task)
 
     def draw(self, figure: Figure) -> tuple["Drawing", str]:
         sources = list(self.report.ablations.values())
@@ -142,6 +167,12 @@ class _Drawer:
                 return self.forest(figure)
             case CriticalDifferenceFigure():
                 return self.ranks(figure)
+            case PrecisionRecallFigure():
+                return self.precision(figure)
+            case ConfusionFigure():
+                return self.confusion(figure)
+            case SizesFigure() | ClassesFigure():
+                return self.dots(figure)
 
     def _metric(
         self, figure: TradeoffFigure | HeatmapFigure | ForestFigure | CriticalDifferenceFigure
@@ -233,6 +264,38 @@ class _Drawer:
             return draw.draw_ranks(ranked, self._names(ranked.methods)), text
         names = [display_name(self.report, methods[name]) for name in ranked.methods]
         return draw.draw_ranks(ranked, names), text
+
+    def precision(self, figure: PrecisionRecallFigure) -> tuple["Drawing", str]:
+        curves = predictions.precision_curves(self.rows, self.analyses, figure, decided=self.decided)
+        if not curves:
+            raise NothingToDrawError("no run is finished, so there is no curve")
+        drawing = draw_predictions.draw_precision(curves, self.looks, self.labels, figure.iou)
+        text = precision_caption(curves, figure, decided=self.decided)
+        return drawing, text + self._absent([curve.row for curve in curves])
+
+    def confusion(self, figure: ConfusionFigure) -> tuple["Drawing", str]:
+        found = predictions.confusion_of(self.rows, self.analyses, figure)
+        if found is None:
+            row = self.labels[figure.row or self.rows[0].name]
+            raise NothingToDrawError(f"no run of {row} is finished, so there is nothing to count")
+        drawing = draw_predictions.draw_confusion(found, self._names(found.names))
+        return drawing, confusion_caption(found, figure, self.labels[found.row])
+
+    def dots(self, figure: SizesFigure | ClassesFigure) -> tuple["Drawing", str]:
+        metrics = self.report.task.metrics
+        if isinstance(figure, ClassesFigure):
+            metric = metrics[figure.metric]
+            dots = predictions.class_dots(self.rows, self.analyses, figure, metric, decided=self.decided)
+            counted = "boxes" if self.report.task.analyses("curves") else "images"
+            what = f"{metric.header} by class, with the number of its {counted}"
+        else:
+            metric = metrics["map"]
+            dots = predictions.size_dots(self.rows, decided=self.decided)
+            what = f"{metric.header} by size of the boxes"
+        if not dots.rows:
+            raise NothingToDrawError("no run is finished, so there is no number to show")
+        drawing = draw_predictions.draw_dots(dots, self.looks, self.labels, metric.header)
+        return drawing, dots_caption(dots, what, decided=self.decided) + self._absent(dots.rows)
 
     def _absent(self, drawn_rows: Sequence[str]) -> str:
         absent = [self.labels[row.name] for row in self.rows if row.name not in drawn_rows]

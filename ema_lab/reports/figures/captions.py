@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 from ema_lab.reports.figures.numbers import Curve
+from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve
+from ema_lab.specs.figure import ConfusionFigure, PrecisionRecallFigure
 from ema_lab.statistics import PairedDifference
 
 MOST_NAMED = 5
@@ -59,6 +61,46 @@ def curves_caption(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
             ", or all are equal" if band == "interval" else ""
         )
     return f"{text}."
+
+
+def precision_caption(
+    curves: Sequence[PrecisionCurve], figure: PrecisionRecallFigure, *, decided: bool
+) -> str:
+    """Describe precision-recall curves: protocol, classes, seeds and band."""
+    of = f"the classes {', '.join(figure.classes)}" if figure.classes else "all classes that have boxes"
+    text = (
+        f"Precision at each recall by the coco protocol, at an IoU of {figure.iou:g} or more: the mean over "
+        f"{of}, then over {counted([curve.average.count for curve in curves])}; in brackets the area below, "
+        f"which is AP{100 * figure.iou:.0f} in percent"
+    )
+    if all(math.isnan(low) for curve in curves for low in curve.low):
+        return f"{text}{WITHOUT if decided and figure.band == 'interval' else ''}."
+    return f"{text}; band: {BANDS[figure.band]} over seeds."
+
+
+def confusion_caption(confusion: Confusion, figure: ConfusionFigure, label: str) -> str:
+    """Describe a confusion matrix: how detections are matched, and what a row's percentages are of."""
+    seeds = f"n={confusion.seeds} seed{'s' * (confusion.seeds > 1)}"
+    text = f"{label}, summed over {seeds}. "
+    if not confusion.has_background:
+        return f"{text}Each row: percent of the images of that class (their number in brackets)."
+    return (
+        f"{text}Detections with a score of {figure.score:g} or more take, by falling score, the free box of "
+        f"any class with the greatest IoU of at least {figure.iou:g}. Each row: percent of the boxes of that "
+        "class (their number in brackets), or of the false alarms, which took no box; missed: boxes that "
+        "no detection took."
+    )
+
+
+def dots_caption(dots: Dots, what: str, *, decided: bool) -> str:
+    """Describe points by class or by size and their bars."""
+    values = [value for group in dots.values for value in group.values()]
+    mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
+    text = f"{what}. {mean} over {counted([value.count for value in values])}{WITHOUT if decided else ''}."
+    empty = [name for name, group in zip(dots.groups, dots.values, strict=True) if not group]
+    if empty:
+        text += f" Without any box: {listed(empty)}."
+    return text if decided else text + hollow_note(values)
 
 
 def counted(counts: Sequence[int]) -> str:

@@ -45,7 +45,7 @@ def draw_tradeoff(
         for point, text in zip(points, legend.texts[1:], strict=True):
             look, value = looks[point.row], point.value
             axes.errorbar(
-                point.cost / scale, value.mean, yerr=_bars(value), **_mark(look, value),
+                point.cost / scale, value.mean, yerr=bars_of(value), **mark_of(look, value),
                 linestyle="none", capsize=2, elinewidth=0.8, label=text, zorder=3,
             )  # fmt: skip
         front = pareto_front([(p.cost, p.value.mean) for p in points], metric.sign)
@@ -59,16 +59,16 @@ def draw_tradeoff(
         )  # fmt: skip
         axes.set(xlabel=name, ylabel=metric.header)
         axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
-        _draw_legend(figure, legend)
+        draw_legend(figure, legend)
     return figure
 
 
-def _bars(value: PairedDifference) -> list[list[float]] | None:
+def bars_of(value: PairedDifference) -> list[list[float]] | None:
     """Return the lengths of an interval's two arms; None without an interval."""
     return [[value.mean - value.low], [value.high - value.mean]] if value.has_interval else None
 
 
-def _mark(look: Look, value: PairedDifference) -> dict[str, Any]:
+def mark_of(look: Look, value: PairedDifference) -> dict[str, Any]:
     """Return a point's style: hollow without an interval, so that the point does not seem exact."""
     inside = look.colour if value.has_interval else "white"
     return {"color": look.colour, "marker": look.marker, "markerfacecolor": inside}
@@ -93,7 +93,7 @@ def draw_curves(
             axes.fill_between(curve.epochs, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
         axes.set(xlabel="Epoch", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        _draw_legend(figure, legend)
+        draw_legend(figure, legend)
     return figure
 
 
@@ -162,7 +162,7 @@ def draw_forest(
         figure, axes = canvas(0.32 + ends[-1] + 0.13 * lines_of(below))
         axes.axvline(0, color="#777777", linewidth=0.8)
         for middle, (row, value) in zip(middles, differences, strict=True):
-            axes.plot(value.mean, middle, linestyle="none", **_mark(looks[row], value))
+            axes.plot(value.mean, middle, linestyle="none", **mark_of(looks[row], value))
             if value.has_interval:  # drawn around its middle: an always-valid interval may exclude the mean
                 axes.errorbar(
                     (value.low + value.high) / 2, middle, xerr=(value.high - value.low) / 2,
@@ -220,7 +220,8 @@ def _draw_critical(axes: "Axes", critical: float, height: float) -> None:
     )  # fmt: skip
 
 
-def _draw_legend(figure: "Figure", legend: Legend) -> None:
+def draw_legend(figure: "Figure", legend: Legend) -> None:
+    """Draw a fitted legend below the axes."""
     figure.legend(loc="outside lower center", ncol=legend.columns, columnspacing=1, handletextpad=0.4)
 
 

@@ -105,7 +105,7 @@ def curves_of(
                 by_epoch.setdefault(epoch, []).append(value)
         if by_epoch:
             epochs = sorted(by_epoch)
-            bands = [_band(by_epoch[epoch], spec.band, decided=decided) for epoch in epochs]
+            bands = [band_of(by_epoch[epoch], spec.band, decided=decided) for epoch in epochs]
             means, lows, highs = zip(*bands, strict=True)
             counts = tuple(len(by_epoch[epoch]) for epoch in epochs)
             curves.append(Curve(row.name, tuple(epochs), means, lows, highs, counts))
@@ -139,7 +139,8 @@ def _column(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:
     return column
 
 
-def _band(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:
+def band_of(values: Sequence[float], band: str, *, decided: bool) -> tuple[float, float, float]:
+    """Return the mean of values and the bounds of their band; the bounds are NaN without one."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.nan, math.nan

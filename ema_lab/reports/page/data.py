@@ -11,6 +11,7 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
+from ema_lab.reports.page.figures import page_figures
 from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.results.selection import Measured, Row, rows_of
@@ -66,7 +67,7 @@ def page_data(
         "title": spec.title or spec.name,
         "ablations": [ablation.name for ablation, _ in sections],
         "metrics": {
-            key: {"label": metric.label, "unit": metric.unit, "sign": metric.sign}
+            key: {"label": metric.label, "header": metric.header, "sign": metric.sign}
             for key, metric in spec.task.metrics.items()
         },
         "primary": spec.task.primary,
@@ -75,6 +76,7 @@ def page_data(
         "rows": _rows(spec, sections, prefixes),
         "others": _rows(spec, others, prefixes),
         "commands": commands(spec.name, [ablation for ablation, _ in sections]),
+        "figures": page_figures(spec, sections[0][1], store) if len(sections) == 1 else [],
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": runs,
     }

@@ -32,7 +32,7 @@
   };
   const rowsOf = (run) => run.variants.map((row) => look(row).label).join(", ");
   const named = (key) => data.columns[key] || data.costs[key] || key.replaceAll("_", " ");
-  const metricLabel = (key) => data.metrics[key].label + (data.metrics[key].unit ? ` (${data.metrics[key].unit})` : "");
+  const metricLabel = (key) => data.metrics[key].header;
   const done = (variant) => idsOf.get(variant).map((id) => data.runs[id]).filter((run) => run.status === "done");
   const times = (count) => ["", "once", "twice"][count] || `${count} times`;
   const extreme = (values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
@@ -291,6 +291,66 @@
     }).filter((one) => one.points.length);
     find("curves").replaceChildren(data.left_out ? make("p", { class: "hint" }, `Curves are left out: ${data.left_out}.`) : chart(series, "Epoch", named(name)));
   };
+  /* Figures of stored predictions. */
+  const precision = ({ curves: found, across, up }) => chart(found.map(({ row, mean: line, low, high }) => {
+    const points = (values) => values.map((value, recall) => [recall, value]);
+    const banded = low.some((value) => value !== null);
+    return { variant: row, points: points(line), low: banded && points(low), high: banded && points(high) };
+  }), across, up);
+  const matrix = ({ down, names, counts: found }) => {
+    const table = make("table", { class: "matrix" }), head = table.createTHead().insertRow();
+    head.append(...["", ...names].map((name) => make("th", { scope: "col" }, name)));
+    const body = table.createTBody();
+    found.forEach((line, i) => {
+      const row = body.insertRow(), total = Math.max(1, line.reduce((a, b) => a + b, 0));
+      row.append(make("th", { scope: "row" }, down[i]));
+      line.forEach((count, j) => {
+        const share = (100 * count) / total, hole = names.length === down.length && names[j] === "missed" && i === down.length - 1;
+        const shade = `background: color-mix(in srgb, var(--accent) ${Math.round(0.7 * share)}%, transparent)`;
+        row.append(make("td", hole ? { class: "hole" } : { style: shade, title: `${count} of ${total}` }, !count ? "" : share < 0.5 ? "<1" : String(Math.round(share))));
+      });
+    });
+    const scroll = make("div", { class: "scroll" });
+    scroll.append(table);
+    return scroll;
+  };
+  const dots = ({ groups, points, across }) => {
+    const shownRows = data.rows.map(({ row }) => row).filter((row) => points.some((group) => row in group));
+    const band = 12 + 11 * shownRows.length, left = 150, right = 622, bottom = 12 + band * groups.length;
+    const [low, high] = extreme(points.flatMap((group) => Object.values(group).flatMap((three) => three.filter((value) => value !== null))));
+    const pad = (high - low || Math.abs(high) || 1) * 0.04;
+    const X = (v) => left + ((v - low + pad) / (high - low + 2 * pad)) * (right - left);
+    const svg = draw("svg", { viewBox: `0 0 640 ${bottom + 46}`, role: "img", "aria-label": across });
+    for (const v of ticks(low, high)) {
+      svg.append(draw("line", { class: "grid", x1: X(v), x2: X(v), y1: 12, y2: bottom }));
+      svg.append(draw("text", { x: X(v), y: bottom + 16, "text-anchor": "middle" }, short(v)));
+    }
+    groups.forEach((name, i) => {
+      if (i) svg.append(draw("line", { class: "grid", x1: 0, x2: right, y1: 12 + band * i, y2: 12 + band * i }));
+      svg.append(draw("text", { x: left - 8, y: 12 + band * (i + 0.5) + 4, "text-anchor": "end" }, name));
+      shownRows.forEach((row, place) => {
+        if (!(row in points[i])) return;
+        const { label, colour, shape } = look(row), [mid, from, to] = points[i][row], y = 12 + band * i + 6 + 11 * (place + 0.5);
+        const spot = draw("g", { "aria-label": `${label}, ${name}: ${shown(mid)}` });
+        if (from !== null) spot.append(draw("line", { x1: X(from), x2: X(to), y1: y, y2: y, stroke: colour, "stroke-width": 1.5 }));
+        spot.append(draw("path", { d: shape(X(mid), y, 4), fill: from === null ? "var(--paper)" : colour, stroke: colour, "stroke-width": 1.5 }));
+        spot.append(draw("title", {}, `${label}, ${name}: ${shown(mid)}`));
+        arm(spot, idsOf.get(row));
+        svg.append(spot);
+      });
+    });
+    svg.append(draw("text", { x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, across));
+    return svg;
+  };
+  const DRAWERS = { precision_recall: precision, confusion: matrix, sizes: dots, classes: dots };
+  const figures = () => {
+    find("figures").replaceChildren(...data.figures.map((one) => {
+      const figure = make("figure"), caption = make("figcaption");
+      caption.append(make("h3", {}, one.title), make("p", { class: "hint" }, one.caption));
+      figure.append(caption, DRAWERS[one.kind](one));
+      return figure;
+    }));
+  };
   const legend = () => {
     find("legend").replaceChildren(...data.rows.map(({ row }) => {
       const { label, colour, shape, dashes } = look(row), item = make("li"), svg = draw("svg", { viewBox: "0 0 32 16", "aria-hidden": "true" });
@@ -374,7 +434,7 @@
     choose("y", Object.keys(data.metrics).filter((key) => runs.some((run) => key in run.metrics)), data.primary);
     const lines = [...new Set(runs.flatMap((run) => Object.keys(run.curve || {})))].filter((key) => key !== "epoch");
     choose("curve", lines, lines.find((key) => key.endsWith(`_${data.primary}`)) || lines[0]);
-    counts(); scatter(); curves(); legend(); runTable();
+    counts(); scatter(); curves(); figures(); legend(); runTable();
     find("commands").textContent = data.commands.join("\n");
   };
 

@@ -21,6 +21,7 @@ SPREADS = {
     "bootstrap": "Mean [95 % bootstrap interval, expanded percentiles] over n seeds; ± below 20 seeds: "
     "half of the 95 % t interval.",
 }
+MOST_NAMED = 10
 PROTOCOLS = {
     "last": "Test split, last epoch",
     "best-val": "Test split, epoch chosen on the validation split",
@@ -239,7 +240,8 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
     """
     if not spec.rank or spec.seeds != "file":
         return []
-    unit = "cell" if spec.kind == "grid" else "row"
+    is_transposed = spec.kind == "classes" and spec.across == "rows"
+    unit = "cell" if spec.kind == "grid" else "column" if is_transposed else "row"
     test = _rank_test(spec, unit, len(ranked), families)
     cells = [cell for column in ranked.values() for cell in column.cells]
     marks = {cell.mark for cell in cells}
@@ -267,10 +269,10 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
-        notes.append(f"No {unit} is marked as the best in {', '.join(single)}: single seeds allow no test.")
+        notes.append(f"No {unit} is marked as the best in {_listed(single)}: single seeds allow no test.")
     if tested:
         reason = f"no test tells it apart ({test})"
-        notes.append(f"No {unit} is marked as the best in {', '.join(tested)}: {reason}.")
+        notes.append(f"No {unit} is marked as the best in {_listed(tested)}: {reason}.")
     return notes
 
 
@@ -279,7 +281,8 @@ def _rank_test(spec: ReportSpec, unit: str, num_columns: int, families: Sequence
     is_whole = all(family.is_whole for family in families)
     pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
     pairs += "" if is_whole else f" of the ablation, of which {_shown_of(families)} are shown"
-    pairs += ", each column by itself" if num_columns > 1 else ""
+    column = "row" if spec.kind == "classes" and spec.across == "rows" else "column"
+    pairs += f", each {column} by itself" if num_columns > 1 else ""
     return f"paired t tests, Holm-corrected over {pairs}, 5 %"
 
 
@@ -294,11 +297,8 @@ def _untested_notes(spec: ReportSpec, ranked: Mapping[str, Ranked]) -> list[str]
     if not distinct:
         return []
     everywhere = len(distinct) == 1 and len(names_by_label) == len(ranked)
-    names = (
-        distinct[0]
-        if everywhere
-        else "; ".join(f"{names} in {label}" for label, names in names_by_label.items())
-    )
+    by_column = "; ".join(f"{names} in {label}" for label, names in names_by_label.items())
+    names = distinct[0] if everywhere else by_column
     why = "a test needs two seeds in common with another row, and differences that are not all equal"
     return [f"{MARK_SIGNS[Mark.UNTESTED]}: in no test, so neither better nor worse: {names} ({why})."]
 
@@ -311,6 +311,12 @@ def _shown_of(families: Sequence[Family]) -> str:
     """Return `3 of 8`: the number of shown rows of all families together, and of all rows."""
     shown = sum(family.num_shown for family in families)
     return f"{shown} of {sum(len(family.rows) for family in families)}"
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Return the first labels and the number of the others; a table of classes has up to hundreds."""
+    more = len(labels) - MOST_NAMED
+    return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[TableCell]:

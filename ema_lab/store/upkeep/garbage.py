@@ -10,6 +10,7 @@ from typing import Literal
 from ema_lab.errors import StoreError
 from ema_lab.files import DAMAGED, PARTIAL, write_text
 from ema_lab.store import layout
+from ema_lab.store.ownership import CHECKPOINTS, stranger_in
 from ema_lab.store.quarantine import require_unlocked
 from ema_lab.store.store import RunStore, State
 
@@ -91,6 +92,8 @@ def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
     if not store.facts(run_id).done:
         return
     for path in sorted(folder.glob(layout.ALL_CHECKPOINTS)):
+        if path.name in CHECKPOINTS and stranger_in(str(folder), path.name, run_id):
+            continue  # perhaps the other run's only one; `run` renames it
         if path.name != protocol_file:
             yield Litter(run_id, path, "checkpoint", size_of(path))
         elif policy.drop_weights:

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ema_lab.errors import StoreError
-from ema_lab.files import DAMAGED, PARTIAL, NotRegularFileError
+from ema_lab.errors import StoreError, StrangerError
+from ema_lab.files import DAMAGED, PARTIAL, NotRegularFileError, quarantine_file
 from ema_lab.specs.run import RunSpec
 from ema_lab.store import layout
 from ema_lab.store.curve import curve_rows
+from ema_lab.store.ownership import CHECKPOINTS, RESULT_FILES, stranger_in
 from ema_lab.store.predictions import content_sha256, owner_of, read_predictions
 from ema_lab.store.quarantine import supersede
 from ema_lab.store.record import RunRecord
@@ -32,6 +33,14 @@ class Finding:
     file: str
     damaged: bool
     problem: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """Ids of the superseded runs, and one line per file that was renamed."""
+
+    superseded: tuple[str, ...]
+    renamed: tuple[str, ...]
 
 
 def check_store(
@@ -67,23 +76,42 @@ def quarantine_damaged_runs(
     run_ids: Iterable[str],
     check_metrics: CheckMetrics,
     load_checkpoint: LoadCheckpoint | None = None,
-) -> list[str]:
-    """Supersede all files of damaged runs, which makes the runs pending; return their ids.
+) -> Quarantined:
+    """Supersede all files of damaged runs, which makes the runs pending.
+
+    A checkpoint that no command reads of a finished run is renamed instead, and the result stays.
 
     Each run is checked again under its lock, because it may have changed since the first check. A run stays
     as it is if another process holds it, or if another user or a later version can read its files.
     """
-    moved = []
+    moved, renamed = list[str](), list[str]()
     for run_id in run_ids:
         with store.claim(run_id) as claimed:
             if not claimed or store.facts(run_id).unreadable:
                 continue
             if not all(os.access(path, os.R_OK) for path in _entries(store.folder(run_id))):
                 continue
-            if any(finding.damaged for finding in _check_run(store, run_id, check_metrics, load_checkpoint)):
-                supersede(store.folder(run_id))
+            found = [one for one in _check_run(store, run_id, check_metrics, load_checkpoint) if one.damaged]
+            if found and {one.file for one in found} <= _leftover_checkpoints(store, run_id):
+                renamed += [_renamed(store, finding) for finding in found]
+            elif found:
+                supersede(store.folder(run_id), is_damaged=True)
                 moved.append(run_id)
-    return moved
+    return Quarantined(tuple(moved), tuple(renamed))
+
+
+def _leftover_checkpoints(store: RunStore, run_id: str) -> set[str]:
+    """Return the names of the checkpoints that no command reads of a finished run."""
+    try:
+        spec = store.spec(run_id)
+    except StoreError:
+        return set()
+    return set(CHECKPOINTS) - {layout.weights_file(spec)} if store.facts(run_id).done else set()
+
+
+def _renamed(store: RunStore, finding: Finding) -> str:
+    path = store.folder(finding.run_id) / finding.file
+    return f"{path} {finding.problem}; the file was renamed {quarantine_file(path).name}; the result stays"
 
 
 def _check_run(
@@ -115,6 +143,8 @@ def _documents(
         problems.append((layout.SPEC, str(error)))
     try:
         record = store.record(run_id)
+    except StrangerError:
+        problems += _strangers(store, run_id)
     except StoreError as error:
         problems.append((layout.RECORD, str(error)))
     try:
@@ -127,6 +157,13 @@ def _documents(
     if record is not None:
         problems += [(layout.RECORD, problem) for problem in _record_problems(record)]
     return spec, record, problems
+
+
+def _strangers(store: RunStore, run_id: str) -> Iterator[tuple[str, str]]:
+    folder = str(store.folder(run_id))
+    for name in RESULT_FILES:
+        if problem := stranger_in(folder, name, run_id):
+            yield name, problem.removeprefix(f"{folder}/{name} ")
 
 
 def _result_problems(

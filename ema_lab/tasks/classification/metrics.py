@@ -16,6 +16,7 @@ TASK = {
         "top5": {"label": "Top-5", "unit": "%", "better": "higher"},
         "loss": {"label": "Loss", "unit": "nats", "better": "lower"},
     },
+    "analysis": {"code": "ema_lab.tasks.classification.analysis:analyse", "kinds": ["classes", "confusion"]},
     "primary": "top1",
 }
 

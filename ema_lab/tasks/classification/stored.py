@@ -1,6 +1,5 @@
 """Check of stored predictions against a record's metrics, without torch or user code."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,7 +29,9 @@ def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> s
     possible = label_logits >= logits.max(axis=1)
     certain = possible & ((logits == label_logits[:, None]).sum(axis=1) == 1)
     low, high = 100 * float(certain.mean()), 100 * float(possible.mean())
-    top1 = metrics.get("top1", math.nan)
+    top1 = metrics.get("top1")
+    if top1 is None:
+        return f"gives a top-1 of {high:.6g}, and the record has none"
     if low - 1e-9 <= top1 <= high + 1e-9:
         return None
     return f"gives a top-1 of {high:.6g}, and the record says {top1:.6g}"

@@ -96,7 +96,7 @@ def objectness_goal(raw: Tensor, matches: Matches, overlap_N: Tensor) -> Tensor:
     Where a cell is matched more than once, the last match counts. Writing by index leaves that open on a
     GPU, so the last match of each cell is found first.
     """
-    goal = torch.zeros_like(raw[..., 4])
+    goal = raw.new_zeros(raw.shape[:-1])  # contiguous, to be viewed flat, whatever the layout of `raw`
     _, anchors, rows, columns = goal.shape
     cell = ((matches.image * anchors + matches.anchor) * rows + matches.row) * columns + matches.column
     number = torch.arange(len(matches), device=raw.device)

@@ -1,4 +1,4 @@
-"""Object detection with YOLOv5's heads and loss: boxes of classes, suppressed detections as predictions."""
+"""Object detection by YOLOv5's heads and loss, or a detector's own: suppressed detections as predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,24 +15,28 @@ from ema_lab.data.images import ImageSource
 from ema_lab.data.module import RunData
 from ema_lab.errors import DataError, SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.trial import output_of
+from ema_lab.models.detector import OwnLossDetector
+from ema_lab.models.trial import UNKNOWN, output_of
+from ema_lab.registry.catalogue import DETECTOR_HEADS
+from ema_lab.specs.detection import settings_of_yolov5
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, RunSpec
 from ema_lab.tasks.detection.anchors import chosen_anchors
 from ema_lab.tasks.detection.decode import SuppressionSpec, decode, suppress
 from ema_lab.tasks.detection.loss import LossSpec, detection_loss
 from ema_lab.tasks.detection.metrics import detection_metrics, epoch_metrics
+from ema_lab.tasks.detection.own_loss import check_own_loss, own_detections, own_loss
 from ema_lab.tasks.task import Batch, BatchLoss, Rows, Task
 
 VALUES = 5  # of a prediction besides its classes: x, y, width, height, objectness
 
 
 class Detection(Task):
-    """YOLOv5's loss and decoding.
+    """YOLOv5's loss and decoding; or those of an `OwnLossDetector`.
 
     Training targets are (T, 6): image of the batch, class, box as x, y, width, height in [0, 1]. Those of
-    evaluation are the truth and how each image lies in its letterbox. A model returns raw heads (B, A, H, W,
-    5 + classes), and has `anchors` (heads, A, 2) in pixels and `strides`.
+    evaluation are the truth and how each image lies in its letterbox. A model without a loss of its own
+    returns raw heads (B, A, H, W, 5 + classes), and has `anchors` (heads, A, 2) in pixels and `strides`.
     """
 
     def check_targets(self, name: str, source: ImageSource, count: int) -> None:
@@ -47,10 +51,14 @@ class Detection(Task):
         return SceneData(spec, root, num_workers)
 
     def prepare(self, model: nn.Module, data: RunData) -> None:
-        if data.spec.recipe.detection.anchors == "published":
+        wanted = data.spec.recipe.detection.anchors
+        if wanted == "published" or isinstance(model, OwnLossDetector):
             return
         assert isinstance(data, SceneData)
         anchors = _anchors_of(model)
+        if wanted != "fitted":
+            anchors.copy_(torch.tensor(wanted))
+            return
         ratio = data.spec.recipe.detection.loss.largest_ratio
         try:
             chosen, _ = chosen_anchors(data.box_sizes(), anchors.double().numpy(), ratio)
@@ -70,14 +78,33 @@ class Detection(Task):
 
     def check_model(self, spec: RunSpec) -> None:
         model = build_model(spec, device="meta").eval()
-        what, shape = f"backbone {spec.model.backbone}", (2, *self.facts.image_shape)
+        what, shape = f"backbone {spec.model.network}", (2, *self.facts.image_shape)
         outputs = output_of(what, model, shape, with_values=lambda: build_model(spec))
-        self.check_outputs(outputs, 2, spec.model.backbone)
+        if isinstance(model, OwnLossDetector):
+            if place := next(settings_of_yolov5(spec.recipe.detection), None):
+                raise SpecError(f"recipe.detection.{'.'.join(place)}: {what} has its own")
+            if not _is_shipped(spec):  # torchvision's keep the contract, and take their time
+                images, targets = self.made_up_batch(2)
+                check_own_loss(what, lambda: build_model(spec), (images / 255, targets), self.facts.classes)
+            return
+        if outputs is UNKNOWN:
+            return
+        self.check_outputs(outputs, 2, spec.model.network)
         strides, anchors = _strides_of(model), _anchors_of(model)
-        heads = len(outputs) if isinstance(outputs, Sequence) else 0
+        assert isinstance(outputs, Sequence)  # `check_outputs` saw to it
+        heads = len(outputs)
         if len(strides) != heads or anchors.shape[:1] != (heads,) or anchors.shape[2:] != (2,):
             rule = f"anchors ({heads}, A, 2) and {heads} strides, as it has {heads} heads"
             raise SpecError(f"{what} must have {rule}, got {tuple(anchors.shape)} and {len(strides)}")
+        number = next((n for n, raw in enumerate(outputs) if raw.shape[1] != anchors.shape[1]), None)
+        if number is not None:
+            rule = f"{anchors.shape[1]} anchors in `anchors`, and {outputs[number].shape[1]} in its heads"
+            raise SpecError(f"{what} has {rule}")
+        wanted = spec.recipe.detection.anchors
+        if not isinstance(wanted, str) and (len(wanted), len(wanted[0])) != anchors.shape[:2]:
+            given = f"{len(wanted)} heads of {len(wanted[0])}"
+            rule = f"{what} has {anchors.shape[0]} heads of {anchors.shape[1]} anchors"
+            raise SpecError(f"recipe.detection.anchors gives {given}, but {rule}")
         if any(side % max(strides) for side in self.facts.image_shape[1:]):
             height, width = self.facts.image_shape[1:]
             raise SpecError(
@@ -91,10 +118,13 @@ class Detection(Task):
             shape = tuple(head.shape) if isinstance(head, Tensor) else type(head).__name__
             fits = isinstance(head, Tensor) and head.ndim == 5 and heads is outputs
             if not fits or (shape[0], shape[-1]) != (images, VALUES + self.facts.classes):
-                raise SpecError(f"backbone {backbone} must give raw heads {wanted}, got {shape}")
+                hint = "; or put a detector on it: model.detector: fcos" if torch.is_tensor(outputs) else ""
+                raise SpecError(f"backbone {backbone} must give raw heads {wanted}, got {shape}{hint}")
 
     def loss(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> BatchLoss:
         images, targets, _ = batch
+        if isinstance(model, OwnLossDetector):
+            return own_loss(model, images, targets)
         heads = [head.float() for head in model(images)]
         found = detection_loss(heads, targets, _in_cells(model), self._weights(recipe, len(heads)))
         count = len(images)
@@ -141,6 +171,8 @@ class Detection(Task):
     def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> list[Tensor]:
         """Return the detections of each image: (M, 6), corners in pixels of the batch, score, class."""
         form = recipe.detection.suppression
+        if isinstance(model, OwnLossDetector):
+            return own_detections(model, images, form)
         spec = SuppressionSpec(form.confidence, form.iou, form.multi_label, form.agnostic, form.most)
         heads = [head.float() for head in model(images)]
         return [suppress(each, spec) for each in decode(heads, _in_cells(model), _strides_of(model))]
@@ -150,6 +182,12 @@ class Detection(Task):
 
     def epoch_metrics(self, predictions: Rows) -> dict[str, float]:
         return epoch_metrics(predictions)
+
+
+def _is_shipped(spec: RunSpec) -> bool:
+    """Whether a detector is this package's own on one of its backbones."""
+    detector = spec.model.detector
+    return detector is not None and DETECTOR_HEADS[detector.name].target.startswith("ema_lab.")
 
 
 def _anchors_of(model: nn.Module) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ema_lab.data.detection.augmentation import LoadedScenes, SceneAugmentation, TrainingScenes
 from ema_lab.data.detection.digit_scenes import digit_scenes
-from ema_lab.data.detection.geometry import AffineDraws, affine_matrix, mapped_boxes
+from ema_lab.data.detection.geometry import AffineDraws, affine_matrix, mapped_boxes, worth_keeping
 from ema_lab.data.detection.pixels import recoloured, warped
 from ema_lab.data.detection.scenes import ScenesInMemory, Truth
 from ema_lab.data.detection.trees import cut
@@ -87,7 +87,7 @@ def test_a_mosaics_partners_are_trained_on(scenes):
     assert set(np.concatenate([sample.classes for sample in samples]).tolist()) <= set(held_out)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     degrees=st.floats(-20, 20), scale=st.floats(0.7, 1.4), shear=st.floats(-5, 5),
     move=st.tuples(st.floats(0.4, 0.6), st.floats(0.4, 0.6)),
@@ -150,3 +150,53 @@ def test_a_scene_is_cut_into_tiles_and_no_box_is_lost():
         [[28, 28, 32, 32]],
     ]
     assert [found.ignored.tolist() for found in shown] == [[False, True], [False], [], [False]]
+
+
+@pytest.fixture(scope="module")
+def filled() -> ScenesInMemory:
+    """Return twelve images of equal size, each of which is one box of a class of its own."""
+    images = [torch.zeros(3, 96, 96, dtype=torch.uint8)] * 12
+    return ScenesInMemory(images, [Truth.of([[0, 0, 96, 96]], [number]) for number in range(12)])
+
+
+def test_the_partners_of_a_mosaic_are_drawn_apart(filled):
+    samples = [training(filled, SceneAugmentation(mosaic=1.0)).sample(0, index) for index in range(12)]
+    assert max(len(set(sample.classes.tolist())) for sample in samples) == 4
+    partners = [set(sample.classes.tolist()) - {index} for index, sample in enumerate(samples)]
+    assert len(set.union(*partners)) > 6
+
+
+def test_a_mosaic_is_mixed_with_one_of_another_layout(filled):
+    for index in range(12):
+        alone = training(filled, SceneAugmentation(mosaic=1.0)).sample(0, index)
+        mixed = training(filled, SceneAugmentation(mosaic=1.0, mixup=1.0)).sample(0, index)
+        np.testing.assert_array_equal(mixed.boxes[: len(alone.boxes)], alone.boxes)
+        other = mixed.boxes[len(alone.boxes) :]
+        assert len(other)
+        assert not np.array_equal(other, alone.boxes)
+
+
+def test_a_mirrored_image_takes_its_boxes_along():
+    image = torch.zeros(3, 96, 96, dtype=torch.uint8)
+    image[:, 10:30, 20:60] = 255
+    scene = ScenesInMemory([image], [Truth.of([[20, 10, 60, 30]], [0])])
+    mirrors = {
+        (0.0, 0.0): [20, 10, 60, 30],
+        (1.0, 0.0): [36, 10, 76, 30],
+        (0.0, 1.0): [20, 66, 60, 86],
+        (1.0, 1.0): [36, 66, 76, 86],
+    }
+    for (flip, vertical), box in mirrors.items():
+        sample = training(scene, SceneAugmentation(flip=flip, flip_vertical=vertical), members=[0]).sample(
+            0, 0
+        )
+        left, top, right, bottom = box
+        np.testing.assert_allclose(sample.boxes, [box])
+        assert (sample.pixels[:, top:bottom, left:right] == 255).all()
+
+
+def test_boxes_are_kept_by_the_share_of_their_shrunken_area():
+    box = np.array([[0.0, 0.0, 40.0, 40.0]])
+    assert worth_keeping(box, box * 0.3, 0.3).tolist() == [True]  # whole, though a tenth of its old area
+    assert worth_keeping(box, np.array([[0.0, 0.0, 3.0, 12.0]]), 0.3).tolist() == [True]  # a quarter is left
+    assert worth_keeping(box, np.array([[0.0, 0.0, 3.0, 4.0]]), 0.3).tolist() == [False]  # a twelfth

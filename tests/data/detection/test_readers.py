@@ -1,6 +1,7 @@
 """Readers of annotation files: every box arrives, and everything broken is named with its place."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,25 @@ class TestCoco:
         check_nothing_is_silent(found, problems, 0, 1)
 
     @pytest.mark.parametrize(
+        ("name", "content", "rule"),
+        [
+            ("b.jpg", None, "b.jpg: is not there"),
+            ("b.jpg", b"no image", "b.jpg: cannot be decoded"),
+            ("b.png", (9, 5), "b.png: is 9 x 5 pixels, instances.json says 100 x 50"),
+        ],
+    )
+    def test_an_image_that_is_not_as_listed_is_named(self, tmp_path, name, content, rule):
+        images = [{"id": 7, "file_name": name, "height": 50, "width": 100}]
+        path = self.write(tmp_path, [], images=images)
+        if isinstance(content, tuple):
+            picture(path.parent / "images" / name, *content)
+        elif content is not None:
+            (path.parent / "images" / name).write_bytes(content)
+        found, _, problems = self.read(path)
+        assert problems.found[0].startswith(rule)
+        check_nothing_is_silent(found, problems, 0, 1)
+
+    @pytest.mark.parametrize(
         ("text", "rule"),
         [
             ("{", "is not JSON"),
@@ -115,12 +135,21 @@ class TestYolo:
         assert found[0].truth.classes.tolist() == [1, 0]
         check_nothing_is_silent(found, problems, 2, 0)
 
-    def test_an_image_without_labels_shows_nothing(self, tmp_path):
-        picture(tmp_path / "images" / "b.png")
+    def test_an_image_without_labels_shows_nothing_and_is_counted(self, tmp_path, caplog):
+        folder = self.write(tmp_path, "1 0.5 0.5 0.2 0.4\n")
+        picture(folder / "b.png")
         problems = Problems(0)
-        found = read_yolo(tmp_path / "images", 2, problems)
-        check_nothing_is_silent(found, problems, 0, 0)
-        assert len(found) == 1
+        with caplog.at_level(logging.WARNING):
+            found = read_yolo(folder, 2, problems)
+        check_nothing_is_silent(found, problems, 1, 0)
+        assert len(found) == 2
+        assert "1 of 2 images in" in caplog.text
+        assert "have no label file, such as b.png" in caplog.text
+
+    def test_images_of_which_none_has_a_label_file_are_refused(self, tmp_path):
+        picture(tmp_path / "images" / "b.png")
+        with pytest.raises(DataError, match=r"no image has a label file; expected .*labels/b.txt"):
+            read_yolo(tmp_path / "images", 2, Problems(0))
 
     @pytest.mark.parametrize(
         ("line", "rule"),

@@ -99,3 +99,11 @@ def test_suppression(case):
     )  # fmt: skip
     for number, predictions in enumerate(golden[f"{case}_predictions"]):
         assert torch.equal(suppress(predictions, spec), golden[f"{case}_out{number}"])
+
+
+def test_of_too_many_candidates_the_best_enter_suppression():
+    boxes = torch.tensor([[10.0 + 20 * place, 10, 8, 8] for place in range(4)])  # apart
+    scores = torch.tensor([0.3, 0.9, 0.5, 0.7])[:, None]
+    predictions = torch.cat([boxes, scores, torch.ones(4, 1)], 1)
+    kept = suppress(predictions, SuppressionSpec(candidates=2))
+    assert kept[:, 4].tolist() == pytest.approx([0.9, 0.7])

@@ -60,19 +60,19 @@ class TestUltralytics:
         np.testing.assert_allclose([found.map50, found.map], mean[2:4], rtol=0, atol=tolerance / 5)
 
 
-@pytest.mark.parametrize("most", [100, 300, 500])
-@pytest.mark.parametrize("name", SETS)
-def test_coco(name, most):
-    golden = np.load(GOLDEN / name)
-    found = coco.evaluate(scenes_of(golden), (1, 10 if most == 100 else 100, most))
-    keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
-    expected = golden[f"coco_max{most}_ap_ap50_ap75_small_medium_large"]
-    np.testing.assert_allclose(
-        [found.totals.get(k, -1) for k in keys], np.nan_to_num(expected, nan=-1), atol=1e-7
-    )
-    average = golden[f"coco_max{most}_class_ap"]
-    mine = [found.per_class.get(cls, np.nan) for cls in range(len(average))]
-    np.testing.assert_allclose(mine, average, atol=1e-7)
+def test_coco():
+    for most in [100, 300, 500]:
+        for name in SETS:
+            golden = np.load(GOLDEN / name)
+            found = coco.evaluate(scenes_of(golden), (1, 10 if most == 100 else 100, most))
+            keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
+            expected = golden[f"coco_max{most}_ap_ap50_ap75_small_medium_large"]
+            np.testing.assert_allclose(
+                [found.totals.get(k, -1) for k in keys], np.nan_to_num(expected, nan=-1), atol=1e-7
+            )
+            average = golden[f"coco_max{most}_class_ap"]
+            mine = [found.per_class.get(cls, np.nan) for cls in range(len(average))]
+            np.testing.assert_allclose(mine, average, atol=1e-7)
 
 
 def test_crowds_count_neither_way():
@@ -127,3 +127,39 @@ class TestVisDrone:
         there = found.average[found.images > 0]
         plain = [there.mean(), there[:, 0].mean(), there[:, 5].mean()]
         np.testing.assert_allclose(plain, golden["summary_unweighted"], atol=1e-10)
+
+
+def test_a_detection_finds_a_real_box_before_one_that_is_ignored():
+    boxes = np.array([[0.0, 0, 10, 10], [0.0, 0, 10, 8]])
+    detected = np.array([[0.0, 0, 10, 10], [0.0, 0, 10, 9], [50.0, 50, 60, 60]])
+    for ignored, verdicts in (
+        ([True, False], [1, -1, 0]),  # the first is nearer to the ignored box, and takes the real one
+        ([False, True], [1, -1, 0]),
+        ([False, False], [1, 1, 0]),
+        ([True, True], [-1, -1, 0]),
+    ):
+        found = visdrone._verdicts(detected, boxes, np.array(ignored), 0.5)
+        assert found.tolist() == verdicts
+
+
+def one_box(*, wrong: int, ignored: bool = False) -> Scene:
+    """Return a scene whose real box is found last, after wrong detections, beside a box that is not found."""
+    boxes = np.array([[0.0, 0, 10, 10], [40.0, 40, 60, 60]])[: 1 + ignored]
+    detected = np.concatenate([np.full((wrong, 4), [70.0, 70, 90, 90]), boxes[:1]])
+    scores = np.linspace(0.9, 0.1, wrong + 1)
+    classes, found = np.zeros(len(boxes), dtype=np.int64), np.zeros(wrong + 1, dtype=np.int64)
+    aside = np.arange(len(boxes)) == 1
+    return Scene(100, 100, boxes, classes, aside, detected, scores, found, np.zeros((0, 4)))
+
+
+def test_coco_counts_a_hundred_detections_of_a_class():
+    there, beyond = (coco.evaluate([one_box(wrong=wrong)]).totals for wrong in (99, 100))
+    assert {"ar1", "ar10", "ar100"} <= there.keys()
+    assert (there["ar100"], beyond["ar100"]) == (1.0, 0.0)
+    assert there["map"] > 0 == beyond["map"]
+
+
+def test_yolov5_asks_for_no_ignored_box():
+    found, alone = (ultralytics.average_precision([one_box(wrong=0, ignored=each)]) for each in (True, False))
+    assert found.map == alone.map > 0.99
+    assert found.recall.tolist() == [pytest.approx(1.0)]

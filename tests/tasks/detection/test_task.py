@@ -1,5 +1,6 @@
 """Detection through the seam of tasks: batches, training, resuming, recipe fields, and what is refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from ema_lab.data.detection.augmentation import LoadedScenes, SceneAugmentation, TrainingScenes
 from ema_lab.data.detection.load import load_scenes
-from ema_lab.data.detection.module import SceneData
+from ema_lab.data.detection.module import LetterboxedScenes, SceneData
 from ema_lab.data.detection.scenes import ScenesInMemory, SceneSplits, Truth
 from ema_lab.errors import DataError, SpecError
 from ema_lab.models.build import build_model
@@ -138,6 +140,57 @@ def test_stored_predictions_hold_the_truth_of_every_image(tmp_path):
         assert (np.diff(scene.scores) <= 0).all()
         assert (scene.detected >= 0).all()
         assert (scene.detected <= 64).all()
+
+
+def test_scaled_gains_follow_heads_image_size_and_classes():
+    spec = spec_of(detection={"loss": {"gains": "scaled", "box": 2.0, "obj": 3.0, "cls": 5.0}})
+    task = load_task(spec.data)
+    assert (task.facts.image_shape, task.facts.classes) == ((3, 64, 64), 2)
+    weights = task._weights(spec.recipe, 4)
+    assert weights.box == pytest.approx(2.0 * 3 / 4)
+    assert weights.obj == pytest.approx(3.0 * 3 / 4 * (64 / 640) ** 2)
+    assert weights.cls == pytest.approx(5.0 * 3 / 4 * 2 / 80)
+    explicit = spec_of(detection={"loss": {"box": 2.0, "obj": 3.0, "cls": 5.0}})
+    weights = task._weights(explicit.recipe, 4)
+    assert (weights.box, weights.obj, weights.cls) == (2.0, 3.0, 5.0)
+
+
+SMALL = ScenesInMemory(  # 16 x 32 pixels: twice as large in a canvas of 64
+    [torch.full((3, 16, 32), 255, dtype=torch.uint8)],
+    [Truth.of([[4, 2, 20, 10], [8, 4, 30, 15]], [0, 1], [False, True])],
+)
+
+
+def test_evaluation_shows_a_small_image_as_large_as_training_does():
+    images, truth, _ = LetterboxedScenes(SMALL, (64, 64))[0, 0]
+    assert truth["ratio"].tolist() == [2.0]
+    assert truth["pad"].tolist() == [[0.0, 16.0]]
+    assert (images[0, :, 16:48] == 255).all()
+    assert not (images[0, :, :16] == 255).any()
+    augmentation = SceneAugmentation()
+    sample = TrainingScenes(LoadedScenes(SMALL, 64), [0], augmentation, seed=0, mosaic_epochs=0).sample(0, 0)
+    assert torch.equal(sample.pixels, images[0])
+    np.testing.assert_allclose(sample.boxes, [[8, 20, 40, 36]])  # what is ignored is not trained on
+
+
+def test_detections_are_boxes_of_the_image_and_end_at_its_border(monkeypatch):
+    spec = spec_of()
+    task = load_task(spec.data)
+    rows = torch.tensor([[8.0, 20, 40, 36, 0.9, 0], [-4.0, 10, 70, 60, 0.5, 1]])  # in pixels of the canvas
+    monkeypatch.setattr(task, "inference", lambda *_: [rows])
+    found = task.predict(nn.Identity(), LetterboxedScenes(SMALL, (64, 64))[0, 0], spec.recipe)
+    assert found["detected"].tolist() == [[4.0, 2.0, 20.0, 10.0], [0.0, 0.0, 32.0, 16.0]]
+    assert (found["scores"].tolist(), found["detected_classes"].tolist()) == (
+        [pytest.approx(0.9), 0.5],
+        [0, 1],
+    )
+
+
+def test_anchors_are_fitted_to_the_boxes_that_are_trained_on(tmp_path):
+    data = load_data(spec_of(data={"val_images": 6}), tmp_path)
+    trained = [len(data.splits.train.truth(index).trained().boxes) for index in data.train_indices.tolist()]
+    assert len(data.train_indices) == 14
+    assert len(data.box_sizes()) == sum(trained)
 
 
 def test_a_perfect_detector_has_a_hundred_percent_by_every_protocol(tmp_path):
@@ -317,3 +370,46 @@ def test_thirty_images_are_overfitted(tmp_path, machine):
     task, data = load_task(spec.data), load_data(spec, tmp_path)
     found = task.metrics(evaluate(model, task, data, "train", torch.device("cpu")))
     assert found["map50"] > 95
+
+
+OTHERS = [[[3, 4], [5, 6], [7, 8]], [[10, 13], [16, 30], [33, 23]], [[40, 41], [50, 51], [60, 61]]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [json.dumps(OTHERS), "3,4, 5,6, 7,8\n10 13 16 30 33 23\n40 41 50 51 60 61\n"],
+    ids=["json", "lines"],
+)
+def test_anchors_of_a_file_are_taken_over(tmp_path, text):
+    path = tmp_path / "anchors.txt"
+    path.write_text(text)
+    spec = spec_of(detection={"anchors": str(path)})
+    check_run(spec)
+    assert spec.run_id == spec_of(detection={"anchors": OTHERS}).run_id != spec_of().run_id
+    assert RunSpec.model_validate(spec.resolved()).run_id == spec.run_id
+    model = build_model(spec)
+    load_task(spec.data).prepare(model, load_data(spec, tmp_path))
+    assert model.anchors.tolist() == OTHERS
+
+
+@pytest.mark.parametrize(
+    ("anchors", "words"),
+    [
+        ("fited", "must be fitted, published, a file, or for each head"),
+        ([], "must be fitted, published"),
+        ([[1, 2, 3]], "got .1, 2, 3."),
+        ([[[1, 2], [3]]], "got ..1, 2., .3.."),
+        ([[[1, -2]]], "must be fitted"),
+        ([[[1, True]]], "must be fitted"),
+        ([[[1, 2]], [[1, 2], [3, 4]]], "needs as many anchors for every head, got .1, 2."),
+    ],
+)
+def test_anchors_of_a_wrong_form_are_one_line(anchors, words):
+    with pytest.raises(ValidationError, match=words):
+        spec_of(detection={"anchors": anchors})
+
+
+def test_anchors_of_another_number_of_heads_are_one_line():
+    words = r"anchors gives 1 heads of 2, but backbone yolov5n has 3 heads of 3 anchors"
+    with pytest.raises(SpecError, match=words):
+        check_run(spec_of(detection={"anchors": [[[1, 2], [3, 4]]]}))

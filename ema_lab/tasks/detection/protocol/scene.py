@@ -1,5 +1,6 @@
 """Truth and detections of images, as every protocol of evaluation reads them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,38 @@ class Scene:
     scores: Floats
     detected_classes: Integers
     ignored_regions: Floats
+
+
+def scenes_from(arrays: Mapping[str, NDArray[Any]]) -> list[Scene]:
+    """Return the images of stored predictions, in their order, each with its truth and its detections."""
+    detections = _by_image(arrays["detected_image"], arrays["indices"])
+    truths = _by_image(arrays["truth_image"], arrays["indices"])
+    regions = _by_image(arrays["region_image"], arrays["indices"])
+    scenes = []
+    for place, (height, width) in enumerate(arrays["sizes"].tolist()):
+        mine, found = truths[place], detections[place]
+        scenes.append(
+            Scene(
+                height=int(height),
+                width=int(width),
+                boxes=arrays["boxes"][mine].astype(np.float64),
+                classes=arrays["classes"][mine].astype(np.int64),
+                ignored=arrays["ignored"][mine].astype(bool),
+                detected=arrays["detected"][found].astype(np.float64),
+                scores=arrays["scores"][found].astype(np.float64),
+                detected_classes=arrays["detected_classes"][found].astype(np.int64),
+                ignored_regions=arrays["regions"][regions[place]].astype(np.float64),
+            )
+        )
+    return scenes
+
+
+def _by_image(owner: NDArray[np.int64], indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the rows of each image, in their order."""
+    order = owner.argsort(kind="stable")
+    sorted_owner = owner[order]
+    low, high = (sorted_owner.searchsorted(indices, side) for side in ("left", "right"))
+    return [order[first:last] for first, last in zip(low, high, strict=True)]
 
 
 def pairwise_iou(boxes_N4: NDArray[Any], others_M4: NDArray[Any]) -> NDArray[Any]:

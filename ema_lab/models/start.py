@@ -1,0 +1,186 @@
+"""Start weights from a file, by name and shape, and parameters that are not trained.
+
+A file is read as data: torch unpickles tensors and plain containers, and runs no code from it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ema_lab.errors import SpecError
+from ema_lab.models.insertion import CHILD
+from ema_lab.models.placement import glob_matches
+from ema_lab.specs.start import StartSpec, file_sha256
+
+AVERAGE = "average.module."  # where this package's checkpoints have the average of the weights
+_PLAIN_PREFIXES = ("model.", "module.", "_orig_mod.")  # that trainers put before the names of a model
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "ema")  # keys of checkpoints that hold a state dict
+
+
+@dataclass(frozen=True)
+class StartTensor:
+    """What became of one tensor of the model.
+
+    Attributes:
+        name: Qualified name in the model.
+        shape: In the model.
+        found: Name in the file that was looked for; empty if the file's naming has none for it.
+        outcome: `taken`, `absent` from the file, another `shape` there, or `new`: without a name there.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    found: str
+    outcome: Literal["taken", "absent", "shape", "new"]
+
+
+def start_weights(model: nn.Module, start: StartSpec, folders: Sequence[Path] = ()) -> list[StartTensor]:
+    """Copy the tensors of a file into a model, by name and shape, and tell of each of the model's.
+
+    On the meta device nothing is copied, and the answer is the same.
+
+    Args:
+        model: The model.
+        start: The file.
+        folders: Where to look for the file after the current folder.
+
+    Raises:
+        SpecError: If the file is not there, is another one, is no state dict, or no tensor fits.
+    """
+    path = _path(start, folders)
+    device = next(model.parameters()).device
+    theirs = _state(path, "meta" if device.type == "meta" else "cpu")
+    own = model.state_dict()
+    names = _names(model, start, theirs)
+    table: list[StartTensor] = []
+    with torch.no_grad():
+        for name, tensor in own.items():
+            found = names.get(name, "")
+            other = theirs.get(found)
+            shape = tuple(tensor.shape)
+            if other is None:
+                table.append(StartTensor(name, shape, found, "absent" if found else "new"))
+            elif other.shape != tensor.shape:
+                table.append(StartTensor(name, shape, found, "shape"))
+            else:
+                tensor.copy_(other)
+                table.append(StartTensor(name, shape, found, "taken"))
+    if not any(one.outcome == "taken" for one in table):
+        first = f"the model has {next(iter(own))!r}, the file {next(iter(theirs), 'nothing')!r}"
+        raise SpecError(f"start: no tensor of {path} fits by name and shape: {first}")
+    return table
+
+
+def start_summary(table: Iterable[StartTensor], start: StartSpec) -> dict[str, object]:
+    """Return how many tensors and values a model took from a file."""
+    rows = list(table)
+    taken = [one for one in rows if one.outcome == "taken"]
+    return {
+        "sha256": start.sha256,
+        "tensors_taken": len(taken),
+        "tensors": len(rows),
+        "values_taken": sum(torch.Size(one.shape).numel() for one in taken),
+        "values": sum(torch.Size(one.shape).numel() for one in rows),
+    }
+
+
+def _path(start: StartSpec, folders: Sequence[Path]) -> Path:
+    places = [Path(start.file), *(folder / start.file for folder in folders)]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        looked = ", ".join(str(place) for place in places)
+        raise SpecError(f"start: there is no file {start.file}; looked for {looked}")
+    if (found := file_sha256(path)) != start.sha256:
+        raise SpecError(f"start: {path} has the SHA-256 {found[:12]}..., not {start.sha256[:12]}...")
+    return path
+
+
+def _state(path: Path, device: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        SpecError: If it is not a file of plain tensors.
+    """
+    try:
+        loaded: object = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises what its readers raise
+        hint = "only state dicts are read; save one with torch.save(model.float().state_dict(), FILE)"
+        kind = "holds more than tensors" if "nsupported" in str(error) else "cannot be read"
+        raise SpecError(f"start: {path} {kind}: {hint}") from None
+    while isinstance(loaded, Mapping) and (key := next((one for one in _WRAPPERS if one in loaded), None)):
+        inner = loaded[key]
+        if not isinstance(inner, Mapping):
+            break
+        loaded = inner
+    tensors = (
+        {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+        if isinstance(loaded, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise SpecError(f"start: {path} holds no tensors by name, but a {type(loaded).__name__}")
+    if any(name.startswith(AVERAGE) for name in tensors):
+        return {
+            name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)
+        }
+    return tensors
+
+
+def _names(model: nn.Module, start: StartSpec, theirs: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the name in the file of each of the model's tensors that can be there."""
+    if start.names == "own":
+        own = model.state_dict()
+        for prefix in ("", *_PLAIN_PREFIXES):
+            named = {
+                start.prefix + name.removeprefix(prefix): name for name in theirs if name.startswith(prefix)
+            }
+            if not own.keys().isdisjoint(named):
+                break
+        return {name: named.get(name, "" if _new(name) else name.removeprefix(start.prefix)) for name in own}
+    published = getattr(model, "published_names", None)
+    if published is None:
+        raise SpecError(f"start: names: {start.names} is for YOLOv5's networks, not a {type(model).__name__}")
+    names: dict[str, str] = published(shifted=start.names == "yolov5-index")
+    return names
+
+
+def _new(name: str) -> bool:
+    return any(CHILD.fullmatch(part) for part in name.split("."))
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Exclude parameters from training, and return their names. Running statistics go on.
+
+    A pattern is a glob over qualified names of parameters, or of submodules with all their parameters.
+    Attention inside such a submodule is still trained, unless a pattern names it.
+
+    Raises:
+        SpecError: If a pattern matches no parameter, or none is left to train.
+    """
+    parameters = dict(model.named_parameters())
+    names = {name: _ancestors(name) for name in parameters}
+    frozen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = [name for name, above in names.items() if any(glob_matches(pattern, one) for one in above)]
+        if not matches:
+            parts = list(dict.fromkeys(re.sub(r"\d+", "*", name.rpartition(".")[0]) for name in parameters))
+            raise SpecError(f"frozen: {pattern!r} matches no parameter; there are {', '.join(parts[:12])}")
+        frozen |= dict.fromkeys(matches)
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    if patterns and not any(value.requires_grad for value in parameters.values()):
+        raise SpecError(f"frozen: {', '.join(patterns)} leaves no parameter to train")
+    return list(frozen)
+
+
+def _ancestors(name: str) -> list[str]:
+    """Return the names that freeze a parameter: its own and those above, up to the attention it is in."""
+    parts = name.split(".")
+    inside = [number for number, part in enumerate(parts) if CHILD.fullmatch(part)]
+    first = inside[-1] + 1 if inside else 1
+    return [".".join(parts[:size]) for size in range(first, len(parts) + 1)]

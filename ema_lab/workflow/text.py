@@ -1,0 +1,56 @@
+"""Durations, numbers and stale results as text."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ema_lab.errors import SpecError
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def read_duration(option: str, text: str | None) -> float | None:
+    """Return the seconds of a duration such as 90s, 45m or 1h30m; None for None.
+
+    Raises:
+        SpecError: If the text is no duration above zero.
+    """
+    if text is None:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if "".join(map("".join, parts)) != text or not parts or not any(float(number) for number, _ in parts):
+        raise SpecError(f"{option} takes a time such as 90s, 45m, 2h or 1h30m, got {text!r}")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)
+
+
+def write_duration(seconds: float) -> str:
+    """Return a time in the two largest units that it has."""
+    seconds = round(seconds) if seconds >= 10 else round(seconds, 1)
+    if seconds < 60:
+        return f"{seconds:g} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where that is needed."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def untrained_line(row: str, names: Sequence[str]) -> str:
+    """Return the line on parameters that a row's recipe never trains."""
+    verb = "is" if len(names) == 1 else "are"
+    return (
+        f"{row}: {count(len(names), 'parameter')} {verb} never trained (decays: yolov5), such as {names[0]}"
+    )
+
+
+def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a line per set of changed parts: number of stale results, and command that renews them."""
+    for parts, number in counts.items():
+        changed = f"the source of {parts.replace(' ', ', ')} has changed"
+        them = "them" if number > 1 else "it"
+        remedy = f"ema-lab run {ablation} --refresh trains {them} again"
+        yield f"{count(number, 'stale result')}: {changed}; {remedy}"
