@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Ablation:
         baseline: Name of the baseline variant, or None.
         cells: Cells to train, in file order.
         skipped: Cells that the file skips.
+        whole: Variant of each row before the cells were reduced; empty if they are all there.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Ablation:
     baseline: str | None
     cells: tuple[Cell, ...]
     skipped: tuple[SkippedCell, ...] = ()
+    whole: Mapping[str, str] = field(default_factory=dict)
 
     def runs(self) -> list[RunSpec]:
         """Return the distinct run specs in cell order. Several cells may share one run."""
@@ -56,6 +58,14 @@ class Ablation:
         for cell in self.cells:
             rows.setdefault(cell.row, []).append(cell)
         return rows
+
+    @property
+    def num_compared(self) -> int:
+        """Number of rows that the whole ablation compares with its baseline, also after `only`."""
+        return sum(variant != self.baseline for variant in self._variant_by_row().values())
+
+    def _variant_by_row(self) -> Mapping[str, str]:
+        return self.whole or {row: cells[0].variant for row, cells in self.rows().items()}
 
     def baseline_of(self, cell: Cell) -> Cell | None:
         """Return the baseline cell with the same axis values and seed, or None."""
@@ -86,9 +96,8 @@ class Ablation:
     def where(self, predicate: Callable[[Cell], bool]) -> "Ablation":
         """Return the ablation reduced to the cells, skipped ones included, that satisfy `predicate`."""
         cells = tuple(cell for cell in self.cells if predicate(cell))
-        return replace(
-            self, cells=cells, skipped=tuple(skipped for skipped in self.skipped if predicate(skipped.cell))
-        )
+        skipped = tuple(skipped for skipped in self.skipped if predicate(skipped.cell))
+        return replace(self, cells=cells, skipped=skipped, whole=self._variant_by_row())
 
     def first_seeds(self, count: int) -> "Ablation":
         """Return the ablation reduced to the first `count` seeds of the file.

@@ -1,7 +1,8 @@
 """Audit of published numbers against computed costs and trained runs, one finding per number."""
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,9 @@ from ema_lab.audit.verdict import (
     Counted,
     Trained,
     Verdict,
+    corrected_together,
     count_verdict,
-    trained_summary,
+    trained_beside,
     trained_verdict,
 )
 from ema_lab.results.selection import Row
@@ -34,7 +36,7 @@ class Finding:
         verdict: The verdict.
         convention: Counting convention that the table is assumed to follow.
         computed: Our count under that convention.
-        trained: Summary of the trained seeds.
+        trained: The trained seeds beside the claim, with their tests.
         run_ids: The trained runs.
         stale: Parts whose source has changed since these runs.
     """
@@ -60,12 +62,23 @@ class Evidence:
 
 
 def audit(published: PublishedSpec, evidence: Evidence) -> list[Finding]:
-    """Compare every published number, in the order of the file."""
-    return [
+    """Compare every published number, in the order of the file; one correction holds for the whole file."""
+    findings = [
         finding
         for key, table in published.tables.items()
         for finding in _table_findings(key, table, evidence)
     ]
+    corrected = iter(corrected_together([one.trained for one in findings if one.trained is not None]))
+    return [
+        finding if finding.trained is None else _judged(published, finding, next(corrected))
+        for finding in findings
+    ]
+
+
+def _judged(published: PublishedSpec, finding: Finding, trained: Trained) -> Finding:
+    relevant = published.tables[finding.table].relevant
+    verdict = trained_verdict(finding.claimed, trained, relevant)
+    return replace(finding, trained=trained, verdict=verdict)
 
 
 def _table_findings(key: str, table: TableSpec, evidence: Evidence) -> Iterator[Finding]:
@@ -106,10 +119,11 @@ def _trained_finding(
     key: str, table: TableSpec, name: str, quantity: str, claim: PublishedNumber, row: Row | None
 ) -> Finding:
     values = row.values(quantity) if row else []
+    verdict = trained_verdict(claim, None, table.relevant)  # until all tests of the file are known
     if row is None or not values:
-        return Finding(key, name, quantity, claim, trained_verdict(claim, None, table.relevant))
-    trained = trained_summary(values, len(row.cells))
-    verdict = trained_verdict(claim, trained, table.relevant)
+        return Finding(key, name, quantity, claim, verdict)
+    seeds = table.rows[name].seeds or table.seeds
+    trained = trained_beside(claim, values, len(row.cells), claim_seeds=seeds, relevant=table.relevant)
     run_ids = tuple(record.run_id for record in row.records)
     stale = tuple(row.stale)
     return Finding(key, name, quantity, claim, verdict, trained=trained, run_ids=run_ids, stale=stale)
@@ -124,7 +138,7 @@ def _flat(published: PublishedSpec, finding: Finding) -> dict[str, Any]:
     table = published.tables[finding.table]
     row = table.rows[finding.row]
     trained = finding.trained
-    several = trained is not None and trained.count > 1
+    low, high = trained.replication.interval if trained else (None, None)
     return {
         "table": finding.table,
         "row": finding.row,
@@ -133,10 +147,16 @@ def _flat(published: PublishedSpec, finding: Finding) -> dict[str, Any]:
         "computed": None if finding.computed is None else int(finding.computed),
         "convention": finding.convention.describe(finding.claimed) if finding.convention else None,
         "trained": trained.mean if trained else None,
-        "trained_low": trained.low if trained and several else None,
-        "trained_high": trained.high if trained and several else None,
-        "detectable": trained.detectable if trained and several else None,
+        "trained_low": _number(low),
+        "trained_high": _number(high),
         "n": trained.count if trained else 0,
+        "claim_seeds": trained.replication.earlier_seeds if trained else None,
+        "p_difference_raw": _number(trained.difference_p) if trained else None,
+        "p_difference": _number(trained.corrected_difference_p) if trained else None,
+        "p_agreement_raw": _number(trained.agreement_p) if trained else None,
+        "p_agreement": _number(trained.corrected_agreement_p) if trained else None,
+        "degrees_of_freedom": trained.count - 1 if trained and trained.replication.is_testable else None,
+        "family": trained.family if trained and trained.replication.is_testable else None,
         "verdict": str(finding.verdict.kind),
         "reason": finding.verdict.reason or None,
         "difference": finding.verdict.difference,
@@ -147,3 +167,7 @@ def _flat(published: PublishedSpec, finding: Finding) -> dict[str, Any]:
         "stale": " ".join(finding.stale) or None,
         "run_ids": " ".join(finding.run_ids) or None,
     }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ema_lab.audit.audit import Finding
-from ema_lab.audit.verdict import Kind
+from ema_lab.audit.verdict import Kind, Trained
 from ema_lab.results.selection import Row
 from ema_lab.specs.published import PublishedSpec, TableSpec
 from ema_lab.specs.task import task_description
@@ -73,7 +73,9 @@ def _label(table: TableSpec, quantity: str) -> str:
 def _row(finding: Finding, names: Sequence[str], label: str) -> TableRow:
     computed = None
     if finding.computed is not None:
-        computed = finding.claimed.format_like(finding.computed, 2 if finding.claimed.suffix else 0)
+        units = finding.convention.units if finding.convention else "decimal"
+        digits = 2 if finding.claimed.suffix else 0
+        computed = finding.claimed.format_like(finding.computed, digits, units)
     cells = {
         "claimed": TableCell(finding.claimed.text),
         "computed": TableCell(computed),
@@ -89,15 +91,16 @@ def _row(finding: Finding, names: Sequence[str], label: str) -> TableRow:
 def _trained_cell(finding: Finding) -> TableCell:
     trained, digits = finding.trained, finding.claimed.decimals
     assert trained
-    several = trained.count > 1
-    interval = f" [{trained.low:.{digits}f}, {trained.high:.{digits}f}]" if several else ""
+    low, high = trained.replication.interval
+    several = trained.replication.is_testable
+    interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if several else ""
     missing = f" of {trained.expected}" if trained.count < trained.expected else ""
     return TableCell(
         f"{trained.mean:.{digits}f}{interval}",
         f"n={trained.count}{missing}",
         value=trained.mean,
-        low=trained.low if several else None,
-        high=trained.high if several else None,
+        low=low if several else None,
+        high=high if several else None,
         n=trained.count,
         expected=trained.expected,
         run_ids=finding.run_ids,
@@ -116,13 +119,26 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
         notes.append(
             f"Computed as: {'; '.join(counted.values())}; what else is tried differs in one respect."
         )
-    if any(finding.trained for finding in findings):
+    trained = [finding.trained for finding in findings if finding.trained]
+    if trained:
         recipes = [item.cell.spec.recipe for row in rows for item in row.cells]
         ours = sorted({f"{recipe.epochs} epochs, {PROTOCOLS[recipe.protocol]}" for recipe in recipes})
         notes.append(
-            f"Trained: mean of n seeds [95 % t interval] by our own recipe ({'; '.join(ours)}), test split; "
-            f"relevant difference {table.relevant:g} points."
+            f"Trained: mean of n seeds by our own recipe ({'; '.join(ours)}), test split [95 % prediction "
+            f"interval of a published number, which counts as {_claim_means(trained)}]; relevant difference "
+            f"{table.relevant:g} points."
+        )
+        notes.append(
+            "Verdicts on trained numbers: t tests of a difference, and two one-sided t tests of agreement, "
+            f"each Holm-corrected over {trained[0].family} trained numbers of the file, 5 %."
         )
     if any(finding.stale for finding in findings):
         notes.append(f"{SIGNS[Flag.STALE]}: the source has changed since these runs.")
     return notes
+
+
+def _claim_means(trained: Sequence[Trained]) -> str:
+    """Say of how many seeds the published numbers are means, by the file's key `seeds`."""
+    counts = sorted({each.replication.earlier_seeds for each in trained})
+    seeds = " or ".join(map(str, counts))
+    return f"the mean of {seeds} seed{'' if counts == [1] else 's'} (`seeds` of the file)"

@@ -3,14 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
 from ema_lab.audit.convention import Convention, Costs
-from ema_lab.specs.published_number import PublishedNumber
-from ema_lab.statistics import summarise
-from ema_lab.statistics.power import detectable_difference
+from ema_lab.specs.published_number import PublishedNumber, Units
+from ema_lab.statistics import holm
+from ema_lab.statistics.paired import SIGNIFICANCE
+from ema_lab.statistics.replication import Replication, replicate
 
 # Largest relative differences of operation counts; the wider limit needs more evidence, see `count_verdict`.
 NEARLY = Decimal("0.001")
@@ -50,64 +51,113 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Trained:
-    """Summary of the finished seeds of a row.
+    """Finished seeds of a row beside a claim about it, and the tests of both.
 
     Attributes:
-        mean: Mean over the finished seeds.
-        low: Lower bound of the mean's 95 % t interval; NaN for one seed or equal values.
-        high: Upper bound of that interval.
-        detectable: Smallest true difference from a claim that so many seeds detect with a power of 80 %.
-        count: Number of finished seeds.
+        replication: The seeds, and the number of seeds behind the claim.
         expected: Number of seeds of the ablation.
+        difference_p: P-value of a difference; NaN if untestable.
+        agreement_p: P-value of two one-sided tests that the difference is irrelevant; NaN if untestable.
+        corrected_difference_p: `difference_p`, Holm-corrected over the claims of the file that are tested.
+        corrected_agreement_p: `agreement_p`, likewise.
+        family: Number of claims of the file that are tested.
     """
 
-    mean: float
-    low: float
-    high: float
-    detectable: float
-    count: int
+    replication: Replication
     expected: int
+    difference_p: float
+    agreement_p: float
+    corrected_difference_p: float = math.nan
+    corrected_agreement_p: float = math.nan
+    family: int = 1
+
+    @property
+    def mean(self) -> float:
+        """Mean over the finished seeds."""
+        return self.replication.summary.mean
+
+    @property
+    def count(self) -> int:
+        """Number of finished seeds."""
+        return self.replication.summary.count
 
 
-def trained_summary(values: Sequence[float], expected: int) -> Trained:
-    """Summarise the finished seeds of a row.
+def rounding_of(claim: PublishedNumber) -> float:
+    """Return the largest difference between a claim and the number before rounding."""
+    return float(claim.step) / 2
+
+
+def trained_beside(
+    claim: PublishedNumber, values: Sequence[float], expected: int, *, claim_seeds: int, relevant: float
+) -> Trained:
+    """Test a row's finished seeds against a claim, without a correction.
+
+    Args:
+        claim: The published number.
+        values: The finished seeds.
+        expected: Number of seeds of the ablation.
+        claim_seeds: Number of seeds behind the claim.
+        relevant: Smallest difference that matters, in the unit of the claim.
 
     Raises:
         ValueError: If no seed has finished.
     """
-    summary = summarise(values)
-    detectable = detectable_difference(
-        summary.count, summary.std
-    )  # a one-sample test has the power of a paired test
-    return Trained(summary.mean, *summary.interval, detectable, summary.count, expected)
+    replication, value, rounding = replicate(values, claim_seeds), float(claim.value), rounding_of(claim)
+    different = replication.p_of_difference(value, rounding)
+    agreeing = replication.p_of_agreement(value, relevant, rounding)
+    return Trained(replication, expected, different, agreeing)
+
+
+def corrected_together(all_trained: Sequence[Trained]) -> list[Trained]:
+    """Return the tests of all claims of a file with p-values that Holm's procedure corrects over the file."""
+    testable = sum(trained.replication.is_testable for trained in all_trained)
+    differences = _corrected([trained.difference_p for trained in all_trained])
+    agreements = _corrected([trained.agreement_p for trained in all_trained])
+    return [
+        replace(
+            trained, corrected_difference_p=different, corrected_agreement_p=agreeing, family=max(1, testable)
+        )
+        for trained, different, agreeing in zip(all_trained, differences, agreements, strict=True)
+    ]
+
+
+def _corrected(p_values: Sequence[float]) -> list[float]:
+    """Return Holm-corrected p-values; a single seed is no test, and counts for none."""
+    corrected = iter(holm([p for p in p_values if not math.isnan(p)]))
+    return [math.nan if math.isnan(p) else next(corrected) for p in p_values]
 
 
 def trained_verdict(claim: PublishedNumber, trained: Trained | None, relevant: float) -> Verdict:
     """Compare a claim with trained seeds.
 
-    The claim means any number that rounds to it. It disagrees if the 95 % t interval holds none of these
-    numbers. It agrees if the interval holds one and the seeds could have detected a difference of `relevant`.
-    Otherwise the verdict is inconclusive: too few seeds to tell agreement from noise.
+    A claim is a measurement, too: the mean of some seeds, by default one. It stands for all numbers that
+    round to it. It agrees if two one-sided tests show that it and the seeds' mean differ by less than
+    `relevant`. It disagrees if a test shows a difference. Otherwise the verdict is inconclusive: too few
+    seeds, here or behind the claim, to tell agreement from noise. Of all claims of a file, the probability
+    of any false "disagrees" is at most 5 %, and so is that of any false "agrees".
 
     Args:
         claim: The published number.
-        trained: Summary of the seeds; None if no seed has finished.
+        trained: The seeds with their tests; None if no seed has finished.
         relevant: Smallest difference that matters, in the unit of the claim.
     """
     if trained is None:
         return Verdict(Kind.NOT_RUN)
-    value, half = float(claim.value), float(claim.step) / 2
+    value = float(claim.value)
     difference = trained.mean - value
     numbers = (difference, difference / value if value else None)
-    if math.isnan(trained.low):
+    if not trained.replication.is_testable:
         reason = "one seed has no interval" if trained.count < 2 else "equal values have no interval"
         return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
-    if not trained.low <= value + half or not value - half <= trained.high:
-        return Verdict(Kind.DISAGREES, f"trained is {_amount(claim, Decimal(str(difference)))}", *numbers)
-    if trained.detectable > relevant:
-        reason = f"the difference these seeds could detect is {trained.detectable:.2f}"
-        return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
-    return Verdict(Kind.AGREES, "", *numbers)
+    differs = trained.corrected_difference_p < SIGNIFICANCE
+    amount = f"trained is {_amount(claim, Decimal(str(difference)))}"
+    if trained.corrected_agreement_p < SIGNIFICANCE:
+        reason = f"differs, but by less than {relevant:g} points: {amount}" if differs else ""
+        return Verdict(Kind.AGREES, reason, *numbers)
+    if differs:
+        return Verdict(Kind.DISAGREES, amount, *numbers)
+    bound = trained.replication.bound(value, rounding_of(claim), SIGNIFICANCE / trained.family)
+    return Verdict(Kind.INCONCLUSIVE, f"a difference of {bound:.2f} is not ruled out", *numbers)
 
 
 @dataclass(frozen=True)
@@ -128,7 +178,7 @@ def count_verdict(
 
     - Agrees: the count under the assumed convention is the claim. One convention must explain the column:
       if another fits more of its rows but not this one, the verdict is "under another convention".
-    - Agrees under another convention: another count or rounding gives the claim.
+    - Agrees under another convention: another count, rounding or unit of the suffix gives the claim.
     - Nearly agrees: operations differ by at most 0.1 %. The limit is 1 % if the difference to the baseline
       row agrees within the published digits.
     - Disagrees: none of these.
@@ -143,8 +193,9 @@ def count_verdict(
     number = assumed.number(row.costs)
     if number is None:
         return Verdict(Kind.NOT_RUN)
-    difference = number - row.claim.value
-    relative = difference / row.claim.value if row.claim.value else None
+    units = assumed.units
+    difference = number - row.claim.value_in(units)
+    relative = difference / row.claim.value_in(units) if row.claim.value else None
     numbers = (float(difference), None if relative is None else float(relative))
     most = max(column.values(), default=0)
     if assumed in fitting and any(column[item] == most for item in fitting):
@@ -157,7 +208,7 @@ def count_verdict(
         best = max(column[item] for item in fitting)
         reason = _listed([item for item in fitting if column[item] == best], row.claim, assumed)
         return Verdict(Kind.OTHER_CONVENTION, reason, *numbers)
-    amount = f"computed is {_amount(row.claim, difference)}"
+    amount = f"computed is {_amount(row.claim, difference, units)}"
     if assumed.count.startswith("macs") and relative is not None:
         if abs(relative) <= NEARLY:
             return Verdict(Kind.NEARLY_AGREES, amount, *numbers)
@@ -176,17 +227,18 @@ def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool
     more, less = convention.number(row.costs), convention.number(baseline.costs)
     if more is None or less is None:
         return False
-    claimed = row.claim.value - baseline.claim.value
-    return 2 * abs(more - less - claimed) <= row.claim.step + baseline.claim.step
+    units = convention.units
+    claimed = row.claim.value_in(units) - baseline.claim.value_in(units)
+    return 2 * abs(more - less - claimed) <= row.claim.step_in(units) + baseline.claim.step_in(units)
 
 
-def _amount(claim: PublishedNumber, difference: Decimal) -> str:
+def _amount(claim: PublishedNumber, difference: Decimal, units: Units = "decimal") -> str:
     """Format a difference in the form of the claim, such as `0.05M (0.22 %) more`."""
-    size = claim.format_like(abs(difference))
+    size = claim.format_like(abs(difference), units=units)
     if not float(size.rstrip("kKMBG%").replace(",", "")):
-        size = claim.format_like(abs(difference), 2)
+        size = claim.format_like(abs(difference), 2, units)
     word = "more" if difference > 0 else "less"
     if not claim.value:
         return f"{size} {word}"
-    percent = 100 * abs(difference) / claim.value
+    percent = 100 * abs(difference) / claim.value_in(units)
     return f"{size} ({percent:,.0f} %) {word}" if percent >= 10 else f"{size} ({percent:.2g} %) {word}"

@@ -35,20 +35,23 @@ def audit(
 
     Each number gets one verdict, by rule:
 
-    agrees: the rounded count equals the printed number; or the runs' 95 % t interval contains the number, and
-    their seeds would have detected a difference of the table's `relevant` points with a power of 80 %.
+    agrees: the rounded count equals the printed number; or two one-sided t tests show that the number and the
+    runs' mean differ by less than the table's `relevant` points.
 
     agrees under another convention: another way to count gives the printed number: norm parameters, or those
     of the module's own norms, not counted; norms folded into convolutions; multiply-adds of convolutions,
     linear layers and matrix products alone, as fvcore or as thop counts them; two operations for each;
-    truncated, or rounded to tens. Each differs in one respect from the convention that the table is assumed
-    to follow. Also: the assumed convention fits this number, and the one that fits most rows does not.
+    truncated, or rounded to tens; k, M, G as 2^10, 2^20, 2^30. Each differs in one respect from the
+    convention that the table is assumed to follow. Also: the assumed convention fits this number, and the
+    one that fits most rows does not.
 
     nearly agrees: operations within 0.1 %, or within 1 % if the row's difference to its baseline agrees to
     the printed digits. Parameters never nearly agree.
 
-    disagrees: none of these, with the difference. inconclusive: the runs do not contradict the number, but
-    could not have detected a relevant difference, or there is a single run. not run: there is no run.
+    disagrees: none of these, with the difference; for runs, a t test shows one. The printed number is a
+    measurement, too: the mean of `seeds` seeds (a key of the file, 1 by default), which vary as the runs do.
+    inconclusive: the runs show neither a difference nor agreement, or there is a single run. not run: there
+    is no run. Tests of runs are Holm-corrected over all trained numbers of the file, also with --table.
 
     Example: ema-lab audit ema_icassp2023 --table cifar100
     """

@@ -16,17 +16,18 @@ from ema_lab.reports.naming import (
     check_names,
     display_name,
     enters,
-    factor_value,
     names_within,
     short,
 )
-from ema_lab.reports.table.cells import column_cells
 from ema_lab.reports.table.classes import classes_table
+from ema_lab.reports.table.comparison import column_cells, column_marks
 from ema_lab.reports.table.datasets import DataSet, by_data_set, datasets_table
 from ema_lab.reports.table.grid import grid_tables
+from ema_lab.reports.table.groups import group_of, with_groups
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
 from ema_lab.results.analysis import Analyses
+from ema_lab.results.family import family_of
 from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS
@@ -41,7 +42,7 @@ from ema_lab.specs.report import (
     needs_baseline,
 )
 from ema_lab.specs.task import common_task
-from ema_lab.statistics import summarise
+from ema_lab.statistics import comparable_means
 from ema_lab.store.cost_cache import CachedCosts, cached_latencies
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
@@ -100,26 +101,40 @@ def _check_only(spec: ReportSpec, ablations: Sequence[Ablation]) -> None:
 
 
 def build_table(
-    spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], timed: CachedCosts | None = None
+    spec: ReportSpec,
+    ablation: Ablation,
+    rows: Sequence[Row],
+    timed: CachedCosts | None = None,
+    all_rows: Sequence[Row] | None = None,
 ) -> Table:
     """Build a table of the kinds `main` and `leave_one_out` from rows of runs, with its caption.
 
-    `timed`: cached latencies by row.
+    Args:
+        spec: The report.
+        ablation: Ablation of the rows.
+        rows: Rows that pass the report's filter.
+        timed: Cached latencies by row.
+        all_rows: All rows of the ablation, for which tests are corrected; None if `rows` are all.
 
     Raises:
         SpecError: If the report names a key that the ablation lacks.
     """
     _check(spec, ablation, rows)
     rows = [replace(row, latency=timed.measured.get(row.name)) if timed else row for row in rows]
-    rows = ordered(spec, rows)
+    kept, rows = rows, ordered(spec, rows)
     columns = [table_column(key, spec, ablation) for key in spec.columns]
-    groups = [_group(spec, row) for row in rows]
+    family = with_groups(spec, family_of(all_rows or kept, kept, rows))
     by_column = [
-        sequential_cells(spec, rows, column.key)
+        sequential_cells(spec, rows, column.key, family)
         if spec.seeds == "decided" and column.key in ("delta", "p")
-        else column_cells(spec, rows, column, groups)
+        else column_cells(spec, rows, column, family)
         for column in columns
     ]
+    marks = column_marks(spec, columns, family)
+    for index, column in enumerate(columns):
+        if column.key in marks:
+            cells = zip(by_column[index], rows, strict=True)
+            by_column[index] = [marks[column.key].mark(cell, row) for cell, row in cells]
     if spec.kind == "leave_one_out":
         checks = _check_columns(spec, rows)
         columns = [*checks, *columns]
@@ -129,7 +144,7 @@ def build_table(
     if spec.group is not None:
         groups = list(dict.fromkeys(row.group for row in body))
         body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
-    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body))
+    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body, family, marks))
     label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
     title = spec.title or ablation.name
     return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
@@ -154,6 +169,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
+        "equivalence": ("Equivalence p", "p"),
         "effect": ("g", "effect"),
         "detectable": ("Detectable", "detectable"),
         "latency": ("Latency (ms)", "latency"),
@@ -170,36 +186,29 @@ def _check(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row]) -> None:
         raise spec.error_at(rule, "columns", spec.columns.index(comparisons[0]))
     cells = [*ablation.cells, *(left.cell for left in ablation.skipped)]
     known = list(dict.fromkeys([*(row.name for row in rows), *(cell.row for cell in cells)]))
-    groups = [spec.group, *(_group(spec, row) for row in ordered(spec, rows))] if spec.group else []
+    groups = [spec.group, *(group_of(spec, row) for row in ordered(spec, rows))] if spec.group else []
     check_names(spec, known, [*groups, *names_within(cells)])
     if spec.kind == "leave_one_out" and ablation.baseline is None:
         raise spec.error_at("leave_one_out needs a baseline: the row with every part on", "kind")
 
 
 def ordered(spec: ReportSpec, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that the report names, or all rows in the report's order."""
+    """Return the rows that the report names, or all rows in the report's order.
+
+    The order by metric is that of the means over the seeds that all rows have, if there are any.
+    """
     if spec.rows:
         by_name = {row.name: row for row in rows}
         return [by_name[name] for name in spec.rows if name in by_name]
     if spec.order == "file":
         return list(rows)
     sign = spec.compared_metric.sign
-    means = {row.name: summarise(values).mean for row in rows if (values := row.values(spec.metric))}
+    means = comparable_means({row.name: row.by_seed(spec.metric) for row in rows})
     return sorted(rows, key=lambda row: (row.name not in means, -sign * means.get(row.name, 0.0)))
 
 
-def _group(spec: ReportSpec, row: Row) -> str:
-    if spec.group is None:
-        return ""
-    values = list(dict.fromkeys(factor_value(spec, item.cell, spec.group) for item in row.cells))
-    if len(values) > 1:
-        rule = f"the row {row.name!r} has several values of {spec.group}: {', '.join(values)}"
-        raise spec.error_at(rule, "group")
-    return values[0]
-
-
 def _table_row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
-    group = _group(spec, row)
+    group = group_of(spec, row)
     notes = tuple(number for number, key in enumerate(spec.footnotes, start=1) if key == row.name)
     return TableRow(
         row.name,
@@ -274,17 +283,20 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     if spec.seeds == "decided":
         ablation = ablation.with_stored_seeds(store.folder_names())
     _check_only(spec, [ablation])
-    measured = chosen(spec, measure(ablation, store))
+    every = measure(ablation, store)
+    measured = chosen(spec, every)
     missing = missing_runs(spec, measured)
     if spec.kind == "grid":
-        return Report(spec.name, grid_tables(spec, ablation, measured), missing)
+        return Report(spec.name, grid_tables(spec, ablation, measured, rows_of(ablation, every)), missing)
     if spec.kind == "datasets":
-        table = datasets_table(spec, by_data_set(spec, ablation, measured))
+        table = datasets_table(spec, by_data_set(spec, ablation, measured, every))
     elif spec.kind == "classes":
-        table = classes_table(spec, ablation, rows_of(ablation, measured), Analyses(store, spec.task))
+        analyses = Analyses(store, spec.task)
+        table = classes_table(spec, ablation, rows_of(ablation, measured), analyses, rows_of(ablation, every))
     else:
         rows = rows_of(ablation, measured)
-        table = build_table(spec, ablation, rows, _latencies(spec, ablation, rows, store))
+        timed = _latencies(spec, ablation, rows, store)
+        table = build_table(spec, ablation, rows, timed, rows_of(ablation, every))
     return Report(spec.name, (table,), missing)
 
 
@@ -339,9 +351,11 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     _check_only(spec, list(ablations.values()))
     for name, source_ablation in ablations.items():
         ablation = with_baseline(spec, source_ablation)
-        measured = chosen(spec, measure(ablation, store))
+        every = measure(ablation, store)
+        measured = chosen(spec, every)
         all_measured += measured
-        data.append(DataSet(name, ablation, {row.name: row for row in rows_of(ablation, measured)}))
+        rows = {row.name: row for row in rows_of(ablation, measured)}
+        data.append(DataSet(name, ablation, rows, tuple(rows_of(ablation, every))))
     return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, all_measured))
 
 

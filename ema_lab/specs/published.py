@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, WithJsonSchema, 
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.change import apply_change
-from ema_lab.specs.published_number import Digits, PublishedNumber
+from ema_lab.specs.published_number import Digits, PublishedNumber, Units
 from ema_lab.specs.run import ModelSpec, RunSpec
 from ema_lab.specs.strict import Distinct, Name, Positive, PositiveInt, Spec, invalid, problem
 from ema_lab.specs.task import DEFAULT_TASK, task_description
@@ -81,12 +81,14 @@ class ConventionSpec(Spec):
             counts them (`macs`), or as thop 0.0.31 counts them (`macs_thop`).
         flops_per_mac: 1 if the paper's "FLOPs" are multiply-adds, as in most papers. 2 otherwise.
         digits: How the paper shortens a number to its printed digits.
+        units: Meaning of the suffixes k, M and G: 10^3, 10^6 and 10^9, or (`binary`) 2^10, 2^20 and 2^30.
     """
 
     parameters: ParameterCount = "parameters"
     macs: MacCount = "macs_matmul"
     flops_per_mac: Literal[1, 2] = 1
     digits: Digits = "rounded"
+    units: Units = "decimal"
 
 
 class RowSpec(Spec):
@@ -100,6 +102,7 @@ class RowSpec(Spec):
         baseline: Row that this row is compared with.
         ablation: Ablation that trains the model.
         variant: Row of the ablation that trains the model. Without it the claims are not compared with runs.
+        seeds: Number of seeds whose mean the claimed metrics are.
         caveats: Keys of the file's caveats.
     """
 
@@ -110,6 +113,7 @@ class RowSpec(Spec):
     baseline: str | None = None
     ablation: str | None = None
     variant: str | None = None
+    seeds: PositiveInt | None = None
     caveats: Texts = ()
 
 
@@ -122,7 +126,10 @@ class TableSpec(Spec):
         counted_at: Image side length at which the paper's tool counted operations, if the paper then scaled
             the count to `image_size` by the number of pixels.
         base: Model that the rows change.
-        relevant: Smallest relevant difference of a metric. Runs confirm a claim only if they can detect it.
+        relevant: Smallest relevant difference of a metric. Runs confirm a claim only if they show that it and
+            their mean differ by less.
+        seeds: Number of seeds whose mean the claimed metrics are. A claim is a measurement, too: most papers
+            print single runs.
     """
 
     title: Text
@@ -138,6 +145,7 @@ class TableSpec(Spec):
     ablation: str | None = None
     convention: ConventionSpec = ConventionSpec()
     relevant: Positive = 0.5
+    seeds: PositiveInt = 1
     caveats: Texts = ()
     rows: Annotated[dict[Name, RowSpec], Field(min_length=1), Distinct]
 

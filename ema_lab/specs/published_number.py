@@ -9,6 +9,7 @@ from typing import Literal
 from ema_lab.errors import SpecError
 
 Digits = Literal["rounded", "truncated", "tens"]
+Units = Literal["decimal", "binary"]  # of k, M and G: powers of 1000 or of 1024
 _SCALES = {"": 0, "%": 0, "k": 3, "K": 3, "M": 6, "B": 9, "G": 9}
 _FORM = re.compile(r"([0-9]+)(?:\.([0-9]+))?([%kKMBG]?)")
 
@@ -65,21 +66,39 @@ class PublishedNumber:
         return self.scale.scaleb(-self.decimals)
 
     @property
+    def binary_power(self) -> int:
+        """Power of two of the suffix in binary units: 20 for M, 0 without a suffix."""
+        return _SCALES[self.suffix] // 3 * 10
+
+    def scale_in(self, units: Units) -> Decimal:
+        """Return the factor of the suffix: 10^6 for M, or 2^20 in binary units."""
+        return Decimal(2) ** self.binary_power if units == "binary" else self.scale
+
+    def value_in(self, units: Units) -> Decimal:
+        """Return the exact value, with the suffix read in these units."""
+        return self.value / self.scale * self.scale_in(units)
+
+    def step_in(self, units: Units) -> Decimal:
+        """Return the value of one unit in the last printed digit, with the suffix read in these units."""
+        return self.step / self.scale * self.scale_in(units)
+
+    @property
     def ends_in_ten(self) -> bool:
         """Whether the number is an integer that ends in 0, which may be rounding to tens."""
         whole, fraction, _ = self._parts
         return not fraction and whole[-1] == "0" and self.value > 0
 
-    def agrees_with(self, exact: Decimal, digits: Digits = "rounded") -> bool:
+    def agrees_with(self, exact: Decimal, digits: Digits = "rounded", units: Units = "decimal") -> bool:
         """Whether `exact` prints as this number: rounded, truncated, or rounded to tens of the last digit.
 
         A value halfway between two printed numbers agrees with both.
         """
+        value, step = self.value_in(units), self.step_in(units)
         if digits == "truncated":
-            return self.value <= exact < self.value + self.step
-        step = self.step * (10 if digits == "tens" else 1)
-        return (digits != "tens" or self.ends_in_ten) and 2 * abs(exact - self.value) <= step
+            return value <= exact < value + step
+        step *= 10 if digits == "tens" else 1
+        return (digits != "tens" or self.ends_in_ten) and 2 * abs(exact - value) <= step
 
-    def format_like(self, exact: Decimal, more_digits: int = 0) -> str:
+    def format_like(self, exact: Decimal, more_digits: int = 0, units: Units = "decimal") -> str:
         """Format another value in the unit of this number, with `more_digits` extra decimals."""
-        return f"{exact / self.scale:,.{self.decimals + more_digits}f}{self.suffix}"
+        return f"{exact / self.scale_in(units):,.{self.decimals + more_digits}f}{self.suffix}"

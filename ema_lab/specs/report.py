@@ -19,16 +19,19 @@ from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.document import Document, read_document
-from ema_lab.specs.figure import Figure, figure_problem
+from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
 from ema_lab.specs.metric import COSTS, Metric
-from ema_lab.specs.strict import Distinct, Name, Spec, invalid, problem
+from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-RUN_KEYS = ("ablation", "metric", "baseline", "only", "rows", "spread", "counts", "rank", "digits", "names")
+RUN_KEYS = (
+    *("ablation", "metric", "baseline", "only", "rows", "spread", "intervals", "counts", "rank", "margin"),
+    *("digits", "names"),
+)
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
-COMPARISONS = ("delta", "p", "wilcoxon", "effect", "detectable")
+COMPARISONS = ("delta", "p", "wilcoxon", "equivalence", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
 DELTA = "delta_"
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
@@ -70,9 +73,10 @@ class ReportSpec(Spec):
             `claims` compares the file `published` with finished runs and their
             costs (`ema-lab audit` also builds the models and counts their costs).
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
-            `wilcoxon`, `effect` (Hedges' g), `detectable` (smallest difference that the row's seeds can
-            detect). `delta_NAME`, such as `delta_top5`, is the difference of any other metric or cost.
-            `latency` and `latency_ratio` are measured by `ema-lab cost --latency`.
+            `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
+            `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
+            `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
+            measured by `ema-lab cost --latency`.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
         tables: Tables of the file `published` that a report of claims shows; all by default.
         across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
@@ -88,8 +92,12 @@ class ReportSpec(Spec):
             `delta` and `p` are then always-valid, and no row is ranked.
         spread: Number after ±: sample standard deviation, standard error, or half of the 95 % t interval.
             `bootstrap` prints an interval instead and needs 20 seeds.
+        intervals: Level of the intervals of differences, also in a forest figure. `each` holds 95 % for each
+            by itself; `simultaneous` holds 95 % for all comparisons of the ablation together (Bonferroni).
         counts: Position of n: in every cell, or once in the caption if all cells agree.
         rank: Whether to mark the best and the second row where a test supports it.
+        margin: Smallest relevant difference of the compared metric, in its unit. The columns `delta` and
+            `equivalence` mark a row with ≈ if a test shows that it differs from the baseline by less.
         names: Display names of rows, variants, factors and factor values.
         footnotes: Footnote by row.
         figures: Figures of the report: `tradeoff`, `curves`, `heatmap`, `forest`, `critical_difference`, and
@@ -117,8 +125,10 @@ class ReportSpec(Spec):
     parts: Annotated[Mapping[Name, TextTuple], Distinct] = {}
     seeds: Literal["file", "decided"] = "file"
     spread: Spread = "std"
+    intervals: Literal["each", "simultaneous"] = "each"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
+    margin: Positive | None = None
     digits: Annotated[int, Field(ge=0, le=6)] = 2
     names: dict[str, Name] = {}
     footnotes: dict[str, str] = {}
@@ -174,10 +184,25 @@ class ReportSpec(Spec):
                 "report", "changes nothing in a report of the kind claims: remove the figures", "figures"
             )
         for column in self.columns:
-            fixed = column in ("wilcoxon", "detectable") or is_metric_delta(column)
+            fixed = column in ("wilcoxon", "equivalence", "detectable") or is_metric_delta(column)
             if self.seeds == "decided" and fixed:
                 rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
                 raise invalid("report", rule, "seeds")
+        shown = self.columns or USUAL_COLUMNS
+        has_delta = (
+            self.cells == "delta"
+            or any(column == "delta" or is_metric_delta(column) for column in shown)
+            or any(isinstance(figure, ForestFigure) for figure in self.figures)
+        )
+        if self.intervals != "each" and (self.seeds == "decided" or not has_delta):
+            why = "of seeds: decided" if self.seeds == "decided" else "without a difference or a forest"
+            raise invalid("report", f"changes nothing {why}", "intervals")
+        if self.margin is None and "equivalence" in self.columns:
+            rule = "needs `margin`, the smallest relevant difference"
+            raise invalid("report", rule, "columns", self.columns.index("equivalence"))
+        is_used = self.kind in {"main", "leave_one_out"} and {"delta", "equivalence"}.intersection(shown)
+        if self.margin is not None and not is_used:
+            raise invalid("report", "changes nothing without a column `delta` or `equivalence`", "margin")
         if self.seeds == "decided" and self.spread in {"interval", "bootstrap"}:
             rule = "an interval of a mean needs a fixed number of seeds: use std or se"
             raise invalid("report", rule, "spread")

@@ -1,12 +1,13 @@
 """Multiple comparisons: Holm's correction, ranks of a table column, wins over data sets."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ema_lab.statistics.paired import SIGNIFICANCE
-from ema_lab.statistics.summary import ROUNDING, summarise
+from ema_lab.statistics.summary import ROUNDING
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[float64]
 
-Rank = Literal["best", "second", "tie", "untested"]
+Rank = Literal["best", "second", "untested"]
 BySeed = Mapping[object, float]
 
 
@@ -43,12 +44,12 @@ def _holm(p_values: "Numbers") -> "Numbers":
 
 
 def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> list[Rank | None]:
-    """Rank rows by paired t tests: best, second, tied with the best, or untested.
+    """Rank rows by paired t tests: best, second, or untested.
 
-    A row is best only if it beats every other row under Holm's correction over all pairs of rows. The
-    same data select the candidate, so a smaller family would not control the error. The second row beats
-    all rows below it. If no row is best, the row with the best mean ties with every tested row that does
-    not differ from it. A row that cannot be tested against the best mean is untested.
+    The best row beats every other tested row, whatever the order of their means: with different seeds, the
+    row with the best mean may lose every comparison over common seeds. Holm's correction counts all pairs of
+    rows, because the same data select the candidate. The second row beats every other tested row except the
+    best. An untested row shares no test with any row: it blocks no mark, and a caption must name it.
 
     Args:
         rows: Values by seed (or by data set and seed), one mapping per row. Empty for a row without runs.
@@ -58,24 +59,26 @@ def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> 
     import numpy as np
 
     groups = groups or [""] * len(rows)
-    orders: dict[str, list[int]] = {}
-    for index, values in enumerate(rows):
-        if values:
-            orders.setdefault(groups[index], []).append(index)
-    for order in orders.values():
-        order.sort(key=lambda index: -sign * summarise(list(rows[index].values())).mean)
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
     seeds = list(dict.fromkeys(seed for row in rows for seed in row))
     table = np.array([[sign * row.get(seed, math.nan) for seed in seeds] for row in rows])
-    tests = [_pair_tests(table[order]) for order in orders.values()]
+    tests = [_pair_tests(table[indices]) for indices in members.values()]
     corrected = _holm(np.concatenate([p for _, p in tests])) if tests else np.empty(0)
     ranks: list[Rank | None] = [None] * len(rows)
     start = 0
-    for order, (t, p) in zip(orders.values(), tests, strict=True):
-        group_ranks = _ranks(len(order), t, corrected[start : start + len(p)])
+    for indices, (t, p) in zip(members.values(), tests, strict=True):
+        group_ranks = _ranks(len(indices), t, corrected[start : start + len(p)])
         start += len(p)
-        for index, rank in zip(order, group_ranks, strict=True):
-            ranks[index] = rank
+        for index, rank in zip(indices, group_ranks, strict=True):
+            ranks[index] = rank if rows[index] else None
     return ranks
+
+
+def pair_count(groups: Sequence[str]) -> int:
+    """Return the number of pairs of rows within groups: the family of the tests in `rank_rows`."""
+    return sum(math.comb(count, 2) for count in Counter(groups).values())
 
 
 def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
@@ -110,26 +113,28 @@ def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
 
 
 def _ranks(count: int, t: "Numbers", p: "Numbers") -> list[Rank | None]:
-    """Return the ranks of rows sorted by mean, best first, from the tests of all their pairs."""
-    ranks: list[Rank | None] = [None] * count
-    outcomes = [_outcome(*test) for test in zip(t[: count - 1], p[: count - 1], strict=True)]
-    for index, outcome in enumerate(outcomes, start=1):
-        if outcome in {"tie", "untested"}:
-            ranks[index] = outcome
-    if "tie" in outcomes:
-        ranks[0] = "tie"
-    elif count > 1 and set(outcomes) == {"better"}:
-        ranks[0] = "best"
-        below = slice(count - 1, 2 * count - 3)  # pairs of the second row, after the first row's count - 1
-        if count > 2 and all(_outcome(*test) == "better" for test in zip(t[below], p[below], strict=True)):
-            ranks[1] = "second"
+    """Return the ranks of `count` rows from the tests of all their pairs, in the order of `_pair_tests`."""
+    import numpy as np
+
+    wins, tests = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
+    start = 0
+    for index in range(count - 1):
+        pairs = slice(start, start + count - 1 - index)
+        start = pairs.stop
+        significant, is_tested = p[pairs] < SIGNIFICANCE, ~np.isnan(p[pairs])
+        wins[index] += (significant & (t[pairs] > 0)).sum()
+        wins[index + 1 :] += significant & (t[pairs] < 0)
+        tests[index] += is_tested.sum()
+        tests[index + 1 :] += is_tested
+    rivals = int((tests > 0).sum()) - 1
+    has_best = rivals > 0 and rivals in wins
+    ranks: list[Rank | None] = ["untested" if number == 0 else None for number in tests]
+    for tested in np.flatnonzero(tests) if has_best else ():
+        if wins[tested] == rivals:
+            ranks[tested] = "best"
+        elif wins[tested] == rivals - 1 and rivals > 1:  # it lost to the best row alone
+            ranks[tested] = "second"
     return ranks
-
-
-def _outcome(t: float, p: float) -> Literal["better", "worse", "tie", "untested"]:
-    if math.isnan(p):
-        return "untested"
-    return "tie" if p >= SIGNIFICANCE else "better" if t > 0 else "worse"
 
 
 @dataclass(frozen=True)

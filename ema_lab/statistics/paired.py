@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ema_lab.statistics.summary import ROUNDING, summarise
+from ema_lab.statistics.summary import ROUNDING, summarise, t_quantile
 from ema_lab.statistics.ties import TIE_TOLERANCE
 
 SIGNIFICANCE = 0.05
@@ -50,16 +50,25 @@ class WilcoxonTest:
     why: str = ""
 
 
-def paired_difference(differences: Sequence[float]) -> PairedDifference:
+def paired_difference(differences: Sequence[float], comparisons: int = 1) -> PairedDifference:
     """Estimate the mean of paired differences (variant minus baseline, one per seed).
 
     The interval is Student's t, because a percentile bootstrap covers far too little with few seeds.
+
+    Args:
+        differences: Variant minus baseline, one per seed.
+        comparisons: Number of intervals that hold together with 95 % (Bonferroni). Each row's differences
+            have a deviation of their own, for which Dunnett's critical value, of one pooled deviation, would
+            not hold.
 
     Raises:
         ValueError: If `differences` is empty.
     """
     summary = summarise(differences)
-    return PairedDifference(summary.mean, *summary.interval, summary.count)
+    if comparisons == 1 or not summary.has_spread:
+        return PairedDifference(summary.mean, *summary.interval, summary.count)
+    half = t_quantile(summary.count - 1, 1 - SIGNIFICANCE / comparisons) * summary.standard_error
+    return PairedDifference(summary.mean, summary.mean - half, summary.mean + half, summary.count)
 
 
 def paired_test(differences: Sequence[float]) -> PairedTest:

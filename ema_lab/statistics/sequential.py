@@ -106,7 +106,9 @@ def compare_sequentially(differences: Sequence[float], comparisons: int = 1) -> 
     return SequentialComparison(len(differences), mean, low, high, 1 / max_evidence)
 
 
-def decide(comparisons: Sequence[SequentialComparison], sign: int, margin: float = 0.0) -> list[Decision]:
+def decide(
+    comparisons: Sequence[SequentialComparison], sign: int, margin: float = 0.0, family: int = 0
+) -> list[Decision]:
     """Return the decision of each comparison: better, worse, equal or open.
 
     A row is better or worse if its always-valid p-value, Holm-corrected over all comparisons, is below 5 %.
@@ -114,12 +116,15 @@ def decide(comparisons: Sequence[SequentialComparison], sign: int, margin: float
     within the margin. The probability of any false equality is at most 5 %.
 
     Args:
-        comparisons: All comparisons with the baseline.
+        comparisons: Comparisons with the baseline.
         sign: +1 if higher is better, -1 if lower is.
         margin: Smallest relevant difference, in the unit of the metric. 0 never decides equality.
+        family: Number of planned comparisons, if `comparisons` are not all of them.
     """
     decisions: list[Decision] = []
-    for comparison, p in zip(comparisons, holm([comparison.p for comparison in comparisons]), strict=True):
+    others = [math.nan] * (family - len(comparisons))
+    corrected = holm([*(comparison.p for comparison in comparisons), *others])
+    for comparison, p in zip(comparisons, corrected[: len(comparisons)], strict=True):
         if p < SIGNIFICANCE:
             decisions.append("better" if sign * comparison.mean > 0 else "worse")
         elif margin > 0 and -margin < comparison.low and comparison.high < margin:

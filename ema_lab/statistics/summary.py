@@ -1,7 +1,7 @@
 """Summary statistics of a few seeds: mean, sample standard deviation, standard error, interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -72,6 +72,23 @@ def summarise(values: Sequence[float]) -> Summary:
         return Summary(mean, math.nan, 1)
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev is ten times slower
     return Summary(mean, math.sqrt(squares / (count - 1)), count)
+
+
+def comparable_means(rows: Mapping[str, Mapping[object, float]]) -> dict[str, float]:
+    """Return the mean of each row over the seeds that all rows have, so that means compare like with like.
+
+    Rows without values have no mean. If the other rows have no seed in common, each mean is over its own
+    seeds.
+
+    Args:
+        rows: Values by seed, for each row.
+    """
+    measured = {name: values for name, values in rows.items() if values}
+    common = set.intersection(*(set(values) for values in measured.values())) if measured else set()
+    return {
+        name: summarise([value for seed, value in values.items() if not common or seed in common]).mean
+        for name, values in measured.items()
+    }
 
 
 def bootstrap_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:

@@ -18,7 +18,8 @@ def render_html(table: Table) -> str:
 
     A cell has `data-value` (unrounded), `data-n`, `data-runs` (the runs behind the number, then the missing
     ones) and `data-baseline-runs`. Flags and marks are classes: `stale`, `unclean`, `hole`, `missing`,
-    `single_seed`, `pruned`, `best`, `second`, `tie`. Each group of rows is a `<tbody>` under a spanning name.
+    `single_seed`, `pruned`, `best`, `second`, `untested`, `equivalent`. Each group of
+    rows is a `<tbody>` under a spanning name.
     """
     notes = [escape(note) for note in table.notes]
     notes += [f"<sup>{number}</sup> {escape(text)}" for number, text in enumerate(table.footnotes, start=1)]

@@ -88,7 +88,7 @@ def _marked(
 ) -> str:
     if cell.text is None:
         return HOLE + cell.tail
-    start, end = {Mark.BEST: best, Mark.SECOND: second}.get(cell.mark or Mark.TIE, ("", ""))
+    start, end = {Mark.BEST: best, Mark.SECOND: second}.get(cell.mark or Mark.UNTESTED, ("", ""))
     return f"{start}{escape(cell.text)}{end}{escape(cell.tail)}"
 
 
@@ -114,10 +114,14 @@ def _spread_name(table: Table, index: int) -> str:
 def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, Any]:
     key = column.key
     if column.kind == "metric":
-        return {key: cell.value, f"{key}_{spread}": cell.spread}
+        return {key: cell.value, f"{key}_{spread}": cell.spread, f"{key}_mark": cell.mark}
+    if column.kind == "p":
+        facts = {"raw": cell.p_raw, "family": cell.family or None, "test": cell.test or None}
+        facts |= {"df": cell.degrees}
+        return {key: cell.value, **{f"{key}_{name}": _finite(fact) for name, fact in facts.items()}}
     if column.kind == "delta":
         bounds = {f"{key}_low": cell.low, f"{key}_high": cell.high}
-        return {key: cell.value, **bounds, f"{key}_n": cell.n}
+        return {key: cell.value, **bounds, f"{key}_n": cell.n, f"{key}_mark": cell.mark}
     if column.key == "latency_ratio":
         return {key: cell.value, f"{key}_low": cell.low, f"{key}_high": cell.high}
     if column.kind == "text":
@@ -198,6 +202,10 @@ def _cell_data(cell: TableCell) -> dict[str, Any]:
         "n": cell.n,
         "expected": cell.expected,
         "p": _number(cell.p),
+        "p_raw": _number(cell.p_raw),
+        "family": cell.family or None,
+        "test": cell.test or None,
+        "degrees_of_freedom": cell.degrees,
         "mark": cell.mark,
         "flags": sorted(cell.flags),
         "values": list(cell.values),
@@ -205,6 +213,10 @@ def _cell_data(cell: TableCell) -> dict[str, Any]:
         "baseline_run_ids": list(cell.baseline_run_ids),
         "missing_run_ids": list(cell.missing_run_ids),
     }
+
+
+def _finite(fact: float | str | None) -> float | str | None:
+    return _number(fact) if isinstance(fact, float) else fact
 
 
 def _number(value: float | int | None) -> float | int | None:

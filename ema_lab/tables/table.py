@@ -23,20 +23,26 @@ class Flag(StrEnum):
 
 
 class Mark(StrEnum):
-    """Rank of a cell in its column, as far as a test supports it; `UNTESTED` if no test was possible."""
+    """Mark of a cell, as far as a test supports it.
+
+    `BEST` and `SECOND`: rank in the column. `UNTESTED`: in no test of the column. `EQUIVALENT`: shown to
+    differ from the baseline by less than the report's margin.
+    """
 
     BEST = "best"
     SECOND = "second"
-    TIE = "tie"
     UNTESTED = "untested"
+    EQUIVALENT = "equivalent"
 
 
 SIGNS: Mapping[Flag, str] = {Flag.UNCLEAN: "†", Flag.STALE: "‡", Flag.PRUNED: "¶"}
-RANK_SIGNS: Mapping[Mark, str] = {Mark.TIE: "≈", Mark.UNTESTED: "?"}
+MARK_SIGNS: Mapping[Mark, str] = {Mark.EQUIVALENT: "≈", Mark.UNTESTED: "?"}
 ColumnKind = Literal[
     "metric", "delta", "p", "effect", "detectable", "latency", "count", "cost", "check", "text"
 ]
-SpreadKind = Literal["std", "se", "interval", "bootstrap", "paired_interval", "always_valid"]
+SpreadKind = Literal[
+    "std", "se", "interval", "bootstrap", "paired_interval", "simultaneous_interval", "always_valid"
+]
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,17 @@ class TableCell:
         high: Upper bound of the interval, if any.
         n: Number of runs (or pairs) behind the number.
         expected: Number of runs in the ablation.
-        p: P-value, Holm-corrected over the rows of the table.
+        p: P-value, Holm-corrected over the family.
+        p_raw: P-value without a correction; NaN or None where no test was possible.
+        family: Number of comparisons for which p-values or the mark are corrected; 0 without a test.
+        test: Test behind the p-value or the mark; empty without a test.
+        degrees: Degrees of freedom of the test, if it has any.
         values: Numbers behind `value`, one per run of `run_ids`; for an effect, one per seed.
         run_ids: Runs behind the number.
         baseline_run_ids: Runs with which the number is compared.
         missing_run_ids: Runs of the ablation that are not done.
         flags: Warnings.
-        mark: Rank in the column; None without a ranking.
+        mark: Rank in the column, or equivalence with the baseline; None if no test shows either.
     """
 
     text: str | None = None
@@ -72,6 +82,10 @@ class TableCell:
     n: int = 0
     expected: int = 0
     p: float | None = None
+    p_raw: float | None = None
+    family: int = 0
+    test: str = ""
+    degrees: int | None = None
     values: tuple[float, ...] = ()
     run_ids: tuple[str, ...] = ()
     baseline_run_ids: tuple[str, ...] = ()
@@ -82,7 +96,7 @@ class TableCell:
     @property
     def tail(self) -> str:
         """The text after the number: n in brackets, then signs."""
-        signs = [sign for mark, sign in RANK_SIGNS.items() if self.mark is mark]
+        signs = [sign for mark, sign in MARK_SIGNS.items() if self.mark is mark]
         signs += [sign for flag, sign in SIGNS.items() if flag in self.flags]
         return "".join(f" {part}" for part in ([f"({self.count})"] if self.count else []) + signs)
 

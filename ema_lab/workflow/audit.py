@@ -99,13 +99,15 @@ def audit_claims(
         EmaLabError: If there is no such file, table or store, or a model does not fit.
     """
     path = find_definition("reports/published", str(published))
-    chosen = _only(load_published(path), tables)
-    runs = linked_rows(chosen, path, existing_store(store))
+    whole = load_published(path)
+    chosen = _only(whole, tables)
+    runs = linked_rows(whole, path, existing_store(store))  # of all tables: one correction per file
     parameters = _parameters(chosen, path)
     if out is not None:
         make_folder(out)  # before the slow part, whose result would be lost
     costs = _costs(chosen, parameters, Path(store), watch)
-    result = Audit(chosen, tuple(audit(chosen, Evidence(costs, runs))), runs)
+    findings = audit(whole, Evidence(costs, runs))
+    result = Audit(chosen, tuple(each for each in findings if each.table in chosen.tables), runs)
     return result if out is None else replace(result, files=_write(result, out))
 
 

@@ -97,7 +97,7 @@ def power(ablation: Ablation, store: RunStore, request: Power) -> PowerTable:
     """
     name, metric = chosen_metric(ablation, request.metric)
     std, origin = _spread(ablation, store, request.std, name)
-    compared = sum(row[0].variant != ablation.baseline for row in ablation.rows().values())
+    compared = ablation.num_compared
     family = Family(std, SIGNIFICANCE / max(1, compared))
     seeds = len({cell.seed for cell in ablation.cells})
     half = (family.detectable(seeds, family.first) / 2,) if seeds > 1 else ()

@@ -95,11 +95,15 @@ def _check(ablation: Ablation, until: Until) -> int:
 
 
 def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Comparison]:
-    """Return every row's comparison with its baseline, from the records."""
+    """Return every row's comparison with its baseline, from the records.
+
+    The decisions hold for all rows of the ablation, also those that `--only` leaves out.
+    """
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
     name, metric = chosen_metric(ablation, until.metric)
-    followed = [compare_sequentially(row.differences(name), len(rows)) for row in rows]
-    decisions = decide(followed, metric.sign, until.margin)
+    family = ablation.num_compared
+    followed = [compare_sequentially(row.differences(name), family) for row in rows]
+    decisions = decide(followed, metric.sign, until.margin, family)
     return [
         Comparison(row.name, _baseline_row(ablation, row), comparison, decision)
         for row, comparison, decision in zip(rows, followed, decisions, strict=True)

@@ -76,12 +76,27 @@ def test_a_row_is_compared_with_its_baseline():
 def test_trained_rows_have_their_interval(runs):
     plain, gated = (found(paper(), runs=runs)[name, "top1"] for name in ("plain", "gated"))
     assert (plain.trained.mean, plain.trained.count) == (91.0, 3)
-    assert plain.trained.low == pytest.approx(91 - 4.302653 / 3**0.5)
+    low, _ = plain.trained.replication.interval
+    assert low == pytest.approx(91 - 4.302653 * (1 + 1 / 3) ** 0.5)  # of a claim of one seed
     assert plain.verdict.kind is gated.verdict.kind is Kind.INCONCLUSIVE
     assert len(plain.run_ids) == 3
-    wide = found(paper(relevant=4.0), runs=runs)
+    wide = found(paper(relevant=6.0), runs=runs)
     assert wide["plain", "top1"].verdict.kind is Kind.AGREES
     assert wide["gated", "top1"].verdict.kind is Kind.INCONCLUSIVE
+
+
+def test_seeds_behind_claims_are_keys_of_the_table_and_of_a_row(runs):
+    rows = {**ROWS, "gated": {**ROWS["gated"], "seeds": 4}}
+    findings = found(paper(rows=rows, seeds=2), runs=runs)
+    counts = {name: findings[name, "top1"].trained.replication.earlier_seeds for name in ("plain", "gated")}
+    assert counts == {"plain": 2, "gated": 4}
+    published = paper(rows=rows, seeds=2)
+    (table,) = audit_tables(published, list(findings.values()), runs)
+    assert any("counts as the mean of 2 or 4 seeds (`seeds` of the file)" in note for note in table.notes)
+    assert any("Holm-corrected over 2 trained numbers of the file" in note for note in table.notes)
+    record = next(r for r in audit_records(published, list(findings.values())) if r["p_difference"])
+    assert (record["claim_seeds"], record["family"], record["degrees_of_freedom"]) == (2, 2, 2)
+    assert record["p_difference_raw"] <= record["p_difference"]
 
 
 def test_a_metric_that_no_run_has_is_not_run(runs):

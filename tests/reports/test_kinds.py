@@ -117,7 +117,7 @@ class TestGrid:
         assert not flagged["groups 8 vs 4"]
         assert any(note.startswith("†: not a clean pair") for note in effects.notes)
 
-    def test_rows_that_are_not_shown_are_in_no_test_and_no_effect(self, tmp_path):
+    def test_rows_that_are_not_shown_are_in_no_effect_and_their_choice_changes_no_mark(self, tmp_path):
         store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
         grid, effects = report(tmp_path, store, rows=["8", "4"], **keys).tables
@@ -389,7 +389,11 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
     assert plain.rows[1].name == "Plain [epochs=2]"
     names = ["se [epochs=2]", "se [epochs=1]"]
     [alone] = report(tmp_path, store, ablation="s", group="recipe.epochs", rows=names).tables
-    assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group
+    assert not any("marked as the best" in note for note in alone.notes)  # no pair within a group is shown
+    assert alone.rows[0].cells[0].mark is Mark.BEST  # of the hidden pair
+    assert any(
+        "Bold: better than every other row of its group (shown or not)" in note for note in alone.notes
+    )
     with pytest.raises(
         SpecError, match="group: the row 'none \\[epochs=1\\]' has several values of seed: 0, 1"
     ):
@@ -400,7 +404,7 @@ def test_groups_gather_rows_and_are_ranked_alone(tmp_path):
         ("2", "none"),
         ("2", "se"),
     ]
-    assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, None, Mark.BEST]
+    assert [row.cells[0].mark for row in table.rows] == [None, None, None, Mark.BEST]
     lines = render_markdown(table).splitlines()
     assert [line.split("|")[1].strip() for line in lines[4:8]] == ["1", "", "2", ""]
     assert [record["group"] for record in flat_records(table)] == ["1", "1", "2", "2"]

@@ -10,13 +10,22 @@ from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.executor import execute
 from ema_lab.reports.report import build_table
 from ema_lab.results.selection import environment_differences, select_rows
+from ema_lab.statistics import paired_equivalence, paired_test
 from ema_lab.statistics.power import detectable_difference
 from ema_lab.store.job import RunStopped
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.tables.latex import render_latex
-from ema_lab.tables.render import render_csv, render_text
+from ema_lab.tables.render import flat_records, render_csv, render_text, table_data
 from ema_lab.tables.table import Mark, Table, TableColumn, TableRow
+
+
+def lowered(measured):
+    """Return a cell whose run has a top-1 that is 10 points lower, in part by its seed."""
+    top1 = measured.record.metrics["top1"] - 10 - 0.3 * measured.cell.seed
+    record = measured.record.model_copy(update={"metrics": {**measured.record.metrics, "top1": top1}})
+    return replace(measured, record=record)
+
 
 NOT_CLEAN = "not a clean pair"
 SE = ("93.00 ± 2.00 (n=3)", "+2.00 [-0.48, +4.48]", "12,345", "2.54")
@@ -180,7 +189,7 @@ class TestPairs:
         assert table.rows[1].cells[0].mark is Mark.BEST
         assert notes_with(table, NOT_CLEAN)
 
-    def test_a_tie_of_clean_pairs_is_clean_whatever_ran_elsewhere(self, study):
+    def test_a_row_without_a_mark_is_not_flagged(self, study):
         found = study(
             {"none": [80.0, 81.1, 82.0], "se": [95.1, 96.0, 96.9]},
             environment=lambda spec: {"device": spec.model.attention.name},
@@ -189,7 +198,7 @@ class TestPairs:
         table = build_table(
             found.report(columns=["top1"]), found.ablation, [none, se, replace(se, name="twin")]
         )
-        assert [row.cells[0].plain for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3) ≈"] * 2
+        assert [row.cells[0].plain for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3)"] * 2
 
     def test_what_changes_no_result_is_not_flagged(self, study):
         table = study(environment=lambda spec: {"commit": spec.run_id, "processor": spec.seed}).table()
@@ -243,10 +252,12 @@ def test_records_are_flat_and_unrounded_with_every_run_id(study):
         "n": 3,
         "top1": pytest.approx(273.5 / 3, rel=1e-15),
         "top1_std": pytest.approx(1.2583057392117916, rel=1e-12),
+        "top1_mark": None,
         "delta": None,
         "delta_low": None,
         "delta_high": None,
         "delta_n": 0,
+        "delta_mark": None,
         "parameters": 12_345,
         "macs": 2_540_160,
         "stale": None,
@@ -379,14 +390,107 @@ class TestManyRows:
         assert table.rows[1].cells[0].mark is Mark.BEST
         assert notes_with(table, "Bold: better than every other row that has runs (paired")
 
-    def test_a_tie_says_which_rows_no_test_has_seen(self, study):
+    def test_the_caption_names_the_rows_that_no_test_has_seen(self, study):
         found = study({"none": [90.0, 91.0, 92.0], "se": [90.1, 91.0, 91.8]})
         none, se = found.rows
         single = replace(none, name="one", cells=none.cells[:1])
         table = build_table(found.report(), found.ablation, [none, se, single])
-        assert [row.cells[0].mark for row in table.rows] == [Mark.TIE, Mark.TIE, Mark.UNTESTED]
+        assert [row.cells[0].mark for row in table.rows] == [None, None, Mark.UNTESTED]
         assert table.rows[2].cells[0].plain.endswith(" ?")
-        assert notes_with(table, "?: not tested against the best mean: a test needs two common seeds")
+        assert notes_with(table, "?: in no test, so neither better nor worse: none (a test needs two seeds")
+        assert notes_with(table, "Rows have different seeds: compare them by differences")
+
+    def test_a_single_seed_is_named_and_does_not_hide_the_best(self, study):
+        found = study({"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]})
+        none, se = found.rows
+        single = replace(se, name="one", cells=se.cells[:1])
+        table = build_table(found.report(), found.ablation, [none, se, single])
+        assert [row.cells[0].mark for row in table.rows] == [None, Mark.BEST, Mark.UNTESTED]
+        assert notes_with(table, "Bold: better than every other tested row (paired")
+        assert notes_with(table, "?: in no test, so neither better nor worse: se")
+        assert not notes_with(table, "No row is marked")
+
+    def test_rows_with_different_seeds_are_ordered_over_common_ones(self, study):
+        found = study({"none": [90.0, 91.0, 70.0], "se": [89.0, 90.2, None]})
+        assert [row.key for row in found.table(order="metric").rows] == ["none", "se"]
+        notes = found.table(order="metric").notes
+        assert "Order: by means over the 2 seeds that all rows have." in notes
+        none, se = found.rows
+        rows = [replace(none, cells=none.cells[2:]), replace(se, cells=se.cells[:2])]
+        apart = build_table(found.report(order="metric"), found.ablation, rows)
+        assert [row.key for row in apart.rows] == ["se", "none"]
+        assert "Order: by means over different seeds." in apart.notes
+
+    def test_a_best_row_that_is_not_shown_is_named(self, study):
+        found = study({"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]})
+        none, se = found.rows
+        worse = replace(none, name="worse", cells=tuple(lowered(one) for one in none.cells))
+        table = build_table(found.report(rows=["none", "worse"]), found.ablation, [none, worse, se])
+        assert table.rows[0].cells[0].mark is Mark.SECOND
+        assert notes_with(table, "The best row in Top-1 is not shown: se (paired t tests")
+        assert notes_with(table, "Underlined: better than every other row (shown or not) except the best")
+        assert not notes_with(table, "No row is marked")
+
+
+class TestEquivalence:
+    """≈ is for shown equivalence only."""
+
+    NEAR = {"none": [90.0, 91.0, 92.0], "se": [90.1, 91.0, 92.05]}
+
+    def test_no_difference_found_is_no_equivalence(self, study):
+        table = study({"none": [90.0, 91.0, 92.0], "se": [90.9, 90.0, 92.5]}).table(
+            columns=["top1", "delta", "p", "equivalence"], margin=1.0
+        )
+        assert table.rows[1].cells[2].p > 0.05
+        assert "≈" not in render_text(table)
+        assert notes_with(
+            table, "Equivalence p (Top-1): two one-sided paired t tests that the true difference"
+        )
+
+    def test_what_two_one_sided_tests_show_is_marked(self, study):
+        table = study(self.NEAR).table(columns=["top1", "delta", "equivalence"], margin=0.5)
+        top1, delta, p = table.rows[1].cells
+        assert (top1.mark, delta.mark, p.mark) == (None, Mark.EQUIVALENT, Mark.EQUIVALENT)
+        assert p.p == pytest.approx(paired_equivalence([0.1, 0.0, 0.05], 0.5).p)
+        assert delta.plain.endswith(" ≈")
+        assert notes_with(table, "≈: equivalent to 'none' within ±0.5 points (two one-sided paired t tests")
+        assert "≈" not in render_text(study(self.NEAR).table())
+
+    @pytest.mark.parametrize(
+        ("keys", "words"),
+        [
+            ({"columns": ["top1", "equivalence"]}, "needs `margin`, the smallest relevant difference"),
+            ({"columns": ["top1"], "margin": 1.0}, "changes nothing without a column `delta`"),
+            ({"margin": 0.0}, "greater than 0"),
+            (
+                {"columns": ["equivalence"], "margin": 1.0, "seeds": "decided"},
+                "needs a fixed number of seeds",
+            ),
+        ],
+    )
+    def test_a_margin_and_its_column_need_each_other(self, study, keys, words):
+        with pytest.raises(ValueError, match=words):
+            study().report(**keys)
+
+
+def test_data_hold_every_fact_of_a_test(study):
+    found = study({"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]})
+    none, se = found.rows
+    cells = tuple(lowered(one) for one in none.cells)
+    third = replace(none, name="third", is_baseline=False, cells=cells)
+    report = found.report(columns=["top1", "delta", "p", "wilcoxon"], margin=9.0)
+    table = build_table(report, found.ablation, [none, se, third])
+    record = flat_records(table)[1]
+    p = paired_test([5.1, 5.0, 4.9]).p
+    assert record["top1_mark"] == "best"
+    assert record["delta_mark"] == "equivalent"
+    assert (record["p_raw"], record["p"]) == (pytest.approx(p), pytest.approx(2 * p))
+    assert (record["p_family"], record["p_test"], record["p_df"]) == (2, "paired t", 2)
+    assert (record["wilcoxon"], record["wilcoxon_test"]) == (None, None)
+    top1, _, cell, _ = table_data(table)["rows"][1]["cells"]
+    assert (top1["mark"], top1["test"], top1["family"]) == ("best", "paired t", 3)
+    assert (cell["p_raw"], cell["p"]) == (pytest.approx(p), pytest.approx(2 * p))
+    assert (cell["test"], cell["family"], cell["degrees_of_freedom"]) == ("paired t", 2, 2)
 
 
 @pytest.mark.parametrize("key", ["columns", "rows"])

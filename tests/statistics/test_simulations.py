@@ -53,6 +53,20 @@ class TestCoverage:
 
         assert 0.93 <= coverage(differences, interval, 0.7) <= 0.97
 
+    def test_simultaneous_intervals_of_all_differences_of_a_table(self):
+        """Seven rows with deviations of their own against one baseline, all without effect."""
+        random = np.random.default_rng(4)
+        deviations = np.array([0.5, 0.5, 0.5, 1.5, 0.2, 0.5, 1.0, 0.5])[None, :, None]
+        found = random.normal(90, 2, (1000, 1, 4)) + deviations * random.normal(0, 1, (1000, 8, 4))
+        differences = (found[:, 1:] - found[:, :1]).tolist()
+
+        def all_covered(comparisons):
+            estimates = ([paired_difference(row, comparisons) for row in table] for table in differences)
+            return np.mean([all(each.low <= 0 <= each.high for each in table) for table in estimates])
+
+        assert all_covered(7) >= 0.93
+        assert all_covered(1) < 0.9  # each by itself, read together
+
     @pytest.mark.parametrize("noise", ["normal", "laplace"])
     def test_the_bootstrap_from_twenty_seeds_on(self, noise):
         samples = getattr(np.random.default_rng(1), noise)(0, 1, (600, 20))

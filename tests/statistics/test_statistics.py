@@ -13,8 +13,10 @@ from statsmodels.stats.multitest import multipletests
 
 from ema_lab.statistics import (
     bootstrap_interval,
+    comparable_means,
     effect_size,
     holm,
+    pair_count,
     paired_difference,
     paired_test,
     rank_rows,
@@ -186,19 +188,21 @@ class TestRank:
         assert rank_rows(rows, +1) == [None, "best", "second"]
         assert rank_rows(rows, -1) == ["best", None, "second"]
 
-    def test_rows_that_no_test_tells_from_the_best_are_ties(self):
+    def test_rows_that_no_test_tells_apart_have_no_rank(self):
         rows = [by_seed(90, 91, 92, 93), by_seed(95, 96.1, 97, 98), by_seed(95.1, 95.9, 97.2, 97.9)]
-        assert rank_rows(rows, +1) == [None, "tie", "tie"]
+        assert rank_rows(rows, +1) == [None, None, None]
 
-    def test_what_cannot_be_tested_is_neither_best_nor_tied(self):
-        assert rank_rows([by_seed(90), by_seed(99)], +1) == ["untested", None]
-        assert rank_rows([by_seed(90, 91), by_seed(92, 93)], +1) == ["untested", None]  # equal differences
-        tied = [by_seed(90, 91, 92), by_seed(90.1, 91, 91.8), by_seed(80)]
-        assert rank_rows(tied, +1) == ["tie", "tie", "untested"]
+    def test_what_no_test_has_seen_is_untested_and_blocks_no_mark(self):
+        assert rank_rows([by_seed(90), by_seed(99)], +1) == ["untested", "untested"]
+        assert rank_rows([by_seed(90, 91), by_seed(92, 93)], +1) == ["untested", "untested"]
+        rows = [by_seed(90, 91, 92, 93), by_seed(95.1, 96, 97, 98.1), by_seed(99)]
+        assert rank_rows(rows, +1) == [None, "best", "untested"]
+        above, below = {0: 90.0, 1: 90.1, 2: 89.9}, {0: 50.1, 1: 50.0, 2: 50.2}
+        assert rank_rows([above, below, {9: 10.0}], +1) == ["best", None, "untested"]
 
-    def test_rows_whose_seeds_do_not_differ_at_all_are_ties(self):
+    def test_rows_whose_seeds_do_not_differ_at_all_are_tested(self):
         rows = [by_seed(100, 100, 100), by_seed(100, 100, 100), by_seed(99.7, 100, 99.4)]
-        assert rank_rows(rows, +1) == ["tie", "tie", "tie"]
+        assert rank_rows(rows, +1) == [None, None, None]
 
     @given(
         st.lists(
@@ -211,9 +215,7 @@ class TestRank:
     )
     def test_marks_are_those_of_one_test_at_a_time(self, rows, sign):
         """Held against the definition: a paired test of each pair, Holm over all of them."""
-        there = [place for place, row in enumerate(rows) if row]
-        there.sort(key=lambda place: -sign * summarise(list(rows[place].values())).mean)
-        pairs = list(itertools.combinations(there, 2))
+        pairs = list(itertools.combinations(range(len(rows)), 2))
         differences = [
             [sign * (rows[a][key] - rows[b][key]) for key in sorted(rows[a].keys() & rows[b].keys())]
             for a, b in pairs
@@ -221,33 +223,36 @@ class TestRank:
         tests = [paired_test(one) for one in differences]
         equal = [len(one) > 1 and summarise(one).is_zero for one in differences]
         p_values = holm([1.0 if same else test.p for test, same in zip(tests, equal, strict=True)])
-        standing = {
-            pair: "untested" if math.isnan(p) else "tie" if p >= 0.05 else "better" if test.t > 0 else "worse"
-            for pair, test, p in zip(pairs, tests, p_values, strict=True)
+        tested = {
+            place for pair, p in zip(pairs, p_values, strict=True) if not math.isnan(p) for place in pair
         }
-        expected = [None] * len(rows)
-        if there:
-            first, *others = there
-            against = {place: standing[first, place] for place in others}
-            for place, one in against.items():
-                expected[place] = one if one in {"tie", "untested"} else None
-            if "tie" in against.values():
-                expected[first] = "tie"
-            elif others and set(against.values()) == {"better"}:
-                expected[first] = "best"
-                below = [standing[others[0], place] for place in others[1:]]
-                if below and set(below) == {"better"}:
-                    expected[others[0]] = "second"
+        beaten = {place: set() for place in range(len(rows))}
+        for (a, b), test, p in zip(pairs, tests, p_values, strict=True):
+            if p < 0.05:
+                beaten[a if test.t > 0 else b].add(b if test.t > 0 else a)
+        expected = ["untested" if row and place not in tested else None for place, row in enumerate(rows)]
+        best = [place for place in tested if beaten[place] == tested - {place}]
+        for place in best:
+            expected[place] = "best"
+            rest = tested - {place}
+            for other in rest if len(rest) > 1 else ():
+                if beaten[other] == rest - {other}:
+                    expected[other] = "second"
         assert rank_rows(rows, sign) == expected
 
-    def test_a_better_mean_over_other_seeds_is_not_best(self):
+    def test_a_row_is_best_whatever_the_order_of_the_means(self):
+        """A bad seed that only one row has lowers its mean, and no difference."""
         rows = [{0: 95.0, 1: 95.2, 2: 95.1, 3: 40.0}, {0: 90.0, 1: 90.1, 2: 90.2}]
-        assert rank_rows(rows, +1) == [None, None]
+        assert rank_rows(rows, +1) == ["best", None]
+        third = {0: 85.0, 1: 85.2, 2: 85.3, 4: 99.9}
+        assert rank_rows([*rows, third], +1) == ["best", "second", None]
 
-    def test_a_row_that_could_not_be_compared_with_all_others_is_not_best(self):
-        above, below = {0: 90.0, 1: 90.1, 2: 89.9}, {0: 50.1, 1: 50.0, 2: 50.2}
-        assert rank_rows([above, below], +1) == ["best", None]
-        assert rank_rows([above, below, {9: 10.0}], +1) == [None, None, "untested"]
+    def test_a_pair_of_tested_rows_without_a_test_leaves_both_without_a_mark(self):
+        first = {seed: 90 + 0.1 * (seed % 3) for seed in range(8)}
+        early = {seed: first[seed] - 10 - 0.01 * seed for seed in range(4)}
+        late = {seed: first[seed] - 20 - 0.01 * seed for seed in range(4, 8)}
+        assert rank_rows([first, early, late], +1) == ["best", None, None]
+        assert rank_rows([first, early, late], -1) == [None, None, None]
 
     def test_groups_are_ranked_apart_and_corrected_together(self):
         group = [by_seed(1.2, 0.7, 1.3, 0.4, 0.9), by_seed(0.0, 0.0, 0.0, 0.0, 0.0)]
@@ -255,17 +260,27 @@ class TestRank:
         enough = int(0.05 / p)  # groups until Holm's first step no longer finds it
         assert rank_rows(group, +1) == ["best", None]
         assert 1 < enough < 100
-        for count, marks in ((enough, ["best", None]), (enough + 1, ["tie", "tie"])):
+        for count, marks in ((enough, ["best", None]), (enough + 1, [None, None])):
             names = [str(place) for place in range(count) for _ in range(2)]
             assert rank_rows(group * count, +1, names) == marks * count
 
     def test_a_row_without_runs_has_no_rank(self):
         assert rank_rows([by_seed(90, 91.2, 92), {}, by_seed(95, 96, 97)], +1) == [None, None, "best"]
-        assert rank_rows([by_seed(90, 91), {}], +1) == [None, None]
+        assert rank_rows([by_seed(90, 91), {}], +1) == ["untested", None]
 
     def test_only_common_seeds_are_compared(self):
         rows = [{0: 90.0, 1: 91.0, 2: 92.0}, {3: 95.0, 4: 96.0, 5: 97.0}]
-        assert rank_rows(rows, +1) == ["untested", None]
+        assert rank_rows(rows, +1) == ["untested", "untested"]
+
+    def test_all_pairs_within_groups_are_counted(self):
+        assert pair_count(["a", "a", "b", "a", "b", "c"]) == 3 + 1
+
+
+def test_means_are_compared_over_the_seeds_that_all_rows_have():
+    rows = {"a": {0: 1.0, 1: 2.0, 2: 9.0}, "b": {0: 3.0, 1: 4.0}, "none": {}}
+    assert comparable_means(rows) == {"a": 1.5, "b": 3.5}
+    assert comparable_means({"a": {0: 1.0, 1: 2.0}, "b": {2: 5.0}}) == {"a": 1.5, "b": 5.0}
+    assert comparable_means({"none": {}}) == {}
 
 
 def test_wins_ties_and_losses_need_a_test():

@@ -46,7 +46,7 @@ MARKED = Table(
         TableRow(
             "b", "b", (TableCell("–"), TableCell("90.0", "n=3", 90.0, mark=Mark.SECOND)), "first", (1, 2)
         ),
-        TableRow("c", "c", (TableCell("–"), TableCell("89.0", "", 89.0, mark=Mark.TIE)), "second"),
+        TableRow("c", "c", (TableCell("–"), TableCell("89.0", "", 89.0, mark=Mark.EQUIVALENT)), "second"),
         TableRow("d", "d", (TableCell(), TableCell(flags=frozenset(Flag))), "second"),
     ),
     ("A note.",),

@@ -27,6 +27,7 @@ from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_charact
 from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
+from ema_lab.reports.table.notes import interval_words
 from ema_lab.results.analysis import Analyses
 from ema_lab.results.selection import PAIR_LABELS, Measured, Row
 from ema_lab.specs.figure import (
@@ -219,11 +220,21 @@ class _Drawer:
         baseline = baseline_name(self.report, self.ablation)
         if all(row.is_baseline for row in self.rows):
             raise NothingToDrawError(f"every row is the baseline {baseline!r}, so there is no difference")
-        differences = numbers.forest_differences(self.rows, figure.metric, decided=self.decided)
+        comparisons = self.ablation.num_compared
+        differences = numbers.forest_differences(
+            self.rows,
+            figure.metric,
+            comparisons,
+            decided=self.decided,
+            together=self.report.intervals == "simultaneous",
+        )
         if not differences:
             raise NothingToDrawError("no row has a seed in common with the baseline")
         drawing = draw.draw_forest(differences, self.looks, self.labels, self._metric(figure), baseline)
-        text = forest_caption([value for _, value in differences], baseline, decided=self.decided)
+        kind = interval_words(self.report, comparisons)
+        if self.decided:
+            kind = "always-valid 95 % interval, which holds for all rows at once"
+        text = forest_caption([value for _, value in differences], baseline, kind, decided=self.decided)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
             text += f" Not all pairs are clean: {PAIR_LABELS} differ."
         drawn_rows = [name for name, _ in differences] + [row.name for row in self.rows if row.is_baseline]

@@ -26,17 +26,14 @@ def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> st
     return text if decided else text + hollow_note(values)
 
 
-def forest_caption(values: Sequence[PairedDifference], baseline: str, *, decided: bool) -> str:
-    """Describe a forest's points and bars."""
+def forest_caption(values: Sequence[PairedDifference], baseline: str, kind: str, *, decided: bool) -> str:
+    """Describe a forest's points and bars. `kind`: name of the intervals."""
     text = (
         f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
     )
     if decided:
         text += ", which were added until it was decided (at most a limit)"
     if any(value.has_interval for value in values):
-        kind = (
-            "always-valid 95 % interval, which holds for all rows at once" if decided else "95 % t interval"
-        )
         text += f", with its {kind}"
     return f"{text}.{hollow_note(values, 'too few seeds' if decided else 'one seed')}"
 

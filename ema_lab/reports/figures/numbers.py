@@ -209,17 +209,24 @@ def _mean(row: Row | None, metric: str) -> tuple[float, int] | None:
 
 
 def forest_differences(
-    rows: Sequence[Row], metric: str, *, decided: bool = False
+    rows: Sequence[Row], metric: str, comparisons: int, *, decided: bool = False, together: bool = False
 ) -> list[tuple[str, PairedDifference]]:
     """Return the paired difference to the baseline of every row that has one, equal to the table's.
 
-    `decided`: whether seeds were added until it was decided. Intervals then hold for all rows at once.
+    Args:
+        rows: Rows that the figure shows.
+        metric: Metric that is compared.
+        comparisons: Number of rows that the ablation compares with its baseline.
+        decided: Whether seeds were added until it was decided. Intervals then hold for all compared rows at
+            once, shown or not.
+        together: Whether t intervals hold for all compared rows at once, too.
     """
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
     with_differences = [(name, differences) for name, differences in compared if differences]
     if decided:
         return [
-            (name, compare_sequentially(differences, len(compared)).difference)
+            (name, compare_sequentially(differences, comparisons).difference)
             for name, differences in with_differences
         ]
-    return [(name, paired_difference(differences)) for name, differences in with_differences]
+    at_once = comparisons if together else 1
+    return [(name, paired_difference(differences, at_once)) for name, differences in with_differences]

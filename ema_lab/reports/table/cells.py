@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ema_lab.results.selection import Measured, Row, unclean_rows
+from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import (
@@ -14,17 +14,11 @@ from ema_lab.statistics import (
     Summary,
     bootstrap_interval,
     effect_size,
-    holm,
     paired_difference,
-    paired_test,
-    rank_rows,
     summarise,
-    wilcoxon_test,
 )
-from ema_lab.statistics.paired import SIGNIFICANCE
-from ema_lab.statistics.power import detectable_difference
-from ema_lab.tables.table import Flag, Mark, SpreadKind, TableCell, TableColumn
-from ema_lab.tables.text import difference_text, p_text
+from ema_lab.tables.table import Flag, SpreadKind, TableCell
+from ema_lab.tables.text import difference_text
 
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
@@ -93,13 +87,18 @@ def comparison_cell(
     return replace(cell, **fields_of([value for _, value in pairs])) if pairs else cell
 
 
-def delta_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
-    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval."""
+def delta_cell(spec: ReportSpec, row: Row, metric: str, comparisons: int = 1) -> TableCell:
+    """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval.
+
+    `comparisons`: number of differences whose intervals hold together, if the report asks for such.
+    """
+    is_simultaneous = spec.intervals == "simultaneous"
+    kind: SpreadKind = "simultaneous_interval" if is_simultaneous else "paired_interval"
 
     def fields(differences: list[float]) -> dict[str, Any]:
-        difference = paired_difference(differences)
+        difference = paired_difference(differences, comparisons if is_simultaneous else 1)
         count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
-        return {**difference_numbers(difference, spec.digits), "count": count}
+        return {**difference_numbers(difference, spec.digits, kind), "count": count}
 
     return comparison_cell(row, metric, fields)
 
@@ -119,41 +118,6 @@ def difference_numbers(
     }
 
 
-def p_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the p-values of paired t tests against the baseline, Holm-corrected over these rows."""
-    tests = {row.name: paired_test(row.differences(metric)) for row in rows if not row.is_baseline}
-    p_values = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    return _p_cells(rows, metric, {name: _p_fields(p_values[name], test.why) for name, test in tests.items()})
-
-
-def wilcoxon_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the p-values of Wilcoxon tests, Holm-corrected, or why a row has too few pairs.
-
-    The caption says how many pairs a table needs before any p-value can reach 0.05.
-    """
-    tests = {row.name: wilcoxon_test(row.differences(metric)) for row in rows if not row.is_baseline}
-    corrected = holm([math.nan if test.p is None else test.p for test in tests.values()])
-    p_values = dict(zip(tests, corrected, strict=True))
-    fields = {
-        name: _p_fields(p_values[name], f"n={test.count}: cannot reach 0.05") for name, test in tests.items()
-    }
-    return _p_cells(rows, metric, fields)
-
-
-def _p_cells(rows: Sequence[Row], metric: str, fields: Mapping[str, Mapping[str, Any]]) -> list[TableCell]:
-    """Return the cells of p-values from their fields by row; the baseline has none."""
-
-    def cell(row: Row) -> TableCell:
-        return comparison_cell(row, metric, lambda _: fields[row.name])
-
-    return [cell(row) for row in rows]
-
-
-def _p_fields(p: float, why: str) -> dict[str, Any]:
-    """Return the fields of a p-value; `why` says why there is none."""
-    return {"text": "untested", "count": why} if math.isnan(p) else {"text": p_text(p), "value": p, "p": p}
-
-
 def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return Hedges' g of the paired differences, or `untested` where g is undefined."""
 
@@ -165,24 +129,6 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         return {"text": f"{effect:+.{spec.digits}f}", "value": effect}
 
     return comparison_cell(row, metric, fields)
-
-
-def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str) -> list[TableCell]:
-    """Return the smallest difference that each row's pairs can detect, given their spread.
-
-    The level is that of Holm's first step, since the number holds for all rows at once, like the p-values.
-    """
-    level = SIGNIFICANCE / max(1, sum(not row.is_baseline for row in rows))
-
-    def fields(differences: list[float]) -> dict[str, Any]:
-        summary = summarise(differences)
-        if not summary.has_spread:
-            few = "needs two pairs" if summary.count < 2 else "all differences are equal"
-            return {"text": "untested", "count": few}
-        smallest = detectable_difference(summary.count, summary.std, significance=level)
-        return {"text": f"{smallest:.{spec.digits}f}", "value": smallest}
-
-    return [comparison_cell(row, metric, fields) for row in rows]
 
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
@@ -294,63 +240,10 @@ def _missing(count: int, expected: int, *, without_interval: bool) -> str:
     return f"{text}, all equal" if without_interval and count > 1 else text
 
 
-TESTED = {Mark.BEST, Mark.SECOND, Mark.TIE}
-
-
-def ranked(
-    spec: ReportSpec,
-    cells: Sequence[TableCell],
-    rows: Sequence[Row],
-    metric: str,
-    groups: Sequence[str] = (),
-) -> list[TableCell]:
-    """Return the cells of one column with marks of rank within each group; unmarked if no test decides.
-
-    Marks that rest on unclean pairs are flagged: pairs among all rows, and for ties those among the tied
-    rows.
-    """
-    ranks = rank_rows([row.by_seed(metric) for row in rows], spec.task.metrics[metric].sign, groups)
-    marks = [Mark(rank) if rank else None for rank in ranks]
-    groups = groups or [""] * len(rows)
-    measured_rows = [index for index, row in enumerate(rows) if row.finished(metric)]
-    num_best = len({groups[index] for index in measured_rows})  # one best mean per group
-    others = len(measured_rows) - num_best
-    if {marks[index] for index in measured_rows} == {Mark.TIE} or marks.count(Mark.UNTESTED) == others:
-        return list(cells)  # one note says so, instead of a sign in every cell
-    ties = [index for index, mark in enumerate(marks) if mark is Mark.TIE]
-    unclean = unclean_rows(rows, groups)
-    among_ties = unclean_rows([rows[index] for index in ties], [groups[index] for index in ties])
-    for index, flagged in zip(ties, among_ties, strict=True):
-        unclean[index] = flagged
-    return [
-        replace(cell, mark=mark, flags=cell.flags | ({Flag.UNCLEAN} if flagged and mark in TESTED else set()))
-        for cell, mark, flagged in zip(cells, marks, unclean, strict=True)
-    ]
-
-
 CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "metric": metric_cell,
-    "delta": delta_cell,
     "effect": effect_cell,
     "count": count_cell,
     "cost": cost_cell,
     "latency": latency_cell,
 }
-
-
-def column_cells(
-    spec: ReportSpec, rows: Sequence[Row], column: TableColumn, groups: Sequence[str] = ()
-) -> list[TableCell]:
-    """Return the cells of one column, one per row; rows of the same of `groups` are ranked together."""
-    metric = column.key if column.kind == "latency" else column.metric or column.key
-    if column.kind == "cost" and column.key != metric:
-        return [cost_delta_cell(spec, row, metric) for row in rows]
-    if column.kind == "detectable":
-        return detectable_cells(spec, rows, metric)
-    if column.kind == "p":
-        build = wilcoxon_cells if column.key == "wilcoxon" else p_cells
-        return build(spec, rows, metric)
-    cells = [CELLS[column.kind](spec, row, metric) for row in rows]
-    if spec.seeds == "decided":
-        return cells  # rank tests need a number of seeds that was fixed beforehand
-    return ranked(spec, cells, rows, metric, groups) if column.kind == "metric" and spec.rank else cells

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import baseline_name, check_names, display_name, names_within
-from ema_lab.reports.table.cells import delta_cell, metric_cell, ranked
+from ema_lab.reports.table.cells import delta_cell, metric_cell
+from ema_lab.reports.table.comparison import Marks, marks_of
 from ema_lab.reports.table.notes import (
+    Ranked,
     comparison_notes,
     flag_notes,
     has_interval,
@@ -15,14 +17,28 @@ from ema_lab.reports.table.notes import (
     run_notes,
 )
 from ema_lab.results.analysis import Analyses, class_counts, class_rows
+from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Row
 from ema_lab.specs.class_names import class_names
 from ema_lab.specs.report import ReportSpec
 from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
 
 
-def classes_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], analyses: Analyses) -> Table:
+def classes_table(
+    spec: ReportSpec,
+    ablation: Ablation,
+    rows: Sequence[Row],
+    analyses: Analyses,
+    all_rows: Sequence[Row] | None = None,
+) -> Table:
     """Return the table of a metric with a column, or a row, for each class.
+
+    Args:
+        spec: The report.
+        ablation: Ablation of the rows.
+        rows: Rows that pass the report's filter.
+        analyses: Analyses of stored predictions.
+        all_rows: All rows of the ablation, for which tests are corrected; None if `rows` are all.
 
     Raises:
         SpecError: If the report names rows that the ablation lacks, or its data sets have different classes.
@@ -30,13 +46,22 @@ def classes_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], ana
     cells = [row.cells[0].cell for row in rows]
     names = _class_names(spec, rows)
     check_names(spec, [row.name for row in rows], [*names, *names_within(cells)])
+    kept = rows
     if spec.rows:
         by_name = {row.name: row for row in rows}
         rows = [by_name[name] for name in spec.rows if name in by_name]
     metric = spec.compared_metric
     counts = class_counts(analyses, rows, metric.protocol)
+    family = family_of(all_rows or kept, kept, rows)
+    families = [
+        replace(family, rows=tuple(of_class))
+        for of_class in class_rows(analyses, family.rows, spec.metric, metric.protocol)
+    ]
+    is_ranked = spec.cells == "value" and spec.rank
+    marks = [marks_of(spec, spec.metric, each) if is_ranked else Marks({}) for each in families]
     by_class = [
-        _class_cells(spec, of_class) for of_class in class_rows(analyses, rows, spec.metric, metric.protocol)
+        _class_cells(spec, [row.name for row in rows], each, its)
+        for each, its in zip(families, marks, strict=True)
     ]
     kind: ColumnKind = "delta" if spec.cells == "delta" else "metric"
     columns = [
@@ -44,6 +69,10 @@ def classes_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], ana
         for number, name in enumerate(names)
     ]
     body = [_row(spec, row, tuple(column[index] for column in by_class)) for index, row in enumerate(rows)]
+    ranked = {
+        column.label: Ranked(tuple(row.cells[index] for row in body), each)
+        for index, (column, each) in enumerate(zip(columns, marks, strict=True))
+    }
     what = metric.header
     if spec.cells == "delta":
         unit = f" ({metric.unit_of_differences})" if metric.unit else ""
@@ -55,7 +84,7 @@ def classes_table(spec: ReportSpec, ablation: Ablation, rows: Sequence[Row], ana
         "Variant",
         tuple(columns),
         tuple(body),
-        _notes(spec, ablation, rows, columns, body),
+        _notes(spec, ablation, rows, body, family, ranked),
         "",
         tuple(spec.footnotes.values()),
     )
@@ -75,10 +104,12 @@ def _header(spec: ReportSpec, name: str, counts: Sequence[int] | None, number: i
     return label if counts is None else f"{label} ({counts[number]:,})"
 
 
-def _class_cells(spec: ReportSpec, rows: Sequence[Row]) -> list[TableCell]:
-    build = delta_cell if spec.cells == "delta" else metric_cell
-    cells = [build(spec, row, spec.metric) for row in rows]
-    return ranked(spec, cells, rows, spec.metric) if spec.cells == "value" and spec.rank else cells
+def _class_cells(spec: ReportSpec, names: Sequence[str], family: Family, marks: Marks) -> list[TableCell]:
+    by_name = {row.name: row for row in family.rows}
+    rows = [by_name[name] for name in names]
+    if spec.cells == "delta":
+        return [delta_cell(spec, row, spec.metric, family.num_compared) for row in rows]
+    return [marks.mark(metric_cell(spec, row, spec.metric), row) for row in rows]
 
 
 def _row(spec: ReportSpec, row: Row, cells: tuple[TableCell, ...]) -> TableRow:
@@ -99,21 +130,19 @@ def _notes(
     spec: ReportSpec,
     ablation: Ablation,
     rows: Sequence[Row],
-    columns: Sequence[TableColumn],
     body: Sequence[TableRow],
+    family: Family,
+    ranked: Mapping[str, Ranked],
 ) -> tuple[str, ...]:
     cells = [cell for row in body for cell in row.cells]
-    by_label: Mapping[str, list[TableCell]] = {
-        column.label: [row.cells[index] for row in body] for index, column in enumerate(columns)
-    }
     deltas = ["delta"] if spec.cells == "delta" else []
     counted = "boxes" if spec.task.analyses("curves") else "images"
     return (
         f"In brackets behind a class: its {counted} in the evaluated split. Tests of one class are not "
         "corrected for the number of classes.",
         *(number_notes(spec, cells) if not deltas else []),
-        *comparison_notes(spec, baseline_name(spec, ablation), deltas, bounded=has_interval(cells)),
-        *(rank_notes(spec, by_label) if not deltas else []),
+        *comparison_notes(spec, baseline_name(spec, ablation), deltas, family, bounded=has_interval(cells)),
+        *(rank_notes(spec, ranked, family) if not deltas else []),
         *flag_notes(cells),
         *run_notes(spec, [ablation], rows),
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.ablation.grid import Cell
+from ema_lab.ablation.grid import ABSENT, Cell, value_of
 from ema_lab.reports.naming import (
     DATA_KEY,
     baseline_name,
@@ -15,15 +15,19 @@ from ema_lab.reports.naming import (
     names_within,
     table_row,
 )
-from ema_lab.reports.table.cells import compared_cell, delta_cell, metric_cell, ranked
+from ema_lab.reports.table.cells import compared_cell, delta_cell, metric_cell
+from ema_lab.reports.table.comparison import Marks, marks_of
 from ema_lab.reports.table.notes import (
+    Ranked,
     comparison_notes,
     flag_notes,
     has_interval,
     number_notes,
     rank_notes,
     run_notes,
+    seed_notes,
 )
+from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import Summary, holm, paired_test, summarise, win_tie_loss
@@ -32,35 +36,65 @@ from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn
 
 @dataclass(frozen=True)
 class DataSet:
-    """Column of the table: a data set's display name, its ablation and its rows by name."""
+    """Column of the table: a data set's display name, its ablation and its rows by name.
+
+    Attributes:
+        name: Display name.
+        ablation: Ablation of the rows.
+        rows: Rows that pass the report's filter, by name.
+        all_rows: All rows of the ablation on this data set, for which tests are corrected.
+    """
 
     name: str
     ablation: Ablation
     rows: Mapping[str, Row]
+    all_rows: tuple[Row, ...]
+
+    def family(self, names: Sequence[str]) -> Family:
+        """Return the family of the rows with these names."""
+        shown = [self.rows[name] for name in names if name in self.rows]
+        return family_of(self.all_rows, list(self.rows.values()), shown)
 
 
-def by_data_set(spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured]) -> list[DataSet]:
+def by_data_set(
+    spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured], every: Sequence[Measured]
+) -> list[DataSet]:
     """Split the cells of one ablation by their data set.
 
+    Args:
+        spec: The report.
+        ablation: Ablation of the cells.
+        measured: Cells that pass the report's filter.
+        every: All cells. One that lacks the factor is in no data set.
+
     Raises:
-        SpecError: If a cell lacks the factor.
+        SpecError: If a cell of `measured` lacks the factor.
     """
     key = spec.factors[0] if spec.factors else DATA_KEY
+    rows_by_value = _rows_by_value(spec, ablation, measured, key)
+    with_key = [item for item in every if value_of(item.cell, key) is not ABSENT]
+    all_by_value = _rows_by_value(spec, ablation, with_key, key)
+    return [
+        DataSet(spec.names.get(value, value), ablation, rows, tuple(all_by_value[value].values()))
+        for value, rows in rows_by_value.items()
+    ]
+
+
+def _rows_by_value(
+    spec: ReportSpec, ablation: Ablation, measured: Sequence[Measured], key: str
+) -> dict[str, dict[str, Row]]:
+    """Return the rows by value of a factor and by name without it."""
     measured_by_value: dict[str, dict[str, list[Measured]]] = {}
     for item in measured:
         rows = measured_by_value.setdefault(factor_value(spec, item.cell, key), {})
         rows.setdefault(item.cell.row_without(key), []).append(item)
-    return [
-        DataSet(
-            spec.names.get(value, value),
-            ablation,
-            {
-                name: Row(name, items[0].cell.variant == ablation.baseline, tuple(items))
-                for name, items in rows.items()
-            },
-        )
+    return {
+        value: {
+            name: Row(name, items[0].cell.variant == ablation.baseline, tuple(items))
+            for name, items in rows.items()
+        }
         for value, rows in measured_by_value.items()
-    ]
+    }
 
 
 def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
@@ -78,7 +112,17 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         TableColumn(data_set.name, _header(spec, data_set), kind, spec.metric, spec.compared_metric.unit)
         for data_set in data
     ]
-    by_column = [_column_cells(spec, data_set, names) for data_set in data]
+    is_ranked = spec.cells == "value" and spec.rank
+    marks = [
+        marks_of(spec, spec.metric, data_set.family(names)) if is_ranked else Marks({}) for data_set in data
+    ]
+    comparisons = sum(data_set.family(names).num_compared for data_set in data)
+    by_column = [
+        _delta_cells(spec, data_set, names, comparisons)
+        if spec.cells == "delta"
+        else _value_cells(spec, data_set, names, each)
+        for data_set, each in zip(data, marks, strict=True)
+    ]
     baselines = {
         name
         for name in names
@@ -91,6 +135,11 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         _table_row(spec, cells[name], tuple(row), data, is_baseline=name in baselines)
         for name, *row in zip(names, *by_column, strict=True)
     )
+    ranked = {
+        column.label: Ranked(tuple(row.cells[index] for row in body), each)
+        for index, (column, each) in enumerate(zip(columns, marks, strict=False))
+        if column.kind == "metric"
+    }
     title = spec.title or spec.name
     return Table(
         "table",
@@ -98,7 +147,7 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         "Variant",
         tuple(columns),
         body,
-        _notes(spec, data, names, columns, body),
+        _notes(spec, data, names, body, ranked),
         "",
         tuple(spec.footnotes.values()),
     )
@@ -121,32 +170,49 @@ def _header(spec: ReportSpec, data_set: DataSet) -> str:
     return f"{data_set.name} ({metric.unit})" if metric.unit else data_set.name
 
 
-def _column_cells(spec: ReportSpec, data_set: DataSet, names: Sequence[str]) -> list[TableCell]:
-    hole = TableCell(flags=frozenset({Flag.HOLE}))
-    build = delta_cell if spec.cells == "delta" else metric_cell
+def _value_cells(spec: ReportSpec, data_set: DataSet, names: Sequence[str], marks: Marks) -> list[TableCell]:
     rows = [data_set.rows[name] for name in names if name in data_set.rows]
-    cells = [build(spec, row, spec.metric) for row in rows]
-    if spec.cells == "value" and spec.rank:
-        cells = ranked(spec, cells, rows, spec.metric)
-    cell_by_name = dict(zip((row.name for row in rows), cells, strict=True))
-    return [cell_by_name.get(name, hole) for name in names]
+    return _with_holes(
+        names, {row.name: marks.mark(metric_cell(spec, row, spec.metric), row) for row in rows}
+    )
+
+
+def _delta_cells(
+    spec: ReportSpec, data_set: DataSet, names: Sequence[str], comparisons: int
+) -> list[TableCell]:
+    rows = [data_set.rows[name] for name in names if name in data_set.rows]
+    return _with_holes(names, {row.name: delta_cell(spec, row, spec.metric, comparisons) for row in rows})
+
+
+def _with_holes(names: Sequence[str], cells: Mapping[str, TableCell]) -> list[TableCell]:
+    hole = TableCell(flags=frozenset({Flag.HOLE}))
+    return [cells.get(name, hole) for name in names]
 
 
 def _win_cells(spec: ReportSpec, data: Sequence[DataSet], names: Sequence[str]) -> list[TableCell]:
-    """Compare every row with the baseline on every data set; Holm corrects over all comparisons."""
-    compared = {
-        name: [row for data_set in data if (row := data_set.rows.get(name)) and row.differences(spec.metric)]
-        for name in names
-        if not any(name in data_set.rows and data_set.rows[name].is_baseline for data_set in data)
-    }
-    differences = [row.differences(spec.metric) for rows in compared.values() for row in rows]
-    tests = zip(differences, holm([paired_test(values).p for values in differences]), strict=True)
-    outcomes = iter([_outcome(summarise(values), p) for values, p in tests])
-    cells = {
-        name: _win_cell(spec, rows, [next(outcomes) for _ in rows], len(data))
-        for name, rows in compared.items()
-    }
-    return [cells.get(name, TableCell("baseline")) for name in names]
+    """Compare every row with the baseline on every data set; Holm corrects over all comparisons.
+
+    The comparisons are those of the whole ablations, whatever rows are shown.
+    """
+    compared = [
+        (index, row) for index, data_set in enumerate(data) for row in data_set.family(names).compared
+    ]
+    corrected = holm([paired_test(row.differences(spec.metric)).p for _, row in compared])
+    p_values = {(index, row.name): p for (index, row), p in zip(compared, corrected, strict=True)}
+    return [_win_cell_of(spec, data, name, p_values) for name in names]
+
+
+def _win_cell_of(
+    spec: ReportSpec, data: Sequence[DataSet], name: str, p_values: Mapping[tuple[int, str], float]
+) -> TableCell:
+    present = [(index, data_set.rows[name]) for index, data_set in enumerate(data) if name in data_set.rows]
+    if any(row.is_baseline for _, row in present):
+        return TableCell("baseline")
+    tested = [(index, row) for index, row in present if row.differences(spec.metric)]
+    outcomes = [
+        _outcome(summarise(row.differences(spec.metric)), p_values[index, name]) for index, row in tested
+    ]
+    return _win_cell(spec, [row for _, row in tested], outcomes, len(data))
 
 
 def _outcome(differences: Summary, p: float) -> tuple[float, float]:
@@ -196,28 +262,39 @@ def _notes(
     spec: ReportSpec,
     data: Sequence[DataSet],
     names: Sequence[str],
-    columns: Sequence[TableColumn],
     body: Sequence[TableRow],
+    ranked: Mapping[str, Ranked],
 ) -> tuple[str, ...]:
     cells = [cell for row in body for cell in row.cells]
     rows = [data_set.rows[name] for data_set in data for name in names if name in data_set.rows]
     ablations = list({data_set.ablation.name: data_set.ablation for data_set in data}.values())
+    families = [data_set.family(names) for data_set in data]
+    shown, compared = (
+        sum(counts)
+        for counts in zip(*((each.num_compared_shown, len(each.compared)) for each in families), strict=True)
+    )
+    hidden = (
+        "" if shown == compared else f": {shown} of {compared} comparisons shown, corrected for {compared}"
+    )
     wins = (
         "W/T/L: data sets on which a row is significantly better than the baseline, not different, and worse "
-        "(paired t tests, Holm-corrected over all rows and data sets, 5 %)."
+        f"(paired t tests, Holm-corrected over all rows and data sets{hidden}, 5 %)."
     )
-    metrics = {
-        column.label: [row.cells[index] for row in body]
-        for index, column in enumerate(columns)
-        if column.kind == "metric"
-    }
     deltas = ["delta"] if spec.cells == "delta" else []
     baselines = " and ".join(dict.fromkeys(baseline_name(spec, data_set.ablation) for data_set in data))
     return (
-        *number_notes(spec, [cell for column in metrics.values() for cell in column]),
-        *comparison_notes(spec, baselines, deltas, bounded=has_interval(cells)),
-        *rank_notes(spec, metrics),
-        *([wins] if any(column.key == "win_tie_loss" for column in columns) else []),
+        *number_notes(spec, [cell for column in ranked.values() for cell in column.cells]),
+        *(note for data_set in data for note in _seed_notes(spec, data_set, names)),
+        *comparison_notes(
+            spec, baselines, deltas, families[0], bounded=has_interval(cells), comparisons=compared
+        ),
+        *rank_notes(spec, ranked, *families),
+        *([wins] if len(data) > 1 and any(row.is_baseline for row in body) else []),
         *flag_notes(cells),
         *run_notes(spec, ablations, rows),
     )
+
+
+def _seed_notes(spec: ReportSpec, data_set: DataSet, names: Sequence[str]) -> list[str]:
+    rows = [data_set.rows[name] for name in names if name in data_set.rows]
+    return [f"{data_set.name}: {note}" for note in seed_notes(spec, rows)]

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.reports.naming import baseline_name, is_shown
+from ema_lab.reports.naming import baseline_name, display_name, is_shown
+from ema_lab.reports.table.comparison import Marks
+from ema_lab.results.family import Family
 from ema_lab.results.selection import PAIR_LABELS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts
-from ema_lab.tables.table import RANK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
+from ema_lab.tables.table import MARK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
 
 SPREADS = {
     "std": "Mean ± sample standard deviation over n seeds.",
@@ -32,8 +35,10 @@ def notes_of(
     columns: Sequence[TableColumn],
     rows: Sequence[Row],
     body: Sequence[TableRow],
+    family: Family,
+    marks: Mapping[str, Marks],
 ) -> tuple[str, ...]:
-    """Return the notes that something in the table needs."""
+    """Return the notes that something in the table needs. `marks`: marks of rank by metric."""
     cells = [cell for row in body for cell in row.cells]
     by_column = {column: [row.cells[index] for row in body] for index, column in enumerate(columns)}
     metrics = {
@@ -41,18 +46,24 @@ def notes_of(
         for column in columns
         if column.kind == "metric"
     }
+    ranked = {
+        label: Ranked(tuple(metrics[label]), each, tuple(_with_rivals(metrics[label], body)))
+        for label, each in ((spec.task.metrics[name].label, each) for name, each in marks.items())
+    }
     deltas = [cell for column in columns if column.kind == "delta" for cell in by_column[column]]
     return (
         *number_notes(spec, [cell for column in metrics.values() for cell in column]),
+        *seed_notes(spec, rows),
         *comparison_notes(
             spec,
             baseline_name(spec, ablation),
             [_said_of(column) for column in columns],
-            sum(not row.is_baseline for row in rows),
+            family,
             bounded=has_interval(deltas),
         ),
         *_column_notes(columns),
-        *rank_notes(spec, {label: _with_rivals(column, body) for label, column in metrics.items()}),
+        *rank_notes(spec, ranked, family),
+        *equivalence_notes(spec, baseline_name(spec, ablation), cells),
         *flag_notes(cells),
         *run_notes(spec, [ablation], rows),
     )
@@ -74,37 +85,101 @@ def number_notes(spec: ReportSpec, cells: Sequence[TableCell]) -> list[str]:
 
 
 def comparison_notes(
-    spec: ReportSpec, baseline: str, keys: Sequence[str], compared: int = 1, *, bounded: bool = True
+    spec: ReportSpec,
+    baseline: str,
+    keys: Sequence[str],
+    family: Family,
+    *,
+    bounded: bool = True,
+    comparisons: int = 0,
 ) -> list[str]:
     """Explain differences and tests against the baseline, for the given columns.
 
-    `compared`: number of rows compared with the baseline, which Holm's correction counts. `bounded`: whether
-    any difference has an interval.
+    Args:
+        spec: The report.
+        baseline: Display name of the baseline.
+        keys: Keys of the columns.
+        family: Rows that the tests are corrected for.
+        bounded: Whether any difference has an interval.
+        comparisons: Number of differences whose intervals may hold together; 0 takes that of the family.
     """
-    label = spec.compared_metric.label
-    interval = " with its 95 % t interval" if bounded else ""
+    label, compared = spec.compared_metric.label, family.num_compared
+    corrected = _corrected(family)
+    interval = f" with its {interval_words(spec, comparisons or compared)}" if bounded else ""
     texts = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
-        "p": f"p ({label}): paired t test against {baseline!r}, Holm-corrected over the rows.",
-        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, Holm-corrected "
-        f"over the rows; with fewer than {wilcoxon_pairs_needed(max(1, compared))} differing pairs in each "
-        "row none can reach 0.05.",
+        "p": f"p ({label}): paired t test against {baseline!r}, {corrected}.",
+        "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, {corrected}; with fewer "
+        f"than {wilcoxon_pairs_needed(compared)} differing pairs in each row none can reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
     if spec.seeds == "decided":
         texts["delta"] = (
             f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
             "decided (at most a limit)"
-            + ("; its always-valid 95 % interval holds for all rows at once." if bounded else ".")
+            + (f"; its always-valid 95 % interval holds for {_all_at_once(family)}." if bounded else ".")
         )
-        texts["p"] = (
-            f"p ({label}): always-valid paired t test against {baseline!r}, Holm-corrected over the rows."
-        )
+        texts["p"] = f"p ({label}): always-valid paired t test against {baseline!r}, {corrected}."
+    texts["equivalence"] = (
+        f"Equivalence p ({label}): two one-sided paired t tests that the true difference to {baseline!r} is "
+        f"within {_margin(spec)}, {corrected}."
+    )
     texts["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
         f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
     )
     return [note for key, note in texts.items() if key in keys]
+
+
+def interval_words(spec: ReportSpec, comparisons: int) -> str:
+    """Return the name of a difference's interval, which says for how many comparisons it holds."""
+    if spec.intervals == "simultaneous":
+        return f"simultaneous 95 % t interval (Bonferroni: {comparisons} comparisons hold together)"
+    return "95 % t interval" + (" (each by itself)" if comparisons > 1 else "")
+
+
+def _margin(spec: ReportSpec) -> str:
+    unit = "points" if spec.compared_metric.unit == "%" else spec.compared_metric.unit
+    return f"±{spec.margin or 0.0:g}{f' {unit}' if unit else ''}"
+
+
+def equivalence_notes(spec: ReportSpec, baseline: str, cells: Sequence[TableCell]) -> list[str]:
+    """Explain the sign of equivalence, if a cell has it."""
+    if all(cell.mark is not Mark.EQUIVALENT for cell in cells):
+        return []
+    test = "two one-sided paired t tests, Holm-corrected, 5 %"
+    if spec.seeds == "decided":
+        test = "its always-valid interval lies within it"
+    return [f"{MARK_SIGNS[Mark.EQUIVALENT]}: equivalent to {baseline!r} within {_margin(spec)} ({test})."]
+
+
+def seed_notes(spec: ReportSpec, rows: Sequence[Row]) -> list[str]:
+    """Warn where the shown means are over different seeds, and say how such rows are ordered."""
+    seeds = [set(row.by_seed(spec.metric)) for row in rows]
+    measured = [each for each in seeds if each]
+    if len({frozenset(each) for each in measured}) < 2:
+        return []
+    notes = ["Rows have different seeds: compare them by differences over common seeds, not by their means."]
+    if spec.order == "metric":
+        common = len(set.intersection(*measured))
+        by = f"means over the {common} seeds that all rows have" if common else "means over different seeds"
+        notes.append(f"Order: by {by}.".replace("the 1 seeds", "the one seed"))
+    return notes
+
+
+def _corrected(family: Family) -> str:
+    """Say for which comparisons a p-value is corrected, and how many of them the table shows."""
+    shown, all_compared = family.num_compared_shown, len(family.compared)
+    if shown == all_compared:
+        return "Holm-corrected over the rows"
+    return f"Holm-corrected ({shown} of {all_compared} compared rows shown, corrected for {all_compared})"
+
+
+def _all_at_once(family: Family) -> str:
+    shown, all_compared = family.num_compared_shown, len(family.compared)
+    if shown == all_compared:
+        return "all rows at once"
+    return f"all {all_compared} compared rows at once, of which {shown} are shown"
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
@@ -140,32 +215,57 @@ def _level(compared: int) -> str:
     return "5 %" if compared < 2 else f"5 % / {compared} (Holm's first step)"
 
 
-def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> list[str]:
-    """Explain bold, underlined, tied and untested marks, and name the columns that no test decides.
+@dataclass(frozen=True)
+class Ranked:
+    """Ranked column.
 
-    `ranked`: the cells that are ranked together, by label.
+    Attributes:
+        cells: Shown cells.
+        marks: Marks of all rows, shown or not.
+        rivals: Shown cells of groups that show several; None if all are.
+    """
+
+    cells: tuple[TableCell, ...]
+    marks: Marks
+    rivals: tuple[TableCell, ...] | None = None
+
+
+def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family) -> list[str]:
+    """Explain bold, underlined and untested marks, and name the columns that no test decides.
+
+    Args:
+        spec: The report.
+        ranked: Ranked columns by label.
+        families: Rows among which they are ranked.
     """
     if not spec.rank or spec.seeds != "file":
         return []
     is_transposed = spec.kind == "classes" and spec.across == "rows"
     unit = "cell" if spec.kind == "grid" else "column" if is_transposed else "row"
-    cells = [cell for column in ranked.values() for cell in column]
+    test = _rank_test(spec, unit, len(ranked), families)
+    cells = [cell for column in ranked.values() for cell in column.cells]
     marks = {cell.mark for cell in cells}
-    pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
-    pairs += f", each {'row' if is_transposed else 'column'} by itself" if len(ranked) > 1 else ""
-    test = f"paired t tests, Holm-corrected over {pairs}, 5 %"
+    others = " tested" if any(column.marks.untested for column in ranked.values()) else ""
+    others = f"every other{others} {unit}" + (" of its group" if spec.group else "")
+    others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
+    others += "" if all(family.is_whole for family in families) else " (shown or not)"
     notes = []
     if Mark.BEST in marks:
-        others = f"every other {unit}" + (" of its group" if spec.group else "")
-        others += " that has runs" if any(Flag.HOLE in cell.flags for cell in cells) else ""
         second = "; underlined: second to it, and better than the rest" if Mark.SECOND in marks else ""
         notes.append(f"Bold: better than {others}{second} ({test}).")
-    if Mark.TIE in marks:
-        notes.append(f"{RANK_SIGNS[Mark.TIE]}: no difference to the best mean is significant ({test}).")
-    if Mark.UNTESTED in marks:
-        why = "a test needs two common seeds whose differences are not all equal"
-        notes.append(f"{RANK_SIGNS[Mark.UNTESTED]}: not tested against the best mean: {why}.")
-    undecided = {label: column for label, column in ranked.items() if _is_undecided(column)}
+    elif Mark.SECOND in marks:
+        notes.append(f"Underlined: better than {others} except the best ({test}).")
+    notes += _untested_notes(spec, ranked)
+    for label, column in ranked.items():
+        if column.marks.hidden_best:
+            best = ", ".join(_row_name(spec, row) for row in column.marks.hidden_best)
+            notes.append(f"The best {unit} in {label} is not shown: {best} ({test}).")
+    undecided = {
+        label: column.cells
+        for label, column in ranked.items()
+        if _is_undecided(column.cells if column.rivals is None else column.rivals)
+        and not column.marks.hidden_best
+    }
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
@@ -174,6 +274,43 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Sequence[TableCell]]) -> l
         reason = f"no test tells it apart ({test})"
         notes.append(f"No {unit} is marked as the best in {_listed(tested)}: {reason}.")
     return notes
+
+
+def _rank_test(spec: ReportSpec, unit: str, num_columns: int, families: Sequence[Family]) -> str:
+    """Describe the tests behind marks of rank, and what they are corrected for."""
+    is_whole = all(family.is_whole for family in families)
+    pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
+    pairs += "" if is_whole else f" of the ablation, of which {_shown_of(families)} are shown"
+    column = "row" if spec.kind == "classes" and spec.across == "rows" else "column"
+    pairs += f", each {column} by itself" if num_columns > 1 else ""
+    return f"paired t tests, Holm-corrected over {pairs}, 5 %"
+
+
+def _untested_notes(spec: ReportSpec, ranked: Mapping[str, Ranked]) -> list[str]:
+    """Name the rows that no test has seen; they block no mark."""
+    names_by_label = {
+        label: ", ".join(_row_name(spec, row) for row in column.marks.untested)
+        for label, column in ranked.items()
+        if column.marks.untested
+    }
+    distinct = list(dict.fromkeys(names_by_label.values()))
+    if not distinct:
+        return []
+    everywhere = len(distinct) == 1 and len(names_by_label) == len(ranked)
+    by_column = "; ".join(f"{names} in {label}" for label, names in names_by_label.items())
+    names = distinct[0] if everywhere else by_column
+    why = "a test needs two seeds in common with another row, and differences that are not all equal"
+    return [f"{MARK_SIGNS[Mark.UNTESTED]}: in no test, so neither better nor worse: {names} ({why})."]
+
+
+def _row_name(spec: ReportSpec, row: Row) -> str:
+    return row.name if spec.kind == "grid" or spec.group else display_name(spec, row.cells[0].cell)
+
+
+def _shown_of(families: Sequence[Family]) -> str:
+    """Return `3 of 8`: the number of shown rows of all families together, and of all rows."""
+    shown = sum(family.num_shown for family in families)
+    return f"{shown} of {sum(len(family.rows) for family in families)}"
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -190,9 +327,9 @@ def _with_rivals(cells: Sequence[TableCell], body: Sequence[TableRow]) -> list[T
 
 
 def _is_undecided(cells: Sequence[TableCell]) -> bool:
-    """Return whether cells are comparable, yet no cell is best or tied with the best."""
+    """Return whether cells are comparable, yet none of them is the best."""
     return sum(cell.value is not None for cell in cells) > 1 and all(
-        cell.mark in {None, Mark.UNTESTED} for cell in cells
+        cell.mark not in {Mark.BEST, Mark.SECOND} for cell in cells
     )
 
 
