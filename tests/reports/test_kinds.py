@@ -426,7 +426,11 @@ def test_a_key_that_does_not_fit_is_named_with_its_line(tmp_path):
 def test_one_column_of_a_spread_for_rows_with_and_without_it(tmp_path):
     store = fill(tmp_path, "s", TWO, lambda cell: 80.0 + cell.seed * (cell.variant == "se"))
     [table] = report(tmp_path, store, ablation="s", spread="interval", columns=["top1"]).tables
-    assert [key for key in flat_records(table)[0] if key.startswith("top1")] == ["top1", "top1_half_width"]
+    assert [key for key in flat_records(table)[0] if key.startswith("top1")] == [
+        "top1",
+        "top1_half_width",
+        "top1_mark",
+    ]
 
 
 @pytest.mark.parametrize("key", [{"spread": "se"}, {"rank": False}])
