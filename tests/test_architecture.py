@@ -1,6 +1,7 @@
 """Import direction between layers, and rules on file sizes, parameters, skips and clocks."""
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -239,6 +240,12 @@ def test_a_bet_on_time_is_found(source, expected):
 
 def test_tests_wait_for_events_and_bet_on_no_time():
     assert offenders(bets_on_time, "*.py") == {}
+
+
+def test_no_two_files_of_the_tests_have_one_name():
+    """Pytest imports each by its name alone, and collects nothing where two have the same."""
+    names = Counter(path.name for path in TESTS.rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_tests_lie_in_folders_named_as_the_layers():

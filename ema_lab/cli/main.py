@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 interrupted, 143 terminated.
 """
 
+import errno
 import signal
 import sys
 import threading
@@ -155,6 +156,8 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _refused([f"{str(error.filename)[:40]!r}... is too long for a file name"])
         if output_works():
             raise
         return _full_output(error)

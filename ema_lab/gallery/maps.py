@@ -3,7 +3,7 @@
 Shape letters: B batch, C channels, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -105,17 +105,21 @@ def grad_cam(model: nn.Module, images_BCHW: Tensor, labels_B: Tensor, target_lay
     return maps_BHW
 
 
-def detector_cam(model: nn.Module, images_BCHW: Tensor, score: float, target_layer: str) -> np.ndarray:
+def detector_cam(
+    model: nn.Module, images_BCHW: Tensor, score: float, target_layer: str, suppression: object = None
+) -> np.ndarray:
     """Return the Grad-CAM map of each image's detections at a layer, scaled to [0, 1].
 
-    Explained is the sum of all scores, objectness times class, of at least `score`, before suppression;
-    of an image without any such score, its greatest.
+    Explained is the sum of all scores of at least `score`; of an image without any such score, its greatest.
+    Scores of raw heads are objectness times class, before suppression. An image without any detection has a
+    map of zeros.
 
     Args:
-        model: A detector with raw heads (B, A, H, W, 5 + classes).
+        model: A detector with raw heads (B, A, H, W, 5 + classes), or one with the method `detections`.
         images_BCHW: Normalised images, as the model takes them.
         score: Least score that counts.
         target_layer: Qualified name of the layer.
+        suppression: Settings of suppression, for `detections`.
 
     Returns:
         Maps (B, H, W) of the image's size.
@@ -129,22 +133,30 @@ def detector_cam(model: nn.Module, images_BCHW: Tensor, score: float, target_lay
         counted = scores_N[scores_N >= score]
         return counted.sum() if len(counted) else scores_N.max()
 
-    targets = [explained] * len(images_BCHW)
-    with GradCAM(model=_Scores(model), target_layers=[_layer(model, target_layer)]) as cam:
-        maps_BHW: np.ndarray = cam(input_tensor=images_BCHW, targets=targets)
+    layer, scores = _layer(model, target_layer), _Scores(model, suppression)
+    with torch.no_grad():
+        shown = [index for index, found in enumerate(scores(images_BCHW)) if len(found)]
+    maps_BHW = np.zeros((len(images_BCHW), *images_BCHW.shape[2:]), dtype=np.float32)
+    if shown:
+        with GradCAM(model=scores, target_layers=[layer]) as cam:
+            maps_BHW[shown] = cam(input_tensor=images_BCHW[shown], targets=[explained] * len(shown))
     return maps_BHW
 
 
 class _Scores(nn.Module):
-    """Scores of all predictions of a detector, (B, N): objectness times class."""
+    """Scores of each image's predictions: objectness times class of raw heads, or those of detections."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, suppression: object) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.suppression = model, suppression
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
+    def forward(self, images_BCHW: Tensor) -> Sequence[Tensor]:
+        detections: Callable[[Tensor, object], list[Tensor]] | None
+        detections = getattr(self.model, "detections", None)
+        if detections is not None:
+            return [rows[:, 4] for rows in detections(images_BCHW, self.suppression)]
         gates = [head[..., 4:].sigmoid() for head in self.model(images_BCHW)]
-        return torch.cat([(gate[..., 1:] * gate[..., :1]).flatten(1) for gate in gates], 1)
+        return list(torch.cat([(gate[..., 1:] * gate[..., :1]).flatten(1) for gate in gates], 1))
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:

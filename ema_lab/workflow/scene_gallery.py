@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ema_lab.workflow.gallery import GalleryOptions
 
 Pixels = np.ndarray[Any, Any]
+PYRAMID = "backbone.fpn.layer_blocks.0"  # the finest map of torchvision's feature pyramid
 
 
 class SceneGallery:
@@ -108,7 +109,8 @@ class SceneGallery:
                 panels.append(Panel(name, None, None))
                 continue
             model = load_model(self.done[name].run_id, self.runs)
-            cam = detector_cam(model, inputs, self.score, self.layer)
+            form = self.done[name].spec.recipe.detection.suppression
+            cam = detector_cam(model, inputs, self.score, self.layer, form)
             panels.append(Panel(name, gate_of(model, inputs, self.options.module), cam))
             attentions += attention_names(model)
         if self.options.module and all(panel.gate is None for panel in panels):
@@ -128,15 +130,17 @@ class SceneGallery:
 
 
 def finest_layer(model: nn.Module) -> str:
-    """Return the layer behind which the finest head of a YOLOv5 reads: the last of its top-down path.
+    """Return the layer that the finest head reads: the end of a YOLOv5's top-down path, or of a pyramid.
 
     Raises:
-        SpecError: If the model has no such path.
+        SpecError: If the model has neither.
     """
     path = getattr(model, "top_down", None)
-    if not isinstance(path, nn.ModuleDict) or not len(path):
-        raise SpecError("the layers that the heads read are not known: name a layer with --target-layer")
-    return f"top_down.{list(path)[-1]}"
+    if isinstance(path, nn.ModuleDict) and len(path):
+        return f"top_down.{list(path)[-1]}"
+    if PYRAMID in dict(model.named_modules()):
+        return PYRAMID
+    raise SpecError("the layers that the heads read are not known: name a layer with --target-layer")
 
 
 def truth_boxes(scene: Scene, names: Sequence[str]) -> list[Box]:

@@ -250,15 +250,16 @@ def _full_id(store: RunStore, run_id: str) -> str:
 def remeasure_runs(store: RunStore, choice: RunChoice) -> list[Remeasured]:
     """Compute the metrics of finished runs again from their stored predictions, without training.
 
-    Predictions other than those of the record are refused. Of an ablation, or of all runs, those that are
-    not done are left out.
+    Predictions other than those of the record are refused, as damaged runs are. Of an ablation, or of all
+    runs, those that are not done are left out.
     """
     from ema_lab.tasks.classification.stored import problem_of
     from ema_lab.tasks.task import stored_metrics
 
     run_ids = choice.in_store(store)
     if not choice.run_ids:
-        run_ids = [run_id for run_id in run_ids if store.facts(run_id).done]
+        facts = {run_id: store.facts(run_id) for run_id in run_ids}
+        run_ids = [run_id for run_id in run_ids if facts[run_id].done or facts[run_id].damage]
     return list(remeasure(store, run_ids, stored_metrics, problem_of))
 
 

@@ -293,3 +293,10 @@ def test_an_ambiguous_run_id_lists_the_runs(command, trained, tree):
     run_ids = trained()
     before = tree()
     assert_refused(command("show", "run", ""), run_ids, before=before, after=tree())
+
+
+@pytest.mark.parametrize("arguments", [["plan", "x" * 5000], ["status", "tiny", "--store", "x" * 5000]])
+def test_a_name_too_long_for_a_file_is_one_line(command, arguments):
+    answer = command(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == f"ema-lab: {'x' * 40!r}... is too long for a file name\n"

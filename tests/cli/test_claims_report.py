@@ -91,3 +91,16 @@ def test_what_has_no_meaning_for_it_is_refused(command, claims):
     assert "reports/claims.yaml:4: digits: changes nothing" in answer.err
     Path("reports/claims.yaml").write_text("name: claims\nkind: claims\npublished: papar\n")
     assert "did you mean 'paper'?" in command("report", "claims").err
+
+
+def test_a_report_may_show_some_of_the_tables(command, claims, trained):
+    trained()
+    report = Path("reports/claims.yaml")
+    report.write_text(report.read_text() + "tables: [other]\n")
+    answer = command("report", "claims", "--out", "out")
+    assert answer.code == 0
+    assert {path.stem for path in Path("out").glob("*.md")} == {"other"}
+    report.write_text(report.read_text().replace("[other]", "[others]"))
+    answer = command("report", "claims", "--out", "out")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "tables.0: no table is named 'others'" in answer.err

@@ -78,6 +78,7 @@ def test_everything_is_listed_by_default(command):
         "attention",
         "backbone",
         "dataset",
+        "detector",
         "ablation",
         "recipe",
         "report",

@@ -172,7 +172,7 @@ class TestCost:
         [
             (["--batch", "4"], "--batch changes nothing without --latency"),
             (["--latency", "--layers"], "--latency times whole models: it does not go with --layers"),
-            (["--macs", "thop"], "'thop' is not one of 'matmul', 'fvcore', 'all'"),
+            (["--macs", "flops"], "'flops' is not one of"),
         ],
     )
     def test_options_that_do_nothing_are_refused(self, command, words, problem):

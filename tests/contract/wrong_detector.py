@@ -82,16 +82,15 @@ def mute(features: Features, classes: int, *, flaw: str = "") -> nn.Module:
 
 
 class Raw(nn.Module):
-    """Raw heads of one scale."""
+    """Raw heads of one scale.
+
+    Args:
+        flaw: The rule to break.
+    """
 
     strides = (8,)
 
     def __init__(self, classes: int, channels: int, *, flaw: str = "") -> None:
-        """Build the head.
-
-        Args:
-            flaw: The rule to break.
-        """
         super().__init__()
         self.classes = classes
         self.head = nn.Conv2d(channels, 2 * (5 + classes), 8, 8)

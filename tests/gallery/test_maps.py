@@ -110,3 +110,24 @@ def test_grad_cam_of_a_detector_explains_its_scores():
     assert abs(strict - lax).max() > 0.01
     with pytest.raises(SpecError, match=r"no layer is named 'top_down\.9'"):
         detector_cam(detector, images, 0.5, "top_down.9")
+
+
+class Finder(torch.nn.Module):
+    """A detector of its own kind: one box per bright image, whose score is the mean of a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 1, 3, padding=1)
+
+    def detections(self, images, suppression):
+        scores = self.conv(images).flatten(1).mean(1).sigmoid()
+        rows = [torch.cat([score.new_zeros(4), score[None], score.new_zeros(1)])[None] for score in scores]
+        return [row[: int(image.mean() > 0.5)] for row, image in zip(rows, images, strict=True)]
+
+
+def test_an_image_without_a_detection_has_a_map_of_zeros():
+    torch.manual_seed(0)
+    images = torch.stack([torch.zeros(3, 16, 16), torch.rand(3, 16, 16) / 2 + 0.5])
+    maps = detector_cam(Finder().eval(), images, 0.25, "conv")
+    assert maps.shape == (2, 16, 16)
+    assert maps[0].max() == 0

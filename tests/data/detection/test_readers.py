@@ -277,6 +277,8 @@ class TestVoc:
 
 
 def test_pixels_are_decoded_and_their_size_is_checked(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").touch()
     found = read_yolo(picture(tmp_path / "images" / "a.png").parent, 1, Problems(0))
     source = SceneFiles(found, tmp_path)
     assert tuple(source.pixels(0).shape) == (3, 50, 100)
