@@ -23,11 +23,13 @@ def trained(tmp_path, monkeypatch):
         specs.append(spec)
         if spec.model.attention.name in train_run.failing and spec.data.val_images:
             raise ValueError("as the test wants it")
-        row = {"epoch": spec.recipe.epochs, "val_top1": 90 - 10 * abs(spec.recipe.optimizer.lr - 0.1)}
+        metric = "map" if spec.data.facts.task == "detection" else "top1"
+        score = 90 - 10 * abs(spec.recipe.optimizer.lr - 0.1)
+        row = {"epoch": spec.recipe.epochs, f"val_{metric}": score}
         write_curve(job.folder, [row])
         if report is not None:
             report(row)
-        return RunOutcome({"top1": 50.0 + spec.seed}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
+        return RunOutcome({metric: 50.0 + spec.seed}, spec.recipe.epochs, {"macs": 10, "parameters": 10})
 
     train_run.failing = set()
     monkeypatch.chdir(tmp_path)
@@ -58,6 +60,37 @@ def test_rows_are_searched_alike_and_compared_on_fresh_seeds(trained, tmp_path, 
     assert run([*CALL, *ROWS, "--json"]) == 0
     assert len(specs) == count
     assert json.loads(capsys.readouterr().out) == rows
+
+
+DETECTORS = """\
+name: rates
+method: bayes
+metric: {name: val_map, goal: maximize}
+parameters:
+  base: {value: digit_scenes_quick/none}
+  seeds: {value: [0]}
+  data.val_images: {value: 100}
+  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 0.2}
+command: [ema-lab, trial, "${args_json}"]
+"""
+
+
+def test_rows_of_detectors_are_searched_alike_too(trained, tmp_path, capsys):
+    specs, _ = trained
+    (tmp_path / "rates.yaml").write_text(DETECTORS)
+    call = ["tune", "digit_scenes_quick", "--space", "rates.yaml", "--trials", "2", "--device", "cpu"]
+    assert run([*call, "--workers", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["row"], row["done"], row["n"]) for row in rows] == [("none", 2, 2), ("ema", 2, 2)]
+    searched = [spec for spec in specs if spec.data.val_images]
+    assert {spec.seed for spec in specs if not spec.data.val_images} == {1, 2}
+    rates = [
+        [spec.recipe.optimizer.lr for spec in searched if spec.model.attention.name == name]
+        for name in ("none", "ema")
+    ]
+    assert rates[0] == rates[1]
+    tuned = load_ablation(tmp_path / "ablations" / "digit_scenes_quick-tuned.yaml")
+    assert list(tuned.rows()) == ["none", "ema"]
 
 
 def test_a_row_without_a_finished_trial_is_a_hole_and_the_exit_code_says_so(trained, tmp_path, capsys):
