@@ -33,7 +33,7 @@ from ema_lab.cli import (
     tune,
 )
 from ema_lab.cli import run as run_command
-from ema_lab.cli.output import discard_output, is_printable, open_closed_streams, output_works, put, say
+from ema_lab.cli.output import discard, is_printable, open_closed_streams, output_works, put, say
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
 from ema_lab.registry.registry import unknown_name
 
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        discard_output()
+        discard(sys.stdout)
     except OSError as error:
         code = _full_output(error)
     sys.exit(code)
@@ -170,7 +170,7 @@ def _refused(lines: Sequence[str]) -> int:
 
 
 def _full_output(error: OSError) -> int:
-    discard_output()
+    discard(sys.stdout)
     return _refused([f"standard output cannot be written: {error.strerror}"])
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ema_lab.characters import escape_hidden
 from ema_lab.store.store import RunStore
@@ -13,9 +13,14 @@ from ema_lab.workflow.execution import DEFAULT_STORE
 
 
 def say(*lines: str) -> None:
-    """Print messages for a person, on standard error."""
+    """Print messages for a person, on standard error. If it is full, messages are lost and work goes on."""
     for line in lines:
-        print(escape_hidden(line), file=sys.stderr, flush=True)
+        try:
+            print(escape_hidden(line), file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            discard(sys.stderr)
 
 
 def open_closed_streams() -> None:
@@ -51,10 +56,10 @@ def is_printable(text: str) -> bool:
     return True
 
 
-def discard_output() -> None:
-    """Redirect standard output to the null device: Python flushes it again at exit, which would fail."""
+def discard(stream: TextIO) -> None:
+    """Redirect a standard stream to the null device: Python flushes it again at exit, which would fail."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
 
 

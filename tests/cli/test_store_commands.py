@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -429,6 +430,14 @@ class TestImport:
                     assert copy.read_bytes() == path.read_bytes()
         assert found(command) == (0, {})
         assert self.results(command) == (0, dict.fromkeys(other.run_ids(), "equal"))
+
+    def test_may_write_to_what_it_copies_from_a_protected_store(self, command, other):
+        for path in [Path("other"), *Path("other").rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        assert self.results(command) == (0, dict.fromkeys(other.run_ids(), "new"))
+        for run_id in other.run_ids():
+            folder = RunStore("runs").folder(run_id)
+            assert all(path.stat().st_mode & stat.S_IWUSR for path in [folder, *folder.rglob("*")])
 
     @pytest.mark.parametrize("kind", ["zip", "gztar", "tar"])
     def test_takes_an_archive(self, command, other, kind):

@@ -58,6 +58,12 @@ def test_a_full_output_is_one_line_of_the_installed_command(folder):
     assert (done.returncode, done.stderr) == (2, line)
 
 
+@pytest.mark.parametrize(("line", "code"), [("plan tiny", 0), ("plan nosuch", 2)])
+def test_where_messages_cannot_be_written_the_work_goes_on(folder, line, code):
+    done = shell(f"ema-lab {line} 2>/dev/full")
+    assert (done.returncode, "none" in done.stdout) == (code, not code)
+
+
 def test_an_output_without_the_signs_is_one_line(folder):
     done = shell("ema-lab report tiny", PYTHONIOENCODING="ascii")
     assert done.returncode == 2

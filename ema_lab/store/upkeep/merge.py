@@ -155,6 +155,8 @@ def _copied(store: RunStore, other: RunStore, run_id: str, theirs: RunRecord | N
         partial = Path(folder) / run_id
         try:
             shutil.copytree(other.folder(run_id), partial, ignore=_not_regular, copy_function=_copy_file)
+            for copied, _, _ in os.walk(partial):  # a folder that may not be written to cannot be renamed
+                os.chmod(copied, stat.S_IMODE(os.stat(copied).st_mode) | stat.S_IRWXU)
         except shutil.Error as error:
             _, _, reason = error.args[0][0]
             raise StoreError(f"{other.folder(run_id)} cannot be copied: {reason}") from None
@@ -164,7 +166,9 @@ def _copied(store: RunStore, other: RunStore, run_id: str, theirs: RunRecord | N
 
 
 def _copy_file(source: str, target: str) -> None:
+    """Copy a file. The copy may be written to, whatever protects the original."""
     shutil.copy2(source, target, follow_symlinks=False)
+    os.chmod(target, stat.S_IMODE(os.lstat(target).st_mode) | stat.S_IWUSR)
 
 
 def _not_regular(folder: str, names: list[str]) -> set[str]:
