@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
+from ema_lab.errors import SpecError
 from ema_lab.models.dropout import seeded_layers, set_step
 from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
@@ -66,6 +67,8 @@ class Step:
         self._plan = batch_plan(spec.recipe, steps_per_epoch)
         self._dropouts = seeded_layers(model)
         self._device = next(model.parameters()).device
+        self._parameters = {name for name, _ in model.named_parameters()}
+        self._is_checked = False
 
     def begin(self, number: int) -> None:
         """Prepare the batch `number`, counted from 0.
@@ -98,7 +101,13 @@ class Step:
             number: Of the batch.
             backward: Adds up the gradients of a loss; Lightning has its own.
             step: Steps the optimizer; Lightning counts steps.
+
+        Raises:
+            SpecError: If the forward pass has made parameters, which no optimizer knows.
         """
+        if not self._is_checked:
+            self._refuse_late_parameters()
+            self._is_checked = True
         if self.rhythm.starts(number):
             self.optimizer.zero_grad()
         backward(self._minimised(result, number))
@@ -112,6 +121,15 @@ class Step:
             if not due:  # torch expects a step before; gradients are still being added up
                 warnings.filterwarnings("ignore", message=".*lr_scheduler.step\\(\\)` before.*")
             self.schedule.step()
+
+    def _refuse_late_parameters(self) -> None:
+        late = [name for name, _ in self.model.named_parameters() if name not in self._parameters]
+        if late:
+            more = f" and {len(late) - 1} more" if len(late) > 1 else ""
+            raise SpecError(
+                f"the parameter {late[0]}{more} is made in the first forward pass, so that it would never be "
+                "trained: make it in __init__"
+            )
 
     def _minimised(self, result: BatchLoss, number: int) -> Tensor:
         if self.spec.recipe.reduction == "sum":

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.dropout import SeededDropout
 from ema_lab.one_run.measurement import Timing, _work
@@ -62,6 +63,23 @@ def test_a_step_decides_its_masks_and_all_other_draws(make_spec):
             drawn = torch.rand(4)
             assert torch.equal(draws.setdefault(number, drawn), drawn)
     assert not torch.equal(draws[0], draws[3])
+
+
+class Late(torch.nn.Module):
+    def forward(self, x):
+        if not hasattr(self, "scale"):
+            self.scale = torch.nn.Parameter(torch.ones(1))
+        return x * self.scale
+
+
+def test_parameters_that_a_forward_pass_makes_are_refused(make_spec):
+    spec = make_spec()
+    model, task = build_model(spec), load_task(spec.data)
+    model.layer1.add_module("late", Late())
+    step = Step(spec, model, task, 5)
+    images, targets = task.made_up_batch(2)
+    with torch.random.fork_rng(devices=[]), pytest.raises(SpecError, match=r"layer1\.late\.scale is made in"):
+        step.update((images / 255, targets, torch.arange(2)), 0)
 
 
 def test_seeds_are_those_of_torch():
