@@ -59,10 +59,10 @@ def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def tree(folder: Path) -> Callable[[], dict[str, bytes | None]]:
-    """Return a function that reads everything below the current folder; folders are None."""
+    """Return a function that reads all below the current folder, without Python's bytecode; folders are None."""
 
     def read() -> dict[str, bytes | None]:
-        paths = sorted(folder.rglob("*"))
+        paths = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
         return {
             str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths
         }
