@@ -59,7 +59,7 @@ def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def tree(folder: Path) -> Callable[[], dict[str, bytes | None]]:
-    """Return a function that reads all below the current folder, without Python's bytecode; folders are None."""
+    """Return a function that reads all below the current folder but bytecode; folders are None."""
 
     def read() -> dict[str, bytes | None]:
         paths = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
