@@ -24,7 +24,7 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "ema")  # keys of checkp
 
 @dataclass(frozen=True)
 class StartTensor:
-    """What became of one tensor of the model.
+    """Origin of one tensor of the model: taken from the file of start weights, or initialised.
 
     Attributes:
         name: Qualified name in the model.

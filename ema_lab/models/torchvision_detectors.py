@@ -68,7 +68,7 @@ class _AsTheyAre(nn.Module):
 
 
 class _TorchvisionDetector(nn.Module):
-    """What the three detectors share: the contract of `OwnLossDetector` around torchvision's class."""
+    """Base of the three detectors: fits torchvision's class to the contract of `OwnLossDetector`."""
 
     first_class = 0  # torchvision's number of the first class
 

@@ -67,10 +67,10 @@ def open_dashboard(sweep: str | None, store: Path | str, storage: str | None = N
 
 
 def _only_search(store: RunStore) -> str:
-    """Return the name of the only sweep with a search in the store.
+    """Return the name of the store's sweep, if exactly one sweep has been searched.
 
     Raises:
-        StoreError: If there is none, or more than one.
+        StoreError: If no sweep, or more than one, has been searched.
     """
     names = sorted(path.stem for path in folder_of(store).glob("*.journal"))
     if not names:

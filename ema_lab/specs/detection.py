@@ -25,7 +25,7 @@ ANCHOR_FILE_LIMIT = 100_000  # bytes
 
 
 def _checked_anchors(value: object) -> object:
-    """Return `fitted`, `published`, or the anchors of each head; a text names a file of them.
+    """Validate `anchors`: `fitted`, `published`, anchors per head, or the path of a file with such a list.
 
     Raises:
         PydanticCustomError: If the value is none of these, or its heads differ in their number of anchors.

@@ -1,4 +1,4 @@
-"""What a gallery of detectors shows: images, boxes of each row's run, gates and Grad-CAM."""
+"""Panels of a gallery of detectors: images, boxes of each row's run, gates and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property

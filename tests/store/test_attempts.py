@@ -48,8 +48,10 @@ class TestInterruption:
 
     def test_survives_a_damaged_attempt(self, store, specs):
         store.begin(specs[0], session="ours")
-        (store.folder(specs[0].run_id) / "attempts" / "1.json").write_text("{")
+        attempt = store.folder(specs[0].run_id) / "attempts" / "1.json"
+        attempt.write_text("{")
         end_interrupted(store, specs[0].run_id, "ours")
+        assert attempt.read_text() == "{"
 
 
 def test_forgiving_leaves_other_outcomes_as_they_are(store, specs):

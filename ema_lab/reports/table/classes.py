@@ -73,14 +73,9 @@ def classes_table(
         column.label: Ranked(tuple(row.cells[index] for row in body), each)
         for index, (column, each) in enumerate(zip(columns, marks, strict=True))
     }
-    what = metric.header
-    if spec.cells == "delta":
-        unit = f" ({metric.unit_of_differences})" if metric.unit else ""
-        what = f"Δ {metric.label} vs {baseline_name(spec, ablation)}{unit}"
-    title = f"{spec.title or ablation.name}: {what} by class"
     table = Table(
         "table",
-        title,
+        _title(spec, ablation),
         "Variant",
         tuple(columns),
         tuple(body),
@@ -89,6 +84,15 @@ def classes_table(
         tuple(spec.footnotes.values()),
     )
     return table if spec.across == "classes" else _transposed(table, kind, rows)
+
+
+def _title(spec: ReportSpec, ablation: Ablation) -> str:
+    metric = spec.compared_metric
+    what = metric.header
+    if spec.cells == "delta":
+        unit = f" ({metric.unit_of_differences})" if metric.unit else ""
+        what = f"Δ {metric.label} vs {baseline_name(spec, ablation)}{unit}"
+    return f"{spec.title or ablation.name}: {what} by class"
 
 
 def _class_names(spec: ReportSpec, rows: Sequence[Row]) -> tuple[str, ...]:
