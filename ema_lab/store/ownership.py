@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from ema_lab.store.layout import BEST, CURVE, LAST, PREDICTIONS, RUN_ID, RUN_ID_FIELD
+from ema_lab.store.layout import BEST, CURVE, LAST, PREDICTIONS, RUN_ID, RUN_ID_FIELD, START
 
 RESULT_FILES = (CURVE, PREDICTIONS)  # with the record, they make the result
 CHECKPOINTS = (LAST, BEST)
+BYSTANDERS = (*CHECKPOINTS, START)  # they say nothing about a result's numbers
 _HEAD_BYTES = 2**13
 _TAIL_BYTES = 2**12
 _CHUNK_BYTES = 2**17
@@ -36,7 +37,7 @@ def stranger_in(folder: str, name: str, run_id: str) -> str | None:
 
     Args:
         folder: The run's folder.
-        name: Name of a curve, of predictions or of a checkpoint.
+        name: Name of a curve, of predictions, of a checkpoint or of a table of start weights.
         run_id: The run.
     """
     path = f"{folder}/{name}"
@@ -62,8 +63,8 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _named_in_curve(file: IO[bytes]) -> Iterable[str]:
-    """Return the run id in the first row of a curve. A row that was cut off names no run."""
+def _named_in_table(file: IO[bytes]) -> Iterable[str]:
+    """Return the run id in the first row of a CSV file. A row that was cut off names no run."""
     head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
     names, row, *_ = csv.reader(head.splitlines()[:2])
     return (dict(zip(names, row, strict=True)).get(RUN_ID_FIELD, ""),)
@@ -105,8 +106,9 @@ def _named_in_checkpoint(file: IO[bytes]) -> Iterable[str]:
 
 
 _READERS: dict[str, tuple[str, Callable[[IO[bytes]], Iterable[str]]]] = {
-    CURVE: ("is the curve of", _named_in_curve),
+    CURVE: ("is the curve of", _named_in_table),
     PREDICTIONS: ("holds the predictions of", _named_in_predictions),
     LAST: ("is the checkpoint of", _named_in_checkpoint),
     BEST: ("is the checkpoint of", _named_in_checkpoint),
+    START: ("is the table of start weights of", _named_in_table),
 }

@@ -8,8 +8,9 @@ A file that names another run is a stranger's (`ownership`):
 - A stranger's record is renamed `record.json.damaged-N`; the run has no result.
 - A stranger's curve or predictions beside the run's own record make the record worthless: its numbers may
   be the stranger's, too. The whole result is superseded, and the run is pending.
-- Strangers' checkpoints, attempts and specs say nothing about the numbers. They are renamed
-  `NAME.damaged-N`, and a finished run stays done. Its weights are gone if its checkpoint was a stranger's.
+- Strangers' checkpoints, tables of start weights, attempts and specs say nothing about the numbers. They are
+  renamed `NAME.damaged-N`, and a finished run stays done. Its weights are gone if its checkpoint was a
+  stranger's.
 - In the folder of a run without a result every stranger's file is renamed `NAME.damaged-N`.
 
 Every command that reads records judges records, curves and predictions. `run` moves files, and also
@@ -36,7 +37,7 @@ from ema_lab.store.layout import (
     SUPERSEDED,
     attempt_path,
 )
-from ema_lab.store.ownership import CHECKPOINTS, stranger_in
+from ema_lab.store.ownership import BYSTANDERS, stranger_in
 from ema_lab.store.staleness import Staleness, changed_parts
 from ema_lab.store.store import RunStore
 
@@ -135,7 +136,7 @@ def _bystanders(store: RunStore, run_id: str) -> dict[str, Check]:
     """Return, by name, the checks of the files that say nothing about a result's numbers."""
     folder = store.folder(run_id)
     checks: dict[str, Check] = {SPEC: partial(store.spec, run_id)}
-    checks |= {name: partial(_require_own, folder, name) for name in CHECKPOINTS}
+    checks |= {name: partial(_require_own, folder, name) for name in BYSTANDERS}
     for number in store.attempt_numbers(run_id):
         checks[attempt_path(number)] = partial(store.attempt, run_id, number)
     return checks

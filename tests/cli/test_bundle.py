@@ -434,3 +434,48 @@ class TestWheel:
         answer = command("verify", "paper")
         assert answer.code == 0
         assert f"wheels/{path.name}: not compared: the wheel holds another version of ema-lab" in answer.err
+
+
+TABLE = "run_id,tensor,shape,in_file,outcome\n{0},conv.weight,8x3x3x3,conv.weight,taken\n{0},bn.count,,,new\n"
+
+
+def with_start(spec, job):
+    """Give a run start weights as a record and `start.csv` have them."""
+    outcome = fake_outcome(spec)
+    (job.folder / "start.csv").write_text(TABLE.format(spec.run_id))
+    counts = {"tensors_taken": 1, "tensors": 2, "values_taken": 216, "values": 217}
+    start = {"sha256": spec.model.start.sha256, **counts}
+    return replace(outcome, environment={**outcome.environment, "start": start})
+
+
+def test_the_table_of_start_weights_comes_along_and_is_held_against_the_record(command, trained):
+    Path("weights.pt").write_bytes(b"made up")
+    sha256 = hashlib.sha256(b"made up").hexdigest()
+    text = TINY.replace("placement", "start: {file: weights.pt}, placement")
+    Path("ablations/tiny.yaml").write_text(text)
+    Path("reports/tiny.yaml").write_text(TINY_REPORT)
+    trained(train=with_start)
+    answer = command("bundle", "tiny", "--out", "paper.zip")
+    assert (answer.code, answer.out, Path("paper.zip").exists()) == (2, "", False)
+    rule = f"write `sha256: {sha256}` beside `file`: a bundle does not hold the weights"
+    assert answer.err == f"ema-lab: report tiny: ablations/tiny.yaml: start: weights.pt: {rule}\n"
+    Path("ablations/tiny.yaml").write_text(text.replace("weights.pt", f"weights.pt, sha256: {sha256}"))
+    assert command("bundle", "tiny", "--out", "paper.zip").code == 0
+    answer = command("verify", "paper.zip")
+    assert (answer.code, answer.out) == (0, "")
+    with zipfile.ZipFile("paper.zip") as archive:
+        archive.extractall("paper")
+    bundled = Path("paper")
+    one, other, third, fourth = (a_run(bundled, top1) for top1 in (90.0, 91.0, 92.0, 93.0))
+    change(one / "start.csv", "taken", "absent")
+    change(other / "start.csv", "8x3x3x3", "8x3x5x5")
+    (third / "start.csv").unlink()
+    shutil.copy(other / "start.csv", fourth / "start.csv")
+    assert sorted(verified(command, bundled)) == sorted(
+        [
+            f"runs/{one.name}/record.json: start.tensors_taken: 1 is recorded, start.csv gives 0",
+            f"runs/{other.name}/record.json: start.values_taken: 216 is recorded, start.csv gives 600",
+            f"runs/{third.name}/start.csv is missing: the run starts from a file of weights",
+            f"runs/{fourth.name}/start.csv is the table of start weights of {other.name!r}",
+        ]
+    )

@@ -10,18 +10,20 @@ import torch
 
 from ema_lab.errors import StrangerError
 from ema_lab.execution.claim import Claim, Task
+from ema_lab.models.start import StartTensor
 from ema_lab.store.curve import render_curve
 from ema_lab.store.job import RunOutcome
-from ema_lab.store.layout import ATTEMPTS, BEST, CURVE, LAST, PREDICTIONS, RECORD, SPEC
+from ema_lab.store.layout import ATTEMPTS, BEST, CURVE, LAST, PREDICTIONS, RECORD, SPEC, START
 from ema_lab.store.ownership import stranger_in
 from ema_lab.store.predictions import write_predictions
 from ema_lab.store.quarantine import quarantine_bystanders, quarantine_damaged
 from ema_lab.store.record import RunRecord
+from ema_lab.store.start import write_start
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.garbage import Policy, find_litter
 from ema_lab.training.callbacks import save_weights
 
-WITH_HEADS = (CURVE, PREDICTIONS, LAST, BEST)
+WITH_HEADS = (CURVE, PREDICTIONS, LAST, BEST, START)
 OTHER = "f" * 16
 ATTEMPT = f"{ATTEMPTS}/1.json"
 
@@ -34,6 +36,8 @@ def put(folder: Path, name: str, run_id: str) -> None:
     elif name == PREDICTIONS:
         arrays = {"logits": np.random.default_rng(0).normal(size=(360, 10)), "targets": np.arange(360)}
         write_predictions(folder, arrays, "test", run_id)
+    elif name == START:
+        write_start(folder, [StartTensor("conv.weight", (8, 3), "conv.weight", "taken")], run_id)
     elif name == BEST:
         save_weights(model, folder / name, 3, run_id)
     else:
@@ -67,6 +71,7 @@ class TestHead:
         put(tmp_path, name, OTHER)
         assert stranger_in(str(tmp_path), name, OTHER) is None
         words = {CURVE: "is the curve of", PREDICTIONS: "holds the predictions of"}
+        words[START] = "is the table of start weights of"
         line = f"{tmp_path / name} {words.get(name, 'is the checkpoint of')} '{OTHER}'"
         assert stranger_in(str(tmp_path), name, "0" * 16) == line
 
@@ -88,7 +93,7 @@ class TestHead:
         (tmp_path / CURVE).write_text("epoch,lr\n1,0.1\n")
         np.savez_compressed(tmp_path / PREDICTIONS, logits=np.zeros(3))
         torch.save({"state_dict": {}}, tmp_path / LAST)
-        assert [stranger_in(str(tmp_path), name, OTHER) for name in WITH_HEADS] == [None] * 4
+        assert [stranger_in(str(tmp_path), name, OTHER) for name in WITH_HEADS] == [None] * 5
 
     def test_of_a_checkpoint_that_names_the_run_anywhere_is_the_runs(self, tmp_path):
         torch.save({"settings": {"run_id": OTHER}, "run_id": "0" * 16}, tmp_path / LAST)
@@ -160,7 +165,7 @@ class TestCurveOrPredictions:
 class TestBystander:
     """A checkpoint, attempt or spec says nothing about a result's numbers."""
 
-    @pytest.mark.parametrize("name", [LAST, BEST, SPEC, ATTEMPT])
+    @pytest.mark.parametrize("name", [LAST, BEST, START, SPEC, ATTEMPT])
     def test_is_set_aside_and_the_result_stays(self, store, specs, name):
         path = mix_up(store, specs, name)
         content = path.read_bytes()

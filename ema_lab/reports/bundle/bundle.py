@@ -1,10 +1,10 @@
 """Bundle: a report and everything that it is built from, in one zip file.
 
 Inside: `report/` (tables, page, figures), the definitions, the user's own modules, `runs/` (a store of specs,
-records, attempts, curves and what the report derives from predictions; neither predictions nor weights),
-`bundle.json` (versions, devices, commits), `wheels/` (this package), `requirements.txt`, `SHA256SUMS` and
-`reproduce.sh`. The report is built from the bundle's own
-files, so that `ema-lab verify` can rebuild it. Equal records give equal bytes.
+records, attempts, curves, tables of start weights and what the report derives from predictions; neither
+predictions nor weights), `bundle.json` (versions, devices, commits), `wheels/` (this package),
+`requirements.txt`, `SHA256SUMS` and `reproduce.sh`. The report is built from the bundle's own files, so that
+`ema-lab verify` can rebuild it. Equal records give equal bytes.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.imports import INSTALLED
-from ema_lab.store.layout import ANALYSIS, ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC
+from ema_lab.store.layout import ANALYSIS, ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC, START
 from ema_lab.store.source import Sources
 from ema_lab.store.store import RunStore
 
-KEPT = (SPEC, RECORD, CURVE)  # files of a run's folder, besides its attempts
+KEPT = (SPEC, RECORD, CURVE, START)  # files of a run's folder, besides its attempts
 ENVIRONMENT = ("versions", "device", "instruction_set", "precision", "num_threads", "commit")
 REPORT, RUNS, SUMS, FACTS, WHEELS = "report", "runs", "SHA256SUMS", "bundle.json", "wheels"
 
@@ -74,6 +74,7 @@ def bundle_files(spec: ReportSpec, store: RunStore, definition: Path) -> dict[st
     """Return the content of every file of a bundle by name, without the checksums."""
     ablations = report_ablations(spec, store)
     specs = {run.run_id: run for ablation in ablations for run in ablation.runs()}
+    _require_hashes(spec, ablations)
     members = [
         *_definitions(spec, ablations, definition),
         *_own_modules(specs.values()),
@@ -150,6 +151,20 @@ def _archive_name(spec: ReportSpec, path: Path) -> str:
         rule = "not below the current folder; move the file there and name it by a relative path"
         raise SpecError(f"report {spec.name}: {path}: {rule}")
     return path.as_posix()
+
+
+def _require_hashes(spec: ReportSpec, ablations: Iterable[Ablation]) -> None:
+    """Check that definitions name the SHA-256 of start weights, which the bundle leaves out.
+
+    Raises:
+        SpecError: If a definition does not.
+    """
+    for ablation in ablations:
+        text = ablation.path.read_text(encoding="utf-8")
+        for start in (run.model.start for run in ablation.runs() if run.model.start):
+            if start.sha256 not in text:
+                rule = f"write `sha256: {start.sha256}` beside `file`: a bundle does not hold the weights"
+                raise SpecError(f"report {spec.name}: {ablation.path}: start: {start.file}: {rule}")
 
 
 def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:

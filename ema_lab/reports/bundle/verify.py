@@ -22,8 +22,9 @@ from ema_lab.specs.report import REPORT_NAME
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.analysis import read_analyses
 from ema_lab.store.curve import read_curve
-from ema_lab.store.layout import ANALYSIS, RECORD
+from ema_lab.store.layout import ANALYSIS, RECORD, START
 from ema_lab.store.record import RunRecord
+from ema_lab.store.start import start_problem
 from ema_lab.store.store import RunStore
 
 MADE = {".venv", "again", "data"}  # folders that reproduce.sh creates
@@ -141,6 +142,7 @@ class _Runs:
         for run_id, (spec, record) in self.done.items():
             yield from self._against_curve(run_id, spec, record)
             yield from self._against_classes(run_id, record)
+            yield from self._against_start(run_id, spec, record)
         yield from self._unequal_costs()
 
     def cross_checks(self) -> str:
@@ -148,7 +150,8 @@ class _Runs:
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
             "cross-checked: each record's chosen epoch with its recipe and curve; its metrics with its "
-            f"curve, which has them for {known}, and with its results by class; the costs of equal models"
+            f"curve, which has them for {known}, and with its results by class; its numbers of start "
+            "weights with their table; the costs of equal models"
         )
 
     def _path(self, run_id: str) -> str:
@@ -184,6 +187,18 @@ class _Runs:
                     path = f"{RUNS}/{run_id}/{ANALYSIS}"
                     text = f"the mean of {name} over classes is {mean:.6g}"
                     yield f"{path}: {text}, the record has {record.metrics[name]:.6g}"
+
+    def _against_start(self, run_id: str, spec: RunSpec, record: RunRecord) -> Iterator[str]:
+        """Compare the record's numbers of start weights with the spec and the table of tensors."""
+        try:
+            problem = start_problem(self.store.folder(run_id), spec, record)
+        except FileNotFoundError:
+            yield f"{RUNS}/{run_id}/{START} is missing: the run starts from a file of weights"
+        except (OSError, StoreError) as error:
+            yield str(error)
+        else:
+            if problem:
+                yield f"{self._path(run_id)}: {problem}"
 
     def _unequal_costs(self) -> Iterator[str]:
         first: dict[str, tuple[str, Mapping[str, Any]]] = {}

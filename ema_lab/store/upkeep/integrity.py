@@ -18,6 +18,7 @@ from ema_lab.store.ownership import CHECKPOINTS, RESULT_FILES, stranger_in
 from ema_lab.store.predictions import content_sha256, owner_of, read_predictions
 from ema_lab.store.quarantine import supersede
 from ema_lab.store.record import RunRecord
+from ema_lab.store.start import start_problem
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.remeasure import CheckMetrics
 
@@ -79,7 +80,8 @@ def quarantine_damaged_runs(
 ) -> Quarantined:
     """Supersede all files of damaged runs, which makes the runs pending.
 
-    A checkpoint that no command reads of a finished run is renamed instead, and the result stays.
+    A finished run's table of start weights, or a checkpoint that no command reads, is renamed instead, and
+    the result stays.
 
     Each run is checked again under its lock, because it may have changed since the first check. A run stays
     as it is if another process holds it, or if another user or a later version can read its files.
@@ -92,7 +94,7 @@ def quarantine_damaged_runs(
             if not all(os.access(path, os.R_OK) for path in _entries(store.folder(run_id))):
                 continue
             found = [one for one in _check_run(store, run_id, check_metrics, load_checkpoint) if one.damaged]
-            if found and {one.file for one in found} <= _leftover_checkpoints(store, run_id):
+            if found and {one.file for one in found} <= _beside_the_result(store, run_id):
                 renamed += [_renamed(store, finding) for finding in found]
             elif found:
                 supersede(store.folder(run_id), is_damaged=True)
@@ -100,13 +102,14 @@ def quarantine_damaged_runs(
     return Quarantined(tuple(moved), tuple(renamed))
 
 
-def _leftover_checkpoints(store: RunStore, run_id: str) -> set[str]:
-    """Return the names of the checkpoints that no command reads of a finished run."""
+def _beside_the_result(store: RunStore, run_id: str) -> set[str]:
+    """Return the names of a finished run's files that say nothing about its numbers or its weights."""
     try:
         spec = store.spec(run_id)
     except StoreError:
         return set()
-    return set(CHECKPOINTS) - {layout.weights_file(spec)} if store.facts(run_id).done else set()
+    beside = {*CHECKPOINTS, layout.START} - {layout.weights_file(spec)}
+    return beside if store.facts(run_id).done else set()
 
 
 def _renamed(store: RunStore, finding: Finding) -> str:
@@ -121,6 +124,9 @@ def _check_run(
     spec, record, problems = _documents(store, run_id)
     if record is not None and record.status == "done" and spec is not None:
         problems += _result_problems(folder, spec, record, check_metrics)
+        if problem := _guarded(_start_problem, folder / layout.START, spec, record):
+            is_there = os.path.lexists(folder / layout.START)
+            yield Finding(run_id, layout.START, damaged=is_there, problem=problem)
     if load is not None:
         checked = (
             (path.name, _checkpoint_problem(path, load))
@@ -202,6 +208,10 @@ def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
     if epochs == [str(number) for number in range(1, spec.recipe.epochs + 1)]:
         return None
     return f"has {len(epochs)} rows, not one for each of {spec.recipe.epochs} epochs"
+
+
+def _start_problem(path: Path, spec: RunSpec, record: RunRecord) -> str | None:
+    return start_problem(path.parent, spec, record)
 
 
 def _predictions_problem(
