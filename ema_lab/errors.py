@@ -42,6 +42,10 @@ class DamagedDataError(DataError):
     """Data set file with unexpected content. The message names the file."""
 
 
+class UnreadableDataError(DataError):
+    """Listed data set file that cannot be opened, such as a removed one. The message names the file."""
+
+
 class CostError(EmaLabError):
     """Model whose cost cannot be counted, or whose two counters disagree."""
 

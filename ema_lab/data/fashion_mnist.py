@@ -2,9 +2,12 @@
 
 import gzip
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor
 from torchvision.datasets import FashionMNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.torchvision_files import open_splits
@@ -20,18 +23,44 @@ FACTS = {
     "std": [0.35302424],
 }
 
+FOLDER = "FashionMNIST/raw"
+READERS = {"images-idx3-ubyte": read_image_file, "labels-idx1-ubyte": read_label_file}
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
 
 def fashion_mnist(root: Path) -> ImageSplits:
     """Fashion-MNIST (arXiv:1708.07747): 10 classes, 60,000 training and 10,000 test images, grey, 28 x 28."""
     if not (root / "FashionMNIST").exists() and DEBIAN_FOLDER.is_dir():
-        unpack(DEBIAN_FOLDER, root / "FashionMNIST" / "raw")
+        unpack(DEBIAN_FOLDER, root / FOLDER)
 
     def open_part(train: bool, download: bool) -> FashionMNIST:
         return FashionMNIST(root, train=train, download=download)
 
-    return open_splits("fashion_mnist", root, open_part, "FashionMNIST/raw/*-ubyte")
+    def find_faults() -> Sequence[str]:
+        return _faults(root)
+
+    return open_splits("fashion_mnist", root, open_part, f"{FOLDER}/*-ubyte", find_faults)
+
+
+def _faults(root: Path) -> Sequence[str]:
+    """Name each file that torchvision cannot read, or that the folder lacks."""
+    files = {
+        root / FOLDER / f"{part}-{end}": read for part in ("train", "t10k") for end, read in READERS.items()
+    }
+    if not any(path.exists() for path in files):
+        return []
+    faults = ((path, _fault(path, read)) for path, read in files.items())
+    return [f"{path.relative_to(root)} {fault}" for path, fault in faults if fault]
+
+
+def _fault(path: Path, read: Callable[[str], Tensor]) -> str | None:
+    if not path.exists():
+        return "is absent"
+    try:
+        read(str(path))
+    except Exception:  # a malformed file raises nearly any class
+        return "is not the published file"
+    return None
 
 
 def unpack(source: Path, target: Path) -> None:

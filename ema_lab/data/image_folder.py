@@ -19,7 +19,7 @@ from torchvision.transforms import functional as F
 
 from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
-from ema_lab.data.pictures import Picture, read_picture
+from ema_lab.data.pictures import Picture, file_status, read_picture
 from ema_lab.errors import DamagedDataError, DataError
 
 EVALUATION_SCALE = 256 / 224
@@ -124,10 +124,13 @@ class ImageFolderImages:
         """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
 
         Pixels are left out: reading a million files would take longer than many runs.
+
+        Raises:
+            UnreadableDataError: If a file is gone.
         """
         yield str(self.shape).encode()
         for path, label in sorted(zip(self.files.tolist(), self.labels.tolist(), strict=True)):
-            size = (self.folder / os.fsdecode(path)).stat().st_size
+            size = file_status(self.folder / os.fsdecode(path)).st_size
             yield path + f"\0{size}\0{label}\n".encode()
 
     def _picture(self, index: int) -> Picture:

@@ -10,14 +10,17 @@ Conversion of pixels:
 - EXIF orientation: ignored, unless `upright` is set.
 """
 
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 
 Picture = Any  # PIL.Image.Image
 SIXTEEN_BIT_FORMATS = {"PNG", "PPM"}  # formats in which Pillow's mode I means values from 0 to 65535
@@ -32,22 +35,55 @@ def read_picture(path: Path, channels: int = 3, *, upright: bool = False) -> Pic
         upright: Whether to rotate the picture by its EXIF orientation.
 
     Raises:
+        UnreadableDataError: If the file is gone, or cannot be opened.
+        DamagedDataError: If the file cannot be decoded, or the range of its values is not defined.
+    """
+    with open_picture(path) as file:
+        file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
+        picture = ImageOps.exif_transpose(file) if upright else file
+        colour = _eight_bits(path, picture).convert("RGB")
+    return colour if channels == 3 else colour.convert("L")
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Picture]:
+    """Open an image file for a block. Errors inside the block count as errors of the file.
+
+    Raises:
+        UnreadableDataError: If the file is gone, or cannot be opened.
         DamagedDataError: If the file cannot be decoded.
-        DataError: If the range of its values is not defined.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError("it is no regular file")  # opening a pipe would wait for ever
+        if not stat.S_ISREG(file_status(path).st_mode):
+            raise ValueError("it is no regular file")  # opening a pipe would wait for ever
         with Image.open(path) as file:
-            file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
-            picture = ImageOps.exif_transpose(file) if upright else file
-            colour = _eight_bits(path, picture).convert("RGB")
+            yield file
     except DataError:
         raise
     except Exception as error:  # Pillow raises nearly any class for a malformed file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise _unreadable(path, error) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedDataError(f"{path} cannot be decoded: {reason}") from None
-    return colour if channels == 3 else colour.convert("L")
+
+
+def file_status(path: Path) -> os.stat_result:
+    """Return the status of a listed file, such as its size.
+
+    Raises:
+        UnreadableDataError: If the file is gone.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableDataError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        rule = "although it is listed (removed since, or a link to nothing): put it back"
+        return UnreadableDataError(f"{path} is not there, {rule}")
+    return UnreadableDataError(f"{path} cannot be opened: {error.strerror}")
 
 
 def _eight_bits(path: Path, picture: Picture) -> Picture:
@@ -58,5 +94,5 @@ def _eight_bits(path: Path, picture: Picture) -> Picture:
     if picture.mode in {"I", "F"}:
         kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
         rule = "their range is not defined; save it with 8 or 16 bits per channel"
-        raise DataError(f"{path} holds {kind}: {rule}")
+        raise DamagedDataError(f"{path} holds {kind}: {rule}")
     return picture

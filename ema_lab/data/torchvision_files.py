@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from filelock import FileLock
 from torch import Tensor
 
 from ema_lab.data.images import ImageSplits, LabelledImages
-from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 
 Dataset = Any  # torchvision's data sets have `data` and `targets`, but no common type
 Open = Callable[[bool, bool], Dataset]  # (train, download)
 
 
-def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSplits:
+def open_splits(
+    name: str, root: Path, open_part: Open, layout: str, find_faults: Callable[[], Sequence[str]]
+) -> ImageSplits:
     """Return both splits of a data set of torchvision.
 
     Args:
@@ -25,18 +27,25 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
         root: Folder of the data sets; created if something has to be downloaded.
         open_part: Opens the training or the test part, with or without a download.
         layout: Paths that torchvision expects below the root, for messages.
+        find_faults: Names each file that is damaged, or absent beside others; empty if all are absent.
 
     Raises:
         DataError: If the files are absent and cannot be downloaded.
         DamagedDataError: If a file is present, but not the published one.
+        UnreadableDataError: If a file cannot be opened.
     """
     try:
         return _splits(open_part, download=False)
     except RuntimeError:
         pass  # torchvision's way of saying that the files are absent or damaged
-    except Exception as error:  # its readers raise this for a truncated or overwritten file
-        raise DamagedDataError(_damaged(name, root, _reason(error), layout)) from error
-    present = [part for part in layout.split(" or ") if any(root.glob(part))]
+    except Exception as error:  # its readers raise nearly any class for a truncated or overwritten file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UnreadableDataError(
+                f"{name}: {error.filename} cannot be opened: {error.strerror}"
+            ) from None
+        fault = ", ".join(find_faults()) or _reason(error)
+        raise DamagedDataError(_damaged(name, root, fault, layout)) from error
+    faults = find_faults()
     is_new_root = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -46,10 +55,8 @@ def open_splits(name: str, root: Path, open_part: Open, layout: str) -> ImageSpl
         if is_new_root:
             _remove_empty(root, root / f".{name}.lock")
         reason = _reason(error)
-        if present:
-            fault = (
-                f"{', '.join(present)} is not what is published, and cannot be downloaded again ({reason})"
-            )
+        if faults:
+            fault = f"{', '.join(faults)} (and cannot be downloaded again: {reason})"
             raise DamagedDataError(_damaged(name, root, fault, layout)) from None
         message = f"{name} is not in {root} and cannot be downloaded ({reason}); copy {layout} there"
         raise DataError(message) from None
@@ -59,8 +66,8 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines()[0] if str(error) else type(error).__name__).rstrip(": ")
 
 
-def _damaged(name: str, root: Path, reason: str, layout: str) -> str:
-    return f"{name} in {root} is damaged: {reason}; remove it and copy {layout} there"
+def _damaged(name: str, root: Path, fault: str, layout: str) -> str:
+    return f"{name} in {root} is damaged: {fault}; copy the published {layout} there"
 
 
 def _remove_empty(root: Path, lock: Path) -> None:

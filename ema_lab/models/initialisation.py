@@ -6,11 +6,13 @@ values, whatever else they contain. No distribution has to be written a second t
 """
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ema_lab.errors import SpecError
@@ -18,20 +20,25 @@ from ema_lab.randomness import hash_counters
 
 
 def refuse_lazy(module: object) -> None:
-    """Refuse lazy layers, which draw their weights at the first input, outside of seeding.
+    """Refuse parameters and buffers that get their shape at the first input, outside of seeding.
 
     Raises:
-        SpecError: If there is a lazy layer; the message names the first.
+        SpecError: If there is such a tensor; the message names the first, or its lazy layer.
     """
     if not isinstance(module, nn.Module):
         return
     for name, part in module.named_modules():
-        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
-            kind = type(part).__name__
-            rule = f"use {kind.removeprefix('Lazy')} with its input size"
-            raise SpecError(
-                f"{name or 'it'} is a {kind}, which has no weights before its first input: {rule}"
-            )
+        own = chain(part.named_parameters(recurse=False), part.named_buffers(recurse=False))
+        for tensor_name, tensor in own:
+            if not is_lazy(tensor):
+                continue
+            if isinstance(part, LazyModuleMixin):
+                kind = type(part).__name__
+                subject, rule = name or "it", f"use {kind.removeprefix('Lazy')} with its input size"
+            else:
+                kind = type(tensor).__name__
+                subject, rule = ".".join(filter(None, (name, tensor_name))), "give it a shape in __init__"
+            raise SpecError(f"{subject}: {kind} has no values before its first input; {rule}")
 
 
 def build_seeded(build: Callable[[], nn.Module], seed: int, prefix: str = "") -> nn.Module:

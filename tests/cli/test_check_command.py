@@ -78,6 +78,12 @@ class Lazy(MyGate):
         self.late = nn.LazyConv2d(channels, 1)
 
 
+class Unshaped(MyGate):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.late = nn.UninitializedParameter()
+
+
 class Bare(nn.Module):
     pass
 
@@ -241,7 +247,8 @@ def test_a_module_that_ends_in_a_convolution_passes_with_its_channels_named(comm
     assert failed == {"options are explained"}
 
 
-def test_a_lazy_layer_is_refused(command):
-    answer = command("check", "gate_to_check:Lazy", "--json")
+@pytest.mark.parametrize(("name", "kind"), [("Lazy", "LazyConv2d"), ("Unshaped", "UninitializedParameter")])
+def test_values_that_the_first_input_shapes_are_refused(command, name, kind):
+    answer = command("check", f"gate_to_check:{name}", "--json")
     assert answer.code == 1
-    assert "late is a LazyConv2d, which has no weights before its first input" in rows(answer)["is built"][1]
+    assert f"late: {kind} has no values before its first input" in rows(answer)["is built"][1]

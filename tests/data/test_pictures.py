@@ -1,5 +1,6 @@
 """Image files of every mode: pixels as documented, or an error that names the file."""
 
+import errno
 import os
 import struct
 import warnings
@@ -13,8 +14,8 @@ from torchvision.datasets.folder import ImageFolder, pil_loader
 from ema_lab.data.image_folder import ImageFolderImages
 from ema_lab.data.images import LabelledImages
 from ema_lab.data.loading import Images
-from ema_lab.data.pictures import read_picture
-from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.data.pictures import file_status, read_picture
+from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 from ema_lab.specs.recipe import AugmentSpec
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -64,7 +65,7 @@ def test_sixteen_bits_of_either_byte_order_are_rounded(path):
 )
 def test_numbers_without_a_range_are_refused_by_file_name(path, values, message):
     Image.fromarray(values).save(path, "TIFF")
-    with pytest.raises(DataError, match=f"{path} {message}"):
+    with pytest.raises(DamagedDataError, match=f"{path} {message}"):
         read_picture(path)
 
 
@@ -143,6 +144,7 @@ def test_an_error_of_any_class_names_the_file(path, monkeypatch, error):
     def fail(*_args, **_kwargs):
         raise error
 
+    path.touch()
     monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(DamagedDataError, match=f"{path} cannot be decoded: ."):
         read_picture(path)
@@ -152,6 +154,25 @@ def test_an_error_of_any_class_names_the_file(path, monkeypatch, error):
 def test_what_is_no_file_is_named_and_never_waited_for(path, make):
     make(path)
     with pytest.raises(DamagedDataError, match=rf"{path} cannot be decoded: it is no regular file"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("read", [read_picture, file_status])
+def test_a_file_that_is_gone_is_not_called_damaged(path, read):
+    for target in (path, path / "below"):
+        with pytest.raises(UnreadableDataError, match=rf"{target} is not there, although .*: put it back"):
+            read(target)
+        path.touch(exist_ok=True)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_that_the_system_cannot_open_is_not_called_damaged(path, monkeypatch, code):
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    path.touch()
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UnreadableDataError, match=f"{path} cannot be opened: {os.strerror(code)}"):
         read_picture(path)
 
 
@@ -183,6 +204,13 @@ class TestAFolder:
             (os.fsencode(os.path.relpath(path, folder)), label) for path, label in ImageFolder(folder).samples
         ]
         assert list(zip(source.files.tolist(), source.labels.tolist(), strict=True)) == samples
+
+    def test_whose_image_is_gone_after_the_listing_names_it(self, folder):
+        images = ImageFolderImages.read(folder, 8)
+        (gone := folder / os.fsdecode(images.files[1])).unlink()
+        for read in (lambda: images.whole(torch.tensor([0, 1])), lambda: list(images.content())):
+            with pytest.raises(UnreadableDataError, match=f"{gone} is not there"):
+                read()
 
     def test_turns_images_on_request(self, folder):
         exif = Image.Exif()

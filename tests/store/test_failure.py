@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from ema_lab.errors import DamagedDataError, DataError, RunTimeoutError
+from ema_lab.errors import DamagedDataError, DataError, RunTimeoutError, UnreadableDataError
 from ema_lab.store.failure import REMEDIES, FailedRun, failure, failure_of, grouped
 from ema_lab.store.killed import KILLED, OOM_KILLED
 from ema_lab.store.record import Attempt, ErrorRecord, RunRecord
@@ -57,6 +57,7 @@ ERRORS = [
     (raised(DataError("cifar10 is not in data")), "data missing"),
     (raised(DamagedDataError("crow/2.JPEG cannot be decoded")), "data damaged"),
     (chained(RuntimeError("a worker failed"), DamagedDataError("x cannot be decoded")), "data damaged"),
+    (raised(UnreadableDataError("crow/2.JPEG is not there, although it is listed")), "data unreadable"),
     (raised(ImportError("cannot import name 'x'")), "import error"),
     (raised(ModuleNotFoundError("No module named 'gates'")), "import error"),
     (raised(OSError(errno.ENOSPC, "No space left on device")), "disk full"),

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems
 from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth, truth_bytes
-from ema_lab.errors import DataError
+from ema_lab.data.pictures import file_status, open_picture, read_picture
+from ema_lab.errors import DamagedDataError, DataError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -29,15 +29,11 @@ class SceneFiles:
 
     def pixels(self, index: int) -> Tensor:
         path = self.images[index].path
-        try:
-            with Image.open(path) as picture:
-                pixels: Tensor = vision.pil_to_tensor(picture.convert("RGB"))
-        except Exception as error:  # Pillow raises many kinds for a damaged file
-            raise DataError(f"{path} cannot be decoded: {error}") from None
+        pixels: Tensor = vision.pil_to_tensor(read_picture(path))
         if tuple(pixels.shape[1:]) != self.images[index].size:
             found = f"{pixels.shape[2]} x {pixels.shape[1]}"
             height, width = self.images[index].size
-            raise DataError(f"{path} is {found} pixels, its annotations say {width} x {height}")
+            raise DamagedDataError(f"{path} is {found} pixels, its annotations say {width} x {height}")
         return pixels.to(torch.uint8)
 
     def size(self, index: int) -> Size:
@@ -52,7 +48,7 @@ class SceneFiles:
     def content(self) -> Iterator[bytes]:
         """Yield name, file size and boxes of each image; reading every pixel would take too long."""
         for image in self.images:
-            yield f"{image.path.name}\0{image.path.stat().st_size}\0".encode()
+            yield f"{image.path.name}\0{file_status(image.path).st_size}\0".encode()
             yield from truth_bytes(image.truth)
 
 
@@ -71,9 +67,8 @@ def images_in(folder: Path) -> list[Path]:
 def image_size(path: Path, problems: Problems) -> Size | None:
     """Return an image's height and width from its header; None, and a problem noted, if it has none."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             return picture.height, picture.width
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be decoded: {error}"
-        problems.add(path.name, reason)
+    except DataError as error:
+        problems.add(path.name, str(error).removeprefix(f"{path} "))
         return None

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
@@ -21,6 +20,7 @@ from ema_lab.data.detection.annotation import Problems
 from ema_lab.data.detection.geometry import Floats
 from ema_lab.data.detection.scenes import ScenesInMemory, SceneSplits, Truth
 from ema_lab.data.detection.voc import read_voc
+from ema_lab.data.pictures import read_picture
 from ema_lab.errors import DataError
 from ema_lab.files import atomic_write
 
@@ -93,8 +93,7 @@ def _tiles(folder: Path, scene: str) -> ScenesInMemory:
     problems = Problems(limit=0)
     listed = read_voc([folder / f"{scene}.xml"], folder, NAMES, problems)
     problems.check(f"{folder / scene}.xml")
-    with Image.open(listed[0].path) as picture:
-        pixels: Tensor = vision.pil_to_tensor(picture.convert("RGB"))
+    pixels: Tensor = vision.pil_to_tensor(read_picture(listed[0].path))
     return cut(pixels, listed[0].truth, TILE, scene)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from PIL import Image
 
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems
 from ema_lab.data.detection.coco import read_coco
-from ema_lab.data.detection.files import SceneFiles
+from ema_lab.data.detection.files import SceneFiles, image_size
 from ema_lab.data.detection.visdrone import read_visdrone
 from ema_lab.data.detection.voc import read_voc
 from ema_lab.data.detection.yolo import read_data_yaml, read_yolo
-from ema_lab.errors import DataError
+from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 
 
 def picture(path: Path, width: int = 100, height: int = 50) -> Path:
@@ -284,5 +285,28 @@ def test_pixels_are_decoded_and_their_size_is_checked(tmp_path):
     assert tuple(source.pixels(0).shape) == (3, 50, 100)
     assert source.pixels(0)[:, 0, 0].tolist() == [10, 200, 30]
     picture(tmp_path / "images" / "a.png", 60, 50)
-    with pytest.raises(DataError, match=r"is 60 x 50 pixels, its annotations say 100 x 50"):
+    with pytest.raises(DamagedDataError, match=r"is 60 x 50 pixels, its annotations say 100 x 50"):
         source.pixels(0)
+    (tmp_path / "images" / "a.png").unlink()
+    for read in (lambda: source.pixels(0), lambda: list(source.content())):
+        with pytest.raises(UnreadableDataError, match=r"a\.png is not there, although it is listed"):
+            read()
+
+
+def test_pixels_of_other_than_eight_bits_are_those_of_every_other_reader(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").touch()
+    path = picture(tmp_path / "images" / "a.png")
+    source = SceneFiles(read_yolo(path.parent, 1, Problems(0)), tmp_path)
+    Image.fromarray(np.full((50, 100), 257 * 90, dtype=np.uint16)).save(path)
+    assert source.pixels(0).unique().tolist() == [90]
+    Image.fromarray(np.full((50, 100), 0.5, dtype=np.float32)).save(path, "TIFF")
+    with pytest.raises(DamagedDataError, match="holds floating-point numbers"):
+        source.pixels(0)
+
+
+def test_a_pipe_in_place_of_an_image_is_named_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    problems = Problems(0)
+    assert image_size(tmp_path / "a.png", problems) is None
+    assert problems.found == ["a.png: cannot be decoded: it is no regular file"]
