@@ -26,7 +26,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "models": {"cost", "errors", "randomness", "registry", "specs"},
     "ablation": {"errors", "specs"},
     "store": {"errors", "files", "registry", "specs"},
-    "tasks": {"data", "errors", "models", "registry", "specs", "store"},
+    "tasks": {"data", "errors", "models", "registry", "specs", "statistics", "store"},
     "training": {"data", "errors", "files", "models", "randomness", "specs", "store", "tasks"},
     "tracking": {"ablation", "errors", "files", "specs", "store"},
     "one_run": {"cost", "errors", "models", "specs", "store", "tasks", "tracking", "training"},

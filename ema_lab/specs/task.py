@@ -22,14 +22,14 @@ DEFAULT_TASK = "classification"
 SPLITS = ("train", "val", "test")
 METRIC_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 RESERVED = (  # columns of reports, then of `status`, `eval` and searches
-    *("n", "p", "delta", "wilcoxon", "equivalence", "effect", "detectable"),
+    *("n", "p", "delta", "wilcoxon", "equivalence", "effect", "detectable", "metric_images"),
     *("latency", "latency_ratio", *COSTS),
     *("run_id", "variant", "seed", "status", "stale", "attempts", "wall_seconds", "by", "cause"),
     *("signature", "error", "split", "images", "row", "trial", "parameters", "seeds", "epoch", "lr"),
 )
 TASK_PARTS = ("augment", "label_smoothing", "detection")  # of a recipe, which not every task reads
 MetricName = Annotated[str, Field(pattern=METRIC_PATTERN)]
-Analysis = Literal["classes", "curves", "confusion"]
+Analysis = Literal["classes", "curves", "confusion", "images"]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 

@@ -16,7 +16,10 @@ TASK = {
         "top5": {"label": "Top-5", "unit": "%", "better": "higher"},
         "loss": {"label": "Loss", "unit": "nats", "better": "lower"},
     },
-    "analysis": {"code": "ema_lab.tasks.classification.analysis:analyse", "kinds": ["classes", "confusion"]},
+    "analysis": {
+        "code": "ema_lab.tasks.classification.analysis:analyse",
+        "kinds": ["classes", "confusion", "images"],
+    },
     "primary": "top1",
 }
 

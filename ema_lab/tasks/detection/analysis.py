@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ema_lab.tasks.detection.drawn import by_draw
 from ema_lab.tasks.detection.protocol import ultralytics, visdrone
 from ema_lab.tasks.detection.protocol.coco_table import AREAS, THRESHOLDS, CocoTable, coco_table
 from ema_lab.tasks.detection.protocol.scene import Floats, Scene, pairwise_iou, scenes_from
@@ -26,11 +27,14 @@ def analyse(
         kind: `classes`: each metric (percent) by class, `count`, the number of boxes, and `weights`, those of
             the classes in the protocol's mean. `curves`:
             `precision` (percent, interpolated) by class at 101 recalls. `confusion`: `counts`, truth by
-            detection, with the background as the last row and column.
+            detection, with the background as the last row and column. `images`: see `image_analysis`.
         arrays: The stored predictions.
         classes: Number of classes.
-        settings: `protocol` of `classes`; `iou` of `curves`; `score` and `iou` of `confusion`.
+        settings: `protocol` of `classes`; `iou` of `curves`; `score` and `iou` of `confusion`; `metric` of
+            `images`.
     """
+    if kind == "images":
+        return by_draw(arrays, classes, settings["metric"])
     scenes = scenes_from(arrays)
     if kind == "classes":
         by_protocol = {"coco": _coco, "ultralytics-v6": _ultralytics, "visdrone-toolkit": _visdrone}

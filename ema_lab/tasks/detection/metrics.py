@@ -44,7 +44,8 @@ TASK = {
         },
     },
     "analysis": {
-        "code": "ema_lab.tasks.detection.analysis:analyse", "kinds": ["classes", "curves", "confusion"],
+        "code": "ema_lab.tasks.detection.analysis:analyse",
+        "kinds": ["classes", "curves", "confusion", "images"],
     },
     "primary": "map",
     "recipe": ["detection", "label_smoothing"],

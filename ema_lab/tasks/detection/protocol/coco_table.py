@@ -61,7 +61,7 @@ def coco_table(scenes: Sequence[Scene], classes: int) -> CocoTable:
 def _annotations(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes):
-        boxes = _with_sizes(scene.boxes)
+        boxes = with_sizes(scene.boxes).tolist()
         for box, cls, ignored in zip(boxes, scene.classes, scene.ignored, strict=True):
             rows.append(
                 {
@@ -81,13 +81,12 @@ def _detections(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
         {"image_id": number, "category_id": int(cls), "bbox": box, "score": float(score)}
         for number, scene in enumerate(scenes)
         for box, cls, score in zip(
-            _with_sizes(scene.detected), scene.detected_classes, scene.scores, strict=True
+            with_sizes(scene.detected).tolist(), scene.detected_classes, scene.scores, strict=True
         )
     ]
 
 
-def _with_sizes(boxes: Floats) -> list[list[float]]:
+def with_sizes(boxes: Floats) -> Floats:
     """Return corners as left, top, width, height, in the precision of torchmetrics' boxes."""
     narrow = boxes.astype(np.float32)
-    sized: list[list[float]] = np.concatenate([narrow[:, :2], narrow[:, 2:] - narrow[:, :2]], 1).tolist()
-    return sized
+    return np.concatenate([narrow[:, :2], narrow[:, 2:] - narrow[:, :2]], 1).astype(float).reshape(-1, 4)

@@ -68,16 +68,60 @@ def right_detections(scene: Scene) -> NDArray[np.bool_]:
     return right
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Detections of many images by falling score, each judged within its image, and the truth.
+
+    Attributes:
+        right: (D, 10), whether a detection is right at each threshold.
+        scores: (D,), like `found`, the class, and `image`, the number of the image.
+        truth: (T,), class of each box, with `truth_image`, the number of its image.
+    """
+
+    right: NDArray[np.bool_]
+    scores: Floats
+    found: Integers
+    image: Integers
+    truth: Integers
+    truth_image: Integers
+
+    def drawn(self, counts: Integers) -> "Judged":
+        """Return the detections and the truth of images of which each is repeated as often as counted."""
+        of_found = np.repeat(np.arange(len(self.image)), counts[self.image])
+        of_truth = np.repeat(np.arange(len(self.truth)), counts[self.truth_image])
+        return Judged(
+            self.right[of_found],
+            self.scores[of_found],
+            self.found[of_found],
+            self.image[of_found],
+            self.truth[of_truth],
+            self.truth_image[of_truth],
+        )
+
+
 def average_precision(scenes: Sequence[Scene]) -> Precision:
     """Return precision per class over all images; ignored boxes are no truth here, as in training."""
+    return precision_of(judge(scenes))
+
+
+def judge(scenes: Sequence[Scene]) -> Judged:
+    """Judge the detections of every image."""
     kept = [_without_ignored(scene) for scene in scenes]
     right = np.concatenate([right_detections(scene) for scene in kept] or [np.zeros((0, 10), dtype=bool)])
     scores = np.concatenate([scene.scores for scene in kept] or [np.zeros(0)])
     found = np.concatenate([scene.detected_classes for scene in kept] or [np.zeros(0, dtype=np.int64)])
     truth = np.concatenate([scene.classes for scene in kept] or [np.zeros(0, dtype=np.int64)])
+    numbers = np.arange(len(kept))
+    image = np.repeat(numbers, np.array([len(scene.scores) for scene in kept], dtype=np.int64))
+    truth_image = np.repeat(numbers, np.array([len(scene.classes) for scene in kept], dtype=np.int64))
     order = (-scores).argsort(kind="stable")
-    right, scores, found = right[order], scores[order], found[order]
-    classes, counts = np.unique(truth, return_counts=True)
+    return Judged(right[order], scores[order], found[order], image[order], truth, truth_image)
+
+
+def precision_of(judged: Judged) -> Precision:
+    """Return precision per class of judged detections."""
+    right, scores, found = judged.right, judged.scores, judged.found
+    classes, counts = np.unique(judged.truth, return_counts=True)
     average = np.zeros((len(classes), len(THRESHOLDS)))
     precision, recall = (np.zeros((len(classes), len(_CONFIDENCES))) for _ in range(2))
     for row, (cls, count) in enumerate(zip(classes, counts, strict=True)):

@@ -47,6 +47,7 @@ class ToolkitResult:
 def evaluate(scenes: Sequence[Scene], classes: int) -> ToolkitResult:
     """Evaluate detections as the toolkit does, `classes` of them."""
     kept = [drop_in_ignored_regions(scene) for scene in scenes]
+    once = np.ones(len(scenes), dtype=np.int64)
     average, recall = np.zeros((classes, 10)), np.zeros((classes, 10, len(MOST)))
     images = np.array(
         [sum(bool((s.classes == c).any()) for s in kept) for c in range(classes)], dtype=np.int64
@@ -54,7 +55,8 @@ def evaluate(scenes: Sequence[Scene], classes: int) -> ToolkitResult:
     for cls in range(classes):
         for number, threshold in enumerate(THRESHOLDS):
             for column, most in enumerate(MOST):
-                average[cls, number], recall[cls, number, column] = _class_result(kept, cls, threshold, most)
+                verdicts = class_verdicts(kept, cls, threshold, most)
+                average[cls, number], recall[cls, number, column] = verdicts.result(once)
     return ToolkitResult(average, recall, images)
 
 
@@ -98,29 +100,51 @@ def _rounded(values: Floats) -> Floats:
     return np.sign(values) * np.floor(np.abs(values) + 0.5)
 
 
-def _class_result(scenes: Sequence[Scene], cls: int, threshold: float, most: int) -> tuple[float, float]:
-    """Return average precision and greatest recall of a class, in percent."""
-    scores: list[Floats] = []
-    verdicts: list[Integers] = []
-    total = 0
-    for scene in scenes:
+@dataclass(frozen=True)
+class Verdicts:
+    """Verdicts on the detections of one class by falling score, at one threshold and limit of detections.
+
+    Attributes:
+        image: (D,), number of each detection's image.
+        verdict: (D,), 1 for each detection that finds a box, 0 for one that does not, -1 for one to be
+            ignored.
+        boxes: (images,), number of boxes, ignored ones too.
+    """
+
+    image: Integers
+    verdict: Integers
+    boxes: Integers
+
+    def result(self, counts: Integers) -> tuple[float, float]:
+        """Return average precision and greatest recall, in percent, of images as often as counted."""
+        total, drawn = int(counts @ self.boxes), counts[self.image]
+        hits = (drawn * (self.verdict == 1)).cumsum()
+        misses = (drawn * (self.verdict == 0)).cumsum()
+        if not total or not len(hits):
+            return 0.0, 0.0
+        recalls = hits / total
+        precisions = hits / np.maximum(1, hits + misses)
+        return 100 * _area(recalls, precisions), 100 * float(recalls.max())
+
+
+def class_verdicts(scenes: Sequence[Scene], cls: int, threshold: float, most: int) -> Verdicts:
+    """Return the verdicts on all detections of a class, in images without their ignored regions."""
+    scores: list[Floats] = [np.zeros(0)]
+    verdicts: list[Integers] = [np.zeros(0, dtype=np.int64)]
+    image: list[int] = []
+    boxes = np.array([int((scene.classes == cls).sum()) for scene in scenes], dtype=np.int64)
+    for number, scene in enumerate(scenes):
         mine = scene.detected_classes[:most] == cls
         true = scene.classes == cls
-        total += int(true.sum())
         if not mine.any():
             continue
         order = (-scene.scores[:most][mine]).argsort(kind="stable")
         detected = scene.detected[:most][mine][order]
         scores.append(scene.scores[:most][mine][order])
         verdicts.append(_verdicts(detected, scene.boxes[true], scene.ignored[true], threshold))
-    if not total or not scores:
-        return 0.0, 0.0
+        image += [number] * len(detected)
     order = (-np.concatenate(scores)).argsort(kind="stable")
-    verdict = np.concatenate(verdicts)[order]
-    hits, misses = (verdict == 1).cumsum(), (verdict == 0).cumsum()
-    recalls = hits / total
-    precisions = hits / np.maximum(1, hits + misses)
-    return 100 * _area(recalls, precisions), 100 * float(recalls.max())
+    return Verdicts(np.array(image, dtype=np.int64)[order], np.concatenate(verdicts)[order], boxes)
 
 
 def _verdicts(detected: Floats, boxes: Floats, ignored: NDArray[np.bool_], threshold: float) -> Integers:
