@@ -11,7 +11,8 @@ from ema_lab.cli.options import AblationName, Data, Only, Store
 from ema_lab.cli.output import put, say
 from ema_lab.errors import SpecError
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
-from ema_lab.workflow.gallery import GalleryOptions, draw_gallery
+from ema_lab.workflow.gallery import draw_gallery
+from ema_lab.workflow.gallery_options import GalleryOptions
 from ema_lab.workflow.output import make_folder
 
 

@@ -5,12 +5,12 @@ of attention variants an attention module is a layer of its own, and shifts the 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from torch import nn
 
 from ema_lab.models.insertion import CHILD
-from ema_lab.models.yolov5 import C3, Focus, PyramidPooling, YOLOv5
+from ema_lab.models.yolov5_layers import C3, Focus, Layout, PyramidPooling
 
 _PARTS: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {  # our names inside a layer, and theirs
     Focus: ((r"mix\.", "conv."),),
@@ -25,16 +25,20 @@ _PARTS: Mapping[type[nn.Module], tuple[tuple[str, str], ...]] = {  # our names i
 }
 
 
-def published_names(model: YOLOv5, *, shifted: bool) -> dict[str, str]:
+def published_names(
+    model: nn.Module, layout: Layout, behind: Container[str], *, shifted: bool
+) -> dict[str, str]:
     """Return the name in v6.0's state dict of each of a network's own tensors but the anchors.
 
     Args:
-        model: The network; what is inserted has no name there.
+        model: The network. Inserted modules have no name in v6.0's state dict.
+        layout: The network's table.
+        behind: Names of the blocks behind which attention is inserted out of sight of the heads.
         shifted: Whether attention counts as a layer, as in the files of attention variants.
     """
     names: dict[str, str] = {}
     state = model.state_dict()
-    for number, layer in _numbered(model, shifted):
+    for number, layer in _numbered(model, layout, behind, shifted):
         module = model.get_submodule(layer)
         for name in state:
             if not name.startswith(f"{layer}.") or _is_inserted(name):
@@ -61,10 +65,12 @@ def _kind(layer: nn.Module) -> type[nn.Module]:
     return next((kind for kind in _PARTS if isinstance(layer, kind)), type(layer))
 
 
-def _numbered(model: YOLOv5, shifted: bool) -> Iterator[tuple[int, str]]:
+def _numbered(
+    model: nn.Module, layout: Layout, behind: Container[str], shifted: bool
+) -> Iterator[tuple[int, str]]:
     """Yield the number and the name of each layer with weights."""
     number = 0
-    for layer in _layers(model):
+    for layer in _layers(layout, behind):
         if layer is None:
             number += 1
             continue
@@ -76,9 +82,9 @@ def _numbered(model: YOLOv5, shifted: bool) -> Iterator[tuple[int, str]]:
             number += sum(CHILD.fullmatch(name) is not None for name, _ in children)
 
 
-def _layers(model: YOLOv5) -> Iterator[str | None]:
+def _layers(layout: Layout, behind: Container[str]) -> Iterator[str | None]:
     """Yield the layers in v6.0's order; None stands for one without weights."""
-    lowest, focus = model.layout.lowest, model.layout.focus
+    lowest, focus = layout.lowest, layout.focus
     yield "stem"
     for level in range(2, 6):
         yield f"down{level}"
@@ -89,10 +95,10 @@ def _layers(model: YOLOv5) -> Iterator[str | None]:
         yield "pool"
     for level in range(4, lowest - 1, -1):
         yield from (f"lateral.{level}", None, None, f"top_down.{level}")
-        if f"top_down_{level}" in model.behind:
+        if f"top_down_{level}" in behind:
             yield f"behind.top_down_{level}"
     for level in range(lowest + 1, 6):
         yield from (f"shrink.{level}", None, f"bottom_up.{level}")
-        if f"bottom_up_{level}" in model.behind:
+        if f"bottom_up_{level}" in behind:
             yield f"behind.bottom_up_{level}"
     yield "heads"

@@ -1,6 +1,6 @@
 """Gallery of trained models from Python: the same as the command `ema-lab gallery`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
+from ema_lab.workflow.gallery_options import GalleryOptions
 from ema_lab.workflow.selection import Conditions, selected
 from ema_lab.workflow.status import existing_store
 
@@ -23,35 +24,6 @@ if TYPE_CHECKING:
 DETECTION = "detection"
 SCORE, IOU = 0.25, 0.5  # thresholds of shown detections, and of hits
 LAID = "laid over the image, each from 0 (dark) to 1 (bright)."
-
-
-@dataclass(frozen=True)
-class GalleryOptions:
-    """Choice of images, runs and submodules.
-
-    Attributes:
-        images: Numbers of test images.
-        seed: Seed of the runs.
-        target_layer: Layer of Grad-CAM for all rows; None takes the end of the last stage, and of a detector
-            the layer that its finest head reads.
-        module: Name of the module whose gate is drawn; None takes each model's last attention module.
-        score: Least score of a shown detection, for detectors only; 0.25 by default.
-        iou: Least IoU of a hit with a box of its class, for detectors only; 0.5 by default.
-
-    Raises:
-        SpecError: If there is no image, or a number is negative.
-    """
-
-    images: Sequence[int] = (0, 1, 2)
-    seed: int = 0
-    target_layer: str | None = None
-    module: str | None = None
-    score: float | None = None
-    iou: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.images or min(self.images) < 0:
-            raise SpecError(f"--images must be whole numbers from 0, got {list(self.images)}")
 
 
 def draw_gallery(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,9 +20,7 @@ from ema_lab.store.predictions import read_predictions
 from ema_lab.store.store import RunStore
 from ema_lab.tasks.detection.analysis import in_ignored, matches
 from ema_lab.tasks.detection.protocol.scene import Scene, scenes_from
-
-if TYPE_CHECKING:
-    from ema_lab.workflow.gallery import GalleryOptions
+from ema_lab.workflow.gallery_options import GalleryOptions
 
 Pixels = np.ndarray[Any, Any]
 PYRAMID = "backbone.fpn.layer_blocks.0"  # the finest map of torchvision's feature pyramid
@@ -47,7 +45,7 @@ class SceneGallery:
         cells: Mapping[str, Cell],
         runs: RunStore,
         data: Path,
-        options: "GalleryOptions",
+        options: GalleryOptions,
         thresholds: tuple[float, float],
     ) -> None:
         self.cells, self.runs, self.options = cells, runs, options
