@@ -15,6 +15,7 @@ from ema_lab.models.features import features_of, with_blocks_of
 from ema_lab.models.initialisation import build_seeded, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
+from ema_lab.models.shapes import ShapesOnly
 from ema_lab.models.start import freeze
 from ema_lab.models.trial import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
@@ -133,7 +134,7 @@ def _built(subject: str, build: Build, signature: Signature, device: str) -> Any
 def _build_on_meta(build: Build) -> Any:
     """Build without weights. Code that computes with values is run on the CPU, and its weights dropped."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), ShapesOnly():
             return build()
     except Exception:  # the code may only need values; any other error is raised again below
         with torch.random.fork_rng(devices=[]):

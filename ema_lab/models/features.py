@@ -16,6 +16,7 @@ from ema_lab.errors import SpecError, error_summary
 from ema_lab.models.backbone import Backbone
 from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.insertion import CHILD, Carrier
+from ema_lab.models.shapes import ShapesOnly
 
 STAGE_END = "stage_end"
 
@@ -189,7 +190,7 @@ def _calls(body: nn.Module, image_shape: Sequence[int]) -> _Calls:
     for name, module in body.named_modules():
         watch(name, module)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ShapesOnly():
             body.eval()(torch.empty(2, *image_shape, device="meta"))
     except Exception as error:  # the network's own code may raise anything
         raise SpecError(f"cannot take images of shape {tuple(image_shape)}: {error_summary(error)}") from None

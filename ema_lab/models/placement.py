@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ema_lab.errors import SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import REVISION
+from ema_lab.models.shapes import ShapesOnly
 from ema_lab.models.trial import layer_of
 from ema_lab.specs.run import PlacementSpec
 
@@ -191,7 +192,7 @@ def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]
     handles = [watch(name) for name in names]
     training = module.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ShapesOnly():
             module.eval()(torch.empty(2, *image_shape, device="meta"))
     finally:
         module.train(training)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.errors import SpecError, error_summary
+from ema_lab.models.shapes import ShapesOnly
 
 UNKNOWN = object()  # the output of a module that runs only on a GPU, where this machine has none
 
@@ -27,7 +28,7 @@ def output_of(
         SpecError: If the module fails with values too. The message names the layer and the line of code.
     """
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), ShapesOnly():
             out: object = module(torch.empty(*shape, device="meta"))
     except Exception:  # a user's own code may raise anything
         out = _with_values(subject, with_values, shape, training=module.training)

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from ema_lab.registry.signature import source_file
@@ -121,13 +121,19 @@ def _resolved(name: str, importer: Source | None) -> list[Source]:
     """Return the file of an imported name; empty for a module of another distribution."""
     parts = name.split(".")
     if parts[0] == PACKAGE:
-        return _look_up(parts, PACKAGE_FOLDER.parent)
+        return _package_source(name)
     if importer is None or importer.in_package or not parts[0]:
         return []
     if importer.root.name in INSTALLED and parts[0] != importer.name.partition(".")[0]:
         return []
     beside = importer.path.parent  # the user may have put this folder on Python's path
     return _look_up(parts, importer.root) or ([] if beside == importer.root else _look_up(parts, beside))
+
+
+@cache
+def _package_source(name: str) -> list[Source]:
+    """Look up a module of this package, whose files neither come nor go while a process runs."""
+    return _look_up(name.split("."), PACKAGE_FOLDER.parent)
 
 
 def _look_up(parts: list[str], root: Path) -> list[Source]:
