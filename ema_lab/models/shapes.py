@@ -1,5 +1,6 @@
 """Faster passes on the meta device, where only shapes are of interest."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: object
     return x if x.is_meta and std >= 0 else None
 
 
-_KEEPS_SHAPE = {
+_KEEPS_SHAPE: dict[Any, Callable[..., Tensor | None]] = {
     F.batch_norm: _batch_norm,
     F.hardtanh: _hardtanh,
     F.relu6: _relu6,

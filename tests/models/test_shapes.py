@@ -21,9 +21,7 @@ def outcome(call, *arguments):
     return output.shape, output.dtype, output.stride(), output.device.type
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 4, 3, 3), (2, 4), (1, 4), (1, 4, 1, 1), (2, 4, 3, 3, 2), (2, 3, 3, 3), (4,)]
-)
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64])
 def test_batch_norm_gives_the_shape_and_the_error_of_pytorch(shape, training, dtype):
