@@ -20,7 +20,10 @@ ABLATIONS = sorted(ROOT.glob("ablations/*.yaml"))
 RECIPES = sorted(ROOT.glob("ablations/recipes/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 REPORTS = sorted(ROOT.glob("reports/*.yaml"))
-LARGE = {"cifar100_resnet101", "visdrone_yolov5xp2"}  # two steps of these take long
+LARGE = {  # two steps of these take long
+    *("cifar100_resnet50", "cifar100_resnet101", "visdrone_yolov5xp2", "ema_branches"),
+    *("accuracy_macs", "ema_design", "lr_weight_decay"),
+}
 
 
 def stem(path: Path) -> str:
@@ -91,7 +94,11 @@ def test_a_report_names_what_exists(path, tmp_path):
         assert load_ablation(spec.ablation).baseline
 
 
-@pytest.mark.parametrize("path", SWEEPS, ids=stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in SWEEPS],
+    ids=stem,
+)
 def test_a_sweep_fits_its_base_and_its_first_trial_trains(path, capsys):
     assert len(load_sweep(path).examples()) > 1
     assert run(["sweep", str(path), "--smoke", "--workers", "1", "--device", "cpu"]) == 0

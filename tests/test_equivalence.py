@@ -47,6 +47,7 @@ class TestProbes:
         }
         assert {("frozen", "ema"), ("matched", "ema"), ("frozen", "se"), ("matched", "triplet")} <= wrapped
 
+    @pytest.mark.slow
     def test_of_todays_source_are_all_understood(self):
         trees = probes()
         found = equivalence.hashes(equivalence.ROOT, trees)

@@ -103,7 +103,12 @@ EXPECTED = {
         },
     },
 }
-SLOW = ("imagenet", "coco", "visdrone")  # their models' operations are counted, not their parameters alone
+SLOW = (
+    "cifar100",
+    "imagenet",
+    "coco",
+    "visdrone",
+)  # their models' operations are counted, not their parameters alone
 
 
 @pytest.fixture(scope="module")

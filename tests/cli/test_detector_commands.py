@@ -32,6 +32,7 @@ def heads(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_detectors_are_checked_counted_and_tried(heads, command):
     planned = command("plan", "heads", "--check")
     assert planned.code == 0, planned.err

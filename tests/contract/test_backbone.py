@@ -38,7 +38,11 @@ def result(check: str, flaw: str, function: str = "build") -> Result:
     return run_check(BY_NAME[check], case)
 
 
-@pytest.mark.parametrize("case", SHIPPED, ids=lambda case: case.target)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * (case.target == "resnet18")) for case in SHIPPED],
+    ids=lambda case: case.target,
+)
 def test_a_shipped_backbone_keeps_the_contract(case: BackboneCase) -> None:
     found = list(run_checks(CHECKS, case))
     assert [one.name for one in found] == list(BY_NAME)

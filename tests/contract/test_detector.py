@@ -75,7 +75,9 @@ def test_every_check_has_a_detector_that_fails_it() -> None:
     assert {check for check, _, _ in WRONG} | {"options are explained"} | ESSENTIAL == BY_NAME.keys()
 
 
-@pytest.mark.parametrize(("function", "on_backbone"), [("build", True), ("Raw", False)])
+@pytest.mark.parametrize(
+    ("function", "on_backbone"), [pytest.param("build", True, marks=pytest.mark.slow), ("Raw", False)]
+)
 def test_a_good_detector_keeps_every_rule(function: str, on_backbone: bool) -> None:
     found = {one.name: one for one in run_checks(CHECKS, case("", function, on_backbone=on_backbone))}
     bad = {name: one.detail for name, one in found.items() if one.outcome == "failed"}

@@ -133,6 +133,7 @@ def test_a_stage_is_the_blocks_between_two_halvings(on_meta):
         assert sum("stage_end" in block.places for block in blocks) == len(sizes)
 
 
+@pytest.mark.slow
 def test_every_kind_of_block_that_is_known_of_is_met(on_meta):
     met = set()
     for name in [*RESIDUAL, *WITHOUT_ADDITIONS, *SUMMED_INSIDE, *OTHERS]:

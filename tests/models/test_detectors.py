@@ -60,7 +60,9 @@ def images(count=2, side=64):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=THEIRS)
+@pytest.fixture(
+    params=["fcos", *(pytest.param(name, marks=pytest.mark.slow) for name in THEIRS if name != "fcos")]
+)
 def detector(request):
     return request.param
 

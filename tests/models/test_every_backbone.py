@@ -78,6 +78,7 @@ def _file(name):
     return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
+@pytest.mark.slow
 def test_blocks_and_places_are_where_they_were(on_meta):
     names = [*BACKBONES, *(f"timm/{name}" for name in SOME_OF_TIMM)]
     assert [name for name in names if name not in GOLDEN and name not in LATER] == []

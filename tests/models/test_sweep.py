@@ -19,6 +19,7 @@ BACKBONES = [
         "res2net50_26w_4s", "resnet18", "resnetv2_50", "rexnet_100", "seresnet18",
     )),
 ]  # fmt: skip
+QUICK = {"resnet18", "resnet20", "mobilenet_v3_small", "timm/convnext_atto", "timm/regnetx_002"}
 MODULES = [
     {"name": "se", "reduction": 4},
     "eca",
@@ -58,7 +59,10 @@ def check(make_spec, backbone, attention, placements, device):
     return model, spec
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in BACKBONES],
+)
 def test_one_module_in_every_family_at_every_placement(make_spec, on_meta, backbone):
     model, _ = check(make_spec, backbone, MODULES[4], PLACEMENTS, "meta")
     own, names = on_meta(backbone).module.state_dict().keys(), [name for name, _ in model.named_modules()]

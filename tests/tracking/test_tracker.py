@@ -36,6 +36,7 @@ def wandb_records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_an_offline_wandb_run_holds_group_job_type_config_and_summary(tmp_path):
     (tmp_path / "tracked.yaml").write_text(ABLATION)
     command = [

@@ -253,8 +253,8 @@ def stop_after(monkeypatch):
     ("backbone", "loader_workers", "protocol"),
     [
         ("resnet20", 2, "best-val"),  # worker processes stay from epoch to epoch
-        ("yolov5n", 2, "best-val"),
-        ("mobilenet_v2", 0, "last"),  # dropout
+        pytest.param("yolov5n", 2, "best-val", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 0, "last", marks=pytest.mark.slow),  # dropout
         # dropout and stochastic depth
         pytest.param("efficientnet_b0", 2, "last", marks=pytest.mark.slow),
     ],

@@ -46,7 +46,7 @@ def curve(job: RunJob) -> list[dict[str, str]]:
     return list(csv.DictReader((job.folder / "curve.csv").read_text().splitlines()))
 
 
-@pytest.mark.parametrize("name", ["fcos", "fasterrcnn"])
+@pytest.mark.parametrize("name", ["fcos", pytest.param("fasterrcnn", marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_bit_equal(tmp_path, machine, name):
     spec = spec_of({"name": name, **NARROW}, "eca")
     whole = train(spec, folder(tmp_path / "whole"), machine)

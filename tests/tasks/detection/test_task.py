@@ -92,7 +92,11 @@ def test_without_shuffling_every_epoch_has_the_order_of_the_data_set(tmp_path):
         assert torch.cat([indices for _, _, indices in loader]).tolist() == list(range(20))
 
 
-@pytest.mark.parametrize("recipe", [AVERAGED, {"protocol": "best-val"}], ids=["averaged", "best-val"])
+@pytest.mark.parametrize(
+    "recipe",
+    [AVERAGED, pytest.param({"protocol": "best-val"}, marks=pytest.mark.slow)],
+    ids=["averaged", "best-val"],
+)
 def test_a_resumed_run_ends_bit_equal(tmp_path, machine, monkeypatch, recipe):
     spec = spec_of("ema", data={"val_images": 4}, **recipe)
     whole = train(spec, folder(tmp_path / "whole"), machine)
