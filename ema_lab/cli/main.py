@@ -7,11 +7,13 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from ema_lab.cli import (
     audit,
@@ -130,11 +132,17 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
     raise Terminated
 
 
+@cache
+def _command() -> Callable[..., Any]:
+    """Build the command from the declarations of its options, once per process."""
+    return get_command(app)
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
     argv = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(argv or ["--help"], prog_name="ema-lab", standalone_mode=False)
+        code = _command()(argv or ["--help"], prog_name="ema-lab", standalone_mode=False)
         if code == INTERRUPTED:  # how typer returns from Ctrl-C
             raise KeyboardInterrupt
     except EmaLabError as error:
