@@ -69,7 +69,7 @@ class TestChanges:
         now = [{"source": {**OTHER, "module": C}}, {"source": {**OTHER, "data": D}}, {"source": OTHER}]
         assert changed(then, now) == [("data", B, D), ("module", A, C)]
 
-    def test_that_cannot_be_told_are_refused(self):
+    def test_of_unreadable_sources_are_refused(self):
         with pytest.raises(DifferenceError, match="the source of data cannot be read"):
             changed([{"source": OTHER}], [{"source": {**OTHER, "data": ""}}])
 

@@ -161,7 +161,7 @@ def test_an_unknown_mutant_is_named(capsys):
 
 
 @pytest.mark.parametrize(("outcomes", "code"), [(["killed", "killed"], 0), (["killed", "survived"], 1)])
-def test_a_mutant_that_is_not_killed_is_told_with_what_a_user_would_lose(monkeypatch, capsys, outcomes, code):
+def test_a_surviving_mutant_is_printed_with_its_harm(monkeypatch, capsys, outcomes, code):
     chosen = [MUTANTS[1].name, MUTANTS[0].name]
     verdicts = list(map(Verdict, MUTANTS[:2], outcomes))
     monkeypatch.setattr(mutants, "check_mutants", lambda *_, **__: reversed(verdicts))

@@ -126,7 +126,7 @@ class TestOneAtATime:
         text = "vary:\n  recipe.optimizer.lr: [0.1, 0.2]\n  recipe.label_smoothing: [0.0, 0.1]\n"
         assert list(load(text).rows()) == ["base", "lr=0.2", "label_smoothing=0.1"]
 
-    def test_keys_with_the_same_last_word_are_told_apart(self, load):
+    def test_keys_with_the_same_last_word_get_different_labels(self, load):
         text = "vary:\n  model.attention.name: [se]\n  recipe.schedule.name: [constant]\n"
         assert list(load(text).rows()) == ["base", "model.attention.name=se", "recipe.schedule.name=constant"]
 

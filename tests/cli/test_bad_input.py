@@ -89,7 +89,7 @@ def test_every_command_refuses_a_wrong_ablation(command, tree, case):
         assert_refused(command(name, "tiny"), fragments, before=before, after=tree())
 
 
-def test_every_problem_of_a_file_is_told_at_once(command, tree):
+def test_every_problem_of_a_file_is_reported_at_once(command, tree):
     edited(ABLATION, TINY, "epochs: 1, batch_size: 16", "epochs: 0, batch_size: 0")
     before = tree()
     fragments = ["recipe.epochs", "recipe.batch_size"]

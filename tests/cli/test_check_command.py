@@ -123,7 +123,7 @@ def test_a_good_module_passes(command):
     assert answer.err.splitlines()[-1] == summary
 
 
-def test_what_fails_is_told_with_its_place_and_the_code_is_1(command):
+def test_a_failure_is_printed_with_its_place_and_the_code_is_1(command):
     answer = command("check", "gate_to_check:Failing", "--json")
     found = rows(answer)
     line = 1 + GATE.splitlines().index('        raise KeyError("absent")')
@@ -156,7 +156,7 @@ def test_a_registered_module_is_checked_at_the_first_width_that_it_takes(command
         (["synthetic", "--option", "train_images=20", "--option", "test_images=10"], "(data set): 9 passed"),
     ],
 )
-def test_a_registered_name_tells_the_kind(command, words, summary):
+def test_a_registered_name_decides_the_kind(command, words, summary):
     answer = command("check", *words)
     assert answer.code == 0
     assert summary in answer.err
@@ -170,7 +170,7 @@ def test_a_registered_name_tells_the_kind(command, words, summary):
         (["gate_to_check:Own", "--kind", "backbone"], "(backbone, 10 classes, 3 x 32 x 32): 1 failed"),
     ],
 )
-def test_the_first_parameters_or_an_option_tell_the_kind_of_own_code(command, words, place):
+def test_the_first_parameters_or_an_option_decide_the_kind_of_own_code(command, words, place):
     answer = command("check", *words)
     assert answer.code == 1
     assert place in answer.err
@@ -232,7 +232,7 @@ def test_an_own_option_that_cannot_be_one_is_explained_in_an_ablation(command, f
 
 
 @pytest.mark.parametrize("name", ["Own", "Positional"])
-def test_the_name_of_the_first_parameter_tells_the_kind_too(command, name):
+def test_the_name_of_the_first_parameter_decides_the_kind_too(command, name):
     answer = command("check", f"gate_to_check:{name}")
     assert f"gate_to_check:{name} (attention, 64 channels)" in answer.err
 

@@ -84,7 +84,7 @@ def test_a_detector_is_listed_and_shown(heads, command):
     assert (shown.code, "Channels of the pyramid, a multiple of 32" in shown.out) == (0, True), shown.err
 
 
-def test_a_classifier_without_a_detector_is_told_of_one(heads, command):
+def test_a_classifier_without_a_detector_gets_a_hint(heads, command):
     text = ABLATION.replace("    detector: {name: fcos, neck: 64}\n", "")
     Path("ablations/heads.yaml").write_text(text)
     answer = command("plan", "heads", "--check", "--only", "variant=none")

@@ -285,7 +285,7 @@ class TestServe:
         assert {"ema_claims", "tiny", "mine"} <= set(re.findall(r"\w+", answer.err))
 
     @pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "0.0.0.0"), ("::", "[::]"), ("::1", "[::1]")])
-    def test_the_words_tell_where_and_who_can_look(self, capsys, monkeypatch, host, url):
+    def test_the_message_names_the_address_and_who_can_open_it(self, capsys, monkeypatch, host, url):
         opened = []
         monkeypatch.setattr(command_module.webbrowser, "open", opened.append)
         monkeypatch.setattr(

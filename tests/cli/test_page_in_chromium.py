@@ -238,9 +238,7 @@ def test_a_cell_opens_its_baselines_runs_also_where_their_row_is_not_shown(comma
     assert errors(browser) == []
 
 
-def test_what_rounding_alone_tells_apart_is_not_on_the_front_beside_what_costs_less(
-    command, trained, browser
-):
+def test_a_difference_below_rounding_puts_no_row_on_the_front(command, trained, browser):
     def rounded(spec, job):
         is_none = spec.model.attention.name == "none"
         top1 = 91.1111111111111 if is_none else 91.11111111111113

@@ -176,7 +176,7 @@ class TestStaleRuns:
         assert study.reported(first.run_ids) == {1: first.values[0] - 40}
         assert next(one.summary for one in trial_runs(study)) == {"objective/val_top1": first.values[0] - 40}
 
-    def test_whose_result_was_put_aside_keep_a_marked_value(self, command, trained):
+    def test_whose_result_was_quarantined_keep_a_marked_value(self, command, trained):
         command(*CALL)
         study = found()
         first = study.trials()[0]

@@ -130,7 +130,7 @@ def test_clean_pairs_are_trained_without_a_word(command, machines):
     assert "†" not in command("report", "tiny", "--out", "out").out
 
 
-def test_a_precision_that_tells_rows_apart_is_said_before_the_first_run(command, machines):
+def test_rows_of_different_precision_are_named_before_the_first_run(command, machines):
     path = Path("ablations/tiny.yaml")
     path.write_text(path.read_text() + "  half: {recipe.precision: bf16}\n")
     answer = command("run", "tiny", "--workers", "1", "--only", "seed=0", *CPU)

@@ -104,7 +104,7 @@ def test_what_breaks_no_rule_is_reported_as_it_is(check: str, module: str, outco
     assert found.detail.startswith(detail)
 
 
-def test_costs_tell_what_is_not_counted() -> None:
+def test_costs_name_operators_that_are_not_counted() -> None:
     found = result("cost is counted", "Plain")
     assert found.detail == "72 parameters, 64 MACs at 56x56"
     found = result("cost is counted", "Unruled")

@@ -56,13 +56,13 @@ def test_a_large_backbone_keeps_what_can_be_checked_without_weights(check: str) 
 
 
 @pytest.mark.parametrize(("check", "flaw", "detail"), WRONG, ids=[check for check, _, _ in WRONG])
-def test_a_broken_rule_is_told(check: str, flaw: str, detail: str) -> None:
+def test_a_broken_rule_fails_its_check(check: str, flaw: str, detail: str) -> None:
     found = result(check, flaw)
     assert found.outcome == "failed"
     assert detail in found.detail
 
 
-def test_an_option_without_a_meaning_is_told() -> None:
+def test_an_option_without_an_explanation_fails() -> None:
     found = result("options are explained", "", function="mute")
     assert (found.outcome, "'flaw' has no line" in found.detail) == ("failed", True)
 
@@ -79,7 +79,7 @@ def test_a_good_backbone_keeps_every_rule() -> None:
     assert found["gives gradients"].detail == ""
 
 
-def test_a_frozen_parameter_is_told() -> None:
+def test_a_frozen_parameter_fails_the_check_of_gradients() -> None:
     found = result("gives gradients", "frozen")
     assert (found.outcome, found.detail) == ("passed", "1 frozen parameter")
 

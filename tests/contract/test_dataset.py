@@ -48,7 +48,7 @@ def test_a_shipped_data_set_keeps_the_contract(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("check", "function", "flaw", "detail"), WRONG, ids=[f"{row[0]}: {row[2]}" for row in WRONG]
 )
-def test_a_broken_rule_is_told(check: str, function: str, flaw: str, detail: str) -> None:
+def test_a_broken_rule_fails_its_check(check: str, function: str, flaw: str, detail: str) -> None:
     found = result(check, function, flaw)
     assert found.outcome == "failed"
     assert detail in found.detail

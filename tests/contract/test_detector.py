@@ -48,7 +48,7 @@ def test_yolov5_keeps_the_contract() -> None:
 
 
 @pytest.mark.parametrize(("check", "flaw", "detail"), WRONG, ids=[check for check, _, _ in WRONG])
-def test_a_broken_rule_is_told(check: str, flaw: str, detail: str) -> None:
+def test_a_broken_rule_fails_its_check(check: str, flaw: str, detail: str) -> None:
     found = run_check(BY_NAME[check], case(flaw))
     assert found.outcome == "failed"
     assert detail in found.detail
@@ -61,12 +61,12 @@ def test_a_broken_rule_is_told(check: str, flaw: str, detail: str) -> None:
         ("anchors", "has 1 anchors in `anchors`, and 2 in its heads"),
     ],
 )
-def test_raw_heads_that_do_not_fit_are_told(flaw: str, detail: str) -> None:
+def test_raw_heads_that_do_not_fit_fail(flaw: str, detail: str) -> None:
     found = run_check(BY_NAME["outputs fit the task"], case(flaw, "Raw", on_backbone=False))
     assert (found.outcome, detail in found.detail) == ("failed", True), found.detail
 
 
-def test_an_option_without_a_meaning_is_told() -> None:
+def test_an_option_without_an_explanation_fails() -> None:
     found = run_check(BY_NAME["options are explained"], case("x", "mute"))
     assert (found.outcome, "'flaw' has no line" in found.detail) == ("failed", True)
 

@@ -201,7 +201,7 @@ def test_recurrent_layers_are_counted(kind, gates):
 
 
 @pytest.mark.parametrize("norm", [nn.InstanceNorm2d(3, affine=True), nn.GroupNorm(3, 3), nn.RMSNorm(6)])
-def test_parameters_of_every_norm_are_told_apart(norm):
+def test_parameters_of_every_norm_are_recognised(norm):
     counted = count_parameters(nn.Sequential(nn.Conv2d(3, 3, 1), norm))
     assert (counted["parameters"], counted["parameters_without_norm"]) == (18, 12)
 

@@ -155,7 +155,7 @@ def test_a_data_set_of_ones_own_in_files_is_trained(own, make_spec, tmp_path):
     assert smoke_spec(spec).recipe.augment == spec.recipe.augment
 
 
-def test_the_checksum_tells_names_sizes_and_labels(folder):
+def test_the_checksum_covers_names_sizes_and_labels(folder):
     def checksum(**read):
         return image_folder_splits(folder, **{"image_size": 28, **read}).sha256
 

@@ -277,7 +277,7 @@ def test_a_resized_crop_reaches_the_first_and_the_last_row_and_column():
         assert (rows, columns) == (4, 4) or places
 
 
-def test_the_checksum_of_images_in_memory_tells_pixels_labels_and_splits():
+def test_the_checksum_of_images_in_memory_covers_pixels_labels_and_splits():
     images, labels = torch.arange(16, dtype=torch.uint8).reshape(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
     part = LabelledImages(images, labels)
     parts = {

@@ -111,7 +111,7 @@ class TestDone:
         execute([specs[0], specs[0]], train=train, store=store)
         assert train.trained == [specs[0].run_id]
 
-    def test_training_is_told_its_folder_and_what_the_ablation_calls_it(self, store, specs):
+    def test_training_receives_its_folder_and_its_name_in_the_ablation(self, store, specs):
         jobs = []
 
         def train(spec, job):
@@ -121,7 +121,7 @@ class TestDone:
         execute([Task(specs[0], "grid", "ema [groups=8]")], train=train, store=store)
         assert jobs == [RunJob(store.folder(specs[0].run_id), "grid", "ema [groups=8]")]
 
-    def test_progress_is_told_while_a_run_is_on_and_at_the_end(self, store, specs, fake):
+    def test_progress_is_reported_during_a_run_and_at_its_end(self, store, specs, fake):
         seen = []
         execute(
             specs[:2], train=fake(), store=store, watch=lambda p: seen.append((list(p.running), len(p.done)))

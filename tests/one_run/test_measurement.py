@@ -56,7 +56,7 @@ def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch)
     assert (latency["baseline_peak_mib"], latency["peak_mib"]) == (1.0, 2.0)
 
 
-def test_two_modules_after_one_block_are_told_apart(make_spec):
+def test_two_modules_after_one_block_are_counted_separately(make_spec):
     also = [{"attention": "simam", "placement": {"after": "block_end"}}]
     shares = layer_costs(make_spec("se", model={"also": also}))
     names = list(shares)
@@ -64,7 +64,7 @@ def test_two_modules_after_one_block_are_told_apart(make_spec):
     assert names[9] == names[0].replace(".attention", ".attention_2")
 
 
-def test_times_of_the_baseline_and_of_the_model_are_told_apart(make_spec, monkeypatch):
+def test_times_of_the_baseline_and_of_the_model_are_separate(make_spec, monkeypatch):
     specs = {"se": make_spec("se"), "none": make_spec("none")}
     seconds = {specs["se"].run_id: 0.5, specs["none"].run_id: 0.25}
     monkeypatch.setattr(measurement, "_work", lambda spec, timing: spec.run_id)

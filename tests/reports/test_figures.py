@@ -261,7 +261,7 @@ def test_a_data_set_that_lacks_a_row_is_left_out_and_named(tmp_path):
     )
 
 
-def test_wilcoxon_with_holm_joins_what_it_cannot_tell_apart(tmp_path):
+def test_wilcoxon_with_holm_joins_what_does_not_differ(tmp_path):
     def score(cell):  # ema is better everywhere; se and none take turns
         turn = cell.spec.data.options["train_images"] // 8 % 2
         return {"none": 70.0 + turn, "se": 71.0 - turn, "ema": 80.0}[cell.variant] + cell.seed

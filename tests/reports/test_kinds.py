@@ -157,7 +157,7 @@ class TestGrid:
         with pytest.raises(SpecError, match=r"has the rows .*; choose one with `only`"):
             report(tmp_path, store, kind="grid", ablation="g", factors=["variant", FACTORS[1]])
 
-    def test_cells_left_out_that_have_no_place_in_the_grid_are_not_told(self, tmp_path):
+    def test_notes_do_not_mention_left_out_cells_outside_the_grid(self, tmp_path):
         skip = "skip: [{when: {variant: none}, reason: known}]\n"
         store = fill(tmp_path, "g", GRID.replace("baseline: none\n", "") + skip, grid_score)
         for rows in ([], ["8", "4"]):
@@ -253,7 +253,7 @@ class TestDataSets:
         with pytest.raises(SpecError, match=r"names\.see: no row is named 'see'"):
             report(tmp_path, store, names={"see": "X"}, **keys)
 
-    def test_a_missing_baseline_is_told_only_where_something_is_compared_with_it(self, tmp_path):
+    def test_a_missing_baseline_is_noted_only_where_something_is_compared_with_it(self, tmp_path):
         score = lambda cell: None if cell.variant == "none" else 80.0 + cell.seed  # noqa: E731
         fill(tmp_path, "a", TWO, score)
         store = fill(tmp_path, "b", TWO, score)

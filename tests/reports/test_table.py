@@ -122,12 +122,12 @@ class TestHoles:
         assert notes_with(table, "No row is marked as the best in Top-1: single seeds allow no test.")
         assert "±" not in "".join(cell or "" for row in table.lines for cell in row)
 
-    def test_cells_that_the_ablation_leaves_out_are_told(self, study):
+    def test_cells_that_the_ablation_leaves_out_are_in_the_notes(self, study):
         table = study(SINGLE, more=SKIP).table()
         assert notes_with(table, "4 cells are left out: a week each.")
         assert notes_with(table, "not there") == []
 
-    def test_what_is_left_out_of_rows_that_are_not_shown_is_not_told(self, study):
+    def test_notes_do_not_mention_left_out_cells_of_hidden_rows(self, study):
         assert notes_with(study(SINGLE, more=SKIP).table(rows=["se"]), "2 cells are left out: a week each.")
 
     def test_a_missing_run_of_the_baseline_is_named_where_it_is_what_is_missing(self, study):
@@ -320,7 +320,7 @@ class TestStale:
         assert "‡" not in text
 
 
-def test_a_run_that_a_search_cut_short_is_told_and_enters_no_number(study, tmp_path):
+def test_a_pruned_run_is_noted_and_enters_no_number(study, tmp_path):
     def train(spec, job):
         raise RunStopped("pruned after epoch 1")
 

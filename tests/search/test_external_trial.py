@@ -117,7 +117,7 @@ def test_a_trial_that_is_there_is_reported_again_and_not_trained(attempt, tmp_pa
     assert not (tmp_path / "second").exists()
 
 
-def test_a_trial_that_goes_on_tells_its_earlier_epochs_too(attempt, tmp_path):
+def test_a_resumed_trial_reports_its_earlier_epochs_too(attempt, tmp_path):
     class Stopping(FakeTrain):
         def __call__(self, spec, job, *, report):
             def stop(row):

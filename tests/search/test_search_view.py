@@ -19,7 +19,7 @@ words = st.text("abc", min_size=1, max_size=2)
 keys = st.lists(st.lists(words, min_size=1, max_size=4).map(".".join), unique=True, max_size=6)
 
 
-def test_a_key_is_called_by_what_tells_it_apart():
+def test_a_key_is_labelled_by_its_shortest_unique_end():
     assert short_keys(["recipe.optimizer.lr", "recipe.epochs"]) == {
         "recipe.optimizer.lr": "lr",
         "recipe.epochs": "epochs",

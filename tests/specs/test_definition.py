@@ -74,7 +74,7 @@ def test_a_report_is_held_to_the_same_rule(here):
         load_report(here / "other.yaml")
 
 
-def test_a_report_with_several_mistakes_tells_them_all(here):
+def test_a_report_with_several_mistakes_names_them_all(here):
     (here / "r.yaml").write_text(
         "name: r\nablation: quickstart\ncolumns: [top1, top9]\ndigits: 7\ntitel: x\n"
     )

@@ -104,7 +104,7 @@ def test_an_anchor_stands_for_a_copy(read):
     assert read("a: &x {b: 1}\nc: *x\n").value == {"a": {"b": 1}, "c": {"b": 1}}
 
 
-def test_two_mistakes_are_told_at_once(read):
+def test_two_mistakes_are_reported_at_once(read):
     with pytest.raises(DefinitionError) as caught:
         read("a: 1\na: 2\nb: !!python/name:os.system ''\n")
     assert len(caught.value.problems) == 2

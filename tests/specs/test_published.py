@@ -115,7 +115,7 @@ WRONG = {
 }
 
 
-def test_a_problem_is_told_with_its_line(load, tmp_path):
+def test_a_problem_is_an_error_with_its_line(load, tmp_path):
     for case in WRONG:
         change, expected = WRONG[case]
         with pytest.raises(DefinitionError) as caught:

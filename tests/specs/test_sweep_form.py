@@ -43,7 +43,7 @@ def load(tmp_path):
         ("{distribution: q_uniform, min: 1.0e+16, max: 1.1e+16, q: 1.0}", "lr.q: is too small a step"),
     ],
 )
-def test_numbers_that_no_float_tells_apart_are_refused(load, rate, words):
+def test_numbers_that_are_the_same_float_are_refused(load, rate, words):
     with pytest.raises(DefinitionError, match=words):
         load(HEAD + f"  recipe.optimizer.lr: {rate}\n")
 
@@ -147,7 +147,7 @@ WRONG_PARAMETERS = [
 ]
 
 
-def test_a_wrong_parameter_is_told_with_its_line(load, tmp_path):
+def test_a_wrong_parameter_is_an_error_with_its_line(load, tmp_path):
     for line, number, words in WRONG_PARAMETERS:
         with pytest.raises(DefinitionError) as error:
             load(f"{HEAD}{line}\n")
@@ -183,7 +183,7 @@ WRONG_FILES = [
 ]
 
 
-def test_a_wrong_file_is_told_with_a_line(load):
+def test_a_wrong_file_is_an_error_with_a_line(load):
     for old, new, words in WRONG_FILES:
         assert old in HEAD
         with pytest.raises(DefinitionError) as error:
@@ -200,7 +200,7 @@ def test_a_wrong_file_is_told_with_a_line(load):
         "distribution: q_uniform, min: 0, max: 9, q: 1.0e-5",
     ],
 )
-def test_a_grid_without_end_is_told_with_its_line(load, form):
+def test_a_grid_without_end_is_an_error_with_its_line(load, form):
     grid = HEAD.replace("random", "grid")
     with pytest.raises(DefinitionError, match=r"s.yaml:8: .* at most 100,000"):
         load(f"{grid}  recipe.epochs: {{{form}}}\n")

@@ -188,7 +188,7 @@ class TestRank:
         assert rank_rows(rows, +1) == [None, "best", "second"]
         assert rank_rows(rows, -1) == ["best", None, "second"]
 
-    def test_rows_that_no_test_tells_apart_have_no_rank(self):
+    def test_rows_without_a_significant_difference_have_no_rank(self):
         rows = [by_seed(90, 91, 92, 93), by_seed(95, 96.1, 97, 98), by_seed(95.1, 95.9, 97.2, 97.9)]
         assert rank_rows(rows, +1) == [None, None, None]
 

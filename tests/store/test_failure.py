@@ -135,7 +135,7 @@ class TestFailureOf:
         assert failure_of(RunFacts(done)) is None
         assert failure_of(RunFacts()) is None
 
-    def test_the_record_tells_of_the_last_attempt(self):
+    def test_the_record_describes_the_last_attempt(self):
         found = failure_of(RunFacts(failed(2), (attempt(1), attempt(2))))
         assert (found.cause, found.message) == ("error", "ValueError: no")
 

@@ -77,7 +77,7 @@ class TestHead:
 
     @pytest.mark.parametrize("name", WITH_HEADS)
     @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, Path.touch, lambda path: path.symlink_to(path)])
-    def test_of_what_is_no_file_tells_nothing(self, tmp_path, name, make):
+    def test_of_what_is_no_file_is_unknown(self, tmp_path, name, make):
         make(tmp_path / name)
         assert stranger_in(str(tmp_path), name, OTHER) is None
 
@@ -89,7 +89,7 @@ class TestHead:
             (tmp_path / name).write_bytes(content[:length])
             assert stranger_in(str(tmp_path), name, OTHER) is None
 
-    def test_of_files_of_older_versions_tells_nothing(self, tmp_path):
+    def test_of_files_of_older_versions_is_unknown(self, tmp_path):
         (tmp_path / CURVE).write_text("epoch,lr\n1,0.1\n")
         np.savez_compressed(tmp_path / PREDICTIONS, logits=np.zeros(3))
         torch.save({"state_dict": {}}, tmp_path / LAST)

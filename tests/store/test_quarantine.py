@@ -210,7 +210,7 @@ class TestDamage:
         (store.folder(specs[0].run_id) / "record.json").write_text("")
         assert store.state(specs[0].run_id, max_attempts=1) == "pending"
 
-    def test_the_facts_tell_of_it_and_hold_the_rest(self, store, specs):
+    def test_the_damage_is_listed_and_the_rest_is_read(self, store, specs):
         for outcome in ("failed", "failed"):
             store.end(specs[0].run_id, store.begin(specs[0]), outcome)
         (store.folder(specs[0].run_id) / "attempts" / "1.json").write_text("{")

@@ -126,7 +126,7 @@ class TestUsersFiles:
         Path("alone.py").write_text(f"{head}    def __init__(self, channels: int) -> None: ...\n")
         assert source_hashes(make_spec("alone:Gate"))["module"] == "7e1ff9bdce0a2a9c"
 
-    def test_of_a_shared_name_are_told_apart_by_what_a_package_declares(self, spec, monkeypatch):
+    def test_of_a_shared_name_differ_by_what_a_package_declares(self, spec, monkeypatch):
         entries = {}
         for name in ("Gate", "Door"):
             entry = type(ATTENTIONS["se"])(f"mine:{name}", distribution="plugin")

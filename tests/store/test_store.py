@@ -245,7 +245,7 @@ def sealed(store, monkeypatch):
 
 
 class TestReadOnly:
-    def test_states_are_told_without_a_lock_file_or_with_one(self, store, specs, sealed):
+    def test_states_are_known_without_a_lock_file_or_with_one(self, store, specs, sealed):
         for spec in specs[:2]:
             store.begin(spec)
         with store.claim(specs[0].run_id):

@@ -198,7 +198,7 @@ def test_the_instruction_set_is_what_torch_uses_and_what_the_user_allows(monkeyp
 
 
 @pytest.mark.parametrize("capability", ["default", pytest.param("avx2", marks=pytest.mark.slow)])
-def test_a_process_that_torch_is_told_to_limit_says_so(capability):
+def test_a_limit_on_torchs_instruction_set_is_recorded(capability):
     program = "from ema_lab.training.environment import instruction_set; print(instruction_set())"
     limits = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "SSE41"}
     done = subprocess.run(
