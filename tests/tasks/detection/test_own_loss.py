@@ -80,10 +80,10 @@ def test_predictions_are_stored_as_those_of_yolo_are(tmp_path, machine):
 @pytest.mark.parametrize("name", ["retinanet", "fcos", "fasterrcnn"])
 def test_a_detector_learns_a_few_images(tmp_path, machine, name):
     spec = spec_of(
-        name,
+        {"name": name, "neck": 64},
         "ema",
         model={"backbone": "resnet18", "placement": {"stages": [3, 4]}},
-        data={"name": "digit_scenes", "train_images": 8, "test_images": 4},
+        data={"name": "digit_scenes", "image_size": 64, "train_images": 8, "test_images": 4},
         epochs=15,
         clip_norm=5.0,
     )
