@@ -142,6 +142,7 @@ def test_an_exception_of_pytest_itself_is_no_failing_test(checkout):
         assert check_mutant(runner, made_up("number < LIMIT", "number > LIMIT"), 600).outcome == "no test ran"
 
 
+@pytest.mark.slow
 def test_a_checkout_stays_as_it_is_and_only_a_copy_is_changed(checkout):
     mutant = made_up("number < LIMIT", "number > LIMIT")
     [verdict] = check_mutants(checkout, [mutant], preloaded=())
@@ -176,6 +177,7 @@ def test_a_surviving_mutant_is_printed_with_its_harm(monkeypatch, capsys, outcom
     assert [record["outcome"] for record in records] == outcomes  # in the order of the table
 
 
+@pytest.mark.slow
 def test_mutants_are_chosen_by_name_and_area(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(mutants, "check_mutants", lambda _, chosen, **__: asked.append(chosen) or [])

@@ -115,6 +115,7 @@ def test_a_protocol_is_computed_again_without_training(runs, command):
     assert store.record(run_id).metrics == record.metrics
 
 
+@pytest.mark.slow
 def test_smoke_probe_latency_and_sweep_know_detection(squares, command, still_clock):
     assert command("run", "squares", "--smoke", *HERE).code == 0
     planned = command("plan", "squares", "--probe", "--device", "cpu", "--only", "variant=none")

@@ -46,6 +46,7 @@ def test_detectors_are_checked_counted_and_tried(heads, command):
     assert command("run", "heads", "--smoke", *HERE).code == 0
 
 
+@pytest.mark.slow
 def test_detectors_are_trained_evaluated_and_reported(heads, command):
     trained = command("run", "heads", *HERE)
     assert trained.code == 0, trained.err

@@ -13,7 +13,11 @@ ABLATIONS = {
     task: text.replace("seeds: [0, 1]", "seeds: [0, 1, 2]") + "  eca: {model.attention: eca}\n"
     for task, text in (("classification", TINY), ("detection", TINY_DETECTION))
 }
-BOTH = pytest.mark.parametrize("three", list(ABLATIONS), indirect=True)
+BOTH = pytest.mark.parametrize(
+    "three",
+    ["classification", pytest.param("detection", marks=pytest.mark.slow)],
+    indirect=True,
+)
 NOISE = [0.03, -0.05, 0.02, 0.06, -0.04, 0.01, -0.02, 0.05, -0.06, 0.04, -0.01, 0.03]
 GAIN = {"none": 0.0, "se": 1.0, "eca": 0.0}
 

@@ -40,7 +40,10 @@ def result(check: str, flaw: str, function: str = "build") -> Result:
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=[pytest.mark.slow] * (case.target == "resnet18")) for case in SHIPPED],
+    [
+        pytest.param(case, marks=[pytest.mark.slow] * (case.target in {"resnet18", "shufflenet_v2_x0_5"}))
+        for case in SHIPPED
+    ],
     ids=lambda case: case.target,
 )
 def test_a_shipped_backbone_keeps_the_contract(case: BackboneCase) -> None:

@@ -218,6 +218,7 @@ def test_every_mobilenet_has_its_measured_parameters(make_spec):
             check_parameters(spec, row)
 
 
+@pytest.mark.slow
 def test_every_mobilenet_has_its_measured_macs(make_spec):
     for name, (attention, placement) in MOBILENET.items():
         (row,) = (row for row in MEASURED["mobilenetv2"] if row["name"] == name)

@@ -46,7 +46,8 @@ def curve(job: RunJob) -> list[dict[str, str]]:
     return list(csv.DictReader((job.folder / "curve.csv").read_text().splitlines()))
 
 
-@pytest.mark.parametrize("name", ["fcos", pytest.param("fasterrcnn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcos", "fasterrcnn"])
 def test_a_resumed_run_ends_bit_equal(tmp_path, machine, name):
     spec = spec_of({"name": name, **NARROW}, "eca")
     whole = train(spec, folder(tmp_path / "whole"), machine)
