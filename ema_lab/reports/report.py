@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import matches
-from ema_lab.audit.audit import Evidence, audit
-from ema_lab.audit.runs import linked_rows
-from ema_lab.audit.table import audit_tables
 from ema_lab.registry.registry import unknown_name
+from ema_lab.reports.claims import claims_tables, published_tables
 from ema_lab.reports.naming import (
     baseline_name,
     check_names,
@@ -29,10 +26,7 @@ from ema_lab.reports.table.sequential import sequential_cells
 from ema_lab.results.analysis import Analyses
 from ema_lab.results.family import family_of
 from ema_lab.results.selection import Measured, Row, measure, rows_of
-from ema_lab.specs.definition import find_definition
 from ema_lab.specs.metric import COSTS
-from ema_lab.specs.published import PublishedSpec
-from ema_lab.specs.published_file import load_published
 from ema_lab.specs.report import (
     COST_DELTAS,
     DELTA,
@@ -275,7 +269,8 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
         SpecError: If the report names a key that its ablations lack.
     """
     if spec.kind == "claims":
-        return _claims(spec, store)
+        tables, rows = claims_tables(spec, store)
+        return Report(spec.name, tables, missing_runs(spec, [item for row in rows for item in row.cells]))
     if spec.kind == "datasets" and not spec.ablation:
         return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation))
@@ -334,7 +329,7 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
     """Return the ablations whose runs a report shows, each once."""
     names = list(spec.ablations.values()) or [spec.ablation]
     if spec.kind == "claims":
-        published = _published(spec, find_definition("reports/published", spec.published))
+        published = published_tables(spec)
         linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
         names = [name for name in linked if name]
     ablations = [load_ablation(name) for name in dict.fromkeys(names)]
@@ -357,36 +352,6 @@ def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
         rows = {row.name: row for row in rows_of(ablation, measured)}
         data.append(DataSet(name, ablation, rows, tuple(rows_of(ablation, every))))
     return Report(spec.name, (datasets_table(spec, data),), missing_runs(spec, all_measured))
-
-
-def _published(spec: ReportSpec, path: Path) -> PublishedSpec:
-    """Return the tables of published numbers that a report shows.
-
-    Raises:
-        SpecError: If the file lacks a table that the report names.
-    """
-    published = load_published(path)
-    for number, name in enumerate(spec.tables):
-        if name not in published.tables:
-            raise spec.error_at(unknown_name("table", name, published.tables), "tables", number)
-    kept = {name: published.tables[name] for name in spec.tables} or published.tables
-    return published.model_copy(update={"tables": kept})
-
-
-def _claims(spec: ReportSpec, store: RunStore) -> Report:
-    """Compare published numbers with finished runs and the costs in their records; build no model."""
-    path = find_definition("reports/published", spec.published)
-    published = _published(spec, path)
-    runs = linked_rows(published, path, store)
-    costs = {position: record_costs(row) for position, row in runs.items() if row.records}
-    tables = audit_tables(published, audit(published, Evidence(costs, runs)), runs)
-    measured = [item for row in runs.values() for item in row.cells]
-    return Report(spec.name, tuple(tables), missing_runs(spec, measured))
-
-
-def record_costs(row: Row) -> dict[str, int]:
-    """Return the counts in the record of a row's first finished run."""
-    return {key: count for key, count in row.records[0].cost.items() if isinstance(count, int)}
 
 
 def missing_runs(spec: ReportSpec, measured: Sequence[Measured]) -> tuple[str, ...]:

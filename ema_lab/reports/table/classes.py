@@ -8,14 +8,13 @@ from ema_lab.reports.naming import baseline_name, check_names, display_name, nam
 from ema_lab.reports.table.cells import delta_cell, metric_cell
 from ema_lab.reports.table.comparison import Marks, marks_of
 from ema_lab.reports.table.notes import (
-    Ranked,
     comparison_notes,
     flag_notes,
     has_interval,
     number_notes,
-    rank_notes,
     run_notes,
 )
+from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.results.analysis import Analyses, class_counts, class_rows
 from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Row

@@ -18,15 +18,14 @@ from ema_lab.reports.naming import (
 from ema_lab.reports.table.cells import compared_cell, delta_cell, metric_cell
 from ema_lab.reports.table.comparison import Marks, marks_of
 from ema_lab.reports.table.notes import (
-    Ranked,
     comparison_notes,
     flag_notes,
     has_interval,
     number_notes,
-    rank_notes,
     run_notes,
     seed_notes,
 )
+from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
