@@ -22,6 +22,7 @@ from ema_lab.specs.strict import (
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]  # width and height in pixels, by head
 ANCHOR_FILE_LIMIT = 100_000  # bytes
+ANCHOR_SIDES = (0.001, 1_000_000)  # pixels; others would be 0 or infinite in the loss
 
 
 def _checked_anchors(value: object) -> object:
@@ -32,7 +33,8 @@ def _checked_anchors(value: object) -> object:
     """
     if value in ("fitted", "published"):
         return value
-    rule = "must be fitted, published, a file, or for each head a list such as [[10, 13], [16, 30]]"
+    sides = "sides from {:g} to {:,} pixels".format(*ANCHOR_SIDES)
+    rule = f"must be fitted, published, a file, or for each head a list such as [[10, 13], [16, 30]], {sides}"
     where = ""
     if isinstance(value, str):
         where, value = f" in {value}", _anchor_file(value, rule)
@@ -50,7 +52,8 @@ def _head(value: object, rule: str) -> tuple[tuple[float, float], ...]:
     items = list(value) if isinstance(value, list | tuple) else []
     flat = [one for item in items for one in (item if isinstance(item, list | tuple) else [item])]
     paired = all(len(item) == 2 if isinstance(item, list | tuple) else True for item in items)
-    right = all(type(one) in (int, float) and 0 < one < float("inf") for one in flat)
+    least, most = ANCHOR_SIDES
+    right = all(type(one) in (int, float) and least <= one <= most for one in flat)
     if not flat or len(flat) % 2 or not paired or not right:
         raise problem(rule)
     return tuple((float(flat[i]), float(flat[i + 1])) for i in range(0, len(flat), 2))
@@ -68,7 +71,7 @@ def _anchor_file(name: str, rule: str) -> object:
         raise problem(f"{rule}, got {name!r:.60}, which cannot be read ({reason})") from None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     try:
         return [[float(word) for word in line] for line in lines]

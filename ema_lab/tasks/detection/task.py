@@ -94,9 +94,8 @@ class Detection(Task):
         _check_cells(what, model, outputs, self.facts.image_shape[1:])
         wanted, anchors = spec.recipe.detection.anchors, _anchors_of(model)
         if not isinstance(wanted, str) and (len(wanted), len(wanted[0])) != anchors.shape[:2]:
-            given = f"{len(wanted)} heads of {len(wanted[0])}"
-            rule = f"{what} has {anchors.shape[0]} heads of {anchors.shape[1]} anchors"
-            raise SpecError(f"recipe.detection.anchors gives {given}, but {rule}")
+            given, own = _counted(len(wanted), len(wanted[0])), _counted(*anchors.shape[:2])
+            raise SpecError(f"recipe.detection.anchors gives {given}, but {what} has {own}")
 
     def check_outputs(self, outputs: Any, images: int, backbone: str) -> None:
         wanted = f"({images}, anchors, rows, columns, {VALUES + self.facts.classes}) of each head"
@@ -169,6 +168,12 @@ class Detection(Task):
 
     def epoch_metrics(self, predictions: Rows) -> dict[str, float]:
         return epoch_metrics(predictions)
+
+
+def _counted(heads: int, anchors: int) -> str:
+    """Return "3 heads with 2 anchors each" or the like."""
+    many = f"{heads} heads" if heads > 1 else "1 head"
+    return f"{many} with {anchors} anchor{'s' * (anchors > 1)}{' each' * (heads > 1)}"
 
 
 def _check_cells(what: str, model: nn.Module, heads: Sequence[Tensor], sides: tuple[int, int]) -> None:

@@ -414,6 +414,6 @@ def test_anchors_of_a_wrong_form_are_one_line(anchors, words):
 
 
 def test_anchors_of_another_number_of_heads_are_one_line():
-    words = r"anchors gives 1 heads of 2, but backbone yolov5n has 3 heads of 3 anchors"
+    words = r"anchors gives 1 head with 2 anchors, but backbone yolov5n has 3 heads with 3 anchors each"
     with pytest.raises(SpecError, match=words):
         check_run(spec_of(detection={"anchors": [[[1, 2], [3, 4]]]}))
