@@ -1,5 +1,6 @@
 """The pages in `docs/` stay true: their files load, their commands run, and their names exist."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -8,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ema_lab.ablation.ablation import load_ablation
+from ema_lab.models.build import build_model
+from ema_lab.specs.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "detection.md").read_text(encoding="utf-8")
@@ -43,6 +47,21 @@ def test_the_pages_ablation_loads(tmp_path):
     found = load_ablation(path)
     assert list(found.rows()) == ["none", "ema"]
     assert len(found.cells) == 6
+
+
+def test_the_pages_start_weights_and_frozen_parts_are_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("yolov5s.pt").write_bytes(b"made up")
+    base = yaml.safe_load(blocks("yaml")[1])["base"]
+    run = load_ablation("coco_yolov5s").runs()[0].resolved()
+    model = RunSpec.model_validate({**run, "model": base["model"]}).model
+    start = {"file": "yolov5s.pt", "sha256": hashlib.sha256(b"made up").hexdigest(), "names": "yolov5"}
+    assert model.resolved()["start"] == start
+    built = build_model(
+        RunSpec.model_validate({**run, "model": {**base["model"], "start": None}}), device="meta"
+    )
+    trained = {name.partition(".")[0] for name, value in built.named_parameters() if value.requires_grad}
+    assert trained.isdisjoint({"stem", *(f"stage{number}" for number in range(1, 5))})
 
 
 def test_the_pages_names_exist():

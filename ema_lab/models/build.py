@@ -44,7 +44,7 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
         for site, build in zip(sites, _builders(insertion, sites), strict=True):
             _insert(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
-    freeze(model, spec.model.frozen)
+    freeze(model, spec.model.frozen, spec.model.frozen_norms)
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights
         model.to(memory_format=torch.channels_last)
     return model

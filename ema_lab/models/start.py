@@ -153,14 +153,23 @@ def _new(name: str) -> bool:
     return any(CHILD.fullmatch(part) for part in name.split("."))
 
 
-def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Exclude parameters from training, and return their names. Running statistics go on.
+def freeze(
+    model: nn.Module, patterns: Sequence[str], norms: Literal["training", "evaluation"] = "training"
+) -> list[str]:
+    """Exclude parameters from training, and return their names.
 
     A pattern is a glob over qualified names of parameters, or of submodules with all their parameters.
     Attention inside such a submodule is still trained, unless a pattern names it.
 
+    Args:
+        model: The model.
+        patterns: The patterns.
+        norms: Mode of frozen norms while the model trains. In `training` their running statistics go on; in
+            `evaluation` they normalise by these statistics, which stay as they are.
+
     Raises:
-        SpecError: If a pattern matches no parameter, or none is left to train.
+        SpecError: If a pattern matches no parameter, or none is left to train, or `evaluation` changes
+            nothing because no frozen norm has running statistics.
     """
     parameters = dict(model.named_parameters())
     names = {name: _ancestors(name) for name in parameters}
@@ -175,7 +184,30 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
         parameters[name].requires_grad_(False)
     if patterns and not any(value.requires_grad for value in parameters.values()):
         raise SpecError(f"frozen: {', '.join(patterns)} leaves no parameter to train")
+    if norms == "evaluation":
+        _fix_norms(model, patterns)
     return list(frozen)
+
+
+def _fix_norms(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Keep the norms whose running statistics a pattern names in evaluation mode."""
+    statistics = {name: _ancestors(f"{name}.running_mean") for name, _ in model.named_modules()}
+    fixed = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+        and any(glob_matches(pattern, one) for pattern in patterns for one in statistics[name])
+    ]
+    if not fixed:
+        rule = "changes nothing: no norm with running statistics is frozen"
+        raise SpecError(f"frozen_norms: evaluation {rule} by {', '.join(patterns)}")
+    for module in fixed:
+        module.register_forward_pre_hook(_evaluate)
+
+
+def _evaluate(module: nn.Module, _inputs: object) -> None:
+    """Put a module into evaluation mode. As a hook it holds whatever mode the model is put into."""
+    module.eval()
 
 
 def _ancestors(name: str) -> list[str]:

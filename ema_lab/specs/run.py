@@ -100,6 +100,9 @@ class ModelSpec(Spec):
 
     With a `detector`, the backbone is a classifier whose stages the detector reads. `start` are weights to
     start from; `frozen` are patterns of parameters that are not trained.
+
+    Batch norms of frozen parts normalise by the batch in training and go on with their running statistics.
+    `frozen_norms: evaluation` keeps the statistics, and normalises by them, as fine-tuning usually does.
     """
 
     detector: DetectorSpec | None = None
@@ -110,6 +113,7 @@ class ModelSpec(Spec):
     also: Annotated[tuple[InsertionSpec, ...], Strict(False)] = ()
     start: StartSpec | None = None
     frozen: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
+    frozen_norms: Literal["training", "evaluation"] = "training"
 
     @model_validator(mode="wrap")
     @classmethod
@@ -146,6 +150,12 @@ class ModelSpec(Spec):
             raise invalid("model", rule, "detector")
         return self
 
+    @model_validator(mode="after")
+    def _norms_of_frozen_parts(self) -> Self:
+        if self.frozen_norms != "training" and not self.frozen:
+            raise invalid("model", "changes nothing without `frozen`", "frozen_norms")
+        return self
+
     @property
     def network(self) -> str:
         """The backbone's name, after that of the detector on it."""
@@ -165,7 +175,9 @@ class ModelSpec(Spec):
         also = {"also": [item.resolved() for item in self.also]} if self.also else {}
         detector = {} if self.detector is None else {"detector": self.detector.resolved()}
         start = {} if self.start is None else {"start": self.start.resolved()}
-        frozen = {"frozen": list(self.frozen)} if self.frozen else {}
+        frozen: dict[str, Any] = {"frozen": list(self.frozen)} if self.frozen else {}
+        if self.frozen_norms != "training":
+            frozen["frozen_norms"] = self.frozen_norms
         return {**detector, "backbone": self.backbone, **self.options, **first, **also, **start, **frozen}
 
     def identity(self) -> dict[str, Any]:

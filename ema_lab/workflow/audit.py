@@ -159,7 +159,7 @@ def _model_parameters(spec: RunSpec, bare_norms: Counts) -> Counts:
         return counts["parameters"] - counts["parameters_without_norm"]
 
     counted = count_parameters(build_model(spec, device="meta"))
-    inserted = ("attention", "placement", "also", "start", "frozen")
+    inserted = ("attention", "placement", "also", "start", "frozen", "frozen_norms")
     tree = {key: value for key, value in spec.model.resolved().items() if key not in inserted}
     model = ModelSpec.model_validate(tree)
     bare = spec.model_copy(update={"model": model})

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import pickle
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,61 @@ def test_frozen_parts_leave_attention_to_be_trained():
     assert {"stage4.attention.conv.weight", "heads.0.weight"}.isdisjoint(frozen)
     again = build_model(spec_of(attention="eca", placement=ENDS, frozen=["stage4.**"]), device="meta")
     assert not again.stage4.attention.conv.weight.requires_grad
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda model: model, deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_norms_of_frozen_parts_keep_their_statistics_only_on_demand(make):
+    def trained(**model):
+        """Return which running statistics move, of a model that is put into training mode twice."""
+        spec = spec_of(
+            attention="bam", placement=ENDS, frozen=["stem", "stage4", "stage5.join.conv"], **model
+        )
+        network = make(build_model(spec)).train().train()
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        network(torch.rand(2, 3, 64, 64))
+        assert network.stem.conv.training
+        after = network.state_dict()
+        names = [name for name in after if name.endswith(STATISTICS)]
+        return {name for name in names if not torch.equal(before[name], after[name])}, set(names)
+
+    moved, every = trained()
+    assert moved == every
+    moved, every = trained(frozen_norms="evaluation")
+    fixed = {name for name in every if name.startswith(("stem.", "stage4.")) and ".attention." not in name}
+    assert fixed
+    assert any(name.startswith("stage4.attention.") for name in every)
+    assert moved == every - fixed
+
+
+def test_a_frozen_norm_normalises_by_its_statistics():
+    frozen = {"frozen": ["stem"], "frozen_norms": "evaluation"}
+    model, images = build_model(spec_of(**frozen)), torch.rand(2, 3, 64, 64)
+    assert torch.equal(model.train().stem(images), model.eval().stem(images))
+
+
+@pytest.mark.parametrize(
+    ("frozen", "words"),
+    [
+        ({}, "changes nothing without `frozen`"),
+        ({"frozen": ["heads"]}, "changes nothing: no norm with running statistics is frozen by heads"),
+        ({"frozen": ["stem.norm.weight"]}, "changes nothing: no norm with running statistics"),
+    ],
+)
+def test_norms_of_no_frozen_part_are_refused(frozen, words):
+    with pytest.raises((SpecError, ValidationError), match=words):
+        build_model(spec_of(**frozen, frozen_norms="evaluation"), device="meta")
+
+
+def test_the_mode_of_frozen_norms_is_part_of_the_run_id():
+    ids = [spec_of(frozen=["stem"], **more).run_id for more in ({}, {"frozen_norms": "training"})]
+    other = spec_of(frozen=["stem"], frozen_norms="evaluation")
+    assert ids[0] == ids[1] != other.run_id
+    assert RunSpec.model_validate(other.resolved()).run_id == other.run_id
 
 
 @pytest.mark.parametrize(
