@@ -1,5 +1,6 @@
 """Progress display of a running search: a line per trial that ends; on a terminal, a live bar as well."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -49,7 +50,7 @@ class SearchDisplay(LiveDisplay):
             self._print(ended_line(ended, self._study.search.objectives, best=self._is_best(ended)))
         now = self._clock()
         if self._bar is not None and (ended is not None or self._start is None or now - self._last > SECONDS):
-            self._last = now
+            self._last = now if ended is None else -math.inf  # the next trial may already run
             running = [finished_epochs(self._study.store, run_id) for run_id in self._study.running_run_ids()]
             counts = self._study.counts()
             completed = counts.over + min(counts.running, sum(running) / self._trial_epochs)

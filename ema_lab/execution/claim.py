@@ -4,7 +4,7 @@ import logging
 import math
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,7 +16,7 @@ from ema_lab.errors import RunTimeoutError, StoreError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.attempts import note_killed
 from ema_lab.store.document import first_problem
-from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train
+from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train, ignore
 from ema_lab.store.killed import oom_kills
 from ema_lab.store.quarantine import quarantine_damaged, supersede_stale_progress
 from ema_lab.store.record import ErrorRecord, RunRecord
@@ -62,6 +62,8 @@ class Claim:
         device: Device that attempts record.
         session: Id of the engine call, recorded in each attempt. It tells the engine's own attempts from
             those of other processes, whose outcome the engine must not change.
+        watch: Observer in the worker's process, called when an attempt begins and after each epoch. An error
+            of the observer is logged and does not fail the run.
     """
 
     train: Train
@@ -69,6 +71,7 @@ class Claim:
     max_attempts: int
     device: str
     session: str = ""
+    watch: Callable[[], None] = ignore
 
     def __call__(self, task: Task) -> Result:
         run_id = task.spec.run_id
@@ -109,7 +112,8 @@ class Claim:
         if parts := supersede_stale_progress(self.store, run_id, source):
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills(), self.session)
-        job = RunJob(self.store.folder(run_id), task.ablation, task.variant)
+        job = RunJob(self.store.folder(run_id), task.ablation, task.variant, self._notify)
+        self._notify()
         try:
             outcome = self.train(task.spec, job)
             if repository_states:
@@ -131,6 +135,12 @@ class Claim:
             self.store.write(record)
         self.store.end(run_id, attempt, record.status, record.reason)
         return record.status
+
+    def _notify(self) -> None:
+        try:
+            self.watch()
+        except Exception as error:  # an observer may raise anything
+            logger.warning("the observer of the training failed: %s: %s", type(error).__name__, error)
 
     def timed_out(self, task: Task, seconds: float) -> Result:
         """Record that the engine killed this session's worker at its time limit; return the run's result.

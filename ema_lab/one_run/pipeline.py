@@ -49,6 +49,7 @@ def train_run(
 
         def on_epoch(row: Mapping[str, float]) -> None:
             tracker.log_epoch(row)
+            job.on_epoch()
             if report is not None:
                 report(row)
 

@@ -15,7 +15,7 @@ from ema_lab.search.study import LeasedTrial, Search, SweepStudy
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.curve import read_curve
 from ema_lab.store.failure import failure_of
-from ema_lab.store.job import RunOutcome, RunStopped
+from ema_lab.store.job import RunOutcome, RunStopped, ignore
 
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
@@ -36,6 +36,7 @@ class Trier:
             trial is retried, after all others.
         device: Device name that the attempts record.
         session: Id of this call of the search, so that an interruption ends only this call's attempts.
+        watch: Observer in this process, called when an attempt begins and after each epoch.
     """
 
     search: Search
@@ -44,6 +45,7 @@ class Trier:
     max_attempts: int
     device: str = ""
     session: str = ""
+    watch: Callable[[], None] = ignore
 
     def __call__(self, study: SweepStudy | None = None) -> EndedTrial | None:
         """Try the next trial; return None if no trial is left. A worker opens the study itself, once.
@@ -96,7 +98,7 @@ class Trier:
 
     def _train(self, spec: RunSpec, follower: "_Follower", trial: int) -> Result:
         training = partial(self.train, report=follower)
-        claim = Claim(training, self.search.store, self.max_attempts, self.device, self.session)
+        claim = Claim(training, self.search.store, self.max_attempts, self.device, self.session, self.watch)
         return claim_when_free(claim, Task(spec, self.search.sweep.name, f"trial {trial}"))
 
 

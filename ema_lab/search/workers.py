@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
+from functools import partial
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -75,6 +76,7 @@ def _try_all(
     watch: Callable[[EndedTrial | None], None],
 ) -> None:
     if workers == 1 and not gpus:
+        trier = replace(trier, watch=partial(watch, None))
         while not is_over() and (ended := trier(study)) is not None:
             watch(ended)
         return

@@ -7,7 +7,7 @@ the package versions and the device.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class CostCache:
         root: The store's folder.
         versions: Versions of the packages that count and compute.
         fresh: Whether to ignore existing entries, measure again and replace them.
+        losses: Grows by one line when the first measurement cannot be kept.
     """
 
     root: Path
     versions: Mapping[str, str]
     fresh: bool = False
+    losses: list[str] = field(default_factory=list)
 
     def get(
         self, specs: tuple[RunSpec, ...], how: Mapping[str, Any], measure: Callable[[], dict[str, Any]]
@@ -44,9 +46,6 @@ class CostCache:
             specs: The model, and the baseline that was measured beside it.
             how: Measurement setting such as device and batch size, in JSON types.
             measure: Function that measures and returns JSON data.
-
-        Raises:
-            StoreError: If the store cannot be written.
         """
         facts = self._facts(specs, how)
         path = self.root / COSTS / f"{_key(facts)}.json"
@@ -56,8 +55,10 @@ class CostCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {"facts": facts, "measured": measured}, durable=False)
-        except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {error.strerror}") from None
+        except OSError as error:  # the measurement may have taken minutes: it is returned all the same
+            if not self.losses:
+                rule = f"the store {self.root} cannot be written ({error.strerror})"
+                self.losses.append(f"warning: measurements are not kept: {rule}")
         return measured
 
     def _facts(self, specs: tuple[RunSpec, ...], how: Mapping[str, Any]) -> dict[str, Any]:

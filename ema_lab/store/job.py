@@ -8,13 +8,21 @@ from typing import Any
 from ema_lab.specs.run import RunSpec
 
 
+def ignore() -> None:
+    """Ignore a finished epoch: the default observer."""
+
+
 @dataclass(frozen=True)
 class RunJob:
-    """Folder of a run, and its ablation and variant for the trackers. Results never depend on them."""
+    """Folder of a run, and its ablation and variant for the trackers. Results never depend on them.
+
+    `on_epoch` is called after each finished epoch, once the checkpoint is written.
+    """
 
     folder: Path
     ablation: str = ""
     variant: str = ""
+    on_epoch: Callable[[], None] = field(default=ignore, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,20 @@ class RunStore:
         """
         return [self.attempt(run_id, number) for number in self.attempt_numbers(run_id)]
 
+    def readable_attempts(self, run_id: str) -> tuple[list[Attempt], list[StoreError]]:
+        """Read the attempts at a run, in order, and return the error of each that cannot be read."""
+        attempts, errors = list[Attempt](), list[StoreError]()
+        try:
+            numbers = self.attempt_numbers(run_id)
+        except StoreError as error:
+            return [], [error]
+        for number in numbers:
+            try:
+                attempts.append(self.attempt(run_id, number))
+            except StoreError as error:
+                errors.append(error)
+        return attempts, errors
+
     def attempt_numbers(self, run_id: str) -> list[int]:
         """Return the numbers of all attempts at a run, in order."""
         try:
@@ -207,21 +221,12 @@ class RunStore:
         if isinstance(record, RunRecord) and record.status == "done":
             return RunFacts(record, (), record.attempt)
         problems = [record] if isinstance(record, StoreError) else []
-        attempts = []
-        numbers: list[int] = []
-        try:
-            numbers = self.attempt_numbers(run_id)
-        except StoreError as error:
-            problems.append(error)
-        for number in numbers:
-            try:
-                attempts.append(self.attempt(run_id, number))
-            except StoreError as error:
-                problems.append(error)
+        attempts, damaged = self.readable_attempts(run_id)
+        problems += damaged
         return RunFacts(
             record=record if isinstance(record, RunRecord) else None,
             attempts=tuple(attempts),
-            tries=len(numbers),
+            tries=len(attempts) + len(damaged),
             damage=tuple(map(str, problems)),
             unreadable=not all(isinstance(problem, DamagedFileError) for problem in problems),
         )

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -146,7 +147,8 @@ def _csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = one_line(value)
-    if not value.startswith(FORMULA) or _is_number(value):
+    start = unicodedata.normalize("NFKC", value[:1])  # spreadsheets take a full-width sign for the usual one
+    if not start.startswith(FORMULA) or _is_number(value):
         return line
     return f"'{line}"
 

@@ -21,7 +21,7 @@ from ema_lab.specs.run import ModelSpec, RunSpec
 from ema_lab.tables.latex import render_latex
 from ema_lab.tables.render import render_csv, render_markdown, render_text
 from ema_lab.tables.table import Table
-from ema_lab.workflow.events import CountingStarted
+from ema_lab.workflow.events import CountingStarted, Remark
 from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.output import make_folder
 from ema_lab.workflow.status import existing_store
@@ -82,7 +82,7 @@ def audit_claims(
 ) -> Audit:
     """Compare published numbers with computed costs and, where runs exist, with trained ones.
 
-    Counted multiply-adds are kept in the store.
+    Counted multiply-adds are kept in the store if it can be written.
 
     Example:
         >>> found = ema_lab.audit_claims("ema_icassp2023", tables=["cifar100"])
@@ -193,4 +193,6 @@ def _costs(
             name: scaled(n) for name, n in counted.items() if name.startswith("macs") and isinstance(n, int)
         }
         costs[key] = macs | parameters[key]
+    for loss in cache.losses:
+        watch(Remark("", loss))
     return costs

@@ -16,6 +16,7 @@ from ema_lab.workflow.events import Remark, TimingStarted
 from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.grid import check_models
 from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.status import existing_store
 
 Convention = Literal["matmul", "fvcore", "all", "thop"]
 Rows = list[dict[str, Any]]
@@ -61,7 +62,8 @@ def costs(
 ) -> Rows:
     """Return the cost of every row's model and its difference to the baseline, as one flat object per row.
 
-    Measurements are kept in the store. `measure_cost` counts a model that is no row of an ablation.
+    Measurements are kept in the store if it can be written. `measure_cost` counts a model that is no row of
+    an ablation.
 
     Example:
         >>> for row in ema_lab.costs("quickstart", only={"variant": "ema"}):
@@ -78,22 +80,29 @@ def costs(
         watch: Observer of the events of `ema_lab.workflow.events`.
 
     Raises:
-        EmaLabError: If the request is wrong, or a model does not fit or cannot be counted.
+        EmaLabError: If the request is wrong, the store does not exist, or a model does not fit or cannot
+            be counted.
     """
     from ema_lab.training.environment import versions
 
     if latency is not None and layers:
         raise SpecError("--latency times whole models: it does not go with --layers")
+    if latency is None and macs == "thop" and layers:
+        raise SpecError("--macs thop counts whole models: it does not go with --layers")
+    root = existing_store(store).root
     chosen = selected(ablation, only)
     check_models(chosen)
-    measured = _Costs(chosen, load_ablation(ablation), CostCache(Path(store), versions(), fresh), watch)
+    cache = CostCache(root, versions(), fresh)
+    measured = _Costs(chosen, load_ablation(ablation), cache, watch)
     if latency is not None:
-        return list(measured.timed(latency))
-    if macs == "thop":
-        if layers:
-            raise SpecError("--macs thop counts whole models: it does not go with --layers")
-        return list(measured.printed())
-    return list(measured.by_layer(macs) if layers else measured.counted(macs))
+        rows = list(measured.timed(latency))
+    elif macs == "thop":
+        rows = list(measured.printed())
+    else:
+        rows = list(measured.by_layer(macs) if layers else measured.counted(macs))
+    for loss in cache.losses:
+        watch(Remark("", loss))
+    return rows
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """ema-lab audit: claims of a small made-up paper against counts of real models and made-up runs."""
 
 import csv
+import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -99,6 +101,18 @@ def test_without_runs_only_counts_have_a_verdict(command):
         "all_rows borrowed",
     )
     assert rows["unknown", "parameters"]["computed"] is None
+
+
+def test_a_store_that_cannot_be_written_costs_no_verdict(command, monkeypatch):
+    def read_only(*_args, **_kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    expected = command(*SMALL).out
+    shutil.rmtree("runs")
+    monkeypatch.setattr("ema_lab.store.cost_cache.write_json", read_only)
+    answer = command(*SMALL)
+    assert (answer.code, answer.out) == (0, expected)
+    assert answer.err.count("warning: measurements are not kept: the store runs cannot be written") == 1
 
 
 def test_words_go_to_standard_error(command):

@@ -231,6 +231,22 @@ class TestAttempt:
             if name not in {"import", "bundle"}:
                 assert run_id in answer.out + answer.err
 
+    @pytest.mark.parametrize("name", ["attempts/1.json", "attempts/2.json", "spec.json"])
+    @pytest.mark.parametrize("damage", ["empty", "a pipe", "a folder", "a later format"])
+    def test_of_a_finished_run_that_is_damaged_is_named_beside_the_run(self, command, runs, name, damage):
+        store, run_id = runs
+        path = store.folder(run_id) / name
+        if name == "attempts/2.json":
+            shutil.copy(path.with_name("1.json"), path)
+        DAMAGES[damage](path)
+        shown = command("show", "run", run_id)
+        assert shown.code == 0, shown.err
+        content = json.loads(shown.out)
+        assert content["record"]["metrics"]["top1"] > 0
+        assert (content["spec"] is None) == (name == "spec.json")
+        [problem] = content["damage"]
+        assert name in problem
+
     def test_has_a_plain_number_for_a_name(self, command, failed):
         store, run_id = failed
         names = {"\u0663.json", "01.json", "0.json", "1e3.json", "-1.json", "9" * 30 + ".json"}

@@ -1,8 +1,10 @@
 """report, cost, diff and eval: data on standard output, words on standard error, files where asked."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -98,6 +100,10 @@ class TestReport:
         assert "runs are not there" not in command("report", "tiny").out
 
 
+def read_only(*_args, **_kwargs):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
 class TestCost:
     def test_counts_what_each_row_adds_to_the_baseline(self, command, tree):
         before = tree()
@@ -179,6 +185,17 @@ class TestCost:
         answer = command("cost", "tiny", *words)
         assert (answer.code, answer.out) == (2, "")
         assert problem in answer.err
+
+    @pytest.mark.parametrize("words", [(), ("--layers",), ("--macs", "thop")])
+    def test_a_store_that_cannot_be_written_costs_no_result(self, command, monkeypatch, words):
+        Path("runs").mkdir()
+        expected = command("cost", "tiny", *words, "--store", "runs").out
+        monkeypatch.setattr("ema_lab.store.cost_cache.write_json", read_only)
+        answer = command("cost", "tiny", *words, "--fresh")
+        assert (answer.code, answer.out) == (0, expected)
+        [line] = [line for line in answer.err.splitlines() if "warning" in line]
+        rule = "the store runs cannot be written (Read-only file system)"
+        assert line == f"warning: measurements are not kept: {rule}"
 
     def test_what_was_counted_with_another_source_is_counted_again(self, command, monkeypatch):
         calls = []

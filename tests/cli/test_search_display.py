@@ -1,12 +1,15 @@
 """The live bar of a search: trials that are over, epochs of those that run, and the time left."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from ema_lab.cli.search_display import SearchDisplay
-from ema_lab.search.history import Counts
+from ema_lab.search.history import Counts, EndedTrial
+
+ENDED = EndedTrial(0, "pruned", {})
 
 
 class Study:
@@ -18,6 +21,8 @@ class Study:
     def __init__(self, root):
         self.store = type("Store", (), {"folder": staticmethod(lambda run_id: root / run_id)})
         self.over, self.running = 0, {}
+        self.results = SimpleNamespace(stale=lambda run_ids: ())
+        self.search = SimpleNamespace(objectives=())
 
     def counts(self):
         return Counts(done=self.over, running=len(self.running))
@@ -38,9 +43,9 @@ def seen(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     display = SearchDisplay(study, 5, console, clock=lambda: time[0])
 
-    def look(now):
+    def look(now, ended=None):
         time[0] = now
-        display.watch(None)
+        display.watch(ended)
         (task,) = display._bar.tasks
         return task.completed, task.description, task.fields["left"]
 
@@ -64,6 +69,15 @@ def test_what_was_over_before_this_call_is_no_pace(seen):
     look(0.0)
     study.over = 5
     assert look(30.0)[2] == "ETA 0:00:00"
+
+
+def test_a_trial_that_begins_just_after_another_has_ended_is_shown_at_once(seen, tmp_path):
+    study, look = seen
+    look(0.0)
+    study.over = 1
+    look(10.0, ENDED)
+    study.trains("a", 0, tmp_path)
+    assert look(10.1)[1] == "1/5 trials, 1 running (epochs 0)"
 
 
 def test_a_trial_never_counts_more_than_once(seen, tmp_path):

@@ -1,5 +1,6 @@
 """store gc, rm and import lose nothing, follow nothing out of a store, and leave nothing behind."""
 
+import errno
 import io
 import json
 import os
@@ -226,6 +227,68 @@ class TestImport:
         assert {path.name for path in Path("runs").iterdir()} == {".locks", *other[1]}
         assert content("secret") == before
         assert not any(Path(place, "escaped").exists() for place in (".", "..", "runs", "/"))
+
+    @pytest.mark.parametrize("form", ["tar", "zip"])
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("other/" + "x" * 5000, "File name too long"),
+            ("other/" + "y" * 300 + "/file", "File name too long"),
+            ("other/" + "z/" * 2000 + "file", "is nested in more than 100 folders"),
+        ],
+    )
+    def test_leaves_out_a_member_whose_path_is_too_long_and_takes_the_rest(
+        self, command, other, form, name, problem
+    ):
+        if form == "tar":
+            self.tar_of([(name, tarfile.REGTYPE, "")])
+        else:
+            shutil.make_archive("packed", "zip", ".", "other")
+            with zipfile.ZipFile("packed.zip", "a") as file:
+                file.writestr(name, "x")
+        answer = command("store", "import", f"packed.{form}")
+        [line] = [line for line in answer.err.splitlines() if line.startswith("left out of")]
+        assert answer.code == 1
+        assert line.endswith(problem)
+        assert len(line) < 400
+        assert {path.name for path in Path("runs").iterdir()} == {".locks", *other[1]}
+
+    def test_a_full_disk_ends_the_import_of_an_archive(self, command, other, monkeypatch):
+        def full(*_args):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.tar_of([])
+        monkeypatch.setattr(shutil, "copyfileobj", full)
+        answer = command("store", "import", "packed.tar")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "No space left on device" in answer.err
+
+    @pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("/")])
+    def test_names_what_is_called_like_a_run_and_is_none(self, command, other, make):
+        make(Path("other", UNKNOWN))
+        code, rows = self.taken(command, "other")
+        assert code == 1
+        [detail] = [detail for run_id, result, detail in rows if (run_id, result) == (UNKNOWN, "unreadable")]
+        assert detail in {"is not a folder", "a link is not followed"}
+        assert [result for _, result, _ in rows].count("new") == 4
+
+    def test_names_a_result_whose_spec_is_lost_and_passes_over_an_empty_folder(self, command, other):
+        Path("other", UNKNOWN).mkdir()
+        assert self.taken(command, "other")[0] == 0
+        store, run_ids = other
+        (store.folder(run_ids[0]) / "spec.json").rename("spec.json")
+        assert self.taken(command, "other") == (1, [
+            (run_ids[0], "unreadable", "it has no spec.json"),
+            *((run_id, "equal", None) for run_id in sorted(run_ids[1:])),
+        ])  # fmt: skip
+
+    def test_names_each_further_store_of_an_archive(self, command, other):
+        shutil.copytree("other", "tree/one")
+        shutil.copytree("other", "tree/two")
+        shutil.make_archive("packed", "tar", "tree")
+        answer = command("store", "import", "packed.tar")
+        assert answer.code == 1
+        assert "left out of packed.tar: 'two': is a second store, to import by itself" in answer.err
 
     def test_leaves_out_a_member_below_a_link_of_the_same_tar_file(self, command, other):
         way = [("other/way", tarfile.SYMTYPE, str(Path("secret").absolute()))]

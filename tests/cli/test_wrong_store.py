@@ -7,6 +7,9 @@ import torch
 
 READ = [
     "report tiny",
+    "cost tiny",
+    "cost tiny --latency",
+    "audit ema_icassp2023",
     "status tiny",
     "retry tiny",
     "bundle tiny --out x.zip",

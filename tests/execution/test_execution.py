@@ -186,6 +186,30 @@ class TestFailure:
         assert list(store.root.rglob("*.partial")) == []
 
 
+def train_two_epochs(spec: RunSpec, job: RunJob) -> RunOutcome:
+    for _ in range(2):
+        job.on_epoch()
+    return RunOutcome(METRICS)
+
+
+def test_one_worker_in_this_process_shows_each_epoch(store, specs):
+    seen: list[list[str]] = []
+    execute(
+        specs[:1], train=train_two_epochs, store=store, watch=lambda progress: seen.append(progress.running)
+    )
+    begins_and_epochs = [specs[0].run_id] * 4  # before and at the attempt's begin, then two epochs
+    assert [run_id for running in seen for run_id in running] == begins_and_epochs
+
+
+def test_an_error_of_the_observer_fails_no_run(store, specs, caplog):
+    def watch(progress):
+        if progress.running and store.is_locked(specs[0].run_id):
+            raise BrokenPipeError("nobody listens")
+
+    assert execute(specs[:1], train=train_two_epochs, store=store, watch=watch).done == [specs[0].run_id]
+    assert caplog.text.count("the observer of the training failed: BrokenPipeError: nobody listens") == 3
+
+
 def test_code_that_exits_is_a_failure_and_stops_no_other_run(store, specs, fake):
     progress = execute(specs, train=fake({1: SystemExit(3)}), store=store)
     assert progress.failed == [specs[1].run_id]

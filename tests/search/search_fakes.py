@@ -73,6 +73,7 @@ class FakeTrain:
                 writer.writeheader()
                 writer.writerows(rows)
             (job.folder / "last.ckpt").write_text(str(epoch))
+            job.on_epoch()
             report(rows[-1])
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{spec.run_id}\n")

@@ -6,6 +6,7 @@ import signal
 import pytest
 from search_fakes import ASHA, GROUPS, LR, METRICS, FakeTrain, run, train_unobserved
 
+from ema_lab.cli.progress import finished_epochs
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.search.objective import read_objectives
@@ -71,6 +72,22 @@ def test_a_grid_is_tried_whole_and_once(write, make):
         study = run(search, trier)
         assert study.counts().done == 6
     assert [one.choice for one in study.trials()] == list(sweep.grid())
+
+
+def test_one_worker_in_this_process_shows_the_trial_that_runs(write, make):
+    search, trier = make(write(GROUPS, method="grid"), limit=2)
+    study = SweepStudy(search)
+    study.enqueue_grid(2)
+    seen = []
+
+    def watch(ended):
+        seen.append(
+            (ended is not None, [finished_epochs(search.store, run) for run in study.running_run_ids()])
+        )
+
+    run_search(trier, study, watch=watch)
+    trial = [(False, [epochs]) for epochs in range(7)]
+    assert seen == [(False, []), *trial, (True, []), *trial, (True, [])]
 
 
 def test_a_grid_can_be_cut_off_and_completed(write, make):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -127,7 +128,7 @@ def _run_here(tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
     for task in tasks:
         run_id = task.spec.run_id
         monitor.running([run_id])
-        result = claim(task)
+        result = replace(claim, watch=partial(monitor.running, [run_id]))(task)
         monitor.ended(run_id, result)
         monitor.running([])
 

@@ -78,7 +78,7 @@ def find_litter(store: RunStore, policy: Policy) -> Iterator[Litter]:
 def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
     folder = store.folder(run_id)
     if not os.path.lexists(folder / layout.SPEC):
-        if not _has_result(store, run_id):
+        if not has_result(store, run_id):
             yield Litter(run_id, folder, "orphan", size_of(folder))
         return
     for path in (*folder.glob(f"*{PARTIAL}"), *folder.glob(f"{layout.ATTEMPTS}/*{PARTIAL}")):
@@ -102,7 +102,7 @@ def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
             yield Litter(run_id, path, "optimizer state", surplus)
 
 
-def _has_result(store: RunStore, run_id: str) -> bool:
+def has_result(store: RunStore, run_id: str) -> bool:
     """Whether a folder without a spec holds a result or an attempt, whole or damaged."""
     folder = store.folder(run_id)
     try:

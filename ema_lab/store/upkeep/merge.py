@@ -15,6 +15,7 @@ from ema_lab.store.layout import ATTEMPTS, IMPORTING, RECORD, RUN_ID, SPEC, SUPE
 from ema_lab.store.quarantine import supersede
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep.garbage import has_result
 from ema_lab.store.upkeep.unpack import unpack
 
 Side = Literal["ours", "theirs"]
@@ -54,7 +55,10 @@ def open_store(path: Path, near: Path, skipped: list[str]) -> Iterator[RunStore]
     with tempfile.TemporaryDirectory(prefix=IMPORTING, dir=near) as folder:
         skipped += unpack(path, Path(folder))
         folders = [file.parent.parent for file in sorted(Path(folder).rglob(SPEC))]
-        roots = [root for root in folders if SUPERSEDED not in root.parts]
+        roots = list(dict.fromkeys(root for root in folders if SUPERSEDED not in root.parts))
+        skipped += [
+            f"{str(root.relative_to(folder))!r}: is a second store, to import by itself" for root in roots[1:]
+        ]
         yield RunStore(roots[0] if roots else folder)
 
 
@@ -70,16 +74,25 @@ def import_store(store: RunStore, other: RunStore, prefer: Side | None = None) -
         prefer: Side that wins a conflict. If theirs wins, the replaced files of ours move to `superseded/`.
     """
     for run_id in sorted(filter(RUN_ID.fullmatch, other.folder_names())):
-        if (other.root / run_id).is_symlink():
-            yield Imported(run_id, "unreadable", "a link is not followed")
+        if problem := _folder_problem(other, run_id):
+            yield Imported(run_id, "unreadable", problem)
             continue
         if not os.path.lexists(other.folder(run_id) / SPEC):
+            if has_result(other, run_id):
+                yield Imported(run_id, "unreadable", f"it has no {SPEC}")
             continue
         try:
             yield from _import_checked(store, other, run_id, prefer)
         except (StoreError, OSError) as error:
             problem = str(error) if isinstance(error, StoreError) or not error.strerror else error.strerror
             yield Imported(run_id, "unreadable", problem)
+
+
+def _folder_problem(other: RunStore, run_id: str) -> str | None:
+    mode = other.folder(run_id).lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return "a link is not followed"
+    return None if stat.S_ISDIR(mode) else "is not a folder"
 
 
 def _import_checked(store: RunStore, other: RunStore, run_id: str, prefer: Side | None) -> Iterator[Imported]:

@@ -3,6 +3,7 @@
 Any other member is skipped and reported.
 """
 
+import errno
 import shutil
 import stat
 import tarfile
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ema_lab.characters import shortened
 from ema_lab.errors import StoreError
 
 RULE = "import takes a store's folder, or a .tar, .tar.gz or .zip archive of it"
+DEEPEST = 100  # folders around a member; a store has two
+_INVALID_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 _ERRORS = (
     *(ValueError, OSError, EOFError, RuntimeError, NotImplementedError),
     *(tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile),
@@ -43,7 +47,7 @@ def _unpack_tar(archive: Path, folder: Path) -> Iterator[str]:
     with tarfile.open(archive) as file:
         for member in file:
             if problem := _tar_problem(member):
-                yield f"{member.name!r}: {problem}"
+                yield f"{shortened(repr(member.name))}: {problem}"
             elif member.isfile():
                 content = file.extractfile(member)
                 assert content is not None
@@ -64,35 +68,42 @@ def _unpack_zip(archive: Path, folder: Path) -> Iterator[str]:
         for member in file.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind == stat.S_IFLNK:
-                yield f"{member.filename!r}: a link is not followed"
+                yield f"{shortened(repr(member.filename))}: a link is not followed"
             elif kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-                yield f"{member.filename!r}: is no regular file"
+                yield f"{shortened(repr(member.filename))}: is no regular file"
             elif problem := _name_problem(member.filename):
-                yield f"{member.filename!r}: {problem}"
+                yield f"{shortened(repr(member.filename))}: {problem}"
             elif not member.is_dir():
                 try:
                     with file.open(member) as content:
                         yield from _write(content, folder, member.filename)
                 except _ERRORS as error:  # encrypted, or with a wrong checksum
                     (folder / member.filename).unlink(missing_ok=True)
-                    yield f"{member.filename!r}: {error}"
+                    yield f"{shortened(repr(member.filename))}: {error}"
 
 
 def _name_problem(name: str) -> str | None:
     path = PurePosixPath(name)
+    if len(path.parts) > DEEPEST:
+        return f"is nested in more than {DEEPEST} folders"
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         return "lies outside of the archive"
     return None
 
 
 def _write(content: IO[bytes], folder: Path, name: str) -> Iterator[str]:
-    """Write one member; yield a line if its path is already taken, or lies below a file."""
+    """Write one member; yield a line if its path is taken, lies below a file, or is no valid path here."""
     path = folder / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = path.open("xb")
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        yield f"{name!r}: is in the archive twice, or below a file"
+        yield f"{shortened(repr(name))}: is in the archive twice, or below a file"
+        return
+    except OSError as error:
+        if error.errno not in _INVALID_NAME:
+            raise
+        yield f"{shortened(repr(name))}: {error.strerror}"
         return
     with target:
         shutil.copyfileobj(content, target)
