@@ -25,7 +25,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "data": {"errors", "files", "randomness", "registry", "specs"},
     "models": {"cost", "errors", "randomness", "registry", "specs"},
     "ablation": {"errors", "specs"},
-    "store": {"errors", "files", "registry", "specs"},
+    "store": {"characters", "errors", "files", "registry", "specs"},
     "tasks": {"data", "errors", "models", "registry", "specs", "statistics", "store"},
     "training": {"data", "errors", "files", "models", "randomness", "specs", "store", "tasks"},
     "tracking": {"ablation", "errors", "files", "specs", "store"},
