@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import settings
 from predicted import write_predicted
+from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.executor import execute
@@ -269,3 +270,81 @@ def study(tmp_path: Path) -> Callable[..., Study]:
         return Study(ablation, select_rows(ablation, store))
 
     return build
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: `ablations/tiny.yaml`, `reports/tiny.yaml` and nothing else."""
+    here = tmp_path / "work"
+    for kind, text in (("ablations", TINY), ("reports", TINY_REPORT)):
+        (here / kind).mkdir(parents=True)
+        (here / kind / "tiny.yaml").write_text(text)
+    monkeypatch.chdir(here)
+    for name in ("EMA_LAB_STORE", "EMA_LAB_DATA", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return here
+
+
+@pytest.fixture
+def tree(folder: Path) -> Callable[[], dict[str, bytes | None]]:
+    """Return a function that reads all below the current folder but bytecode; folders are None."""
+
+    def read() -> dict[str, bytes | None]:
+        paths = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+        return {
+            str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths
+        }
+
+    return read
+
+
+@pytest.fixture
+def trained(folder: Path) -> Callable[..., list[str]]:
+    """Return a function that fills `runs` with outcomes of a made-up training; it returns the run ids."""
+
+    def train_all(
+        name: str = "tiny",
+        *,
+        train: Callable[[RunSpec, RunJob], RunOutcome] = lambda spec, job: fake_outcome(spec),
+        keep: Callable[[RunSpec], bool] = lambda spec: True,
+    ) -> list[str]:
+        specs = [spec for spec in load_ablation(name).runs() if keep(spec)]
+        execute(specs, train=train, store=RunStore("runs"))
+        return [spec.run_id for spec in specs]
+
+    return train_all
+
+
+@pytest.fixture
+def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return a function that puts a made-up training in the place of the real one.
+
+    It returns a list that grows by the run id of each run that is trained.
+    """
+
+    def replace(outcome: Callable[[RunSpec], RunOutcome] = fake_outcome) -> list[str]:
+        seen: list[str] = []
+
+        def train_run(spec: RunSpec, job: RunJob, **_machine: Any) -> RunOutcome:
+            seen.append(spec.run_id)
+            return outcome(spec)
+
+        monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
+        return seen
+
+    return replace
+
+
+@pytest.fixture
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Hide whatever account at W&B this machine may have; end W&B's service, which keeps failed runs."""
+    for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()

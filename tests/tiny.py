@@ -29,18 +29,36 @@ variants:
   none: {model.attention: none}
   se: {model.attention: {name: se, reduction: 4}}
 """
-RATES = """\
-name: rates
-method: grid
-metric: {name: val_top1, goal: maximize}
+
+
+def rates(
+    rate: str,
+    *,
+    name: str = "rates",
+    method: str = "random",
+    metric: str = "val_top1",
+    base: str = "tiny/se",
+    seeds: str = "[0]",
+    images: int = 8,
+    more: str = "",
+) -> str:
+    """Return a sweep over the learning rate. `rate`: its values; `more`: further lines."""
+    return f"""\
+name: {name}
+method: {method}
+metric: {{name: {metric}, goal: maximize}}
+{more}
+command: [ema-lab, trial, "${{args_json}}"]
 parameters:
-  base: {value: tiny/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 8}
-  recipe.optimizer.lr: {values: [0.1, 0.2]}
-command: [ema-lab, trial, "${args_json}"]
+  base: {{value: {base}}}
+  seeds: {{value: {seeds}}}
+  data.val_images: {{value: {images}}}
+  recipe.optimizer.lr: {rate}
 """
+
+
 TINY_REPORT = "name: tiny\ntitle: Tiny table\nablation: tiny\n"
+RATES = rates("{values: [0.1, 0.2]}", method="grid")
 
 
 def fake_outcome(spec: RunSpec) -> RunOutcome:

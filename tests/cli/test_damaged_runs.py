@@ -4,64 +4,16 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from damages import DAMAGES, LEFT_ALONE
 from tiny import fake_outcome
 
 from ema_lab.store.curve import render_curve
 from ema_lab.store.store import RunStore
 
-
-def changed(path: Path, **changes: object) -> None:
-    """Write a JSON document again with some of its values changed; NaN is written as it is."""
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return a function that puts something else in the place of a file."""
-
-    def replace(path: Path) -> None:
-        path.unlink()
-        make(path)
-
-    return replace
-
-
-def number(key: str, inner: str, value: object) -> Callable[[Path], None]:
-    return lambda path: changed(path, **{key: {inner: value}})
-
-
-BAD_NUMBERS = {
-    "NaN": float("nan"),
-    "Infinity": float("inf"),
-    "a huge integer": 10**400,
-    "a huge float": 1e300,
-    "a word": "90",
-    "true": True,
-    "null": None,
-    "a list": [1.0],
-}
-ENVIRONMENT = json.loads('{"a": ' * 200 + "1" + "}" * 200)
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    **{f"{name} as top1": number("metrics", "top1", value) for name, value in BAD_NUMBERS.items()},
-    **{f"{name} as macs": number("cost", "macs", value) for name, value in BAD_NUMBERS.items()},
-    "1e400": lambda path: path.write_text(path.read_text().replace(": 1,", ": 1e400,")),
-    "versions that are a number": lambda path: changed(path, environment={"versions": 5}),
-    "a folder": replaced(Path.mkdir),
-    "a pipe": replaced(os.mkfifo),
-    "a link to itself": replaced(lambda path: path.symlink_to(path.name)),
-    "deeply nested": lambda path: path.write_text("[" * 200_000),
-    "nested in the environment": lambda path: changed(path, environment=ENVIRONMENT),
-    "another run's": lambda path: changed(path, run_id="0" * 16),
-    "a later format": lambda path: changed(path, format=2, news=True),
-    "a surrogate as a key": lambda path: changed(path, environment={"versions": {"\ud800": "1"}}),
-    "a surrogate in a text": lambda path: changed(path, data_sha256="\udcff"),
-    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
-    "empty": lambda path: path.write_text(""),
-}
 SHOWN = [
     "NaN as top1",
     "null as macs",
@@ -71,7 +23,6 @@ SHOWN = [
     "a later format",
     "a link to itself",
 ]
-LEFT_ALONE = {"a later format", "a link to itself"}  # not ours to rename: the run is not trained
 COMMANDS = {
     "status": ["status", "tiny"],
     "plan": ["plan", "tiny"],
@@ -104,19 +55,6 @@ class TestRecord:
         DAMAGES[damage](store.folder(run_id) / "record.json")
         for words in COMMANDS.values():
             assert_one_named_hole(command(*words), run_id)
-
-    def test_that_cannot_be_used_is_none_to_the_store_which_says_why(self, runs):
-        store, run_id = runs
-        path = store.folder(run_id) / "record.json"
-        content = path.read_bytes()
-        for name, damage in DAMAGES.items():
-            damage(path)
-            facts = store.facts(run_id)
-            assert (facts.record, len(facts.damage)) == (None, 1), name
-            assert facts.unreadable == (name in LEFT_ALONE), name
-            path.rmdir() if path.is_dir() else path.unlink()
-            path.write_bytes(content)
-        assert store.facts(run_id).done
 
     @pytest.mark.parametrize("damage", SHOWN)
     def test_that_is_damaged_is_one_hole_in_a_report_is_set_aside_and_the_run_trained_again(
@@ -258,27 +196,6 @@ class TestAttempt:
         rows = json.loads(command("store", "check", "--quick", "--json").out)
         strangers = {row["file"] for row in rows if row["problem"] == "is not a file of the store"}
         assert strangers == {f"attempts/{name}" for name in names}
-
-    def test_of_another_number_is_damage(self, failed):
-        store, run_id = failed
-        attempts = store.folder(run_id) / "attempts"
-        shutil.copy(attempts / "1.json", attempts / "2.json")
-        assert "2.json is attempt 1 at" in store.facts(run_id).damage[0]
-
-    def test_without_a_run_id_is_one_of_an_older_version(self, failed):
-        store, run_id = failed
-        path = store.folder(run_id) / "attempts" / "1.json"
-        value = json.loads(path.read_text())
-        del value["run_id"], value["session"]
-        path.write_text(json.dumps(value))
-        assert (store.facts(run_id).damage, store.attempt(run_id, 1).outcome) == ((), "failed")
-
-    def test_of_a_later_version_is_left_alone(self, failed):
-        store, run_id = failed
-        changed(store.folder(run_id) / "attempts" / "1.json", news=True)
-        facts = store.facts(run_id)
-        assert (facts.unreadable, store.state(run_id)) == (True, "failed")
-        assert "no key is named 'news'" in facts.damage[0]
 
     @pytest.mark.parametrize("make", [os.mkfifo, Path.touch], ids=["a pipe", "a file"])
     def test_folder_that_is_none_costs_no_other_run(self, command, failed, fake_training, make):

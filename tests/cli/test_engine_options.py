@@ -1,27 +1,13 @@
-"""--engine and --engine-config: which engine they mean, and what is said where it cannot start."""
+"""--engine and --engine-config: what is said where they are wrong or the engine cannot start."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from ema_lab.execution.engines.ray import RayEngine
-from ema_lab.specs.engine import RaySpec
 from ema_lab.workflow import engine as engines
-from ema_lab.workflow.engine import choose_engine
 
 SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"
-RAY = "engine: ray\nnum_gpus: 0.5\n"
-
-
-@pytest.fixture
-def config(tmp_path):
-    def config(text):
-        path = tmp_path / "cluster.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return config
 
 
 @pytest.fixture
@@ -29,31 +15,6 @@ def installed(monkeypatch):
     """Pretend that submitit, Slurm and Ray are here."""
     monkeypatch.setattr(engines, "check_slurm", lambda: None)
     monkeypatch.setattr(engines, "import_ray", lambda: None)
-
-
-@pytest.mark.parametrize("name", [None, "local"])
-def test_by_default_runs_are_trained_here(name):
-    assert choose_engine(name, None, 3) is None
-
-
-@pytest.mark.usefixtures("installed")
-class TestChoice:
-    @pytest.mark.parametrize("name", [None, "slurm"])
-    def test_a_file_says_which_engine_it_is_for(self, config, name):
-        chosen = choose_engine(name, config(SLURM), None)
-        assert (chosen.options.engine, chosen.options.threads) == ("slurm", 4)
-        assert chosen.engine.options.array_parallelism == 8
-
-    def test_workers_are_jobs_at_one_time_on_slurm(self, config):
-        assert choose_engine(None, config(SLURM), 2).engine.options.array_parallelism == 2
-
-    def test_workers_are_tasks_at_one_time_on_ray(self, config):
-        options = RaySpec(engine="ray", num_gpus=0.5)
-        assert choose_engine("ray", config(RAY), 6).engine == RayEngine(options, 6)
-
-    def test_an_engine_has_defaults(self):
-        chosen = choose_engine("ray", None, None)
-        assert (chosen.options.threads, chosen.engine) == (1, RayEngine(RaySpec(engine="ray")))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from curved import write_curve
+from tiny import rates
 
 from ema_lab.execution.executor import execute
 from ema_lab.one_run import pipeline
@@ -20,18 +21,7 @@ from ema_lab.store.job import RunOutcome
 from ema_lab.store.quarantine import refresh
 from ema_lab.store.staleness import Staleness
 
-SWEEP = """\
-name: small
-method: random
-metric: {name: val_top1, goal: maximize}
-run_cap: 2
-command: [ema-lab, trial, "${args_json}"]
-parameters:
-  base: {value: tiny/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 8}
-  recipe.optimizer.lr: {values: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
-"""
+SWEEP = rates("{values: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}", name="small", more="run_cap: 2")
 CALL = ("sweep", "small", "--workers", "1", "--device", "cpu")
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny import TINY, rates
 
 from ema_lab.search.objective import read_objectives
 from ema_lab.search.strategy import choose_strategy
@@ -16,29 +17,16 @@ from ema_lab.search.sweep import load_sweep
 
 pytestmark = pytest.mark.system  # minutes: real searches, stopped and killed
 PROGRAM = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
-ABLATION = """\
-name: base
-base:
-  model: {backbone: resnet20, placement: {after: block_end}}
-  data: {name: synthetic, image_size: 16, train_images: 128}
-  recipe: {epochs: 12, batch_size: 32, optimizer: {name: sgd, lr: 0.05}}
-seeds: [0]
-baseline: none
-variants:
-  none: {model.attention: none}
-  se: {model.attention: {name: se, reduction: 4}}
-"""
-SWEEP = """\
-name: short
-method: random
-metric: {name: val_top1, goal: maximize}
-command: [ema-lab, trial, "${args_json}"]
-parameters:
-  base: {value: base.yaml/se}
-  seeds: {value: [0]}
-  data.val_images: {value: 64}
-  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0.01, max: 0.5}
-"""
+ABLATION = (
+    TINY.replace("name: tiny", "name: base")
+    .replace("train_images: 32", "train_images: 128")
+    .replace("image_size: 8", "image_size: 16")
+    .replace("epochs: 1, batch_size: 16", "epochs: 12, batch_size: 32")
+    .replace("lr: 0.1", "lr: 0.05")
+)
+SWEEP = rates(
+    "{distribution: log_uniform_values, min: 0.01, max: 0.5}", name="short", base="base.yaml/se", images=64
+)
 
 
 def begin(trials: int, workers: int) -> subprocess.Popen[str]:

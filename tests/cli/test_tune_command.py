@@ -4,6 +4,7 @@ import json
 
 import pytest
 from curved import write_curve
+from tiny import rates
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli.main import run
@@ -62,17 +63,13 @@ def test_rows_are_searched_alike_and_compared_on_fresh_seeds(trained, tmp_path, 
     assert json.loads(capsys.readouterr().out) == rows
 
 
-DETECTORS = """\
-name: rates
-method: bayes
-metric: {name: val_map, goal: maximize}
-parameters:
-  base: {value: digit_scenes_quick/none}
-  seeds: {value: [0]}
-  data.val_images: {value: 100}
-  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 0.2}
-command: [ema-lab, trial, "${args_json}"]
-"""
+DETECTORS = rates(
+    "{distribution: log_uniform_values, min: 0.001, max: 0.2}",
+    method="bayes",
+    metric="val_map",
+    base="digit_scenes_quick/none",
+    images=100,
+)
 
 
 def test_rows_of_detectors_are_searched_alike_too(trained, tmp_path, capsys):

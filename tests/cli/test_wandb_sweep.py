@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import TINY, rates
 from wandb_stand_in import API_KEY, ENTITY, WandbStandIn
 
 from ema_lab.search.external_trial import read_trial
@@ -19,31 +20,20 @@ from ema_lab.store.store import RunStore
 
 pytestmark = pytest.mark.system  # minutes: real agents, against a stand-in for their server
 SHIPPED = Path(__file__).parents[2] / "sweeps"
-ABLATION = """\
-name: small
-base:
-  model: {backbone: resnet20}
-  data: {name: synthetic, image_size: 16, train_images: 256}
-  recipe: {epochs: 3, batch_size: 32, optimizer: {name: sgd, lr: 0.05}}
-seeds: [0]
-baseline: none
-variants:
-  none: {model.attention: none}
-  se: {model.attention: {name: se, reduction: 4}}
-"""
-SWEEP = """\
-name: rates
-method: random
-metric: {name: val_top1, goal: maximize}
-early_terminate: {type: hyperband, min_iter: 1}
-parameters:
-  base: {value: small/se}
-  seeds: {value: [0, 1]}
-  data.val_images: {value: 32}
-  recipe.epochs: {value: EPOCHS}
-  recipe.optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 0.5}
-command: [ema-lab, trial, "${args_json}"]
-"""
+ABLATION = (
+    TINY.replace("name: tiny", "name: small")
+    .replace("train_images: 32", "train_images: 256")
+    .replace("image_size: 8", "image_size: 16")
+    .replace("epochs: 1, batch_size: 16", "epochs: 3, batch_size: 32")
+    .replace("lr: 0.1", "lr: 0.05")
+)
+SWEEP = rates(
+    "{distribution: log_uniform_values, min: 0.001, max: 0.5}",
+    base="small/se",
+    seeds="[0, 1]",
+    images=32,
+    more="early_terminate: {type: hyperband, min_iter: 1}",
+).replace("  seeds:", "  recipe.epochs: {value: EPOCHS}\n  seeds:")
 
 
 @pytest.fixture

@@ -221,10 +221,22 @@ class TestVisDrone:
         assert truth.regions.tolist() == [[0, 0, 30, 30]]
         check_nothing_is_silent(found, problems, 2, 0)
 
-    @pytest.mark.parametrize("line", ["1,2,3", "1,2,10,20,1,12,0,0", "a,2,10,20,1,4,0,0", "1,2,0,20,1,4,0,0"])
-    def test_a_broken_line_is_named(self, tmp_path, line):
+    @pytest.mark.parametrize(
+        ("line", "rule"),
+        [
+            ("1,2,3", "needs 8 numbers"),
+            ("1,2,10,20,1,12,0,0", "needs 8 numbers with a category from 0 to 11"),
+            ("a,2,10,20,1,4,0,0", "needs 8 whole numbers"),
+            ("1,2,10,nan,1,4,0,0", "needs 8 whole numbers"),
+            ("1,2,0,20,1,4,0,0", "a box needs a width and a height above 0"),
+            ("1,2,10,0,1,4,0,0", "a box needs a width and a height above 0"),
+            ("190,2,10,20,1,4,0,0", "a box lies outside of the image of 100 x 50"),
+        ],
+    )
+    def test_a_broken_line_is_named(self, tmp_path, line, rule):
         found, problems = self.read(tmp_path, f"1,2,10,20,1,4,0,0\n{line}\n")
         assert problems.found[0].startswith("annotations/a.txt:2: ")
+        assert rule in problems.found[0]
         check_nothing_is_silent(found, problems, 1, 1)
 
     def test_an_image_without_annotations_is_named(self, tmp_path):
@@ -260,6 +272,8 @@ class TestVoc:
             ("cow", (1, 2, 3, 4), "known: cat, dog"),
             ("dog", (1, 2, 1, 4), "above 0"),
             ("dog", ("x", 2, 1, 4), "four numbers"),
+            ("dog", (1, "nan", 20, 20), "must be finite"),
+            ("dog", (160, 2, 170, 20), "lies outside of the image of 100 x 50"),
         ],
     )
     def test_a_broken_object_is_named(self, tmp_path, name, box, rule):

@@ -1,10 +1,15 @@
-"""Anchors that cannot be used, in a definition or in a file: one line by the command, nothing trained."""
+"""Anchors that cannot be used, in a definition or in a file: one line, and nothing is trained."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import ema_lab
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.errors import EmaLabError
 from ema_lab.store.store import RunStore
 
 ABLATION = """\
@@ -22,7 +27,7 @@ seeds: [0]
 baseline: none
 variants: {none: {}}
 """
-PLACE = "ema-lab: ablations/mine.yaml:10: recipe.detection.anchors: "
+PLACE = "ablations/mine.yaml:10: recipe.detection.anchors: "
 FORM = (
     "must be fitted, published, a file, or for each head a list such as [[10, 13], [16, 30]], sides from "
     "0.001 to 1,000,000 pixels, got "
@@ -31,12 +36,18 @@ DEEP = "[" * 50_000
 HUGE = "1" + "0" * 400
 
 
-def refused(command, anchors: str, name: str = "run") -> str:
+@pytest.fixture(autouse=True)
+def _folder(folder: Path) -> None:
+    """Work in an empty folder."""
+
+
+def refused(anchors: str, call: Callable[[str], object] = load_ablation) -> str:
     """Return the line that refuses anchors."""
     Path("ablations/mine.yaml").write_text(ABLATION.replace("ANCHORS", anchors))
-    answer = command(name, "mine", *(("--device", "cpu", "--workers", "1") if name == "run" else ()))
-    assert (answer.code, answer.out) == (2, ""), answer.err
-    [line] = [line for line in answer.err.splitlines() if "to train with" not in line]
+    with pytest.raises(EmaLabError) as raised:
+        call("mine")
+    line = str(raised.value)
+    assert "\n" not in line
     assert not Path("runs").exists() or not RunStore("runs").run_ids()
     assert len(line) < 400
     return line
@@ -63,16 +74,14 @@ def refused(command, anchors: str, name: str = "run") -> str:
         ("[[[10, 13]], [[16, '3']]]", "[[16, '3']]"),
     ],
 )
-def test_anchors_of_a_wrong_form_are_one_line(command, anchors, words):
-    line = refused(command, anchors, "plan")
+def test_anchors_of_a_wrong_form_are_one_line(anchors, words):
+    line = refused(anchors)
     assert line.startswith(f"{PLACE}{FORM}{words}")
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", HUGE])
-def test_a_number_that_yaml_cannot_hold_is_one_line(command, value):
-    assert refused(command, f"[[[10, 13]], [[16, {value}]]]", "plan").startswith(
-        "ema-lab: ablations/mine.yaml:10: "
-    )
+def test_a_number_that_yaml_cannot_hold_is_one_line(value):
+    assert refused(f"[[[10, 13]], [[16, {value}]]]").startswith("ablations/mine.yaml:10: ")
 
 
 @pytest.mark.parametrize(
@@ -95,16 +104,16 @@ def test_a_number_that_yaml_cannot_hold_is_one_line(command, value):
         (b"1 " * 100_000, f"{FORM}'anchors.txt', which cannot be read"),
     ],
 )
-def test_a_file_of_a_wrong_form_is_one_line(command, content, words):
+def test_a_file_of_a_wrong_form_is_one_line(content, words):
     Path("anchors.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
-    line = refused(command, "anchors.txt", "plan")
+    line = refused("anchors.txt")
     assert line.startswith(f"{PLACE}{words}")
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda name: os.symlink(name, name)])
-def test_what_is_no_file_is_one_line(command, make):
+def test_what_is_no_file_is_one_line(make):
     make("anchors.txt")
-    line = refused(command, "anchors.txt", "plan")
+    line = refused("anchors.txt")
     assert line.startswith(f"{PLACE}{FORM}'anchors.txt', which cannot be read (")
 
 
@@ -116,7 +125,8 @@ def test_what_is_no_file_is_one_line(command, make):
         ("1 2 3 4 5 6 7 8\n" * 3, "3 heads with 4 anchors each"),
     ],
 )
-def test_anchors_that_do_not_fit_the_detector_are_refused_before_training(command, content, given):
+def test_anchors_that_do_not_fit_the_detector_are_refused_before_training(content, given):
     Path("anchors.txt").write_text(content)
     rule = f"recipe.detection.anchors gives {given}, but backbone yolov5n has 3 heads with 3 anchors each"
-    assert refused(command, "anchors.txt") == f"ema-lab: ablations/mine.yaml: none: {rule}"
+    run = partial(ema_lab.run, device="cpu", workers=1)
+    assert refused("anchors.txt", run) == f"ablations/mine.yaml: none: {rule}"

@@ -14,12 +14,12 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
-from ema_lab.cli import serve as command_module
 from ema_lab.reports.page.page import render_page
 from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
 from ema_lab.specs.report import load_report
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.report import report
 
 NASTY = ["{{data}}", "{{tables}}", "{{script}}", "y tabindex=0 autofocus onfocus=alert(1) z"]
 CURVE = "epoch,lr,train_loss,train_top1,train_seconds\n1,0.1,2.5,20.123456,1.0\n2,0.1,1.5,60.0,2.0\n"
@@ -37,8 +37,9 @@ def failing(spec, job):
     return with_curve(spec, job)
 
 
-def page_of(command) -> str:
-    assert command("report", "tiny", "--out", "out").code == 0
+def page_of() -> str:
+    """Write the report `tiny` into `out`; return its page."""
+    report("tiny").files(Path("out")).write()
     return Path("out/index.html").read_text()
 
 
@@ -48,9 +49,9 @@ def data_of(page: str) -> dict:
 
 
 class TestPage:
-    def test_holds_everything_of_every_run(self, command, trained):
+    def test_holds_everything_of_every_run(self, trained):
         run_ids = trained(train=with_curve)
-        data = data_of(page_of(command))
+        data = data_of(page_of())
         assert list(data["runs"]) == sorted(run_ids)
         run = data["runs"][run_ids[2]]
         assert (run["variants"], run["seed"], run["status"]) == (["se"], 0, "done")
@@ -60,38 +61,38 @@ class TestPage:
         assert run["curve"]["train_top1"] == [20.123, 60.0]
         assert data["commands"] == ["ema-lab run tiny", "ema-lab report tiny --out tiny"]
 
-    def test_a_run_of_rows_of_two_ablations_is_there_once_and_names_both(self, command, trained):
+    def test_a_run_of_rows_of_two_ablations_is_there_once_and_names_both(self, trained):
         Path("ablations/other.yaml").write_text(TINY.replace("tiny", "other"))
         Path("reports/tiny.yaml").write_text(
             "name: tiny\nkind: datasets\nablations: {One: tiny, Two: other}\ncells: delta\n"
         )
         run_ids = trained()
-        data = data_of(page_of(command))
+        data = data_of(page_of())
         assert data["runs"][run_ids[2]]["variants"] == ["tiny: se", "other: se"]
         assert list(data["runs"]) == sorted(run_ids)
         assert data["others"] == []
 
-    def test_every_run_that_a_cell_names_is_there(self, command, trained):
+    def test_every_run_that_a_cell_names_is_there(self, trained):
         Path("reports/tiny.yaml").write_text("name: tiny\nablation: tiny\nonly: {variant: se}\n")
         run_ids = trained(keep=lambda spec: spec.seed == 0)
-        page = page_of(command)
+        page = page_of()
         data = data_of(page)
         named = re.findall(r'data-(?:baseline-)?runs="([^"]*)"', page)
         assert {run_id for text in named for run_id in text.split()} == set(data["runs"]) > set(run_ids)
         assert [row["row"] for row in data["rows"]] == ["se"]
         assert [(row["row"], row["label"]) for row in data["others"]] == [("none", "none")]
 
-    def test_needs_no_network_and_is_the_same_twice(self, command, trained):
+    def test_needs_no_network_and_is_the_same_twice(self, trained):
         trained(train=with_curve)
-        page = page_of(command)
+        page = page_of()
         assert not re.search(r'(?:src|href)="(?!#|data:,")', page)
         assert "@import" not in page
         assert "url(" not in page
-        assert page_of(command) == page
+        assert page_of() == page
 
-    def test_tells_what_failed_and_what_is_missing(self, command, trained):
+    def test_tells_what_failed_and_what_is_missing(self, trained):
         run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
-        page = page_of(command)
+        page = page_of()
         runs = data_of(page)["runs"]
         assert [runs[run_id]["status"] for run_id in run_ids] == ["done", "pending"]
         failed = runs[run_ids[1]]
@@ -101,37 +102,35 @@ class TestPage:
         assert sum(run["status"] == "pending" for run in runs.values()) == 3
         assert 'class="hole"' in page
 
-    def test_a_hole_names_the_runs_that_it_asks_for(self, command, trained):
+    def test_a_hole_names_the_runs_that_it_asks_for(self, trained):
         run_ids = trained(keep=lambda spec: spec.model.attention.name == "none")
         wanted = [spec.run_id for spec in load_ablation("tiny").runs() if spec.run_id not in run_ids]
-        page = page_of(command)
+        page = page_of()
         holes = re.findall(r'<td class="hole"[^>]*data-runs="([^"]*)"', page)
         assert len(holes) == page.count('<td class="hole"') == 4
         assert set(holes) == {" ".join(wanted)}
 
-    def test_a_run_that_failed_and_was_done_later_has_its_attempts_and_the_end_of_its_log(
-        self, command, trained
-    ):
+    def test_a_run_that_failed_and_was_done_later_has_its_attempts_and_the_end_of_its_log(self, trained):
         run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
-        assert data_of(page_of(command))["runs"][run_ids[1]]["failures"] == 1
+        assert data_of(page_of())["runs"][run_ids[1]]["failures"] == 1
 
         def logged(spec, job):
             (job.folder / "log.txt").write_text("".join(f"line {number}\n" for number in range(100_000)))
             return with_curve(spec, job)
 
         trained(train=logged, keep=lambda spec: spec.model.attention.name == "none")
-        run = data_of(page_of(command))["runs"][run_ids[1]]
+        run = data_of(page_of())["runs"][run_ids[1]]
         assert run["status"] == "done"
         assert [attempt["outcome"] for attempt in run["attempts"]] == ["failed", "done"]
         assert run["failures"] == 1
         assert run["log"].splitlines() == [f"line {number}" for number in range(99_990, 100_000)]
 
     def test_of_many_runs_the_finished_ones_have_neither_curve_nor_log_nor_attempts(
-        self, command, trained, monkeypatch
+        self, trained, monkeypatch
     ):
         monkeypatch.setattr("ema_lab.reports.page.data.MOST_CURVES", 3)
         run_ids = trained(train=failing, keep=lambda spec: spec.model.attention.name == "none")
-        data = data_of(page_of(command))
+        data = data_of(page_of())
         assert data["left_out"] == "more than 3 runs"
         done, failed = (data["runs"][run_id] for run_id in run_ids)
         assert (done["curve"], done["log"], done["attempts"]) == (None, None, [])
@@ -139,12 +138,12 @@ class TestPage:
         assert failed["attempts"][0]["outcome"] == "failed"
 
     @pytest.mark.parametrize("name", NASTY)
-    def test_a_name_in_the_pages_own_language_is_shown_as_it_is(self, command, trained, name):
+    def test_a_name_in_the_pages_own_language_is_shown_as_it_is(self, trained, name):
         Path("reports/tiny.yaml").write_text(
             json.dumps({"name": "tiny", "title": name, "ablation": "tiny", "names": {"se": name}})
         )
         trained()
-        page = page_of(command)
+        page = page_of()
         data = data_of(page)
         assert [data["title"], data["rows"][1]["label"]] == [name, name]
         assert page.count(f"<title>{escape(name)}</title>") == page.count(f"<h1>{escape(name)}</h1>") == 1
@@ -249,51 +248,3 @@ class TestServer:
             answer = ask("/tiny", "HEAD")
             assert (answer.status, answer.read()) == (200, b"")
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-
-
-class TestServe:
-    @pytest.fixture
-    def asked(self, monkeypatch):
-        calls = []
-        monkeypatch.setattr("ema_lab.reports.page.server.serve", lambda *words: calls.append(words))
-        return calls
-
-    def test_shows_a_report_or_an_ablation_on_this_machine(self, command, folder, asked):
-        Path("reports/tiny.yaml").write_text(TINY_REPORT)
-        assert command("serve", "tiny", "quickstart").code == 0
-        [(site, host, port, _)] = asked
-        assert list(site.reports) == ["tiny", "quickstart"]
-        assert (host, port) == ("127.0.0.1", 8765)
-
-    def test_an_ablation_without_a_report_gets_the_usual_columns(self, command, folder, asked):
-        Path("reports/tiny.yaml").unlink(missing_ok=True)
-        assert command("serve", "tiny").code == 0
-        assert asked[0][0].reports["tiny"].columns == ("top1", "delta", "parameters", "macs")
-
-    def test_an_address_that_cannot_be_is_one_line(self, command, folder):
-        answer = command("serve", "quickstart", "--host", "256.1.1.1")
-        assert answer.code == 2
-        assert answer.err.startswith("ema-lab: cannot listen on 256.1.1.1:8765: ")
-        assert len(answer.err.splitlines()) == 1
-
-    def test_a_name_of_nothing_is_answered_with_reports_and_ablations(self, command, folder):
-        Path("ablations/mine.yaml").write_text(TINY.replace("tiny", "mine"))
-        answer = command("serve", "min")
-        assert (answer.code, answer.out) == (2, "")
-        words = "ema-lab: no report or ablation is named 'min'; did you mean 'mine'? known: "
-        assert answer.err.startswith(words)
-        assert {"ema_claims", "tiny", "mine"} <= set(re.findall(r"\w+", answer.err))
-
-    @pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "0.0.0.0"), ("::", "[::]"), ("::1", "[::1]")])
-    def test_the_message_names_the_address_and_who_can_open_it(self, capsys, monkeypatch, host, url):
-        opened = []
-        monkeypatch.setattr(command_module.webbrowser, "open", opened.append)
-        monkeypatch.setattr(
-            "ema_lab.reports.page.server.serve",
-            lambda site, host, port, ready: ready(type("Server", (), {"server_port": 99})()),
-        )
-        command_module.serve(["quickstart"], host, 0, True, Path("runs"))
-        said = capsys.readouterr().err
-        assert f"http://{url}:99/quickstart" in said
-        assert (f"everyone who reaches {host} can read them" in said) == (host != "::1")
-        assert opened == [f"http://{url}:99/quickstart"]

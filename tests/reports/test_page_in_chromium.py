@@ -43,9 +43,9 @@ def one(browser, selector):
 
 
 @pytest.fixture
-def page(command, trained, browser):
+def page(trained, browser):
     trained(train=with_curve)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     return browser
 
@@ -106,17 +106,17 @@ def test_the_scatter_has_the_intervals_and_the_front_of_the_figure(page):
     assert len(all_of(page, "#scatter g line")) == 2
 
 
-def test_a_point_without_an_interval_is_hollow(command, trained, browser):
+def test_a_point_without_an_interval_is_hollow(trained, browser):
     trained(keep=lambda spec: spec.seed == 0)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     assert [mark.get_attribute("fill") for mark in all_of(browser, "#scatter g path")] == ["var(--paper)"] * 2
     assert all_of(browser, "#scatter g line") == []
 
 
-def test_a_hole_and_a_rows_name_open_runs_that_failed(command, trained, browser):
+def test_a_hole_and_a_rows_name_open_runs_that_failed(trained, browser):
     trained(train=failing, keep=lambda spec: (spec.model.attention.name, spec.seed) == ("none", 1))
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     assert one(browser, "#standing").text == "4 pending (1 failed before) of 4 runs"
     for opener in ("table.report td.hole", "table.report tbody th button"):
@@ -129,11 +129,11 @@ def test_a_hole_and_a_rows_name_open_runs_that_failed(command, trained, browser)
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_no_name_is_read_as_the_pages_own_language(command, trained, browser, name):
+def test_no_name_is_read_as_the_pages_own_language(trained, browser, name):
     report = {"name": "tiny", "title": name, "ablation": "tiny", "names": {"se": name}}
     Path("reports/tiny.yaml").write_text(json.dumps(report))
     trained()
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     assert errors(browser) == []
     assert one(browser, "h1").text == browser.title == name
@@ -151,12 +151,12 @@ columns: [top1, delta]
 
 
 @pytest.fixture
-def grouped(command, trained, browser):
+def grouped(trained, browser):
     """Two rows in each of two groups; `none` is the first row of each."""
     Path("ablations/tiny.yaml").write_text(TINY + "axes: {recipe.epochs: [1, 20]}\n")
     Path("reports/tiny.yaml").write_text(GROUPED)
     trained(train=with_curve)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     return browser
 
@@ -189,12 +189,12 @@ def test_a_group_keeps_its_name_and_columns_when_rows_are_filtered_and_sorted(gr
     assert errors(grouped) == []
 
 
-def test_a_groups_name_finds_all_of_its_rows(command, trained, browser):
+def test_a_groups_name_finds_all_of_its_rows(trained, browser):
     more = "  wide: {model.attention: {name: se, reduction: 2}}\n"
     Path("ablations/tiny.yaml").write_text(TINY.replace("  se:", "  narrow:") + more)
     Path("reports/tiny.yaml").write_text(GROUPED.replace("recipe.epochs", "model.attention.name"))
     trained()
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     one(browser, "#filter").send_keys("se")
     assert [[cell[1] for cell in row[:-2]] for row in places(browser)] == [["se", "narrow"], ["wide"]]
@@ -208,12 +208,12 @@ def test_groups_are_sorted_by_their_names(grouped):
     assert errors(grouped) == []
 
 
-def test_a_run_of_two_rows_is_drawn_and_listed_for_both(command, trained, browser):
+def test_a_run_of_two_rows_is_drawn_and_listed_for_both(trained, browser):
     Path("ablations/tiny.yaml").write_text(
         f"{TINY}  se again: {{model.attention: {{name: se, reduction: 4}}}}\n"
     )
     trained(train=with_curve)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     spots = [spot.get_attribute("aria-label") for spot in all_of(browser, "#scatter g")]
     assert spots == ["none: 90.5", "se: 92.5", "se again: 92.5"]
@@ -226,10 +226,10 @@ def test_a_run_of_two_rows_is_drawn_and_listed_for_both(command, trained, browse
     assert errors(browser) == []
 
 
-def test_a_cell_opens_its_baselines_runs_also_where_their_row_is_not_shown(command, trained, browser):
+def test_a_cell_opens_its_baselines_runs_also_where_their_row_is_not_shown(trained, browser):
     Path("reports/tiny.yaml").write_text("name: tiny\nablation: tiny\nonly: {variant: se}\n")
     trained(train=with_curve)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     one(browser, "td[data-baseline-runs]").send_keys("\n")
     titles = [title.text for title in all_of(browser, "#runbody h3")]
@@ -238,14 +238,14 @@ def test_a_cell_opens_its_baselines_runs_also_where_their_row_is_not_shown(comma
     assert errors(browser) == []
 
 
-def test_a_difference_below_rounding_puts_no_row_on_the_front(command, trained, browser):
+def test_a_difference_below_rounding_puts_no_row_on_the_front(trained, browser):
     def rounded(spec, job):
         is_none = spec.model.attention.name == "none"
         top1 = 91.1111111111111 if is_none else 91.11111111111113
         return replace(fake_outcome(spec), metrics={"top1": top1}, cost={"macs": 1000 if is_none else 2000})
 
     trained(train=rounded)
-    page_of(command)
+    page_of()
     browser.get(Path("out/index.html").absolute().as_uri())
     assert len(all_of(browser, "#scatter g")) == 2
     front = one(browser, "#scatter path.front").get_attribute("d")

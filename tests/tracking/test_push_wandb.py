@@ -1,4 +1,4 @@
-"""push --to wandb: read back with W&B's own reader, from the offline runs that need no account."""
+"""Push to W&B: read back with W&B's own reader, from the offline runs that need no account."""
 
 import json
 import subprocess
@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import wandb
 from curved import STUDY
+from pushes import counts
 from wandb_server import serving
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import MirrorError
 from ema_lab.store.store import RunStore
 from ema_lab.tracking.mirror.wandb import WandbMirror
+from ema_lab.workflow.push import push
 
 NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]
 MIRROR = Path("runs/.mirror/wandb-offline/ema-lab")
@@ -46,15 +48,22 @@ def _own(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("_") or key == "_step"}
 
 
+def refused() -> str:
+    """Return the error of a push to W&B: one line."""
+    with pytest.raises(MirrorError) as raised:
+        push("study", "wandb")
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
 def logs() -> dict[str, bytes]:
     """Return every log of W&B below the store."""
     return {str(path): path.read_bytes() for path in sorted(Path("runs").rglob("*.wandb"))}
 
 
-def test_an_offline_mirror_has_group_config_curve_summary_and_table(command, study):
-    answer = command("push", "study", "--to", "wandb")
-    assert answer.code == 0
-    assert f"hint: wandb sync {MIRROR.resolve()}/study/*/wandb/offline-run-*\n" in answer.err
+def test_an_offline_mirror_has_group_config_curve_summary_and_table(study):
+    mirrored = push("study", "wandb").mirrored
+    assert mirrored.next_step == f"wandb sync {MIRROR.resolve()}/study/*/wandb/offline-run-*"
     spec = load_ablation("study").cells[3].spec
     run, history, summary = content(MIRROR / "study" / spec.run_id)
     assert run == {
@@ -71,16 +80,16 @@ def test_an_offline_mirror_has_group_config_curve_summary_and_table(command, stu
     assert [row[top1] for row in rows["data"]] == [90, 91, 92, 93]
 
 
-def test_a_second_push_writes_nothing_and_a_change_one_run_again(command, study):
-    command("push", "study", "--to", "wandb")
+def test_a_second_push_writes_nothing_and_a_change_one_run_again(study):
+    push("study", "wandb")
     before = logs()
-    assert "0 sent, 0 replaced, 5 unchanged" in command("push", "study", "--to", "wandb").err
+    assert counts(push("study", "wandb")) == {"unchanged": 5}
     assert logs().keys() == before.keys()  # by name: the client may still be flushing the first one's bytes
     store = RunStore("runs")
     record = store.record(study[0])
     assert record is not None
     store.write(record.model_copy(update={"metrics": {"top1": 50.0, "loss": 0.5}}))
-    assert "0 sent, 2 replaced, 3 unchanged" in command("push", "study", "--to", "wandb").err
+    assert counts(push("study", "wandb")) == {"replaced": 2, "unchanged": 3}
     after = logs()
     assert len(after) == len(before) == 5
     assert content(MIRROR / "study" / study[0])[2]["top1"] == 50
@@ -88,7 +97,7 @@ def test_a_second_push_writes_nothing_and_a_change_one_run_again(command, study)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fatal", [1, 3, 6, 12])
-def test_a_push_killed_in_the_middle_is_made_good(command, study, fatal):
+def test_a_push_killed_in_the_middle_is_made_good(study, fatal):
     program = f"""
 import os, signal
 from wandb.sdk.wandb_run import Run
@@ -104,43 +113,40 @@ run(["push", "study", "--to", "wandb", "--project", "killed"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -9
-    assert command("push", "study", "--to", "wandb", "--project", "killed").code == 0
-    assert command("push", "study", "--to", "wandb", "--project", "whole").code == 0
+    push("study", "wandb", project="killed")
+    push("study", "wandb", project="whole")
     for run_id in study:
         killed, whole = (content(MIRROR.with_name(name) / "study" / run_id) for name in ("killed", "whole"))
         assert killed[0] == {**whole[0], "project": "killed"}
         assert killed[1:] == whole[1:]
 
 
-def test_a_run_of_two_ablations_is_a_run_in_each_group(command, study):
+def test_a_run_of_two_ablations_is_a_run_in_each_group(study):
     Path("ablations/other.yaml").write_text(STUDY.replace("study", "other"))
     for name in ("study", "other", "study", "other"):
-        answer = command("push", name, "--to", "wandb", "--only", "seed=0")
-    assert "3 unchanged" in answer.err
+        outcome = push(name, "wandb", only={"seed": 0})
+    assert counts(outcome) == {"unchanged": 3}
     run, _, _ = content(MIRROR / "other" / f"{study[0]}-other")
     assert (run["run_id"], run["run_group"]) == (f"{study[0]}-other", "other")
     assert (MIRROR / "study" / study[0]).is_dir()
 
 
-def test_what_is_no_cell_any_more_is_removed_when_asked(command, study):
-    command("push", "study", "--to", "wandb")
+def test_what_is_no_cell_any_more_is_removed_when_asked(study):
+    push("study", "wandb")
     shorter = STUDY.replace("  se: {model.attention: {name: se, reduction: 4}}\n", "")
     Path("ablations/study.yaml").write_text(shorter)
-    command("push", "study", "--to", "wandb")
+    push("study", "wandb")
     assert (MIRROR / "study" / study[2]).is_dir()
-    answer = command("push", "study", "--to", "wandb", "--prune")
-    assert f"removed, no cell of study any more: se-s0 ({study[2]})" in answer.err
+    mirrored = push("study", "wandb", prune=True).mirrored
+    assert (mirrored.pruned, mirrored.orphans[study[2]]) == (True, "se-s0")
     assert not (MIRROR / "study" / study[2]).exists()
 
 
-def test_a_server_that_does_not_answer_is_one_line(command, study, monkeypatch):
+def test_a_server_that_does_not_answer_is_one_line(study, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("ema_lab.tracking.mirror.wandb.INIT_SECONDS", 1)
-    answer = command("push", "study", "--to", "wandb")
-    assert answer.code == 2
-    [line] = answer.err.splitlines()
-    assert line.startswith("ema-lab: 127.0.0.1:9, project ema-lab: CommError: ")
+    assert refused().startswith("127.0.0.1:9, project ema-lab: CommError: ")
 
 
 def test_a_run_at_a_server_is_removed_there_before_it_is_forgotten(tmp_path, monkeypatch):
@@ -183,9 +189,9 @@ class TestOnline:
             monkeypatch.setenv("WANDB_BASE_URL", server.url)
             yield server
 
-    def test_runs_arrive_once_and_a_change_replaces_one(self, command, study, server):
-        answer = command("push", "study", "--to", "wandb")
-        assert (answer.code, len(server.runs)) == (0, 5)
+    def test_runs_arrive_once_and_a_change_replaces_one(self, study, server):
+        push("study", "wandb")
+        assert len(server.runs) == 5
         assert all(run.complete for run in server.runs.values())
         run = server.runs[study[3]]
         assert (run.bucket["groupName"], run.bucket["jobType"]) == ("study", "se")
@@ -194,45 +200,39 @@ class TestOnline:
         assert json.loads(run.files["wandb-summary.json"])["top1"] == 93
         assert json.loads(run.bucket["config"])["run_id"]["value"] == study[3]
         server.runs.clear()
-        assert "5 unchanged" in command("push", "study", "--to", "wandb").err
+        assert counts(push("study", "wandb")) == {"unchanged": 5}
         assert server.runs == {}
         store = RunStore("runs")
         record = store.record(study[0])
         assert record is not None
         store.write(record.model_copy(update={"metrics": {"top1": 50.0, "loss": 0.5}}))
-        command("push", "study", "--to", "wandb")
+        push("study", "wandb")
         assert len(server.runs) == 2
         assert json.loads(server.runs[study[0]].files["wandb-summary.json"])["top1"] == 50
 
-    def test_a_key_that_the_server_refuses_is_one_line(self, command, server):
+    def test_a_key_that_the_server_refuses_is_one_line(self, server):
         server.refuses = True
-        answer = command("push", "study", "--to", "wandb")
-        assert answer.code == 2
-        [line] = answer.err.splitlines()
-        assert line.startswith(f"ema-lab: {server.url[7:]}, project ema-lab: ")
+        assert refused().startswith(f"{server.url[7:]}, project ema-lab: ")
 
     @pytest.mark.slow
-    def test_offline_runs_arrive_when_they_are_synced(self, command, study, server, monkeypatch):
+    def test_offline_runs_arrive_when_they_are_synced(self, study, server, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", "offline")
-        hint = command("push", "study", "--to", "wandb").err.splitlines()[-1]
+        hint = push("study", "wandb").mirrored.next_step
         monkeypatch.delenv("WANDB_MODE")
-        assert hint.startswith("hint: wandb sync ")
-        line = f"{Path(sys.executable).parent}/{hint.removeprefix('hint: ')}"
+        assert hint.startswith("wandb sync ")
+        line = f"{Path(sys.executable).parent}/{hint}"
         subprocess.run(line, shell=True, check=True)
         assert sorted(run.bucket["displayName"] for run in server.runs.values()) == NAMES
         assert [len(server.runs[run_id].history) for run_id in study] == [3] * 4
         assert all(run.complete for run in server.runs.values())
 
     @pytest.mark.slow
-    def test_what_does_not_arrive_in_time_is_sent_by_the_next_push(self, command, study, server, monkeypatch):
+    def test_what_does_not_arrive_in_time_is_sent_by_the_next_push(self, study, server, monkeypatch):
         server.stuck = True
         monkeypatch.setattr("ema_lab.tracking.mirror.wandb.FINISH_SECONDS", 1)
-        answer = command("push", "study", "--to", "wandb")
-        assert answer.code == 2
-        [line] = answer.err.splitlines()
-        assert line.startswith(f"ema-lab: {server.url[7:]}, project ema-lab: TimeoutError: ")
+        assert refused().startswith(f"{server.url[7:]}, project ema-lab: TimeoutError: ")
         wandb.teardown()  # the next push is another process
         server.stuck = False
         monkeypatch.setattr("ema_lab.tracking.mirror.wandb.FINISH_SECONDS", 60)
-        assert "5 sent" in command("push", "study", "--to", "wandb").err
+        assert counts(push("study", "wandb")) == {"sent": 5}
         assert [len(server.runs[run_id].history) for run_id in study] == [3] * 4

@@ -1,0 +1,33 @@
+"""Fixtures: a bundle, made once for all tests of a process."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundles import bundle
+from tiny import TINY_REPORT
+
+FIGURE = "figures:\n  - {kind: forest, name: differences}\n"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that keeps what `bundled` makes: each test gets a copy."""
+    return tmp_path_factory.mktemp("bundle") / "made"
+
+
+@pytest.fixture
+def bundled(trained: Callable[..., list[str]], bundle_folder: Path) -> Path:
+    """Return the unpacked bundle of the tiny report, `paper`, beside `paper.zip`."""
+    if bundle_folder.exists():
+        shutil.copytree(bundle_folder, ".", dirs_exist_ok=True)
+        return Path("paper")
+    Path("reports/tiny.yaml").write_text(TINY_REPORT + FIGURE)
+    trained()
+    bundle()
+    with zipfile.ZipFile("paper.zip") as archive:
+        archive.extractall("paper")
+    shutil.copytree(".", bundle_folder)
+    return Path("paper")
