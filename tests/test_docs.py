@@ -13,6 +13,7 @@ import yaml
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.models.build import build_model
+from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,14 @@ def test_the_pages_names_exist():
     assert names <= set(task.metrics)
     for name in re.findall(r"`((?:digit_scenes|trees|coco|visdrone)_\w+)`", PAGE):
         assert (ROOT / "ablations" / f"{name}.yaml").is_file(), name
+
+
+def test_the_reports_of_the_page_on_statistics_are_valid():
+    page = (ROOT / "docs" / "statistics_images.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert found
+    for text in found:
+        ReportSpec.model_validate(yaml.safe_load(text))
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ def needed_analyses(spec: ReportSpec) -> list[tuple[Kind, Settings]]:
     needed: list[tuple[Kind, Settings]] = []
     if spec.kind == "classes":
         needed.append(("classes", {"protocol": spec.compared_metric.protocol}))
+    if spec.by_image:
+        needed.append(("images", {"metric": spec.metric}))
     for figure in spec.figures:
         match figure:
             case PrecisionRecallFigure():

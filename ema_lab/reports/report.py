@@ -21,15 +21,18 @@ from ema_lab.reports.table.comparison import column_cells, column_marks
 from ema_lab.reports.table.datasets import DataSet, by_data_set, datasets_table
 from ema_lab.reports.table.grid import grid_tables
 from ema_lab.reports.table.groups import group_of, with_groups
+from ema_lab.reports.table.images import image_cells, image_notes, images_table
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
 from ema_lab.results.analysis import Analyses
 from ema_lab.results.family import family_of
+from ema_lab.results.images import ImageResults
 from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import (
     COST_DELTAS,
     DELTA,
+    IMAGE_COLUMNS,
     LATENCIES,
     ReportSpec,
     is_metric_delta,
@@ -100,6 +103,7 @@ def build_table(
     rows: Sequence[Row],
     timed: CachedCosts | None = None,
     all_rows: Sequence[Row] | None = None,
+    by_image: ImageResults | None = None,
 ) -> Table:
     """Build a table of the kinds `main` and `leave_one_out` from rows of runs, with its caption.
 
@@ -109,6 +113,7 @@ def build_table(
         rows: Rows that pass the report's filter.
         timed: Cached latencies by row.
         all_rows: All rows of the ablation, for which tests are corrected; None if `rows` are all.
+        by_image: Results by test image, for the columns over images.
 
     Raises:
         SpecError: If the report names a key that the ablation lacks.
@@ -121,6 +126,8 @@ def build_table(
     by_column = [
         sequential_cells(spec, rows, column.key, family)
         if spec.seeds == "decided" and column.key in ("delta", "p")
+        else image_cells(spec, rows, column, family, by_image)
+        if by_image is not None and column.key in IMAGE_COLUMNS
         else column_cells(spec, rows, column, family)
         for column in columns
     ]
@@ -138,7 +145,11 @@ def build_table(
     if spec.group is not None:
         groups = list(dict.fromkeys(row.group for row in body))
         body = tuple(sorted(body, key=lambda row: groups.index(row.group)))
-    notes = (*latency_notes(spec, timed), *notes_of(spec, ablation, columns, rows, body, family, marks))
+    notes = (
+        *latency_notes(spec, timed),
+        *image_notes(spec, baseline_name(spec, ablation), columns, rows, by_image),
+        *notes_of(spec, ablation, columns, rows, body, family, marks),
+    )
     label = "" if spec.group is None else spec.names.get(spec.group, short(spec.group))
     title = spec.title or ablation.name
     return Table("table", title, "Variant", tuple(columns), body, notes, label, footnotes)
@@ -158,9 +169,14 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         return TableColumn(
             key, f"{'Δ ' if key in COST_DELTAS else ''}{COSTS[name].label}{unit}", "cost", name
         )
-    label = spec.compared_metric.label
+    compared, label = spec.compared_metric, spec.compared_metric.label
     kinds: Mapping[str, tuple[str, ColumnKind]] = {
         "delta": (f"Δ {label} vs {baseline_name(spec, ablation)}", "delta"),
+        "metric_images": (replace(compared, name=f"{compared.name} over seeds and images").header, "images"),
+        "delta_images": (
+            f"Δ {label} vs {baseline_name(spec, ablation)} over seeds and images",
+            "images_delta",
+        ),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "equivalence": ("Equivalence p", "p"),
@@ -288,10 +304,14 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
     elif spec.kind == "classes":
         analyses = Analyses(store, spec.task)
         table = classes_table(spec, ablation, rows_of(ablation, measured), analyses, rows_of(ablation, every))
+    elif spec.kind == "images":
+        by_image = ImageResults(Analyses(store, spec.task), spec.metric)
+        table = images_table(spec, ablation, rows_of(ablation, measured), by_image, rows_of(ablation, every))
     else:
         rows = rows_of(ablation, measured)
         timed = _latencies(spec, ablation, rows, store)
-        table = build_table(spec, ablation, rows, timed, rows_of(ablation, every))
+        results = ImageResults(Analyses(store, spec.task), spec.metric) if spec.by_image else None
+        table = build_table(spec, ablation, rows, timed, rows_of(ablation, every), results)
     return Report(spec.name, (table,), missing)
 
 

@@ -30,6 +30,13 @@ class ImageResult:
     drawn: tuple[float, ...]
     right: tuple[bool, ...] = ()
 
+    def has_images_of(self, other: "ImageResult") -> bool:
+        """Whether both results are of the same test images and draws."""
+        mine, theirs = (
+            (each.test_set, each.images, len(each.drawn), len(each.right)) for each in (self, other)
+        )
+        return mine == theirs
+
 
 @dataclass(frozen=True)
 class ImagePair:
@@ -81,21 +88,21 @@ class ImageResults:
             return None
         if record.run_id not in self._results:
             found = self.analyses.of(spec, record, "images", {"metric": self.metric})
-            self._results[record.run_id] = None if found is None else _result(found)
+            self._results[record.run_id] = _result(found or {})
         return self._results[record.run_id]
 
     def of_row(self, row: Row) -> list[tuple[Measured, ImageResult]]:
-        """Return the cells of a row that have a result by image and the test set of the first of them."""
+        """Return the cells of a row that have a result, on the test images of the first of them."""
         found = [(item, self.of_run(item.cell.spec, item.record)) for item in row.cells]
         known = [(item, result) for item, result in found if result is not None]
-        return [(item, result) for item, result in known if result.test_set == known[0][1].test_set]
+        return [(item, result) for item, result in known if result.has_images_of(known[0][1])]
 
     def pairs(self, row: Row) -> list[ImagePair]:
         """Return the cells whose baseline has a result on the same test images."""
         pairs = []
         for item, result in self.of_row(row):
             baseline = self.of_run(item.cell.spec, item.baseline)
-            if baseline is not None and baseline.test_set == result.test_set:
+            if baseline is not None and baseline.has_images_of(result):
                 pairs.append(ImagePair(item, result, baseline))
         return pairs
 
@@ -110,14 +117,18 @@ class ImageResults:
         ]
 
 
-def _result(found: Mapping[str, Any]) -> ImageResult:
-    images, packed = int(found["images"]), found["right"]
-    bits = "".join(f"{byte:08b}" for byte in bytes.fromhex(packed)) if packed else ""
-    drawn = tuple(math.nan if value is None else float(value) for value in found["drawn"])
-    return ImageResult(
-        str(found["test_set"]),
-        images,
-        float(found["value"]),
-        drawn,
-        tuple(bit == "1" for bit in bits[:images]),
-    )
+def _result(found: Mapping[str, Any]) -> ImageResult | None:
+    """Return the result of an analysis; None if the analysis is damaged."""
+    try:
+        images, value, packed = (
+            int(found["images"]),
+            float(found["value"]),
+            bytes.fromhex(found["right"] or ""),
+        )
+        drawn = tuple(math.nan if number is None else float(number) for number in found["drawn"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    right = [bit == "1" for byte in packed for bit in f"{byte:08b}"][:images]
+    if images < 1 or not math.isfinite(value) or len(right) not in {0, images}:
+        return None
+    return ImageResult(str(found.get("test_set")), images, value, drawn, tuple(right))

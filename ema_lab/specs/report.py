@@ -29,20 +29,29 @@ RUN_KEYS = (
     *("ablation", "metric", "baseline", "only", "rows", "spread", "intervals", "counts", "rank", "margin"),
     *("digits", "names"),
 )
-Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "claims"]
+BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
+Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS = ("delta", "p", "wilcoxon", "equivalence", "effect", "detectable")
 LATENCIES = ("latency", "latency_ratio")
 DELTA = "delta_"
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
-COLUMNS = (*COMPARISONS, "n", *COSTS, *LATENCIES, *COST_DELTAS)  # of every task, in addition to its metrics
+IMAGE_COLUMNS = ("metric_images", "delta_images")  # of stored predictions
+COLUMNS = (
+    *COMPARISONS,
+    *IMAGE_COLUMNS,
+    "n",
+    *COSTS,
+    *LATENCIES,
+    *COST_DELTAS,
+)  # of every task, in addition to its metrics
 USUAL_COLUMNS = ("delta", "parameters", "macs")
 BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
 
 
 def is_metric_delta(column: str) -> bool:
     """Whether a column contains differences of a metric, such as `delta_top5`."""
-    return column.startswith(DELTA) and column not in COST_DELTAS
+    return column.startswith(DELTA) and column not in (*COST_DELTAS, *IMAGE_COLUMNS)
 
 
 def needs_baseline(column: str) -> bool:
@@ -70,13 +79,17 @@ class ReportSpec(Spec):
             over two `factors`. `leave_one_out` has check marks for the enabled parts, then `columns`.
             `datasets` shows `metric` by row and data set, from several `ablations` or from one ablation
             with the axis `data.name`. `classes` shows `metric` by row and class, from the stored predictions.
+            `images` shows each run by itself with its interval over the test images, and the images that only
+            the run or only its baseline gets right, with McNemar's exact test.
             `claims` compares the file `published` with finished runs and their
             costs (`ema-lab audit` also builds the models and counts their costs).
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
             `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
             `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
             `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
-            measured by `ema-lab cost --latency`.
+            measured by `ema-lab cost --latency`. `metric_images` and `delta_images` are `metric` and its
+            difference with intervals over seeds and test images, from the stored predictions; all other
+            intervals hold for the fixed test set.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
         tables: Tables of the file `published` that a report of claims shows; all by default.
         across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
@@ -165,6 +178,7 @@ class ReportSpec(Spec):
             "tables": bool(self.tables) and self.kind != "claims",
             "group": self.group is not None and self.kind != "main",
             "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
+            **{key: key in self.model_fields_set for key in BY_SEED if self.kind == "images"},
         }
         for key, has_no_effect in ineffective.items():
             if has_no_effect:
@@ -184,14 +198,15 @@ class ReportSpec(Spec):
                 "report", "changes nothing in a report of the kind claims: remove the figures", "figures"
             )
         for column in self.columns:
-            fixed = column in ("wilcoxon", "equivalence", "detectable") or is_metric_delta(column)
+            fixed = column in ("wilcoxon", "equivalence", "detectable", *IMAGE_COLUMNS)
+            fixed = fixed or is_metric_delta(column)
             if self.seeds == "decided" and fixed:
                 rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
                 raise invalid("report", rule, "seeds")
         shown = self.columns or USUAL_COLUMNS
         has_delta = (
             self.cells == "delta"
-            or any(column == "delta" or is_metric_delta(column) for column in shown)
+            or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
             or any(isinstance(figure, ForestFigure) for figure in self.figures)
         )
         if self.intervals != "each" and (self.seeds == "decided" or not has_delta):
@@ -241,6 +256,9 @@ class ReportSpec(Spec):
                 raise self.error_at(unknown_name("column", column, known), "columns", number)
         if self.kind == "classes" and not task.analyses("classes"):
             raise self.error_at(f"the task {task.name} has no results by class", "kind")
+        if self.by_image and not task.analyses("images"):
+            key = "kind" if self.kind == "images" else "columns"
+            raise self.error_at(f"the task {task.name} has no results by test image", key)
         for number, figure in enumerate(self.figures):
             if (problem_found := figure_problem(figure, task)) is not None:
                 raise self.error_at(problem_found, "figures", number)
@@ -282,7 +300,12 @@ class ReportSpec(Spec):
         """Whether the report compares rows with a baseline, which need not be a row of the table."""
         if self.kind in BY_CELL:  # their wins are counted only if the baseline is a row
             return self.cells == "delta"
-        return self.kind != "claims" and any(map(needs_baseline, self.columns))
+        return self.kind != "claims" and (self.kind == "images" or any(map(needs_baseline, self.columns)))
+
+    @property
+    def by_image(self) -> bool:
+        """Whether the table needs results by test image."""
+        return self.kind == "images" or bool(set(IMAGE_COLUMNS).intersection(self.columns))
 
     @property
     def has_data_axis(self) -> bool:

@@ -123,6 +123,11 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
     if column.kind == "delta":
         bounds = {f"{key}_low": cell.low, f"{key}_high": cell.high}
         return {key: cell.value, **bounds, f"{key}_n": cell.n, f"{key}_mark": cell.mark}
+    if column.kind in {"images", "images_delta"}:
+        interval = {f"{key}_half_width": cell.spread, f"{key}_low": cell.low, f"{key}_high": cell.high}
+        errors = {f"{key}_se_seeds": cell.error_seeds, f"{key}_se_images": cell.error_images}
+        counts = {f"{key}_n": cell.n, f"{key}_images": cell.images or None}
+        return {key: cell.value, **interval, **errors, **counts}
     if column.key == "latency_ratio":
         return {key: cell.value, f"{key}_low": cell.low, f"{key}_high": cell.high}
     if column.kind == "text":
@@ -187,10 +192,10 @@ def unit_of(column: TableColumn) -> str:
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
         return COSTS[column.metric or column.key].unit_recorded
-    if column.kind not in {"metric", "delta"}:
+    if column.kind not in {"metric", "delta", "images", "images_delta"}:
         return ""
     unit = column.metric_unit
-    return "percentage points" if column.kind == "delta" and unit == "%" else unit
+    return "percentage points" if column.kind in {"delta", "images_delta"} and unit == "%" else unit
 
 
 def _cell_data(cell: TableCell) -> dict[str, Any]:
@@ -199,6 +204,7 @@ def _cell_data(cell: TableCell) -> dict[str, Any]:
         "value": _number(cell.value),
         "spread": _number(cell.spread),
         "spread_kind": cell.spread_kind,
+        "scope": cell.scope,
         "low": _number(cell.low),
         "high": _number(cell.high),
         "n": cell.n,
@@ -208,6 +214,9 @@ def _cell_data(cell: TableCell) -> dict[str, Any]:
         "family": cell.family or None,
         "test": cell.test or None,
         "degrees_of_freedom": cell.degrees,
+        "standard_error_seeds": _number(cell.error_seeds),
+        "standard_error_images": _number(cell.error_images),
+        "images": cell.images or None,
         "mark": cell.mark,
         "flags": sorted(cell.flags),
         "values": list(cell.values),

@@ -38,11 +38,36 @@ class Mark(StrEnum):
 SIGNS: Mapping[Flag, str] = {Flag.UNCLEAN: "†", Flag.STALE: "‡", Flag.PRUNED: "¶"}
 MARK_SIGNS: Mapping[Mark, str] = {Mark.EQUIVALENT: "≈", Mark.UNTESTED: "?"}
 ColumnKind = Literal[
-    "metric", "delta", "p", "effect", "detectable", "latency", "count", "cost", "check", "text"
+    "metric",
+    "delta",
+    "p",
+    "effect",
+    "detectable",
+    "latency",
+    "count",
+    "cost",
+    "check",
+    "text",
+    "images",
+    "images_delta",
+    "discordant",
 ]
 SpreadKind = Literal[
-    "std", "se", "interval", "bootstrap", "paired_interval", "simultaneous_interval", "always_valid"
+    "std",
+    "se",
+    "interval",
+    "bootstrap",
+    "paired_interval",
+    "simultaneous_interval",
+    "always_valid",
+    "seeds_and_images",
+    "images",
 ]
+SCOPES: Mapping[str, str] = {  # population that a spread generalises to; by default OVER_SEEDS
+    "seeds_and_images": "over seeds and test images",
+    "images": "over test images, for these trained networks",
+}
+OVER_SEEDS = "over seeds, for this test set"
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,9 @@ class TableCell:
         family: Number of comparisons for which p-values or the mark are corrected; 0 without a test.
         test: Test behind the p-value or the mark; empty without a test.
         degrees: Degrees of freedom of the test, if it has any.
+        error_seeds: Standard error over seeds, for the fixed test set, of a number over seeds and images.
+        error_images: Standard error over test images, for the fixed networks.
+        images: Number of test images behind the interval; 0 if it is over seeds alone.
         values: Numbers behind `value`, one per run of `run_ids`; for an effect, one per seed.
         run_ids: Runs behind the number.
         baseline_run_ids: Runs with which the number is compared.
@@ -86,12 +114,20 @@ class TableCell:
     family: int = 0
     test: str = ""
     degrees: int | None = None
+    error_seeds: float | None = None
+    error_images: float | None = None
+    images: int = 0
     values: tuple[float, ...] = ()
     run_ids: tuple[str, ...] = ()
     baseline_run_ids: tuple[str, ...] = ()
     missing_run_ids: tuple[str, ...] = ()
     flags: frozenset[Flag] = frozenset()
     mark: Mark | None = None
+
+    @property
+    def scope(self) -> str | None:
+        """The population that the spread generalises to; None without a spread."""
+        return None if self.spread_kind is None else SCOPES.get(self.spread_kind, OVER_SEEDS)
 
     @property
     def tail(self) -> str:

@@ -9,8 +9,15 @@ from ema_lab.statistics import PairedDifference
 def difference_text(difference: PairedDifference, digits: int) -> str:
     """Format a mean difference and its interval, if any, all with signs."""
     if not difference.has_interval:
-        return f"{difference.mean:+.{digits}f}"
-    return f"{difference.mean:+.{digits}f} [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
+        return interval_text(difference.mean, None, None, digits)
+    return interval_text(difference.mean, difference.low, difference.high, digits)
+
+
+def interval_text(mean: float, low: float | None, high: float | None, digits: int) -> str:
+    """Format a difference and the bounds of its interval, if any, all with signs."""
+    if low is None or high is None:
+        return f"{mean:+.{digits}f}"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def p_text(p: float) -> str:

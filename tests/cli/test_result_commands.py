@@ -39,6 +39,8 @@ class TestReport:
             "products, normalisations); one multiply-add is one.\n"
             "No row is marked as the best in Top-1: no test tells it apart (paired t tests, Holm-corrected "
             "over all pairs of rows, 5 %).\n"
+            "All ±, intervals and tests are over seeds, for this test set: other test images would add to "
+            "them.\n"
             "Test split, last epoch (synthetic).\n"
         )
 

@@ -68,7 +68,10 @@ def test_a_forest_has_the_intervals_of_the_table_and_says_what_they_are(decided)
     assert [cell.spread_kind for cell in cells] == ["always_valid"] * 2
     assert bars_of(forest.drawing.axes[0]) == [pytest.approx((cell.low, cell.high)) for cell in cells]
     assert "over n=6 to 12 seeds in common, which were added until it was decided" in forest.caption
-    assert "with its always-valid 95 % interval, which holds for all rows at once." in forest.caption
+    assert (
+        "with its always-valid 95 % interval, which holds for all rows at once, for this test set."
+        in forest.caption
+    )
     assert "t interval" not in forest.caption
 
 

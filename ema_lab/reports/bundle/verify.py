@@ -20,7 +20,7 @@ from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
 from ema_lab.specs.report import REPORT_NAME
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.analysis import read_analyses
+from ema_lab.store.analysis import analysis_key, read_analyses
 from ema_lab.store.curve import read_curve
 from ema_lab.store.layout import ANALYSIS, RECORD, START
 from ema_lab.store.record import RunRecord
@@ -142,6 +142,7 @@ class _Runs:
         for run_id, (spec, record) in self.done.items():
             yield from self._against_curve(run_id, spec, record)
             yield from self._against_classes(run_id, record)
+            yield from self._against_images(run_id, record)
             yield from self._against_start(run_id, spec, record)
         yield from self._unequal_costs()
 
@@ -150,8 +151,8 @@ class _Runs:
         known = f"{self.with_curve} of {len(self.done)} runs"
         return (
             "cross-checked: each record's chosen epoch with its recipe and curve; its metrics with its "
-            f"curve, which has them for {known}, and with its results by class; its numbers of start "
-            "weights with their table; the costs of equal models"
+            f"curve, which has them for {known}, and with its results by class and test "
+            "image; its numbers of start weights with their table; the costs of equal models"
         )
 
     def _path(self, run_id: str) -> str:
@@ -187,6 +188,17 @@ class _Runs:
                     path = f"{RUNS}/{run_id}/{ANALYSIS}"
                     text = f"the mean of {name} over classes is {mean:.6g}"
                     yield f"{path}: {text}, the record has {record.metrics[name]:.6g}"
+
+    def _against_images(self, run_id: str, record: RunRecord) -> Iterator[str]:
+        """Compare the metrics by test image, as far as the bundle has them, with the record."""
+        entries = read_analyses(self.store.folder(run_id), record, "")
+        for name, known in record.metrics.items():
+            if (entry := entries.get(analysis_key("images", {"metric": name}))) is None:
+                continue
+            value = entry.get("value")
+            if not isinstance(value, int | float) or not math.isclose(known, value, abs_tol=1e-3):
+                path = f"{RUNS}/{run_id}/{ANALYSIS}"
+                yield f"{path}: {name} over all test images is {value!r:.80}, the record has {known:.6g}"
 
     def _against_start(self, run_id: str, spec: RunSpec, record: RunRecord) -> Iterator[str]:
         """Compare the record's numbers of start weights with the spec and the table of tensors."""

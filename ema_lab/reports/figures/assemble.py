@@ -195,7 +195,7 @@ class _Drawer:
         drawing = draw.draw_curves(
             curves, self.looks, self.labels, self.report.task.curve_label(figure.column)
         )
-        text = curves_caption(curves, figure.band, decided=self.decided)
+        text = curves_caption(curves, figure.column, figure.band, decided=self.decided)
         return drawing, text + self._absent([curve.row for curve in curves])
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:

@@ -9,6 +9,7 @@ from ema_lab.specs.figure import ConfusionFigure, PrecisionRecallFigure
 from ema_lab.statistics import PairedDifference
 
 MOST_NAMED = 5
+FIXED = ", for this test set"  # of an interval over seeds: other test images would add to it
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
 WITHOUT = (
     ", without intervals: seeds were added until each comparison with the baseline was decided, and a t "
@@ -20,9 +21,8 @@ def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> st
     """Describe a trade-off's points and bars."""
     seeds = counted([value.count for value in values])
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
-    text = (
-        f"{mean} over {seeds} of each row{WITHOUT if decided else ''}; dashed: the Pareto front of the means."
-    )
+    scope = WITHOUT if decided else _scope(values)
+    text = f"{mean} over {seeds} of each row{scope}; dashed: the Pareto front of the means."
     return text if decided else text + hollow_note(values)
 
 
@@ -34,7 +34,7 @@ def forest_caption(values: Sequence[PairedDifference], baseline: str, kind: str,
     if decided:
         text += ", which were added until it was decided (at most a limit)"
     if any(value.has_interval for value in values):
-        text += f", with its {kind}"
+        text += f", with its {kind}{FIXED}"
     return f"{text}.{hollow_note(values, 'too few seeds' if decided else 'one seed')}"
 
 
@@ -47,8 +47,8 @@ def hollow_note(values: Sequence[PairedDifference], few: str = "one seed") -> st
     )
 
 
-def curves_caption(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
-    """Say over how many seeds the curves average, and describe their bands."""
+def curves_caption(curves: Sequence[Curve], column: str, band: str, *, decided: bool) -> str:
+    """Say over how many seeds the curves of a column average, and describe their bands."""
     text = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
     lows = [low for curve in curves for low in curve.low]
     if decided and band == "interval":
@@ -60,7 +60,8 @@ def curves_caption(curves: Sequence[Curve], band: str, *, decided: bool) -> str:
         text += ", none where one seed alone has a value" + (
             ", or all are equal" if band == "interval" else ""
         )
-    return f"{text}."
+    split = column.partition("_")[0]
+    return f"{text}{FIXED.replace('test', split) if split in {'test', 'val'} else ''}."
 
 
 def precision_caption(
@@ -75,7 +76,7 @@ def precision_caption(
     )
     if all(math.isnan(low) for curve in curves for low in curve.low):
         return f"{text}{WITHOUT if decided and figure.band == 'interval' else ''}."
-    return f"{text}; band: {BANDS[figure.band]} over seeds."
+    return f"{text}; band: {BANDS[figure.band]} over seeds{FIXED}."
 
 
 def confusion_caption(confusion: Confusion, figure: ConfusionFigure, label: str) -> str:
@@ -96,11 +97,17 @@ def dots_caption(dots: Dots, what: str, *, decided: bool) -> str:
     """Describe points by class or by size and their bars."""
     values = [value for group in dots.values for value in group.values()]
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
-    text = f"{what}. {mean} over {counted([value.count for value in values])}{WITHOUT if decided else ''}."
+    scope = WITHOUT if decided else _scope(values)
+    text = f"{what}. {mean} over {counted([value.count for value in values])}{scope}."
     empty = [name for name, group in zip(dots.groups, dots.values, strict=True) if not group]
     if empty:
         text += f" Without any box: {listed(empty)}."
     return text if decided else text + hollow_note(values)
+
+
+def _scope(values: Sequence[PairedDifference]) -> str:
+    """Return that intervals hold for the fixed test set; empty without an interval."""
+    return FIXED if any(value.has_interval for value in values) else ""
 
 
 def counted(counts: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ from ema_lab.tables.text import difference_text
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     """Return a metric's cell, such as `98.15 ± 0.49 (n=3)`; a single seed has no ±."""
     measured_values = row.finished(metric)
-    cell = _cell(row, measured_values)
+    cell = measured_cell(row, measured_values)
     if not measured_values:
         return cell
     values = [value for _, value in measured_values]
@@ -38,7 +38,7 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     return replace(
         cell,
         text=text,
-        count=_count(spec, summary.count, len(row.cells), without_interval=kind is None),
+        count=count_text(spec, summary.count, len(row.cells), without_interval=kind is None),
         value=summary.mean,
         spread=half,
         spread_kind=kind,
@@ -97,7 +97,7 @@ def delta_cell(spec: ReportSpec, row: Row, metric: str, comparisons: int = 1) ->
 
     def fields(differences: list[float]) -> dict[str, Any]:
         difference = paired_difference(differences, comparisons if is_simultaneous else 1)
-        count = _missing(difference.count, len(row.cells), without_interval=not difference.has_interval)
+        count = missing_text(difference.count, len(row.cells), without_interval=not difference.has_interval)
         return {**difference_numbers(difference, spec.digits, kind), "count": count}
 
     return comparison_cell(row, metric, fields)
@@ -135,13 +135,13 @@ def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
     """Return the number of finished runs, and the number requested if some are missing."""
     finished = [(item, 1.0) for item in row.cells if item.record is not None]
     text = f"{len(finished)}" + (f" of {len(row.cells)}" if len(finished) < len(row.cells) else "")
-    return replace(_cell(row, finished), text=text, value=len(finished), values=())
+    return replace(measured_cell(row, finished), text=text, value=len(finished), values=())
 
 
 def cost_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     """Return a cost of the row's model, in the unit of the column's header."""
     costs = [(item, item.record.cost[key]) for item in row.cells if item.record and key in item.record.cost]
-    return _one_cost(_cell(row, costs), key)
+    return _one_cost(measured_cell(row, costs), key)
 
 
 def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
@@ -181,7 +181,7 @@ def latency_cell(spec: ReportSpec, row: Row, key: str) -> TableCell:
     return TableCell(f"{ratio:.2f} [{low:.2f}, {high:.2f}]", value=ratio, low=low, high=high)
 
 
-def _cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
+def measured_cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return a cell without text that has its runs, n and flags."""
     run_ids = [item.cell.run_id for item, _ in pairs]
     flags = _flags(row, len(pairs))
@@ -199,7 +199,7 @@ def _cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
 
 def compared_cell(row: Row, pairs: Sequence[tuple[Measured, float]]) -> TableCell:
     """Return a cell without text for a comparison: runs and flags of both the row and the baseline."""
-    cell = _cell(row, pairs)
+    cell = measured_cell(row, pairs)
     paired = {item.cell.run_id for item, _ in pairs}
     lacking = [item for item in row.cells if item.cell.run_id not in paired]
     missing = [item.cell.run_id for item in lacking if item.record is None]
@@ -227,12 +227,13 @@ def _flags(row: Row, count: int) -> set[Flag]:
     return {flag for flag, applies in flags.items() if applies}
 
 
-def _count(spec: ReportSpec, count: int, expected: int, *, without_interval: bool) -> str:
-    missing = _missing(count, expected, without_interval=without_interval)
+def count_text(spec: ReportSpec, count: int, expected: int, *, without_interval: bool) -> str:
+    """Return n as the report shows it in cells of a metric."""
+    missing = missing_text(count, expected, without_interval=without_interval)
     return missing or (f"n={count}" if spec.counts == "cells" else "")
 
 
-def _missing(count: int, expected: int, *, without_interval: bool) -> str:
+def missing_text(count: int, expected: int, *, without_interval: bool) -> str:
     """Return n if seeds or the interval are missing, with the reason."""
     if count == expected and not without_interval:
         return ""

@@ -15,6 +15,7 @@ from ema_lab.reports.table.notes import (
     run_notes,
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
+from ema_lab.reports.table.scope import scope_notes
 from ema_lab.results.analysis import Analyses, class_counts, class_rows
 from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Row
@@ -146,6 +147,7 @@ def _notes(
         *(number_notes(spec, cells) if not deltas else []),
         *comparison_notes(spec, baseline_name(spec, ablation), deltas, family, bounded=has_interval(cells)),
         *(rank_notes(spec, ranked, family) if not deltas else []),
+        *scope_notes(cells),
         *flag_notes(cells),
         *run_notes(spec, [ablation], rows),
     )

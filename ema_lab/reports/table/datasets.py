@@ -26,6 +26,7 @@ from ema_lab.reports.table.notes import (
     seed_notes,
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
+from ema_lab.reports.table.scope import scope_notes
 from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
@@ -289,6 +290,7 @@ def _notes(
         ),
         *rank_notes(spec, ranked, *families),
         *([wins] if len(data) > 1 and any(row.is_baseline for row in body) else []),
+        *scope_notes(cells, "the test set of each"),
         *flag_notes(cells),
         *run_notes(spec, ablations, rows),
     )

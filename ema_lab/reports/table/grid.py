@@ -18,6 +18,7 @@ from ema_lab.reports.table.notes import (
     seed_notes,
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
+from ema_lab.reports.table.scope import scope_notes
 from ema_lab.results.family import Family, family_of
 from ema_lab.results.selection import Measured, Row, unclean_rows
 from ema_lab.specs.report import ReportSpec
@@ -108,6 +109,7 @@ def _grid(spec: ReportSpec, ablation: Ablation, places: Mapping[Key, Row], famil
     notes = (
         *_value_notes(spec, ablation, Ranked(tuple(table_cells), marks), family),
         *seed_notes(spec, list(places.values())),
+        *scope_notes(table_cells),
         *flag_notes(table_cells),
         *run_notes(spec, [ablation], list(places.values())),
     )
@@ -183,6 +185,7 @@ def effects_table(
         "Effect: a level against the first one of its factor, averaged over the other factor within each "
         f"seed; mean over seeds{interval}. An interaction is a difference of such differences.",
         f"p: paired t test of no effect, Holm-corrected {_corrected_for(len(estimated), count)}.",
+        *scope_notes(cells),
         *flag_notes(cells),
         *(["‡: stale runs are part of these numbers."] if any(row.stale for row in rows) else []),
     )

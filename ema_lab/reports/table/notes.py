@@ -7,6 +7,7 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes, with_rivals
+from ema_lab.reports.table.scope import scope_notes
 from ema_lab.results.family import Family
 from ema_lab.results.selection import PAIR_LABELS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
@@ -37,7 +38,10 @@ def notes_of(
     family: Family,
     marks: Mapping[str, Marks],
 ) -> tuple[str, ...]:
-    """Return the notes that something in the table needs. `marks`: marks of rank by metric."""
+    """Return the notes that something in the table needs, except those on columns over images.
+
+    `marks`: marks of rank by metric.
+    """
     cells = [cell for row in body for cell in row.cells]
     by_column = {column: [row.cells[index] for row in body] for index, column in enumerate(columns)}
     metrics = {
@@ -63,6 +67,7 @@ def notes_of(
         *_column_notes(columns),
         *rank_notes(spec, ranked, family),
         *equivalence_notes(spec, baseline_name(spec, ablation), cells),
+        *scope_notes(cells),
         *flag_notes(cells),
         *run_notes(spec, [ablation], rows),
     )

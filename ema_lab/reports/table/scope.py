@@ -1,0 +1,21 @@
+"""Notes on what ±, intervals and tests generalise to: seeds, test images, or both."""
+
+from collections.abc import Sequence
+
+from ema_lab.tables.table import OVER_SEEDS, TableCell
+
+
+def scope_notes(cells: Sequence[TableCell], test_set: str = "this test set") -> list[str]:
+    """Say that ±, intervals and tests over seeds hold for the fixed test set, if the cells have any.
+
+    Args:
+        cells: All cells of the table.
+        test_set: Name of the test set in the note.
+    """
+    over_seeds = [cell for cell in cells if cell.scope == OVER_SEEDS or (cell.test and not cell.images)]
+    if not over_seeds:
+        return []
+    where = OVER_SEEDS.replace("this test set", test_set)
+    if any(cell.images for cell in cells):
+        return [f"All other ±, intervals and tests are {where}."]
+    return [f"All ±, intervals and tests are {where}: other test images would add to them."]
