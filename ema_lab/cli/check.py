@@ -86,11 +86,23 @@ def check(
         )
     results = outcome.results
     rows = [{"check": each.name, "result": each.outcome, "detail": each.detail} for each in results]
-    print_rows(rows, as_json=as_json)
+    print_rows(rows if as_json else _with_causes_once(rows), as_json=as_json)
     counts = Counter(each.outcome for each in results)
     parts = [f"{counts[state]} {state}" for state in ("passed", "failed", "does not apply") if counts[state]]
     say(f"{target} ({outcome.subject}): {', '.join(parts)}")
     return 0 if outcome.ok else 1
+
+
+def _with_causes_once(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows without checks that fail of the cause of an earlier one, which says how many do."""
+    failed = Counter(row["detail"] for row in rows if row["result"] == "failed")
+    shown: dict[str, dict[str, str]] = {}
+    for row in rows:
+        key = row["detail"] if row["result"] == "failed" else row["check"]
+        more = failed[key] - 1
+        tail = f"; {more} more check{'s fail' if more > 1 else ' fails'} of it" if more > 0 else ""
+        shown.setdefault(key, {**row, "detail": f"{row['detail']}{tail}"})
+    return list(shown.values())
 
 
 def _read_options(texts: Sequence[str]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from ema_lab.cli import (
 )
 from ema_lab.cli import run as run_command
 from ema_lab.cli.output import discard, is_printable, open_closed_streams, output_works, put, say
+from ema_lab.cli.usage import usage_message
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
 from ema_lab.registry.registry import unknown_name
 
@@ -149,7 +150,7 @@ def run(arguments: list[str] | None = None) -> int:
         code = _refused(str(error).split("\n"))
         return 1 if isinstance(error, WorkersDiedError) else code
     except UsageError as error:
-        return _refused([_usage_message(error)])
+        return _refused([usage_message(error)])
     except UnicodeEncodeError as error:
         if is_printable(error.object[error.start : error.end]):
             raise
@@ -180,8 +181,3 @@ def _refused(lines: Sequence[str]) -> int:
 def _full_output(error: OSError) -> int:
     discard(sys.stdout)
     return _refused([f"standard output cannot be written: {error.strerror}"])
-
-
-def _usage_message(error: Any) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".")
-    return f"{text}; see {error.ctx.command_path} --help" if error.ctx else text

@@ -5,6 +5,7 @@ and explains options without importing torch, which takes seconds.
 """
 
 import ast
+import difflib
 import importlib.util
 import re
 import sysconfig
@@ -232,7 +233,10 @@ def _read(path: Path, attribute: str, modified: int) -> Signature:
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             return _signature(path, tree, node)
-    raise SpecError(f"{path} defines no class or function {attribute!r}")
+    names = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    close = difflib.get_close_matches(attribute, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; it defines {', '.join(names) or 'none'}"
+    raise SpecError(f"{path} defines no class or function {attribute!r}{hint}")
 
 
 def _signature(path: Path, tree: ast.Module, node: ast.ClassDef | ast.FunctionDef) -> Signature:

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ema_lab.characters import find_lookalikes, name_problem
-from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.messages import MISSING, plain_errors
 
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -42,7 +42,8 @@ class Spec(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            raise with_suggestions(error, cls.model_fields) from None
+            items = error.errors(include_url=False)
+            raise merged(error.title, items, cls.model_fields, value, cls) from None
 
 
 def with_suggestions(error: ValidationError, known: Iterable[str]) -> ValidationError:
@@ -50,23 +51,18 @@ def with_suggestions(error: ValidationError, known: Iterable[str]) -> Validation
     return merged(error.title, error.errors(include_url=False), known)
 
 
-def merged(title: str, items: Iterable[ErrorDetails], known: Iterable[str] = ()) -> ValidationError:
-    """Return one error with all `items`, rewritten to our messages."""
-    details = []
-    items = list(items)
-    locations = [item["loc"] for item in items]
-    for item in items:
-        size = len(item["loc"])
-        if item["type"] == "too_short" and any(p[:size] == item["loc"] and len(p) > size for p in locations):
-            continue  # pydantic counts an invalid item as missing, but the item has its own error
-        kind: str | PydanticCustomError = "missing"
-        if item["type"] == "problem":
-            kind = problem(item["msg"])
-        elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
-            kind = problem(unknown_name("key", str(item["loc"][0]), known))
-        elif item["type"] != "missing":
-            kind = problem(f"{item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}")
-        details.append(InitErrorDetails(type=kind, loc=item["loc"], input=item["input"]))
+def merged(
+    title: str,
+    items: Iterable[ErrorDetails],
+    known: Iterable[str] = (),
+    value: object = None,
+    form: type[BaseModel] | None = None,
+) -> ValidationError:
+    """Return one error with all `items`, rewritten to our messages; see `plain_errors`."""
+    details = [
+        InitErrorDetails(type=MISSING if message == MISSING else problem(message), loc=loc, input=given)
+        for loc, message, given in plain_errors(list(items), known, value, form)
+    ]
     return ValidationError.from_exception_data(title, details)
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, read_bytes, write_text
+from ema_lab.specs.document import error_messages
 
 MAX_BYTES = 64 * 2**20  # a thousand times a record with a long traceback
 MAX_PROBLEM_LENGTH = 200  # characters
@@ -65,6 +66,5 @@ def _refuse(constant: str) -> NoReturn:
 
 def first_problem(error: ValidationError) -> str:
     """Return the key and the message of an error's first problem, on one line of bounded length."""
-    item = error.errors(include_url=False)[0]
-    problem = f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+    _, problem = error_messages(error)[0]
     return problem if len(problem) <= MAX_PROBLEM_LENGTH else f"{problem[:MAX_PROBLEM_LENGTH]}..."

@@ -39,6 +39,7 @@ CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in n
     "registry/": "finds the code of a name; that code is hashed, and a name never changes its meaning",
     "specs/definition.py": "finds definition files",
     "specs/document.py": "reads definition files; their content is in the run id",
+    "specs/messages.py": "words the problems of definition files",
     "specs/scalar.py": "reads scalars of definition files; their values are in the run id",
     "specs/strict.py": "checks definition files and writes run ids",
     "specs/metric.py": "names, units and directions of metrics, for tables",

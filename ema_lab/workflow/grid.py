@@ -14,6 +14,7 @@ from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
+from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.staleness import Staleness
@@ -29,6 +30,8 @@ from ema_lab.workflow.threads import (
     visible_gpus,
     whole_runs,
 )
+
+MAX_ROWS = 5  # named in one message
 
 
 def check_models(ablation: Ablation) -> None:
@@ -105,8 +108,29 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
         except SpecError as error:
             problems.setdefault(str(error), []).append(cell.row)
     if problems:
-        lines = (f"{ablation.path}: {', '.join(rows)}: {text}" for text, rows in problems.items())
-        raise SpecError("\n".join(lines))
+        raise SpecError("\n".join(_problem_line(ablation, rows, text) for text, rows in problems.items()))
+
+
+def _problem_line(ablation: Ablation, rows: Sequence[str], text: str) -> str:
+    """Return one line for a problem of some rows: a placement's problem at the line of the placement."""
+    names = list(dict.fromkeys(rows))
+    more = f" and {len(names) - MAX_ROWS} more" if len(names) > MAX_ROWS else ""
+    where = _placement_line(ablation, names[0]) if text.startswith("placement:") else ""
+    return f"{where or ablation.path}: {', '.join(names[:MAX_ROWS])}{more}: {text}"
+
+
+def _placement_line(ablation: Ablation, row: str) -> str:
+    """Return "file:line" of the placement of a row: its own, else the base's; "" if the file has none."""
+    variant = next(cell.variant for cell in ablation.cells if cell.row == row)
+    document = read_document(ablation.path)
+    places = [key_path for key_path in document.lines if _is_placement(key_path)]
+    own = [key_path for key_path in places if variant in key_path]
+    base = [key_path for key_path in places if key_path[0] == "base"]
+    return document.where((*own, *base)[0]) if own or base else ""
+
+
+def _is_placement(key_path: KeyPath) -> bool:
+    return bool(key_path) and any("placement" in str(part).split(".") for part in key_path)
 
 
 def train_grid(

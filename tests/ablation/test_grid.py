@@ -274,9 +274,12 @@ REFUSED = {
     ),
     "an axis that is a number": (
         "variants:\n  a:\n    axes:\n      recipe.epochs: 3\n",
-        [(10, "valid list, got 3"), (10, "valid dictionary, got 3")],
+        [(10, "must be a list or a mapping of keys to values, got 3")],
     ),
-    "axes that are a list": ("variants:\n  a:\n    axes: [1]\n", [(9, "valid dictionary, got [1]")]),
+    "axes that are a list": (
+        "variants:\n  a:\n    axes: [1]\n",
+        [(9, "must be a mapping of keys to values, got [1]")],
+    ),
     "nothing to vary": ("vary:\n  recipe.epochs: []\n", [(8, "needs at least one value")]),
     "a value that stands twice": ("vary:\n  recipe.epochs: [2, 3, 2]\n", [(8, "a value is listed twice")]),
     "an axis value that stands twice": (
@@ -354,10 +357,10 @@ seeds: [0]
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("seeds: []", "at least 1 item"),
+        ("seeds: []", "must have an entry"),
         ("seeds: [0, 0]", "a seed is listed twice"),
-        ("seeds: [true]", "valid integer, got True"),
-        ("seeds: [-1]", "greater than or equal to 0"),
+        ("seeds: [true]", "whole number, got True"),
+        ("seeds: [-1]", "must be 0 or more"),
         ("seeds: 3", "seeds"),
         ("sedes: [0]", "did you mean 'seeds'?"),
     ],

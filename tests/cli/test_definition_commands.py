@@ -212,7 +212,7 @@ def test_malformed_facts_of_a_data_set_are_one_line_with_file_and_line(command):
     answer = command("plan", "tiny")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "ablations/tiny.yaml:5: data.name: " in answer.err
-    assert "my_facts.py:12: FACTS: classes: input should be a valid integer, got 'four'; " in answer.err
+    assert "my_facts.py:12: FACTS: classes: must be a whole number, got 'four'; " in answer.err
     shown = command("show", "dataset", "my_facts:my_facts")
     assert (shown.code, "my_facts.py:12: FACTS: classes" in shown.err) == (2, True)
 

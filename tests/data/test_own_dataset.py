@@ -79,10 +79,10 @@ class TestFacts:
             ("x = 1\nFACTS = dict(classes=3)\n", r"\.py:2: FACTS must be a literal; the facts of"),
             ("FACTS = 3\n", r"\.py:1: FACTS must be a dict, got 3; the facts of"),
             (FACTS.replace('"classes": 3, ', ""), r"\.py:1: FACTS: classes: is missing; the facts of"),
-            (FACTS.replace("3", "0", 1), r"classes: input should be greater than or equal to 1, got 0"),
+            (FACTS.replace("3", "0", 1), r"classes: must be 1 or more, got 0"),
             (FACTS.replace("classes", "clases"), r"clases: no key is named 'clases'; did you mean 'classes'"),
             (FACTS.replace("[0.5]", "[0.5, 0.5]"), r"mean: needs one value for each of 1 channels, got"),
-            (FACTS.replace("[0.25]", "[0.0]"), r"std\.0: input should be greater than 0"),
+            (FACTS.replace("[0.25]", "[0.0]"), r"std\.0: must be above 0"),
             (FACTS.replace("{", "", 1), r"\.py:1: "),
         ],
     )

@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_said_in_one_line(make_spec, placement, backbone, m
         ({"blocks": [0]}, "must be all, first, last, even"),
         ({"blocks": []}, "must be all, first, last, even"),
         ({"replace": "se", "after": "block_end"}, "cannot be combined with `after`: leave one of them out"),
-        ({"replace": "eca"}, "should be 'se'"),
+        ({"replace": "eca"}, "must be 'se'"),
     ],
 )  # fmt: skip
 def test_a_wrong_placement_is_refused(make_spec, placement, message):

@@ -222,7 +222,7 @@ def test_a_value_of_a_rounded_range_that_does_not_fit_is_reported_with_its_line(
         write("  recipe.batch_size: {distribution: q_uniform, min: 2, max: 6}\n", method="grid")
     where = f"sweep.yaml:{FIRST_LINE}: recipe.batch_size: "
     assert all(where in line for line in problems(error))
-    assert problems(error)[0].endswith("should be a valid integer, got 2.0")
+    assert problems(error)[0].endswith("must be a whole number, got 2.0")
 
 
 def test_a_grid_over_a_rounded_range_of_one_value_is_that_one(write):

@@ -55,7 +55,7 @@ def test_without_a_gpu_a_run_has_the_threads_of_its_cores(load):
         ("\nengine: slrm\n", 2, "no engine is named 'slrm'; did you mean 'slurm'?"),
         ("engine: slurm\npartitio: gpu\n", 2, "no key is named 'partitio'; did you mean 'partition'?"),
         ("engine: slurm\ntime: 1h\n", 2, "time: must be minutes, hh:mm:ss or days-hh:mm:ss, got '1h'"),
-        ("engine: slurm\ntime: 0\n", 2, "greater than or equal to 1, got 0"),
+        ("engine: slurm\ntime: 0\n", 2, "must be 1 or more, got 0"),
         ("engine: slurm\nmem_gb: true\n", 2, "mem_gb: "),
         (
             "engine: slurm\nadditional: {job_name: x}\n",

@@ -110,7 +110,7 @@ WRONG = {
     "bad arXiv id": (("2305.13560", "13560"), [(3, "arxiv")]),
     "wrong convention": (
         ("    baseline: plain", "    convention: {flops_per_mac: 3}\n    baseline: plain"),
-        [(15, "convention.flops_per_mac: input should be 1 or 2, got 3")],
+        [(15, "convention.flops_per_mac: must be 1 or 2, got 3")],
     ),
 }
 

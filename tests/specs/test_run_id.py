@@ -183,7 +183,7 @@ def test_a_wrapped_module_is_resolved_as_any_other():
     [
         ("emma", ("of", "name"), "no attention is named 'emma'; did you mean 'ema'"),
         ({"name": "ema", "group": 8}, ("of", "group"), "no key is named 'group'; did you mean 'groups'"),
-        ({"name": "ema", "groups": "8"}, ("of", "groups"), "valid integer"),
+        ({"name": "ema", "groups": "8"}, ("of", "groups"), "whole number"),
         (None, ("of",), "must name one of"),
     ],
 )
