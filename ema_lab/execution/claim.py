@@ -113,8 +113,8 @@ class Claim:
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills(), self.session)
         job = RunJob(self.store.folder(run_id), task.ablation, task.variant, self._notify)
-        self._notify()
         try:
+            self._notify()
             outcome = self.train(task.spec, job)
             if repository_states:
                 environment = {**outcome.environment, "repositories": repository_states}

@@ -180,7 +180,7 @@ class TestCost:
         [
             (["--batch", "4"], "--batch changes nothing without --latency"),
             (["--latency", "--layers"], "--latency times whole models: it does not go with --layers"),
-            (["--macs", "flops"], "'flops' is not one of"),
+            (["--macs", "flops"], "--macs must be one of"),
         ],
     )
     def test_options_that_do_nothing_are_refused(self, command, words, problem):

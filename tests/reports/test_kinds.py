@@ -472,7 +472,7 @@ def test_every_cell_of_the_json_lists_its_runs(tmp_path):
         ({"ablation": "x", "order": "metric", "rows": ["a"]}, "order: changes nothing"),
         ({"kind": "grid", "ablation": "x", "factors": ["a", "b"], "columns": ["top1"]}, "columns: changes"),
         ({"ablation": "x", "columns": ["top 2"]}, "no column is named 'top 2'"),
-        ({"ablation": "x", "metric": "top 2"}, "metric: string should match pattern"),
+        ({"ablation": "x", "metric": "top 2"}, "metric: must be small letters and digits"),
     ],
 )
 def test_a_key_that_changes_nothing_or_is_missing_is_refused(keys, words):

@@ -461,7 +461,7 @@ class TestEquivalence:
         [
             ({"columns": ["top1", "equivalence"]}, "needs `margin`, the smallest relevant difference"),
             ({"columns": ["top1"], "margin": 1.0}, "changes nothing without a column `delta`"),
-            ({"margin": 0.0}, "greater than 0"),
+            ({"margin": 0.0}, "must be above 0"),
             (
                 {"columns": ["equivalence"], "margin": 1.0, "seeds": "decided"},
                 "needs a fixed number of seeds",

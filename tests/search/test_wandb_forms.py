@@ -37,7 +37,7 @@ NOT_SUPPORTED = {  # what W&B accepts and ema-lab does not, and the words that s
     '{"metric": {"name": "val_top1"}}': "W&B minimizes by default",
 }
 MORE = {'{"metric": {"goal": "maximize"}}'}  # accepted here: the metric's name has a default
-BY_WORDS = {'{"distribution":"beta","a":0}': "greater than 0"}  # of which W&B draws nothing but NaN
+BY_WORDS = {'{"distribution":"beta","a":0}': "must be above 0"}  # of which W&B draws nothing but NaN
 
 
 def ids(case):
