@@ -350,6 +350,7 @@ def test_served_it_refreshes_itself(site, trained, browser):  # noqa: F811
 
 
 def test_served_a_table_that_is_no_longer_made_goes_and_comes_again(site, trained, browser):  # noqa: F811
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
     Path("ablations/tiny.yaml").write_text(TINY + "axes: {recipe.epochs: [1, 20]}\n")
@@ -365,7 +366,9 @@ def test_served_a_table_that_is_no_longer_made_goes_and_comes_again(site, traine
         ], "No effects" in notes
 
     def wait(tables, none):
-        WebDriverWait(browser, 15).until(lambda _: shown() == (tables, none))
+        drawn_again = [StaleElementReferenceException]  # the page replaces its tables while they are read
+        waiting = WebDriverWait(browser, 15, ignored_exceptions=drawn_again)
+        waiting.until(lambda _: shown() == (tables, none))
         assert len(all_of(browser, "#tables .notes")) == len(tables)
 
     with served(live) as ask:
