@@ -156,39 +156,33 @@ def test_an_engine_says_what_it_needs_and_what_is_not_its_own(command, tree, opt
 
 
 @pytest.mark.usefixtures("no_account")
-def test_offline_mode_is_no_account_for_a_sweep(command, monkeypatch):
+@pytest.mark.parametrize(
+    ("mode", "more", "options", "words"),
+    [
+        ("offline", "", [], "WANDB_MODE is offline"),
+        ("online", "", [], "has no run_cap: say --trials N"),
+        (
+            "online",
+            "controller: {type: local}\n",
+            ["--trials", "2"],
+            f"rates.yaml:{SWEEP.count(chr(10)) + 1}: controller.type: local waits for `wandb controller`",
+        ),
+        (
+            "online",
+            "early_terminate: {type: hyperband, min_iter: 500}\n",
+            ["--trials", "2"],
+            "early_terminate: would first compare trials after epoch 500, and the runs have",
+        ),
+    ],
+    ids=["offline", "endless", "local controller", "early stopping after the last epoch"],
+)
+def test_a_sweep_that_wandb_cannot_run_is_refused(command, monkeypatch, mode, more, options, words):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    answer = command("sweep", "rates", "--engine", "wandb")
-    assert (answer.code, "WANDB_MODE is offline" in answer.err) == (2, True)
-
-
-@pytest.mark.usefixtures("no_account")
-def test_a_sweep_that_nothing_ends_is_refused(command, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    answer = command("sweep", "rates", "--engine", "wandb")
-    assert (answer.code, "has no run_cap: say --trials N" in answer.err) == (2, True)
-
-
-@pytest.mark.usefixtures("no_account")
-def test_a_sweep_that_waits_for_a_local_controller_is_refused(command, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    path = Path("sweeps/rates.yaml")
-    path.write_text(f"{path.read_text()}controller: {{type: local}}\n")
-    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
-    line = path.read_text().count("\n")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    Path("sweeps/rates.yaml").write_text(SWEEP + more)
+    answer = command("sweep", "rates", "--engine", "wandb", *options)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert f"rates.yaml:{line}: controller.type: local waits for `wandb controller`" in answer.err
-
-
-@pytest.mark.usefixtures("no_account")
-def test_early_stopping_after_the_last_epoch_is_refused(command, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    path = Path("sweeps/rates.yaml")
-    path.write_text(f"{path.read_text()}early_terminate: {{type: hyperband, min_iter: 500}}\n")
-    answer = command("sweep", "rates", "--engine", "wandb", "--trials", "2")
-    assert answer.code == 2
-    assert "early_terminate: would first compare trials after epoch 500, and the runs have" in answer.err
+    assert words in answer.err
 
 
 @pytest.mark.usefixtures("no_account")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contents import content
 from tiny import fake_outcome
 
 import ema_lab
@@ -29,15 +30,6 @@ def made_up(trained):
     """Return a store of four finished runs without weights, and their ids."""
     run_ids = trained(train=lambda spec, job: fake_outcome(spec))
     return RunStore("runs"), run_ids
-
-
-def content(folder):
-    paths = sorted(Path(folder).rglob("*"))
-    return {
-        str(path): path.read_bytes() if path.is_file() else None
-        for path in paths
-        if ".locks" not in str(path)
-    }
 
 
 def test_takes_what_only_resuming_needs(runs, last, best):

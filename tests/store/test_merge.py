@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from contents import content
 
 from ema_lab.errors import StoreError
 from ema_lab.store.store import RunStore
@@ -28,15 +29,6 @@ def merged(prefer=None):
     """Import `other`; return 1 if something needs a look, else 0, and the result by run."""
     merge = merge_store(Path("other"), RunStore("runs"), prefer)
     return int(not merge.ok), {row["run_id"]: row["result"] for row in merge.rows()}
-
-
-def content(folder):
-    paths = sorted(Path(folder).rglob("*"))
-    return {
-        str(path): path.read_bytes() if path.is_file() else None
-        for path in paths
-        if ".locks" not in str(path)
-    }
 
 
 @pytest.fixture
