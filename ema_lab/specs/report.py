@@ -32,19 +32,33 @@ RUN_KEYS = (
 BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
-COMPARISONS = ("delta", "p", "wilcoxon", "equivalence", "effect", "detectable")
-LATENCIES = ("latency", "latency_ratio")
+COMPARISONS: Mapping[str, str] = {  # meaning by column
+    "delta": "Mean paired difference of the metric to the baseline over common seeds, with its interval.",
+    "p": "p of a paired t test against the baseline, Holm-corrected over all rows that the ablation compares.",
+    "wilcoxon": "p of a Wilcoxon signed-rank test against the baseline, Holm-corrected likewise.",
+    "equivalence": "p of two one-sided paired t tests that the difference is within `margin`.",
+    "effect": "Hedges' g of the paired differences: Cohen's d_z, corrected for few seeds.",
+    "detectable": "Smallest true difference that a paired t test of the row's seeds finds with 80 % power.",
+}
+LATENCIES: Mapping[str, str] = {
+    "latency": "Median time of a forward pass or training step in ms, as `ema-lab cost --latency` measured it.",
+    "latency_ratio": "Ratio of the latency to the baseline's, timed in turn, with its interval.",
+}
 DELTA = "delta_"
 COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
-IMAGE_COLUMNS = ("metric_images", "delta_images")  # of stored predictions
-COLUMNS = (
+IMAGE_COLUMNS: Mapping[str, str] = {  # of stored predictions
+    "metric_images": "Mean of the metric, with an interval over seeds and test images.",
+    "delta_images": "Difference of the metric to the baseline, with an interval over seeds and test images.",
+}
+COUNTS: Mapping[str, str] = {"n": "Number of seeds with a finished run."}
+COLUMNS = (  # of every task, in addition to its metrics
     *COMPARISONS,
     *IMAGE_COLUMNS,
-    "n",
+    *COUNTS,
     *COSTS,
     *LATENCIES,
     *COST_DELTAS,
-)  # of every task, in addition to its metrics
+)
 USUAL_COLUMNS = ("delta", "parameters", "macs")
 BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
 
