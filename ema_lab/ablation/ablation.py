@@ -29,6 +29,8 @@ class Ablation:
         cells: Cells to train, in file order.
         skipped: Cells that the file skips.
         whole: Variant of each row before the cells were reduced; empty if they are all there.
+        changes: Values by dotted key that changed the file's base, as by `--set`.
+        recipes: Recipes by data set that the file left to the data set.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Ablation:
     cells: tuple[Cell, ...]
     skipped: tuple[SkippedCell, ...] = ()
     whole: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
     def runs(self) -> list[RunSpec]:
         """Return the distinct run specs in cell order. Several cells may share one run."""
@@ -110,6 +114,18 @@ class Ablation:
             raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
         return self.where(lambda cell: cell.seed in seeds[:count])
 
+    def these_seeds(self, chosen: Sequence[int]) -> "Ablation":
+        """Return the ablation reduced to some seeds.
+
+        Raises:
+            SpecError: If a seed is not one of the file's.
+        """
+        seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
+        for seed in chosen:
+            if seed not in seeds:
+                raise SpecError(f"{self.name} has the seeds {', '.join(map(str, seeds))}, got {seed}")
+        return self.where(lambda cell: cell.seed in chosen)
+
     def with_seeds(self, counts: Mapping[str, int]) -> "Ablation":
         """Return the ablation with extra seeds, so that each named row has the given number of seeds.
 
@@ -152,12 +168,21 @@ def _key(axes: AxisValues) -> str:
     return repr(axes)
 
 
-def load_ablation(name: str | Path) -> Ablation:
+def load_ablation(name: str | Path, changes: Mapping[str, Any] | None = None) -> Ablation:
     """Load, check and expand an ablation, given by path or name, without importing torch.
+
+    Args:
+        name: A path, or the name of a definition.
+        changes: Values by dotted key that change the file's base, such as {"recipe.epochs": 1}.
 
     Raises:
         UnknownNameError: If the file does not exist.
         DefinitionError: With every problem of the file and its line.
+
+    Example:
+        >>> ablation = load_ablation("quickstart", {"recipe.epochs": 1})
+        >>> len(ablation.cells), ablation.cells[0].spec.recipe.epochs
+        (21, 1)
     """
     document = read_document(find_definition("ablations", str(name)))
     try:
@@ -167,9 +192,16 @@ def load_ablation(name: str | Path) -> Ablation:
         problems = [*document.problems(error), *_content_problems(document, wrong)]
         raise DefinitionError(list(dict.fromkeys(problems))) from None
     require_file_name(document, spec.name)
-    cells, skipped = expand(document, spec)
+    expanded = expand(document, spec, changes or {})
     return Ablation(
-        spec.name, spec.description, document.path, spec.baseline_name, tuple(cells), tuple(skipped)
+        spec.name,
+        spec.description,
+        document.path,
+        spec.baseline_name,
+        expanded.cells,
+        expanded.skipped,
+        changes=dict(changes or {}),
+        recipes=expanded.recipes,
     )
 
 

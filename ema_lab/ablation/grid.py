@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from ema_lab.ablation.combinations import Combine
+from ema_lab.ablation.combinations import SET, Combine
 from ema_lab.errors import DefinitionError, Problem
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.change import Change, dotted_change
@@ -84,30 +85,42 @@ def format_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def expand(document: Document, spec: AblationSpec) -> tuple[list[Cell], list[SkippedCell]]:
-    """Return the cells of an ablation in file order, and its skipped cells.
+@dataclass(frozen=True)
+class Expanded:
+    """Cells of an ablation in file order, its skipped cells, and the default recipes by data set."""
+
+    cells: tuple[Cell, ...]
+    skipped: tuple[SkippedCell, ...]
+    recipes: Mapping[str, str]
+
+
+def expand(
+    document: Document, spec: AblationSpec, changes: Mapping[str, Any] = MappingProxyType({})
+) -> Expanded:
+    """Expand an ablation into cells. `changes`: values by dotted key that change the base.
 
     Raises:
         DefinitionError: With all problems and their lines.
     """
-    expansion = _Expansion(document, spec)
+    expansion = _Expansion(document, spec, changes)
     cells = list(expansion.cells())
     if expansion.problems:
         raise DefinitionError(list(dict.fromkeys(expansion.problems)))
     if spec.vary is not None:
         cells = _without_equal_rows(cells)
-    return _apply_skips(document, spec, cells)
+    return Expanded(*_apply_skips(document, spec, cells), expansion.combine.defaults)
 
 
 class _Expansion:
     """Builder of the run spec of every combination of row, axis values and seed."""
 
-    def __init__(self, document: Document, spec: AblationSpec) -> None:
+    def __init__(self, document: Document, spec: AblationSpec, changes: Mapping[str, Any]) -> None:
         if "seed" in spec.base:
             location = document.where(("base", "seed"))
             raise DefinitionError([Problem(location, "base.seed: seeds are listed under 'seeds'")])
         self.spec = spec
         self.combine = Combine(document, spec.base, ("base",))
+        self.changes = tuple(dotted_change(key, value, (SET, key)) for key, value in changes.items())
 
     @property
     def problems(self) -> list[Problem]:
@@ -117,7 +130,11 @@ class _Expansion:
         shared = _axes(self.spec.axes, ("axes",))
         for row in _rows(self.spec):
             for combination in itertools.product(*(axis.values for axis in (*row.axes, *shared))):
-                changes = (*row.changes, *itertools.chain.from_iterable(item[1] for item in combination))
+                changes = (
+                    *self.changes,
+                    *row.changes,
+                    *itertools.chain.from_iterable(item[1] for item in combination),
+                )
                 parts = self.combine.parts(changes)
                 if len(self.problems) >= MAX_PROBLEMS:
                     return
@@ -194,9 +211,14 @@ def value_of(cell: Cell, key: str) -> Any:
 
 
 def matches(cell: Cell, key: str, wanted: Any) -> bool:
-    """Whether a cell's value of a key equals `wanted`, or one of its items if `wanted` is a list."""
+    """Whether a cell's value of a key equals `wanted`, or one of its items if `wanted` is a list.
+
+    A `variant` is named by its name or, for one of its rows alone, as tables print the row.
+    """
     value = value_of(cell, key)
     allowed = wanted if isinstance(wanted, list) else [wanted]
+    if key == "variant" and cell.row in allowed:
+        return True
     name = value.get("name") if isinstance(value, Mapping) else None
     return any(_equal(value, item) or item == name is not None for item in allowed)
 
@@ -222,7 +244,7 @@ def _lookup(spec: RunSpec, key: str) -> Any:
 
 def _apply_skips(
     document: Document, spec: AblationSpec, cells: list[Cell]
-) -> tuple[list[Cell], list[SkippedCell]]:
+) -> tuple[tuple[Cell, ...], tuple[SkippedCell, ...]]:
     problems: list[Problem] = []
     reasons: dict[int, str] = {}
     for number, skip in enumerate(spec.skip):
@@ -237,4 +259,4 @@ def _apply_skips(
     if not kept:
         raise DefinitionError([Problem(document.where(("skip",)), "skip: every cell is skipped")])
     skipped = [SkippedCell(cell, reasons[id(cell)]) for cell in cells if id(cell) in reasons]
-    return kept, skipped
+    return tuple(kept), tuple(skipped)

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.groups import expanded
-from ema_lab.cli.options import AblationName, Device, Json, Only, Store, refuse_without
+from ema_lab.cli.groups import RowOptions, expanded
+from ema_lab.cli.options import AblationName, Device, Json, Store, refuse_without
 from ema_lab.cli.output import print_rows
 from ema_lab.workflow.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.selection import selected
 
 LABELS = {
     f"{prefix}{key}": f"{prefix}macs ({name})"
@@ -60,7 +61,7 @@ def register(app: typer.Typer) -> None:
 def cost(
     ablation: AblationName,
     *,
-    only: Only = None,
+    chosen: RowOptions,
     layers: Annotated[
         bool, typer.Option("--layers", help="One row per inserted module instead: its own share.")
     ] = False,
@@ -92,8 +93,8 @@ def cost(
     Example: ema-lab cost quickstart --layers --only variant=ema
     """
     rows = costs(
-        ablation,
-        only=only,
+        selected(ablation, changes=chosen.changes),
+        only=chosen.only,
         layers=layers,
         macs=macs,
         latency=timing.request(),

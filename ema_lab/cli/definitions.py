@@ -8,9 +8,10 @@ import typer
 
 from ema_lab.cli.options import Json, Store
 from ema_lab.cli.output import print_rows, put, say
-from ema_lab.errors import UnknownNameError
+from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
-from ema_lab.workflow.definitions import KINDS, description, list_things
+from ema_lab.workflow.catalogue import LISTS
+from ema_lab.workflow.definitions import KINDS, description, kinds_of, list_things
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.output import make_folder
 from ema_lab.workflow.template import TEMPLATES, new_file
@@ -40,13 +41,23 @@ def show(
     kind_or_name: Annotated[str, typer.Argument(metavar="[KIND] NAME", help="Kind and name.")],
     name: Annotated[str | None, typer.Argument(hidden=True)] = None,
     store: Store = DEFAULT_STORE,
+    as_json: Json = False,
 ) -> None:
     """Show one thing: a module's formula and options, a definition's text, a run's spec and record.
 
-    Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show run 3f2a
+    `show columns`, `show figures` and `show recipes` list what a report or an ablation may name.
+
+    Examples: ema-lab show attention ema; ema-lab show cifar-200; ema-lab show columns; ema-lab show run 3f2a
     """
+    if name is None and kind_or_name in LISTS:
+        print_rows(LISTS[kind_or_name](), as_json=as_json)
+        return
     kind, name = (None, kind_or_name) if name is None else (kind_or_name, name)
+    if as_json:
+        raise SpecError(f"--json is for the lists {', '.join(LISTS)}")
     put(description(name, kind, store), end="")
+    if kind is None and (others := kinds_of(name)[1:]):
+        say(*(f"{name} is also a {other}: ema-lab show {other} {name}" for other in others))
 
 
 def new(

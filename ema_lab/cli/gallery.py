@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.groups import expanded
-from ema_lab.cli.options import AblationName, Data, Only, Store
+from ema_lab.cli.options import AblationName, Data, Only, Set, Store
 from ema_lab.cli.output import put, say
 from ema_lab.errors import SpecError
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.gallery import draw_gallery
 from ema_lab.workflow.gallery_options import GalleryOptions
 from ema_lab.workflow.output import make_folder
+from ema_lab.workflow.selection import selected
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def gallery(
     out: Annotated[Path, typer.Option("--out", help="Folder for gallery.pdf, .svg, .png and .txt.")],
     panels: PanelOptions,
     only: Only = None,
+    changes: Set = None,
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -77,7 +79,9 @@ def gallery(
     """
     from ema_lab.reports.figures.assemble import remarks
 
-    drawn = draw_gallery(ablation, panels.options(), only=only, store=store, data=data)
+    drawn = draw_gallery(
+        selected(ablation, changes=changes), panels.options(), only=only, store=store, data=data
+    )
     make_folder(out)
     put("\n".join(str(path) for figure in drawn for path in figure.write(out)))
     say(*(figure.caption for figure in drawn), *remarks(drawn))

@@ -18,12 +18,14 @@ from ema_lab.cli.options import (
     NumThreads,
     Only,
     Seeds,
+    Set,
     Store,
     Track,
     Workers,
 )
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, ExecutionOptions
+from ema_lab.workflow.selection import CellChoice, read_seeds
 
 T = TypeVar("T")
 
@@ -70,11 +72,28 @@ def execution_options(*groups: Any, **more: Any) -> ExecutionOptions:
 
 
 @dataclass(frozen=True)
+class RowOptions:
+    """Choice of rows, and changes of the base that all of them share."""
+
+    only: Only = None
+    changes: Set = None
+
+
+@dataclass(frozen=True)
 class CellOptions:
-    """Choice of cells."""
+    """Choice of cells, and changes of the base that all of them share."""
 
     only: Only = None
     seeds: Seeds = None
+    changes: Set = None
+
+    def choice(self) -> CellChoice:
+        """Return the arguments of `ema_lab.workflow.selection.selected`.
+
+        Raises:
+            SpecError: If --seeds is neither a number nor a list.
+        """
+        return {"only": self.only, "seeds": read_seeds("--seeds", self.seeds), "changes": self.changes}
 
 
 @dataclass(frozen=True)

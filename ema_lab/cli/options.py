@@ -24,9 +24,22 @@ Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live
 AblationName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list ablations`.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only cells with this value; may be repeated."),
+    typer.Option(
+        "--only",
+        metavar="KEY=VALUE",
+        help="Only these cells: variant=se,ema, seed=0, or a row as tables print it; may be repeated.",
+    ),
 ]
-Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="Only the first N seeds of the file.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option("--seeds", metavar="N|0,2", help="Only the first N seeds of the file, or the listed ones."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change the file's base: recipe.epochs=1; may be repeated."
+    ),
+]
 Attempts = Annotated[
     int, typer.Option("--max-attempts", min=1, help="Attempts before a failing run is left alone.")
 ]

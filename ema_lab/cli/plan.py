@@ -110,12 +110,12 @@ def plan(
     ema-lab plan quickstart --power --std 0.4
     """
     if (request := power.request()) is not None:
-        chosen = selected(ablation, cells.only, cells.seeds)
+        chosen = selected(ablation, **cells.choice())
         _print_power(power_of(chosen, existing_store(store), request), as_json=as_json)
         return
     view = make_plan(
         ablation,
-        **vars(cells),
+        **cells.choice(),
         forecast=forecast.request(),
         watch=Display(),
         workers=forecast.workers,

@@ -11,6 +11,7 @@ from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
 from ema_lab.cli.output import command_arguments, print_rows, say
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.push import push as push_ablation
+from ema_lab.workflow.selection import read_seeds
 from ema_lab.workflow.text import stale_lines
 
 MOST_NAMES = 5
@@ -44,7 +45,14 @@ def push(
     """
     with MirrorDisplay() as display:
         outcome = push_ablation(
-            ablation, to, project=project, prune=prune, only=only, seeds=seeds, store=store, watch=display
+            ablation,
+            to,
+            project=project,
+            prune=prune,
+            only=only,
+            seeds=read_seeds("--seeds", seeds),
+            store=store,
+            watch=display,
         )
     rows, mirrored, name = outcome.rows(), outcome.mirrored, outcome.ablation.name
     print_rows(rows, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ema_lab.cli.options import Json, Store, refuse_without
+from ema_lab.cli.options import Json, Set, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -39,6 +39,7 @@ def report(
             "--tables", help="With --check: only the tables; the page also depends on times and machines."
         ),
     ] = False,
+    changes: Set = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
@@ -54,7 +55,7 @@ def report(
 
     if not check:
         refuse_without("--check", {"--tables": tables})
-    built = build(name, store=store)
+    built = build(name, changes=changes, store=store)
     if check:
         return _check(built, out, only_tables=tables, as_json=as_json)
     say(*built.damage())

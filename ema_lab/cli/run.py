@@ -110,7 +110,7 @@ def run(
     rule = until.rule()
     settings = execution_options(machine, folders, **training.settings())
     watch = _Watch(folders.max_attempts if as_json else None)
-    outcome = train(ablation, **vars(cells), smoke=training.smoke, until=rule, watch=watch, **settings)
+    outcome = train(ablation, **cells.choice(), smoke=training.smoke, until=rule, watch=watch, **settings)
     if rule is not None:
         _print_decisions(outcome, as_json=as_json)
     elif as_json:

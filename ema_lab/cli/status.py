@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ema_lab.cli.options import AblationName, Attempts, Json, Only, Seeds, Store
+from ema_lab.cli.groups import CellOptions, expanded
+from ema_lab.cli.options import AblationName, Attempts, Json, Store
 from ema_lab.cli.output import command_arguments, print_rows, put, say
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
@@ -24,14 +25,14 @@ REFRESH_SECONDS = 2.0
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    app.command()(status)
-    app.command()(retry)
+    app.command()(expanded(status))
+    app.command()(expanded(retry))
 
 
 def status(
     ablation: AblationName,
-    only: Only = None,
-    seeds: Seeds = None,
+    *,
+    cells: CellOptions,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing is pending.")] = False,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
@@ -41,7 +42,7 @@ def status(
 
     Example: ema-lab status quickstart --watch
     """
-    chosen = selected(ablation, only, seeds)
+    chosen = selected(ablation, **cells.choice())
     runs, arguments = existing_store(store), command_arguments(ablation, store)
     while True:
         state = survey(chosen, runs, max_attempts)
@@ -95,8 +96,8 @@ def retry(
             help="Only failures with this signature, as `status` prints it, or with its beginning.",
         ),
     ] = None,
-    only: Only = None,
-    seeds: Seeds = None,
+    *,
+    cells: CellOptions,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Make failed runs pending again, also those without attempts left; `run` then trains them.
@@ -105,7 +106,7 @@ def retry(
 
     Example: ema-lab retry quickstart --signature out-of-memory:killed
     """
-    retried = retry_failed(selected(ablation, only, seeds), existing_store(store), signature)
+    retried = retry_failed(selected(ablation, **cells.choice()), existing_store(store), signature)
     for run in retried.runs:
         put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     word = "1 run is" if len(retried.runs) == 1 else f"{len(retried.runs)} runs are"

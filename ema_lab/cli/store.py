@@ -18,6 +18,7 @@ from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.garbage import remove_runs
 from ema_lab.workflow.events import Event, RunChecked
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.selection import read_seeds
 from ema_lab.workflow.text import count
 from ema_lab.workflow.upkeep import (
     RunChoice,
@@ -184,7 +185,7 @@ def remeasure(
     Example: ema-lab store remeasure --ablation quickstart
     """
     runs = required_store(store)
-    results = remeasure_runs(runs, RunChoice(run_ids or (), ablation, only, seeds))
+    results = remeasure_runs(runs, RunChoice(run_ids or (), ablation, only, read_seeds("--seeds", seeds)))
     print_rows(changed_metrics(results), as_json=as_json)
     say(*(f"{each.run_id}: left as it is: {each.reason}" for each in results if each.result == "refused"))
     counts = Counter(each.result for each in results)
@@ -210,7 +211,7 @@ def remove(
     runs = required_store(store)
     if not run_ids and not ablation:
         raise SpecError("name either runs or --ablation")
-    chosen = RunChoice(run_ids or (), ablation, only, seeds).in_store(runs)
+    chosen = RunChoice(run_ids or (), ablation, only, read_seeds("--seeds", seeds)).in_store(runs)
     states = {run_id: runs.state(run_id) for run_id in chosen}
     say(*(f"{run_id}  {state}" for run_id, state in states.items()))
     if chosen and not yes and not _confirmed(f"remove {count(len(chosen), 'run')} from {store}?"):

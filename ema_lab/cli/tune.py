@@ -13,6 +13,7 @@ from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options,
 from ema_lab.cli.options import AblationName, Json, Only, Storage
 from ema_lab.cli.output import print_rows, put
 from ema_lab.errors import SpecError
+from ema_lab.workflow.selection import read_seeds
 from ema_lab.workflow.sweep import SearchOptions
 from ema_lab.workflow.text import read_duration
 from ema_lab.workflow.tune import DEFAULT_SPACE, Space, TuneOutcome
@@ -31,7 +32,7 @@ class TuningOptions:
     )
     search_seeds: Annotated[
         str | None,
-        typer.Option("--search-seeds", metavar="0,1", help="Seeds of each trial; by default the space's."),
+        typer.Option("--search-seeds", metavar="0,2", help="Seeds of each trial; by default the space's."),
     ] = None
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="tpe, gp, random, cmaes; by default the space's.")
@@ -96,12 +97,10 @@ def tune(
 
 
 def _read_seeds(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(map(int, parts))) < len(parts):
-        raise SpecError(f"--search-seeds takes different whole numbers from 0, such as 0,1, got {text!r}")
-    return list(map(int, parts))
+    seeds = read_seeds("--search-seeds", text)
+    if isinstance(seeds, int):  # an earlier release read the seed itself, other options a number of seeds
+        raise SpecError(f"--search-seeds takes seeds, such as 0,1; write {seeds}, for the seed {seeds} alone")
+    return None if seeds is None else list(seeds)
 
 
 def _print(outcome: TuneOutcome, *, as_json: bool) -> None:

@@ -275,7 +275,7 @@ def ablation_report(ablation: Ablation) -> ReportSpec:
     """Return the report of an ablation without a report file: one table with the usual columns."""
     comparison = ("delta",) if ablation.baseline else ()
     columns = (ablation.task.primary, *comparison, "parameters", "macs")
-    return ReportSpec(name=ablation.name, ablation=str(ablation.path), columns=columns)
+    return ReportSpec(name=ablation.name, ablation=str(ablation.path), set=ablation.changes, columns=columns)
 
 
 def build_report(spec: ReportSpec, store: RunStore) -> Report:
@@ -289,7 +289,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
         return Report(spec.name, tables, missing_runs(spec, [item for row in rows for item in row.cells]))
     if spec.kind == "datasets" and not spec.ablation:
         return _several_ablations(spec, store)
-    ablation = with_baseline(spec, load_ablation(spec.ablation))
+    ablation = with_baseline(spec, load_ablation(spec.ablation, spec.set))
     spec = with_task(spec, [ablation])
     if spec.seeds == "decided":
         ablation = ablation.with_stored_seeds(store.folder_names())
@@ -352,7 +352,7 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
         published = published_tables(spec)
         linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
         names = [name for name in linked if name]
-    ablations = [load_ablation(name) for name in dict.fromkeys(names)]
+    ablations = [load_ablation(name, spec.set) for name in dict.fromkeys(names)]
     if spec.seeds == "decided":
         ablations = [ablation.with_stored_seeds(store.folder_names()) for ablation in ablations]
     return ablations
@@ -361,7 +361,7 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:
     data = []
     all_measured: list[Measured] = []
-    ablations = {name: load_ablation(source) for name, source in spec.ablations.items()}
+    ablations = {name: load_ablation(source, spec.set) for name, source in spec.ablations.items()}
     spec = with_task(spec, ablations.values())
     _check_only(spec, list(ablations.values()))
     for name, source_ablation in ablations.items():

@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.search.objective import Objective
 from ema_lab.search.sweep import Sweep
-from ema_lab.specs.sweep import HyperbandSpec
+from ema_lab.specs.early_stopping import HyperbandSpec
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2"]
 Pruner = Literal["none", "asha", "hyperband", "median", "wilcoxon"]

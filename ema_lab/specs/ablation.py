@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from ema_lab.specs.strict import (
     Distinct,
     Name,
+    PositiveInt,
     Seed,
     Spec,
     canonical_json,
@@ -30,12 +31,34 @@ def _check_values(values: Any) -> Any:
     return values
 
 
+def _seeds(value: object) -> object:
+    """Return the seeds of a list, or the first so many from 0 for a number."""
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SEEDS:
+        raise problem(
+            f"must be a number of seeds, such as 3, or a list of them, such as [0, 1, 2], got {value!r}"
+        )
+    return tuple(range(value))
+
+
+MAX_SEEDS = 10_000  # as a number; a list may have more
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Strict(False),
+    Field(min_length=1),
+    BeforeValidator(_seeds, json_schema_input_type=PositiveInt | list[Seed]),
+]
 YAML_NULLS = {"null", "Null", "~"}
 AxisForm = Annotated[list[Any] | dict[str, dict[str, Any]], AfterValidator(_check_values)]
 
 
 class AxesSpec(Spec):
-    """Axes of an ablation: a dotted key with its values, or a factor name with labelled changes."""
+    """Axes of an ablation: a dotted key with its values, or a factor name with labelled changes.
+
+    Attributes:
+        axes: Dotted keys with lists of values, or factors with labelled changes.
+    """
 
     axes: Annotated[Mapping[Name, AxisForm], Distinct] = {}
 
@@ -49,7 +72,12 @@ Variant = Annotated[dict[str, Any], AfterValidator(_check_variant_axes)]
 
 
 class SkipSpec(Spec):
-    """Rule that skips cells, with its reason. `when` maps keys to a value or a list of allowed values."""
+    """Rule that skips cells, with its reason. `when` maps keys to a value or a list of allowed values.
+
+    Attributes:
+        when: Keys with a value or a list of allowed values. All must match.
+        reason: Why the cells are left out.
+    """
 
     when: Annotated[Mapping[str, Any], Field(min_length=1)]
     reason: Annotated[str, Field(min_length=1)]
@@ -61,12 +89,26 @@ class AblationSpec(AxesSpec):
     `variants`: rows by name, each a mapping of dotted keys that change the base, with its own `axes`.
     `vary`: one row `base`, and one row for each listed value of each key (one at a time).
     `without`: one row `full`, and one row per label (leave one out).
+
+    Attributes:
+        name: Name of the ablation: that of its file.
+        description: Purpose of the table, in one sentence.
+        base: Run spec that the rows change: `model`, `data` and `recipe`. Without `recipe` the data set's
+            default recipe is taken.
+        seeds: List of seeds, such as [0, 1, 2], or their number: 3 means 0, 1 and 2.
+        baseline: Variant with which all others are compared.
+        variants: Rows by name, each a mapping of dotted keys that change the base, with its own `axes`.
+        vary: Dotted keys with lists of values: one row `base`, and one row for each value, one change at a
+            time.
+        without: Labelled changes: one row `full`, and one row per label that leaves something out.
+        skip: Cells to leave out, each rule with its reason.
+        axes: Dotted keys with lists of values, or factors with labelled changes, that cross every row.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     base: Mapping[str, Any]
-    seeds: Annotated[tuple[Seed, ...], Strict(False), Field(min_length=1)]
+    seeds: Seeds
     baseline: str | None = None
     variants: Annotated[Mapping[Name, Variant], Distinct] | None = None
     vary: Mapping[str, Annotated[list[Any], AfterValidator(_check_values)]] | None = None

@@ -89,6 +89,21 @@ class SceneAugmentSpec(Spec):
     mosaics are mixed with another one. The last `close_mosaic` epochs go without both. `degrees` and
     `shear` are in degrees, `translate` and `scale` shares of the image, either way; `hue`, `saturation`
     and `value` shares that these change by. `flip` and `flip_vertical` are probabilities.
+
+    Attributes:
+        mosaic: Probability of a mosaic of four images.
+        mixup: Probability that a mosaic is mixed with another one.
+        close_mosaic: Last epochs without mosaics and mixing.
+        degrees: Largest rotation, in degrees either way.
+        translate: Largest shift, as a share of the image.
+        scale: Largest change of size, as a share.
+        shear: Largest shear, in degrees either way.
+        perspective: Largest perspective factor.
+        hue: Largest change of the hue, as a share.
+        saturation: Largest change of the saturation, as a share.
+        value: Largest change of the brightness, as a share.
+        flip: Probability of a horizontal flip.
+        flip_vertical: Probability of a vertical flip.
     """
 
     mosaic: Probability = 0.0
@@ -112,6 +127,16 @@ class DetectionLossSpec(Spec):
     `gains: explicit` takes `box`, `obj` and `cls` as they are. `scaled` multiplies all by 3 / heads, `obj` by
     the square of (image size / 640) and `cls` by classes / 80, as YOLOv5 v6.0 does: objectness then weighs
     0.04 at 128 pixels.
+
+    Attributes:
+        gains: Whether the gains are taken as they are, or scaled as YOLOv5 v6.0 scales them.
+        box: Gain of the boxes' loss.
+        obj: Gain of the objectness loss.
+        cls: Gain of the classes' loss.
+        cls_positive: Weight of the right class in its loss.
+        obj_positive: Weight of cells with an object in their loss.
+        largest_ratio: Largest ratio of the sides of a box and an anchor that fits it.
+        focal_gamma: Exponent of the focal loss; 0 leaves it out.
     """
 
     gains: Literal["explicit", "scaled"] = "explicit"
@@ -125,7 +150,15 @@ class DetectionLossSpec(Spec):
 
 
 class SuppressionForm(Spec):
-    """Settings that turn predictions into detections; see `ema_lab.tasks.detection.decode`."""
+    """Settings that turn predictions into detections; see `ema_lab.tasks.detection.decode`.
+
+    Attributes:
+        confidence: Least score of a detection.
+        iou: IoU above which the weaker of two detections is dropped.
+        multi_label: Whether a box may have several classes.
+        agnostic: Whether detections of different classes suppress each other.
+        most: Largest number of detections per image.
+    """
 
     confidence: Fraction = 0.001
     iou: Probability = 0.6
@@ -141,6 +174,14 @@ class DetectionSpec(Spec):
     them. Others are given in pixels, a list of [width, height] for each head, fine to coarse; or in a file,
     whose content is taken over. `shuffle: false` takes the images of every epoch in the data set's order, as
     YOLOv5 v6.0 does.
+
+    Attributes:
+        augment: Random changes of training images and their boxes.
+        loss: Weights of YOLOv5's loss.
+        suppression: Settings that turn predictions into detections.
+        anchors: `fitted` fits anchors to the training boxes, `published` takes those of the model; or [width,
+            height] in pixels for each head, or a file with such a list.
+        shuffle: Whether each epoch has an order of its own. `false` keeps the data set's.
     """
 
     augment: SceneAugmentSpec = SceneAugmentSpec()

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from ema_lab.characters import escape_hidden
-from ema_lab.errors import DefinitionError, Problem
+from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.files import is_readable
 from ema_lab.specs.definition import BUNDLED_FOLDERS
 from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
@@ -106,6 +106,18 @@ def parse_document(text: str, path: Path) -> Document:
     if builder.problems:
         raise DefinitionError(builder.problems)
     return Document(path, value, builder.lines)
+
+
+def read_value(text: str, name: str) -> Any:
+    """Return the YAML value of a command-line argument, such as 3, [0, 1] or {name: ema, groups: 4}.
+
+    Raises:
+        SpecError: If the text is not YAML. `name`: of the argument, for the message.
+    """
+    try:
+        return parse_document(f"value: {text}", Path(name)).value["value"]
+    except DefinitionError as error:
+        raise SpecError(f"{name}: {error.problems[0].message}, got {text!r}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -23,7 +23,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class _Figure(Spec):
-    """Keys of every figure. `name` names its files. `metric` defaults to the task's primary metric."""
+    """Keys of every figure. `name` names its files. `metric` defaults to the task's primary metric.
+
+    Attributes:
+        name: Name of the figure's files.
+        title: Title; the report's by default.
+    """
 
     name: Name
     title: str = ""
@@ -33,6 +38,11 @@ class TradeoffFigure(_Figure):
     """Scatter of a metric against a cost: one point per row, its 95 % t interval, and the Pareto front.
 
     With `seeds: decided` the figure has no intervals, because the number of seeds depends on the results.
+
+    Attributes:
+        kind: The constant `tradeoff`.
+        metric: Metric on the vertical axis; the task's primary metric by default.
+        cost: Cost on the horizontal axis.
     """
 
     kind: Literal["tradeoff"]
@@ -44,6 +54,11 @@ class CurvesFigure(_Figure):
     """Curves of one column of curve.csv over the epochs: mean over seeds with a band.
 
     `band`: sample standard deviation over seeds, 95 % t interval, or range.
+
+    Attributes:
+        kind: The constant `curves`.
+        column: Column of curve.csv, such as train_loss or val_top1.
+        band: Band around the mean: sample standard deviation over seeds, 95 % t interval, or range.
     """
 
     kind: Literal["curves"]
@@ -52,7 +67,13 @@ class CurvesFigure(_Figure):
 
 
 class HeatmapFigure(_Figure):
-    """Heat map of a metric's mean over two factors: `factors[0]` down, `factors[1]` across."""
+    """Heat map of a metric's mean over two factors: `factors[0]` down, `factors[1]` across.
+
+    Attributes:
+        kind: The constant `heatmap`.
+        factors: Key of the rows and key of the columns.
+        metric: Metric of the cells; the task's primary metric by default.
+    """
 
     kind: Literal["heatmap"]
     factors: Annotated[tuple[str, str], Strict(False)]
@@ -63,6 +84,10 @@ class ForestFigure(_Figure):
     """Forest plot of paired differences to the baseline, with t intervals.
 
     With `seeds: decided` the intervals are always-valid.
+
+    Attributes:
+        kind: The constant `forest`.
+        metric: Compared metric; the task's primary metric by default.
     """
 
     kind: Literal["forest"]
@@ -70,7 +95,14 @@ class ForestFigure(_Figure):
 
 
 class CriticalDifferenceFigure(_Figure):
-    """Critical-difference diagram: average ranks over data sets, linked where no test separates them."""
+    """Critical-difference diagram: average ranks over data sets, linked where no test separates them.
+
+    Attributes:
+        kind: The constant `critical_difference`.
+        metric: Ranked metric; the task's primary metric by default.
+        test: Test of pairs after Friedman's.
+        alpha: Level of the tests.
+    """
 
     kind: Literal["critical_difference"]
     metric: MetricName = ""
@@ -82,6 +114,7 @@ class PrecisionRecallFigure(_Figure):
     """Precision-recall curves of each row: mean over the classes, then over seeds, with a band.
 
     Attributes:
+        kind: The constant `precision_recall`.
         iou: IoU from which a detection finds a box: 0.5, 0.55, ..., 0.95.
         classes: Names of the classes to average; all by default.
         band: Sample standard deviation over seeds, 95 % t interval, or range.
@@ -97,6 +130,7 @@ class ConfusionFigure(_Figure):
     """Confusion matrix of one row, summed over its seeds; for detections with the background.
 
     Attributes:
+        kind: The constant `confusion`.
         row: The row; by default the first of the report.
         score: Least score of a detection that counts; for detections only.
         iou: Least IoU of a detection with the box that it takes; for detections only.
@@ -109,7 +143,11 @@ class ConfusionFigure(_Figure):
 
 
 class SizesFigure(_Figure):
-    """Average precision of small, medium and large boxes: one point per row, with its 95 % t interval."""
+    """Average precision of small, medium and large boxes: one point per row, with its 95 % t interval.
+
+    Attributes:
+        kind: The constant `sizes`.
+    """
 
     kind: Literal["sizes"]
 
@@ -118,6 +156,11 @@ class ClassesFigure(_Figure):
     """A metric of each class: one point per row, with its 95 % t interval.
 
     `classes` names the classes to show, in this order; all by default.
+
+    Attributes:
+        kind: The constant `classes`.
+        metric: Metric of each class; the task's primary metric by default.
+        classes: Names of the classes to show, in this order; all by default.
     """
 
     kind: Literal["classes"]

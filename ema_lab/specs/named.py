@@ -12,7 +12,12 @@ from ema_lab.specs.strict import Spec, invalid, merged, with_suggestions
 
 
 class NamedSpec(Spec):
-    """Registered name with the options that differ from their default."""
+    """Registered name with the options that differ from their default.
+
+    Attributes:
+        name: Registered name, or package.module:Name of your own.
+        options: Options that differ from their default.
+    """
 
     name: str
     options: Mapping[str, Any] = {}

@@ -80,14 +80,19 @@ class ParameterSpec(Spec):
     times as often.
 
     Attributes:
+        distribution: Distribution of the values; inferred from the other keys by default.
+        value: The only value.
+        values: List of values.
+        probabilities: Probability of each value of `values`.
         min: Minimum of the value; of log(value) for log_uniform, of log(1 / value) for inv_log_uniform.
         max: Maximum, likewise.
-        q: Step of a quantised distribution, 1.0 by default. A grid starts at min and ends below max,
-            as W&B's does. A grid over int_uniform has every integer from min to max.
+        q: Step of a quantised distribution, 1.0 by default. A grid starts at min and ends below max, as W&B's
+            does. A grid over int_uniform has every integer from min to max.
         mu: Mean, of the logarithm for log_normal. 0 by default.
         sigma: Standard deviation, of the logarithm for log_normal. 1 by default.
         a: First shape parameter of a beta distribution, 1 by default.
         b: Second shape parameter of a beta distribution, 1 by default.
+        parameters: Parameters of a group, whose keys are joined by a point.
     """
 
     distribution: Distribution | None = None

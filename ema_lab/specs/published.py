@@ -38,6 +38,11 @@ class ClaimsSpec(Spec):
 
     `macs` and `flops` carry their unit as a suffix, such as 300M. Every other key is a metric of the
     table's task, in the metric's unit.
+
+    Attributes:
+        parameters: Number of parameters, such as 0.28M.
+        macs: Multiply-adds for one image, such as 300M.
+        flops: Operations for one image as the paper prints them, such as 4.1G.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -121,15 +126,25 @@ class TableSpec(Spec):
     """One table of the paper: its rows by name, and the fields that they share.
 
     Attributes:
+        title: Title of the table.
+        setting: Training setting.
+        source: Source of the numbers; the file's by default.
         task: Task of the metrics.
+        classes: Number of classes.
         image_size: Image side length in pixels.
         counted_at: Image side length at which the paper's tool counted operations, if the paper then scaled
             the count to `image_size` by the number of pixels.
+        channels: Channels of an image.
         base: Model that the rows change.
+        baseline: Row that the others are compared with.
+        ablation: Ablation that trains the models.
+        convention: Counting convention that is assumed first.
         relevant: Smallest relevant difference of a metric. Runs confirm a claim only if they show that it and
             their mean differ by less.
         seeds: Number of seeds whose mean the claimed metrics are. A claim is a measurement, too: most papers
             print single runs.
+        caveats: Keys of the file's caveats.
+        rows: Rows by name.
     """
 
     title: Text
@@ -195,14 +210,30 @@ class TableSpec(Spec):
 
 
 class LeftOutSpec(Spec):
-    """Numbers of the source that the file leaves out, with the reason."""
+    """Numbers of the source that the file leaves out, with the reason.
+
+    Attributes:
+        what: The numbers.
+        reason: Why they are left out.
+    """
 
     what: Text
     reason: Text
 
 
 class PublishedSpec(Spec):
-    """Published numbers of one paper, by table and row."""
+    """Published numbers of one paper, by table and row.
+
+    Attributes:
+        name: Name of the file.
+        title: Title of the paper.
+        arxiv: Identifier at arXiv, in quotes.
+        year: Year of publication.
+        source: Where the numbers are read.
+        caveats: Texts by key, which tables and rows name.
+        left_out: Numbers of the source that the file leaves out.
+        tables: Tables by name.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: Text

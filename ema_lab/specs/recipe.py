@@ -24,7 +24,15 @@ Protocol = Literal["last", "best-val", "best-test"]
 
 
 class SgdSpec(Spec):
-    """Stochastic gradient descent. Weight decay applies to every parameter."""
+    """Stochastic gradient descent. Weight decay applies to every parameter.
+
+    Attributes:
+        name: The constant `sgd`.
+        lr: Peak learning rate.
+        momentum: Share of the last step that is kept.
+        weight_decay: Factor of the weights that is added to their gradients.
+        nesterov: Whether the gradient is taken ahead of the momentum's step.
+    """
 
     name: Literal["sgd"]
     lr: Positive
@@ -40,7 +48,15 @@ class SgdSpec(Spec):
 
 
 class AdamWSpec(Spec):
-    """AdamW (arXiv:1711.05101)."""
+    """AdamW (arXiv:1711.05101).
+
+    Attributes:
+        name: The constant `adamw`.
+        lr: Peak learning rate.
+        weight_decay: Factor of the weights that is subtracted in each step, times the rate.
+        beta1: Decay of the gradients' mean.
+        beta2: Decay of the squared gradients' mean.
+    """
 
     name: Literal["adamw"]
     lr: Positive
@@ -50,14 +66,26 @@ class AdamWSpec(Spec):
 
 
 class ConstantSpec(Spec):
-    """Constant learning rate after an optional linear warm-up."""
+    """Constant learning rate after an optional linear warm-up.
+
+    Attributes:
+        name: The constant `constant`.
+        warmup_epochs: Epochs in which the rate rises linearly to its peak.
+    """
 
     name: Literal["constant"]
     warmup_epochs: Natural = 0
 
 
 class MultistepSpec(Spec):
-    """Learning rate multiplied by `gamma` at the start of each milestone epoch."""
+    """Learning rate multiplied by `gamma` at the start of each milestone epoch.
+
+    Attributes:
+        name: The constant `multistep`.
+        milestones: Epochs at whose start the rate falls.
+        gamma: Factor of the rate at each milestone.
+        warmup_epochs: Epochs in which the rate rises linearly to its peak.
+    """
 
     name: Literal["multistep"]
     milestones: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
@@ -66,7 +94,13 @@ class MultistepSpec(Spec):
 
 
 class CosineSpec(Spec):
-    """Learning rate that falls along half a cosine to `min_lr` after an optional linear warm-up."""
+    """Learning rate that falls along half a cosine to `min_lr` after an optional linear warm-up.
+
+    Attributes:
+        name: The constant `cosine`.
+        min_lr: Learning rate at the end.
+        warmup_epochs: Epochs in which the rate rises linearly to its peak.
+    """
 
     name: Literal["cosine"]
     min_lr: NonNegative = 0.0
@@ -79,6 +113,16 @@ class YoloSchedule(Spec):
     In warm-up biases start at `warmup_bias_lr` and other rates at 0, momentum (SGD's) at `warmup_momentum`,
     and accumulation grows from 1. Two accidents of the reference are switches: warm-up lasts at least
     `least_warmup` batches (1000 there), and with `lag` later epochs have the rate of the epoch before.
+
+    Attributes:
+        name: The constant `yolov5`.
+        final: Last rate as a share of the peak.
+        curve: Form of the fall: `cosine` or `linear`.
+        warmup_epochs: Epochs of the warm-up, which may be a fraction.
+        warmup_momentum: Momentum at the start of the warm-up.
+        warmup_bias_lr: Rate of biases at the start of the warm-up.
+        least_warmup: Least number of batches of the warm-up.
+        lag: Whether each later epoch has the rate of the epoch before.
     """
 
     name: Literal["yolov5"]
@@ -95,6 +139,10 @@ class AverageSpec(Spec):
     """An average of the weights over optimizer steps, which is what is evaluated.
 
     At step n it keeps decay * (1 - exp(-n / ramp)) of itself. Running statistics are averaged too.
+
+    Attributes:
+        decay: Share of the average that a late step keeps.
+        ramp: Number of steps over which that share rises from 0.
     """
 
     decay: Fraction = 0.9999
@@ -130,7 +178,12 @@ class AugmentSpec(Spec):
 
 
 class ChannelStatistics(Spec):
-    """Mean and standard deviation per channel of pixels scaled to [0, 1]."""
+    """Mean and standard deviation per channel of pixels scaled to [0, 1].
+
+    Attributes:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+    """
 
     mean: Annotated[tuple[Finite, ...], Strict(False)]
     std: Annotated[tuple[Positive, ...], Strict(False)]
@@ -144,7 +197,12 @@ class RecipeSpec(Spec):
     """Training recipe: optimisation, augmentation, precision and the reported epoch.
 
     Attributes:
+        epochs: Number of passes over the training images.
         batch_size: Global batch size.
+        optimizer: Optimizer with its learning rate.
+        schedule: Learning rate over the epochs; constant by default.
+        label_smoothing: Share of the target that is spread evenly over all classes.
+        augment: Random changes of training images.
         normalise: Statistics that normalise images: the data set's own, CIFAR-10's, or explicit values.
         precision: Precision of training.
         evaluation_precision: `training` evaluates in the training precision. `fp32` evaluates a bf16 run in
@@ -155,9 +213,11 @@ class RecipeSpec(Spec):
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
         decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
             `yolov5`, which leave parameters called neither weight nor bias untrained.
+        clip_norm: Largest norm of all gradients together; larger ones are scaled down.
         nominal_batch: Number of images whose gradients add up before each optimizer step.
         leftover: What happens at the end of an epoch to gradients of fewer images: `step` or `drop`.
         reduction: `mean` over images, or `sum`, which multiplies the loss by the number of images.
+        average: Average of the weights, which is evaluated instead of them.
         detection: Settings of detectors alone.
     """
 

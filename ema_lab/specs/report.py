@@ -26,8 +26,8 @@ from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = (
-    *("ablation", "metric", "baseline", "only", "rows", "spread", "intervals", "counts", "rank", "margin"),
-    *("digits", "names"),
+    *("ablation", "metric", "baseline", "set", "only", "rows", "spread", "intervals", "counts", "rank"),
+    *("margin", "digits", "names"),
 )
 BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
@@ -89,6 +89,8 @@ class ReportSpec(Spec):
     """Table built from the records of one or more ablations.
 
     Attributes:
+        name: Name of the report: that of its file.
+        title: Title of the table; the ablation's name by default.
         kind: Kind of table. `main` has one row per variant and the listed `columns`. `grid` shows `metric`
             over two `factors`. `leave_one_out` has check marks for the enabled parts, then `columns`.
             `datasets` shows `metric` by row and data set, from several `ablations` or from one ablation
@@ -97,6 +99,10 @@ class ReportSpec(Spec):
             the run or only its baseline gets right, with McNemar's exact test.
             `claims` compares the file `published` with finished runs and their
             costs (`ema-lab audit` also builds the models and counts their costs).
+        ablation: Ablation of the table, by name or path.
+        ablations: Ablations by the name of their data set, for `datasets`.
+        published: File of published numbers, for `claims`.
+        tables: Tables of the file `published` that a report of claims shows; all by default.
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
             `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
             `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
@@ -105,9 +111,10 @@ class ReportSpec(Spec):
             difference with intervals over seeds and test images, from the stored predictions; all other
             intervals hold for the fixed test set.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
-        tables: Tables of the file `published` that a report of claims shows; all by default.
         across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
+        factors: Key of the rows and key of the columns of a `grid`; or the axis `data.name` of `datasets`.
         baseline: Variant to compare with, instead of the ablation's baseline.
+        set: Values by dotted key that change the base of the ablations, as `--set` does.
         only: Filter on cells: a value or a list of values by key, as for `--only`.
         rows: Rows of the table, in this order. All rows in file order by default.
         order: `file`, or `metric` for the best row first.
@@ -125,6 +132,7 @@ class ReportSpec(Spec):
         rank: Whether to mark the best and the second row where a test supports it.
         margin: Smallest relevant difference of the compared metric, in its unit. The columns `delta` and
             `equivalence` mark a row with ≈ if a test shows that it differs from the baseline by less.
+        digits: Number of decimals of metrics and differences.
         names: Display names of rows, variants, factors and factor values.
         footnotes: Footnote by row.
         figures: Figures of the report: `tradeoff`, `curves`, `heatmap`, `forest`, `critical_difference`, and
@@ -144,6 +152,7 @@ class ReportSpec(Spec):
     across: Literal["classes", "rows"] = "classes"
     factors: TextTuple = ()
     baseline: str | None = None
+    set: Mapping[str, Any] = {}
     only: Mapping[str, Any] = {}
     rows: TextTuple = ()
     order: Literal["file", "metric"] = "file"

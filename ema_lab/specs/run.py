@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
+from ema_lab.specs.change import with_given_recipe
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.detection import settings_of_yolov5
 from ema_lab.specs.named import NamedSpec, checked_options, named
@@ -84,7 +85,12 @@ class PlacementSpec(Spec):
 
 
 class InsertionSpec(Spec):
-    """Attention module and its placement."""
+    """Attention module and its placement.
+
+    Attributes:
+        attention: Attention module: a name, or a mapping with its options.
+        placement: Where it is inserted.
+    """
 
     attention: AttentionSpec
     placement: PlacementSpec = PlacementSpec()
@@ -103,6 +109,17 @@ class ModelSpec(Spec):
 
     Batch norms of frozen parts normalise by the batch in training and go on with their running statistics.
     `frozen_norms: evaluation` keeps the statistics, and normalises by them, as fine-tuning usually does.
+
+    Attributes:
+        detector: Detector on the backbone's stages: a name, or a mapping with its options.
+        backbone: Registered backbone, or package.module:name of your own.
+        options: Options of the backbone.
+        attention: Attention module: a name, or a mapping with its options.
+        placement: Where attention is inserted.
+        also: Further modules, each with its placement.
+        start: Weights to start from.
+        frozen: Patterns of the names of parameters that are not trained.
+        frozen_norms: Whether batch norms of frozen parts are in training or in evaluation.
     """
 
     detector: DetectorSpec | None = None
@@ -198,6 +215,8 @@ class DataSpec(Spec):
     has `train_images`, the option wins.
 
     Attributes:
+        name: Registered data set, or package.module:name of your own.
+        options: Options of the data set.
         val_images: Size of the validation split, drawn from the training images.
         split_seed: Seed of both draws, which are stratified by class.
         train_images: Number of remaining training images to use. None uses all.
@@ -271,12 +290,24 @@ class DataSpec(Spec):
 
 
 class RunSpec(Spec):
-    """One run: model, data, recipe and seed, which together determine the result."""
+    """One run: model, data, recipe and seed, which together determine the result.
+
+    Attributes:
+        model: Backbone and attention.
+        data: Data set.
+        recipe: Training recipe: in full, by name, or left to the data set.
+        seed: Seed of initial weights, order and augmentation.
+    """
 
     model: ModelSpec
     data: DataSpec
     recipe: RecipeSpec
     seed: Seed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_named_recipe(cls, value: Any) -> Any:
+        return with_given_recipe(value)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -5,6 +5,7 @@ from typing import Any
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.change import RecipeFile
 from ema_lab.specs.engine import RaySpec, SlurmSpec
+from ema_lab.specs.meanings import forms_of, key_meanings
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
@@ -23,16 +24,28 @@ SCHEMAS: dict[str, type[Spec]] = {
 }
 
 
+def _described(form: type[Spec]) -> dict[str, Any]:
+    """Return the JSON Schema of a form in which each property has its meaning, which editors show."""
+    schema = form.model_json_schema()
+    parts = {part.__name__: part for part in forms_of(form)}
+    for name, definition in {form.__name__: schema, **schema.get("$defs", {})}.items():
+        for key, meaning in key_meanings(parts[name]).items() if name in parts else ():
+            definition["properties"][key].setdefault("description", meaning)
+    return schema
+
+
 def json_schema(kind: str) -> dict[str, Any]:
     """Return the JSON Schema of one kind of file. `base` of an ablation is a partial run spec."""
-    schema = SCHEMAS[kind].model_json_schema()
+    schema = _described(SCHEMAS[kind])
     if kind == "ablation":
-        run = RunSpec.model_json_schema()
+        run = _described(RunSpec)
         schema.setdefault("$defs", {}).update(run.pop("$defs"))
-        partial = {key: {} if key == "recipe" else value for key, value in run["properties"].items()}
+        loose = {"description": run["properties"]["recipe"]["description"]}
+        partial = {key: loose if key == "recipe" else value for key, value in run["properties"].items()}
         partial.pop("seed")
         schema["properties"]["base"] = {
             "type": "object",
+            "description": key_meanings(AblationSpec)["base"],
             "properties": partial,
             "additionalProperties": False,
         }

@@ -3,8 +3,6 @@
 The keys and distributions are those of https://docs.wandb.ai/models/sweeps/sweep-config-keys.
 """
 
-import itertools
-import operator
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +21,8 @@ from pydantic import (
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.document import Document, KeyPath, read_document
-from ema_lab.specs.parameter import Number, ParameterSpec
+from ema_lab.specs.early_stopping import ControllerSpec, HyperbandSpec
+from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.strict import Finite, PositiveInt, Seed, Spec, canonical_json, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
@@ -34,8 +33,6 @@ METHODS = ("grid", "random", "bayes")
 OWN_KEYS = ("base", "seeds")
 GROUPS = ("model", "data", "recipe")
 MAX_STEPS = 100_000
-MAX_EPOCHS = 1_000_000_000  # of a band; floats are exact up to here
-MAX_BANDS = 100  # W&B's own limit of bands from min_iter on
 GRID_DISTRIBUTIONS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
@@ -56,6 +53,13 @@ class SweepMetric(Spec):
     """Objective of a search. The name defaults to the primary metric of the base's task.
 
     `target`: value at which the search stops.
+
+    Attributes:
+        name: Validation metric, such as val_top1; that of the task's primary metric by default.
+        goal: `maximize` or `minimize`, as the metric is better.
+        target: Value at which the search stops.
+        impute: Value that W&B's server takes for a failed trial; unused offline.
+        impute_while_running: Value that W&B's server takes for a running trial; unused offline.
     """
 
     name: Annotated[
@@ -85,74 +89,27 @@ class SweepMetric(Spec):
         return self.model_copy(update={"name": name})
 
 
-Iterations = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
-
-
-class HyperbandSpec(Spec):
-    """W&B's Hyperband early stopping: at each band (an epoch), the best 1/eta of the trials continue.
-
-    The `s` bands are `max_iter` / `eta`, `max_iter` / `eta` ** 2, .... Without `max_iter` the bands are
-    `min_iter`, `min_iter` x `eta`, .... As at W&B, `max_iter` overrides `min_iter`.
-    """
-
-    type: Literal["hyperband"]
-    min_iter: Iterations | None = None
-    max_iter: Iterations | None = None
-    s: Annotated[int, Field(ge=1, le=MAX_BANDS)] | None = None
-    eta: Annotated[Number, Field(gt=1)] = 3
-    strict: bool = False
-
-    @model_validator(mode="after")
-    def _has_bands(self) -> Self:
-        if self.min_iter is None and self.max_iter is None:
-            raise invalid("early_terminate", "needs min_iter, or both max_iter and s")
-        if self.max_iter is not None and self.s is None:
-            rule = "needs s, the number of bands below max_iter (max_iter overrides min_iter)"
-            raise invalid("early_terminate", rule, "max_iter")
-        if self.max_iter is not None and self.max_iter < self.eta:
-            rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
-            raise invalid("early_terminate", rule, "max_iter")
-        return self
-
-    def overridden(self) -> Iterator[tuple[str, str]]:
-        """Yield each key that another key overrides, with the reason."""
-        if self.max_iter is not None and self.min_iter is not None:
-            yield "min_iter", "max_iter and s define the bands"
-        if self.max_iter is None and self.s is not None:
-            yield "s", "s counts bands below max_iter, which is missing"
-
-    @property
-    def first_band(self) -> int:
-        """First epoch at which a trial may be stopped."""
-        return self.bands_up_to(MAX_EPOCHS)[0]
-
-    def bands_up_to(self, epochs: int) -> tuple[int, ...]:
-        """Return the bands of a run of `epochs` epochs in ascending order."""
-        bands = itertools.takewhile(lambda band: 1 <= band <= MAX_EPOCHS, self._steps())
-        return tuple(sorted({int(band) for band in bands if band <= epochs}))
-
-    def _steps(self) -> Iterator[float]:
-        """Yield the bands as W&B computes them, before truncation to integers."""
-        if self.max_iter is None:
-            assert self.min_iter is not None
-            factors = itertools.repeat(self.eta, MAX_BANDS - 1)
-            return itertools.accumulate(factors, operator.mul, initial=self.min_iter)
-        assert self.s is not None
-        below = itertools.accumulate(itertools.repeat(self.eta), operator.truediv, initial=self.max_iter)
-        return itertools.islice(below, 1, 1 + self.s)
-
-
-class ControllerSpec(Spec):
-    """W&B's sweep controller: `cloud` (its server) or `local` (a process). Unused offline."""
-
-    type: Literal["local", "cloud"]
-
-
 class SweepSpec(Spec):
     """Search over hyper-parameters. `parameters` are dotted keys of the run spec, `base` and `seeds`.
 
     `base: {value: ABLATION/VARIANT}` is the run spec that the other parameters change. Every trial trains
     all `seeds: {value: [0, 1]}`, and the trial's value is their mean.
+
+    Attributes:
+        apiVersion: Version of W&B's format; unused.
+        kind: The constant `sweep`; unused.
+        name: Name of the sweep: that of its file.
+        description: Purpose of the search, in one sentence.
+        project: Project at W&B.
+        entity: User or team at W&B.
+        program: Program at W&B; unused.
+        method: `grid` tries every value, `random` draws, `bayes` learns from earlier trials.
+        metric: What is searched for.
+        controller: W&B's controller; unused offline.
+        parameters: Parameters by dotted key of the run spec, and `base` and `seeds`.
+        early_terminate: Rule that stops hopeless trials.
+        run_cap: Number of trials.
+        command: The constant [ema-lab, trial, "${args_json}"].
     """
 
     apiVersion: str | None = None  # noqa: N815 - W&B's spelling

@@ -37,6 +37,7 @@ CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in n
     "errors.py": "texts of errors",
     "files.py": "writes files atomically; their content comes from elsewhere",
     "registry/": "finds the code of a name; that code is hashed, and a name never changes its meaning",
+    "specs/change.py": "expands named recipes; the result is in the run id",
     "specs/definition.py": "finds definition files",
     "specs/document.py": "reads definition files; their content is in the run id",
     "specs/messages.py": "words the problems of definition files",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import CostError, SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.cost_cache import CostCache
@@ -50,7 +50,7 @@ class Latency:
 
 
 def costs(
-    ablation: str | Path,
+    ablation: str | Path | Ablation,
     *,
     only: Conditions | None = None,
     layers: bool = False,
@@ -70,7 +70,7 @@ def costs(
         ...     print(row["variant"], row["parameters"], row["delta_macs"])
 
     Args:
-        ablation: A path, or the name of a definition.
+        ablation: A path, the name of a definition, or a loaded ablation.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
         layers: One object per inserted module instead, with its own share.
         macs: Convention: matrix products; as fvcore counts; every operation; as YOLOv5 prints them.
@@ -90,10 +90,11 @@ def costs(
     if latency is None and macs == "thop" and layers:
         raise SpecError("--macs thop counts whole models: it does not go with --layers")
     root = existing_store(store).root
-    chosen = selected(ablation, only)
+    whole = selected(ablation)
+    chosen = selected(whole, only)
     check_models(chosen)
     cache = CostCache(root, versions(), fresh)
-    measured = _Costs(chosen, load_ablation(ablation), cache, watch)
+    measured = _Costs(chosen, whole, cache, watch)
     if latency is not None:
         rows = list(measured.timed(latency))
     elif macs == "thop":

@@ -122,10 +122,8 @@ def description(name: str, kind: str | None = None, store: Path | str = DEFAULT_
     """
     if kind is not None:
         return _text(_kind(kind), name, store)
-    for each in (*REGISTRIES, *FOLDERS):
-        knows = REGISTRIES[each].knows if each in REGISTRIES else definitions(FOLDERS[each]).__contains__
-        if knows(name):
-            return _text(each, name, store)
+    if kinds := kinds_of(name):
+        return _text(kinds[0], name, store)
     if Path(name).is_file():
         return Path(name).read_text(encoding="utf-8")
     if ":" in name:
@@ -135,6 +133,15 @@ def description(name: str, kind: str | None = None, store: Path | str = DEFAULT_
     known = [each for registry in REGISTRIES.values() for each in registry]
     known += [each for folder in FOLDERS.values() for each in definitions(folder)]
     raise UnknownNameError(unknown_name("thing", name, known))
+
+
+def kinds_of(name: str) -> list[str]:
+    """Return the kinds in which something has this name; runs are not looked for."""
+    return [
+        kind
+        for kind in (*REGISTRIES, *FOLDERS)
+        if (REGISTRIES[kind].knows(name) if kind in REGISTRIES else name in definitions(FOLDERS[kind]))
+    ]
 
 
 def _text(kind: str, name: str, store: Path | str) -> str:

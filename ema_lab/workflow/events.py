@@ -4,7 +4,7 @@ An observer (`watch`) is any function that takes one event. It selects events by
 `lines` returns the text that the command line prints.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,7 @@ from ema_lab.workflow.outcome import FailedCell, GridOutcome
 from ema_lab.workflow.text import count, stale_lines, write_duration
 
 if TYPE_CHECKING:
+    from ema_lab.ablation.ablation import Ablation
     from ema_lab.search.history import EndedTrial
     from ema_lab.search.study import SweepStudy
     from ema_lab.tracking.mirror.content import MirrorRun
@@ -42,6 +43,13 @@ class Remark(Event):
 
     def lines(self) -> Iterable[str]:
         yield f"{self.subject}: {self.text}" if self.subject else self.text
+
+
+def recipe_remarks(ablation: "Ablation") -> Iterator[Remark]:
+    """Yield a remark for each data set that gave an ablation its recipe, because the file names none."""
+    for data, recipe in ablation.recipes.items():
+        rule = f"its file names none; recipe: {{use: {recipe}}} in `base` says the same"
+        yield Remark(ablation.name, f"recipe {recipe}, that of {data}: {rule}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
@@ -27,7 +28,7 @@ LAID = "laid over the image, each from 0 (dark) to 1 (bright)."
 
 
 def draw_gallery(
-    ablation: str | Path,
+    ablation: str | Path | Ablation,
     options: GalleryOptions | None = None,
     *,
     only: Conditions | None = None,
@@ -40,7 +41,7 @@ def draw_gallery(
     with the detections, and `maps` with gates and Grad-CAM.
 
     Args:
-        ablation: A path, or the name of a definition.
+        ablation: A path, the name of a definition, or a loaded ablation.
         options: Images, seed, layer, module and thresholds.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
         store: Folder of the runs.

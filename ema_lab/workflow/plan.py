@@ -19,10 +19,10 @@ from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import State
 from ema_lab.store.survey import RunStatus, Survey
-from ema_lab.workflow.events import RowProbed
+from ema_lab.workflow.events import RowProbed, recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.grid import check_runs
-from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
 from ema_lab.workflow.threads import visible_gpus, whole_runs
 
 STATES: tuple[State, ...] = ("done", "running", "failed", "pending")
@@ -103,7 +103,8 @@ def plan(
     ablation: str | Path,
     *,
     only: Conditions | None = None,
-    seeds: int | None = None,
+    seeds: SeedChoice | None = None,
+    changes: Changes | None = None,
     forecast: Forecast | None = None,
     watch: Watch = ignore,
     **execution: Unpack[ExecutionOptions],
@@ -117,7 +118,8 @@ def plan(
     Args:
         ablation: A path, or the name of a definition.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
-        seeds: The first so many seeds of the file.
+        seeds: The first so many seeds of the file, or a list of seeds.
+        changes: "KEY=VALUE" texts, or values by dotted key, that change the file's base.
         forecast: What to check and measure first, and the time within which runs are to end.
         watch: Observer of the events of `ema_lab.workflow.events`.
         **execution: Fields of `ema_lab.workflow.execution.Execution`: workers, device, store, ...
@@ -125,8 +127,10 @@ def plan(
     Raises:
         EmaLabError: If there is no such ablation or cell, or a model does not fit.
     """
-    chosen, how = selected(ablation, only, seeds), Execution(**execution)
+    chosen, how = selected(ablation, only, seeds, changes), Execution(**execution)
     forecast = forecast or Forecast()
+    for remark in recipe_remarks(chosen):
+        watch(remark)
     if forecast.check or forecast.probe:
         check_runs(chosen, watch)
     store = how.run_store

@@ -15,7 +15,7 @@ from ema_lab.tracking.mirror.wandb import WandbMirror
 from ema_lab.tracking.names import wandb_project
 from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.mirror import Mirror, Mirrored, check_mirror, mirror_runs, require_package
-from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.selection import Conditions, SeedChoice, selected
 from ema_lab.workflow.status import existing_store
 
 
@@ -60,7 +60,7 @@ def push(
     project: str | None = None,
     prune: bool = False,
     only: Conditions | None = None,
-    seeds: int | None = None,
+    seeds: SeedChoice | None = None,
     store: Path | str = DEFAULT_STORE,
     watch: Watch = ignore,
 ) -> PushOutcome:
@@ -72,7 +72,7 @@ def push(
         project: Project at the tracker; None takes WANDB_PROJECT, else ema-lab.
         prune: Remove mirrored runs of cells that no longer exist.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
-        seeds: The first so many seeds of the file.
+        seeds: The first so many seeds of the file, or a list of seeds.
         store: Folder of the runs.
         watch: Observer of the events of `ema_lab.workflow.events`.
 

@@ -26,6 +26,7 @@ from ema_lab.tables.render import flat_records
 from ema_lab.tables.table import Table
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.output import make_folder
+from ema_lab.workflow.selection import Changes, read_changes
 from ema_lab.workflow.status import existing_store
 
 
@@ -136,7 +137,9 @@ class ReportCheck:
     num_files: int
 
 
-def report(name: str | Path, *, store: Path | str = DEFAULT_STORE) -> BuiltReport:
+def report(
+    name: str | Path, *, changes: Changes | None = None, store: Path | str = DEFAULT_STORE
+) -> BuiltReport:
     """Build a report from the records; torch is not loaded.
 
     Example:
@@ -146,12 +149,15 @@ def report(name: str | Path, *, store: Path | str = DEFAULT_STORE) -> BuiltRepor
 
     Args:
         name: A path or the name of a report; or the name of an ablation, which gets the usual columns.
+        changes: "KEY=VALUE" texts, or values by dotted key, that change the base of the ablation.
         store: Folder of the runs.
 
     Raises:
         EmaLabError: If there is no such report, ablation or store, or the report does not fit the ablation.
     """
     spec = find_report(str(name))
+    if changes:
+        spec = spec.model_copy(update={"set": {**spec.set, **read_changes(changes)}})
     built = BuiltReport(spec, existing_store(store))
     _ = built.report  # raises here what a first use would raise later
     return built

@@ -8,10 +8,11 @@ from typing import Unpack
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
+from ema_lab.workflow.events import recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.grid import train_grid
 from ema_lab.workflow.outcome import GridOutcome
-from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
 from ema_lab.workflow.until import Until, run_until_decided
 
 
@@ -19,7 +20,8 @@ def run(
     ablation: str | Path,
     *,
     only: Conditions | None = None,
-    seeds: int | None = None,
+    seeds: SeedChoice | None = None,
+    changes: Changes | None = None,
     smoke: bool = False,
     until: Until | None = None,
     watch: Watch = ignore,
@@ -37,7 +39,8 @@ def run(
     Args:
         ablation: A path, or the name of a definition.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
-        seeds: The first so many seeds of the file.
+        seeds: The first so many seeds of the file, or a list of seeds.
+        changes: "KEY=VALUE" texts, or values by dotted key, that change the file's base.
         smoke: Train two steps of every row on made-up images, in a temporary store.
         until: Add seeds one by one to the rows whose comparison with the baseline is open.
         watch: Observer of the events of `ema_lab.workflow.events`.
@@ -46,8 +49,10 @@ def run(
     Raises:
         EmaLabError: If the request is wrong. A run that fails raises nothing; it is in `failed`.
     """
-    chosen = selected(ablation, only, seeds)
+    chosen = selected(ablation, only, seeds, changes)
     how = Execution(**execution)
+    for remark in recipe_remarks(chosen):
+        watch(remark)
     if smoke:
         return _smoke(chosen, how, until, watch)
     train = partial(train_grid, how=how, watch=watch)

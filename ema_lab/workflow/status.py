@@ -16,7 +16,7 @@ from ema_lab.store.failure import FailedRun
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def status(
     ablation: str | Path,
     *,
     only: Conditions | None = None,
-    seeds: int | None = None,
+    seeds: SeedChoice | None = None,
+    changes: Changes | None = None,
     store: Path | str = DEFAULT_STORE,
     max_attempts: int = MAX_ATTEMPTS,
 ) -> Status:
@@ -98,14 +99,15 @@ def status(
     Args:
         ablation: A path, or the name of a definition.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
-        seeds: The first so many seeds of the file.
+        seeds: The first so many seeds of the file, or a list of seeds.
+        changes: "KEY=VALUE" texts, or values by dotted key, that change the file's base.
         store: Folder of the runs.
         max_attempts: Attempts after which a run counts as failed for good.
 
     Raises:
         EmaLabError: If there is no such ablation, cell or store.
     """
-    return survey(selected(ablation, only, seeds), existing_store(store), max_attempts)
+    return survey(selected(ablation, only, seeds, changes), existing_store(store), max_attempts)
 
 
 def survey(ablation: Ablation, store: RunStore, max_attempts: int = MAX_ATTEMPTS) -> Status:

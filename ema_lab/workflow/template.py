@@ -1,13 +1,17 @@
 """New files from templates that work without changes."""
 
+import importlib.util
 import keyword
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.definition import definitions
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,34 @@ variants:            # rows by name; dotted keys change the base
   none: {{model.attention: none}}
   se: {{model.attention: {{name: se, reduction: 16}}}}
   ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
+"""
+
+RECIPE_TEMPLATE = """\
+# yaml-language-server: $schema=../../schemas/recipe.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+description: Purpose of the recipe, in one sentence.
+recipe:              # what is left out has its default; the schema says what each key means
+  epochs: 30
+  batch_size: 64
+  optimizer: {{name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 5.0e-4, nesterov: true}}
+  schedule: {{name: cosine, warmup_epochs: 1}}
+  augment: {{crop_padding: 1, flip: false}}
+  # label_smoothing: 0.1
+  # precision: bf16          # with evaluation_precision: fp32
+  # protocol: best-val       # needs data.val_images
+"""
+
+REPORT_TEMPLATE = """\
+# yaml-language-server: $schema=../schemas/report.schema.json  (write it: ema-lab schema --out schemas)
+name: {name}
+title: Title of the table
+ablation: {ablation}
+columns: [{columns}]         # ema-lab show columns
+# names: {{none: No attention}}     # other names of rows in the table
+# only: {{variant: [none, se]}}     # fewer rows; tests still count all that the ablation compares
+figures:                     # ema-lab show figures
+  - {{kind: tradeoff, name: tradeoff, cost: macs}}
+  - {{kind: curves, name: curves, column: train_loss}}{forest}
 """
 
 PUBLISHED_TEMPLATE = """\
@@ -236,6 +268,10 @@ TEMPLATES: Mapping[str, Template] = {
     ),
     "dataset": Template(DATASET_TEMPLATE, "data: {{name: '{name}:{name}'}}", "my_data"),
     "sweep": Template(SWEEP_TEMPLATE, "ema-lab sweep sweeps/{name}.yaml", "my-search", "sweeps"),
+    "recipe": Template(RECIPE_TEMPLATE, "recipe: {{use: {name}}}", "my-recipe", "ablations/recipes"),
+    "report": Template(
+        REPORT_TEMPLATE, "ema-lab report reports/{name}.yaml --out out/{name}", "my-report", "reports"
+    ),
     "published": Template(
         PUBLISHED_TEMPLATE,
         "ema-lab audit reports/published/{name}.yaml",
@@ -243,6 +279,25 @@ TEMPLATES: Mapping[str, Template] = {
         "reports/published",
     ),
 }
+
+
+def _refuse_hiding(kind: str, name: str, path: Path) -> None:
+    """Refuse a file that would hide a bundled definition, or a module that Python can import."""
+    if path.suffix == ".yaml":
+        if name in definitions(str(path.parent)):
+            rule = f"{path} would hide it everywhere in this folder; choose another name"
+            raise SpecError(f"{name} is a bundled {kind}: {rule}")
+    elif name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+        raise SpecError(f"{path} would hide the Python module {name}; choose another name")
+
+
+def _report_fields(name: str) -> dict[str, str]:
+    """Return ablation, columns and figures of a report: of the ablation of that name, else of quickstart."""
+    ablation = load_ablation(name if name in definitions("ablations") else "quickstart")
+    compared = ["delta"] if ablation.baseline else []
+    forest = "\n  - {kind: forest, name: differences}" if compared else ""
+    columns = [ablation.task.primary, *compared, "parameters", "macs"]
+    return {"ablation": ablation.name, "columns": ", ".join(columns), "forest": forest}
 
 
 @dataclass(frozen=True)
@@ -272,7 +327,9 @@ def new_file(kind: str, name: str) -> NewFile:
     path = Path(template.folder) / f"{name}.yaml" if template.folder else Path(f"{name}.py")
     if path.exists():
         raise SpecError(f"{path} exists already; nothing was written")
+    _refuse_hiding(kind, name, path)
     fields = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
+    fields |= _report_fields(name) if kind == "report" else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text.format(**fields), encoding="utf-8")
     return NewFile(path, template.use.format(**fields))

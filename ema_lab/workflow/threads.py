@@ -54,7 +54,11 @@ def whole_runs(ablation: Ablation) -> list[RunSpec]:
     """Return all runs of an ablation's file, the selected ones first."""
     chosen = ablation.runs()
     chosen_ids = {spec.run_id for spec in chosen}
-    others = (spec for spec in load_ablation(str(ablation.path)).runs() if spec.run_id not in chosen_ids)
+    others = (
+        spec
+        for spec in load_ablation(str(ablation.path), ablation.changes).runs()
+        if spec.run_id not in chosen_ids
+    )
     return [*chosen, *others]
 
 

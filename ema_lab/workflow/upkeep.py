@@ -15,7 +15,7 @@ from ema_lab.store.upkeep.merge import Imported, Side, import_store, open_store
 from ema_lab.store.upkeep.remeasure import Remeasured, remeasure
 from ema_lab.workflow.events import Remark, RunChecked
 from ema_lab.workflow.execution import Watch, ignore
-from ema_lab.workflow.selection import Conditions, selected
+from ema_lab.workflow.selection import Conditions, SeedChoice, selected
 
 
 def required_store(path: Path | str) -> RunStore:
@@ -215,7 +215,7 @@ class RunChoice:
         run_ids: Run ids, or enough of their beginnings.
         ablation: A path, or the name of a definition.
         only: Conditions on the ablation's cells.
-        seeds: The first so many seeds of the ablation.
+        seeds: The first so many seeds of the ablation, or a list of seeds.
 
     Raises:
         SpecError: If both are named, or conditions without an ablation.
@@ -224,7 +224,7 @@ class RunChoice:
     run_ids: Sequence[str] = ()
     ablation: str | None = None
     only: Conditions | None = None
-    seeds: int | None = None
+    seeds: SeedChoice | None = None
 
     def __post_init__(self) -> None:
         if self.run_ids and self.ablation:

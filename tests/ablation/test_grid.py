@@ -361,7 +361,8 @@ seeds: [0]
         ("seeds: [0, 0]", "a seed is listed twice"),
         ("seeds: [true]", "whole number, got True"),
         ("seeds: [-1]", "must be 0 or more"),
-        ("seeds: 3", "seeds"),
+        ("seeds: 0", "must be a number of seeds, such as 3, or a list of them, such as [0, 1, 2], got 0"),
+        ("seeds: many", "or a list of them, such as [0, 1, 2], got 'many'"),
         ("sedes: [0]", "did you mean 'seeds'?"),
     ],
 )
@@ -438,3 +439,66 @@ class TestEqualityInConditions:
         skip = "skip: [{when: {model.attention.local_branch: 0}, reason: slow}]\n"
         [(_, message)] = problems(load, f"variants:\n  none: {{model.attention: none}}\n{ema}{skip}")
         assert "matches no" in message
+
+
+class TestRecipe:
+    """A recipe in full, by name with overrides, or left to the data set."""
+
+    def head(self, load, line):
+        return load.head.replace("  recipe: {use: digits-quick}\n", line)
+
+    def specs(self, load, line, text=NONE_AND_EMA):
+        return [cell.spec for cell in load(text, head=self.head(load, line)).cells]
+
+    def test_a_name_alone_is_the_named_recipe(self, load):
+        named_only = self.specs(load, "  recipe: digits-quick\n")
+        assert [spec.run_id for spec in named_only] == [cell.run_id for cell in load(NONE_AND_EMA).cells]
+
+    def test_a_file_without_one_takes_that_of_its_data_set_and_says_so(self, load):
+        ablation = load(NONE_AND_EMA, head=self.head(load, ""))
+        assert ablation.recipes == {"digits": "digits-quick"}
+        assert [cell.run_id for cell in ablation.cells] == [cell.run_id for cell in load(NONE_AND_EMA).cells]
+        assert load(NONE_AND_EMA).recipes == {}
+
+    def test_each_data_set_has_its_own(self, load):
+        data = "axes: {data.name: [digits, fashion_mnist]}\n"
+        ablation = load(NONE_AND_EMA + data, head=self.head(load, ""))
+        assert ablation.recipes == {"digits": "digits-quick", "fashion_mnist": "fashion-quick"}
+        assert {(cell.spec.data.name, cell.spec.recipe.epochs) for cell in ablation.cells} == {
+            ("digits", 6),
+            ("fashion_mnist", 4),
+        }
+
+    def test_rows_change_the_recipe_of_the_data_set(self, load):
+        text = (
+            "variants:\n  a: {recipe.optimizer.lr: 0.02}\n  b: {data.name: fashion_mnist, recipe.epochs: 2}\n"
+        )
+        a, _, b, _ = self.specs(load, "", text)
+        assert (a.recipe.epochs, a.recipe.optimizer.lr) == (6, 0.02)
+        assert (b.recipe.epochs, b.recipe.augment.flip) == (2, True)
+
+    def test_a_recipe_that_a_row_names_needs_no_default(self, load):
+        ablation = load(
+            "variants:\n  a: {recipe.use: fashion-quick}\n  b: {recipe: plain-30}\n", head=self.head(load, "")
+        )
+        assert ablation.recipes == {}
+        assert [cell.spec.recipe.epochs for cell in ablation.cells] == [4, 4, 30, 30]
+
+    def test_without_any_default_it_is_missing_once_at_the_base(self, load, monkeypatch):
+        monkeypatch.setattr("ema_lab.specs.change.DEFAULT_RECIPES", {})
+        found = problems(load, NONE_AND_EMA, head=self.head(load, ""))
+        assert [line for line, _ in found] == [2]
+        assert found[0][1].startswith(
+            "recipe: is missing; write recipe: {use: NAME}, where NAME is one of cifar-200, "
+        )
+
+    def test_a_mapping_beside_use_that_drops_the_name_is_explained(self, load):
+        recipe = "  recipe:\n    use: digits-quick\n    optimizer: {lr: 0.05}\n"
+        found = problems(load, NONE_AND_EMA, head=self.head(load, recipe))
+        rule = "would replace the whole optimizer of digits-quick; beside `use`, write optimizer.lr: 0.05"
+        assert found == [(7, f"recipe.optimizer: {rule}")]
+
+
+def test_a_number_of_seeds_counts_from_zero(load):
+    ablation = load(NONE_AND_EMA, head=load.head.replace("seeds: [0, 1]", "seeds: 3"))
+    assert [cell.seed for cell in ablation.cells] == [0, 1, 2, 0, 1, 2]

@@ -16,7 +16,9 @@ from ema_lab.cli.main import app
 from ema_lab.data.load import load_splits
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
 from ema_lab.specs.dataset import dataset_facts
+from ema_lab.specs.definition import definitions
 from ema_lab.specs.document import read_document
+from ema_lab.specs.figure import FIGURE_KINDS
 from ema_lab.specs.run import DataSpec
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -162,6 +164,72 @@ def test_a_new_ablation_can_be_planned_as_it_is(command):
     planned = command("plan", "my-study", "--check")
     assert planned.code == 0
     assert "my-study: 12 cells, 12 distinct runs: 12 pending" in planned.err
+
+
+def test_a_new_recipe_can_be_named_in_an_ablation_at_once(command):
+    written = command("new", "recipe", "mine")
+    assert (written.code, written.out) == (0, "ablations/recipes/mine.yaml\n")
+    assert "recipe: {use: mine}" in written.err
+    path = Path("ablations/tiny.yaml")
+    path.write_text(TINY.replace("{epochs: 1, batch_size: 16, optimizer: {name: sgd, lr: 0.1}}", "mine"))
+    assert command("plan", "tiny").code == 0
+    assert any(line.startswith("mine ") for line in command("show", "recipes").out.splitlines())
+
+
+@pytest.mark.parametrize("name", ["tiny2", "other"])
+def test_a_new_report_is_that_of_the_ablation_of_its_name(command, trained, name):
+    path = Path("ablations/tiny2.yaml")
+    path.write_text(TINY.replace("name: tiny", "name: tiny2").replace("baseline: none\n", ""))
+    trained("tiny2")
+    written = command("new", "report", name)
+    assert (written.code, written.out) == (0, f"reports/{name}.yaml\n")
+    assert f"ema-lab report reports/{name}.yaml --out out/{name}" in written.err
+    answer = command("report", name, "--out", "out")
+    assert answer.code == 0
+    assert ("91.00" in answer.out) is (name == "tiny2")
+    assert Path("out/figures/tradeoff.txt").is_file()
+    assert Path("out/figures/differences.txt").is_file() is (name == "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ablation quickstart", "quickstart is a bundled ablation: ablations/quickstart.yaml would hide it"),
+        ("recipe cifar-200", "cifar-200 is a bundled recipe: ablations/recipes/cifar-200.yaml would hide it"),
+        ("attention random", "random.py would hide the Python module random"),
+        ("dataset numpy", "numpy.py would hide the Python module numpy"),
+    ],
+)
+def test_a_new_file_hides_nothing(command, tree, words, message):
+    before = tree()
+    answer = command("new", *words.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"ema-lab: {message}")
+    assert tree() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("columns", {"top1", "map50", "delta", "latency_ratio", "delta_macs", "delta_METRIC"}),
+        ("figures", set(FIGURE_KINDS)),
+        ("recipes", set(definitions("ablations/recipes"))),
+    ],
+)
+def test_what_a_file_may_name_is_listed_with_its_meaning(command, kind, names):
+    answer = command("show", kind, "--json")
+    assert answer.code == 0
+    rows = json.loads(answer.out)
+    assert names <= {row[kind.removesuffix("s")] for row in rows}
+    assert all(row["about" if kind == "recipes" else "meaning"] for row in rows)
+    assert command("show", kind).out.splitlines()[0].startswith(kind.removesuffix("s"))
+
+
+def test_a_name_with_two_meanings_says_so(command):
+    answer = command("show", "tiny")
+    assert answer.out == TINY
+    assert answer.err == "tiny is also a report: ema-lab show report tiny\n"
+    assert command("show", "ablation", "tiny").err == ""
 
 
 def test_a_new_attention_can_be_named_in_an_ablation_at_once(command):

@@ -11,7 +11,6 @@ from tiny import TINY, TINY_REPORT, fake_outcome
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.execution.executor import execute
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.selection import conditions
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
 
@@ -342,13 +341,6 @@ def test_two_workers_give_the_same_numbers_as_one(command):
         assert one.record(run_id).data_sha256 == two.record(run_id).data_sha256
         assert one.record(run_id).cost == two.record(run_id).cost
         assert one.record(run_id).metrics["top1"] == two.record(run_id).metrics["top1"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("1e-1", 0.1), ("no", "no"), ("3", 3), ("true", True), ("null", None)]
-)
-def test_only_reads_values_as_a_definition_file_does(text, value):
-    assert conditions([f"key={text}"]) == {"key": [value]}
 
 
 def test_loader_workers_are_handed_to_every_run(command, monkeypatch):

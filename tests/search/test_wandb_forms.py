@@ -16,9 +16,10 @@ from ema_lab.search.distribution import Parameter
 from ema_lab.search.objective import read_objectives
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.sweep import load_sweep
+from ema_lab.specs.early_stopping import HyperbandSpec
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.strict import canonical_json
-from ema_lab.specs.sweep import HyperbandSpec, load_sweep_file
+from ema_lab.specs.sweep import load_sweep_file
 
 WANDB = json.loads((Path(__file__).parent / "wandb_forms.json").read_text(encoding="utf-8"))
 DEEPER = {"log_uniform", "inv_log_uniform", "q_log_uniform"}  # accepted here; W&B calls them deprecated

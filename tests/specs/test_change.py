@@ -7,11 +7,15 @@ import operator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, SpecError, UnknownNameError
-from ema_lab.specs.change import apply_change, named_recipe, with_recipe
+from ema_lab.registry.catalogue import DATASETS, TASKS
+from ema_lab.specs.change import DEFAULT_RECIPES, apply_change, default_recipe, named_recipe, with_recipe
 from ema_lab.specs.definition import definitions
+from ema_lab.specs.document import error_messages
 from ema_lab.specs.recipe import RecipeSpec
+from ema_lab.specs.run import RunSpec
 
 WORDS = st.sampled_from(["a", "b", "c"])
 TREES = st.recursive(st.integers(), lambda below: st.dictionaries(WORDS, below, max_size=3), max_leaves=8)
@@ -87,3 +91,69 @@ def test_a_recipe_file_is_checked_as_it_is_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", definitions("ablations/recipes"))
 def test_every_bundled_recipe_is_valid(name):
     assert RecipeSpec.model_validate(named_recipe(name)).epochs > 0
+
+
+def test_the_recipe_of_a_data_set_never_changes():
+    """Another one would give the files without a recipe other run ids: add lines, change and remove none."""
+    assert DEFAULT_RECIPES == {
+        "cifar10": "cifar-200",
+        "cifar100": "cifar-200",
+        "coco": "yolov5-v6",
+        "digit_scenes": "digit-scenes",
+        "digits": "digits-quick",
+        "fashion_mnist": "fashion-quick",
+        "imagenet": "imagenet-200",
+        "synthetic": "digits-quick",
+        "synthetic_scenes": "digit-scenes",
+        "trees": "trees",
+        "visdrone": "yolov5-v6",
+        "classification": "plain-30",
+        "detection": "trees",
+    }
+
+
+def test_every_data_set_has_a_recipe(tmp_path, monkeypatch):
+    assert {default_recipe({"name": name}) for name in DATASETS} <= set(definitions("ablations/recipes"))
+    assert set(TASKS) <= DEFAULT_RECIPES.keys()
+    assert default_recipe({"name": "digitz"}) is default_recipe("digits") is default_recipe(None) is None
+
+
+def test_a_recipe_file_is_read_again_after_a_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "ablations" / "recipes" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    for epochs in (3, 14):
+        keys = f"{{epochs: {epochs}, batch_size: 8, optimizer: {{name: sgd, lr: 0.1}}}}"
+        file.write_text(f"name: mine\ndescription: x\nrecipe: {keys}\n")
+        assert named_recipe("mine")["epochs"] == epochs
+
+
+MODEL = {"backbone": "resnet20", "attention": "ema"}
+
+
+def test_a_run_spec_takes_what_a_file_takes():
+    full = RunSpec(model=MODEL, data={"name": "digits"}, recipe=named_recipe("digits-quick"), seed=0)
+    for recipe in ({"use": "digits-quick"}, "digits-quick"):
+        assert RunSpec(model=MODEL, data={"name": "digits"}, recipe=recipe, seed=0) == full
+    assert RunSpec(model=MODEL, data={"name": "digits"}, seed=0) == full
+    changed = RunSpec(
+        model=MODEL, data={"name": "digits"}, recipe={"use": "digits-quick", "optimizer.lr": 0.05}, seed=0
+    )
+    assert changed.recipe == full.recipe.model_copy(
+        update={"optimizer": full.recipe.optimizer.model_copy(update={"lr": 0.05})}
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("digits-quik", "no recipe is named 'digits-quik'; did you mean 'digits-quick'?"),
+        ({"use": "digits-quick", "optimizer": {"lr": 1.0}}, "beside `use`, write optimizer.lr: 1.0"),
+    ],
+)
+def test_a_recipe_that_cannot_be_expanded_is_a_problem_of_its_key(recipe, words):
+    with pytest.raises(ValidationError) as caught:
+        RunSpec(model=MODEL, data={"name": "digits"}, recipe=recipe, seed=0)
+    ((key_path, message),) = error_messages(caught.value)
+    assert key_path == ("recipe",)
+    assert words in message

@@ -101,7 +101,7 @@ WRONG = [
     (changed("recipe", normalise="cifar10"), "one value per channel: digits has 1"),
     (changed("recipe", normalise={"mean": [0.5], "std": [0.5, 0.5]}), "one value per channel"),
     (changed("recipe", protocol="best-val"), "best-val needs a validation split: set data.val_images"),
-    ({"model": TREE["model"], "data": TREE["data"], "seed": 0}, "recipe: is missing"),
+    ({"model": TREE["model"], "data": {"name": "digitz"}, "seed": 0}, "recipe: is missing"),
 ]
 
 

@@ -74,3 +74,29 @@ def test_options_of_a_backbone_stand_beside_its_name():
     model = json_schema("run")["$defs"]["ModelSpec"]
     assert model["additionalProperties"] is True
     assert "options" not in model["properties"]
+
+
+def properties(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every property of a schema, at any depth, with its path."""
+    if isinstance(schema, dict):
+        for key, item in schema.get("properties", {}).items():
+            yield f"{path}/{key}", item
+        for key, item in schema.items():
+            yield from properties(item, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for number, item in enumerate(schema):
+            yield from properties(item, f"{path}/{number}")
+
+
+def test_every_property_of_every_schema_says_what_it_means(kind):
+    found = dict(properties(json_schema(kind)))
+    assert len(found) > 4
+    assert [
+        path for path, item in found.items() if not item.get("description", "").endswith((".", ")"))
+    ] == []
+
+
+def test_the_meaning_of_a_key_is_that_of_its_form():
+    defs = json_schema("recipe")["$defs"]
+    assert defs["SgdSpec"]["properties"]["lr"]["description"] == "Peak learning rate."
+    assert defs["RecipeSpec"]["properties"]["epochs"]["description"].startswith("Number of passes")

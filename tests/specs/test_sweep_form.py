@@ -5,9 +5,10 @@ import yaml
 from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError
+from ema_lab.specs.early_stopping import HyperbandSpec
 from ema_lab.specs.parameter import KEYS, ParameterSpec
 from ema_lab.specs.schema import json_schema
-from ema_lab.specs.sweep import HyperbandSpec, SweepSpec, flat_parameters, load_sweep_file
+from ema_lab.specs.sweep import SweepSpec, flat_parameters, load_sweep_file
 from ema_lab.specs.task import task_description
 
 HEAD = """\
