@@ -37,14 +37,6 @@ def escape(character: str) -> str:
     return ascii(character)[1:-1]
 
 
-def shortened(text: str, limit: int = 200) -> str:
-    """Return text of about `limit` characters at most. A longer one keeps both ends, and their distance."""
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 3 // 4, limit // 4
-    return f"{text[:head]}[... {len(text) - head - tail:,} characters ...]{text[-tail:]}"
-
-
 def name_problem(name: str) -> str | None:
     """Return the rule that a name breaks, or None for a valid name."""
     if not name.strip():

@@ -70,7 +70,7 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise NotRegularFileError(0, "it is not a regular file")
         if limit is not None and status.st_size > limit:
-            raise NotRegularFileError(0, f"it has {status.st_size} bytes, more than {limit}")
+            raise NotRegularFileError(0, f"it has {status.st_size:,} B, more than {limit}")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:

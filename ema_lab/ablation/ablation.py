@@ -17,6 +17,7 @@ from ema_lab.specs.document import Document, read_document
 from ema_lab.specs.report import require_file_name
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import TaskDescription, common_task
+from ema_lab.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Ablation:
         whole: Variant of each row before the cells were reduced; empty if they are all there.
         changes: Values by dotted key that changed the file's base, as by `--set`.
         recipes: Recipes by data set that the file left to the data set.
+        notes: Sentences of the file that every table repeats.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Ablation:
     whole: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
     recipes: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def runs(self) -> list[RunSpec]:
         """Return the distinct run specs in cell order. Several cells may share one run."""
@@ -111,7 +114,7 @@ class Ablation:
         """
         seeds = list(dict.fromkeys(cell.seed for cell in self.cells))
         if not 1 <= count <= len(seeds):
-            raise SpecError(f"{self.name} has {len(seeds)} seeds, got --seeds {count}")
+            raise SpecError(f"{self.name} has {number_of(len(seeds), 'seed')}, got --seeds {count}")
         return self.where(lambda cell: cell.seed in seeds[:count])
 
     def these_seeds(self, chosen: Sequence[int]) -> "Ablation":
@@ -194,12 +197,13 @@ def load_ablation(name: str | Path, changes: Mapping[str, Any] | None = None) ->
     require_file_name(document, spec.name)
     expanded = expand(document, spec, changes or {})
     return Ablation(
-        spec.name,
-        spec.description,
-        document.path,
-        spec.baseline_name,
-        expanded.cells,
-        expanded.skipped,
+        name=spec.name,
+        description=spec.description,
+        path=document.path,
+        baseline=spec.baseline_name,
+        cells=expanded.cells,
+        skipped=expanded.skipped,
+        notes=spec.notes,
         changes=dict(changes or {}),
         recipes=expanded.recipes,
     )

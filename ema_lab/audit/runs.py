@@ -10,6 +10,7 @@ from ema_lab.results.selection import Row, select_rows
 from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 
 
 def linked_rows(published: PublishedSpec, path: Path, store: RunStore) -> dict[tuple[str, str], Row]:
@@ -51,6 +52,6 @@ def _same_model(table: TableSpec, row: RowSpec, variant: str, rows: Mapping[str,
     ours, theirs = table.run(row, table.image_size), rows[variant].cells[0].cell.spec
     if ours is None or ours.model_key != theirs.model_key:
         facts = theirs.data.facts
-        data = f"{facts.classes} classes, {' x '.join(map(str, facts.image_shape))}"
+        data = f"{number_of(facts.classes, 'class')}, {' x '.join(map(str, facts.image_shape))}"
         raise SpecError(f"is another model than this row's: {theirs.model.canonical} ({data})")
     return rows[variant]

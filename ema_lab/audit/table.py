@@ -10,6 +10,7 @@ from ema_lab.results.selection import Row
 from ema_lab.specs.published import PublishedSpec, TableSpec
 from ema_lab.specs.task import task_description
 from ema_lab.tables.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.wording import number_of
 
 LABELS = {
     "parameters": "Parameters",
@@ -63,7 +64,7 @@ def summary_line(findings: Iterable[Finding]) -> str:
     """Return the number of findings per kind, as one line of text."""
     counts = Counter(finding.verdict.kind for finding in findings)
     kinds = ", ".join(f"{kind} {counts[kind]}" for kind in Kind if counts[kind])
-    return f"{counts.total()} published numbers: {kinds}"
+    return f"{number_of(counts.total(), 'published number')}: {kinds}"
 
 
 def _label(table: TableSpec, quantity: str) -> str:
@@ -122,15 +123,17 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
     trained = [finding.trained for finding in findings if finding.trained]
     if trained:
         recipes = [item.cell.spec.recipe for row in rows for item in row.cells]
-        ours = sorted({f"{recipe.epochs} epochs, {PROTOCOLS[recipe.protocol]}" for recipe in recipes})
+        ours = sorted(
+            {f"{number_of(recipe.epochs, 'epoch')}, {PROTOCOLS[recipe.protocol]}" for recipe in recipes}
+        )
         notes.append(
             f"Trained: mean of n seeds by our own recipe ({'; '.join(ours)}), test split [95 % prediction "
             f"interval of a published number, which counts as {_claim_means(trained)}]; relevant difference "
-            f"{table.relevant:g} points."
+            f"{number_of(table.relevant, 'point')}."
         )
         notes.append(
             "Verdicts on trained numbers: t tests of a difference, and two one-sided t tests of agreement, "
-            f"each Holm-corrected over {trained[0].family} trained numbers of the file, 5 %."
+            f"each Holm-corrected over {number_of(trained[0].family, 'trained number')} of the file, 5 %."
         )
     if any(finding.stale for finding in findings):
         notes.append(f"{SIGNS[Flag.STALE]}: the source has changed since these runs.")

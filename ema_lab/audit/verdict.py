@@ -12,6 +12,7 @@ from ema_lab.specs.published_number import PublishedNumber, Units
 from ema_lab.statistics import holm
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.replication import Replication, replicate
+from ema_lab.wording import number_of
 
 # Largest relative differences of operation counts; the wider limit needs more evidence, see `count_verdict`.
 NEARLY = Decimal("0.001")
@@ -152,7 +153,7 @@ def trained_verdict(claim: PublishedNumber, trained: Trained | None, relevant: f
     differs = trained.corrected_difference_p < SIGNIFICANCE
     amount = f"trained is {_amount(claim, Decimal(str(difference)))}"
     if trained.corrected_agreement_p < SIGNIFICANCE:
-        reason = f"differs, but by less than {relevant:g} points: {amount}" if differs else ""
+        reason = f"differs, but by less than {number_of(relevant, 'point')}: {amount}" if differs else ""
         return Verdict(Kind.AGREES, reason, *numbers)
     if differs:
         return Verdict(Kind.DISAGREES, amount, *numbers)

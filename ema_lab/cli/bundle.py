@@ -10,6 +10,7 @@ from ema_lab.cli.output import put, say
 from ema_lab.errors import SpecError
 from ema_lab.specs.definition import find_definition
 from ema_lab.store.survey import damage_lines
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.status import existing_store
 
@@ -43,7 +44,9 @@ def bundle(
     put(out)
     run_ids = sorted({file.split("/")[1] for file in files if file.startswith("runs/")})
     say(*damage_lines(runs, run_ids))
-    say(f"{len(files)} files, {len(run_ids)} runs; ema-lab verify {out} checks them")
+    say(
+        f"{number_of(len(files), 'file')}, {number_of(len(run_ids), 'run')}; ema-lab verify {out} checks them"
+    )
 
 
 def verify(
@@ -65,5 +68,5 @@ def verify(
     for line in result.problems:
         put(line)
     count = len(result.problems)
-    say(f"{path}: {count or 'no'} difference{'s' * (count != 1)}", *result.remarks)
+    say(f"{path}: {number_of(count, 'difference') if count else 'no differences'}", *result.remarks)
     return 1 if count else 0

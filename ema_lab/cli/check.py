@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from ema_lab.cli.groups import expanded
-from ema_lab.cli.options import Data, Json
+from ema_lab.cli.options import MOST, Data, Json
 from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.specs.document import parse_document
@@ -36,16 +36,19 @@ class SizeOptions:
         typer.Option(
             "--channels",
             min=1,
+            max=MOST,
             help="Attention: channels of the input; 64, or the next width that the module takes.",
         ),
     ] = None
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, help="Backbone: height and width; 32.")
+        int | None, typer.Option("--image-size", min=1, max=MOST, help="Backbone: height and width; 32.")
     ] = None
     in_channels: Annotated[
-        int | None, typer.Option("--in-channels", min=1, help="Backbone: channels of an image; 3.")
+        int | None, typer.Option("--in-channels", min=1, max=MOST, help="Backbone: channels of an image; 3.")
     ] = None
-    classes: Annotated[int | None, typer.Option("--classes", min=1, help="Backbone: classes; 10.")] = None
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=1, max=MOST, help="Backbone: classes; 10.")
+    ] = None
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import RowOptions, expanded
-from ema_lab.cli.options import AblationName, Device, Json, Store, refuse_without
+from ema_lab.cli.options import MOST, AblationName, Device, Json, Store, refuse_without
 from ema_lab.cli.output import print_rows
 from ema_lab.workflow.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -30,11 +30,16 @@ class LatencyOptions:
     mode: Annotated[
         Literal["inference", "training"], typer.Option("--mode", help="With --latency: what is timed.")
     ] = "inference"
-    batch: Annotated[int, typer.Option("--batch", min=1, help="With --latency: images at a time.")] = 8
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=MOST, help="With --latency: images at a time.")
+    ] = 8
     rounds: Annotated[
         int,
         typer.Option(
-            "--rounds", min=MIN_ROUNDS, help="With --latency: each times both models twice, in turn."
+            "--rounds",
+            min=MIN_ROUNDS,
+            max=MOST,
+            help="With --latency: each times both models twice, in turn.",
         ),
     ] = 40
     device: Device = "auto"

@@ -35,10 +35,19 @@ from ema_lab.cli import (
     tune,
 )
 from ema_lab.cli import run as run_command
-from ema_lab.cli.output import discard, is_printable, open_closed_streams, output_works, put, say
+from ema_lab.cli.output import (
+    ClosedOutput,
+    discard,
+    is_printable,
+    open_closed_streams,
+    output_works,
+    put,
+    say,
+)
 from ema_lab.cli.usage import usage_message
 from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.wording import with_short_values
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -124,6 +133,8 @@ def main(arguments: list[str] | None = None) -> None:
         discard(sys.stdout)
     except OSError as error:
         code = _full_output(error)
+    if isinstance(sys.stdout, ClosedOutput) and sys.stdout.lost:
+        code = code or _refused(["standard output is closed: what the command printed is lost"])
     sys.exit(code)
 
 
@@ -147,10 +158,10 @@ def run(arguments: list[str] | None = None) -> int:
         if code == INTERRUPTED:  # how typer returns from Ctrl-C
             raise KeyboardInterrupt
     except EmaLabError as error:
-        code = _refused(str(error).split("\n"))
+        code = _refused(str(error).split("\n"), argv)
         return 1 if isinstance(error, WorkersDiedError) else code
     except UsageError as error:
-        return _refused([usage_message(error)])
+        return _refused([usage_message(error)], argv)
     except UnicodeEncodeError as error:
         if is_printable(error.object[error.start : error.end]):
             raise
@@ -166,15 +177,15 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return _refused([f"{str(error.filename)[:40]!r}... is too long for a file name"])
+            return _refused([f"{str(error.filename)!r} is too long for a file name"])
         if output_works():
             raise
         return _full_output(error)
     return code if isinstance(code, int) else 0
 
 
-def _refused(lines: Sequence[str]) -> int:
-    say(*(f"ema-lab: {line}" for line in lines if line))
+def _refused(lines: Sequence[str], arguments: Sequence[str] = ()) -> int:
+    say(*(f"ema-lab: {with_short_values(line, arguments)}" for line in lines if line))
     return 2
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from ema_lab.errors import SpecError
+from ema_lab.execution.threads import MOST_PROCESSES
+
+MOST = 1_000_000  # of what only has to be a possible number: anything above is a typing error
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
 Store = Annotated[
@@ -18,7 +21,12 @@ Data = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 LoaderWorkers = Annotated[
     int,
-    typer.Option("--loader-workers", min=0, help="Processes per run that decode images; 0 uses none."),
+    typer.Option(
+        "--loader-workers",
+        min=0,
+        max=MOST_PROCESSES,
+        help="Processes per run that decode images; 0 uses none.",
+    ),
 ]
 Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")]
 AblationName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list ablations`.")]
@@ -41,13 +49,14 @@ Set = Annotated[
     ),
 ]
 Attempts = Annotated[
-    int, typer.Option("--max-attempts", min=1, help="Attempts before a failing run is left alone.")
+    int, typer.Option("--max-attempts", min=1, max=MOST, help="Attempts before a failing run is left alone.")
 ]
 NumThreads = Annotated[
     int | None,
     typer.Option(
         "--threads",
         min=1,
+        max=MOST_PROCESSES,
         help="Threads of torch in each run; by default the number that `plan` prints, for all runs alike.",
     ),
 ]
@@ -59,7 +68,12 @@ EngineConfig = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes; by default as many as fit the cores, or the GPUs."),
+    typer.Option(
+        "--workers",
+        min=1,
+        max=MOST_PROCESSES,
+        help="Processes; by default as many as fit the cores, or the GPUs.",
+    ),
 ]
 SweepName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list sweeps`.")]
 Objectives = Annotated[

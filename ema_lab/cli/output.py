@@ -1,5 +1,6 @@
 """Output: data on standard output, messages on standard error."""
 
+import io
 import json
 import os
 import sys
@@ -23,6 +24,16 @@ def say(*lines: str) -> None:
             discard(sys.stderr)
 
 
+class ClosedOutput(io.TextIOWrapper):
+    """Stand-in for a closed standard output: drops text, and notes in `lost` that there was some."""
+
+    lost = False
+
+    def write(self, text: str) -> int:
+        self.lost = self.lost or bool(text)
+        return len(text)
+
+
 def open_closed_streams() -> None:
     """Open the null device for each standard stream that the caller has closed.
 
@@ -35,7 +46,10 @@ def open_closed_streams() -> None:
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
+            if name == "stdout":
+                sys.stdout = ClosedOutput(os.fdopen(number, "wb"), encoding="utf-8")
+            else:
+                setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))
 
 
 def output_works() -> bool:

@@ -12,10 +12,12 @@ from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import command_arguments, print_rows, put, say, store_to_come
+from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER
 from ema_lab.store.store import MAX_ATTEMPTS
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.outcome import stale_counts
 from ema_lab.workflow.plan import STATES, Forecast, Plan
@@ -24,7 +26,7 @@ from ema_lab.workflow.power import Power, PowerTable
 from ema_lab.workflow.power import power as power_of
 from ema_lab.workflow.selection import selected
 from ema_lab.workflow.status import existing_store
-from ema_lab.workflow.text import count, read_duration, stale_lines, write_duration
+from ema_lab.workflow.text import read_duration, stale_lines, write_duration
 
 POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 
@@ -44,7 +46,10 @@ class ForecastOptions:
         typer.Option("--budget", metavar="TIME", help="Print which runs end within a time: 45m, 2h."),
     ] = None
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes that the estimated time assumes.")
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=MOST_PROCESSES, help="Processes that the estimated time assumes."
+        ),
     ] = None
     threads: NumThreads = None
 
@@ -173,15 +178,16 @@ def _summary(plan: Plan) -> str:
     """Return the counts and the time left in one line."""
     counts = Counter(status.state for status in plan.statuses.values())
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    cells, runs = len(plan.ablation.cells), len(plan.statuses)
-    summary = f"{plan.ablation.name}: {cells} cells, {runs} distinct runs: {', '.join(parts)}"
+    cells = number_of(len(plan.ablation.cells), "cell")
+    runs = number_of(len(plan.statuses), "distinct run")
+    summary = f"{plan.ablation.name}: {cells}, {runs}: {', '.join(parts)}"
     if not plan.pending:
         return summary
     if not plan.ends:
         return f"{summary}; no time is known for some rows: --probe measures them"
     workers = min(plan.workers, len(plan.pending))
     left = write_duration(max(plan.ends.values()))
-    summary += f"; about {left} left with {count(workers, 'worker')}"
+    summary += f"; about {left} left with {number_of(workers, 'worker')}"
     if plan.limit is not None:
         fit = sum(plan.fits(spec.run_id) for spec in plan.pending)
         summary += f"; {fit} of {len(plan.pending)} end within {write_duration(plan.limit)}, seed by seed"
@@ -200,7 +206,7 @@ def _print_power(table: PowerTable, *, as_json: bool) -> None:
     say(
         f"{table.ablation.name}: {table.metric.label}, {unit}; "
         f"two-sided paired t test at 5 %, power {POWER:.0%}; "
-        f"holm: at 5 % / {max(1, compared)}, the first step of the table's {compared} comparisons",
+        f"holm: at 5 % / {max(1, compared)}, the first step over {number_of(compared, 'comparison')}",
         f"standard deviation of paired differences: {table.family.std:.3g} ({table.origin})",
         _headline(table.ablation, unit, table),
     )
@@ -218,4 +224,4 @@ def _headline(ablation: Ablation, unit: str, table: PowerTable) -> str:
         f"for {row['difference']:.3g} you need {row['seeds_holm'] or 'more than 10,000'} seeds"
         for row in table.by_difference
     ]
-    return "; ".join([f"with {count(seeds, 'seed')} you can see {detectable}", *parts])
+    return "; ".join([f"with {number_of(seeds, 'seed')} you can see {detectable}", *parts])

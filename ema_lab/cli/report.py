@@ -9,8 +9,8 @@ import typer
 from ema_lab.cli.options import Json, Set, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.text import count
 
 if TYPE_CHECKING:
     from ema_lab.workflow.report import BuiltReport
@@ -82,7 +82,7 @@ def _check(built: "BuiltReport", out: Path | None, *, only_tables: bool, as_json
         print_rows([difference.flat() for difference in differences], as_json=True)
     else:
         put("".join(f"{difference}\n" for difference in differences), end="")
-    number = count(len(differences), "difference") if differences else "no differences"
+    number = number_of(len(differences), "difference") if differences else "no differences"
     num_compared = checked.num_files - len(not_compared)
-    say(*not_compared, f"{built.spec.name}: {number} in {num_compared} files of {out}")
+    say(*not_compared, f"{built.spec.name}: {number} in {number_of(num_compared, 'file')} of {out}")
     return 1 if differences else 0

@@ -7,6 +7,7 @@ import typer
 from ema_lab.cli.options import Data, Device, Json, Store
 from ema_lab.cli.output import print_rows, say
 from ema_lab.results.selection import PAIR_LABELS
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.results import diff as compare_runs
 from ema_lab.workflow.results import evaluate as evaluate_run
@@ -27,7 +28,7 @@ def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Jso
     """
     differences = compare_runs(first, second, store)
     print_rows(differences.rows, as_json=as_json)
-    say(f"{len(differences.rows)} of {differences.num_keys} keys differ")
+    say(f"{len(differences.rows)} of {number_of(differences.num_keys, 'key')} differ")
 
 
 def evaluate(

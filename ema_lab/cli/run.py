@@ -7,8 +7,10 @@ import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, FolderOptions, MachineOptions, execution_options, expanded
-from ema_lab.cli.options import AblationName, EngineConfig, EngineName, Json, refuse_without
+from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Json, refuse_without
 from ema_lab.cli.output import print_rows, say
+from ema_lab.execution.threads import MOST_PROCESSES
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
 from ema_lab.workflow.outcome import Comparison, GridOutcome
 from ema_lab.workflow.run import run as train
@@ -34,7 +36,7 @@ class TrainingOptions:
         ),
     ] = None
     gpu_slots: Annotated[
-        int, typer.Option("--gpu-slots", min=1, help="Runs at the same time on each GPU.")
+        int, typer.Option("--gpu-slots", min=1, max=MOST_PROCESSES, help="Runs at the same time on each GPU.")
     ] = 1
     refresh: Annotated[
         bool,
@@ -62,7 +64,9 @@ class UntilOptions:
     ] = False
     max_seeds: Annotated[
         int | None,
-        typer.Option("--max-seeds", min=2, help="With --until-decided: seeds of a row at most; 20."),
+        typer.Option(
+            "--max-seeds", min=2, max=MOST, help="With --until-decided: seeds of a row at most; 20."
+        ),
     ] = None
     metric: Annotated[
         str | None,
@@ -140,7 +144,7 @@ def _print_decisions(outcome: GridOutcome, *, as_json: bool) -> None:
     print_rows([_decision_row(comparison) for comparison in comparisons], as_json=as_json)
     undecided = sum(comparison.decision == "open" for comparison in comparisons)
     still = f"; {undecided} open" if undecided else ""
-    decided = f"{len(comparisons) - undecided} of {len(comparisons)} comparisons decided{still}"
+    decided = f"{len(comparisons) - undecided} of {number_of(len(comparisons), 'comparison')} decided{still}"
     test = "always-valid paired t tests, Holm-corrected: at most 5 % chance of any false difference"
     say(f"{outcome.ablation.name}: {decided} ({test})")
 

@@ -18,6 +18,7 @@ from ema_lab.search.history import Counts, EndedTrial
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.labels import value_text
 from ema_lab.search.study import SweepStudy
+from ema_lab.wording import number_of
 
 SECONDS = 2.0
 
@@ -85,8 +86,9 @@ class SearchDisplay(LiveDisplay):
         return ended.values is not None and any(trial.number == ended.number for trial in self._study.best())
 
     def _description(self, counts: Counts, epochs: Sequence[int]) -> str:
-        total = f"/{self._total}" if self._total else ""
-        text = f"{counts.over}{total} trials, {counts.running} running"
+        trials = number_of(self._total or counts.over, "trial")
+        text = f"{counts.over}/{trials}" if self._total else trials
+        text += f", {counts.running} running"
         return f"{text} (epochs {', '.join(map(str, epochs))})" if epochs else text
 
 

@@ -9,6 +9,7 @@ import typer
 from ema_lab.cli.options import Store
 from ema_lab.cli.output import say, store_to_come
 from ema_lab.specs.definition import definitions
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 
 
@@ -43,7 +44,7 @@ def serve(
 
     def ready(server: ThreadingHTTPServer) -> None:
         address = f"http://{in_url(host)}:{server.server_port}/{reports[0].name if names else ''}"
-        say(f"{len(reports)} report{'s' * (len(reports) != 1)} at {address} (Ctrl-C stops)")
+        say(f"{number_of(len(reports), 'report')} at {address} (Ctrl-C stops)")
         if host not in LOOPBACK:
             say(f"everyone who reaches {host} can read them")
         if open_browser:

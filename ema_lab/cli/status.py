@@ -12,6 +12,7 @@ from ema_lab.cli.options import AblationName, Attempts, Json, Store
 from ema_lab.cli.output import command_arguments, print_rows, put, say
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
+from ema_lab.wording import are, number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import selected
 from ema_lab.workflow.status import existing_store, survey
@@ -72,8 +73,8 @@ def _failure_lines(ablation: str, failed: Sequence[FailedRun], max_attempts: int
     if again := len(failed) - len(given_up):
         yield f"ema-lab run {ablation} tries {again} of the {len(failed)} failed again"
     if given_up:
-        word = "1 run" if len(given_up) == 1 else f"{len(given_up)} runs"
-        yield f"left alone after {max_attempts} attempts: {word}"
+        runs = number_of(len(given_up), "run")
+        yield f"left alone after {number_of(max_attempts, 'attempt')}: {runs}"
         yield from (f"  {run.name} ({run.run_id})" for run in given_up[:SHOWN_RUNS])
         if len(given_up) > SHOWN_RUNS:
             yield f"  and {len(given_up) - SHOWN_RUNS} more"
@@ -109,8 +110,8 @@ def retry(
     retried = retry_failed(selected(ablation, **cells.choice()), existing_store(store), signature)
     for run in retried.runs:
         put(f"{run.run_id}  {run.name}  {run.failure.signature}")
-    word = "1 run is" if len(retried.runs) == 1 else f"{len(retried.runs)} runs are"
+    number = len(retried.runs)
     hint = f"; ema-lab run {command_arguments(ablation, store)}" if retried.runs else ""
-    say(f"{retried.ablation.name}: {word} pending again{hint}")
+    say(f"{retried.ablation.name}: {number_of(number, 'run')} {are(number)} pending again{hint}")
     if retried.busy:
         say(f"{retried.busy} left alone, because a process works on them")

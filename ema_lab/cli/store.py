@@ -16,10 +16,10 @@ from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.garbage import remove_runs
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, RunChecked
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import read_seeds
-from ema_lab.workflow.text import count
 from ema_lab.workflow.upkeep import (
     RunChoice,
     changed_metrics,
@@ -57,7 +57,7 @@ class _Progress:
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunChecked) and time.monotonic() - self._last > PROGRESS_SECONDS:
             self._last = time.monotonic()
-            say(f"{event.number} of {event.total} runs checked")
+            say(f"{event.number} of {number_of(event.total, 'run')} checked")
 
 
 def check(
@@ -79,7 +79,7 @@ def check(
     print_rows(checked.rows(), as_json=as_json)
     damaged = checked.damaged
     scope = " without their checkpoints" if quick else ""
-    say(f"{checked.num_runs} runs checked{scope}: {len(damaged)} damaged")
+    say(f"{number_of(checked.num_runs, 'run')} checked{scope}: {len(damaged)} damaged")
     if set_aside:
         say(*checked.renamed)
         say(f"{len(checked.quarantined)} of them set aside: `ema-lab run` trains them again")
@@ -132,7 +132,7 @@ def export_records(
     Example: ema-lab store export runs.jsonl
     """
     number, unreadable = export(required_store(store), file)
-    say(*unreadable, f"{number} records written to {file}")
+    say(*unreadable, f"{number_of(number, 'record')} written to {file}")
     return 1 if unreadable else 0
 
 
@@ -161,7 +161,7 @@ def import_runs(
         rows = [row for row in rows if row["result"] not in {"new", "equal"}]
     print_rows(rows, as_json=as_json)
     summary = ", ".join(f"{number} {result}" for result, number in sorted(merge.counts.items()))
-    say(f"{merge.num_runs} runs in {source}: {summary or 'nothing to import'}")
+    say(f"{number_of(merge.num_runs, 'run')} in {source}: {summary or 'nothing to import'}")
     if merge.counts["conflict"]:
         say("hint: --prefer ours or --prefer theirs settles conflicts")
     return 0 if merge.ok else 1
@@ -190,7 +190,7 @@ def remeasure(
     say(*(f"{each.run_id}: left as it is: {each.reason}" for each in results if each.result == "refused"))
     counts = Counter(each.result for each in results)
     summary = ", ".join(f"{counts[result]} {result}" for result in ("changed", "equal", "refused"))
-    say(f"{count(len(results), 'run')} measured again: {summary}")
+    say(f"{number_of(len(results), 'run')} measured again: {summary}")
     return 1 if counts["refused"] else 0
 
 
@@ -214,16 +214,21 @@ def remove(
     chosen = RunChoice(run_ids or (), ablation, only, read_seeds("--seeds", seeds)).in_store(runs)
     states = {run_id: runs.state(run_id) for run_id in chosen}
     say(*(f"{run_id}  {state}" for run_id, state in states.items()))
-    if chosen and not yes and not _confirmed(f"remove {count(len(chosen), 'run')} from {store}?"):
+    if chosen and not yes and not _confirmed(f"remove {number_of(len(chosen), 'run')} from {store}?"):
         say("nothing was removed")
         return
     remove_runs(runs, states)
-    say(f"{count(len(chosen), 'run')} removed from {store}")
+    say(f"{number_of(len(chosen), 'run')} removed from {store}")
 
 
 def _confirmed(question: str) -> bool:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not (sys.stdin.isatty() and answer):
+            say("")  # nobody's Enter has ended the line of the question
     if not answer:
         raise SpecError(
             "rm asks for confirmation, and standard input is closed: --yes removes without asking"

@@ -8,7 +8,7 @@ import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options
-from ema_lab.cli.options import Json, Objectives, Storage, SweepName
+from ema_lab.cli.options import MOST, Json, Objectives, Storage, SweepName
 from ema_lab.cli.output import print_rows, say
 from ema_lab.cli.trial_output import say_stale, trial_table
 from ema_lab.errors import SpecError
@@ -16,6 +16,7 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.search.report.trials import counts_text, repeats_text, seeds_text, trial_records
 from ema_lab.search.sweep import load_sweep
 from ema_lab.specs.sweep import VALIDATION
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
 from ema_lab.workflow.sweep import sweep as search
@@ -42,7 +43,9 @@ class StrategyOptions:
     ] = "optuna"
     trials: Annotated[
         int | None,
-        typer.Option("--trials", min=1, help="Trials over all calls; by default the file's run_cap."),
+        typer.Option(
+            "--trials", min=1, max=MOST, help="Trials over all calls; by default the file's run_cap."
+        ),
     ] = None
     timeout: Annotated[
         str | None,
@@ -176,7 +179,7 @@ def _print_agents(name: str, agents: AgentsOutcome, *, as_json: bool) -> None:
     )
     print_rows([_agent_row(agents.address, trial, metrics) for trial in agents.trials], as_json=as_json)
     say(
-        f"{name}: {len(agents.trials)} trials, {agents.failed} failed; "
+        f"{name}: {number_of(len(agents.trials), 'trial')}, {agents.failed} failed; "
         f"for more of them: wandb agent --forward-signals {agents.address}"
     )
 

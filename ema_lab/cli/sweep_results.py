@@ -13,6 +13,7 @@ from ema_lab.errors import SpecError
 from ema_lab.search.history import History, find_history
 from ema_lab.search.report.trials import counts_text, seeds_text, trial_records
 from ema_lab.search.sweep import load_sweep
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.status import existing_store
 from ema_lab.workflow.sweep import best_first
@@ -108,7 +109,7 @@ def export(
         _mirror(history, project, prune=prune)
         return
     count = export_trials(history, out)
-    say(f"{history.study.study_name}: {counts_text(history)}; {count} trials in {out}")
+    say(f"{history.study.study_name}: {counts_text(history)}; {number_of(count, 'trial')} in {out}")
     say_stale(history)
 
 

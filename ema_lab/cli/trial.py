@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.groups import expanded
-from ema_lab.cli.options import Data, Store
+from ema_lab.cli.options import MOST, Data, Store
 from ema_lab.cli.output import say
 from ema_lab.errors import EmaLabError
+from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, Execution
 from ema_lab.workflow.trial import is_of_agent, try_trial
@@ -33,7 +34,11 @@ class TrialOptions:
     loader_workers: Annotated[
         int,
         typer.Option(
-            "--loader-workers", min=0, envvar="EMA_LAB_LOADER_WORKERS", help="Processes that decode images."
+            "--loader-workers",
+            min=0,
+            max=MOST_PROCESSES,
+            envvar="EMA_LAB_LOADER_WORKERS",
+            help="Processes that decode images.",
         ),
     ] = 0
     threads: Annotated[
@@ -41,6 +46,7 @@ class TrialOptions:
         typer.Option(
             "--threads",
             min=1,
+            max=MOST_PROCESSES,
             envvar="EMA_LAB_THREADS",
             help="Threads of torch in a run; by default the ablation's.",
         ),
@@ -50,6 +56,7 @@ class TrialOptions:
         typer.Option(
             "--max-attempts",
             min=1,
+            max=MOST,
             envvar="EMA_LAB_MAX_ATTEMPTS",
             help="Attempts before a run is left alone.",
         ),

@@ -10,7 +10,7 @@ import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options, expanded
-from ema_lab.cli.options import AblationName, Json, Only, Storage
+from ema_lab.cli.options import MOST, AblationName, Json, Only, Storage
 from ema_lab.cli.output import print_rows, put
 from ema_lab.errors import SpecError
 from ema_lab.workflow.selection import read_seeds
@@ -25,7 +25,8 @@ class TuningOptions:
     """Budget, space and strategy of the searches, and the file of the result."""
 
     trials: Annotated[
-        int, typer.Option("--trials", min=1, help="Trials for each row, beside its recipe as written.")
+        int,
+        typer.Option("--trials", min=1, max=MOST, help="Trials for each row, beside its recipe as written."),
     ]
     space: Annotated[str, typer.Option("--space", help="Sweep file with the parameters to search.")] = (
         DEFAULT_SPACE

@@ -26,6 +26,7 @@ from ema_lab.models.insertion import insert
 from ema_lab.registry.catalogue import ATTENTIONS
 from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.signature import Option, source_file, split_target
+from ema_lab.wording import number_of
 
 SIZES = ((1, 1), (1, 6), (5, 1), (7, 7), (8, 13))
 COST_SIZE = 56
@@ -210,7 +211,8 @@ def _builds_without_weights(case: AttentionCase) -> str:
 
 def _cost_is_counted(case: AttentionCase) -> str:
     cost = measure_cost(case.ready(), image_size=COST_SIZE, channels=case.channels)
-    counts = f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs at {COST_SIZE}x{COST_SIZE}"
+    parameters, macs = number_of(cost["parameters"], "parameter"), number_of(cost["macs"], "MAC")
+    counts = f"{parameters}, {macs} at {COST_SIZE}x{COST_SIZE}"
     uncounted = ", ".join(name.removeprefix("aten::") for name in cost["uncounted"])
     return f"{counts}; no rule counts {uncounted}" if uncounted else counts
 

@@ -16,6 +16,7 @@ from ema_lab.models.build import build_model, named_backbone, sites_of
 from ema_lab.registry.catalogue import BACKBONES
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec
+from ema_lab.wording import number_of
 
 BLOCK_END = "block_end"
 WITH_WEIGHTS = "eca"  # an attention module that has weights and fits any width
@@ -124,19 +125,19 @@ def _is_paired_with_and_without_attention(case: BackboneCase) -> str:
         raise RuleError(f"{common.listed(moved)} starts from other values once attention is inserted")
     added = len(inserted) - len(plain)
     require(added > 0, f"nothing is inserted at {BLOCK_END}")
-    return f"{len(plain)} values shared, {added} added by {WITH_WEIGHTS}"
+    return f"{number_of(len(plain), 'value')} shared, {added} added by {WITH_WEIGHTS}"
 
 
 def _named_places_are_there(case: BackboneCase) -> str:
     counts = {name: len(sites_of(case.spec("identity", after=name))) for name in case.places()}
     empty = [name for name, count in counts.items() if not count]
     require(not empty, f"no submodule is at {common.listed(empty)}")
-    return ", ".join(f"{name}: {count} sites" for name, count in counts.items())
+    return ", ".join(f"{name}: {number_of(count, 'site')}" for name, count in counts.items())
 
 
 def _cost_is_counted(case: BackboneCase) -> str:
     cost = measure_cost(case.ready(), image_size=case.image_size, channels=case.in_channels)
-    return f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs"
+    return f"{number_of(cost['parameters'], 'parameter')}, {number_of(cost['macs'], 'MAC')}"
 
 
 def _options_say_what_they_are(case: BackboneCase) -> str:

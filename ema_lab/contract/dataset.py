@@ -18,6 +18,7 @@ from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import DATASETS
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
+from ema_lab.wording import are, number_of
 
 STATISTICS_TOLERANCE = 0.01
 SAMPLE = 512  # images to read from a data set that is not in memory
@@ -83,7 +84,7 @@ def _is_loaded(case: DatasetCase) -> str:
         labels = getattr(getattr(case.splits, name, None), "labels", None)
         require(isinstance(labels, Tensor), f"what it returns has no tensor `{name}.labels`")
     train, test = len(case.splits.train.labels), len(case.splits.test.labels)
-    return f"{train:,} training and {test:,} test images"
+    return f"{train:,} training and {number_of(test, 'test image')}"
 
 
 def _images_are_bytes(case: DatasetCase) -> str:
@@ -92,7 +93,8 @@ def _images_are_bytes(case: DatasetCase) -> str:
         require(images.dtype == torch.uint8, f"{name} images are {images.dtype}, not torch.uint8")
         require(images.dim() == 4, f"{name} images are {tuple(images.shape)}, not (N, C, H, W)")
         require(
-            len(part.labels) == part.shape[0], f"{name}: {part.shape[0]} images, {len(part.labels)} labels"
+            len(part.labels) == part.shape[0],
+            f"{name}: {number_of(part.shape[0], 'image')}, {number_of(len(part.labels), 'label')}",
         )
         require(
             images.shape[1:] == part.shape[1:], f"{name} images are {tuple(images.shape)}, not {part.shape}"
@@ -127,7 +129,10 @@ def _sizes_are_as_known(case: DatasetCase) -> str:
     facts = case.known
     for (name, part), count in zip(case.parts(), (facts.train_images, facts.test_images), strict=True):
         expected = (count, *facts.image_shape)
-        require(len(part.labels) == count, f"{name} has {len(part.labels)} labels, but {count} are known")
+        require(
+            len(part.labels) == count,
+            f"{name} has {number_of(len(part.labels), 'label')}, but {count} {are(count)} known",
+        )
         shape = tuple(part.shape)
         require(shape == expected, f"{name} images are {shape}, but known as {expected}")
     return ""
@@ -142,8 +147,11 @@ def _labels_are_classes(case: DatasetCase) -> str:
         require(low >= 0, f"{name} has the label {low}")
         if case.facts is not None:
             count = case.facts.classes
-            require(high < count, f"{name} has the label {high}, but {count} classes are known")
-    return f"{_classes(case)} classes"
+            require(
+                high < count,
+                f"{name} has the label {high}, but {number_of(count, 'class')} {are(count)} known",
+            )
+    return number_of(_classes(case), "class")
 
 
 def _every_class_is_in_both_parts(case: DatasetCase) -> str:
@@ -176,12 +184,15 @@ def _no_test_image_is_trained_on(case: DatasetCase) -> str:
     train = set(_digests(_in_memory(case.splits.train)))
     test = list(_digests(_in_memory(case.splits.test)))
     shared = [index for index, digest in enumerate(test) if digest in train]
-    rule = f"{len(shared)} of {len(test)} test images are among the training images"
+    rule = (
+        f"{len(shared)} of {number_of(len(test), 'test image')} {are(len(shared))} among the training images"
+    )
     require(2 * len(shared) <= len(test), rule)
     if not shared:
         return "no test image is among the training images"
     first = ", ".join(map(str, shared[:3]))
-    return f"note: {len(shared)} test images are among the training images too (the first: {first})"
+    images = f"{number_of(len(shared), 'test image')} {are(len(shared))}"
+    return f"note: {images} among the training images too (the first: {first})"
 
 
 def _digests(images: Tensor) -> Iterator[bytes]:
@@ -199,7 +210,8 @@ def _statistics_are_as_known(case: DatasetCase) -> str:
         return measured
     known = (*case.facts.mean, *case.facts.std)
     require(
-        len(known) == len(mean) + len(std), f"known for {len(known) // 2} channels, there are {len(mean)}"
+        len(known) == len(mean) + len(std),
+        f"known for {number_of(len(known) // 2, 'channel')}, there {are(len(mean))} {len(mean)}",
     )
     error = max(abs(a - b) for a, b in zip((*mean, *std), known, strict=True))
     if error <= STATISTICS_TOLERANCE:

@@ -24,6 +24,7 @@ from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, Task, load_task
+from ema_lab.wording import number_of
 
 BLOCK_END = "block_end"
 CARRIER = "shufflenet_v2_x0_5"  # the backbone below a detector that needs one
@@ -122,7 +123,7 @@ class _Flat(nn.Module):
         for part in parts:
             found = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
             fits = isinstance(part, Tensor) and part.ndim > 1 and len(part) == len(x)
-            require(fits, f"must return tensors (B, ...), got {found} for {len(x)} images")
+            require(fits, f"must return tensors (B, ...), got {found} for {number_of(len(x), 'image')}")
         return torch.cat([part.flatten(1) for part in parts], 1)
 
 
@@ -131,7 +132,7 @@ def _outputs_fit_the_task(case: DetectorCase) -> str:
     with torch.no_grad():
         values = case.ready()(case.images())
     require(values.isfinite().all(), "returns values that are not finite")
-    return f"{values.shape[1]:,} numbers for an image"
+    return f"{number_of(values.shape[1], 'number')} for an image"
 
 
 def _learns_from_boxes(case: DetectorCase) -> str:
@@ -161,7 +162,7 @@ def _finds_boxes(case: DetectorCase) -> str:
     with torch.no_grad():
         found: Any = case.task.inference(model, images, case.spec().recipe)
     require(not (problem := detection_problem(found, images, case.task.facts.classes)), problem)
-    return f"{sum(map(len, found))} detections in {len(images)} images"
+    return f"{number_of(sum(map(len, found)), 'detection')} in {number_of(len(images), 'image')}"
 
 
 def _builds_without_weights(case: DetectorCase) -> str:
@@ -181,17 +182,17 @@ def _is_paired_with_and_without_attention(case: DetectorCase) -> str:
         raise RuleError(f"insertion renames {common.listed(lost)}")
     if moved := [name for name in plain if not torch.equal(plain[name], inserted[name])]:
         raise RuleError(f"{common.listed(moved)} starts from other values once attention is inserted")
-    return f"{len(plain)} values shared, {len(inserted) - len(plain)} added by {WITH_WEIGHTS}"
+    return f"{number_of(len(plain), 'value')} shared, {len(inserted) - len(plain)} added by {WITH_WEIGHTS}"
 
 
 def _named_places_are_there(case: DetectorCase) -> str:
     counts = {name: len(sites_of(case.spec("identity", after=name))) for name in case.places()}
-    return ", ".join(f"{name}: {count} sites" for name, count in counts.items())
+    return ", ".join(f"{name}: {number_of(count, 'site')}" for name, count in counts.items())
 
 
 def _cost_is_counted(case: DetectorCase) -> str:
     cost = measure_cost(case.ready(), image_size=case.task.facts.image_size)
-    return f"{cost['parameters']:,} parameters, {cost['macs']:,} MACs"
+    return f"{number_of(cost['parameters'], 'parameter')}, {number_of(cost['macs'], 'MAC')}"
 
 
 def _options_say_what_they_are(case: DetectorCase) -> str:

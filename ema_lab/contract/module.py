@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.contract.check import Check, RuleError, Subject, require
+from ema_lab.wording import number_of
 
 
 class ModuleCase(Subject, Protocol):
@@ -35,7 +36,7 @@ def is_built(case: ModuleCase) -> str:
     module: object = case.fresh()
     require(isinstance(module, nn.Module), f"is a {type(module).__name__}, not an nn.Module")
     assert isinstance(module, nn.Module)
-    return f"{sum(parameter.numel() for parameter in module.parameters()):,} parameters"
+    return number_of(sum(parameter.numel() for parameter in module.parameters()), "parameter")
 
 
 def treats_images_apart(case: ModuleCase) -> str:
@@ -165,7 +166,7 @@ def gradients(module: nn.Module, x: Tensor, *, autocast: bool = False) -> dict[s
 def frozen(module: nn.Module) -> str:
     """Return a text such as "2 frozen parameters"; empty if every parameter is trained."""
     count = sum(not parameter.requires_grad for parameter in module.parameters())
-    return f"{count} frozen parameter{'s' if count > 1 else ''}" if count else ""
+    return number_of(count, "frozen parameter") if count else ""
 
 
 def listed(names: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from ema_lab.contract.check import NotApplicableError, RuleError
 from ema_lab.registry.signature import REQUIRED, Option
+from ema_lab.wording import number_of
 
 SOME_INTEGERS = (2, 3, 4, 5, 7, 8, 1)
 SOME_NUMBERS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -19,7 +20,7 @@ def options_are_explained(options: Mapping[str, Option]) -> str:
         raise RuleError(f"option {untyped[0]!r} has no type: its values cannot be checked")
     if mute := [name for name, option in options.items() if not option.meaning]:
         raise RuleError(f"option {mute[0]!r} has no line under `Args:` of the docstring")
-    return f"{len(options)} option{'s' if len(options) > 1 else ''}"
+    return number_of(len(options), "option")
 
 
 def alternatives(option: Option, current: object) -> list[object]:

@@ -9,6 +9,7 @@ import torch
 from ema_lab.contract.check import Check, require
 from ema_lab.contract.dataset import DatasetCase, options_say_what_they_are
 from ema_lab.data.detection.scenes import SceneSource, SceneSplits, Truth
+from ema_lab.wording import are, number_of
 
 SAMPLE = 256  # images whose pixels are read
 
@@ -34,7 +35,7 @@ class SceneCase(DatasetCase):
 def _is_loaded(case: SceneCase) -> str:
     for name, part in case.sources():
         require(isinstance(part, SceneSource), f"{name} is a {type(part).__name__}, no source of scenes")
-    return f"{len(case.scenes.train):,} training and {len(case.scenes.test):,} test images"
+    return f"{len(case.scenes.train):,} training and {number_of(len(case.scenes.test), 'test image')}"
 
 
 def _images_are_bytes(case: SceneCase) -> str:
@@ -52,10 +53,16 @@ def _sizes_are_as_known(case: SceneCase) -> str:
     facts = case.known
     counts = (facts.train_images, facts.test_images)
     for (name, part), expected in zip(case.sources(), counts, strict=True):
-        require(len(part) == expected, f"{name} has {len(part)} images, but {expected} are known")
+        require(
+            len(part) == expected,
+            f"{name} has {number_of(len(part), 'image')}, but {expected} {are(expected)} known",
+        )
     count = len(case.scenes.names)
-    require(count == facts.classes, f"has {count} names, but {facts.classes} classes are known")
-    return f"{count} classes"
+    require(
+        count == facts.classes,
+        f"has {number_of(count, 'name')}, but {number_of(facts.classes, 'class')} {are(facts.classes)} known",
+    )
+    return number_of(count, "class")
 
 
 def _boxes_fit(case: SceneCase) -> str:
@@ -66,7 +73,7 @@ def _boxes_fit(case: SceneCase) -> str:
             problem = _problem(truth, part.size(index), len(case.scenes.names))
             require(not problem, f"{name} image {part.name(index)}: {problem}")
             total += len(truth.boxes)
-    return f"{total:,} boxes"
+    return number_of(total, "box")
 
 
 def _problem(truth: Truth, size: tuple[int, int], classes: int) -> str:

@@ -21,6 +21,7 @@ from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.pictures import Picture, file_status, read_picture
 from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.wording import are, number_of
 
 EVALUATION_SCALE = 256 / 224
 
@@ -103,7 +104,7 @@ class ImageFolderImages:
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
             raise DataError(f"no images in {folder}: {layout} ({reason})") from None
         if not samples:
-            raise DataError(f"no images in {folder}: {layout} (its {len(classes)} folders hold none)")
+            raise DataError(f"no images in {folder}: {layout} (none in {number_of(len(classes), 'folder')})")
         _require_filled(folder, classes, [label for _, label in samples])
         paths = [os.fsencode(os.path.relpath(path, folder)) for path, _ in samples]
         labels = torch.tensor([label for _, label in samples])
@@ -187,6 +188,6 @@ def _require_filled(folder: Path, classes: Sequence[str], labels: Sequence[int])
     filled = set(labels)
     for label, name in enumerate(classes):
         if label not in filled:
-            others = f"{len(labels)} images are in the other {len(filled)}"
+            others = f"{number_of(len(labels), 'image')} {are(len(labels))} in the other {len(filled)}"
             rule = "a class needs at least one: fill its folder or remove it"
             raise DamagedDataError(f"{folder}: the class folder {name!r} holds no image ({others}); {rule}")

@@ -88,7 +88,7 @@ def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:
 
 def finish_times(seconds: Sequence[float], workers: int) -> list[float]:
     """Return the end of each run in seconds from the start, if free workers take the runs in order."""
-    free = [0.0] * max(1, workers)
+    free = [0.0] * max(1, min(workers, len(seconds)))
     ends = []
     for duration in seconds:
         end = heapq.heappop(free) + duration

@@ -14,10 +14,12 @@ from filelock import FileLock
 from ema_lab.errors import StoreError
 from ema_lab.files import write_text
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 
 FILE = ".threads.json"
 LOCK = ".threads.lock"
 MAX_DEFAULT_WORKERS = 8
+MOST_PROCESSES = 4096  # workers, or threads of one: more than any machine has
 VARIABLE = "OMP_NUM_THREADS"
 
 
@@ -29,7 +31,7 @@ class Threads:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.number} thread{'s' * (self.number > 1)} a run ({self.reason})"
+        return f"{number_of(self.number, 'thread')} a run ({self.reason})"
 
 
 def available_cores() -> int:
@@ -68,7 +70,10 @@ def planned_threads(
     if variable is not None:
         return Threads(variable, VARIABLE)
     workers = default_workers()
-    return Threads(max(1, available_cores() // workers), f"{available_cores()} cores for {workers} workers")
+    return Threads(
+        max(1, available_cores() // workers),
+        f"{number_of(available_cores(), 'core')} for {number_of(workers, 'worker')}",
+    )
 
 
 def keep_threads(

@@ -24,6 +24,7 @@ from ema_lab.models.block_kinds import (
     STEMS,
     STRIDED_INSIDE,
 )
+from ema_lab.wording import are, number_of
 
 
 def describe(module: nn.Module) -> Backbone:
@@ -48,7 +49,7 @@ def _revised(module: nn.Module, blocks: list[Block]) -> Backbone:
     if not added and not was_one_stage:
         return Backbone(module, tuple(blocks))
     classes = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in added.values()))
-    fault = f"{len(blocks) - len(added)} of {len(blocks)} blocks, not {classes}"
+    fault = f"{len(blocks) - len(added)} of {number_of(len(blocks), 'block')}, not {classes}"
     fault = fault if added else "all blocks as one stage"
     note = f"its places once covered {fault}; the right ones are named block_end{REVISION} and so on"
     renamed = tuple(replace(block, places=_renamed(block, keep=not added)) for block in blocks)
@@ -104,10 +105,10 @@ def _unknown(module: nn.Module, blocks: list[Block]) -> dict[str, str]:
 def _shortfall(blocks: list[Block], unknown: Mapping[str, str]) -> str:
     known = [block.name for block in blocks if block.name not in unknown]
     classes = list(dict.fromkeys(unknown.values()))
-    verb = "is" if len(classes) == 1 else "are"
     patterns = " or ".join(repr(pattern) for pattern in dict.fromkeys(map(_name_pattern, [*known, *unknown])))
+    total = number_of(len(known) + len(unknown), "block")
     return (
-        f"{len(known)} of {len(known) + len(unknown)} blocks are known; {', '.join(classes)} {verb} not: "
+        f"{len(known)} of {total} {are(len(known))} known; {', '.join(classes)} {are(len(classes))} not: "
         f"name the place by a pattern such as {patterns}"
     )
 

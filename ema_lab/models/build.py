@@ -21,6 +21,7 @@ from ema_lab.models.trial import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.signature import Signature
 from ema_lab.specs.run import InsertionSpec, RunSpec
+from ema_lab.wording import number_of
 
 Build = Callable[[], Any]
 
@@ -179,7 +180,7 @@ def _builders(insertion: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build
 def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
     if site.replaces:
         clear(model, site.name)
-    subject = f"{name} after {site.name} ({site.channels} channels)"
+    subject = f"{name} after {site.name} ({number_of(site.channels, 'channel')})"
     prefix = f"{site.name}.{next_child_name(model.get_submodule(site.name))}"
 
     def construct() -> Any:

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from ema_lab.specs.detection import SuppressionForm
+from ema_lab.wording import number_of
 
 ROW = 6  # numbers of a detection: corners, score, class
 
@@ -55,8 +56,8 @@ def loss_problem(terms: object) -> str:
 def detection_problem(found: object, images: Tensor, classes: int, most: int = SuppressionForm().most) -> str:
     """Return what is wrong with the detections of images; "" if nothing is."""
     if not isinstance(found, list | tuple) or len(found) != len(images):
-        size = f"{len(found)} items" if isinstance(found, list | tuple) else _kind(found)
-        return f"detections() must return one tensor for each of {len(images)} images, got {size}"
+        size = number_of(len(found), "item") if isinstance(found, list | tuple) else _kind(found)
+        return f"detections() must return one tensor per image ({len(images)}), got {size}"
     for rows in found:
         if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] != ROW or len(rows) > most:
             return f"detections() must return (M, {ROW}) for each image, M at most {most}, got {_kind(rows)}"

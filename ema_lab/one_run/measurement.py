@@ -15,6 +15,7 @@ from ema_lab.tasks.task import load_task
 from ema_lab.training.environment import device_name
 from ema_lab.training.precision import exact_arithmetic
 from ema_lab.training.step import Step, moved
+from ema_lab.wording import number_of
 
 
 def run_cost(spec: RunSpec) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class Timing:
 
     def threads(self) -> str:
         """Return the number of torch's threads as text."""
-        return f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() != 1)}"
+        return number_of(torch.get_num_threads(), "thread")
 
 
 def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ema_lab.search.sweep import Sweep
 from ema_lab.specs.parameter import ParameterSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 
 MADE_BY = "# Made by ema-lab tune"
 MODEL = "model."
@@ -162,7 +163,7 @@ def other_epochs(
             if searched != trained:
                 rows.setdefault((searched, trained), []).append(search.row)
     return [
-        f"{', '.join(names)}: searched with {searched} epoch{'s' * (searched != 1)}, trained with {trained}"
+        f"{', '.join(names)}: searched with {number_of(searched, 'epoch')}, trained with {trained}"
         for (searched, trained), names in rows.items()
     ]
 
@@ -177,7 +178,9 @@ def tuned_definition(
     ablation: Ablation,
     winners: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
+    *,
     description: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return an ablation file's content: each row with its winner's values, on fresh seeds.
 
@@ -187,6 +190,7 @@ def tuned_definition(
         winners: Chosen values by row and dotted key. Rows without a winner are left out.
         seeds: Seeds of the new ablation.
         description: Description of the new ablation.
+        notes: Caveats that every table of the new ablation repeats.
     """
     cells = {row: cells[0] for row, cells in ablation.rows().items() if row in winners}
     base, changes = _apart({row: _tree(cell) for row, cell in cells.items()})
@@ -194,6 +198,7 @@ def tuned_definition(
     return {
         "name": name,
         "description": description,
+        **({"notes": list(notes)} if notes else {}),
         "base": base,
         "seeds": list(seeds),
         **({"baseline": baselines[0]} if baselines else {}),

@@ -16,6 +16,7 @@ from ema_lab.specs.sweep import VALIDATION
 from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.failure import failure_of
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 
 AS_WRITTEN = -1  # trial number of the recipe as written: below all others, so that it wins ties
 STANDARD_ERRORS = 2.0  # an accuracy within so many standard errors of chance counts as chance
@@ -98,7 +99,7 @@ def final_notes(
         if (failure := failure_of(store.facts(cell.run_id))) is not None and not store.facts(cell.run_id).done
     ]
     for cause in dict.fromkeys(causes):
-        yield f"{causes.count(cause)} of {len(tuned)} runs failed after tuning: {cause}"
+        yield f"{causes.count(cause)} of {number_of(len(tuned), 'run')} failed after tuning: {cause}"
     after, before = _values(tuned, store, metric), _values(written, store, metric)
     if not after:
         return
@@ -139,4 +140,5 @@ def chance_warning(name: str, value: float, facts: DatasetFacts, images: int) ->
         )
     if classes < 2 or guessed == 100 or not (is_guessed or math.isnan(value)):
         return ""
-    return f"{name} of {value:.4g} is at chance: guessing among {classes} classes gives {guessed:.4g}"
+    known = number_of(classes, "class")
+    return f"{name} of {value:.4g} is at chance: guessing among {known} gives {guessed:.4g}"

@@ -102,6 +102,7 @@ class AblationSpec(AxesSpec):
             time.
         without: Labelled changes: one row `full`, and one row per label that leaves something out.
         skip: Cells to leave out, each rule with its reason.
+        notes: Sentences that every table of the ablation repeats below it.
         axes: Dotted keys with lists of values, or factors with labelled changes, that cross every row.
     """
 
@@ -114,6 +115,7 @@ class AblationSpec(AxesSpec):
     vary: Mapping[str, Annotated[list[Any], AfterValidator(_check_values)]] | None = None
     without: Annotated[Mapping[Name, dict[str, Any]], Distinct] | None = None
     skip: Annotated[tuple[SkipSpec, ...], Strict(False)] = ()
+    notes: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

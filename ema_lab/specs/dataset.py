@@ -12,6 +12,7 @@ from ema_lab.registry.signature import REQUIRED, read_literal, split_target
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.strict import Spec, invalid, problem
 from ema_lab.specs.task import DEFAULT_TASK, task_description
+from ema_lab.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class FactsForm(Spec):
     def _one_value_per_channel(self) -> Self:
         for key in ("mean", "std"):
             if len(getattr(self, key)) != self.channels:
-                rule = f"needs one value for each of {self.channels} channels, got {getattr(self, key)}"
+                rule = f"needs {number_of(self.channels, 'value')}, one per channel, got {getattr(self, key)}"
                 raise invalid("facts", rule, key)
         return self
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PlainValidator, Strict, model_validator
 
 from ema_lab.specs.strict import Finite, NonNegative, Positive, Spec, canonical_json, invalid, problem
+from ema_lab.wording import number_of
 
 Distribution = Literal[
     "constant",
@@ -144,7 +145,9 @@ class ParameterSpec(Spec):
         if self.probabilities is None:
             return
         if len(self.probabilities) != count:
-            rule = f"needs one number per value, got {len(self.probabilities)} for {count} values"
+            rule = (
+                f"needs one number per value, got {len(self.probabilities)} for {number_of(count, 'value')}"
+            )
             raise invalid("parameter", rule, "probabilities")
         if abs(sum(self.probabilities) - 1) > SUM_TOLERANCE:
             raise invalid("parameter", f"must add up to 1, got {sum(self.probabilities):g}", "probabilities")

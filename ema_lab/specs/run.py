@@ -28,6 +28,7 @@ from ema_lab.specs.recipe import RecipeSpec, resolved
 from ema_lab.specs.start import StartSpec
 from ema_lab.specs.strict import Natural, PositiveInt, Seed, Spec, canonical_json, invalid, merged, problem
 from ema_lab.specs.task import TASK_PARTS, TaskDescription, task_description
+from ema_lab.wording import number_of
 
 RUN_ID_LENGTH = 16
 
@@ -253,7 +254,7 @@ class DataSpec(Spec):
             raise invalid("data", rule, "val_images")
         left = self.facts.train_images - self.val_images
         if self.train_images is not None and self.train_images > left:
-            after = f" after {self.val_images} validation images" if self.val_images else ""
+            after = f" after {number_of(self.val_images, 'validation image')}" if self.val_images else ""
             rule = f"must be at most {left}, the number of training images{after}, got {self.train_images}"
             raise invalid("data", rule, "train_images")
         if self.train_images == left:  # equal to the default, so both must share a run id

@@ -88,7 +88,7 @@ def crossed_estimate(
         ValueError: If `values` is empty, or has another number of seeds than `drawn`.
     """
     if len(values) != len(drawn):
-        raise ValueError(f"got {len(values)} values and draws of {len(drawn)} seeds")
+        raise ValueError(f"got values of {len(values)} and draws of {len(drawn)}")
     summary = summarise(values)
     error_images = math.sqrt(_image_variance(drawn))
     level = 1 - SIGNIFICANCE / comparisons

@@ -47,6 +47,7 @@ CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in n
     "specs/task.py": "reads the descriptions of tasks",
     "store/": "keeps results and computes none",
     "tasks/classification/metrics.py": "computes metrics from stored predictions",
+    "wording.py": "words of messages",
     "training/environment.py": "records facts beside a result",
     "training/heartbeat.py": "shows progress to the user",
     "__init__.py": "imports public names on first use",

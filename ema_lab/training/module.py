@@ -11,6 +11,7 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.average import WeightAverage
 from ema_lab.training.step import Step
+from ema_lab.wording import number_of
 
 CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
 
@@ -77,7 +78,7 @@ class TrainingModule(LightningModule):
         """
         if not torch.isfinite(self.epoch_loss):
             loss = (self.epoch_loss / self.epoch_images).item()
-            words = f"epoch {self.current_epoch + 1}, noticed after {self.epoch_images} images"
+            words = f"epoch {self.current_epoch + 1}, noticed after {number_of(self.epoch_images, 'image')}"
             raise DivergedError(f"the training loss is {loss} in {words}")
 
     def epoch_summary(self) -> dict[str, float]:

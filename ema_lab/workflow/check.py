@@ -13,6 +13,7 @@ from ema_lab.registry.channels import CHANNELS_AS, means_channels
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.strict import with_suggestions
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import CheckStarted
 from ema_lab.workflow.execution import DEFAULT_DATA, Watch, ignore
 
@@ -185,13 +186,13 @@ def _work(kind: str, target: str, options: Mapping[str, Any], sizes: Sizes, data
 
         gate = attention.AttentionCase(target, sizes.channels or WIDTHS[0], options)
         gate = gate if sizes.channels else _at_an_accepted_width(gate)
-        return _Work(f"attention, {gate.channels} channels", attention.CHECKS, gate)
+        return _Work(f"attention, {number_of(gate.channels, 'channel')}", attention.CHECKS, gate)
     if kind == "backbone":
         from ema_lab.contract import backbone
 
         net = backbone.BackboneCase(target, options=options, **sizes.chosen())
         image = f"{net.in_channels} x {net.image_size} x {net.image_size}"
-        return _Work(f"backbone, {net.classes} classes, {image}", backbone.CHECKS, net)
+        return _Work(f"backbone, {number_of(net.classes, 'class')}, {image}", backbone.CHECKS, net)
     if kind == "detector":
         from ema_lab.contract import detector
 

@@ -12,6 +12,7 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import CostError, SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.cost_cache import CostCache
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import Remark, TimingStarted
 from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.grid import check_models
@@ -185,7 +186,7 @@ class _Costs:
             )
         device = choose_device(latency.device)
         timing = Timing(latency.mode, latency.batch, latency.rounds, device)
-        rule = f"batches of {latency.batch}, {latency.rounds} rounds of A B B A, fp32"
+        rule = f"batches of {latency.batch}, {number_of(latency.rounds, 'round')} of A B B A, fp32"
         self.watch(Remark("", f"{latency.mode}, {rule}, {timing.threads()}, {device_name(device)}"))
         setting = {"what": "latency", **timing.facts()}
         for row, cells in self.chosen.rows().items():
@@ -213,7 +214,9 @@ class _Costs:
 
     def _report_uncounted(self, row: str, uncounted: Mapping[str, int]) -> None:
         if uncounted:
-            names = (f"{name} (output of {size:,} elements)" for name, size in sorted(uncounted.items()))
+            names = (
+                f"{name} (output of {number_of(size, 'element')})" for name, size in sorted(uncounted.items())
+            )
             self.watch(Remark(row, f"NOT counted, for no rule is known: {', '.join(names)}"))
 
 

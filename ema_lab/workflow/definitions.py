@@ -15,6 +15,7 @@ from ema_lab.specs.definition import definitions, find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.status import existing_store
 
@@ -156,17 +157,12 @@ def _run_text(runs: RunStore, name: str) -> str:
     run_id = runs.find(name)
     facts = runs.facts(run_id)
     attempts, errors = runs.readable_attempts(run_id)
-    spec: dict[str, Any] | None = None
-    try:
-        spec = runs.spec(run_id).resolved()
-    except StoreError as error:
-        errors.append(error)
     damage = dict.fromkeys([*facts.damage, *map(str, errors)])
     content: dict[str, Any] = {
         "run_id": run_id,
         "state": runs.state_of(run_id, facts),
         "folder": str(runs.folder(run_id)),
-        "spec": spec,
+        "spec": runs.spec(run_id).resolved(),
         "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
         "record": facts.record.model_dump(mode="json") if facts.record else None,
     }
@@ -218,7 +214,6 @@ def _places(name: str) -> list[str]:
 
 def _facts(name: str) -> str:
     facts = dataset_facts(name, {})
-    return (
-        f"{facts.classes} classes, {facts.train_images:,} training and {facts.test_images:,} test images, "
-        f"{' x '.join(map(str, facts.image_shape))}; mean {facts.mean}, std {facts.std}"
-    )
+    images = f"{facts.train_images:,} training and {number_of(facts.test_images, 'test image')}"
+    shape = " x ".join(map(str, facts.image_shape))
+    return f"{number_of(facts.classes, 'class')}, {images}, {shape}; mean {facts.mean}, std {facts.std}"

@@ -14,8 +14,9 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 from ema_lab.workflow.outcome import FailedCell, GridOutcome
-from ema_lab.workflow.text import count, stale_lines, write_duration
+from ema_lab.workflow.text import stale_lines, write_duration
 
 if TYPE_CHECKING:
     from ema_lab.ablation.ablation import Ablation
@@ -66,9 +67,9 @@ class RunsChosen(Event):
     engine: str | None
 
     def lines(self) -> Iterable[str]:
-        where = f"on {self.engine}" if self.engine else f"with {count(self.workers, 'worker')}"
-        each = f", {count(self.threads, 'thread')} each" if self.threads else ""
-        yield f"{self.ablation}: {count(self.runs, 'run')} to train {where}{each}; checking them first"
+        where = f"on {self.engine}" if self.engine else f"with {number_of(self.workers, 'worker')}"
+        each = f", {number_of(self.threads, 'thread')} each" if self.threads else ""
+        yield f"{self.ablation}: {number_of(self.runs, 'run')} to train {where}{each}; checking them first"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class UncleanPairs(Event):
     finished_threads: int | None
 
     def lines(self) -> Iterable[str]:
-        runs = f"{self.runs} of {count(self.pending, 'run')} to train"
+        runs = f"{self.runs} of {number_of(self.pending, 'run')} to train"
         rule = "will be no clean pair with the others of the seed, marked †"
         yield f"warning: {runs} {rule} ({self.differences})"
         if self.finished_threads is not None:
@@ -111,7 +112,7 @@ class StaleKept(Event):
     runs: int
 
     def lines(self) -> Iterable[str]:
-        yield f"{count(self.runs, 'stale result')} moved to {SUPERSEDED}/ of the run's folder"
+        yield f"{number_of(self.runs, 'stale result')} moved to {SUPERSEDED}/ of the run's folder"
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Learned(Event):
 
     def lines(self) -> Iterable[str]:
         if self.choices:
-            yield f"{self.sweep}: {count(self.choices, 'finished choice')} of the store to learn from"
+            yield f"{self.sweep}: {number_of(self.choices, 'finished choice')} of the store to learn from"
         if self.left_out:
             are = "choice is" if self.left_out == 1 else "choices are"
             stale = "stale, as the source has changed since"
@@ -202,9 +203,9 @@ class TrialsChosen(Event):
     workers: int
 
     def lines(self) -> Iterable[str]:
-        trials = f"{self.limit} trials" if self.limit else f"trials for {self.seconds:g} s"
+        trials = number_of(self.limit, "trial") if self.limit else f"trials for {self.seconds:g} s"
         over = f", {self.over} of them over" if self.over else ""
-        workers = count(self.workers, "worker")
+        workers = number_of(self.workers, "worker")
         yield f"{self.sweep}: {trials}{over}, with {workers}; checking them first"
 
 
@@ -242,7 +243,7 @@ class AgentsStarted(Event):
     address: str
 
     def lines(self) -> Iterable[str]:
-        yield f"{self.sweep}: {count(self.agents, 'agent')} of the W&B sweep {self.address}"
+        yield f"{self.sweep}: {number_of(self.agents, 'agent')} of the W&B sweep {self.address}"
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ class TrialsMissing(Event):
     def lines(self) -> Iterable[str]:
         rows = ", ".join(f"{row} lacks {number}" for row, number in self.missing.items())
         rule = "unequal budgets are not compared; call it again to go on"
-        yield f"of {self.budget} trials a row and its recipe as written, {rows}: {rule}"
+        yield f"of {number_of(self.budget, 'trial')} a row and its recipe as written, {rows}: {rule}"
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ class TrialsFailed(Event):
     budget: int
 
     def lines(self) -> Iterable[str]:
-        yield f"{self.row}: {self.failed} of {self.budget} trials FAILED"
+        yield f"{self.row}: {self.failed} of {number_of(self.budget, 'trial')} FAILED"
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,7 @@ class WinnerMissing(Event):
         if self.row is None:
             yield "no row has a winner: nothing is written"
         else:
-            trials = f"none of its {self.budget} trials was finished"
+            trials = f"no trial of {self.budget} was finished"
             yield f"{self.row}: {trials}, so it has no winner and is a hole"
 
 
@@ -344,7 +345,7 @@ class CountingStarted(Event):
     models: int
 
     def lines(self) -> Iterable[str]:
-        yield f"counting the multiply-adds of {self.models} models, one image each"
+        yield f"counting the multiply-adds of {number_of(self.models, 'model')}, one image each"
 
 
 @dataclass(frozen=True)
@@ -388,7 +389,7 @@ class RunChecked(Event):
 def _failed_line(cell: FailedCell, max_attempts: int) -> str:
     tail = "the next run tries it again"
     if cell.given_up:
-        tail = f"left alone after {max_attempts} attempts: ema-lab retry makes it pending"
+        tail = f"left alone after {number_of(max_attempts, 'attempt')}: ema-lab retry makes it pending"
     if cell.unreadable:
         tail = "left alone until that is settled"
     return f"failed: {cell.variant} seed {cell.seed} ({cell.run_id}): {cell.reason}; {tail}"

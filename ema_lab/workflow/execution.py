@@ -1,5 +1,6 @@
 """Settings of execution: workers, device, engine, store, data. None of them is part of a run."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from ema_lab.errors import SpecError
+from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.workflow.engine import Elsewhere, choose_engine
 from ema_lab.workflow.events import Event
@@ -80,8 +82,9 @@ class Execution:
         smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}
         for name, least in smallest.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise SpecError(f"{name} must be {least} or more, got {value}")
+            most = sys.maxsize if name == "max_attempts" else MOST_PROCESSES
+            if value is not None and not least <= value <= most:
+                raise SpecError(f"{name} must be from {least} to {most:,}, got {value}")
         if self.timeout is not None and self.timeout <= 0:
             raise SpecError(f"timeout must be above zero seconds, got {self.timeout}")
         if self.elsewhere is not None and (self.timeout is not None or self.gpu_slots > 1):

@@ -13,6 +13,7 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.gallery_options import GalleryOptions
 from ema_lab.workflow.selection import Conditions, selected
@@ -147,7 +148,9 @@ class _Gallery:
         numbers = self.options.images
         test = ImageData(next(iter(self.done.values())).spec, self.data).splits.test
         if max(numbers) >= len(test.labels):
-            raise SpecError(f"--images: the test split has {len(test.labels)} images, got {max(numbers)}")
+            raise SpecError(
+                f"--images: the test split has {number_of(len(test.labels), 'image')}, got {max(numbers)}"
+            )
         indices = torch.tensor(numbers)
         return test.labels[indices].tolist(), (test.whole(indices).permute(0, 2, 3, 1) / 255).numpy()
 

@@ -20,6 +20,7 @@ from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
 from ema_lab.workflow.execution import Execution, Watch
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
@@ -70,7 +71,7 @@ def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
         if decays != "yolov5":
             continue
         if names := untrained_parameters(build_model(cells[0].spec, device="meta"), decays):
-            subject = "1 parameter is" if len(names) == 1 else f"{len(names)} parameters are"
+            subject = f"{number_of(len(names), 'parameter')} {are(len(names))}"
             yield events.Remark(name, f"{subject} never trained (decays: yolov5), such as {names[0]}")
 
 
@@ -90,7 +91,7 @@ def _started(ablation: Ablation) -> Iterator[events.Remark]:
             facts = start_summary(start_weights(build_model(cells[0].spec, device="meta"), start), start)
         except SpecError as error:
             raise SpecError(f"{ablation.path}: {name}: {error}") from None
-        taken = f"{facts['tensors_taken']} of {facts['tensors']} tensors"
+        taken = f"{facts['tensors_taken']} of {number_of(facts['tensors'], 'tensor')}"
         yield events.Remark(name, f"{taken} start from {start.file}")
 
 

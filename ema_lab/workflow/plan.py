@@ -19,6 +19,7 @@ from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import State
 from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import RowProbed, recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.grid import check_runs
@@ -160,7 +161,7 @@ def _probe(plan: Plan, how: Execution, watch: Watch) -> str:
     assert plan.threads is not None
     device = choose_device(how.device)
     threads = plan.threads.number if device.type == "cpu" else None
-    name = f"{device_name(device)}, {threads or 'any'} threads"
+    name = f"{device_name(device)}, {number_of(threads, 'thread') if threads else 'any threads'}"
     store, runs = how.run_store, plan.ablation.runs()
     known = estimates(runs, store, name)
     pending = [spec for spec in runs if plan.statuses[spec.run_id].state == "pending"]

@@ -119,4 +119,4 @@ def _spread(ablation: Ablation, store: RunStore, std: float | None, metric: str)
     spread, degrees = pooled
     if spread == 0:
         raise SpecError(f"--power: all paired differences of {ablation.name} are equal; give --std")
-    return spread, f"pooled over finished runs, {degrees} degrees of freedom"
+    return spread, f"pooled over finished runs, degrees of freedom: {degrees}"

@@ -20,6 +20,7 @@ from ema_lab.store.predictions import read_predictions
 from ema_lab.store.store import RunStore
 from ema_lab.tasks.detection.analysis import in_ignored, matches
 from ema_lab.tasks.detection.protocol.scene import Scene, scenes_from
+from ema_lab.wording import number_of
 from ema_lab.workflow.gallery_options import GalleryOptions
 
 Pixels = np.ndarray[Any, Any]
@@ -54,7 +55,7 @@ class SceneGallery:
         self.source = SceneData(next(iter(self.done.values())).spec, data)
         self.test, self.names = self.source.splits.test, self.source.splits.names
         if max(options.images) >= len(self.test):
-            rule = f"the test split has {len(self.test)} images, got {max(options.images)}"
+            rule = f"the test split has {number_of(len(self.test), 'image')}, got {max(options.images)}"
             raise SpecError(f"--images: {rule}")
         self.titles = [f"#{number}" for number in options.images]
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ema_lab.errors import SpecError
+from ema_lab.wording import are, number_of
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -34,17 +35,10 @@ def write_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min"
 
 
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural where that is needed."""
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def untrained_line(row: str, names: Sequence[str]) -> str:
     """Return the line on parameters that a row's recipe never trains."""
-    verb = "is" if len(names) == 1 else "are"
-    return (
-        f"{row}: {count(len(names), 'parameter')} {verb} never trained (decays: yolov5), such as {names[0]}"
-    )
+    number = f"{number_of(len(names), 'parameter')} {are(len(names))}"
+    return f"{row}: {number} never trained (decays: yolov5), such as {names[0]}"
 
 
 def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:
@@ -53,4 +47,4 @@ def stale_lines(ablation: str, counts: Mapping[str, int]) -> Iterator[str]:
         changed = f"the source of {parts.replace(' ', ', ')} has changed"
         them = "them" if number > 1 else "it"
         remedy = f"ema-lab run {ablation} --refresh trains {them} again"
-        yield f"{count(number, 'stale result')}: {changed}; {remedy}"
+        yield f"{number_of(number, 'stale result')}: {changed}; {remedy}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Unpack
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
-from ema_lab.errors import DefinitionError, SpecError
+from ema_lab.ablation.grid import Cell
+from ema_lab.errors import DefinitionError, EmaLabError, SpecError
 from ema_lab.search.history import EndedTrial, has_searches
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.trials import repeats_text, stale_text
@@ -29,8 +30,10 @@ from ema_lab.search.tuning import (
     tuned_text,
     write_tuned,
 )
-from ema_lab.search.winner import AS_WRITTEN, search_notes, winner, written_runs, written_trial
+from ema_lab.search.winner import AS_WRITTEN, final_notes, search_notes, winner, written_runs, written_trial
+from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 from ema_lab.workflow import events
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.grid import check_runs, train_grid
@@ -243,7 +246,9 @@ def _finish(tuning: Tuning, searches: Sequence[RowSearch], how: Execution, watch
         watch(events.WinnerMissing(None, tuning.budget))
         return end()
     _write(tuning, searches, winners, watch)
-    return end(train_grid(load_ablation(tuning.path), how, watch, threads_of=tuning.ablation))
+    final = train_grid(load_ablation(tuning.path), how, watch, threads_of=tuning.ablation)
+    _write(tuning, searches, winners, ignore)  # with the caveats about the final runs
+    return end(final)
 
 
 def _write(
@@ -256,12 +261,16 @@ def _write(
     description = (
         f"{ablation.name} with the {', '.join(key.key for key in space.parameters)} found for each row."
     )
-    definition = tuned_definition(tuning.path.stem, ablation, values, seeds, description)
     final_runs = {
         row: final_run(cells[0], values[row], space, seeds[0])
         for row, cells in ablation.rows().items()
         if row in values
     }
+    caveats = tuning_caveats(tuning, searches, winners, final_runs)
+    notes = [f"{row}: {caveat}." for row, lines in caveats.items() for caveat in lines]
+    definition = tuned_definition(
+        tuning.path.stem, ablation, values, seeds, description=description, notes=notes
+    )
     lengths = other_epochs(searches, winners, final_runs)
     comment = [*_comment(tuning, searches, winners), *lengths]
     if write_tuned(tuning.path, tuned_text(definition, comment), final_runs):
@@ -270,16 +279,49 @@ def _write(
         watch(events.Remark("", line))
 
 
+def tuning_caveats(
+    tuning: Tuning,
+    searches: Sequence[RowSearch],
+    winners: Mapping[str, EndedTrial],
+    final_runs: Mapping[str, RunSpec],
+) -> dict[str, list[str]]:
+    """Return the caveats about each row's winner and, as far as they are trained, about its final runs.
+
+    Args:
+        tuning: What is tuned.
+        searches: The search of each row.
+        winners: The best trial by row.
+        final_runs: First final run of each row. The tuned file may still hold earlier winners.
+    """
+    caveats = {
+        search.row: [*search_notes(search.sweep, tuning.objective, search.written, winners.get(search.row))]
+        for search in searches
+    }
+    for row, cells in tuned_rows(tuning).items():
+        if row in final_runs and cells[0].run_id == final_runs[row].run_id:
+            primary = cells[0].spec.data.task.primary
+            caveats[row] += final_notes(cells, tuning.ablation.rows()[row], tuning.store, primary)
+    return caveats
+
+
+def tuned_rows(tuning: Tuning) -> Mapping[str, Sequence[Cell]]:
+    """Return the rows of the tuned ablation; empty while its file is absent or damaged."""
+    try:
+        return load_ablation(tuning.path).rows()
+    except EmaLabError:
+        return {}
+
+
 def _comment(tuning: Tuning, searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial]) -> list[str]:
     """Return the origin of the tuned values, as lines of a comment in the tuned ablation."""
     strategy, objective = tuning.searches[0][1].strategy, tuning.objective
     images = {search.sweep.examples()[0].data.val_images for search in searches}
     lines = [
-        f"of {tuning.ablation.name}, searched in {tuning.space.name}: {tuning.budget} trials a row "
-        "beside its recipe as written,",
+        f"of {tuning.ablation.name}, searched in {tuning.space.name}: "
+        f"{number_of(tuning.budget, 'trial')} a row beside its recipe as written,",
         f"sampler {strategy.sampler}, pruner {strategy.pruner}, sampler seed {strategy.seed}, "
-        f"seeds {list(tuning.space.seeds)}, {' or '.join(map(str, sorted(images)))} validation images.",
-        f"The best {objective.name} of {tuning.budget} trials is biased upwards and no result; "
+        f"seeds {list(tuning.space.seeds)}, validation images {' or '.join(map(str, sorted(images)))}.",
+        f"The best {objective.name} of {number_of(tuning.budget, 'trial')} is biased upwards and no result; "
         "the runs of this file, on seeds that no trial has seen, are.",
     ]
     for search in searches:

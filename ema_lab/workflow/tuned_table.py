@@ -1,7 +1,6 @@
 """Result of a tuning as tables: each row's search and winner, and the comparison of the final runs."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,10 +9,10 @@ from ema_lab.ablation.grid import ABSENT, value_of
 from ema_lab.reports.report import ablation_report, build_report
 from ema_lab.search.report.labels import value_text
 from ema_lab.search.tuning import RowSearch
-from ema_lab.search.winner import final_notes, search_notes, trial_name
+from ema_lab.search.winner import trial_name
 from ema_lab.tables.render import flat_records
 from ema_lab.tables.table import Table
-from ema_lab.workflow.tune import TuneOutcome, trial_value
+from ema_lab.workflow.tune import TuneOutcome, trial_value, tuning_caveats
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,15 @@ class TunedTable:
 
     @cached_property
     def notes(self) -> dict[str, list[str]]:
-        """Caveats about each row's winner and final runs."""
-        return {search.row: list(self._notes(search)) for search in self.outcome.searches}
+        """Caveats about each row's winner and final runs. The tuned ablation's file repeats them."""
+        outcome = self.outcome
+        final_runs = {row: cells[0].spec for row, cells in self.tuned.rows().items()}
+        return tuning_caveats(outcome.tuning, outcome.searches, outcome.winners, final_runs)
 
     @cached_property
-    def _comparison(self) -> Table:
-        return build_report(ablation_report(self.tuned), self.outcome.tuning.store).tables[0]
-
-    @property
     def comparison(self) -> Table:
         """Table of the final runs, with the caveats as notes."""
-        lines = tuple(f"{row}: {note}." for row, notes in self.notes.items() for note in notes)
-        return replace(self._comparison, notes=(*self._comparison.notes, *lines))
+        return build_report(ablation_report(self.tuned), self.outcome.tuning.store).tables[0]
 
     def searches(self, *, short: bool = True) -> list[dict[str, Any]]:
         """Return one flat object per row: trials, winner, and each chosen value beside the written one.
@@ -52,19 +48,12 @@ class TunedTable:
 
     def records(self) -> list[dict[str, Any]]:
         """Return one flat object per row: its search, caveats and final metrics."""
-        table = self._comparison
+        table = self.comparison
         finals = dict(zip((row.key for row in table.rows), flat_records(table), strict=True))
         return [
             {**row, "notes": "; ".join(self.notes[row["row"]]), **finals.get(row["row"], {})}
             for row in self.searches(short=False)
         ]
-
-    def _notes(self, search: RowSearch) -> Iterator[str]:
-        tuning, row = self.outcome.tuning, search.row
-        yield from search_notes(search.sweep, tuning.objective, search.written, self.outcome.winners.get(row))
-        if cells := self.tuned.rows().get(row):
-            primary = cells[0].spec.data.task.primary
-            yield from final_notes(cells, tuning.ablation.rows()[row], tuning.store, primary)
 
     def _search(self, search: RowSearch, *, short: bool) -> dict[str, Any]:
         tuning, winner, written = self.outcome.tuning, self.outcome.winners.get(search.row), search.written

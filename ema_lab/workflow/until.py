@@ -8,6 +8,7 @@ from ema_lab.errors import SpecError
 from ema_lab.results.selection import Row, measure, rows_of
 from ema_lab.statistics.sequential import compare_sequentially, decide
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 from ema_lab.workflow.events import SeedsAdded
 from ema_lab.workflow.execution import Watch
 from ema_lab.workflow.outcome import Comparison, GridOutcome
@@ -83,7 +84,9 @@ def _check(ablation: Ablation, until: Until) -> int:
     chosen_metric(ablation, until.metric)
     seeds = len({cell.seed for cell in ablation.cells})
     if until.max_seeds < seeds:
-        raise SpecError(f"--max-seeds: {ablation.name} has {seeds} seeds already, got {until.max_seeds}")
+        raise SpecError(
+            f"--max-seeds: {ablation.name} has {number_of(seeds, 'seed')} already, got {until.max_seeds}"
+        )
     others = [cell for cell in ablation.cells if cell.variant != ablation.baseline]
     if not others:
         raise SpecError(f"--until-decided: {ablation.name} has no row to compare with its baseline")

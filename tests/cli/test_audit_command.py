@@ -141,7 +141,7 @@ def test_few_and_scattered_seeds_decide_nothing(command, trained):
     assert rows["plain", "top1"]["reason"].startswith("a difference of ")
     text = command(*SMALL).out
     assert "92.0 (n=1 of 2)" in text
-    assert "by our own recipe (1 epochs, last epoch), test split" in text
+    assert "by our own recipe (1 epoch, last epoch), test split" in text
 
 
 def test_the_table_says_what_its_signs_mean(command):

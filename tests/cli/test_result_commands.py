@@ -92,7 +92,7 @@ class TestReport:
         out = command("report", "tiny").out
         assert "92.00 (n=1 of 2)" in out
         assert "+2.00 (n=1 of 2)" in out
-        assert "1 of 4 runs are not there" in out
+        assert "1 of 4 runs is not there" in out
 
     def test_the_store_can_be_named_by_the_environment(self, command, trained, monkeypatch):
         trained()

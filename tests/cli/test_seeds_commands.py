@@ -121,7 +121,7 @@ class TestPower:
         assert half["seeds_holm"] > half["seeds"] > 3
         assert rows[3]["detectable"] > rows[5]["detectable"] > rows[20]["detectable"] > 0
         assert rows[5]["detectable_holm"] > rows[5]["detectable"]
-        assert "pooled over finished runs, 4 degrees of freedom" in answer.err
+        assert "pooled over finished runs, degrees of freedom: 4" in answer.err
         assert "with 3 seeds you can see" in answer.err
 
     def test_or_is_given_before_any_run(self, command, three, tree):

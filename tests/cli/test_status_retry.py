@@ -192,7 +192,7 @@ class TestDamage:
         assert f"{name} cannot be read" in cell["error"]
         assert command("plan", "tiny").code == 0
         answer = command("report", "tiny")
-        assert "1 of 4 runs are not there" in answer.out
+        assert "1 of 4 runs is not there" in answer.out
         assert f"{name} cannot be read" in answer.err
         assert fake_training() == []
         answer = command("run", "tiny", "--workers", "1")

@@ -224,7 +224,7 @@ class TestRemove:
         answer = command("store", "rm", last[:8])
         assert answer.code == 0
         assert f"{last}  done" in answer.err
-        assert "remove 1 run from runs? [y/N]" in answer.err
+        assert "remove 1 run from runs? [y/N] \n1 run removed from runs\n" in answer.err
         assert last not in runs.run_ids()
         assert len(runs.run_ids()) == 1
         assert [path for path in Path("runs").iterdir() if path.name.startswith(".removing")] == []
@@ -240,7 +240,10 @@ class TestRemove:
         self.answer(monkeypatch, "")
         answer = command("store", "rm", last)
         assert answer.code == 2
-        assert "--yes removes without asking" in answer.err
+        question, line = answer.err.splitlines()[-2:]
+        assert question.endswith("[y/N] ")
+        assert line.startswith("ema-lab: rm asks for confirmation")
+        assert "--yes removes without asking" in line
         assert last in runs.run_ids()
 
     def test_takes_the_cells_of_an_ablation(self, command, runs):

@@ -72,11 +72,23 @@ def test_an_output_without_the_signs_is_one_line(folder):
     assert "set PYTHONIOENCODING=utf-8" in line
 
 
+@pytest.mark.parametrize("command", ["plan tiny", "list --json", "--help", "--version"])
+def test_a_closed_output_is_one_line(folder, command):
+    done = shell(f"ema-lab {command} >&-")
+    line = "ema-lab: standard output is closed: what the command printed is lost"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, line)
+
+
+def test_a_closed_output_is_no_error_of_a_command_that_prints_nothing(folder):
+    done = shell("ema-lab retry tiny >&-")
+    assert (done.returncode, "lost" in done.stderr) == (0, False)
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_stream_is_no_error_and_lends_its_number_to_no_file(folder, closed):
+def test_a_closed_stream_lends_its_number_to_no_file(folder, closed):
     Path("program.py").write_text(NUMBERED)
     done = shell(f"'{sys.executable}' program.py plan tiny {closed}")
-    assert done.returncode == 0
+    assert done.returncode == (2 if ">&-" in closed.replace("2>&-", "") else 0)
     assert "Traceback" not in done.stderr
     assert int(Path("number").read_text()) > 2
 

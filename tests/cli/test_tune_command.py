@@ -95,7 +95,7 @@ def test_a_row_without_a_finished_trial_is_a_hole_and_the_exit_code_says_so(trai
     assert run([*CALL, *ROWS]) == 1
     said = capsys.readouterr().err
     assert "se: 3 of 3 trials FAILED" in said
-    assert "se: none of its 3 trials was finished" in said
+    assert "se: no trial of 3 was finished" in said
     assert list(load_ablation(tmp_path / "ablations" / "quickstart-tuned.yaml").rows()) == ["none"]
 
 
@@ -176,6 +176,16 @@ def test_a_winner_at_chance_and_one_worse_than_the_recipe_as_written_are_said(
     assert "none: Top-1 after tuning (60." in out
     assert ") is worse than as written (90.00; n=1, and n=1 on the ablation's own seeds)." in out
     assert "none: the winner's" not in out
+    file = tmp_path / "ablations" / "quickstart-tuned.yaml"
+    text = file.read_text()
+    caveats = [line for line in out.splitlines() if line.startswith(("se: ", "none: "))]
+    assert len(caveats) == 3
+    for words in (["report", "quickstart-tuned"], ["report", "quickstart-tuned", "--only", "variant=se"]):
+        run(words)
+        said = capsys.readouterr().out
+        assert [line for line in said.splitlines() if line.startswith(("se: ", "none: "))] == caveats
+    assert run([*CALL, *ROWS, "--only", "seed=0"]) == 0
+    assert file.read_text() == text
 
 
 def test_a_search_begun_before_pruners_were_called_unpruned_goes_on(trained, tmp_path, capsys):

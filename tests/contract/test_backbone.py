@@ -78,7 +78,7 @@ def test_a_good_backbone_keeps_every_rule() -> None:
     found = {one.name: one for one in run_checks(CHECKS, BackboneCase("wrong_backbone:build", image_size=12))}
     assert {one.outcome for one in found.values()} == {"passed"}
     assert found["is paired with and without attention"].detail == "9 values shared, 1 added by eca"
-    assert found["has its named places"].detail == "block_end: 1 sites"
+    assert found["has its named places"].detail == "block_end: 1 site"
     assert found["gives gradients"].detail == ""
 
 

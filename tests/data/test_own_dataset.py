@@ -81,7 +81,7 @@ class TestFacts:
             (FACTS.replace('"classes": 3, ', ""), r"\.py:1: FACTS: classes: is missing; the facts of"),
             (FACTS.replace("3", "0", 1), r"classes: must be 1 or more, got 0"),
             (FACTS.replace("classes", "clases"), r"clases: no key is named 'clases'; did you mean 'classes'"),
-            (FACTS.replace("[0.5]", "[0.5, 0.5]"), r"mean: needs one value for each of 1 channels, got"),
+            (FACTS.replace("[0.5]", "[0.5, 0.5]"), r"mean: needs 1 value, one per channel, got"),
             (FACTS.replace("[0.25]", "[0.0]"), r"std\.0: must be above 0"),
             (FACTS.replace("{", "", 1), r"\.py:1: "),
         ],

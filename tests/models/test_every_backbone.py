@@ -175,7 +175,7 @@ def test_a_share_of_blocks_is_never_taken_for_all():
     trailing = torch.nn.Sequential(
         torch.nn.Sequential(known(8, 8)), torch.nn.ModuleList([Unknown(), Unknown()])
     )
-    assert describe(trailing).note.startswith("1 of 3 blocks are known; Unknown is not: ")
+    assert describe(trailing).note.startswith("1 of 3 blocks is known; Unknown is not: ")
     assert describe(torch.nn.Sequential(known(8, 8), torch.nn.Conv2d(8, 8, 1))).places == (
         *("after_conv1", "after_conv2", "block_end"), "stage_end",
     )  # fmt: skip

@@ -78,7 +78,7 @@ def test_intervals_may_hold_for_all_comparisons_together(folder, store, table):
     cell, alone = cells_of(part, "r3")["delta"], cells_of(each, "r3")["delta"]
     assert cell == cells_of(whole, "r3")["delta"]
     assert cell.spread / alone.spread == pytest.approx(t.ppf(1 - 0.025 / 7, 4) / t.ppf(0.975, 4))
-    words = "simultaneous 95 % t interval (Bonferroni: 7 comparisons hold together)"
+    words = "simultaneous 95 % t interval (Bonferroni over 7 comparisons)"
     assert words in " ".join(part.notes)
     assert "with its 95 % t interval (each by itself)" in " ".join(each.notes)
     for shown, name, low in ((keys, words, cell.low), ({}, "95 % t interval (each by itself)", alone.low)):

@@ -152,7 +152,7 @@ def test_an_unknown_column_is_answered_with_those_there_are(drawn):
 def test_a_forest_shows_paired_differences_and_names_holes(drawn):
     figure = drawn({"kind": "forest"}, scores={"none": [90.0, 91.0, 92.0], "se": [91.0, 93.0, None]})
     assert [1.5] in [list(line.get_xdata()) for line in figure.drawing.axes[0].lines]
-    assert "1 of 6 runs are not there: se (1)." in figure.caption
+    assert "1 of 6 runs is not there: se (1)." in figure.caption
     assert "n=2 seeds" in figure.caption
 
 

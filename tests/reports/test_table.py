@@ -98,7 +98,7 @@ class TestHoles:
         table = study({"none": [90.0, 91.0, 92.0], "se": [91.0, None, 95.0]}).table()
         assert table.lines[1][1] == "93.00 ± 2.83 (n=2 of 3)"
         assert table.lines[1][2] == "+2.00 [-10.71, +14.71] (n=2 of 3)"  # t(0.975, 1) = 12.7062
-        assert notes_with(table, "1 of 6 runs are not there")
+        assert notes_with(table, "1 of 6 runs is not there")
 
     def test_a_difference_counts_common_seeds_only(self, study):
         table = study({"none": [90.0, None, None], "se": [None, 93.0, 96.0]}).table()

@@ -183,7 +183,9 @@ class TestDefinition:
 
     def text(self, tuned, values, seeds=(1, 2)):
         ablation, *_ = tuned
-        return tuned_text(tuned_definition("base-tuned", ablation, values, seeds, "d"), ["from a test"])
+        return tuned_text(
+            tuned_definition("base-tuned", ablation, values, seeds, description="d"), ["from a test"]
+        )
 
     def wanted(self, tuned, values):
         ablation, space, *_ = tuned

@@ -144,7 +144,7 @@ class TestEstimate:
         assert estimate == crossed_estimate([90.0, 91.0], kept, 50)
 
     def test_values_and_draws_belong_together(self):
-        with pytest.raises(ValueError, match="2 values and draws of 1 seeds"):
+        with pytest.raises(ValueError, match="values of 2 and draws of 1"):
             crossed_estimate([1.0, 2.0], [[1.0, 2.0]], 5)
 
 

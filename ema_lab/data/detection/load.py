@@ -6,6 +6,7 @@ from ema_lab.data.detection.scenes import SceneSource, SceneSplits
 from ema_lab.data.load import build_dataset
 from ema_lab.errors import DataError
 from ema_lab.specs.run import DataSpec
+from ema_lab.wording import number_of
 
 
 def load_scenes(spec: DataSpec, root: Path) -> SceneSplits:
@@ -19,7 +20,8 @@ def load_scenes(spec: DataSpec, root: Path) -> SceneSplits:
         expected = f"{SceneSplits.__module__}.{SceneSplits.__name__}"
         raise DataError(f"{name} returned a {type(splits).__name__}, not {expected}")
     if len(splits.names) != facts.classes:
-        raise DataError(f"{name}: expected {facts.classes} classes, found {len(splits.names)} names")
+        names = number_of(len(splits.names), "name")
+        raise DataError(f"{name}: expected {number_of(facts.classes, 'class')}, found {names}")
     if facts.channels != 3:
         raise DataError(f"{name}: scenes have 3 channels, the facts say {facts.channels}")
     for what, part, count in (
@@ -29,5 +31,5 @@ def load_scenes(spec: DataSpec, root: Path) -> SceneSplits:
         if not isinstance(part, SceneSource):
             raise DataError(f"{name}: expected scenes such as ScenesInMemory, found {part!r:.60}")
         if len(part) != count:
-            raise DataError(f"{name}: expected {count} {what} images, found {len(part)}")
+            raise DataError(f"{name}: expected {number_of(count, f'{what} image')}, found {len(part)}")
     return splits

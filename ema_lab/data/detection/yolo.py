@@ -15,6 +15,7 @@ from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_prob
 from ema_lab.data.detection.files import image_size, images_in
 from ema_lab.data.detection.scenes import Truth
 from ema_lab.errors import DataError
+from ema_lab.wording import number_of
 
 TOLERANCE = 1e-3  # by which a share may leave the image, for rounding
 
@@ -120,7 +121,8 @@ def _corners(shares: list[float], size: tuple[int, int]) -> tuple[list[float], s
     """Return a line's box in pixels, and what is wrong with the line."""
     height, width = size
     if len(shares) != 4 and (len(shares) < 6 or len(shares) % 2):
-        return [], f"needs a class and 4 numbers, or a class and a polygon, got {len(shares) + 1} numbers"
+        numbers = number_of(len(shares) + 1, "number")
+        return [], f"needs a class and 4 numbers, or a class and a polygon, got {numbers}"
     if not all(-TOLERANCE <= share <= 1 + TOLERANCE for share in shares):
         return [], f"shares of the image must lie between 0 and 1, got {shares[:4]}"
     if len(shares) == 4:

@@ -26,6 +26,7 @@ from ema_lab.store.layout import ANALYSIS, RECORD, START
 from ema_lab.store.record import RunRecord
 from ema_lab.store.start import start_problem
 from ema_lab.store.store import RunStore
+from ema_lab.wording import number_of
 
 MADE = {".venv", "again", "data"}  # folders that reproduce.sh creates
 # Split by which a protocol chooses the epoch.
@@ -148,7 +149,7 @@ class _Runs:
 
     def cross_checks(self) -> str:
         """Return a remark on the consistency checks."""
-        known = f"{self.with_curve} of {len(self.done)} runs"
+        known = f"{self.with_curve} of {number_of(len(self.done), 'run')}"
         return (
             "cross-checked: each record's chosen epoch with its recipe and curve; its metrics with its "
             f"curve, which has them for {known}, and with its results by class and test "

@@ -45,6 +45,7 @@ from ema_lab.specs.figure import (
 from ema_lab.specs.metric import Metric
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
+from ema_lab.wording import are, number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -306,10 +307,13 @@ class _Drawer:
         sentences = []
         total = sum(len(row.cells) for row in self.rows)
         if missing := self._counted(lambda item: item.record is None):
-            sentences.append(f"{sum(missing.values())} of {total} runs are not there: {_named(missing)}.")
+            number = sum(missing.values())
+            runs = f"{number} of {number_of(total, 'run')} {are(number)}"
+            sentences.append(f"{runs} not there: {_named(missing)}.")
         if stale := self._counted(lambda item: bool(item.stale)):
-            reason = "runs are stale (their source has changed)"
-            sentences.append(f"{sum(stale.values())} of {total} {reason}: {_named(stale)}.")
+            number = sum(stale.values())
+            runs = f"{number} of {number_of(total, 'run')} {are(number)}"
+            sentences.append(f"{runs} stale (the source has changed): {_named(stale)}.")
         return sentences
 
     def _counted(self, holds: Callable[[Measured], bool]) -> Counter[str]:

@@ -7,6 +7,7 @@ from ema_lab.reports.figures.numbers import Curve
 from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve
 from ema_lab.specs.figure import ConfusionFigure, PrecisionRecallFigure
 from ema_lab.statistics import PairedDifference
+from ema_lab.wording import number_of
 
 MOST_NAMED = 5
 FIXED = ", for this test set"  # of an interval over seeds: other test images would add to it
@@ -81,7 +82,7 @@ def precision_caption(
 
 def confusion_caption(confusion: Confusion, figure: ConfusionFigure, label: str) -> str:
     """Describe a confusion matrix: how detections are matched, and what a row's percentages are of."""
-    seeds = f"n={confusion.seeds} seed{'s' * (confusion.seeds > 1)}"
+    seeds = f"n={number_of(confusion.seeds, 'seed')}"
     text = f"{label}, summed over {seeds}. "
     if not confusion.has_background:
         return f"{text}Each row: percent of the images of that class (their number in brackets)."
@@ -114,8 +115,8 @@ def counted(counts: Sequence[int]) -> str:
     """Return `n=3 seeds`, or `n=1 to 3 seeds`."""
     least, most = min(counts), max(counts)
     if least == most:
-        return f"n={most} seed" + "s" * (most > 1)
-    return f"n={least} to {most} seeds"
+        return f"n={number_of(most, 'seed')}"
+    return f"n={least} to {number_of(most, 'seed')}"
 
 
 def listed(names: Sequence[str]) -> str:

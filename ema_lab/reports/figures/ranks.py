@@ -18,6 +18,7 @@ from ema_lab.results.selection import Row
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics.ties import differences, merge_ties
+from ema_lab.wording import number_of
 
 FEWEST_METHODS = 3
 PERMUTATIONS = 99_999
@@ -161,7 +162,8 @@ def _require(
         raise NothingToDrawError(f"{diagram} needs {FEWEST_METHODS} methods or more, got {methods}")
     needed, complete = needed_datasets(methods, spec), datasets - len(dropped)
     if complete < needed:
-        rule = f"{diagram} of {methods} methods needs {needed} data sets that all of them have"
+        sets = number_of(needed, "data set")
+        rule = f"{diagram} of {number_of(methods, 'method')} needs {sets} that all of them have"
         lost = f": {dropped_text(dropped)}" if dropped else ""
         raise NothingToDrawError(f"{rule}, got {complete}{lost}")
 

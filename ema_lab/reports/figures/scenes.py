@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ema_lab.reports.figures.fit import LINE_INCHES, fitted, lines_of
 from ema_lab.reports.figures.style import styled
+from ema_lab.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +78,7 @@ def counts_text(boxes: Sequence[Box]) -> str:
     counts = Counter(box.kind for box in boxes)
     if set(counts) <= {"truth", "ignored"}:
         return f"{counts['truth']} box" + "es" * (counts["truth"] != 1)
-    hits = f"{counts['hit']} hit" + "s" * (counts["hit"] != 1)
+    hits = number_of(counts["hit"], "hit")
     return f"{hits}, {counts['miss']} missed, {counts['false alarm']} false"
 
 

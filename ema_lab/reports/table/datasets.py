@@ -32,6 +32,7 @@ from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import Summary, holm, paired_test, summarise, win_tie_loss
 from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,9 @@ def _notes(
         for counts in zip(*((each.num_compared_shown, len(each.compared)) for each in families), strict=True)
     )
     hidden = (
-        "" if shown == compared else f": {shown} of {compared} comparisons shown, corrected for {compared}"
+        ""
+        if shown == compared
+        else f": {shown} of {number_of(compared, 'comparison')} shown, corrected for {compared}"
     )
     wins = (
         "W/T/L: data sets on which a row is significantly better than the baseline, not different, and worse "

@@ -26,6 +26,7 @@ from ema_lab.statistics import holm
 from ema_lab.statistics.factorial import Effect, effects
 from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import p_text
+from ema_lab.wording import number_of
 
 Key = tuple[str, ...]
 
@@ -194,7 +195,9 @@ def effects_table(
 
 def _corrected_for(shown: int, count: int) -> str:
     return (
-        "over these rows" if shown == count else f"({shown} of {count} effects shown, corrected for {count})"
+        "over these rows"
+        if shown == count
+        else f"({shown} of {number_of(count, 'effect')} shown, corrected for {count})"
     )
 
 

@@ -14,6 +14,7 @@ from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts
 from ema_lab.tables.table import MARK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
+from ema_lab.wording import are, number_of
 
 SPREADS = {
     "std": "Mean ± sample standard deviation over n seeds.",
@@ -138,7 +139,7 @@ def comparison_notes(
 def interval_words(spec: ReportSpec, comparisons: int) -> str:
     """Return the name of a difference's interval, which says for how many comparisons it holds."""
     if spec.intervals == "simultaneous":
-        return f"simultaneous 95 % t interval (Bonferroni: {comparisons} comparisons hold together)"
+        return f"simultaneous 95 % t interval (Bonferroni over {number_of(comparisons, 'comparison')})"
     return "95 % t interval" + (" (each by itself)" if comparisons > 1 else "")
 
 
@@ -166,8 +167,8 @@ def seed_notes(spec: ReportSpec, rows: Sequence[Row]) -> list[str]:
     notes = ["Rows have different seeds: compare them by differences over common seeds, not by their means."]
     if spec.order == "metric":
         common = len(set.intersection(*measured))
-        by = f"means over the {common} seeds that all rows have" if common else "means over different seeds"
-        notes.append(f"Order: by {by}.".replace("the 1 seeds", "the one seed"))
+        seeds = f"the {number_of(common, 'seed')} that all rows have" if common else "different seeds"
+        notes.append(f"Order: by means over {seeds}.")
     return notes
 
 
@@ -176,14 +177,14 @@ def _corrected(family: Family) -> str:
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "Holm-corrected over the rows"
-    return f"Holm-corrected ({shown} of {all_compared} compared rows shown, corrected for {all_compared})"
+    return f"Holm-corrected ({shown} of {number_of(all_compared, 'compared row')} shown, corrected for all)"
 
 
 def _all_at_once(family: Family) -> str:
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "all rows at once"
-    return f"all {all_compared} compared rows at once, of which {shown} are shown"
+    return f"{number_of(all_compared, 'compared row')} at once, of which {shown} are shown"
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
@@ -210,7 +211,8 @@ def latency_notes(spec: ReportSpec, timed: CachedCosts | None) -> list[str]:
         return ["Latency: nothing is measured yet; ema-lab cost --latency measures it."]
     how = timed.how
     where = f"{how['mode']}, fp32, {how['device']}, {how['threads']}"
-    text = f"median milliseconds for {how['batch']} images ({where}), timed in turn with the baseline; "
+    images = number_of(how["batch"], "image")
+    text = f"median milliseconds for {images} ({where}), timed in turn with the baseline; "
     text += "the baseline's own latency is its median over these rows"
     return [f"Latency: {text}; ratio with its 99 % interval."]
 
@@ -225,9 +227,10 @@ def has_interval(cells: Sequence[TableCell]) -> bool:
 
 
 def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Note stale runs, the reported split and epoch, skipped cells, and missing runs."""
+    """Note stale runs, the reported split and epoch, skipped cells, missing runs, and what the files note."""
     names = [ablation.name for ablation in ablations]
-    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows)]
+    own = dict.fromkeys(note for ablation in ablations for note in ablation.notes)
+    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows), *own]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
@@ -246,11 +249,11 @@ def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
     if not runs:
         return []
     parts = ", ".join(dict.fromkeys(part for stale in runs.values() for part in stale))
-    count = "1 run is stale" if len(runs) == 1 else f"{len(runs)} runs are stale"
+    number = f"{number_of(len(runs), 'run')} {are(len(runs))} stale"
     again = " and ".join(f"ema-lab run {name} --refresh" for name in dict.fromkeys(names))
     verb = "trains" if len(set(names)) == 1 else "train"
     text = f"the source of {parts} has changed since; {again} {verb} again"
-    return [f"{SIGNS[Flag.STALE]}: {count}: {text}."]
+    return [f"{SIGNS[Flag.STALE]}: {number}: {text}."]
 
 
 def protocol_notes(rows: Sequence[Row]) -> list[str]:
@@ -273,13 +276,13 @@ def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[R
     if missing:
         total = sum(len(row.cells) for row in rows)
         reason = "failed or not run yet (n/a or n < seeds)"
-        notes.append(f"{len(missing)} of {total} runs are not there: {reason}.")
+        notes.append(f"{len(missing)} of {number_of(total, 'run')} {are(len(missing))} not there: {reason}.")
     own_ids = {item.cell.run_id for row in rows for item in row.cells}
     missing_baselines = (
         {item.baseline_id for row in rows for item in row.cells if item.baseline is None} - own_ids - {None}
     )
     if spec.compares and missing_baselines:
-        is_one = len(missing_baselines) == 1
-        count, verb = ("1 run", "is") if is_one else (f"{len(missing_baselines)} runs", "are")
-        notes.append(f"{count} of the baseline, which is no row here, {verb} not there.")
+        runs = number_of(len(missing_baselines), "run")
+        verb = are(len(missing_baselines))
+        notes.append(f"{runs} of the baseline, which is no row here, {verb} not there.")
     return notes

@@ -13,6 +13,7 @@ from ema_lab.search.report import plot
 from ema_lab.search.report.study_copy import study_as_searched, study_of_values
 from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
 from ema_lab.search.storage import quiet_optuna
+from ema_lab.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +83,9 @@ class _OneObjective:
     def importance(self) -> tuple["Figure", str]:
         self._need(2)
         if not self.importances:
-            raise NothingToDrawError(f"{len(self.done)} finished trials give no parameter any importance")
+            raise NothingToDrawError(
+                f"no parameter has any importance in {number_of(len(self.done), 'finished trial')}"
+            )
         hint = " With so few trials it is a first hint at most." if len(self.done) < FEW else ""
         drawing = plot.plot_importance(study_as_searched(self.history, self.objective))
         return drawing, (
@@ -117,7 +120,7 @@ class _OneObjective:
 
     def _need(self, count: int) -> None:
         if len(self.done) < count:
-            raise NothingToDrawError(f"needs {count} finished trial{'s' * (count > 1)}, got {len(self.done)}")
+            raise NothingToDrawError(f"needs {number_of(count, 'finished trial')}, got {len(self.done)}")
 
     def _need_two_values(self) -> None:
         if len({trial.value for trial in self.done}) < 2:
@@ -144,7 +147,7 @@ def _intermediate(history: History) -> tuple["Figure", str]:
     if history.study.user_attrs.get(STEPS) == "seed":
         raise NothingToDrawError("its trials were compared seed by seed, not by epoch")
     seed = f", of the run with seed {history.sweep.seeds[0]}" if len(history.sweep.seeds) > 1 else ""
-    caption = f"{objective.label} after each epoch{seed}; {len(followed)} trials."
+    caption = f"{objective.label} after each epoch{seed}; {number_of(len(followed), 'trial')}."
     return plot.plot_intermediate(study, objective.label), caption
 
 

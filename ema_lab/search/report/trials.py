@@ -11,6 +11,7 @@ from ema_lab.specs.metric import COSTS
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import SIGNS, Flag
+from ema_lab.wording import are, number_of
 
 PLAIN = str | int | float
 METRIC_DIGITS = 2
@@ -101,7 +102,7 @@ def repeats_text(trials: Sequence[EndedTrial]) -> str:
     """Return the number of trials that repeated a known choice, as text; empty if none did."""
     own = sum(not trial.warm for trial in trials)
     count = num_repeated(trials)
-    return f"{count} of {own} trials repeated known choices" if count else ""
+    return f"{count} of {number_of(own, 'trial')} repeated known choices" if count else ""
 
 
 def stale_text(trials: Sequence[EndedTrial]) -> str:
@@ -113,8 +114,8 @@ def stale_text(trials: Sequence[EndedTrial]) -> str:
     changed = ", ".join(part for part in parts if part != SUPERSEDED)
     why = [f"the source of {changed} has changed since"] if changed else []
     why += ["superseded results were not trained again"] if SUPERSEDED in parts else []
-    count = "1 trial is stale" if len(stale_trials) == 1 else f"{len(stale_trials)} trials are stale"
-    return f"{count}: {'; '.join(why)}"
+    number = len(stale_trials)
+    return f"{number_of(number, 'trial')} {are(number)} stale: {'; '.join(why)}"
 
 
 def seeds_text(history: History) -> str:

@@ -21,6 +21,7 @@ from ema_lab.store.record import RunRecord
 from ema_lab.store.start import start_problem
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.remeasure import CheckMetrics
+from ema_lab.wording import number_of
 
 LoadCheckpoint = Callable[[Path], Mapping[str, Any]]
 Check = Callable[[Path, RunSpec, RunRecord], str | None]
@@ -207,7 +208,7 @@ def _curve_problem(path: Path, spec: RunSpec, _record: RunRecord) -> str | None:
     epochs = [row["epoch"] for row in curve_rows(path.parent)]
     if epochs == [str(number) for number in range(1, spec.recipe.epochs + 1)]:
         return None
-    return f"has {len(epochs)} rows, not one for each of {spec.recipe.epochs} epochs"
+    return f"has {number_of(len(epochs), 'row')}, not one per epoch ({spec.recipe.epochs})"
 
 
 def _start_problem(path: Path, spec: RunSpec, record: RunRecord) -> str | None:

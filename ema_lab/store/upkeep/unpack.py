@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ema_lab.characters import shortened
 from ema_lab.errors import StoreError
+from ema_lab.wording import shortened
 
 RULE = "import takes a store's folder, or a .tar, .tar.gz or .zip archive of it"
 DEEPEST = 100  # folders around a member; a store has two

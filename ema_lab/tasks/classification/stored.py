@@ -7,6 +7,7 @@ import numpy as np
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import DEFAULT_TASK
 from ema_lab.store.predictions import Arrays
+from ema_lab.wording import number_of
 
 
 def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> str | None:
@@ -21,8 +22,10 @@ def problem_of(arrays: Arrays, spec: RunSpec, metrics: Mapping[str, float]) -> s
     logits, labels = arrays["logits"], arrays["labels"]
     facts = spec.data.facts
     if logits.shape != (facts.test_images, facts.classes) or labels.shape != (facts.test_images,):
-        sizes = f"{logits.shape} logits and {len(labels)} labels"
-        return f"has {sizes}, not {facts.test_images} images of {facts.classes} classes"
+        sizes = f"{logits.shape} logits and {number_of(len(labels), 'label')}"
+        return (
+            f"has {sizes}, not {number_of(facts.test_images, 'image')} of {number_of(facts.classes, 'class')}"
+        )
     if not np.isfinite(logits).all():
         return "has logits that are not finite"
     label_logits = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)[:, 0]

@@ -14,6 +14,7 @@ from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.classification.metrics import classification_metrics
 from ema_lab.tasks.task import Batch, BatchLoss, Rows, Task
+from ema_lab.wording import number_of
 
 
 class Classification(Task):
@@ -54,7 +55,7 @@ class Classification(Task):
         classes = self.facts.classes
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if shape != (images, classes):
-            rule = f"one score for each of {classes} classes, ({images}, {classes}) for {images} images"
+            rule = f"one score per class, ({images}, {classes}) for {number_of(images, 'image')}"
             raise SpecError(f"backbone {backbone} must give {rule}, got {shape}")
 
     def loss(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> BatchLoss:

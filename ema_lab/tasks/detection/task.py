@@ -27,6 +27,7 @@ from ema_lab.tasks.detection.loss import LossSpec, detection_loss
 from ema_lab.tasks.detection.metrics import detection_metrics, epoch_metrics
 from ema_lab.tasks.detection.own_loss import check_own_loss, own_detections, own_loss
 from ema_lab.tasks.task import Batch, BatchLoss, Rows, Task
+from ema_lab.wording import number_of
 
 VALUES = 5  # of a prediction besides its classes: x, y, width, height, objectness
 
@@ -172,19 +173,20 @@ class Detection(Task):
 
 def _counted(heads: int, anchors: int) -> str:
     """Return "3 heads with 2 anchors each" or the like."""
-    many = f"{heads} heads" if heads > 1 else "1 head"
-    return f"{many} with {anchors} anchor{'s' * (anchors > 1)}{' each' * (heads > 1)}"
+    return f"{number_of(heads, 'head')} with {number_of(anchors, 'anchor')}{' each' * (heads > 1)}"
 
 
 def _check_cells(what: str, model: nn.Module, heads: Sequence[Tensor], sides: tuple[int, int]) -> None:
     """Check that a model's strides and anchors fit its heads, and its strides the images."""
     strides, anchors, count = _strides_of(model), _anchors_of(model), len(heads)
     if len(strides) != count or anchors.shape[:1] != (count,) or anchors.shape[2:] != (2,):
-        rule = f"anchors ({count}, A, 2) and {count} strides, as it has {count} heads"
+        rule = (
+            f"anchors ({count}, A, 2) and {number_of(count, 'stride')}, as it has {number_of(count, 'head')}"
+        )
         raise SpecError(f"{what} must have {rule}, got {tuple(anchors.shape)} and {len(strides)}")
     for head in heads:
         if head.shape[1] != anchors.shape[1]:
-            rule = f"{anchors.shape[1]} anchors in `anchors`, and {head.shape[1]} in its heads"
+            rule = f"{number_of(anchors.shape[1], 'anchor')} in `anchors`, and {head.shape[1]} in its heads"
             raise SpecError(f"{what} has {rule}")
     if any(side % max(strides) for side in sides):
         rule = f"needs sides that are multiples of {max(strides)}, got {sides[0]} x {sides[1]}"

@@ -17,6 +17,7 @@ from typing import Any
 from ema_lab.errors import MirrorError, SpecError
 from ema_lab.tracking.mirror.content import MirrorRun
 from ema_lab.tracking.mirror.push import MirrorState
+from ema_lab.wording import number_of
 
 SHA256 = "mirror_sha256"
 ELSEWHERE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
@@ -79,7 +80,7 @@ class TrackioMirror:
             num_arrived = _num_rows(arrived)
         if num_arrived != len(_rows(run)):
             reason = "".join(f": {warning.message}" for warning in caught[:1])
-            counts = f"{num_arrived} of {len(_rows(run))} rows"
+            counts = f"{num_arrived} of {number_of(len(_rows(run)), 'row')}"
             message = f"{counts} of {run.name} arrived in {self.destination}{reason}"
             raise MirrorError(" ".join(message.split()))
         self._existing[run.run_id] = [arrived]

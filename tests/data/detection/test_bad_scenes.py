@@ -194,7 +194,7 @@ def test_images_of_which_none_has_a_label_file_are_refused(refused):
         ("misfits:strideless", "a detector needs `strides`"),
         (
             "misfits:two_anchors",
-            "must have anchors (1, A, 2) and 1 strides, as it has 1 heads, got (2, 1, 2)",
+            "must have anchors (1, A, 2) and 1 stride, as it has 1 head, got (2, 1, 2)",
         ),
         (
             "misfits:flat_anchors",

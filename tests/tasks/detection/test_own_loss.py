@@ -177,7 +177,7 @@ def test_a_users_own_detector_is_trained(own, tmp_path, machine, detector, backb
         ("constant", r"no term of losses\(\) has a gradient"),
         ("corners", "must give corners as left, top, right, bottom"),
         ("class", "must give classes from 0 to 1"),
-        ("one", r"must return one tensor for each of 2 images, got \(2, 6\)"),
+        ("one", r"must return one tensor per image \(2\), got \(2, 6\)"),
     ],
 )
 def test_outputs_that_do_not_fit_are_one_line_before_training(own, flaw, words):
