@@ -21,7 +21,7 @@ from ema_lab.specs.document import parse_document
 from ema_lab.specs.scalar import read_scalar
 from ema_lab.workflow.check import Sizes
 from ema_lab.workflow.check import check as check_target
-from ema_lab.workflow.events import CheckStarted, Event
+from ema_lab.workflow.events import CheckStarted, Event, Remark
 from ema_lab.workflow.execution import DEFAULT_DATA
 
 PLAIN_SECONDS = 2.0
@@ -140,6 +140,8 @@ class _Display(contextlib.ExitStack):
         self._last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Remark):
+            say(*event.lines())
         if not isinstance(event, CheckStarted):
             return
         line = f"[{event.number}/{event.total}] {event.name}"

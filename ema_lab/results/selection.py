@@ -14,7 +14,8 @@ from ema_lab.store.store import RunStore
 
 # Environment facts that move a result: only runs with equal facts differ by their variant alone.
 PAIR_KEYS = (
-    *("device", "instruction_set", "precision", "evaluation_precision", "tf32", "num_threads", "versions"),
+    *("device", "processor", "instruction_set", "precision", "evaluation_precision", "tf32"),
+    *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", "versions"),
 )
 PAIR_LABELS = "device, processor, precision, threads or versions"
 

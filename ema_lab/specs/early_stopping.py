@@ -3,23 +3,32 @@
 import itertools
 import operator
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ema_lab.specs.parameter import Number
 from ema_lab.specs.strict import Spec, invalid
 
 MAX_EPOCHS = 1_000_000_000  # of a band; floats are exact up to here
 MAX_BANDS = 100  # W&B's own limit of bands from min_iter on
-Iterations = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+MAX_STEPS = 100_000  # bands below max_iter that are looked at: all others are below one epoch
+
+
+def _whole_as_int(value: Any) -> Any:
+    """Return 3 for 3.0, as W&B takes it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Iterations = Annotated[int, BeforeValidator(_whole_as_int), Field(ge=1, le=MAX_EPOCHS)]
 
 
 class HyperbandSpec(Spec):
     """W&B's Hyperband early stopping: at each band (an epoch), the best 1/eta of the trials continue.
 
     The `s` bands are `max_iter` / `eta`, `max_iter` / `eta` ** 2, .... Without `max_iter` the bands are
-    `min_iter`, `min_iter` x `eta`, .... As at W&B, `max_iter` overrides `min_iter`.
+    `min_iter`, `min_iter` x `eta`, .... As at W&B, `max_iter` overrides `min_iter`, `s` may be larger than
+    the number of bands, and any number without `max_iter`.
 
     Attributes:
         type: The constant `hyperband`.
@@ -33,7 +42,7 @@ class HyperbandSpec(Spec):
     type: Literal["hyperband"]
     min_iter: Iterations | None = None
     max_iter: Iterations | None = None
-    s: Annotated[int, Field(ge=1, le=MAX_BANDS)] | None = None
+    s: Number | None = None
     eta: Annotated[Number, Field(gt=1)] = 3
     strict: bool = False
 
@@ -44,6 +53,9 @@ class HyperbandSpec(Spec):
         if self.max_iter is not None and self.s is None:
             rule = "needs s, the number of bands below max_iter (max_iter overrides min_iter)"
             raise invalid("early_terminate", rule, "max_iter")
+        if self.max_iter is not None and not (isinstance(self.s, int) and self.s >= 1):
+            rule = f"must be a whole number from 1, written without a point, got {self.s!r}"
+            raise invalid("early_terminate", rule, "s")
         if self.max_iter is not None and self.max_iter < self.eta:
             rule = f"max_iter / eta must be 1 or more, or there is no band, got {self.max_iter} / {self.eta}"
             raise invalid("early_terminate", rule, "max_iter")
@@ -72,13 +84,13 @@ class HyperbandSpec(Spec):
             assert self.min_iter is not None
             factors = itertools.repeat(self.eta, MAX_BANDS - 1)
             return itertools.accumulate(factors, operator.mul, initial=self.min_iter)
-        assert self.s is not None
+        assert isinstance(self.s, int)
         below = itertools.accumulate(itertools.repeat(self.eta), operator.truediv, initial=self.max_iter)
-        return itertools.islice(below, 1, 1 + self.s)
+        return itertools.islice(below, 1, 1 + min(self.s, MAX_STEPS))
 
 
-class ControllerSpec(Spec):
-    """W&B's sweep controller: `cloud` (its server) or `local` (a process). Unused offline.
+class ControllerSpec(Spec, extra="allow"):
+    """W&B's sweep controller: `cloud` (its server) or `local` (a process), with settings. Unused offline.
 
     Attributes:
         type: `cloud` or `local`.

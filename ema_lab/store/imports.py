@@ -1,7 +1,10 @@
 """Direct and indirect imports of a file, read from the syntax trees without importing anything."""
 
 import ast
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -77,6 +80,38 @@ def closure(roots: Iterable[Source], read: Read, is_excluded: Callable[[Source],
             reached.add(source)
             waiting += [item for item in _imported(source, read) if not is_excluded(item)]
     return reached
+
+
+def imported_from_elsewhere(sources: Iterable[Source], read: Read) -> dict[str, Path]:
+    """Return the modules that a user's files import from elsewhere on Python's path, with their files.
+
+    They belong to no closure. The standard library and installed packages do not count, but a package that
+    is installed as editable does.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        if source.in_package or source.root.name in INSTALLED:
+            continue
+        for level, name in imported_names(read(source.path)):
+            root = name.partition(".")[0]
+            if level or root in found or _resolved(root, source):
+                continue
+            path = _uninstalled_file(root)
+            if path is not None and not path.is_relative_to(source.root.resolve()):
+                found[root] = path
+    return found
+
+
+def _uninstalled_file(name: str) -> Path | None:
+    """Return the file of a top-level module, without importing it; None for an installed or absent one."""
+    if name == PACKAGE or name in sys.stdlib_module_names:
+        return None
+    with suppress(ImportError, ValueError):
+        if (spec := importlib.util.find_spec(name)) is not None:
+            places = [*filter(None, [spec.origin]), *(spec.submodule_search_locations or ())]
+            path = Path(places[0]).resolve() if places else None
+            return path if path is not None and not INSTALLED.intersection(path.parts) else None
+    return None
 
 
 def _imported(source: Source, read: Read) -> Iterator[Source]:

@@ -19,7 +19,7 @@ from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import split_target
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import task_description
-from ema_lab.store.imports import PACKAGE_FOLDER, Source, closure, source_of
+from ema_lab.store.imports import PACKAGE_FOLDER, Source, closure, imported_from_elsewhere, source_of
 from ema_lab.store.syntax import PACKAGE, package_hash, syntax_hash
 
 UNREADABLE = ""  # the hash of an unreadable source: equals no recorded hash, so its results are stale
@@ -96,6 +96,11 @@ class Sources:
                 files[part.name] = self._files(part)
         return files
 
+    def unhashed(self, spec: RunSpec) -> dict[str, Path]:
+        """Return the modules, with their files, that a run's own code imports and no hash covers."""
+        files = set[Source]().union(*self.files(spec).values())
+        return imported_from_elsewhere(files, self._read)
+
     def _hash(self, part: _Part) -> str:
         if part not in self._hashes:
             self._hashes[part] = UNREADABLE
@@ -145,6 +150,17 @@ class Sources:
 def source_hashes(spec: RunSpec) -> dict[str, str]:
     """Return the hash of each part that a run's result depends on, from the source as it is now."""
     return Sources().of(spec)
+
+
+def unhashed_imports(module: str) -> dict[str, Path]:
+    """Return the modules, with their files, that a user's module imports and no hash covers."""
+
+    def read(path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    with suppress(*_READ_ERRORS):
+        return imported_from_elsewhere(closure([source_of(module)], read, changes_no_number), read)
+    return {}
 
 
 def loaded_sources() -> Sources:

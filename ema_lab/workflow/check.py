@@ -11,11 +11,14 @@ from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
 from ema_lab.registry.channels import CHANNELS_AS, means_channels
 from ema_lab.registry.registry import Registry, unknown_name
+from ema_lab.registry.signature import split_target
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.strict import with_suggestions
+from ema_lab.store.source import unhashed_imports
 from ema_lab.wording import number_of
-from ema_lab.workflow.events import CheckStarted
+from ema_lab.workflow.events import CheckStarted, Remark
 from ema_lab.workflow.execution import DEFAULT_DATA, Watch, ignore
+from ema_lab.workflow.text import unhashed_lines
 
 if TYPE_CHECKING:
     from ema_lab.contract.attention import AttentionCase
@@ -103,6 +106,9 @@ def check(
     for number, each in enumerate(work.checks, start=1):
         watch(CheckStarted(each.name, number, len(work.checks)))
         results.append(next(pending))
+    if ":" in target:
+        for line in unhashed_lines(unhashed_imports(split_target(target)[0])):
+            watch(Remark("", line))
     return CheckOutcome(work.description, tuple(results))
 
 

@@ -17,6 +17,7 @@ from ema_lab.execution.threads import default_workers
 from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
+from ema_lab.store.source import Sources
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
@@ -24,6 +25,7 @@ from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
 from ema_lab.workflow.execution import Execution, Watch
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
+from ema_lab.workflow.text import unhashed_lines
 from ema_lab.workflow.threads import (
     expected_threads,
     settled_threads,
@@ -57,8 +59,16 @@ def check_runs(ablation: Ablation, watch: Watch) -> None:
     from ema_lab.tasks.task import check_run
 
     check_each(ablation, check_run)
-    for remark in (*_untrained(ablation), *_started(ablation)):
+    for remark in (*_untrained(ablation), *_started(ablation), *unhashed_remarks(ablation)):
         watch(remark)
+
+
+def unhashed_remarks(ablation: Ablation) -> Iterator[events.Remark]:
+    """Yield a remark for each module that users' code imports and that no source hash covers."""
+    sources, modules = Sources(), dict[str, Path]()
+    for cells in ablation.rows().values():
+        modules |= sources.unhashed(cells[0].spec)
+    yield from (events.Remark("", line) for line in unhashed_lines(modules))
 
 
 def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
@@ -289,11 +299,12 @@ def _expected_environment(device: str, threads: int | None, *, is_here: bool) ->
     """Return the environment that new records will have; the machines of a cluster are not known yet."""
     import torch
 
-    from ema_lab.training.environment import device_name, instruction_set, versions
+    from ema_lab.training.environment import device_name, instruction_set, processor, versions
 
     if not is_here:
         return {"num_threads": threads, "versions": versions()}
-    facts = {"device": device_name(torch.device(device)), "instruction_set": instruction_set()}
+    facts = {"device": device_name(torch.device(device)), "processor": processor()}
+    facts["instruction_set"] = instruction_set()
     return {**facts, "num_threads": threads or torch.get_num_threads(), "versions": versions()}
 
 

@@ -22,7 +22,7 @@ from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import RowProbed, recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
-from ema_lab.workflow.grid import check_runs
+from ema_lab.workflow.grid import check_runs, unhashed_remarks
 from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
 from ema_lab.workflow.threads import visible_gpus, whole_runs
 
@@ -134,6 +134,9 @@ def plan(
         watch(remark)
     if forecast.check or forecast.probe:
         check_runs(chosen, watch)
+    else:
+        for remark in unhashed_remarks(chosen):
+            watch(remark)
     store = how.run_store
     survey = Survey(store, how.max_attempts)
     statuses = {spec.run_id: survey.status(spec) for spec in chosen.runs()}

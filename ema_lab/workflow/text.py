@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from ema_lab.errors import SpecError
 from ema_lab.wording import are, number_of
@@ -33,6 +34,13 @@ def write_duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min"
+
+
+def unhashed_lines(modules: Mapping[str, Path]) -> Iterator[str]:
+    """Yield a line per module that a user's code imports and that no source hash covers."""
+    for name, path in sorted(modules.items()):
+        rule = "no hash covers it, and a change of it marks no result as stale; move it beside your module"
+        yield f"{name} ({path}) is imported from another folder than your module's: {rule}"
 
 
 def untrained_line(row: str, names: Sequence[str]) -> str:

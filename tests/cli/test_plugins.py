@@ -116,3 +116,18 @@ def test_backbones_and_data_sets_are_found_too(command, install, kind, group):
     install(f"[{group}]\nother = gates_of_others:Gate\n")
     rows = {row["name"]: row["about"] for row in json.loads(command("list", kind, "--json").out)}
     assert rows["other"] == "Scales by one number (from gates-dist)"
+
+
+def test_a_helper_from_another_folder_is_named_by_plan_and_check(command, folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "shared_by_gates.py").write_text("SCALE = 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    monkeypatch.syspath_prepend(str(folder))
+    Path("gate_with_helper.py").write_text(f"import shared_by_gates\n{GATE}")
+    text = TINY.replace("{name: se, reduction: 4}", "'gate_with_helper:Gate'")
+    Path("ablations/tiny.yaml").write_text(text)
+    line = f"shared_by_gates ({tmp_path}/elsewhere/shared_by_gates.py) is imported from another folder than"
+    for words in (["plan", "tiny"], ["plan", "tiny", "--check"], ["check", "gate_with_helper:Gate"]):
+        assert [said.startswith(line) for said in command(*words).err.splitlines()].count(True) == 1
+    Path("gate_with_helper.py").write_text(GATE)
+    assert "another folder" not in command("plan", "tiny").err

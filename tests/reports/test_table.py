@@ -156,10 +156,16 @@ class TestPairs:
             {"num_threads": 2},
             {"versions": {"torch": "3"}},
             {"instruction_set": "AVX2"},
+            {"instruction_set": "AVX512, ONEDNN_MAX_CPU_ISA=AVX2"},
+            {"processor": "another"},
+            {"matmul_precision": "medium"},
+            {"deterministic": "no"},
+            {"cudnn_benchmark": True},
         ],
     )
     def test_a_pair_that_is_not_clean_is_flagged(self, study, difference):
-        known = {"instruction_set": "AVX512", "tf32": False}
+        known = {"instruction_set": "AVX512", "processor": "one", "tf32": False}
+        known |= {"matmul_precision": "highest", "deterministic": "always", "cudnn_benchmark": False}
 
         def environment(spec):
             return known | difference if spec.model.attention.name == "se" and spec.seed == 1 else known
@@ -169,7 +175,7 @@ class TestPairs:
         assert table.lines[1][2] == "+2.00 [-0.48, +4.48] †"
         assert len(notes_with(table, NOT_CLEAN)) == 1
 
-    @pytest.mark.parametrize("key", ["instruction_set", "tf32"])
+    @pytest.mark.parametrize("key", ["instruction_set", "processor", "tf32"])
     def test_what_an_older_record_does_not_say_is_unknown_and_not_different(self, study, key):
         silent = study(environment=lambda spec: {key: "x"} if spec.model.attention.name == "se" else {})
         assert notes_with(silent.table(), NOT_CLEAN) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ema_lab.store.imports import Source, closure, imported_names, source_of
+from ema_lab.store.source import unhashed_imports
 
 
 def names_of(text: str) -> set[tuple[int, str]]:
@@ -86,6 +87,29 @@ class TestUsersFiles:
         sources = closure([source_of("mine")], Path.read_text, lambda source: False)
         places = {source.package_path for source in sources if source.in_package}
         assert places >= {"attention/triplet.py", "attention/spatial_gate.py", "attention/validation.py"}
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Return a folder on Python's path that is not that of the user's module."""
+    for name in ("study", "other", "site-packages"):
+        (tmp_path / name).mkdir()
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+    monkeypatch.chdir(tmp_path / "study")
+    return tmp_path / "other"
+
+
+def test_a_module_from_another_folder_is_named_because_no_hash_covers_it(elsewhere):
+    beside = ("../study/helper", "../study/space/deep")
+    for name in ("shared", "named/inner", *beside, "../site-packages/library"):
+        (elsewhere / name).parent.mkdir(exist_ok=True)
+        (elsewhere / f"{name}.py").touch()
+    imports = ["helper", "shared", "library", "torch", "json", "ema_lab.errors", "absent", "space.deep"]
+    text = "".join(f"import {name}\n" for name in imports)
+    Path("gate_elsewhere.py").write_text(f"{text}def f():\n    from named.inner import x\n")
+    found = unhashed_imports("gate_elsewhere")
+    assert found == {"shared": elsewhere / "shared.py", "named": elsewhere / "named"}
+    assert unhashed_imports("absent") == {}
 
 
 def test_installed_packages_are_no_neighbours(tmp_path):

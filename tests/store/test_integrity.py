@@ -165,7 +165,7 @@ def test_counts_the_epochs_of_the_curve(runs, last):
     with (runs.folder(last) / "curve.csv").open("a") as file:
         file.write("2,0.1,1,1,1\n")
     problem = found(checkpoints=False)[1][last, "curve.csv"]["problem"]
-    assert problem == "has 2 rows, not one for each of 1 epochs"
+    assert problem == "has 2 rows, not one per epoch (1)"
 
 
 def test_notes_what_lies_about_without_calling_it_damage(runs, last):
