@@ -154,7 +154,7 @@ def _helps(command: Any, path: str, parent: Any = None) -> Iterator[str]:
 def files() -> str:
     """Return the keys of every kind of file but sweeps."""
     lead = (
-        "Keys of every kind of file. `ema-lab schema --out schemas` writes the same as JSON Schema, with which an "
+        "Keys of each kind of file. `ema-lab schema --out schemas` writes the same as JSON Schema: an "
         "editor completes and checks them. Sweeps have a [page of their own](sweeps.md)."
     )
     parts: list[str] = []
@@ -183,9 +183,7 @@ def columns() -> str:
     named = code(f"{DELTA}NAME")
     parts.append(f"{named} is the difference of any metric or cost to the baseline.\n")
     parts.append("## Costs\n")
-    rows = [
-        (code(name), cost.label, cost.unit, code(f"{DELTA}{name}")) for name, cost in COSTS.items()
-    ]
+    rows = [(code(name), cost.label, cost.unit, code(f"{DELTA}{name}")) for name, cost in COSTS.items()]
     parts.append(table(("Column", "Header", "Unit", "Difference"), rows))
     for name in TASKS:
         task = task_description(name)
@@ -270,8 +268,8 @@ def placements() -> str:
     from ema_lab.models.build import named_backbone
 
     lead = (
-        "Named places of every backbone, for `placement: {after: PLACE}`: how many submodules a place names, and "
-        "which. `ema-lab show NAME` prints the same of one backbone; [Placements](../ablations.md#placements) "
+        "Named places of every backbone, for `placement: {after: PLACE}`: how many submodules one names, and "
+        "which. `ema-lab show NAME` prints one backbone's; [Placements](../ablations.md#placements) "
         "explains them. Patterns over submodule names work in all of them."
     )
     shared: dict[tuple[str, ...], list[tuple[str, Any]]] = {}
@@ -329,7 +327,7 @@ def _facts(name: str) -> Iterator[str]:
         return
     facts = dataset_facts(name, {})
     yield (
-        f"{facts.classes:,} classes, {facts.train_images:,} training images, {facts.test_images:,} test images "
+        f"{facts.classes:,} classes, {facts.train_images:,} training and {facts.test_images:,} test images "
         f"of {' x '.join(map(str, facts.image_shape))}.\n"
     )
 

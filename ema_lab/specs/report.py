@@ -34,14 +34,14 @@ Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images",
 Spread = Literal["std", "se", "interval", "bootstrap"]
 COMPARISONS: Mapping[str, str] = {  # meaning by column
     "delta": "Mean paired difference of the metric to the baseline over common seeds, with its interval.",
-    "p": "p of a paired t test against the baseline, Holm-corrected over all rows that the ablation compares.",
+    "p": "p of a paired t test against the baseline, Holm-corrected over all compared rows of the ablation.",
     "wilcoxon": "p of a Wilcoxon signed-rank test against the baseline, Holm-corrected likewise.",
     "equivalence": "p of two one-sided paired t tests that the difference is within `margin`.",
     "effect": "Hedges' g of the paired differences: Cohen's d_z, corrected for few seeds.",
     "detectable": "Smallest true difference that a paired t test of the row's seeds finds with 80 % power.",
 }
 LATENCIES: Mapping[str, str] = {
-    "latency": "Median time of a forward pass or training step in ms, as `ema-lab cost --latency` measured it.",
+    "latency": "Median time of a forward pass or training step in ms, by `ema-lab cost --latency`.",
     "latency_ratio": "Ratio of the latency to the baseline's, timed in turn, with its interval.",
 }
 DELTA = "delta_"

@@ -101,7 +101,9 @@ def _started(ablation: Ablation) -> Iterator[events.Remark]:
             facts = start_summary(start_weights(build_model(cells[0].spec, device="meta"), start), start)
         except SpecError as error:
             raise SpecError(f"{ablation.path}: {name}: {error}") from None
-        taken = f"{facts['tensors_taken']} of {number_of(facts['tensors'], 'tensor')}"
+        total = facts["tensors"]
+        assert isinstance(total, int)
+        taken = f"{facts['tensors_taken']} of {number_of(total, 'tensor')}"
         yield events.Remark(name, f"{taken} start from {start.file}")
 
 

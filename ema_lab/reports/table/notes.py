@@ -167,8 +167,8 @@ def seed_notes(spec: ReportSpec, rows: Sequence[Row]) -> list[str]:
     notes = ["Rows have different seeds: compare them by differences over common seeds, not by their means."]
     if spec.order == "metric":
         common = len(set.intersection(*measured))
-        seeds = f"the {number_of(common, 'seed')} that all rows have" if common else "different seeds"
-        notes.append(f"Order: by means over {seeds}.")
+        basis = f"the {number_of(common, 'seed')} that all rows have" if common else "different seeds"
+        notes.append(f"Order: by means over {basis}.")
     return notes
 
 
