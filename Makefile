@@ -9,8 +9,9 @@ RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
+DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help quickstart test test-without-avx test-slow test-system equivalence mutants lint format clean
+.PHONY: help quickstart test test-without-avx test-slow test-system equivalence mutants lint format docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,7 +28,7 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 
 test-without-avx: $(TEST_STAMP)  ## the tests whose numbers depend on the processor, as on an old one
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n auto --dist worksteal \
-		tests/training tests/data tests/cost tests/one_run tests/test_readme.py
+		tests/training tests/data tests/cost tests/one_run tests/test_docs.py
 
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
@@ -55,8 +56,11 @@ format: $(LINT_STAMP)  ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+docs: $(DOCS_STAMP)  ## build the documentation into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 clean:  ## remove what was installed and built; runs/ and out/ stay
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -83,4 +87,9 @@ $(SYSTEM_STAMP): $(TEST_STAMP)
 $(LINT_STAMP): $(TEST_STAMP)
 	@echo "== installing the linters" >&2
 	@$(PIP) install --quiet --group lint
+	@touch $@
+
+$(DOCS_STAMP): $(TEST_STAMP)
+	@echo "== installing what the documentation needs" >&2
+	@$(PIP) install --quiet --group docs
 	@touch $@

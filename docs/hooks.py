@@ -4,12 +4,9 @@ MkDocs calls `on_files`. Each function of `PAGES` returns one page as Markdown.
 """
 
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-os.environ["COLUMNS"] = "100"  # width of the help, before the command line is imported
 
 import typer
 
@@ -27,6 +24,7 @@ from ema_lab.specs.schema import SCHEMAS, json_schema
 from ema_lab.specs.task import task_description
 
 Schema = Mapping[str, Any]
+WIDTH = 96  # of the help, in characters
 DIRECTIONS = {1: "higher", -1: "lower"}
 
 
@@ -141,8 +139,10 @@ def commands() -> str:
 
 
 def _helps(command: Any, path: str, parent: Any = None) -> Iterator[str]:
-    context = type(parent)(command, info_name=path.rpartition(" ")[2], parent=parent) if parent else None
-    context = context or command.make_context("ema-lab", [], resilient_parsing=True)
+    width = {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = command.make_context(
+        path.rpartition(" ")[2], [], parent=parent, resilient_parsing=True, **width
+    )
     if parent is not None:
         yield f"{'#' * min(path.count(' ') + 1, 3)} {path}\n"
         yield fence(command.get_help(context))
@@ -154,8 +154,8 @@ def _helps(command: Any, path: str, parent: Any = None) -> Iterator[str]:
 def files() -> str:
     """Return the keys of every kind of file but sweeps."""
     lead = (
-        "Keys of each kind of file. `ema-lab schema --out schemas` writes the same as JSON Schema: an "
-        "editor completes and checks them. Sweeps have a [page of their own](sweeps.md)."
+        "Keys of every kind of file. `ema-lab schema --out schemas` writes the same as JSON Schema, with "
+        "which an editor completes and checks them. Sweeps have a [page of their own](sweeps.md)."
     )
     parts: list[str] = []
     seen: set[str] = set()
@@ -268,9 +268,9 @@ def placements() -> str:
     from ema_lab.models.build import named_backbone
 
     lead = (
-        "Named places of every backbone, for `placement: {after: PLACE}`: how many submodules one names, and "
-        "which. `ema-lab show NAME` prints one backbone's; [Placements](../ablations.md#placements) "
-        "explains them. Patterns over submodule names work in all of them."
+        "Named places of every backbone, for `placement: {after: PLACE}`: how many submodules a place "
+        "names, and which. `ema-lab show NAME` prints the same of one backbone; "
+        "[Placements](../ablations.md#placements) explains them. Patterns over submodule names work in all of them."
     )
     shared: dict[tuple[str, ...], list[tuple[str, Any]]] = {}
     for name in BACKBONES:
@@ -327,8 +327,8 @@ def _facts(name: str) -> Iterator[str]:
         return
     facts = dataset_facts(name, {})
     yield (
-        f"{facts.classes:,} classes, {facts.train_images:,} training and {facts.test_images:,} test images "
-        f"of {' x '.join(map(str, facts.image_shape))}.\n"
+        f"{facts.classes:,} classes, {facts.train_images:,} training images, {facts.test_images:,} test "
+        f"images of {' x '.join(map(str, facts.image_shape))}.\n"
     )
 
 
