@@ -13,8 +13,7 @@ from ema_lab.ablation.grid import AxisValues, Cell, SkippedCell, expand, matches
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.ablation import AblationSpec
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.document import Document, read_document
-from ema_lab.specs.report import require_file_name
+from ema_lab.specs.document import Document, read_document, require_file_name
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import TaskDescription, common_task
 from ema_lab.wording import number_of

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.specs.dataset import dataset_facts
 from ema_lab.specs.definition import find_definition
-from ema_lab.specs.document import KeyPath, read_document
+from ema_lab.specs.document import KeyPath, read_document, require_file_name
 from ema_lab.specs.recipe import RecipeSpec
-from ema_lab.specs.report import require_file_name
 from ema_lab.specs.strict import Spec, invalid
 
 Tree = Mapping[str, Any]

@@ -176,3 +176,10 @@ class _Builder:
 
     def _at(self, node: yaml.Node) -> str:
         return f"{self.path}:{node.start_mark.line + 1}"
+
+
+def require_file_name(document: Document, name: str) -> None:
+    """Reject a `name:` that differs from the file name, so that lookup by name finds the file."""
+    if name != document.path.stem:
+        message = f"name: must equal the file's name {document.path.stem!r}, got {name!r}"
+        raise DefinitionError([Problem(document.where(("name",)), message)])

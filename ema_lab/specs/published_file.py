@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.registry import unknown_name
-from ema_lab.specs.document import Document, KeyPath, error_messages, read_document
+from ema_lab.specs.document import Document, KeyPath, error_messages, read_document, require_file_name
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
-from ema_lab.specs.report import require_file_name
 
 
 def load_published(path: Path) -> PublishedSpec:

@@ -18,7 +18,7 @@ from pydantic import (
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
-from ema_lab.specs.document import Document, read_document
+from ema_lab.specs.document import Document, read_document, require_file_name
 from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
 from ema_lab.specs.metric import COSTS, Metric
 from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
@@ -364,10 +364,3 @@ def _unknown_columns(document: Document) -> Iterator[Problem]:
             key_path = ("columns", number)
             message = f"columns.{number}: {unknown_name('column', name, known)}"
             yield Problem(document.where(key_path), message)
-
-
-def require_file_name(document: Document, name: str) -> None:
-    """Reject a `name:` that differs from the file name, so that lookup by name finds the file."""
-    if name != document.path.stem:
-        message = f"name: must equal the file's name {document.path.stem!r}, got {name!r}"
-        raise DefinitionError([Problem(document.where(("name",)), message)])

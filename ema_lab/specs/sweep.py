@@ -20,10 +20,9 @@ from pydantic import (
 )
 
 from ema_lab.errors import DefinitionError, Problem, SpecError
-from ema_lab.specs.document import Document, KeyPath, read_document
+from ema_lab.specs.document import Document, KeyPath, read_document, require_file_name
 from ema_lab.specs.early_stopping import ControllerSpec, HyperbandSpec
 from ema_lab.specs.parameter import ParameterSpec
-from ema_lab.specs.report import require_file_name
 from ema_lab.specs.strict import Finite, PositiveInt, Seed, Spec, canonical_json, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, TaskDescription
 

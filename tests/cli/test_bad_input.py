@@ -275,7 +275,7 @@ def test_a_changed_spec_is_named(command, trained, tree):
     edited(spec, spec.read_text(), '"seed": 0', '"seed": 5')
     before = tree()
     answer = command("show", "run", run_id)
-    assert (answer.code, "spec.json was changed" in answer.out) == (0, True)
+    assert (answer.code, "spec.json was changed" in answer.out) == (0, True), answer
     assert tree() == before
 
 

@@ -114,7 +114,7 @@ class TestExport:
         answer = command("store", "export", "all.jsonl")
         assert answer.code == 1
         assert f"{last}/spec.json is not a run spec of this version" in answer.err
-        assert answer.err.endswith("1 records written to all.jsonl\n")
+        assert answer.err.endswith("1 record written to all.jsonl\n")
         assert last not in Path("all.jsonl").read_text()
 
     @pytest.mark.parametrize("name", ["all.jsonl", "all.parquet"])

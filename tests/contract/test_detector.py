@@ -58,7 +58,7 @@ def test_a_broken_rule_fails_its_check(check: str, flaw: str, detail: str) -> No
     ("flaw", "detail"),
     [
         ("width", "must give raw heads (2, anchors, rows, columns, 7) of each head, got (2, 2, 8, 8, 6)"),
-        ("anchors", "has 1 anchors in `anchors`, and 2 in its heads"),
+        ("anchors", "has 1 anchor in `anchors`, and 2 in its heads"),
     ],
 )
 def test_raw_heads_that_do_not_fit_fail(flaw: str, detail: str) -> None:

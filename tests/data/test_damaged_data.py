@@ -134,6 +134,6 @@ def test_an_empty_class_folder_is_named_beside_the_images_that_are_there(birds):
 def test_folders_without_any_image_are_absent_data(birds):
     for path in birds.rglob("*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"its 2 folders hold none") as caught:
+    with pytest.raises(DataError, match=r"none in 2 folders") as caught:
         ImageFolderImages.read(birds / "train", 8)
     assert not isinstance(caught.value, DamagedDataError)
