@@ -270,7 +270,7 @@ def placements() -> str:
     lead = (
         "Named places of every backbone, for `placement: {after: PLACE}`: how many submodules a place "
         "names, and which. `ema-lab show NAME` prints the same of one backbone; "
-        "[Placements](../ablations.md#placements) explains them. Patterns over submodule names work in all of them."
+        "[Placements](../ablations.md#placements) explains them. Patterns over submodule names work in all."
     )
     shared: dict[tuple[str, ...], list[tuple[str, Any]]] = {}
     for name in BACKBONES:

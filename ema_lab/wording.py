@@ -21,7 +21,8 @@ def are(number: int) -> str:
 def _plural(noun: str) -> str:
     if re.search(r"[^aeiou]y$", noun):
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    hisses = noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("och")  # epochs, batches
+    return f"{noun}es" if hisses else f"{noun}s"
 
 
 def shortened(text: str, limit: int = LONGEST) -> str:

@@ -1,4 +1,4 @@
-"""README and documentation stay true: commands parse and run, files load, Python runs, links lead to pages."""
+"""README and documentation stay true: commands parse and run, files load, Python runs, links lead on."""
 
 import contextlib
 import io
@@ -171,7 +171,7 @@ def test_ci_runs_what_depends_on_the_processor_as_on_another_one():
 
 
 def base_of(changes: dict[str, Any]) -> dict[str, Any]:
-    """Return a base with what a page leaves out: of a detector from COCO's ablation, else the quickstart's."""
+    """Return a base with what a page leaves out: for a detector COCO's ablation, else the quickstart."""
     backbone = changes.get("model", {}).get("backbone", "resnet20")
     name = "coco_yolov5s" if backbone.startswith("yolov5") else "quickstart"
     shipped = yaml.safe_load((ROOT / "ablations" / f"{name}.yaml").read_text())["base"]

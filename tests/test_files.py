@@ -79,7 +79,7 @@ class TestReading:
         (tmp_path / "a").write_bytes(b"abcd")
         with pytest.raises(NotRegularFileError) as caught:
             read_bytes(tmp_path / "a", 3)
-        assert caught.value.strerror == "it has 4 bytes, more than 3"
+        assert caught.value.strerror == "it has 4 B, more than 3"
 
     def test_leaves_no_file_open(self, tmp_path):
         before = len(os.listdir("/proc/self/fd"))

@@ -24,7 +24,9 @@ PLAIN = {  # what stands before the noun is a name, a shape or a limit, not a co
     "{type(target).__name__} runs", "{item} names", "{architecture} names", "{name} over classes",
     "{BANDS[band]} over seeds", "{BANDS[figure.band]} over seeds", "{spec.column} has values",
     "{ablation.name} names", "{self.whole.name} names", "{option} compares trials", "{base} reports",
-    "{where} has runs", "{sweep} runs", "{killed} workers", "{len(row.cells)} cells",
+    "{where} has runs", "{sweep} runs", "{killed} workers", "{facts['tensors']} tensors",
+    "{len(row.cells)} cells", "{baseline_name(spec, ablation)} over seeds", "{compared.name} over seeds",
+    "{label} over seeds",
     "{', '.join(map(str, sizes))} blocks", "{row['seeds_holm'] or 'more than 10,000'} seeds",
 }  # fmt: skip
 
@@ -68,6 +70,8 @@ def test_the_search_finds_a_noun_that_is_always_plural(source):
         (3, "box", "3 boxes"),
         (2, "query", "2 queries"),
         (2, "key", "2 keys"),
+        (2, "epoch", "2 epochs"),
+        (2, "batch", "2 batches"),
         (1200, "distinct run", "1,200 distinct runs"),
         (1.0, "point", "1 point"),
         (0.5, "point", "0.5 points"),

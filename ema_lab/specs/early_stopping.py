@@ -3,11 +3,11 @@
 import itertools
 import operator
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ema_lab.specs.parameter import Number
+from ema_lab.specs.parameter import Number, whole_as_int
 from ema_lab.specs.strict import Spec, invalid
 
 MAX_EPOCHS = 1_000_000_000  # of a band; floats are exact up to here
@@ -15,12 +15,7 @@ MAX_BANDS = 100  # W&B's own limit of bands from min_iter on
 MAX_STEPS = 100_000  # bands below max_iter that are looked at: all others are below one epoch
 
 
-def _whole_as_int(value: Any) -> Any:
-    """Return 3 for 3.0, as W&B takes it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Iterations = Annotated[int, BeforeValidator(_whole_as_int), Field(ge=1, le=MAX_EPOCHS)]
+Iterations = Annotated[int, BeforeValidator(whole_as_int), Field(ge=1, le=MAX_EPOCHS)]
 
 
 class HyperbandSpec(Spec):

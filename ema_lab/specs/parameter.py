@@ -62,6 +62,11 @@ def _number(value: object) -> int | float:
     return value
 
 
+def whole_as_int(value: Any) -> Any:
+    """Return 3 for 3.0, which W&B takes for a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Number = Annotated[int | float, PlainValidator(_number, json_schema_input_type=float)]
 
 

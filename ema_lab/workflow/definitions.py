@@ -157,12 +157,17 @@ def _run_text(runs: RunStore, name: str) -> str:
     run_id = runs.find(name)
     facts = runs.facts(run_id)
     attempts, errors = runs.readable_attempts(run_id)
+    spec: dict[str, Any] | None = None
+    try:
+        spec = runs.spec(run_id).resolved()
+    except StoreError as error:
+        errors.append(error)
     damage = dict.fromkeys([*facts.damage, *map(str, errors)])
     content: dict[str, Any] = {
         "run_id": run_id,
         "state": runs.state_of(run_id, facts),
         "folder": str(runs.folder(run_id)),
-        "spec": runs.spec(run_id).resolved(),
+        "spec": spec,
         "attempts": [attempt.model_dump(mode="json") for attempt in attempts],
         "record": facts.record.model_dump(mode="json") if facts.record else None,
     }

@@ -169,7 +169,7 @@ class TestAttempt:
             if name not in {"import", "bundle"}:
                 assert run_id in answer.out + answer.err
 
-    @pytest.mark.parametrize("name", ["attempts/1.json", "attempts/2.json"])
+    @pytest.mark.parametrize("name", ["attempts/1.json", "attempts/2.json", "spec.json"])
     @pytest.mark.parametrize("damage", ["empty", "a pipe", "a folder", "a later format"])
     def test_of_a_finished_run_that_is_damaged_is_named_beside_the_run(self, command, runs, name, damage):
         store, run_id = runs

@@ -17,6 +17,7 @@ from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate
 from ema_lab.tables.table import SCOPES, Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import interval_text, p_text
+from ema_lab.wording import number_of
 
 MCNEMAR = "McNemar exact"
 BOOTSTRAP = "bootstrap of the test images"
@@ -118,7 +119,8 @@ def image_notes(
 
 def _images_text(rows: Sequence[Row], by_image: ImageResults) -> str:
     counts = sorted({result.images for row in rows for _, result in by_image.of_row(row)})
-    return f"{' or '.join(f'{count:,}' for count in counts) or 'no'} test images"
+    noun = "test image" if counts == [1] else "test images"
+    return f"{' or '.join(f'{count:,}' for count in counts) or 'no'} {noun}"
 
 
 def hole_notes(by_image: ImageResults, rows: Sequence[Row]) -> list[str]:
@@ -299,6 +301,10 @@ def _family_notes(family: Family, *, is_counted: bool) -> list[str]:
         return []
     planned = sum(len(row.cells) for row in family.compared)
     shown = sum(len(row.cells) for row in family.compared if row.name in family.shown)
-    over = "all rows and seeds" if shown == planned else f"{planned} comparisons, of which {shown} are shown"
+    over = (
+        "all rows and seeds"
+        if shown == planned
+        else f"{number_of(planned, 'comparison')}, of which {shown} are shown"
+    )
     right = "Only ... is right: images that one of the two networks alone gets right"
     return [f"{right}; p: McNemar's exact test of these two numbers, Holm-corrected over {over}."]

@@ -177,14 +177,15 @@ def _corrected(family: Family) -> str:
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "Holm-corrected over the rows"
-    return f"Holm-corrected ({shown} of {number_of(all_compared, 'compared row')} shown, corrected for all)"
+    rows = number_of(all_compared, "compared row")
+    return f"Holm-corrected ({shown} of {rows} shown, corrected for {all_compared})"
 
 
 def _all_at_once(family: Family) -> str:
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "all rows at once"
-    return f"{number_of(all_compared, 'compared row')} at once, of which {shown} are shown"
+    return f"all {number_of(all_compared, 'compared row')} at once, of which {shown} are shown"
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
