@@ -10,20 +10,10 @@ from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.meanings import key_meanings, summary
 from ema_lab.specs.metric import COSTS
-from ema_lab.specs.report import COLUMNS, DELTA
+from ema_lab.specs.report import COLUMNS, COMPARISONS, COUNTS, DELTA, IMAGE_COLUMNS, LATENCIES
 from ema_lab.specs.task import task_description
 
-MEANINGS: Mapping[str, str] = {  # of columns of every task; costs and metrics have their labels
-    "delta": "difference to the baseline on common seeds, with its interval",
-    "p": "paired t test against the baseline, Holm-corrected",
-    "wilcoxon": "Wilcoxon's signed-rank test against the baseline, Holm-corrected",
-    "equivalence": "p of two one-sided tests that the difference is within the report's `margin`",
-    "effect": "Hedges' g of the paired differences",
-    "detectable": "smallest difference that the row's seeds can detect",
-    "n": "number of finished seeds",
-    "latency": "milliseconds per batch, as `ema-lab cost --latency` measured them",
-    "latency_ratio": "latency divided by the baseline's, with its interval",
-}
+MEANINGS: Mapping[str, str] = {**COMPARISONS, **IMAGE_COLUMNS, **COUNTS, **LATENCIES}
 Rows = list[dict[str, Any]]
 
 

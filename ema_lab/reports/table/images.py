@@ -301,10 +301,8 @@ def _family_notes(family: Family, *, is_counted: bool) -> list[str]:
         return []
     planned = sum(len(row.cells) for row in family.compared)
     shown = sum(len(row.cells) for row in family.compared if row.name in family.shown)
-    over = (
-        "all rows and seeds"
-        if shown == planned
-        else f"{number_of(planned, 'comparison')}, of which {shown} are shown"
-    )
+    over = "all rows and seeds"
+    if shown < planned:
+        over = f"{number_of(planned, 'comparison')}, of which {shown} are shown"
     right = "Only ... is right: images that one of the two networks alone gets right"
     return [f"{right}; p: McNemar's exact test of these two numbers, Holm-corrected over {over}."]
