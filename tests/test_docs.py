@@ -44,7 +44,7 @@ BASE_KEYS = {"model", "data", "recipe"}
 ROW_KEYS = ("variants", "vary", "without")
 HERE = ("--device", "cpu")  # what a command that trains is given besides
 PLACEHOLDERS = {"N": "1", "KEY=VALUE": "variant=se"}
-SHORT_RECIPE = "epochs: 2"  # of the digits' recipe, so that the pages' commands train little
+SHORT_RECIPE = "epochs: 3"  # of the digits' recipe, so that the pages' commands train little
 
 
 def page_id(path: Path) -> str:
@@ -357,7 +357,7 @@ def masked(line: str) -> str:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory) -> Path:
-    """A folder whose recipe for digits takes two epochs."""
+    """A folder whose recipe for digits takes three epochs."""
     path = tmp_path_factory.mktemp("commands")
     text = (ROOT / "ablations" / "recipes" / "digits-quick.yaml").read_text()
     recipes = path / "ablations" / "recipes"

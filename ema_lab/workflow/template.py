@@ -287,7 +287,7 @@ def _refuse_hiding(kind: str, name: str, path: Path) -> None:
         if name in definitions(str(path.parent)):
             rule = f"{path} would hide it everywhere in this folder; choose another name"
             raise SpecError(f"{name} is a bundled {kind}: {rule}")
-    elif name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
+    elif name in sys.stdlib_module_names or _is_another_module(name, path):
         raise SpecError(f"{path} would hide the Python module {name}; choose another name")
 
 
@@ -333,3 +333,9 @@ def new_file(kind: str, name: str) -> NewFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template.text.format(**fields), encoding="utf-8")
     return NewFile(path, template.use.format(**fields))
+
+
+def _is_another_module(name: str, path: Path) -> bool:
+    """Whether Python finds a module of that name in another file than `path`."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin != str(path.resolve())
