@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import IO
 
 PARTIAL = ".partial"
 DAMAGED = ".damaged-"  # suffix of quarantined files, followed by a number
@@ -53,6 +54,34 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def open_regular(path: Path | str) -> Iterator[IO[bytes]]:
+    """Open a regular file for a block. Opening never blocks, not even on a pipe.
+
+    Raises:
+        NotRegularFileError: If the path is not a regular file.
+        OSError: If the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a plain open of a pipe blocks
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotRegularFileError(0, "it is not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: Path | str) -> str:
+    """Return the UTF-8 text of a regular file, with line breaks as Python's. Opening never blocks.
+
+    Raises:
+        UnicodeDecodeError: If the file is not UTF-8.
+        OSError: As for `read_bytes`.
+    """
+    return read_bytes(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
     """Return the content of a regular file. Opening never blocks, not even on a pipe.
 
@@ -64,17 +93,11 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
         NotRegularFileError: If the path is not a regular file, or the file is larger than `limit`.
         OSError: If the file cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a plain open of a pipe blocks
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotRegularFileError(0, "it is not a regular file")
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
         if limit is not None and status.st_size > limit:
             raise NotRegularFileError(0, f"it has {status.st_size:,} B, more than {limit}")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
+        return file.read()
 
 
 def quarantine_file(path: Path) -> Path:

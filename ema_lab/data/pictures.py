@@ -3,8 +3,9 @@
 Conversion of pixels:
 
 - 8 bits per channel: unchanged. Grey to RGB repeats the value; RGB to grey is a weighted sum (ITU-R 601).
-- 16-bit grey: scaled from 0..65535 to 0..255 and rounded. Of 16-bit RGB, Pillow keeps the upper 8 bits.
-- 32-bit integers and floating-point numbers: an error, because their range is not defined.
+- 16-bit grey: scaled from 0..65535 to 0..255 and rounded, 12-bit grey from 0..4095; inverted if the file says
+  that white is 0. Of 16-bit RGB, Pillow keeps the upper 8 bits.
+- 32-bit or signed integers and floating-point numbers: an error, because their range is not defined.
 - Transparency, as a channel or in a palette: dropped; the underlying colour stays.
 - CMYK: converted by Pillow's formula. Colour profiles are never applied.
 - EXIF orientation: ignored, unless `upright` is set.
@@ -23,6 +24,8 @@ from PIL import Image, ImageOps
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 
 Picture = Any  # PIL.Image.Image
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF files
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of the last two
 SIXTEEN_BIT_FORMATS = {"PNG", "PPM"}  # formats in which Pillow's mode I means values from 0 to 65535
 
 
@@ -41,7 +44,7 @@ def read_picture(path: Path, channels: int = 3, *, upright: bool = False) -> Pic
     with open_picture(path) as file:
         file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
         picture = ImageOps.exif_transpose(file) if upright else file
-        colour = _eight_bits(path, picture).convert("RGB")
+        colour = _eight_bits(path, file, picture).convert("RGB")
     return colour if channels == 3 else colour.convert("L")
 
 
@@ -86,13 +89,19 @@ def _unreadable(path: Path, error: OSError) -> UnreadableDataError:
     return UnreadableDataError(f"{path} cannot be opened: {error.strerror}")
 
 
-def _eight_bits(path: Path, picture: Picture) -> Picture:
+def _eight_bits(path: Path, file: Picture, picture: Picture) -> Picture:
+    """Return the picture, which may be a rotated copy of the file's, with 8 bits per channel."""
+    tags = file.tag_v2 if file.format == "TIFF" else {}
     wide = picture.mode.startswith("I;16")
-    if wide or (picture.mode == "I" and picture.format in SIXTEEN_BIT_FORMATS):
+    if wide or (picture.mode == "I" and file.format in SIXTEEN_BIT_FORMATS):
+        largest = (1 << max(tags.get(BITS_PER_SAMPLE, (16,)))) - 1
         values = np.asarray(picture).astype(np.float64)
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))  # 65535 = 255 * 257
-    if picture.mode in {"I", "F"}:
-        kind = "32-bit integers" if picture.mode == "I" else "floating-point numbers"
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts up to 8 bits only
+            values = largest - values
+        return Image.fromarray(np.rint(values * 255 / largest).astype(np.uint8))
+    if picture.mode in {"I", "F"} or SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        kinds = {"I": "32-bit integers", "F": "floating-point numbers"}
+        kind = kinds.get(picture.mode, "signed integers")
         rule = "their range is not defined; save it with 8 or 16 bits per channel"
         raise DamagedDataError(f"{path} holds {kind}: {rule}")
     return picture

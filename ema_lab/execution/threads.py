@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from filelock import FileLock
 
 from ema_lab.errors import StoreError
-from ema_lab.files import write_text
+from ema_lab.files import read_bytes, write_text
 from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
 
@@ -104,7 +104,7 @@ def kept_threads(store: RunStore, name: str) -> int | None:
 
 def _kept(store: RunStore) -> dict[str, int]:
     try:
-        value = json.loads((store.root / FILE).read_bytes())
+        value = json.loads(read_bytes(store.root / FILE))
     except (OSError, ValueError, RecursionError):  # the finished runs then decide the number
         return {}
     pairs = value.items() if isinstance(value, dict) else ()

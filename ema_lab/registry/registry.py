@@ -102,7 +102,7 @@ class Registry(Mapping[str, Entry]):
             known = [*self, *(f"{prefix}..." for prefix in self._families)]
             raise UnknownNameError(unknown_name(self.kind, name, known))
         if len(offers) > 1:
-            owners = " and ".join(entry.distribution or "ema-lab itself" for entry in offers)
+            owners = " and ".join(sorted(entry.distribution or "ema-lab itself" for entry in offers))
             rule = "uninstall one, or name its code as package.module:Name"
             raise SpecError(f"the {self.kind} {name!r} is declared by {owners}; {rule}")
         entry = offers[0]

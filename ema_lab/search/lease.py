@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ema_lab.files import write_text
+from ema_lab.files import read_text, write_text
 from ema_lab.search.storage import database_lock, quiet_optuna, reason_of, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Leases:
                 path = folder / "store-id"
                 if not path.exists():
                     write_text(path, f"{uuid.uuid4().hex}\n")
-                self.store_id = path.read_text(encoding="utf-8").strip()
+                self.store_id = read_text(path).strip()
 
     def _lock(self, name: str | int) -> FileLock:
         return FileLock(self._folder / f"{name}.lock", fallback_to_soft=False)

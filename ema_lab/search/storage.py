@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from filelock import FileLock
 
 from ema_lab.errors import SpecError, StoreError
+from ema_lab.files import open_regular
 from ema_lab.store.store import RunStore
 
 FOLDER = ".sweeps"
@@ -208,6 +209,12 @@ def _cut_torn_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
+def _require_regular(path: Path) -> None:
+    """Raise OSError for a pipe, say, which Optuna would wait for."""
+    with open_regular(path):
+        pass
+
+
 def _open_journal(path: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -217,6 +224,8 @@ def _open_journal(path: Path) -> Any:
         lock = JournalLock(path)
         lock.acquire()
         lock.release()
+        if path.exists():
+            _require_regular(path)
         with quiet_optuna():
             backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # by its methods
             return JournalStorage(backend)
@@ -238,6 +247,7 @@ def read_journal(path: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     try:
+        _require_regular(path)
         with quiet_optuna():
             return JournalStorage(JournalFileBackend(str(path)))
     except (OSError, ValueError) as error:

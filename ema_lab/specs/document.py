@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ema_lab.characters import escape_hidden
 from ema_lab.errors import DefinitionError, Problem, SpecError
-from ema_lab.files import is_readable
+from ema_lab.files import is_readable, read_text
 from ema_lab.specs.definition import BUNDLED_FOLDERS
 from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
 from ema_lab.specs.strict import merged
@@ -74,7 +74,7 @@ def read_document(path: Path) -> Document:
     try:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise DefinitionError([Problem(str(path), f"is larger than {MAX_BYTES // 2**20} MiB")])
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError([Problem(str(path), f"cannot be read: {_reason(error)}")]) from None
     return parse_document(text, path)

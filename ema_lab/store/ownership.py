@@ -8,12 +8,11 @@ files to their end. No file is executed or unpickled, and neither torch nor nump
 import csv
 import os
 import re
-import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import IO
 
+from ema_lab.files import open_regular
 from ema_lab.store.layout import BEST, CURVE, LAST, PREDICTIONS, RUN_ID, RUN_ID_FIELD, START
 
 RESULT_FILES = (CURVE, PREDICTIONS)  # with the record, they make the result
@@ -43,24 +42,11 @@ def stranger_in(folder: str, name: str, run_id: str) -> str | None:
     path = f"{folder}/{name}"
     words, read_names = _READERS[name]
     try:
-        with _opened(path) as file:
+        with open_regular(path) as file:
             names = [name for name in read_names(file) if RUN_ID.fullmatch(name)]
     except _UNREADABLE:
         return None
     return f"{path} {words} {names[0]!r}" if names and run_id not in names else None
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
-    """Open a regular file for a block. Opening never blocks, not even on a pipe.
-
-    Raises:
-        OSError: If the file cannot be read or is no regular file.
-    """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path} is no regular file")
-        yield file
 
 
 def _named_in_table(file: IO[bytes]) -> Iterable[str]:

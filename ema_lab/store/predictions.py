@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ema_lab.errors import DamagedFileError
-from ema_lab.files import atomic_write
+from ema_lab.files import atomic_write, open_regular
 from ema_lab.store.layout import PREDICTIONS, RUN_ID_FIELD
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_predictions(folder: Path) -> dict[str, "np.ndarray[Any, Any]"]:
 
     path = folder / PREDICTIONS
     try:
-        with path.open("rb") as file, np.load(file) as saved:
+        with open_regular(path) as file, np.load(file) as saved:
             return {name: saved[name] for name in saved.files}
     except FileNotFoundError:
         raise

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import DefinitionError, SpecError, StoreError, UnknownNameError
+from ema_lab.files import read_text
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS
 from ema_lab.registry.registry import Registry, unknown_name
 from ema_lab.registry.signature import REQUIRED
@@ -149,7 +150,7 @@ def _text(kind: str, name: str, store: Path | str) -> str:
     if kind in REGISTRIES:
         return _signature_text(REGISTRIES[kind], name)
     if kind in FOLDERS:
-        return find_definition(FOLDERS[kind], name).read_text(encoding="utf-8")
+        return read_text(find_definition(FOLDERS[kind], name))
     return _run_text(existing_store(store), name)
 
 

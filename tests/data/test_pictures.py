@@ -56,6 +56,34 @@ def test_sixteen_bits_of_either_byte_order_are_rounded(path):
         assert pixels(path, 1).tolist() == [[0, 0, 1, 255]]
 
 
+def tiff(bits, values, *, photometric=1, sample_format=1):
+    """Return a TIFF file of one row of grey values, packed without gaps."""
+    packed = "".join(f"{value:0{bits}b}" for value in values)
+    if bits == 16:
+        packed = "".join(f"{value % 256:08b}{value >> 8:08b}" for value in values)  # little-endian
+    row = int(packed.ljust(-(-len(packed) // 8) * 8, "0"), 2).to_bytes(-(-len(packed) // 8), "big")
+    tags = {256: len(values), 257: 1, 258: bits, 259: 1, 262: photometric}
+    tags |= {273: 8, 277: 1, 278: 1, 279: len(row), 339: sample_format}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<I", 8 + len(row))
+    return header + row + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(4, 0), (4, 1), (8, 0), (8, 1), (12, 1), (16, 0), (16, 1)])
+def test_grey_of_any_number_of_bits_is_scaled_by_its_range(path, bits, photometric):
+    largest = 2**bits - 1
+    path.write_bytes(tiff(bits, [0, largest // 3, largest * 2 // 3, largest], photometric=photometric))
+    expected = [0, 85, 170, 255] if photometric else [255, 170, 85, 0]
+    for upright in (False, True):
+        assert pixels(path, 1, upright=upright).tolist() == [expected]
+
+
+def test_signed_integers_are_refused_by_file_name(path):
+    path.write_bytes(tiff(8, [0, 100, 200, 255], sample_format=2))
+    with pytest.raises(DamagedDataError, match=f"{path} holds signed integers: their range is not defined"):
+        read_picture(path)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

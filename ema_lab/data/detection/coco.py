@@ -9,6 +9,7 @@ from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_prob
 from ema_lab.data.detection.files import image_size
 from ema_lab.data.detection.scenes import Truth
 from ema_lab.errors import DataError
+from ema_lab.files import read_text
 
 
 def read_coco(path: Path, images: Path, problems: Problems) -> tuple[list[AnnotatedImage], tuple[str, ...]]:
@@ -59,7 +60,7 @@ def read_coco(path: Path, images: Path, problems: Problems) -> tuple[list[Annota
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected COCO's annotation file") from None
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from ema_lab.data.detection.visdrone import read_visdrone
 from ema_lab.data.detection.voc import read_voc
 from ema_lab.data.detection.yolo import read_data_yaml, read_yolo
 from ema_lab.errors import DataError
+from ema_lab.files import read_text
 
 FACTS = {
     "coco": {"task": "detection", "channels": 3, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
@@ -133,7 +134,7 @@ def voc(
     for name in (train, test):
         path, problems = base / "ImageSets" / "Main" / f"{name}.txt", Problems(max_broken)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             rule = "expected the name of an image in each line"
             raise DataError(f"{path} cannot be read: {error}; {rule}") from None

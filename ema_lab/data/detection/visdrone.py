@@ -9,6 +9,7 @@ from pathlib import Path
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
 from ema_lab.data.detection.files import image_size, images_in
 from ema_lab.data.detection.scenes import Truth
+from ema_lab.files import read_bytes
 
 NAMES = (
     "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle", "bus", "motor",
@@ -42,7 +43,7 @@ def _truth(path: Path, size: tuple[int, int], problems: Problems) -> Truth:
     classes: list[int] = []
     ignored: list[bool] = []
     regions: list[list[float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).decode("utf-8", errors="replace").splitlines(), 1):
         parts = [part for part in line.strip().rstrip(",").split(",") if part.strip()]
         if not parts:
             continue

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
 from ema_lab.data.detection.files import image_size
 from ema_lab.data.detection.scenes import Truth
+from ema_lab.files import read_bytes
 
 LARGEST_FILE = 64 * 2**20  # bytes of an annotation file that is read
 
@@ -40,7 +41,7 @@ def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
         if path.stat().st_size > LARGEST_FILE:
             problems.add(path.name, f"is larger than {LARGEST_FILE // 2**20} MiB")
             return None
-        text = path.read_bytes()
+        text = read_bytes(path)
         if b"<!ENTITY" in text:
             problems.add(path.name, "declares entities, which no annotation needs")
             return None

@@ -15,6 +15,7 @@ from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_prob
 from ema_lab.data.detection.files import image_size, images_in
 from ema_lab.data.detection.scenes import Truth
 from ema_lab.errors import DataError
+from ema_lab.files import read_text
 from ema_lab.wording import number_of
 
 TOLERANCE = 1e-3  # by which a share may leave the image, for rounding
@@ -27,7 +28,7 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
         DataError: If the file lacks one of them.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_text(path))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a YOLO data set's data.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,7 +110,7 @@ def _truth(path: Path, size: tuple[int, int], classes: int, problems: Problems) 
 
 def _lines(path: Path, problems: Problems) -> Iterable[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_text(path).splitlines()
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.files import atomic_write
+from ema_lab.files import atomic_write, read_bytes
 from ema_lab.reports.analyses import analysis_files
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
@@ -199,6 +199,6 @@ def _timings(spec: ReportSpec, ablations: Iterable[Ablation], store: RunStore) -
             continue
         for path in sorted((store.root / COSTS).glob("*.json")):
             with suppress(ValueError, KeyError, TypeError):  # the report skips unreadable entries, too
-                entry = json.loads(path.read_bytes())
+                entry = json.loads(read_bytes(path))
                 if entry["facts"]["how"] == timed.how and entry["measured"] in timed.measured.values():
                     yield f"{RUNS}/{COSTS}/{path.name}", path

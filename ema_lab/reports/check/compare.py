@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ema_lab.files import read_bytes, read_text
 from ema_lab.reports.check.data import json_differences, name_by_keys, name_in_report
 from ema_lab.reports.check.difference import Difference, line_differences
 from ema_lab.reports.check.figure import drawn_elsewhere, figure_differences
@@ -47,9 +48,9 @@ def differences(path: Path, built: str | bytes) -> Iterator[Difference]:
     """
     try:
         if isinstance(built, bytes):
-            yield from figure_differences(path, path.read_bytes(), built)
+            yield from figure_differences(path, read_bytes(path), built)
             return
-        written = path.read_text(encoding="utf-8")
+        written = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         yield Difference(str(path), problem=f"cannot be read: {reason}")

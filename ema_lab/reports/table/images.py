@@ -17,7 +17,7 @@ from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate
 from ema_lab.tables.table import SCOPES, Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import interval_text, p_text
-from ema_lab.wording import number_of
+from ema_lab.wording import are, number_of
 
 MCNEMAR = "McNemar exact"
 BOOTSTRAP = "bootstrap of the test images"
@@ -303,6 +303,6 @@ def _family_notes(family: Family, *, is_counted: bool) -> list[str]:
     shown = sum(len(row.cells) for row in family.compared if row.name in family.shown)
     over = "all rows and seeds"
     if shown < planned:
-        over = f"{number_of(planned, 'comparison')}, of which {shown} are shown"
+        over = f"{number_of(planned, 'comparison')}, of which {shown} {are(shown)} shown"
     right = "Only ... is right: images that one of the two networks alone gets right"
     return [f"{right}; p: McNemar's exact test of these two numbers, Holm-corrected over {over}."]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import MirrorError, SpecError
-from ema_lab.files import write_text
+from ema_lab.files import read_text, write_text
 from ema_lab.tracking.mirror.content import MirrorRun
 from ema_lab.tracking.mirror.push import MirrorState
 from ema_lab.tracking.names import wandb_has_key, wandb_server
@@ -130,7 +130,7 @@ class WandbMirror:
 
     def _note(self, folder: Path) -> Mapping[str, Any]:
         try:
-            note = json.loads((folder / SENT).read_text(encoding="utf-8"))
+            note = json.loads(read_text(folder / SENT))
         except (OSError, ValueError):
             return {}
         return note if isinstance(note, dict) else {}
