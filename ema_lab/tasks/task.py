@@ -29,7 +29,7 @@ from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, RunSpec
 
 Batch = tuple[Any, Any, Tensor]  # normalised images on the device, targets, indices in the data set
-Rows = Mapping[str, Tensor]  # predictions: tensors on the CPU, by their name in the store
+Rows = Mapping[str, Tensor]  # predictions by their name in the store
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Task(ABC):
     def predict(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> Rows:
         """Return the predictions and targets of a batch to store: everything that metrics need.
 
-        Batches are concatenated along the first dimension. The store also keeps `indices`, the index of each
-        image in the data set.
+        The tensors may be on any device. Batches are concatenated along the first dimension. The store also
+        keeps `indices`, the index of each image in the data set.
         """
 
     def inference(self, model: nn.Module, images: Tensor, recipe: RecipeSpec) -> object:

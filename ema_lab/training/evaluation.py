@@ -41,4 +41,4 @@ def predict(
             for name, rows in {**found, INDICES: indices}.items():
                 parts.setdefault(name, []).append(rows)
     model.train(training)
-    return {name: torch.cat(rows) for name, rows in parts.items()}
+    return {name: torch.cat(rows).cpu() for name, rows in parts.items()}  # one copy waits for the device

@@ -26,7 +26,7 @@ from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
-from ema_lab.training.trainer import build_trainer, choose_device
+from ema_lab.training.trainer import build_trainer, choose_device, unfilled_memory
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Machine:
     loader_workers: int = 0
 
 
+@unfilled_memory()
 def train(
     spec: RunSpec,
     job: RunJob,

@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,6 +30,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+@contextmanager
+def unfilled_memory() -> Iterator[None]:
+    """Let new memory be as it is, then restore torch's setting.
+
+    Deterministic mode fills all new memory with NaN: a third more launches a step, and no other bits.
+    """
+    settings = torch.utils.deterministic
+    before = settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+    settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        settings.fill_uninitialized_memory = before  # type: ignore[attr-defined]
+
+
 def build_trainer(
     recipe: RecipeSpec, device: torch.device, folder: Path, callbacks: Sequence[Callback]
 ) -> Trainer:
@@ -39,8 +55,6 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     exact_arithmetic()
-    # Deterministic mode fills all new memory with NaN: a third more launches a step, and no other bits.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if device.type == "cpu" else [device.index],

@@ -7,6 +7,7 @@ from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.dropout import SeededDropout
 from ema_lab.one_run.measurement import Timing, _work
+from ema_lab.randomness import hash_counters
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import BatchLoss, load_data, load_task
 from ema_lab.training.environment import environment
@@ -100,11 +101,47 @@ def test_training_does_not_pay_for_memory_that_is_overwritten(make_spec, tmp_pat
         begin(self, number)
 
     monkeypatch.setattr(Step, "begin", spied)
+    before = torch.utils.deterministic.fill_uninitialized_memory
     folder = tmp_path / "run"
     folder.mkdir()
     train(make_spec(recipe={"epochs": 1}), RunJob(folder), Machine(tmp_path, "cpu", num_threads=1))
     assert filled
     assert not any(filled)
+    assert torch.utils.deterministic.fill_uninitialized_memory is before
+
+
+def naive_losses(spec, tmp_path):
+    """Losses of an epoch by the plain formula: torch's seeding, a walk to each dropout, fresh statistics."""
+    data, model = load_data(spec, tmp_path), build_model(spec).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, fused=True)
+    mean, std = (torch.tensor(each).reshape(1, -1, 1, 1) for each in spec.recipe.statistics(spec.data.facts))
+    for number, (images, labels, _) in enumerate(data.train_dataloader()):
+        torch.manual_seed(hash_counters(spec.seed, "step", number))
+        for layer in model.modules():
+            if isinstance(layer, SeededDropout):
+                layer.step.fill_(number)
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model((images - 255 * mean) / (255 * std)), labels)
+        loss.backward()
+        optimizer.step()
+        yield loss.item()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "attention"), [("resnet20", {"name": "ema", "groups": 4}), ("mobilenet_v2", "none")]
+)
+def test_the_losses_of_steps_are_those_of_the_plain_formula(make_spec, tmp_path, backbone, attention):
+    spec = make_spec(attention, model={"backbone": backbone}, data={"train_images": 24})  # dropout in one
+    data, model = load_data(spec, tmp_path), build_model(spec).train()
+    loader = data.train_dataloader()
+    step = Step(spec, model, load_task(spec.data), len(loader))
+    with torch.random.fork_rng(devices=[]):
+        losses = [
+            step.update(data.on_after_batch_transfer(batch, 0), number).loss.item()
+            for number, batch in enumerate(loader)
+        ]
+        assert losses == list(naive_losses(spec, tmp_path))
+    assert len(set(losses)) == 3
 
 
 def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):

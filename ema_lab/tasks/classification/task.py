@@ -69,7 +69,7 @@ class Classification(Task):
 
     def predict(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> Rows:
         images, labels, _ = batch
-        return {"logits": model(images).float().cpu(), "labels": labels.cpu()}
+        return {"logits": model(images).float(), "labels": labels}
 
     def metrics(self, predictions: Rows) -> dict[str, float]:
         return classification_metrics(predictions["logits"], predictions["labels"])
