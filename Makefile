@@ -28,7 +28,7 @@ test: $(TEST_STAMP)  ## install the test group and run the suite
 
 test-without-avx: $(TEST_STAMP)  ## the tests whose numbers depend on the processor, as on an old one
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(BIN)/python -m pytest -n auto --dist worksteal \
-		tests/training tests/data tests/cost tests/one_run tests/test_docs.py
+		tests/training tests/data tests/profiling tests/one_run tests/test_docs.py
 
 test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal

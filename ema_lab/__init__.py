@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ema_lab.ablation.ablation import load_ablation
     from ema_lab.attention import attentions, build_attention, load_reference_state
-    from ema_lab.cost.measure import measure_cost
     from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
     from ema_lab.one_run.model import load_model
     from ema_lab.one_run.pipeline import train_run
+    from ema_lab.profiling.measure import measure_cost
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
     from ema_lab.workflow.audit import audit_claims
@@ -42,7 +42,7 @@ _WHERE = {
     "load_ablation": "ema_lab.ablation.ablation",
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
-    "measure_cost": "ema_lab.cost.measure",
+    "measure_cost": "ema_lab.profiling.measure",
     "plan": "ema_lab.workflow.plan",
     "report": "ema_lab.workflow.report",
     "run": "ema_lab.workflow.run",

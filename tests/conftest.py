@@ -19,8 +19,8 @@ from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.executor import execute
+from ema_lab.measured.selection import Row, select_rows
 from ema_lab.reports.report import build_table
-from ema_lab.results.selection import Row, select_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import task_description

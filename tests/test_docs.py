@@ -163,7 +163,7 @@ def test_ci_runs_what_depends_on_the_processor_as_on_another_one():
     recipe = makefile.partition("\ntest-without-avx:")[2].partition("\n\n")[0]
     assert "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41" in recipe
     places = re.findall(r"tests/\S+", recipe)
-    assert {"tests/training", "tests/data", "tests/cost", "tests/test_docs.py"} <= set(places)
+    assert {"tests/training", "tests/data", "tests/profiling", "tests/test_docs.py"} <= set(places)
     assert all((ROOT / place).exists() for place in places)
 
 

@@ -16,7 +16,7 @@ from ema_lab.audit.verdict import (
     trained_beside,
     trained_verdict,
 )
-from ema_lab.results.selection import Row
+from ema_lab.measured.selection import Row
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.specs.published_number import PublishedNumber
 

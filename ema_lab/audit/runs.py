@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, EmaLabError, Problem, SpecError
+from ema_lab.measured.selection import Row, select_rows
 from ema_lab.registry.registry import unknown_name
-from ema_lab.results.selection import Row, select_rows
 from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.published import PublishedSpec, RowSpec, TableSpec
 from ema_lab.store.store import RunStore

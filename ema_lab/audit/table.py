@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ema_lab.audit.audit import Finding
 from ema_lab.audit.verdict import Kind, Trained
-from ema_lab.results.selection import Row
+from ema_lab.measured.selection import Row
 from ema_lab.specs.published import PublishedSpec, TableSpec
 from ema_lab.specs.task import task_description
 from ema_lab.tables.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow

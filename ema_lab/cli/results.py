@@ -6,7 +6,7 @@ import typer
 
 from ema_lab.cli.options import Data, Device, Json, Store
 from ema_lab.cli.output import print_rows, say
-from ema_lab.results.selection import PAIR_LABELS
+from ema_lab.measured.selection import PAIR_LABELS
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.results import diff as compare_runs

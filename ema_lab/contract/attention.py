@@ -20,9 +20,9 @@ from ema_lab.attention import build_attention
 from ema_lab.contract import module as common
 from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
 from ema_lab.contract.option import effect_of, options_are_explained
-from ema_lab.cost.measure import measure_cost
 from ema_lab.models.initialisation import refuse_lazy
 from ema_lab.models.insertion import insert
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.registry.catalogue import ATTENTIONS
 from ema_lab.registry.channels import CHANNELS_AS
 from ema_lab.registry.signature import Option, source_file, split_target

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ema_lab.contract import module as common
 from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
 from ema_lab.contract.option import options_are_explained
-from ema_lab.cost.measure import measure_cost
 from ema_lab.models.build import build_model, named_backbone, sites_of
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.registry.catalogue import BACKBONES
 from ema_lab.registry.signature import source_file, split_target
 from ema_lab.specs.run import RunSpec

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ema_lab.contract import module as common
 from ema_lab.contract.check import Check, NotApplicableError, RuleError, largest_difference, require
 from ema_lab.contract.option import options_are_explained
-from ema_lab.cost.measure import measure_cost
 from ema_lab.models.build import build_backbone, build_model, sites_of
 from ema_lab.models.detector import detection_problem
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.registry.catalogue import BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import source_file, split_target

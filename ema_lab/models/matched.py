@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ema_lab.cost.measure import measure_cost
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.registry.catalogue import ATTENTIONS
 
 TOLERANCE = 0.01

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import torch
 
-from ema_lab.cost.latency import Work, compare, inference, peak_bytes, timer_of
-from ema_lab.cost.measure import measure_cost, measure_layers
 from ema_lab.errors import CostError, EmaLabError, error_summary
 from ema_lab.models.build import build_model, sites_of
+from ema_lab.profiling.latency import Work, compare, inference, peak_bytes, timer_of
+from ema_lab.profiling.measure import measure_cost, measure_layers
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
 from ema_lab.training.environment import device_name

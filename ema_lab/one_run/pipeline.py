@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from ema_lab.cost.measure import count_parameters
 from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
 from ema_lab.one_run.measurement import run_cost
+from ema_lab.profiling.measure import count_parameters
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
 from ema_lab.store.layout import LOG

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.results.analysis import Analyses, Settings
+from ema_lab.measured.analysis import Analyses, Settings
 from ema_lab.specs.figure import ClassesFigure, ConfusionFigure, PrecisionRecallFigure
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import Analysis as Kind

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from ema_lab.audit.audit import Evidence, audit
 from ema_lab.audit.runs import linked_rows
 from ema_lab.audit.table import audit_tables
+from ema_lab.measured.selection import Row
 from ema_lab.registry.registry import unknown_name
-from ema_lab.results.selection import Row
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.published import PublishedSpec
 from ema_lab.specs.published_file import load_published

@@ -6,6 +6,10 @@ from statistics import median
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import matches
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.family import family_of
+from ema_lab.measured.images import ImageResults
+from ema_lab.measured.selection import Measured, Row, measure, rows_of
 from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.claims import claims_tables, published_tables
 from ema_lab.reports.naming import (
@@ -24,10 +28,6 @@ from ema_lab.reports.table.groups import group_of, with_groups
 from ema_lab.reports.table.images import image_cells, image_notes, images_table
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.family import family_of
-from ema_lab.results.images import ImageResults
-from ema_lab.results.selection import Measured, Row, measure, rows_of
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import (
     COST_DELTAS,

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.measured.selection import Row, measure, rows_of
 from ema_lab.reports.naming import axis_suffix, factor_value, gathered, table_row
 from ema_lab.reports.report import chosen, ordered, report_ablations, with_baseline, with_task
-from ema_lab.results.selection import Row, measure, rows_of
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
 

@@ -76,7 +76,7 @@ def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
         ],
         "counting": [
             package_hash(path.read_text(encoding="utf-8"))
-            for path in (*_files("cost"), *_files("models"), _PACKAGE / "one_run/measurement.py")
+            for path in (*_files("profiling"), *_files("models"), _PACKAGE / "one_run/measurement.py")
         ],
     }
 

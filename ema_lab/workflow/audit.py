@@ -11,8 +11,8 @@ from ema_lab.audit.audit import Evidence, Finding, Key, audit, audit_records
 from ema_lab.audit.runs import linked_rows
 from ema_lab.audit.table import audit_tables, summary_line
 from ema_lab.errors import DefinitionError, Problem, SpecError, UnknownNameError
+from ema_lab.measured.selection import Row
 from ema_lab.registry.registry import unknown_name
-from ema_lab.results.selection import Row
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.published import PublishedSpec
@@ -152,8 +152,8 @@ def _parameters(published: PublishedSpec, path: Path) -> dict[Key, Counts]:
 
 def _model_parameters(spec: RunSpec, bare_norms: Counts) -> Counts:
     """Count one model's parameters. `bare_norms` caches the norm parameters of bare backbones."""
-    from ema_lab.cost.measure import count_parameters
     from ema_lab.models.build import build_model
+    from ema_lab.profiling.measure import count_parameters
 
     def norms(counts: Mapping[str, int]) -> int:
         return counts["parameters"] - counts["parameters_without_norm"]

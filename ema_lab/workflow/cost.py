@@ -201,7 +201,7 @@ class _Costs:
 
     def _keys(self, macs: Convention) -> tuple[str, ...]:
         """Return the keys of the counts, and report the rules by which they are counted."""
-        from ema_lab.cost.measure import ACTIVATIONS, CONVENTIONS, KEYS
+        from ema_lab.profiling.measure import ACTIVATIONS, CONVENTIONS, KEYS
 
         self.watch(Remark("macs", f"for one image; {CONVENTIONS[macs]}; one multiply-add is one"))
         self.watch(Remark("", ACTIVATIONS))

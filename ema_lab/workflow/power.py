@@ -6,7 +6,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
-from ema_lab.results.selection import measure, rows_of
+from ema_lab.measured.selection import measure, rows_of
 from ema_lab.specs.metric import Metric
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import detectable_difference, pooled_std, seeds_needed

@@ -8,7 +8,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.execution.threads import keep_threads, kept_threads, planned_threads
-from ema_lab.results.selection import environment_differences
+from ema_lab.measured.selection import environment_differences
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.events import UncleanPairs

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
-from ema_lab.results.selection import Row, measure, rows_of
+from ema_lab.measured.selection import Row, measure, rows_of
 from ema_lab.statistics.sequential import compare_sequentially, decide
 from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of

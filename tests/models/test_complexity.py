@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ema_lab.attention import build_attention
-from ema_lab.cost.measure import count_parameters, measure_cost
 from ema_lab.models.build import build_model, named_backbone
 from ema_lab.models.placement import find_sites
+from ema_lab.profiling.measure import count_parameters, measure_cost
 
 MEASURED = json.loads((Path(__file__).parent / "data" / "complexity.json").read_text())
 MODULES = {

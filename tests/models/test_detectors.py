@@ -19,12 +19,12 @@ from torchvision.models.detection import (
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from ema_lab.cost.measure import measure_cost
 from ema_lab.errors import SpecError
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.build import build_model, sites_of
 from ema_lab.models.features import features_of
 from ema_lab.models.torchvision_detectors import _AsTheyAre
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.registry.catalogue import DETECTOR_HEADS
 from ema_lab.specs.detection import SuppressionForm
 from ema_lab.specs.run import RunSpec

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ema_lab.attention import build_attention
-from ema_lab.cost.measure import count_parameters, measure_cost
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.matched import Bottleneck, matched_widths
+from ema_lab.profiling.measure import count_parameters, measure_cost
 
 OF = ["se", "ca", "ema", {"name": "ema", "groups": 8}, "gam", {"name": "frozen", "of": {"name": "ema"}}]
 SMALL_OF = [{"name": "ema", "groups": 4}, "gam"]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from ema_lab.cost.measure import measure_cost
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model, sites_of
 from ema_lab.one_run.measurement import Timing, run_latency
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.specs.detection import SuppressionForm
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob

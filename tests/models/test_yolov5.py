@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.ema import EMA
-from ema_lab.cost.measure import count_parameters, measure_cost
 from ema_lab.models.build import build_model
 from ema_lab.models.insertion import insert
 from ema_lab.models.yolov5 import YOLOv5, small_objects, standard, yolov5
 from ema_lab.models.yolov5_layers import C3
+from ema_lab.profiling.measure import count_parameters, measure_cost
 
 CBAM = {"name": "cbam", "bias": False, "norm": False}
 BACKBONE_ENDS = {"after": ["stage4", "stage5"]}

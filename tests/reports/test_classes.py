@@ -9,9 +9,9 @@ from predicted import METRIC
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.selection import select_rows
 from ema_lab.reports.report import build_report
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.selection import select_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import task_description
 from ema_lab.store.layout import ANALYSIS, PREDICTIONS

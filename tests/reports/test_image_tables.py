@@ -14,15 +14,15 @@ from test_predicted_bundle import with_fitting_sum
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.images import ImageResults
+from ema_lab.measured.selection import select_rows
 from ema_lab.reports.bundle.bundle import write_bundle
 from ema_lab.reports.bundle.unpack import unpacked
 from ema_lab.reports.bundle.verify import verify_bundle
 from ema_lab.reports.check.compare import compare
 from ema_lab.reports.files import report_files
 from ema_lab.reports.report import build_report
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.images import ImageResults
-from ema_lab.results.selection import select_rows
 from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.specs.task import task_description
 from ema_lab.statistics.images import crossed_estimate

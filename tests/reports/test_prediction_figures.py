@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
+from ema_lab.measured.selection import select_rows
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw_predictions import draw_confusion, draw_dots
 from ema_lab.reports.figures.predictions import BACKGROUND, Confusion, Dots
 from ema_lab.reports.figures.style import look
-from ema_lab.results.selection import select_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import task_description
 from ema_lab.statistics import paired_difference

@@ -8,8 +8,8 @@ from made_up import OUTCOME
 from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.executor import execute
+from ema_lab.measured.selection import environment_differences, select_rows
 from ema_lab.reports.report import build_table
-from ema_lab.results.selection import environment_differences, select_rows
 from ema_lab.statistics import paired_equivalence, paired_test
 from ema_lab.statistics.power import detectable_difference
 from ema_lab.store.job import RunStopped

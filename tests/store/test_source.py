@@ -177,7 +177,7 @@ print(json.dumps(sorted(str(file.relative_to(package)) for file in files if file
 """
 AROUND_TRAINING = {  # files that the composition of a run loads, outside of what trains it
     "one_run/": "composes training, costs and trackers",
-    "cost/": "counts a finished model",
+    "profiling/": "counts a finished model",
     "tracking/": "mirrors a run elsewhere",
 }
 PART_OF = {  # what a spec names; all else is executed in every run
@@ -265,7 +265,7 @@ def test_every_file_that_training_loads_moves_the_hash_of_its_part(trained):
 def test_counting_decides_how_wide_a_matched_control_is(make_spec):
     files = Sources().files(make_spec({"name": "matched", "of": {"name": "se"}}))["module"]
     assert {item.package_path for item in files} >= {
-        "cost/measure.py",
+        "profiling/measure.py",
         "models/matched.py",
         "attention/se.py",
     }

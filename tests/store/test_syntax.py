@@ -71,7 +71,7 @@ PACKAGE_CODE = """\
 import logging
 from typing import TYPE_CHECKING
 
-from ema_lab.cost.measure import measure_cost
+from ema_lab.profiling.measure import measure_cost
 from ema_lab.data.images import crop as cut
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ TABLE = {"scaled": "ema_lab.models.scaled:Scaled"}
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("ema_lab.cost.measure", "ema_lab.run.measure"),
+        ("ema_lab.profiling.measure", "ema_lab.run.measure"),
         ("from ema_lab.data.images", "from .images"),
         ("    from ema_lab.models.build import build_model\n\nlogger", "    pass\n\nlogger"),
         (
@@ -105,7 +105,8 @@ TABLE = {"scaled": "ema_lab.models.scaled:Scaled"}
             "    from ..build import build_model\n\n    if",
         ),
         (
-            "from ema_lab.cost.measure import measure_cost\nfrom ema_lab.data.images import crop as cut\n",
+            "from ema_lab.profiling.measure import measure_cost\n"
+            "from ema_lab.data.images import crop as cut\n",
             "from ema_lab.data.images import crop as cut\nfrom ema_lab.other.measure import measure_cost\n",
         ),
         ('f"too large: {factor}", "really"', '"much too large", f"{factor}"'),

@@ -19,6 +19,7 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.files import atomic_write, read_bytes
+from ema_lab.measured.selection import measure, rows_of
 from ema_lab.reports.analyses import analysis_files
 from ema_lab.reports.bundle.reproduce import reproduce_script, requirements
 from ema_lab.reports.bundle.wheel import build_wheel, zipped
@@ -31,7 +32,6 @@ from ema_lab.reports.report import (
     with_baseline,
     with_task,
 )
-from ema_lab.results.selection import measure, rows_of
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
 from ema_lab.specs.report import LATENCIES, ReportSpec, load_report

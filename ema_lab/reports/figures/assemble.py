@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.files import write_text
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.selection import PAIR_LABELS, Measured, Row
 from ema_lab.reports.figures import draw, draw_predictions, numbers, predictions
 from ema_lab.reports.figures.captions import (
     confusion_caption,
@@ -28,8 +30,6 @@ from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.reports.table.notes import interval_words
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.selection import PAIR_LABELS, Measured, Row
 from ema_lab.specs.figure import (
     ClassesFigure,
     ConfusionFigure,

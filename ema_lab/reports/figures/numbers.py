@@ -10,7 +10,7 @@ from typing import Any
 
 from ema_lab.ablation.grid import format_value
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.results.selection import Measured, Row
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
 from ema_lab.statistics.sequential import compare_sequentially

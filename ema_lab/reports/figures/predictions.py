@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ema_lab.errors import SpecError
+from ema_lab.measured.analysis import Analyses, class_counts, class_rows
+from ema_lab.measured.selection import Row
 from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.figures.numbers import band_of, mean_interval
-from ema_lab.results.analysis import Analyses, class_counts, class_rows
-from ema_lab.results.selection import Row
 from ema_lab.specs.class_names import class_names
 from ema_lab.specs.figure import SIZES, ClassesFigure, ConfusionFigure, PrecisionRecallFigure
 from ema_lab.specs.metric import Metric

@@ -11,10 +11,10 @@ from typing import Any
 
 from ema_lab.ablation.grid import format_value
 from ema_lab.errors import SpecError
+from ema_lab.measured.selection import Row
 from ema_lab.reports.figures.captions import listed
 from ema_lab.reports.figures.numbers import NothingToDrawError, axes_of
 from ema_lab.reports.naming import factor_value, gathered
-from ema_lab.results.selection import Row
 from ema_lab.specs.figure import CriticalDifferenceFigure
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics.ties import differences, merge_ties

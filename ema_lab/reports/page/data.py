@@ -9,12 +9,12 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
+from ema_lab.measured.selection import Measured, Row, rows_of
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.page.figures import page_figures
 from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
-from ema_lab.results.selection import Measured, Row, rows_of
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve

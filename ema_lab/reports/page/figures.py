@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.selection import Row
 from ema_lab.reports.figures import predictions
 from ema_lab.reports.figures.captions import confusion_caption, dots_caption, precision_caption
 from ema_lab.reports.row_order import row_labels
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.selection import Row
 from ema_lab.specs.figure import ClassesFigure, ConfusionFigure, PrecisionRecallFigure, SizesFigure
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import PairedDifference

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ema_lab.results.selection import Measured, Row
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import (

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.measured.analysis import Analyses, class_counts, class_rows
+from ema_lab.measured.family import Family, family_of
+from ema_lab.measured.selection import Row
 from ema_lab.reports.naming import baseline_name, check_names, display_name, names_within
 from ema_lab.reports.table.cells import delta_cell, metric_cell
 from ema_lab.reports.table.comparison import Marks, marks_of
@@ -16,9 +19,6 @@ from ema_lab.reports.table.notes import (
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
-from ema_lab.results.analysis import Analyses, class_counts, class_rows
-from ema_lab.results.family import Family, family_of
-from ema_lab.results.selection import Row
 from ema_lab.specs.class_names import class_names
 from ema_lab.specs.report import ReportSpec
 from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow

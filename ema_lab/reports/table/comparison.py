@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ema_lab.measured.family import Family
+from ema_lab.measured.selection import Row, unclean_rows
 from ema_lab.reports.table.cells import CELLS, comparison_cell, cost_delta_cell, delta_cell
-from ema_lab.results.family import Family
-from ema_lab.results.selection import Row, unclean_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import (
     holm,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import ABSENT, Cell, value_of
+from ema_lab.measured.family import Family, family_of
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.reports.naming import (
     DATA_KEY,
     baseline_name,
@@ -27,8 +29,6 @@ from ema_lab.reports.table.notes import (
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
-from ema_lab.results.family import Family, family_of
-from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import Summary, holm, paired_test, summarise, win_tie_loss
 from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import ABSENT, format_value, value_of
+from ema_lab.measured.family import Family, family_of
+from ema_lab.measured.selection import Measured, Row, unclean_rows
 from ema_lab.reports.naming import baseline_name, check_names, factor_value, short
 from ema_lab.reports.table.cells import delta_cell, difference_numbers, metric_cell
 from ema_lab.reports.table.comparison import PAIRED_T, Marks, marks_of
@@ -19,8 +21,6 @@ from ema_lab.reports.table.notes import (
 )
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
-from ema_lab.results.family import Family, family_of
-from ema_lab.results.selection import Measured, Row, unclean_rows
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
 from ema_lab.statistics.factorial import Effect, effects

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from ema_lab.ablation.grid import ABSENT, value_of
+from ema_lab.measured.family import Family
+from ema_lab.measured.selection import Row
 from ema_lab.reports.naming import factor_value
-from ema_lab.results.family import Family
-from ema_lab.results.selection import Row
 from ema_lab.specs.report import ReportSpec
 
 

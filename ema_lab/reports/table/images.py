@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.measured.family import Family, family_of
+from ema_lab.measured.images import ImagePair, ImageResult, ImageResults
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.reports.naming import baseline_name, check_names, display_name, names_within
 from ema_lab.reports.table.cells import compared_cell, count_text, measured_cell, missing_text
 from ema_lab.reports.table.notes import flag_notes, run_notes
 from ema_lab.reports.table.rank_notes import MOST_NAMED
-from ema_lab.results.family import Family, family_of
-from ema_lab.results.images import ImagePair, ImageResult, ImageResults
-from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.measured.family import Family
+from ema_lab.measured.selection import PAIR_LABELS, Row
 from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
-from ema_lab.results.family import Family
-from ema_lab.results.selection import PAIR_LABELS, Row
 from ema_lab.specs.report import LATENCIES, ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ema_lab.measured.family import Family
+from ema_lab.measured.selection import Row
 from ema_lab.reports.naming import display_name
 from ema_lab.reports.table.comparison import Marks
-from ema_lab.results.family import Family
-from ema_lab.results.selection import Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.tables.table import MARK_SIGNS, Flag, Mark, TableCell, TableRow
 

@@ -7,9 +7,9 @@ intervals hold at every number of seeds, however often a user has looked.
 from collections.abc import Sequence
 from typing import Any
 
+from ema_lab.measured.family import Family
+from ema_lab.measured.selection import Row
 from ema_lab.reports.table.cells import comparison_cell, difference_numbers
-from ema_lab.results.family import Family
-from ema_lab.results.selection import Row
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
 from ema_lab.statistics.sequential import compare_sequentially, decide

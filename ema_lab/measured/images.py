@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ema_lab.results.analysis import Analyses
-from ema_lab.results.selection import Measured, Row
+from ema_lab.measured.analysis import Analyses
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.images import Discordance, discordance
 from ema_lab.store.record import RunRecord

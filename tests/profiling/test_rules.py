@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from ema_lab.cost import rules as rules_module
-from ema_lab.cost.measure import count_parameters, measure_cost
-from ema_lab.cost.rules import einsum_cost
 from ema_lab.errors import CostError
+from ema_lab.profiling import rules as rules_module
+from ema_lab.profiling.measure import count_parameters, measure_cost
+from ema_lab.profiling.rules import einsum_cost
 
 SIZE = 16  # images are 3 x 16 x 16
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ema_lab.cost.rules import rules, uncounted
 from ema_lab.errors import CostError, error_summary
+from ema_lab.profiling.rules import rules, uncounted
 
 _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)  # equivalent to GroupNorm(n, n)
 _BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -34,9 +34,9 @@ KEYS = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
 def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channels: int = 3) -> dict[str, Any]:
     """Count a model's parameters and its multiply-adds (MACs) for one image.
 
-    One multiply-add counts as one MAC. `ema_lab.cost.rules` has the rules. Torch's FlopCounterMode counts
-    the matrix products a second time, and both counts must agree. The cost does not depend on the device,
-    so a copy of the model is counted on the CPU, in eval mode.
+    One multiply-add counts as one MAC. `ema_lab.profiling.rules` has the rules. Torch's FlopCounterMode
+    counts the matrix products a second time, and both counts must agree. The cost does not depend on the
+    device, so a copy of the model is counted on the CPU, in eval mode.
 
     Args:
         model: A module that takes (1, channels, height, width).
@@ -46,7 +46,7 @@ def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channel
     Returns:
         The parameters, under the keys of `count_parameters`;
         `macs_matmul`, `macs` and `macs_all`: the conventions `matmul`, `fvcore` and `all` of `CONVENTIONS`;
-        `macs_thop`: the count of thop 0.0.31 (see `ema_lab.cost.rules`), and `macs_thop_fused`: the same
+        `macs_thop`: the count of thop 0.0.31 (see `ema_lab.profiling.rules`), and `macs_thop_fused`: the same
         after fusing batch norms into convolutions, as `parameters_fused` does;
         `activations`: elements that convolutions, linear layers and matrix products write;
         `uncounted`: operators without a rule, each estimated as one operation per output element.

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from ema_lab.cost import latency
-from ema_lab.cost.latency import compare, inference, median_interval, peak_bytes, warm_up
+from ema_lab.profiling import latency
+from ema_lab.profiling.latency import compare, inference, median_interval, peak_bytes, warm_up
 
 TRIALS = 100
 

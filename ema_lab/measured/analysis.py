@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from ema_lab.errors import StoreError
+from ema_lab.measured.selection import Measured, Row
 from ema_lab.registry.registry import Entry
 from ema_lab.registry.signature import split_target
-from ema_lab.results.selection import Measured, Row
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.task import Analysis as Kind
 from ema_lab.specs.task import TaskDescription

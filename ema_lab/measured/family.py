@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ema_lab.results.selection import Row
+from ema_lab.measured.selection import Row
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import pytest
 
-from ema_lab.cost.measure import measure_cost
 from ema_lab.models.build import build_model
+from ema_lab.profiling.measure import measure_cost
 
 
 @pytest.mark.parametrize(
