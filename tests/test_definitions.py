@@ -22,7 +22,7 @@ SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
 REPORTS = sorted(ROOT.glob("reports/*.yaml"))
 LARGE = {  # two steps of these take long
     *("cifar100_resnet50", "cifar100_resnet101", "visdrone_yolov5xp2", "ema_branches"),
-    *("ema_groups", "ema_norm"),
+    *("ema_groups", "ema_norm", "ema_placement", "imagenet_mobilenetv2", "coco_yolov5s"),
     *("accuracy_macs", "ema_design", "lr_weight_decay"),
 }
 

@@ -145,6 +145,7 @@ def test_the_audit_of_the_ema_paper_says_what_reproduces(records_of, table):
     assert verdicts(records_of(table), table) == EXPECTED[table]
 
 
+@pytest.mark.slow
 def test_without_runs_no_accuracy_has_a_verdict(records_of):
     records = records_of("cifar100")
     trained = [record for record in records if record["quantity"] not in {"parameters", "flops"}]

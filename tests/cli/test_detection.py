@@ -60,6 +60,7 @@ def runs(squares, trained_squares):
     return RunStore("runs")
 
 
+@pytest.mark.slow
 def test_detection_goes_the_whole_way(runs, command):
     planned = command("plan", "squares", "--check")
     assert planned.code == 0, planned.err
@@ -176,6 +177,7 @@ def test_a_broken_label_is_named_with_its_line_and_nothing_is_trained(squares, c
     assert not Path("runs").exists() or not RunStore("runs").run_ids()
 
 
+@pytest.mark.slow
 def test_a_gallery_shows_detections_gates_and_grad_cam(runs, command):
     answer = command("gallery", "squares", "--images", "0,5", "--score", "0.01", "--out", "gallery")
     assert answer.code == 0, answer.err

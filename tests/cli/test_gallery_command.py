@@ -28,6 +28,7 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(command, folder, argumen
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_row_without_a_run_is_a_named_hole(command, folder):
     specs = [spec for spec in load_ablation("tiny").runs() if spec.seed == 0]
     execute(

@@ -148,6 +148,7 @@ def test_a_task_is_planned_and_reported_without_its_code(spots, command):
     assert (shown.code, "Distance (px)" in shown.out) == (0, True), shown.err
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_goes_the_whole_way(spots, command):
     trained = command("run", "spots", "--device", "cpu", "--workers", "1")
     assert trained.code == 0, trained.err

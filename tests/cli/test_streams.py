@@ -43,6 +43,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=given, check=False)
 
 
+@pytest.mark.slow
 def test_a_full_output_is_one_line(folder):
     done = subprocess.run([sys.executable, "-c", FULL, *COMMANDS], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2"] * 2 * len(COMMANDS)
@@ -58,7 +59,9 @@ def test_a_full_output_is_one_line_of_the_installed_command(folder):
     assert (done.returncode, done.stderr) == (2, line)
 
 
-@pytest.mark.parametrize(("line", "code"), [("plan tiny", 0), ("plan nosuch", 2)])
+@pytest.mark.parametrize(
+    ("line", "code"), [("plan tiny", 0), pytest.param("plan nosuch", 2, marks=pytest.mark.slow)]
+)
 def test_where_messages_cannot_be_written_the_work_goes_on(folder, line, code):
     done = shell(f"ema-lab {line} 2>/dev/full")
     assert (done.returncode, "none" in done.stdout) == (code, not code)
@@ -72,7 +75,13 @@ def test_an_output_without_the_signs_is_one_line(folder):
     assert "set PYTHONIOENCODING=utf-8" in line
 
 
-@pytest.mark.parametrize("command", ["plan tiny", "list --json", "--help", "--version"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan tiny",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("list --json", "--help", "--version")),
+    ],
+)
 def test_a_closed_output_is_one_line(folder, command):
     done = shell(f"ema-lab {command} >&-")
     line = "ema-lab: standard output is closed: what the command printed is lost"
@@ -84,7 +93,9 @@ def test_a_closed_output_is_no_error_of_a_command_that_prints_nothing(folder):
     assert (done.returncode, "lost" in done.stderr) == (0, False)
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", ["<&- >&- 2>&-", *(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", ">&-", "2>&-"))]
+)
 def test_a_closed_stream_lends_its_number_to_no_file(folder, closed):
     Path("program.py").write_text(NUMBERED)
     done = shell(f"'{sys.executable}' program.py plan tiny {closed}")

@@ -72,6 +72,7 @@ DETECTORS = rates(
 )
 
 
+@pytest.mark.slow
 def test_rows_of_detectors_are_searched_alike_too(trained, tmp_path, capsys):
     specs, _ = trained
     (tmp_path / "rates.yaml").write_text(DETECTORS)

@@ -25,6 +25,7 @@ WRONG = [
     ("builds without weights", "values", "meta"),
     ("cost is counted", "trace", "RuntimeError: cannot be traced (wrong_detector.py:"),
 ]
+QUICK = 4  # of WRONG; the others take as long each
 ESSENTIAL = {"has its named places"}  # the places are the backbone's, which has a contract of its own
 
 
@@ -47,7 +48,13 @@ def test_yolov5_keeps_the_contract() -> None:
     assert {one.name: one.detail for one in results if one.outcome != "passed"} == {}
 
 
-@pytest.mark.parametrize(("check", "flaw", "detail"), WRONG, ids=[check for check, _, _ in WRONG])
+@pytest.mark.parametrize(
+    ("check", "flaw", "detail"),
+    [
+        pytest.param(*one, id=one[0], marks=[pytest.mark.slow] * (number >= QUICK))
+        for number, one in enumerate(WRONG)
+    ],
+)
 def test_a_broken_rule_fails_its_check(check: str, flaw: str, detail: str) -> None:
     found = run_check(BY_NAME[check], case(flaw))
     assert found.outcome == "failed"

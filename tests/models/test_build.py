@@ -122,7 +122,7 @@ def test_insertion_keeps_the_backbones_own_keys(make_spec):
     assert all(".attention." in key for key in with_ema.keys() - plain.keys())
 
 
-@pytest.mark.parametrize("attention", ["cbam", EMA], ids=str)
+@pytest.mark.parametrize("attention", [pytest.param("cbam", marks=pytest.mark.slow), EMA], ids=str)
 def test_copies_pickles_and_compiled_models_compute_the_same(make_spec, attention):
     model, plain = build_model(make_spec(attention)).eval(), build_model(make_spec("none")).eval()
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -193,6 +193,7 @@ def assert_macs(cost, total, products, by_operator):
 WITH_MACS = [row for row in MEASURED["resnet_cifar"] if "fvcore_total_macs" in row]
 
 
+@pytest.mark.slow
 def test_every_resnet_has_its_measured_macs(make_spec):
     for row in WITH_MACS:
         total, products = row["fvcore_total_macs"], row["fvcore_conv_linear_matmul_macs"]
@@ -200,7 +201,14 @@ def test_every_resnet_has_its_measured_macs(make_spec):
         assert_macs(cost, total, products, row["fvcore_by_operator"])
 
 
-@pytest.mark.parametrize("row", list(filter(is_of_the_paper, WITH_MACS)), ids=row_name)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=[pytest.mark.slow] * (row["att"] not in {"none", "EMA32"}))
+        for row in filter(is_of_the_paper, WITH_MACS)
+    ],
+    ids=row_name,
+)
 def test_a_whole_network_has_the_macs_of_its_parts(make_spec, row):
     spec = resnet_spec(make_spec, row)
     assert whole(spec) == by_parts(spec)

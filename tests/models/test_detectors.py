@@ -163,6 +163,7 @@ def test_a_head_that_runs_on_every_level_carries_no_attention():
         build_model(spec, device="meta")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["stage_end", "backbone.body.layer*"])
 def test_the_pyramid_reads_what_attention_makes_of_a_stage(after):
     """The gate of `frozen` SE at the last stage's end halves the map at most; the pyramid must see it."""

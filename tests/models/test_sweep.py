@@ -85,6 +85,7 @@ def test_every_module_in_every_family(make_spec, backbone):
         assert torch.equal(expected, restored)
 
 
+@pytest.mark.slow
 def test_seresnet50_by_insertion_is_timms(make_spec):
     data = {"image_size": SIZE}
     theirs = build_model(make_spec(model={"backbone": "timm/seresnet50"}, data=data)).eval()

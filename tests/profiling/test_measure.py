@@ -8,9 +8,9 @@ from ema_lab.profiling.measure import measure_cost
     ("attention", "macs_matmul", "without_norm"),
     [
         ("none", 1_298_014_208, 23_652_132),
-        ("se", 1_300_529_152, 26_167_076),
-        ("cbam", 1_303_487_840, 26_184_692),
-        ("ca", None, 25_569_020),
+        pytest.param("se", 1_300_529_152, 26_167_076, marks=pytest.mark.slow),
+        pytest.param("cbam", 1_303_487_840, 26_184_692, marks=pytest.mark.slow),
+        pytest.param("ca", None, 25_569_020, marks=pytest.mark.slow),
         ("ema", None, 23_849_556),
     ],
 )

@@ -63,6 +63,7 @@ class TestWheel:
         assert not any("__pycache__" in name for name in names)
         assert sorted(line.partition(",")[0] for line in record.splitlines()) == sorted(names)
 
+    @pytest.mark.slow
     def test_pip_installs_it_and_it_runs_without_the_checkout(self, bundled, tmp_path):
         [wheel] = (bundled / "wheels").glob("*.whl")
         target = tmp_path / "site"

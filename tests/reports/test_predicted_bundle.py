@@ -29,6 +29,13 @@ FIGURES = {
 }
 
 
+BOTH_IN_TIME = pytest.mark.parametrize(  # detection, which takes longer, among the slow tests
+    "predicted_of_session",
+    ["classification", pytest.param("detection", marks=pytest.mark.slow)],
+    indirect=True,
+)
+
+
 @pytest.fixture
 def made(predicted):
     """Return a report of a task by its definition, in the folder of its runs."""
@@ -51,6 +58,7 @@ def written(made, store):
     return files
 
 
+@BOTH_IN_TIME
 def test_what_is_written_is_what_the_predictions_give(made, predicted):
     files = written(made, predicted.store)
     names = {f"figures/{figure['kind']}.png" for figure in FIGURES[predicted.task]}
@@ -77,6 +85,7 @@ def test_the_page_has_the_numbers_of_each_figure(made, predicted):
         assert all(len(curve["mean"]) == 101 for curve in by_kind["precision_recall"]["curves"])
 
 
+@BOTH_IN_TIME
 def test_a_bundle_without_predictions_verifies_and_a_changed_result_by_class_is_found(made, predicted):
     names = write_bundle(made, Path("r.zip"), predicted.store, Path("reports/r.yaml"))
     assert not any(name.endswith((".npz", ".ckpt")) for name in names)

@@ -64,6 +64,7 @@ def overlap(drawing):
     return [(a[0], b[0]) for a, b in pairs if a[1].overlaps(b[1])]
 
 
+@pytest.mark.slow
 def test_ranks_over_the_ablations_of_a_report_leave_out_a_data_set_with_a_hole_and_name_it(tmp_path):
     drawn = ranks(tmp_path, holes={("d3", "eca"), ("d3", "se")}, figure={"test": "wilcoxon"})
     assert "on 10 data sets" in drawn.caption

@@ -55,6 +55,7 @@ class TestSourceHashes:
         plain, borrowed = (make_spec(recipe={"normalise": value}) for value in ("dataset", "cifar10"))
         assert changed(source_hashes(plain), source_hashes(borrowed)) == {"data"}
 
+    @pytest.mark.slow
     def test_do_not_depend_on_the_order_of_sets(self, run):
         spec = run("cbam", ["triplet"])
         program = """
@@ -239,6 +240,7 @@ def mutant(text: str, turn: int) -> str:
     return ast.unparse(tree)
 
 
+@pytest.mark.slow
 def test_every_file_that_training_loads_moves_the_hash_of_its_part(trained):
     spec, loaded = trained
     before = source_hashes(spec)

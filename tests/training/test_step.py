@@ -26,7 +26,11 @@ SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}
             {"optimizer": SGD, "schedule": {"name": "cosine", "warmup_epochs": 1}, "label_smoothing": 0.1},
         ),
         ("classification", {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"}),
-        ("detection", {"nominal_batch": 16, "leftover": "drop", "schedule": {"name": "yolov5"}}),
+        pytest.param(
+            "detection",
+            {"nominal_batch": 16, "leftover": "drop", "schedule": {"name": "yolov5"}},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["sgd", "adamw in bf16", "detection with accumulation"],
 )

@@ -32,6 +32,9 @@ from ema_lab.training.run import Machine, load_weights, train
 
 EMA = {"name": "ema", "groups": 4}
 BOTH = pytest.mark.parametrize("task", ["classification", "detection"])
+BOTH_IN_TIME = pytest.mark.parametrize(  # detection, which takes longer, among the slow tests
+    "task", ["classification", pytest.param("detection", marks=pytest.mark.slow)]
+)
 WATCHED = {"classification": "top1", "detection": "map"}  # what a protocol that chooses an epoch goes by
 
 
@@ -91,7 +94,7 @@ def clock(monkeypatch):
     return wait
 
 
-@BOTH
+@BOTH_IN_TIME
 def test_throughput_is_images_over_the_time_of_their_training(make_spec, tmp_path, machine, clock, task):
     outcome = train(make_spec(task=task, recipe={"epochs": 3}), folder(tmp_path / "run"), machine)
     assert outcome.throughput == 8.0  # 40 images an epoch in five batches of a second
@@ -197,7 +200,8 @@ def test_the_instruction_set_is_what_torch_uses_and_what_the_user_allows(monkeyp
     assert instruction_set() == f"AVX2{limits}"
 
 
-@pytest.mark.parametrize("capability", ["default", pytest.param("avx2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["default", "avx2"])
 def test_a_limit_on_torchs_instruction_set_is_recorded(capability):
     program = "from ema_lab.training.environment import instruction_set; print(instruction_set())"
     limits = {"ATEN_CPU_CAPABILITY": capability, "ONEDNN_MAX_CPU_ISA": "SSE41"}
@@ -252,7 +256,8 @@ def stop_after(monkeypatch):
 @pytest.mark.parametrize(
     ("backbone", "loader_workers", "protocol"),
     [
-        ("resnet20", 2, "best-val"),  # worker processes stay from epoch to epoch
+        # worker processes stay from epoch to epoch
+        pytest.param("resnet20", 2, "best-val", marks=pytest.mark.slow),
         pytest.param("yolov5n", 2, "best-val", marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", 0, "last", marks=pytest.mark.slow),  # dropout
         # dropout and stochastic depth
@@ -299,7 +304,7 @@ def curve_without_time(path: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key != "train_seconds"} for row in curve(path)]
 
 
-@BOTH
+@BOTH_IN_TIME
 def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_the_run_starts_again(
     make_spec, tmp_path, machine, stop_after, task
 ):
@@ -350,7 +355,7 @@ def test_the_same_spec_gives_the_same_bits_twice(make_spec, tmp_path, machine, t
     assert same_weights(tmp_path / "a", tmp_path / "b")
 
 
-@BOTH
+@BOTH_IN_TIME
 @pytest.mark.parametrize(("protocol", "split"), [("best-val", "val"), ("best-test", "test")])
 def test_a_protocol_that_chooses_reports_its_best_epoch(make_spec, tmp_path, machine, task, protocol, split):
     spec = make_spec(task=task, recipe={"epochs": 4, "protocol": protocol}, data={"val_images": 10})
@@ -363,7 +368,7 @@ def test_a_protocol_that_chooses_reports_its_best_epoch(make_spec, tmp_path, mac
         assert outcome.metrics[WATCHED[task]] == pytest.approx(max(watched))
 
 
-@BOTH
+@BOTH_IN_TIME
 def test_the_last_protocol_never_looks_at_the_test_split_before_the_end(make_spec, tmp_path, machine, task):
     train(make_spec(task=task, data={"val_images": 10}), folder(tmp_path / "run"), machine)
     assert not [key for key in curve(tmp_path / "run")[0] if key.startswith("test_")]
@@ -402,7 +407,10 @@ def test_every_recipe_changes_the_outcome(make_spec, tmp_path, machine):
     assert len(set(losses.values())) == len(recipes), losses
 
 
-@pytest.mark.parametrize(("task", "rows"), [("classification", "logits"), ("detection", "detected")])
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [("classification", "logits"), pytest.param("detection", "detected", marks=pytest.mark.slow)],
+)
 def test_a_finished_model_comes_back_from_the_store(make_spec, tmp_path, machine, task, rows):
     store = RunStore(tmp_path / "runs")
     spec = make_spec(EMA, task=task, recipe={"protocol": "best-val"}, data={"val_images": 10})

@@ -117,6 +117,7 @@ def test_a_resumed_run_ends_bit_equal(tmp_path, machine, monkeypatch, recipe):
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.slow
 def test_the_average_is_evaluated_and_loaded(tmp_path, machine):
     spec = spec_of(**AVERAGED)
     job = folder(tmp_path / "run")
