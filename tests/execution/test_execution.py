@@ -248,7 +248,9 @@ def execute_all(
     done.put(execute(specs, train=train, store=RunStore(root)).done)
 
 
-@pytest.mark.parametrize("task", ["classification", pytest.param("detection", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "specs", ["classification", pytest.param("detection", marks=pytest.mark.slow)], indirect=True
+)
 def test_two_processes_with_one_folder_train_every_run_once(store, specs, fake):
     runs = [specs[0].model_copy(update={"seed": seed}) for seed in range(20)]
     runs = [RunSpec.model_validate(run.resolved()) for run in runs]
