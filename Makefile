@@ -18,7 +18,7 @@ help:  ## show this list
 
 quickstart: $(RUN_STAMP)  ## install, train the quickstart ablation, print and write its table
 	@echo "== training what is not trained yet (runs/)" >&2
-	@$(BIN)/ema-lab run ablations/quickstart.yaml
+	@$(BIN)/ema-lab run ablations/quickstart.yaml >/dev/null
 	@echo "== the table (also below out/quickstart)" >&2
 	@$(BIN)/ema-lab report reports/quickstart.yaml --out out/quickstart
 

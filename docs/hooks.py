@@ -14,12 +14,12 @@ from ema_lab.cli.main import app
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, TASKS
 from ema_lab.registry.registry import Registry
 from ema_lab.registry.signature import REQUIRED, Option
+from ema_lab.specs.columns import COMPARISONS, COUNTS, DELTA, IMAGE_COLUMNS, LATENCIES
 from ema_lab.specs.dataset import dataset_facts
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.document import read_document
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.parameter import KEYS
-from ema_lab.specs.report import COMPARISONS, COUNTS, DELTA, IMAGE_COLUMNS, LATENCIES
 from ema_lab.specs.schema import SCHEMAS, json_schema
 from ema_lab.specs.task import task_description
 

@@ -34,9 +34,10 @@ from ema_lab.cli.main import UsageError, app, run
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.search.sweep import load_sweep
+from ema_lab.specs.columns import COLUMNS
 from ema_lab.specs.engine import load_engine
 from ema_lab.specs.figure import FIGURE_KINDS
-from ema_lab.specs.report import COLUMNS, load_report
+from ema_lab.specs.report import load_report
 from ema_lab.specs.schema import SCHEMAS
 from ema_lab.specs.task import task_description
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ema_lab.ablation.grid import AxisValues, Cell, SkippedCell, expand, matches
 from ema_lab.errors import DefinitionError, Problem, SpecError
-from ema_lab.specs.ablation import AblationSpec
+from ema_lab.specs.ablation import AblationSpec, Form
 from ema_lab.specs.definition import find_definition
 from ema_lab.specs.document import Document, read_document, require_file_name
 from ema_lab.specs.run import RunSpec
@@ -32,6 +32,7 @@ class Ablation:
         changes: Values by dotted key that changed the file's base, as by `--set`.
         recipes: Recipes by data set that the file left to the data set.
         notes: Sentences of the file that every table repeats.
+        form: Key of the file that defines the rows.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Ablation:
     changes: Mapping[str, Any] = field(default_factory=dict)
     recipes: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    form: Form = "variants"
 
     def runs(self) -> list[RunSpec]:
         """Return the distinct run specs in cell order. Several cells may share one run."""
@@ -205,6 +207,7 @@ def load_ablation(name: str | Path, changes: Mapping[str, Any] | None = None) ->
         notes=spec.notes,
         changes=dict(changes or {}),
         recipes=expanded.recipes,
+        form=spec.form,
     )
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,9 +90,10 @@ def store_to_come(path: Path) -> RunStore:
     return RunStore(path)
 
 
-def command_arguments(ablation: str, store: Path) -> str:
-    """Return the ablation and the store as arguments of a command in a hint, as the user wrote them."""
-    return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
+def command_arguments(ablation: str, store: Path, changes: Sequence[str] | None = None) -> str:
+    """Return the ablation, its changes and the store as arguments of a command in a hint, as the user did."""
+    words = [ablation, *(word for change in changes or () for word in ("--set", change))]
+    return shlex.join(words if store == DEFAULT_STORE else [*words, "--store", str(store)])
 
 
 def print_rows(

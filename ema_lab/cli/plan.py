@@ -132,7 +132,7 @@ def plan(
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
     else:
-        _print_plan(view, command_arguments(ablation, store))
+        _print_plan(view, command_arguments(ablation, store, cells.changes))
 
 
 def _print_plan(view: Plan, ablation: str) -> None:

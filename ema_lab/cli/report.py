@@ -46,7 +46,7 @@ def report(
     """Print the tables of a report from the records, and write them as Markdown, LaTeX, CSV, HTML and JSON.
 
     --check builds every number again, on the page and in figures too, and names each cell that differs;
-    exit code 1 then.
+    exit code 1 then. A column or a figure that is wrong is named and left out, with exit code 1, too.
 
     Example: ema-lab report quickstart --out out/quickstart
     """
@@ -68,7 +68,8 @@ def report(
         put("\n".join(map(render_text, built.tables)), end="")
     if files is not None:
         (say if as_json else put)("\n".join(map(str, files.write())))
-    return 0
+    say(*(f"ema-lab: left out: {problem}" for problem in built.problems))
+    return 1 if built.problems else 0
 
 
 def _check(built: "BuiltReport", out: Path | None, *, only_tables: bool, as_json: bool) -> int:
@@ -85,4 +86,5 @@ def _check(built: "BuiltReport", out: Path | None, *, only_tables: bool, as_json
     number = number_of(len(differences), "difference") if differences else "no differences"
     num_compared = checked.num_files - len(not_compared)
     say(*not_compared, f"{built.spec.name}: {number} in {number_of(num_compared, 'file')} of {out}")
-    return 1 if differences else 0
+    say(*(f"ema-lab: left out: {problem}" for problem in built.problems))
+    return 1 if differences or built.problems else 0

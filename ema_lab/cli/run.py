@@ -1,5 +1,6 @@
 """Command `run`: train what an ablation lacks."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, FolderOptions, MachineOptions, execution_options, expanded
 from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Json, refuse_without
-from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.output import command_arguments, print_rows, put, say
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
@@ -107,7 +108,8 @@ def run(
 ) -> int:
     """Train every cell that has no result yet; finished runs are kept, failed ones retried.
 
-    Ctrl-C loses no finished run. Exit code 1 if a run failed.
+    Ctrl-C loses no finished run. At the end the table so far is printed, and the command that writes it with
+    figures and a page. Exit code 1 if a run failed.
 
     Examples: ema-lab run quickstart --workers 2; ema-lab run quickstart --until-decided --max-seeds 20
     """
@@ -119,7 +121,21 @@ def run(
         _print_decisions(outcome, as_json=as_json)
     elif as_json:
         print_rows(watch.rows, as_json=True)
+    elif not training.smoke:
+        _print_table(outcome, command_arguments(ablation, folders.store, cells.changes))
     return 0 if outcome.ok else 1
+
+
+def _print_table(outcome: GridOutcome, arguments: str) -> None:
+    """Print the table of an ablation so far, and the command that writes it with its figures and the page."""
+    from ema_lab.tables.render import render_text
+    from ema_lab.workflow.report import usual_report
+
+    if not (outcome.trained or outcome.done_before or outcome.elsewhere):
+        return
+    put(render_text(usual_report(outcome.ablation, outcome.store).table()), end="")
+    folder = f"out/{outcome.ablation.name}"
+    say(f"next: ema-lab report {arguments} --out {shlex.quote(folder)}  (page: {folder}/index.html)")
 
 
 class _Watch(Display):

@@ -44,7 +44,7 @@ def status(
     Example: ema-lab status quickstart --watch
     """
     chosen = selected(ablation, **cells.choice())
-    runs, arguments = existing_store(store), command_arguments(ablation, store)
+    runs, arguments = existing_store(store), command_arguments(ablation, store, cells.changes)
     while True:
         state = survey(chosen, runs, max_attempts)
         rows = state.rows()
@@ -111,7 +111,7 @@ def retry(
     for run in retried.runs:
         put(f"{run.run_id}  {run.name}  {run.failure.signature}")
     number = len(retried.runs)
-    hint = f"; ema-lab run {command_arguments(ablation, store)}" if retried.runs else ""
+    hint = f"; ema-lab run {command_arguments(ablation, store, cells.changes)}" if retried.runs else ""
     say(f"{retried.ablation.name}: {number_of(number, 'run')} {are(number)} pending again{hint}")
     if retried.busy:
         say(f"{retried.busy} left alone, because a process works on them")

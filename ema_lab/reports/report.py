@@ -28,16 +28,16 @@ from ema_lab.reports.table.groups import group_of, with_groups
 from ema_lab.reports.table.images import image_cells, image_notes, images_table
 from ema_lab.reports.table.notes import latency_notes, notes_of
 from ema_lab.reports.table.sequential import sequential_cells
-from ema_lab.specs.metric import COSTS
-from ema_lab.specs.report import (
+from ema_lab.specs.columns import (
     COST_DELTAS,
     DELTA,
     IMAGE_COLUMNS,
     LATENCIES,
-    ReportSpec,
     is_metric_delta,
     needs_baseline,
 )
+from ema_lab.specs.metric import COSTS
+from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import common_task
 from ema_lab.statistics import comparable_means
 from ema_lab.store.cost_cache import CachedCosts, cached_latencies
@@ -269,13 +269,6 @@ class Report:
     name: str
     tables: tuple[Table, ...]
     missing: tuple[str, ...] = ()
-
-
-def ablation_report(ablation: Ablation) -> ReportSpec:
-    """Return the report of an ablation without a report file: one table with the usual columns."""
-    comparison = ("delta",) if ablation.baseline else ()
-    columns = (ablation.task.primary, *comparison, "parameters", "macs")
-    return ReportSpec(name=ablation.name, ablation=str(ablation.path), set=ablation.changes, columns=columns)
 
 
 def build_report(spec: ReportSpec, store: RunStore) -> Report:

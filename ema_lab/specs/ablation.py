@@ -1,7 +1,7 @@
 """Schema of an ablation file: named variants (or one-at-a-time changes) x axes x seeds."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
@@ -49,6 +49,7 @@ Seeds = Annotated[
     Field(min_length=1),
     BeforeValidator(_seeds, json_schema_input_type=PositiveInt | list[Seed]),
 ]
+Form = Literal["variants", "vary", "without"]
 YAML_NULLS = {"null", "Null", "~"}
 AxisForm = Annotated[list[Any] | dict[str, dict[str, Any]], AfterValidator(_check_values)]
 
@@ -147,6 +148,11 @@ class AblationSpec(AxesSpec):
             raise invalid("ablation", rule, "baseline")
         if "axes" in self.variants[self.baseline]:
             raise invalid("ablation", "the baseline cannot have axes of its own", "baseline")
+
+    @property
+    def form(self) -> Form:
+        """The key that defines the rows."""
+        return "variants" if self.variants is not None else "vary" if self.vary is not None else "without"
 
     @property
     def baseline_name(self) -> str | None:

@@ -1,7 +1,7 @@
 """Schema of a report file: a table built from one or more ablations."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,9 +18,18 @@ from pydantic import (
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
+from ema_lab.specs.columns import (
+    COLUMNS,
+    DELTA,
+    IMAGE_COLUMNS,
+    USUAL_COLUMNS,
+    is_metric_delta,
+    needs_baseline,
+    unknown_column,
+)
 from ema_lab.specs.document import Document, read_document, require_file_name
 from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
-from ema_lab.specs.metric import COSTS, Metric
+from ema_lab.specs.metric import Metric
 from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
@@ -32,57 +41,27 @@ RUN_KEYS = (
 BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
-COMPARISONS: Mapping[str, str] = {  # meaning by column
-    "delta": "Mean paired difference of the metric to the baseline over common seeds, with its interval.",
-    "p": "p of a paired t test against the baseline, Holm-corrected over all compared rows of the ablation.",
-    "wilcoxon": "p of a Wilcoxon signed-rank test against the baseline, Holm-corrected likewise.",
-    "equivalence": "p of two one-sided paired t tests that the difference is within `margin`.",
-    "effect": "Hedges' g of the paired differences: Cohen's d_z, corrected for few seeds.",
-    "detectable": "Smallest true difference that a paired t test of the row's seeds finds with 80 % power.",
-}
-LATENCIES: Mapping[str, str] = {
-    "latency": "Median time of a forward pass or training step in ms, by `ema-lab cost --latency`.",
-    "latency_ratio": "Ratio of the latency to the baseline's, timed in turn, with its interval.",
-}
-DELTA = "delta_"
-COST_DELTAS = tuple(f"{DELTA}{cost}" for cost in COSTS)
-IMAGE_COLUMNS: Mapping[str, str] = {  # of stored predictions
-    "metric_images": "Mean of the metric, with an interval over seeds and test images.",
-    "delta_images": "Difference of the metric to the baseline, with an interval over seeds and test images.",
-}
-COUNTS: Mapping[str, str] = {"n": "Number of seeds with a finished run."}
-COLUMNS = (  # of every task, in addition to its metrics
-    *COMPARISONS,
-    *IMAGE_COLUMNS,
-    *COUNTS,
-    *COSTS,
-    *LATENCIES,
-    *COST_DELTAS,
-)
-USUAL_COLUMNS = ("delta", "parameters", "macs")
 BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
-
-
-def is_metric_delta(column: str) -> bool:
-    """Whether a column contains differences of a metric, such as `delta_top5`."""
-    return column.startswith(DELTA) and column not in (*COST_DELTAS, *IMAGE_COLUMNS)
-
-
-def needs_baseline(column: str) -> bool:
-    """Whether a column compares rows with the baseline."""
-    return column in (*COMPARISONS, *LATENCIES) or column.startswith(DELTA)
 
 
 def _column(name: str) -> str:
     """Check the syntax of a column name. `for_task` checks that the task has the metric."""
     if name not in COLUMNS and not re.fullmatch(METRIC_PATTERN, name):
-        raise problem(unknown_name("column", name, COLUMNS))
+        raise problem(unknown_column(name, ()))
     return name
 
 
 COLUMN_SCHEMA = {"anyOf": [{"enum": list(COLUMNS)}, {"type": "string", "pattern": METRIC_PATTERN}]}
 Column = Annotated[str, AfterValidator(_column), WithJsonSchema(COLUMN_SCHEMA)]
 TextTuple = Annotated[tuple[str, ...], Strict(False)]
+
+
+class ReportError(SpecError):
+    """Key of a report that does not fit its ablations. `key_path`: where the key is in the report."""
+
+    def __init__(self, message: str, key_path: tuple[str | int, ...]) -> None:
+        super().__init__(message)
+        self.key_path = key_path
 
 
 class ReportSpec(Spec):
@@ -171,6 +150,7 @@ class ReportSpec(Spec):
     figures: Annotated[tuple[Figure, ...], Strict(False)] = ()
     _document: Document | None = PrivateAttr(default=None)
     _task: TaskDescription | None = PrivateAttr(default=None)
+    _places: dict[str, tuple[int, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -275,8 +255,7 @@ class ReportSpec(Spec):
         }
         for number, column in enumerate(self.columns):
             if column not in COLUMNS and column.removeprefix(DELTA) not in task.metrics:
-                known = (*task.metrics, *COLUMNS)
-                raise self.error_at(unknown_name("column", column, known), "columns", number)
+                raise self.error_at(unknown_column(column, task.metrics), "columns", number)
         if self.kind == "classes" and not task.analyses("classes"):
             raise self.error_at(f"the task {task.name} has no results by class", "kind")
         if self.by_image and not task.analyses("images"):
@@ -305,18 +284,48 @@ class ReportSpec(Spec):
         """Metric of the comparisons with the baseline."""
         return self.task.metrics[self.metric]
 
-    def error_at(self, message: str, *key_path: str | int) -> SpecError:
+    def read_from(self, document: Document, places: Mapping[str, Sequence[int]]) -> "ReportSpec":
+        """Return the report with its file, for the lines of errors.
+
+        `places`: by key, the numbers in the file of the listed items.
+        """
+        report = self.model_copy()
+        report._document, report._places = document, {key: tuple(listed) for key, listed in places.items()}
+        return report
+
+    def without(self, key_path: tuple[str | int, ...]) -> "ReportSpec | None":
+        """Return the report without one of several columns, or a figure; None if the key is of neither."""
+        match key_path:
+            case (("columns" | "figures") as key, int(number), *_):
+                listed = getattr(self, key)
+            case _:
+                return None
+        if key == "columns" and len(listed) == 1:
+            return None
+        places = self._places.get(key, tuple(range(len(listed))))
+        report = self.model_copy(update={key: (*listed[:number], *listed[number + 1 :])})
+        report._places = {**self._places, key: (*places[:number], *places[number + 1 :])}
+        return report
+
+    def error_at(self, message: str, *key_path: str | int) -> ReportError:
         """Return the error of a key that does not fit the report, with its line in the file.
 
         Args:
             message: The problem and its remedy.
             key_path: Key path of the invalid value.
         """
-        key = ".".join(map(str, key_path))
+        place = self._in_file(key_path)
+        key = ".".join(map(str, place))
         text = f"{key}: {message}" if key else message
-        if self._document is None:
-            return SpecError(f"report {self.name}: {text}")
-        return SpecError(f"{self._document.where(key_path)}: {text}")
+        where = f"report {self.name}" if self._document is None else self._document.where(place)
+        return ReportError(f"{where}: {text}", key_path)
+
+    def _in_file(self, key_path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """Return the key path in the file, of which `without` may have left out earlier items."""
+        match key_path:
+            case (str(key), int(number), *rest) if key in self._places:
+                return (key, self._places[key][number], *rest)
+        return key_path
 
     @property
     def compares(self) -> bool:
@@ -362,5 +371,5 @@ def _unknown_columns(document: Document) -> Iterator[Problem]:
     for number, name in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(name, str) and name not in known and name.removeprefix(DELTA) not in known:
             key_path = ("columns", number)
-            message = f"columns.{number}: {unknown_name('column', name, known)}"
+            message = f"columns.{number}: {unknown_column(name, known)}"
             yield Problem(document.where(key_path), message)

@@ -20,7 +20,6 @@ from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
-from ema_lab.specs.change import with_given_recipe
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.detection import settings_of_yolov5
 from ema_lab.specs.named import NamedSpec, checked_options, named
@@ -308,6 +307,13 @@ class RunSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _with_named_recipe(cls, value: Any) -> Any:
+        recipe = value.get("recipe", "") if isinstance(value, Mapping) else {}
+        if not isinstance(recipe, str) and not (isinstance(recipe, Mapping) and "use" in recipe):
+            return value
+        from ema_lab.specs.change import (
+            with_given_recipe,
+        )  # which training, whose recipes are in full, needs not
+
         return with_given_recipe(value)
 
     @model_validator(mode="after")

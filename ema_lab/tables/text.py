@@ -16,8 +16,18 @@ def difference_text(difference: PairedDifference, digits: int) -> str:
 def interval_text(mean: float, low: float | None, high: float | None, digits: int) -> str:
     """Format a difference and the bounds of its interval, if any, all with signs."""
     if low is None or high is None:
-        return f"{mean:+.{digits}f}"
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+        return number_text(mean, digits, "+")
+    middle, least, greatest = (number_text(value, digits, "+") for value in (mean, low, high))
+    return f"{middle} [{least}, {greatest}]"
+
+
+def number_text(value: float, digits: int, form: str = "") -> str:
+    """Format a number with `digits` decimals. One that is printed as zero has no sign: never -0.00.
+
+    `form`: "+" prints the sign of other numbers, too, and "," separates thousands; "+," does both.
+    """
+    text = f"{value:{form}.{digits}f}"
+    return text.lstrip("+-") if not text.strip("+-0.,") else text
 
 
 def p_text(p: float) -> str:

@@ -5,15 +5,14 @@ from typing import Any, get_args
 
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.specs.change import DEFAULT_RECIPES, named_recipe
+from ema_lab.specs.columns import COLUMNS, DELTA, MEANINGS
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import Figure
 from ema_lab.specs.meanings import key_meanings, summary
 from ema_lab.specs.metric import COSTS
-from ema_lab.specs.report import COLUMNS, COMPARISONS, COUNTS, DELTA, IMAGE_COLUMNS, LATENCIES
 from ema_lab.specs.task import task_description
 
-MEANINGS: Mapping[str, str] = {**COMPARISONS, **IMAGE_COLUMNS, **COUNTS, **LATENCIES}
 Rows = list[dict[str, Any]]
 
 

@@ -1,25 +1,28 @@
 """Reports from Python: the same as the command `ema-lab report`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ema_lab.ablation.ablation import load_ablation
-from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.errors import Problem, SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.check.compare import Comparison, compare
 from ema_lab.reports.figures.assemble import Drawn, remarks, report_figures
 from ema_lab.reports.files import FIGURES, PAGE, all_files, report_files, unmade_files
 from ema_lab.reports.page.page import report_page
-from ema_lab.reports.report import Report, ablation_report, build_report
+from ema_lab.reports.report import Report, build_report
+from ema_lab.reports.usual import ablation_report
 from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import FIGURE_KINDS, Figure
-from ema_lab.specs.report import ReportSpec, load_report
+from ema_lab.specs.report import ReportError, ReportSpec, load_report
+from ema_lab.specs.report_file import read_report
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import damage_lines
 from ema_lab.tables.render import flat_records
@@ -28,6 +31,8 @@ from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.output import make_folder
 from ema_lab.workflow.selection import Changes, read_changes
 from ema_lab.workflow.status import existing_store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,32 @@ class ReportFiles:
         return [*(self.folder / name for name in self.texts), *drawn]
 
 
-@dataclass(frozen=True)
+@dataclass
 class BuiltReport:
-    """Report built from the records of a store."""
+    """Report built from the records of a store.
+
+    `problems`: one line for each column and figure that was left out because it is wrong.
+    """
 
     spec: ReportSpec
     store: RunStore
+    problems: list[str] = field(default_factory=list)
 
     @cached_property
     def report(self) -> Report:
         """Tables of the report."""
-        return build_report(self.spec, self.store)
+        return self._settled(lambda spec: build_report(spec, self.store))
+
+    def _settled(self, make: Callable[[ReportSpec], T]) -> T:
+        """Make something of the report without what does not fit, each in `problems`."""
+        while True:
+            try:
+                return make(self.spec)
+            except ReportError as error:
+                if (reduced := self.spec.without(error.key_path)) is None:
+                    raise
+                self.problems.append(str(error))
+                self.spec = reduced
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -108,8 +128,8 @@ class BuiltReport:
         Raises:
             SpecError: If the folder cannot be created, or a figure needs a key that the records lack.
         """
+        figures = self._settled(lambda spec: report_figures(spec, self.store))
         texts = report_files(self.report) | {PAGE: report_page(self.spec, self.report, self.store)}
-        figures = report_figures(self.spec, self.store)
         make_folder(folder / FIGURES if figures else folder)
         return ReportFiles(folder, texts, figures, unmade_files(self.spec, texts))
 
@@ -125,7 +145,11 @@ class BuiltReport:
         """
         if not folder.is_dir():
             raise SpecError(f"--check compares the files of a folder: --out DIR, got {folder}")
-        built = report_files(self.report) if only_tables else all_files(self.spec, self.report, self.store)
+        built = (
+            report_files(self.report)
+            if only_tables
+            else self._settled(lambda spec: all_files(spec, self.report, self.store))
+        )
         return ReportCheck(compare(folder, built, unmade_files(self.spec, built)), len(built))
 
 
@@ -155,12 +179,17 @@ def report(
     Raises:
         EmaLabError: If there is no such report, ablation or store, or the report does not fit the ablation.
     """
-    spec = find_report(str(name))
+    spec, problems = read_or_usual(str(name))
     if changes:
         spec = spec.model_copy(update={"set": {**spec.set, **read_changes(changes)}})
-    built = BuiltReport(spec, existing_store(store))
+    built = BuiltReport(spec, existing_store(store), list(map(str, problems)))
     _ = built.report  # raises here what a first use would raise later
     return built
+
+
+def usual_report(ablation: Ablation, store: RunStore) -> BuiltReport:
+    """Build the usual report of a whole ablation, also of the rows and seeds that `ablation` leaves out."""
+    return BuiltReport(ablation_report(load_ablation(ablation.path, ablation.changes)), store)
 
 
 def find_report(name: str) -> ReportSpec:
@@ -170,14 +199,35 @@ def find_report(name: str) -> ReportSpec:
         UnknownNameError: If neither has that name; the message lists both.
         DefinitionError: If the file is wrong.
     """
+    path = _file_of(name)
+    return ablation_report(load_ablation(path)) if _is_ablation(path) else load_report(path)
+
+
+def read_or_usual(name: str) -> tuple[ReportSpec, list[Problem]]:
+    """Return a report without its wrong columns and figures, or the usual report of an ablation.
+
+    Raises:
+        UnknownNameError: If neither has that name; the message lists both.
+        DefinitionError: If anything else of the file is wrong.
+    """
+    path = _file_of(name)
+    return (ablation_report(load_ablation(path)), []) if _is_ablation(path) else read_report(path)
+
+
+def _file_of(name: str) -> Path:
+    """Return the file of a report or of an ablation; of a name that both have, the report's."""
     with suppress(UnknownNameError):
-        return load_report(find_definition("reports", name))
+        return find_definition("reports", name)
     try:
-        path = find_definition("ablations", name)
+        return find_definition("ablations", name)
     except UnknownNameError:
         known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
         raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
-    return ablation_report(load_ablation(path))
+
+
+def _is_ablation(path: Path) -> bool:
+    """Return whether a file is an ablation's: those of reports have none of its keys."""
+    return not {"base", "variants", "vary", "without"}.isdisjoint(read_document(path).value)
 
 
 def _figure(spec: ReportSpec, kind: str) -> Figure:

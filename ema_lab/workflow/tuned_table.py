@@ -6,7 +6,8 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import ABSENT, value_of
-from ema_lab.reports.report import ablation_report, build_report
+from ema_lab.reports.report import build_report
+from ema_lab.reports.usual import ablation_report
 from ema_lab.search.report.labels import value_text
 from ema_lab.search.tuning import RowSearch
 from ema_lab.search.winner import trial_name

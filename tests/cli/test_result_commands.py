@@ -275,4 +275,4 @@ def test_the_report_compares_the_metric_that_it_names(command, trained):
     answer = command("report", "tiny")
     assert "Δ Loss vs none" in answer.out
     assert "Loss (nats)" in answer.out
-    assert "+0.00 (n=2, all equal)" in answer.out
+    assert "0.00 (n=2, all equal)" in answer.out

@@ -310,7 +310,7 @@ class TestKeys:
         table = self.table(tmp_path, store, columns=columns)
         assert table.header[2:] == ("Δ Loss vs none", "Δ Parameters", "Δ MACs (M)")
         assert texts(table)["none"][1:] == ["baseline"] * 3
-        assert texts(table)["se"][1:] == ["+0.00 (n=4, all equal)", "+0", "+0.00"]
+        assert texts(table)["se"][1:] == ["0.00 (n=4, all equal)", "0", "0.00"]
         assert table.rows[1].cells[2].baseline_run_ids == table.rows[0].cells[0].run_ids
         assert any(note.startswith("Δ:") for note in table.notes)
         assert flat_records(table)[1]["delta_loss_n"] == 4

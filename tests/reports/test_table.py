@@ -75,7 +75,7 @@ def test_what_is_not_shown_is_not_explained(study):
 def test_digits_and_metrics_are_chosen_by_the_report(study):
     table = study().table(columns=["loss", "delta"], metric="loss", digits=4)
     assert table.header == ("Variant", "Loss (nats)", "Δ Loss vs none")
-    assert table.lines[1] == ("se", "0.2500 ± 0.0000 (n=3)", "+0.0000 (n=3, all equal)")
+    assert table.lines[1] == ("se", "0.2500 ± 0.0000 (n=3)", "0.0000 (n=3, all equal)")
 
 
 def test_a_metric_that_no_run_has_is_a_hole(study):
@@ -370,7 +370,7 @@ class TestCosts:
     def test_runs_that_differ_in_a_cost_show_their_range_and_no_value(self, study):
         found = study(cost=lambda spec: {"macs": 2_540_160 * (1 + spec.seed), "parameters": 7})
         table = found.table(columns=["parameters", "macs", "delta_macs"])
-        assert table.lines[1] == ("se", "7", "2.54 to 7.62 (runs differ)", "+0.00")
+        assert table.lines[1] == ("se", "7", "2.54 to 7.62 (runs differ)", "0.00")
         cell = table.rows[1].cells[1]
         assert (cell.value, cell.low, cell.high, len(cell.run_ids)) == (None, 2_540_160, 7_620_480, 3)
         assert found.rows[1].cost("macs") is None

@@ -32,9 +32,10 @@ from ema_lab.reports.report import (
     with_baseline,
     with_task,
 )
+from ema_lab.specs.columns import LATENCIES
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.figure import TradeoffFigure
-from ema_lab.specs.report import LATENCIES, ReportSpec, load_report
+from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.imports import INSTALLED
 from ema_lab.store.layout import ANALYSIS, ATTEMPTS, COSTS, CURVE, LOG, RECORD, SPEC, START

@@ -18,7 +18,7 @@ from ema_lab.statistics import (
     summarise,
 )
 from ema_lab.tables.table import Flag, SpreadKind, TableCell
-from ema_lab.tables.text import difference_text
+from ema_lab.tables.text import difference_text, number_text
 
 
 def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
@@ -30,9 +30,9 @@ def metric_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
     values = [value for _, value in measured_values]
     summary = summarise(values)
     half, low, high, kind = spread_of(summary, values, spec)
-    text = f"{summary.mean:.{spec.digits}f}"
+    text = number_text(summary.mean, spec.digits)
     if kind == "bootstrap" and low is not None and high is not None:
-        text += f" [{low:.{spec.digits}f}, {high:.{spec.digits}f}]"
+        text += f" [{number_text(low, spec.digits)}, {number_text(high, spec.digits)}]"
     elif half is not None:
         text += f" ± {half:.{spec.digits}f}"
     return replace(
@@ -126,7 +126,7 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         if math.isnan(effect):
             few = "needs three pairs" if len(differences) < 3 else "all differences are equal"
             return {"text": "untested", "count": few}
-        return {"text": f"{effect:+.{spec.digits}f}", "value": effect}
+        return {"text": number_text(effect, spec.digits, "+"), "value": effect}
 
     return comparison_cell(row, metric, fields)
 
@@ -149,7 +149,7 @@ def _one_cost(cell: TableCell, key: str, sign: str = "") -> TableCell:
     if not cell.values:
         return cell
     form, low, high = COSTS[key], min(cell.values), max(cell.values)
-    low_text, high_text = (f"{cost / form.scale:{sign},.{form.digits}f}" for cost in (low, high))
+    low_text, high_text = (number_text(cost / form.scale, form.digits, f"{sign},") for cost in (low, high))
     cell = replace(cell, flags=cell.flags & {Flag.STALE})
     if low == high:
         return replace(cell, text=low_text, value=low)

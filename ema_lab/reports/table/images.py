@@ -16,7 +16,7 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate
 from ema_lab.tables.table import SCOPES, Flag, Table, TableCell, TableColumn, TableRow
-from ema_lab.tables.text import interval_text, p_text
+from ema_lab.tables.text import interval_text, number_text, p_text
 from ema_lab.wording import are, number_of
 
 MCNEMAR = "McNemar exact"
@@ -42,7 +42,7 @@ def _value_cell(spec: ReportSpec, row: Row, by_image: ImageResults) -> TableCell
     results = [result for _, result in known]
     estimate = crossed_estimate(cell.values, [result.drawn for result in results], results[0].images)
     fields = _crossed_fields(estimate)
-    text = f"{estimate.mean:.{spec.digits}f}"
+    text = number_text(estimate.mean, spec.digits)
     if estimate.has_interval:
         text += f" ± {estimate.half_width:.{spec.digits}f}"
     count = count_text(spec, estimate.count, len(row.cells), without_interval=not estimate.has_interval)
@@ -210,7 +210,7 @@ def _run_cell(spec: ReportSpec, run: Row, result: ImageResult | None) -> TableCe
     if result is None:
         return cell
     fields = _network_fields(result.value, result.drawn, result.images)
-    text = f"{result.value:.{spec.digits}f}"
+    text = number_text(result.value, spec.digits)
     if fields["spread"] is not None:
         text += f" ± {fields['spread']:.{spec.digits}f}"
     return replace(cell, text=text, **fields)

@@ -10,7 +10,8 @@ from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
-from ema_lab.specs.report import LATENCIES, ReportSpec
+from ema_lab.specs.columns import LATENCIES
+from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts
 from ema_lab.tables.table import MARK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
