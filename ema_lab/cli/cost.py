@@ -1,23 +1,22 @@
 """Command `cost`: parameters, multiply-adds, the module's own share, time and memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ema_lab.cli.display import Display
-from ema_lab.cli.groups import RowOptions, expanded
-from ema_lab.cli.options import MOST, AblationName, Device, Json, Store, refuse_without
+from ema_lab.cli.groups import OutputOptions, RowOptions, expanded
+from ema_lab.cli.options import MOST, AblationName, Device, Store, refuse_without
 from ema_lab.cli.output import print_rows
+from ema_lab.tables.text import number_text
 from ema_lab.workflow.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import selected
 
-LABELS = {
-    f"{prefix}{key}": f"{prefix}macs ({name})"
-    for name, key in (("matmul", "macs_matmul"), ("fvcore", "macs"), ("all", "macs_all"))
-    for prefix in ("", "delta_")
-}
+KEYS: Mapping[Convention, str] = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}
+SCALED = ("macs", "activations")  # printed in millions
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,10 @@ def cost(
         bool, typer.Option("--fresh", help="Measure again what the store has kept from before.")
     ] = False,
     store: Store = DEFAULT_STORE,
-    as_json: Json = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every count: also without norms, trainable, activations.")
+    ] = False,
+    output: OutputOptions,
 ) -> None:
     """Count parameters and MACs of every row, and what each adds to the baseline; or time the rows.
 
@@ -95,7 +97,7 @@ def cost(
     the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's, with
     one model on it at a time, and a hole on a CPU, where torch keeps no such count.
 
-    Example: ema-lab cost quickstart --layers --only variant=ema
+    Examples: ema-lab cost quickstart; ema-lab cost quickstart --layers --only variant=ema
     """
     rows = costs(
         selected(ablation, changes=chosen.changes),
@@ -107,4 +109,40 @@ def cost(
         store=store,
         watch=Display(),
     )
-    print_rows(rows, as_json=as_json, labels=LABELS)
+    if not output.is_text or timing.latency or macs == "thop":
+        output.print(rows)
+    elif layers:
+        print_rows([_layer_row(row) for row in rows], as_json=False)
+    else:
+        print_rows([_count_row(row, macs, full=full) for row in rows], as_json=False, numbers=True)
+
+
+def _count_row(row: Mapping[str, Any], macs: Convention, *, full: bool) -> dict[str, Any]:
+    """Return a row's counts, each with its difference to the baseline, absolute and in percent."""
+    shown = {"variant": row["variant"]}
+    keys = [key for key in row if f"delta_{key}" in row] if full else ["parameters", KEYS[macs]]
+    for key in keys:
+        label = f"MACs ({macs}, M)" if key.startswith("macs") else _label(key)
+        name = label.partition(" (")[0]
+        value, delta = row[key], row[f"delta_{key}"]
+        shown[label] = _number(key, value)
+        shown[f"Δ {name}"] = None if delta is None else _number(key, delta, "+")
+        before = None if delta is None else value - delta
+        shown[f"Δ {name} (%)"] = number_text(100 * delta / before, 2, "+") if before else None
+    return {**shown, **({"trainable": _number("parameters", row["parameters_trainable"])} if full else {})}
+
+
+def _layer_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an inserted module's counts in the units of the whole models'."""
+    counts = {key for key in row if key.startswith(("parameters", *SCALED))}
+    return {_label(key): _number(key, value) if key in counts else value for key, value in row.items()}
+
+
+def _label(key: str) -> str:
+    return f"{key} (M)" if key.startswith(SCALED) else key.replace("_", " ")
+
+
+def _number(key: str, value: int, form: str = "") -> str:
+    """Return a count with thousands apart: multiply-adds and activations in millions."""
+    is_scaled = key.startswith(SCALED)
+    return number_text(value / 1e6 if is_scaled else value, 2 if is_scaled else 0, f"{form},")

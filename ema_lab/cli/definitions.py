@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.options import Json, Store
+from ema_lab.cli.groups import OutputOptions, expanded
+from ema_lab.cli.options import Json, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
@@ -14,12 +15,14 @@ from ema_lab.workflow.catalogue import LISTS
 from ema_lab.workflow.definitions import KINDS, description, kinds_of, list_things
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.output import make_folder
+from ema_lab.workflow.runs import KEYS as RUN_KEYS
+from ema_lab.workflow.runs import list_runs
 from ema_lab.workflow.template import TEMPLATES, new_file
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    app.command("list")(list_)
+    app.command("list")(expanded(list_))
     app.command()(show)
     app.command()(new)
     app.command()(schema)
@@ -27,14 +30,30 @@ def register(app: typer.Typer) -> None:
 
 def list_(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all by default.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="KEY=VALUE",
+            help=f"Of runs, only these: {', '.join(RUN_KEYS)}, such as status=failed; may be repeated.",
+        ),
+    ] = None,
     store: Store = DEFAULT_STORE,
-    as_json: Json = False,
+    *,
+    output: OutputOptions,
 ) -> None:
     """List everything that has a name: modules, backbones, data sets, definitions, runs.
 
-    Example: ema-lab list attentions
+    Runs have their ablations and rows, state, metric and date, as far as the definitions in this folder and
+    the bundled ones name them.
+
+    Examples: ema-lab list attentions; ema-lab list runs --only ablation=quickstart,status=failed
     """
-    print_rows(list_things(kind, store), as_json=as_json)
+    if kind in ("run", "runs"):
+        output.print(list_runs(store, only))
+        return
+    refuse_without("the kind runs", {"--only": bool(only)})
+    output.print(list_things(kind, store))
 
 
 def show(

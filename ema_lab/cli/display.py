@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from ema_lab.cli.output import say
-from ema_lab.cli.progress import RunDisplay
+from ema_lab.cli.progress import CheckDisplay, RunDisplay
 from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.workflow import events
 
@@ -15,11 +15,19 @@ class Display:
         self._live = ExitStack()
         self._runs: RunDisplay | None = None
         self._search: SearchDisplay | None = None
+        self._checks: CheckDisplay | None = None
 
     def __call__(self, event: events.Event) -> None:
         """Print an event, or hand it to the live display."""
-        say(*event.lines())
+        is_failure = isinstance(event, events.GridEnded) and not event.outcome.ok
+        say(*event.lines(), always=is_failure)
+        if self._checks is not None and not isinstance(event, events.ModelChecked):
+            self._checks.close()
+            self._checks = None
         match event:
+            case events.ModelChecked():
+                self._checks = self._checks or CheckDisplay()
+                self._checks.update(event)
             case events.TrainingStarted(tasks, store):
                 self._runs = self._live.enter_context(RunDisplay(tasks, store))
             case events.RunEnded() if self._runs is not None:

@@ -5,15 +5,17 @@ same place of the help, and hands the command an instance of the group.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast, get_type_hints
 
 from ema_lab.cli.options import (
     Attempts,
+    Csv,
     Data,
     Device,
+    Json,
     LoaderWorkers,
     NumThreads,
     Only,
@@ -23,6 +25,8 @@ from ema_lab.cli.options import (
     Track,
     Workers,
 )
+from ema_lab.cli.output import print_rows
+from ema_lab.errors import SpecError
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, ExecutionOptions
 from ema_lab.workflow.selection import CellChoice, read_seeds
@@ -69,6 +73,29 @@ def execution_options(*groups: Any, **more: Any) -> ExecutionOptions:
     """Return the settings of execution in some groups of options, whose names are the same."""
     settings = {key: value for group in groups for key, value in vars(group).items()}
     return cast(ExecutionOptions, {**settings, **more})
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Form of rows on standard output: a table, JSON, or CSV."""
+
+    as_json: Json = False
+    as_csv: Csv = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a person reads the rows."""
+        return not (self.as_json or self.as_csv)
+
+    def print(self, rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str] | None = None) -> None:
+        """Print rows in the chosen form.
+
+        Raises:
+            SpecError: If two forms are chosen.
+        """
+        if self.as_json and self.as_csv:
+            raise SpecError("--json and --csv are two forms of one output: leave one of them out")
+        print_rows(rows, as_json=self.as_json, as_csv=self.as_csv, labels=labels)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
 from ema_lab.cli import (
@@ -23,6 +22,7 @@ from ema_lab.cli import (
     dashboard,
     definitions,
     gallery,
+    log,
     plan,
     push,
     report,
@@ -35,6 +35,7 @@ from ema_lab.cli import (
     tune,
 )
 from ema_lab.cli import run as run_command
+from ema_lab.cli.help import HIDDEN, SUMMARIES, Commands, split_volume
 from ema_lab.cli.output import (
     ClosedOutput,
     discard,
@@ -43,10 +44,10 @@ from ema_lab.cli.output import (
     output_works,
     put,
     say,
+    set_volume,
 )
 from ema_lab.cli.usage import usage_message
-from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
-from ema_lab.registry.registry import unknown_name
+from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
 
 INTERRUPTED = 130
@@ -55,16 +56,6 @@ TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
-
-
-class Commands(TyperGroup):
-    """Command group whose error for an unknown name lists the known ones."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is None and not ctx.resilient_parsing:
-            raise UnknownNameError(unknown_name("command", cmd_name, self.list_commands(ctx)))
-        return command
 
 
 app = typer.Typer(
@@ -95,7 +86,11 @@ Version = Annotated[
 def options(version: Version = False) -> None:
     """Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.
 
-    Start with:  ema-lab run quickstart  &&  ema-lab report quickstart --out out/quickstart
+    \b
+    ema-lab run quickstart                           train, and print the table
+    ema-lab report quickstart --out out/quickstart   write tables, figures and a page
+    ema-lab new attention my_gate                    a module of your own
+    ema-lab COMMAND --help                           options and examples of a command
     """
 
 
@@ -109,6 +104,7 @@ for commands in (
     trial,
     tune,
     status,
+    log,
     report,
     results,
     bundle,
@@ -120,6 +116,10 @@ for commands in (
     serve,
 ):
     commands.register(app)
+for command in app.registered_commands:
+    callback = command.callback
+    name = command.name or (callback.__name__.rstrip("_") if callback else "")
+    command.short_help, command.hidden = SUMMARIES[name], name in HIDDEN
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -152,7 +152,8 @@ def _command() -> Callable[..., Any]:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
-    argv = sys.argv[1:] if arguments is None else arguments
+    volume, argv = split_volume(sys.argv[1:] if arguments is None else arguments)
+    set_volume(max(-1, min(volume, 1)))
     try:
         code = _command()(argv or ["--help"], prog_name="ema-lab", standalone_mode=False)
         if code == INTERRUPTED:  # how typer returns from Ctrl-C
@@ -170,7 +171,7 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
         kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(argv[:1]) else ""
-        say(f"ema-lab: {word}{kept}")
+        say(f"ema-lab: {word}{kept}", always=True)
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -185,7 +186,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _refused(lines: Sequence[str], arguments: Sequence[str] = ()) -> int:
-    say(*(f"ema-lab: {with_short_values(line, arguments)}" for line in lines if line))
+    say(*(f"ema-lab: {with_short_values(line, arguments)}" for line in lines if line), always=True)
     return 2
 
 

@@ -12,6 +12,7 @@ from ema_lab.execution.threads import MOST_PROCESSES
 MOST = 1_000_000  # of what only has to be a possible number: anything above is a typing error
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array of flat objects instead.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV instead.")]
 Store = Annotated[
     Path, typer.Option("--store", envvar="EMA_LAB_STORE", help="Folder of the runs.", show_default=True)
 ]

@@ -11,12 +11,37 @@ from typing import Any, TextIO
 
 from ema_lab.characters import escape_hidden
 from ema_lab.store.store import RunStore
+from ema_lab.tables.csv_text import render_csv
 from ema_lab.workflow.execution import DEFAULT_STORE
 
 
-def say(*lines: str) -> None:
-    """Print messages for a person, on standard error. If it is full, messages are lost and work goes on."""
-    for line in lines:
+class _Volume:
+    """How much is said: -1 errors and failures only (-q), 0 as usual, 1 more (-v)."""
+
+    level = 0
+
+
+def set_volume(level: int) -> None:
+    """Set how much is said: -1 with -q, 1 with -v."""
+    _Volume.level = level
+
+
+def is_verbose() -> bool:
+    """Return whether -v asks for more."""
+    return _Volume.level > 0
+
+
+def is_quiet() -> bool:
+    """Return whether -q asks for errors and failures only."""
+    return _Volume.level < 0
+
+
+def say(*lines: str, always: bool = False) -> None:
+    """Print messages for a person, on standard error. If it is full, messages are lost and work goes on.
+
+    `always`: with -q, too, as errors and failures are.
+    """
+    for line in lines if always or not is_quiet() else ():
         try:
             print(escape_hidden(line), file=sys.stderr, flush=True)
         except BrokenPipeError:
@@ -97,14 +122,24 @@ def command_arguments(ablation: str, store: Path, changes: Sequence[str] | None 
 
 
 def print_rows(
-    rows: Sequence[Mapping[str, Any]], *, as_json: bool, labels: Mapping[str, str] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    as_csv: bool = False,
+    labels: Mapping[str, str] | None = None,
+    numbers: bool = False,
 ) -> None:
-    """Print flat objects: as a JSON array, or as an aligned table.
+    """Print flat objects: as a JSON array, as CSV, or as an aligned table.
+
+    `numbers`: all columns but the first are numbers, and end at the right.
 
     The header has their keys, or the label that `labels` has for a key.
     """
     if as_json:
         put(json.dumps(list(rows), indent=1, allow_nan=False))
+        return
+    if as_csv:
+        put(render_csv(rows), end="")
         return
     if not rows:
         return
@@ -115,7 +150,10 @@ def print_rows(
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
-        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        first, *rest = zip(line, widths, strict=True)
+        cells = [first[0].ljust(first[1])]
+        cells += [cell.rjust(width) if numbers else cell.ljust(width) for cell, width in rest]
+        put("  ".join(cells).rstrip())
 
 
 def _cell_text(value: Any) -> str:
@@ -125,4 +163,6 @@ def _cell_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and abs(value) >= 100_000:
         return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}" if value else "0"
+    return str(value)

@@ -1,28 +1,36 @@
-"""Progress display of a running grid: a live bar on a terminal, one line per finished run otherwise."""
+"""Progress display of a running grid: live bars on a terminal, one line per finished run otherwise."""
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
     ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from ema_lab.cli.output import say
+from ema_lab.characters import escape_hidden
+from ema_lab.cli.output import is_quiet, is_verbose, say
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
 from ema_lab.store.curve import read_curve
+from ema_lab.store.failure import failure_of
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.events import RunEnded
+from ema_lab.wording import number_of
+from ema_lab.workflow.events import ModelChecked, RunEnded
+from ema_lab.workflow.text import write_duration
 
 PLAIN_SECONDS = 30.0
+MAX_ROWS = 8  # running rows with a line of their own
 
 
 class LiveDisplay:
@@ -30,7 +38,7 @@ class LiveDisplay:
 
     def __init__(self, total: float | None, last_columns: Sequence[ProgressColumn], console: Console) -> None:
         self._bar: Progress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not is_quiet():
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._bar = Progress(*columns, *last_columns, console=console)
             self._line = self._bar.add_task("starting", total=total, left="")
@@ -48,38 +56,130 @@ class LiveDisplay:
 
 
 class RunDisplay(LiveDisplay):
-    """Display of done, running and failed runs and of the time left; its progress is counted in epochs."""
+    """Display of done, running and failed runs and of the time left; its progress is counted in epochs.
+
+    On a terminal each running row has a line of its own: epoch, loss, metric so far, images per second.
+    """
 
     def __init__(self, tasks: Sequence[Task], store: RunStore, console: Console | None = None) -> None:
         self._tasks: Mapping[str, Task] = {task.spec.run_id: task for task in tasks}
         self._store = store
         self._last_line = time.monotonic()
+        self._lines: dict[str, TaskID] = {}
+        self._told: dict[str, int] = {}
         total = sum(task.spec.recipe.epochs for task in tasks)
         columns = (TextColumn("ETA"), TimeRemainingColumn())
         super().__init__(total, columns, console or Console(stderr=True))
 
     def end(self, ended: RunEnded) -> None:
-        """Print a line for a run that is over; the live bar has its own counts."""
-        if self._bar is None:
-            state = "FAILED" if ended.state == "failed" else "done"
-            task = ended.task
-            name = f"{task.variant} seed {task.spec.seed} ({task.spec.run_id})"
-            self._print(f"[{ended.number}/{ended.total}] {state}: {name}")
+        """Print a line for a run that is over; on a terminal, which has its counts, only if it failed."""
+        if self._bar is None or ended.state == "failed":
+            self._print(
+                f"[{ended.number}/{ended.total}] {ended_text(ended, self._store)}",
+                always=ended.state == "failed",
+            )
 
     def update(self, counts: Counts) -> None:
-        """Move the bar; without one, print the counts after a long silence."""
+        """Move the bars; without a terminal, print the counts after a long silence, and epochs with -v."""
         if self._bar is not None:
             self._bar.update(self._line, completed=self._epochs(counts), description=_counts_text(counts))
-        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
-            self._print(f"[{len(_ended(counts))}/{counts.total}] {_counts_text(counts)}")
+            self._update_rows(self._bar, counts.running)
+            return
+        if is_verbose():
+            self._print_epochs(counts.running)
+        if time.monotonic() - self._last_line > PLAIN_SECONDS:
+            running = "; ".join(self._row_text(run_id) for run_id in counts.running[:MAX_ROWS])
+            tail = f": {running}" if running else ""
+            self._print(f"[{len(_ended(counts))}/{counts.total}] {_counts_text(counts)}{tail}")
 
-    def _print(self, line: str) -> None:
+    def _update_rows(self, bar: Progress, running: Sequence[str]) -> None:
+        """Show a line for each running row, as many as fit."""
+        for run_id in [run_id for run_id in self._lines if run_id not in running]:
+            bar.remove_task(self._lines.pop(run_id))
+        for run_id in running[:MAX_ROWS]:
+            if run_id not in self._lines:
+                self._lines[run_id] = bar.add_task("", total=self._tasks[run_id].spec.recipe.epochs, left="")
+            completed = finished_epochs(self._store, run_id)
+            bar.update(self._lines[run_id], completed=completed, description=escape(self._row_text(run_id)))
+
+    def _print_epochs(self, running: Sequence[str]) -> None:
+        for run_id in running:
+            epochs = finished_epochs(self._store, run_id)
+            if epochs > self._told.get(run_id, 0):
+                self._told[run_id] = epochs
+                self._print(f"  {self._row_text(run_id)}")
+
+    def _row_text(self, run_id: str) -> str:
+        task = self._tasks[run_id]
+        curve = read_curve(self._store.folder(run_id))
+        return f"{task.variant} seed {task.spec.seed}: {epoch_text(task, curve)}"
+
+    def _print(self, line: str, *, always: bool = False) -> None:
         self._last_line = time.monotonic()
-        say(line)
+        if self._bar is not None:
+            self._bar.console.print(escape_hidden(line), highlight=False, markup=False, soft_wrap=True)
+        else:
+            say(line, always=always)
 
     def _epochs(self, counts: Counts) -> int:
         ended = sum(self._tasks[run_id].spec.recipe.epochs for run_id in _ended(counts))
         return ended + sum(finished_epochs(self._store, run_id) for run_id in counts.running)
+
+
+class CheckDisplay(ExitStack):
+    """Bar over the models that are checked before training; nothing without a terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        if console.is_terminal and not is_quiet():
+            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._bar = self.enter_context(Progress(*columns, console=console, transient=True))
+            self._line = self._bar.add_task("checking")
+
+    def update(self, checked: ModelChecked) -> None:
+        """Move the bar to a model."""
+        if self._bar is not None:
+            text = f"checking {number_of(checked.total, 'model')}: {checked.number}, {checked.row}"
+            self._bar.update(
+                self._line, total=checked.total, completed=checked.number, description=escape(text)
+            )
+
+
+def ended_text(ended: RunEnded, store: RunStore) -> str:
+    """Return how a run ended: its primary metric and its time, or why it failed and where."""
+    task, run_id = ended.task, ended.task.spec.run_id
+    name = f"{task.variant} seed {task.spec.seed} ({run_id})"
+    facts = store.facts(run_id)
+    if ended.state == "failed":
+        failure = failure_of(facts)
+        return f"FAILED: {name}{f': {failure.sentence}' if failure else ''}"
+    metric = task.spec.data.task.metrics[task.spec.data.task.primary]
+    value = facts.record.metrics.get(task.spec.data.task.primary) if facts.record else None
+    seconds = facts.record.wall_seconds if facts.record else 0.0
+    result = (
+        "" if value is None else f": {metric.label} {value:.2f}{f' {metric.unit}' if metric.unit else ''}"
+    )
+    return f"done: {name}{result}{f', {write_duration(seconds)}' if value is not None and seconds else ''}"
+
+
+def epoch_text(task: Task, curve: Sequence[Mapping[str, float]]) -> str:
+    """Return a running row's epoch, loss, metric and images per second, as far as its curve has them."""
+    parts = [f"epoch {len(curve)}/{task.spec.recipe.epochs}"]
+    if not curve:
+        return parts[0]
+    last, primary = curve[-1], task.spec.data.task.primary
+    if "train_loss" in last:
+        parts.append(f"loss {last['train_loss']:.3g}")
+    for split in ("val", "test", "train"):
+        if (value := last.get(f"{split}_{primary}")) is not None:
+            metric = task.spec.data.task.metrics[primary].prefixed(split)
+            parts.append(f"{metric.label} {value:.2f}{f' {metric.unit}' if metric.unit else ''}")
+            break
+    if seconds := last.get("train_seconds"):
+        parts.append(f"{task.spec.data.trained_images * len(curve) / seconds:,.0f} images/s")
+    return ", ".join(parts)
 
 
 def _ended(counts: Counts) -> list[str]:

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ema_lab.cli.groups import CellOptions, expanded
-from ema_lab.cli.options import AblationName, Attempts, Json, Store
-from ema_lab.cli.output import command_arguments, print_rows, put, say
+from ema_lab.cli.groups import CellOptions, OutputOptions, expanded
+from ema_lab.cli.options import AblationName, Attempts, Store
+from ema_lab.cli.output import command_arguments, put, say
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of
@@ -20,7 +20,6 @@ from ema_lab.workflow.status import retry as retry_failed
 from ema_lab.workflow.text import stale_lines, untrained_line
 
 SHOWN_RUNS = 10
-IN_JSON_ONLY = ("cause", "signature")
 REFRESH_SECONDS = 2.0
 
 
@@ -37,7 +36,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until nothing is pending.")] = False,
     max_attempts: Attempts = MAX_ATTEMPTS,
     store: Store = DEFAULT_STORE,
-    as_json: Json = False,
+    output: OutputOptions,
 ) -> None:
     """Show every cell: its state, attempts, result, and which process works on it; then the failures by kind.
 
@@ -47,12 +46,8 @@ def status(
     runs, arguments = existing_store(store), command_arguments(ablation, store, cells.changes)
     while True:
         state = survey(chosen, runs, max_attempts)
-        rows = state.rows()
-        if as_json:
-            print_rows(rows, as_json=True)
-        else:
-            print_rows([_without(row, IN_JSON_ONLY) for row in rows], as_json=False)
-        counts = ", ".join(f"{number} {name}" for name, number in sorted(state.counts.items()))
+        output.print(state.shown_rows() if output.is_text else state.rows())
+        counts = ", ".join(f"{number} {name}" for name, number in sorted(state.shown_counts.items()))
         say(f"{chosen.name}: {counts}")
         say(*(untrained_line(row, names) for row, names in state.untrained.items()))
         say(*stale_lines(arguments, state.stale), *_failure_lines(arguments, state.failed, max_attempts))
@@ -60,10 +55,6 @@ def status(
             return
         time.sleep(REFRESH_SECONDS)
         Console().clear()
-
-
-def _without(row: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in keys}
 
 
 def _failure_lines(ablation: str, failed: Sequence[FailedRun], max_attempts: int) -> Iterator[str]:
@@ -84,7 +75,7 @@ def _failure_lines(ablation: str, failed: Sequence[FailedRun], max_attempts: int
 def _group_lines(group: FailureGroup) -> Iterator[str]:
     failure, first = group.failure, group.runs[0]
     yield f"{len(group.runs)} failed, {failure.cause}  {failure.signature}"
-    yield f"  first: {first.name} ({first.run_id}): {failure.message}"
+    yield f"  first: {first.name} ({first.run_id}): {failure.sentence}"
     yield f"  remedy: {failure.remedy}"
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 from ema_lab.store.killed import KILLED, OOM_KILLED
 from ema_lab.store.layout import LOG, RECORD
 from ema_lab.store.record import Attempt, ErrorRecord
-from ema_lab.store.store import RunFacts
+from ema_lab.store.store import RunFacts, State
 
 Cause = Literal[
     "out of memory",
@@ -61,23 +61,41 @@ _MARKS: tuple[tuple[Cause, str], ...] = (
 )
 # A kill or a timeout strikes at any line, which would split equal failures into many signatures.
 _WITHOUT_LINE: frozenset[Cause] = frozenset({"killed", "timeout"})
-_FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+_FRAME = re.compile(
+    r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?'
+    r'(?:\n(?! *File ")(?P<code> +.*))?',
+    re.MULTILINE,
+)
 _LIBRARY = re.compile(r"[\\/](site-packages|dist-packages|lib[\\/]python3[.\d]*)[\\/]|^<")
 _OURS = re.compile(r".*[\\/]ema_lab[\\/](?P<rest>.+)")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Classified failure of a run: cause, message, and signature that equal failures share."""
+    """Classified failure of a run: cause, message, and signature that equal failures share.
+
+    `place`: "file:line" of the innermost frame in the user's own code, else in this package's; may be empty.
+    """
 
     cause: Cause
     message: str
     signature: str
+    place: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The message and the place, as every command prints them."""
+        return f"{self.message} ({self.place})" if self.place else self.message
 
     @property
     def remedy(self) -> str:
         """Advice for the cause, on one line."""
         return REMEDIES[self.cause]
+
+
+def shown_state(state: State, failure: Failure | None) -> str:
+    """Return a run's state for a person: a run that failed is called so, also if it is tried again."""
+    return "failed" if failure is not None and state == "pending" else state
 
 
 def failure_of(facts: RunFacts) -> Failure | None:
@@ -101,7 +119,9 @@ def failure(error: ErrorRecord) -> Failure:
     line = "" if cause in _WITHOUT_LINE else _innermost_line(error.traceback)
     kind = re.sub(r"\W", "", error.kind)
     signature = ":".join(part for part in (cause.replace(" ", "-"), kind, line) if part)
-    return Failure(cause, f"{error.kind}: {error.message}", signature)
+    return Failure(
+        cause, f"{error.kind}: {error.message}", signature, _place(error.traceback) if line else ""
+    )
 
 
 def _killed(attempt: Attempt) -> Failure:
@@ -135,6 +155,35 @@ def _innermost_line(traceback: str) -> str:
         elif not _LIBRARY.search(file):
             lines.append(f"{PureWindowsPath(file).name}:{line}")  # splits at / and at \
     return re.sub(r"[^\w./:-]", "_", lines[-1]) if lines else ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Frame of a traceback: "file:line", function and code line; `own`: in the user's code."""
+
+    place: str
+    function: str
+    code: str
+    own: bool
+
+
+def frames_of(traceback: str) -> list[Frame]:
+    """Return the frames of a traceback outside of libraries, the innermost first."""
+    frames = []
+    for found in _FRAME.finditer(traceback):
+        ours = _OURS.fullmatch(found["file"])
+        if ours or not _LIBRARY.search(found["file"]):
+            name = ours["rest"] if ours else PureWindowsPath(found["file"]).name
+            code = (found["code"] or "").strip()
+            frames.append(Frame(f"{name}:{found['line']}", found["function"] or "", code, own=not ours))
+    return frames[::-1]
+
+
+def _place(traceback: str) -> str:
+    """Return "file:line" of the innermost frame in the user's code, else in this package's."""
+    frames = frames_of(traceback)
+    own = [frame for frame in frames if frame.own]
+    return (own or frames)[0].place if frames else ""
 
 
 @dataclass(frozen=True)

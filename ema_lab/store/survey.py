@@ -57,7 +57,7 @@ class RunStatus:
         """Why the run has no result, if known; damaged files take precedence over a failure."""
         if self.facts.damage:
             return "; ".join(self.facts.damage)
-        return self.failure.message if self.failure else None
+        return self.failure.sentence if self.failure else None
 
 
 def damage_lines(store: RunStore, run_ids: Iterable[str]) -> Iterator[str]:

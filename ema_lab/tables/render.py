@@ -1,20 +1,17 @@
 """Rendering of a table as terminal text, Markdown, CSV and JSON. LaTeX and HTML have their own modules."""
 
-import csv
-import io
 import json
 import math
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ema_lab.specs.metric import COSTS
+from ema_lab.tables.csv_text import render_csv as render_csv
 from ema_lab.tables.markdown_text import escaped, escaped_line
 from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import one_line
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a spreadsheet formula
 CellText = Callable[[TableCell], str]
 
 
@@ -133,37 +130,6 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
     if column.kind == "text":
         return {key: cell.text}
     return {} if column.kind == "count" else {key: cell.value}
-
-
-def render_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Return flat objects as CSV; a missing value is an empty field.
-
-    Text that starts like a spreadsheet formula gets a leading quotation mark, so that no spreadsheet runs it.
-    """
-    text = io.StringIO()
-    header = list(dict.fromkeys(key for record in records for key in record))
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_csv_cell, header))
-    writer.writerows([_csv_cell(record.get(key)) for key in header] for record in records)
-    return text.getvalue()
-
-
-def _csv_cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    line = one_line(value)
-    start = unicodedata.normalize("NFKC", value[:1])  # spreadsheets take a full-width sign for the usual one
-    if not start.startswith(FORMULA) or _is_number(value):
-        return line
-    return f"'{line}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def table_data(table: Table) -> dict[str, Any]:

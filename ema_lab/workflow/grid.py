@@ -23,7 +23,7 @@ from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
-from ema_lab.workflow.execution import Execution, Watch
+from ema_lab.workflow.execution import Execution, Watch, ignore
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
 from ema_lab.workflow.text import unhashed_lines
 from ema_lab.workflow.threads import (
@@ -58,7 +58,7 @@ def check_runs(ablation: Ablation, watch: Watch) -> None:
     """
     from ema_lab.tasks.task import check_run
 
-    check_each(ablation, check_run)
+    check_each(ablation, check_run, watch)
     for remark in (*_untrained(ablation), *_started(ablation), *unhashed_remarks(ablation)):
         watch(remark)
 
@@ -107,19 +107,24 @@ def _started(ablation: Ablation) -> Iterator[events.Remark]:
         yield events.Remark(name, f"{taken} start from {start.file}")
 
 
-def check_each(ablation: Ablation, check: Callable[[RunSpec], None]) -> None:
-    """Call `check` for every distinct model and collect all problems in one error.
+def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watch = ignore) -> None:
+    """Call `check` for every distinct model, each a `ModelChecked`, and collect all problems in one error.
 
     Raises:
         SpecError: With one line for each variant that `check` refuses.
     """
     note_sources(cell.spec for cell in ablation.cells)
     problems: dict[str, list[str]] = {}
-    for cell in {cell.spec.model_key: cell for cell in ablation.cells}.values():
-        try:
-            check(cell.spec)
-        except SpecError as error:
-            problems.setdefault(str(error), []).append(cell.row)
+    models = {cell.spec.model_key: cell for cell in ablation.cells}
+    try:
+        for number, cell in enumerate(models.values(), start=1):
+            watch(events.ModelChecked(cell.row, number, len(models)))
+            try:
+                check(cell.spec)
+            except SpecError as error:
+                problems.setdefault(str(error), []).append(cell.row)
+    finally:
+        watch(events.ChecksEnded())
     if problems:
         raise SpecError("\n".join(_problem_line(ablation, rows, text) for text, rows in problems.items()))
 

@@ -91,7 +91,7 @@ def _failed_cell(store: RunStore, task: Task, *, given_up: bool) -> FailedCell:
     facts = store.facts(run_id)
     failure = failure_of(facts)
     damage = "; ".join(facts.damage)
-    reason = failure.message if failure else damage or "its record is missing"
+    reason = failure.sentence if failure else damage or "its record is missing"
     if facts.unreadable:
         reason = damage
     return FailedCell(run_id, task.variant, task.spec.seed, reason, given_up, bool(facts.unreadable))

@@ -12,11 +12,13 @@ from ema_lab.errors import StoreError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import task_description
 from ema_lab.store.attempts import forgive
-from ema_lab.store.failure import FailedRun
+from ema_lab.store.failure import FailedRun, shown_state
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
+
+IN_DATA_ONLY = ("ablation", "cause", "signature")
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,23 @@ class Status:
         tasks = dict.fromkeys(cell.spec.data.facts.task for cell, _ in self.cells)
         primary = dict.fromkeys(task_description(task).primary for task in tasks)
         return [
-            {"run_id": cell.run_id, "variant": cell.row, "seed": cell.seed, **_facts(run_status, primary)}
+            {"run_id": cell.run_id, "ablation": self.ablation.name, "variant": cell.row, "seed": cell.seed}
+            | _facts(run_status, primary)
             for cell, run_status in self.cells
         ]
+
+    def shown_rows(self) -> list[dict[str, Any]]:
+        """Return the rows for a person: without the parts of an error, and a run that failed is called so."""
+        return [
+            {key: value for key, value in row.items() if key not in IN_DATA_ONLY}
+            | {"status": shown_state(run_status.state, run_status.failure)}
+            for row, (_, run_status) in zip(self.rows(), self.cells, strict=True)
+        ]
+
+    @property
+    def shown_counts(self) -> Counter[str]:
+        """Number of cells by state; those of runs that failed and are tried again are called failed."""
+        return Counter(shown_state(run_status.state, run_status.failure) for _, run_status in self.cells)
 
     @property
     def counts(self) -> Counter[str]:

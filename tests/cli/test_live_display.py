@@ -1,18 +1,23 @@
 """A line per finished run where nobody looks at a terminal, a live line where somebody does."""
 
 import io
+import runpy
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tiny import fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli import progress
-from ema_lab.cli.progress import RunDisplay, finished_epochs
+from ema_lab.cli.output import set_volume
+from ema_lab.cli.progress import CheckDisplay, RunDisplay, epoch_text, finished_epochs
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
+from ema_lab.execution.executor import execute
+from ema_lab.store.curve import read_curve
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.events import RunEnded
+from ema_lab.workflow.events import ModelChecked, RunEnded
 
 
 @pytest.fixture
@@ -82,3 +87,81 @@ def test_epochs_are_counted_from_the_curve(folder):
     store.folder("a").mkdir(parents=True)
     (store.folder("a") / "curve.csv").write_text("epoch,lr\n1,0.1\n2,0.1\n")
     assert finished_epochs(store, "a") == 2
+
+
+def curve(store: RunStore, run_id: str, *rows: str) -> None:
+    """Write a curve with the columns of a run without a validation split."""
+    store.folder(run_id).mkdir(parents=True, exist_ok=True)
+    text = "epoch,lr,train_loss,train_top1,train_seconds\n" + "".join(f"{row}\n" for row in rows)
+    (store.folder(run_id) / "curve.csv").write_text(text)
+
+
+def test_a_finished_run_has_its_metric_and_a_failed_one_its_reason_and_place(tasks, ids, folder, capsys):
+    store = RunStore("runs")
+    boom = folder / "boom.py"
+    boom.write_text("def forward():\n    raise ValueError('no such gate')\n")
+
+    def train(spec, job):
+        if spec.run_id == ids[1]:
+            runpy.run_path(str(boom))["forward"]()
+        return fake_outcome(spec)
+
+    execute([task.spec for task in tasks[:2]], train=train, store=store)
+    with RunDisplay(tasks, store, Console(file=io.StringIO())) as display:
+        display.end(RunEnded(tasks[0], "done", 1, 4))
+        display.end(RunEnded(tasks[1], "failed", 2, 4))
+    assert capsys.readouterr().err.splitlines() == [
+        f"[1/4] done: none seed 0 ({ids[0]}): Top-1 90.00 %, 1 h 00 min",
+        f"[2/4] FAILED: none seed 1 ({ids[1]}): ValueError: no such gate (boom.py:2)",
+    ]
+
+
+def test_a_running_row_has_epoch_loss_metric_and_speed(tasks, ids, folder):
+    store = RunStore("runs")
+    assert epoch_text(tasks[0], read_curve(store.folder(ids[0]))) == "epoch 0/1"
+    curve(store, ids[0], "1,0.1,2.30259,11.5,0.5")
+    text = epoch_text(tasks[0], read_curve(store.folder(ids[0])))
+    assert text == "epoch 1/1, loss 2.3, Train top-1 11.50 %, 64 images/s"  # 32 images in half a second
+
+
+def test_a_terminal_has_a_line_for_each_running_row(tasks, ids, folder):
+    store, screen = RunStore("runs"), io.StringIO()
+    curve(store, ids[2], "1,0.1,0.5,80.0,0.25")
+    console = Console(file=screen, force_terminal=True, width=120)
+    with RunDisplay(tasks, store, console) as display:
+        display.update(Progress(4, running=[ids[2]]))
+        display.update(Progress(4, done=[ids[2]]))
+        display.end(RunEnded(tasks[1], "failed", 2, 4))
+    shown = screen.getvalue()
+    assert "se seed 0: epoch 1/1, loss 0.5, Train top-1 80.00 %, 128 images/s" in shown
+    assert f"[2/4] FAILED: none seed 1 ({ids[1]})" in shown
+
+
+@pytest.mark.parametrize(
+    ("level", "lines"), [(-1, ["FAILED"]), (0, ["done", "FAILED"]), (1, ["epoch", "done", "FAILED"])]
+)
+def test_quiet_leaves_failures_and_verbose_adds_epochs(tasks, ids, capsys, folder, level, lines):
+    set_volume(level)
+    store = RunStore("runs")
+    curve(store, ids[2], "1,0.1,0.5,80.0,0.25")
+    try:
+        with RunDisplay(tasks, store, Console(file=io.StringIO())) as display:
+            for _ in range(2):
+                display.update(Progress(4, running=[ids[2]]))
+            display.end(RunEnded(tasks[0], "done", 1, 4))
+            display.end(RunEnded(tasks[1], "failed", 2, 4))
+    finally:
+        set_volume(0)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(lines)
+    assert all(word in line for word, line in zip(lines, said, strict=True))
+
+
+def test_the_checks_of_models_have_a_bar_on_a_terminal_alone(capsys):
+    screen = io.StringIO()
+    with CheckDisplay(Console(file=screen, force_terminal=True, width=100)) as bar:
+        bar.update(ModelChecked("ema [groups=4]", 3, 12))
+    assert "checking 12 models: 3, ema [groups=4]" in screen.getvalue()
+    with CheckDisplay(Console(file=(plain := io.StringIO()))) as bar:
+        bar.update(ModelChecked("ema", 3, 12))
+    assert plain.getvalue() == ""

@@ -147,7 +147,7 @@ class TestCost:
     def test_the_table_names_the_convention_and_has_thousands_apart(self, command, convention, key):
         answer = command("cost", "tiny", "--macs", convention)
         header, first, *_ = (re.split(r"\s{2,}", line) for line in answer.out.splitlines())
-        assert f"macs ({convention})" in header
+        assert f"MACs ({convention}, M)" in header
         assert "for one image" in answer.err
         assert (
             "activations: elements that convolutions, linear layers and matrix products write" in answer.err
