@@ -46,6 +46,7 @@ from ema_lab.cli.output import (
     say,
     set_volume,
 )
+from ema_lab.cli.spelling import modern
 from ema_lab.cli.usage import usage_message
 from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
@@ -154,6 +155,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
     volume, argv = split_volume(sys.argv[1:] if arguments is None else arguments)
     set_volume(max(-1, min(volume, 1)))
+    argv, hints = modern(argv)
+    say(*hints)
     try:
         code = _command()(argv or ["--help"], prog_name="ema-lab", standalone_mode=False)
         if code == INTERRUPTED:  # how typer returns from Ctrl-C

@@ -14,7 +14,6 @@ from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import SpecError
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
-from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.garbage import remove_runs
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, RunChecked
@@ -25,6 +24,7 @@ from ema_lab.workflow.upkeep import (
     changed_metrics,
     check_runs,
     collect_garbage,
+    export_store,
     merge_store,
     remeasure_runs,
     required_store,
@@ -40,11 +40,15 @@ Example: ema-lab store check
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     commands = typer.Typer(name="store", help=HELP, no_args_is_help=True)
-    for name, command in (
-        ("check", check), ("gc", gc), ("export", export_records), ("import", import_runs),
-        ("remeasure", remeasure), ("rm", remove),
-    ):  # fmt: skip
-        commands.command(name)(command)
+    for name, command, summary in (
+        ("check", check, "Read every file of every run, name what is damaged"),
+        ("gc", gc, "Free space: optimizer state, litter, orphans"),
+        ("export", export_records, "Write all records to one file"),
+        ("import", import_runs, "Merge another store's runs into this one"),
+        ("remeasure", remeasure, "Metrics again from stored predictions"),
+        ("rm", remove, "Remove runs with all their files, after asking"),
+    ):
+        commands.command(name, short_help=summary)(command)
     app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -123,16 +127,20 @@ def gc(
 
 
 def export_records(
-    file: Annotated[Path, typer.Argument(help="Ends in .jsonl or .parquet.")], store: Store = DEFAULT_STORE
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends in .jsonl, .csv or .parquet.")],
+    store: Store = DEFAULT_STORE,
 ) -> int:
     """Write all records to one file: a flat object or row per run, with spec, metrics, cost, environment.
 
+    Each has the names of its ablations and rows, as far as the definitions in this folder and the bundled
+    ones have the run.
+
     Runs that cannot be read are named and left out; exit code 1 then.
 
-    Example: ema-lab store export runs.jsonl
+    Example: ema-lab store export --out runs.jsonl
     """
-    number, unreadable = export(required_store(store), file)
-    say(*unreadable, f"{number_of(number, 'record')} written to {file}")
+    number, unreadable = export_store(required_store(store), out)
+    say(*unreadable, f"{number_of(number, 'record')} written to {out}")
     return 1 if unreadable else 0
 
 

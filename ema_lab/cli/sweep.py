@@ -24,9 +24,9 @@ from ema_lab.workflow.text import read_duration
 from ema_lab.workflow.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 
 WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials
-ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that takes them
+ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only chooser that takes them
     "optuna": (
-        *("timeout", "sampler", "pruner", "objective", "sampler_seed", "storage", "warm_start", "track"),
+        *("budget", "sampler", "pruner", "objective", "sampler_seed", "storage", "warm_start", "track"),
         "smoke",
     ),
     "wandb": ("project", "entity"),
@@ -35,11 +35,11 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only engine that t
 
 @dataclass(frozen=True)
 class StrategyOptions:
-    """Engine, budget, sampler and pruner of a search."""
+    """Chooser, budget, sampler and pruner of a search."""
 
-    engine: Annotated[
+    chooser: Annotated[
         str,
-        typer.Option("--engine", help="Chooses the values: optuna, offline; or wandb, a W&B server."),
+        typer.Option("--chooser", help="Who chooses the values: optuna, offline; or wandb, a W&B server."),
     ] = "optuna"
     trials: Annotated[
         int | None,
@@ -47,9 +47,9 @@ class StrategyOptions:
             "--trials", min=1, max=MOST, help="Trials over all calls; by default the file's run_cap."
         ),
     ] = None
-    timeout: Annotated[
+    budget: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="TIME", help="Begin no trial after this time: 45m, 2h."),
+        typer.Option("--budget", metavar="TIME", help="Begin no trial after this time: 45m, 2h."),
     ] = None
     sampler: Annotated[
         str | None,
@@ -76,7 +76,7 @@ class StrategyOptions:
 
     def options(self) -> SearchOptions:
         """Return the settings of a search with Optuna."""
-        seconds = read_duration("--timeout", self.timeout)
+        seconds = read_duration("--budget", self.budget)
         return SearchOptions(self.sampler, self.pruner, self.sampler_seed, self.storage, seconds)
 
 
@@ -114,17 +114,17 @@ def run(
     A grid over a range follows W&B: int_uniform has every whole number from min to max; q_uniform has min,
     min + q, ... below max, without max itself.
 
-    With --engine wandb a W&B server chooses the values: the command creates a sweep on the server and runs
+    With --chooser wandb a W&B server chooses the values: the command creates a sweep on the server and runs
     its agents here, whose trials end up in the same store.
 
     Examples: ema-lab sweep quick_search --trials 8;  ema-lab sweep quick_search --objective top1:max
     --objective macs:min
     """
-    _check_engine(strategy.engine, context, sweep)
+    _check_chooser(strategy.chooser, context, sweep)
     settings = execution_options(machine, folders)
     if smoke:
         return _smoke(sweep, Execution(**settings))
-    if strategy.engine == "wandb":
+    if strategy.chooser == "wandb":
         return _search_with_wandb(sweep, strategy, wandb, Execution(**settings), as_json=as_json)
     outcome = search(
         sweep,
@@ -139,21 +139,21 @@ def run(
     return 0 if outcome.ok else 1
 
 
-def _check_engine(engine: str, context: typer.Context, sweep: str) -> None:
-    """Refuse an engine that does not exist or cannot start here, and options of the other engine.
+def _check_chooser(chooser: str, context: typer.Context, sweep: str) -> None:
+    """Refuse a chooser that does not exist or cannot start here, and options of the other one.
 
     Raises:
         SpecError: With the remedy.
         EngineError: If W&B has no account here.
     """
-    if engine not in ONLY_FOR:
-        raise SpecError(unknown_name("engine", engine, tuple(ONLY_FOR)))
+    if chooser not in ONLY_FOR:
+        raise SpecError(unknown_name("chooser", chooser, tuple(ONLY_FOR)))
     for other, names in ONLY_FOR.items():
-        for name in names if other != engine else ():
+        for name in names if other != chooser else ():
             source = context.get_parameter_source(name)
             if source is not None and source.name == "COMMANDLINE":
-                raise SpecError(f"--{name.replace('_', '-')} is for --engine {other}; this is {engine}")
-    if engine == "wandb":
+                raise SpecError(f"--{name.replace('_', '-')} is for --chooser {other}; this is {chooser}")
+    if chooser == "wandb":
         check_account(sweep)
 
 

@@ -17,7 +17,8 @@ continues the search. The other commands work at any time, also while it runs. E
   ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)
   ema-lab sweep show quick_search                 the best trials
   ema-lab sweep plot quick_search --out out/q     importance, slices, contours, history, table
-  ema-lab sweep export quick_search --out q.csv   every trial; --to wandb mirrors them
+  ema-lab sweep export quick_search --out q.csv   every trial
+  ema-lab sweep push quick_search --to wandb      mirror the trials
   ema-lab dashboard quick_search                  the same search live in a browser
 
 X is a path, or a name as `ema-lab list sweeps` prints it. Name a file that is
@@ -39,7 +40,12 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(
         name="sweep", cls=RunByDefault, help=HELP, no_args_is_help=True, rich_markup_mode=None
     )
-    commands.command("run")(expanded(sweep.run))
-    for command in (sweep_results.show, sweep_results.plot, sweep_results.export):
-        commands.command()(command)
+    commands.command("run", short_help="Try values until the search has its trials")(expanded(sweep.run))
+    for command, summary in (
+        (sweep_results.show, "The best trials; of several objectives, the front"),
+        (sweep_results.plot, "Importance, slices, contours, history, a table"),
+        (sweep_results.export, "Write every trial to a file"),
+        (sweep_results.push, "Mirror every trial to W&B"),
+    ):
+        commands.command(short_help=summary)(command)
     app.add_typer(commands, context_settings={"help_option_names": ["-h", "--help"]})

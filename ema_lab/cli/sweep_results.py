@@ -1,4 +1,4 @@
-"""Commands that read a search and do not change it: sweep show, plot, export."""
+"""Commands that read a search and do not change it: sweep show, plot, export, push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -74,43 +74,47 @@ def plot(
 
 def export(
     sweep: SweepName,
-    out: Annotated[Path | None, typer.Option("--out", help="A file.csv or file.json to write.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="wandb: mirror each trial as a run there.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="A file.csv or file.json to write.")],
+    objective: Objectives = None,
+    storage: Storage = None,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Write every trial with its values, parameters, runs, seeds and seconds.
+
+    Example: ema-lab sweep export quick_search --out trials.csv
+    """
+    from ema_lab.workflow.search_export import check_export_path, export_trials
+
+    check_export_path(out)
+    history = _history(sweep, objective, store, storage)
+    count = export_trials(history, out)
+    say(f"{history.study.study_name}: {counts_text(history)}; {number_of(count, 'trial')} in {out}")
+    say_stale(history)
+
+
+def push(
+    sweep: SweepName,
+    to: Annotated[str, typer.Option("--to", help="wandb: mirror each trial as a run there.")],
     project: Annotated[
-        str | None, typer.Option("--project", help="With --to; by default WANDB_PROJECT, else ema-lab.")
+        str | None, typer.Option("--project", help="By default WANDB_PROJECT, else ema-lab.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="With --to: remove mirrored runs of trials that no longer exist.")
+        bool, typer.Option("--prune", help="Remove mirrored runs of trials that no longer exist.")
     ] = False,
     objective: Objectives = None,
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Write every trial with its values, parameters, runs, seeds and seconds; or mirror them to W&B.
+    """Mirror every trial to W&B.
 
-    --to wandb sends only what is missing there or has changed, so it may be repeated at any time. Without
-    an account it writes offline runs and prints the command that sends them.
+    Only what is missing there or has changed is sent, so it may be repeated at any time. Without an account
+    it writes offline runs and prints the command that sends them.
 
-    Example: ema-lab sweep export quick_search --out trials.csv
+    Example: ema-lab sweep push quick_search --to wandb
     """
-    if (out is None) is (to is None):
-        raise SpecError("say --out FILE.csv, --out FILE.json or --to wandb, one of them")
-    for option, is_set in (("--project", project is not None), ("--prune", prune)):
-        if is_set and to is None:
-            raise SpecError(f"{option} needs --to wandb")
-    if to not in {None, "wandb"}:
+    if to != "wandb":
         raise SpecError(f"--to takes wandb, got {to!r}")
-    from ema_lab.workflow.search_export import check_export_path, export_trials
-
-    if out is not None:
-        check_export_path(out)
-    history = _history(sweep, objective, store, storage)
-    if out is None:
-        _mirror(history, project, prune=prune)
-        return
-    count = export_trials(history, out)
-    say(f"{history.study.study_name}: {counts_text(history)}; {number_of(count, 'trial')} in {out}")
-    say_stale(history)
+    _mirror(_history(sweep, objective, store, storage), project, prune=prune)
 
 
 def _mirror(history: History, project: str | None, *, prune: bool) -> None:

@@ -50,15 +50,15 @@ class TuningOptions:
         Path | None,
         typer.Option("--out", metavar="FILE", help="The tuned ablation: ablations/NAME-tuned.yaml."),
     ] = None
-    timeout: Annotated[
+    budget: Annotated[
         str | None,
-        typer.Option("--timeout", metavar="TIME", help="Begin no trial of any row after this time: 45m."),
+        typer.Option("--budget", metavar="TIME", help="Begin no trial of any row after this time: 45m."),
     ] = None
     storage: Storage = None
 
     def options(self) -> SearchOptions:
         """Return the settings of each search."""
-        seconds = read_duration("--timeout", self.timeout)
+        seconds = read_duration("--budget", self.budget)
         return SearchOptions(self.sampler, self.pruner, self.sampler_seed, self.storage, seconds)
 
 

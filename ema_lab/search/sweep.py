@@ -149,7 +149,7 @@ class Sweep:
 
     def remarks(self) -> list[str]:
         """Return a line for each key of the file that has no effect, or less than the key suggests."""
-        offline = "has no effect offline, only with --engine wandb"
+        offline = "has no effect offline, only with --chooser wandb"
         remarks = [
             *self.spec.ineffective_keys(),
             *((key_path, offline) for key_path in self.spec.server_only_keys()),

@@ -122,7 +122,7 @@ def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> 
     if search.strategy.sampler == "grid":
         return min(limit or search.sweep.grid_size, search.sweep.grid_size)
     if limit is None and seconds is None:
-        raise SpecError(f"{search.sweep.path} has no run_cap: say --trials N or --timeout TIME")
+        raise SpecError(f"{search.sweep.path} has no run_cap: say --trials N or --budget TIME")
     return limit
 
 

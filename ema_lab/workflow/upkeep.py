@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import SpecError, StoreError
+from ema_lab.measured.names import flat_names, run_names
 from ema_lab.store.layout import RUN_ID
 from ema_lab.store.store import RunStore
+from ema_lab.store.upkeep.export import export
 from ema_lab.store.upkeep.garbage import IMPORT_LOCK, Policy, Slimming, find_litter, remove
 from ema_lab.store.upkeep.integrity import Finding, check_store, quarantine_damaged_runs
 from ema_lab.store.upkeep.merge import Imported, Side, import_store, open_store
@@ -148,6 +150,19 @@ def collect_garbage(
             num_items[litter.kind] += 1
             bytes_by_kind[litter.kind] += size
     return Garbage(num_items, bytes_by_kind)
+
+
+def export_store(store: RunStore, path: Path) -> tuple[int, list[str]]:
+    """Write all records to a .jsonl, .csv or .parquet file, each with its ablations and its rows.
+
+    Returns:
+        The number of records, and one line per unreadable run.
+
+    Raises:
+        StoreError: If the file has another extension, a package is missing, or the file cannot be written.
+    """
+    names = run_names()
+    return export(store, path, lambda run_id: flat_names(names.get(run_id, [])))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def check_account(sweep: str) -> None:
         raise EngineError(f"W&B's sweeps need its server, and WANDB_MODE is offline here; {offline}")
     if not wandb_has_key():
         needs = "needs an account (wandb login) or a server of your own (WANDB_BASE_URL), and its key"
-        raise EngineError(f"--engine wandb {needs}; {offline}")
+        raise EngineError(f"--chooser wandb {needs}; {offline}")
 
 
 def check_ends(sweep: Sweep, trials: int | None) -> None:

@@ -29,7 +29,7 @@ COMMANDS = {
     "report": ["report", "tiny", "--out", "out"],
     "list": ["list", "runs"],
     "check": ["store", "check", "--quick"],
-    "export": ["store", "export", "all.jsonl"],
+    "export": ["store", "export", "--out", "all.jsonl"],
     "bundle": ["bundle", "tiny", "--out", "b.zip"],
     "import": ["store", "import", "runs", "--store", "other"],
 }

@@ -2,16 +2,21 @@
 
 import importlib
 import json
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import typer
 from tiny import TINY
 
+from ema_lab.cli.help import GROUPS, HIDDEN, SUMMARIES, SUMMARY
 from ema_lab.cli.main import app
 from ema_lab.data.load import load_splits
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
@@ -21,6 +26,7 @@ from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import FIGURE_KINDS
 from ema_lab.specs.run import DataSpec
 
+CHEAP = {"list", "new", "schema", "status"}  # commands whose examples need no runs and no torch
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
 
@@ -41,8 +47,53 @@ def test_the_version_is_the_installed_one(command):
 def test_without_a_command_the_commands_are_shown(command, words):
     answer = command(*words)
     assert (answer.code, answer.err) == (0, "")
-    assert all(f"  {name} " in answer.out for name in COMMANDS)
+    assert all(f"  {name} " in answer.out for name in COMMANDS if name not in HIDDEN)
+    assert not any(f"  {name} " in answer.out for name in HIDDEN)
     assert "ema-lab run quickstart" in answer.out
+
+
+def test_every_command_is_in_one_group_with_a_short_summary():
+    listed = [name for group in GROUPS.values() for name in group]
+    assert sorted([*listed, *HIDDEN]) == COMMANDS
+    assert list(GROUPS) == ["Define", "Train", "Look", "Publish", "Search", "Store"]
+    inner = {name: command.short_help for name, command in nested().items() if " " in name}
+    assert {
+        name: text for name, text in {**SUMMARIES, **inner}.items() if not 10 < len(text or "") <= SUMMARY
+    } == {}
+
+
+def nested() -> dict[str, Any]:
+    """Return every command by its words, those of groups too."""
+    commands = dict(typer.main.get_command(app).commands)
+    for group in ("store", "sweep"):
+        commands |= {f"{group} {name}": command for name, command in commands[group].commands.items()}
+    return commands
+
+
+def examples() -> Iterator[tuple[str, list[str]]]:
+    """Yield each example in a help text: the command, and all words after `ema-lab`."""
+    for name, command in nested().items():
+        text = " ".join((command.help or "").partition("Example")[2].split())
+        for line in re.findall(r"ema-lab (.+?)(?=;|$| {2,}| ema-lab )", text):
+            yield name, shlex.split(line)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), examples(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_every_example_is_a_valid_command(name, words):
+    commands = nested()
+    two = " ".join(words[:2])
+    found = two if two in commands else words[0]
+    if found == "sweep":
+        found, words = "sweep run", ["sweep", *words]
+    commands[found].make_context(found, words[len(found.split()) :])
+    assert found in (name, f"{name} run")
+
+
+@pytest.mark.parametrize("words", [words for _, words in examples() if words[0] in CHEAP], ids=" ".join)
+def test_an_example_that_needs_no_runs_does_what_it_says(command, words):
+    assert command(*words).code == 0
 
 
 def test_the_installed_command_exits_with_the_code(folder):

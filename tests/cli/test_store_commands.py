@@ -111,7 +111,7 @@ class TestGc:
 class TestExport:
     def test_names_and_leaves_out_what_cannot_be_read(self, command, runs, last):
         (runs.folder(last) / "spec.json").write_text("{}")
-        answer = command("store", "export", "all.jsonl")
+        answer = command("store", "export", "--out", "all.jsonl")
         assert answer.code == 1
         assert f"{last}/spec.json is not a run spec of this version" in answer.err
         assert answer.err.endswith("1 record written to all.jsonl\n")
@@ -119,20 +119,20 @@ class TestExport:
 
     @pytest.mark.parametrize("name", ["all.jsonl", "all.parquet"])
     def test_says_how_many_records_it_wrote(self, command, runs, name):
-        answer = command("store", "export", name)
+        answer = command("store", "export", "--out", name)
         assert (answer.code, answer.err) == (0, f"2 records written to {name}\n")
         assert Path(name).stat().st_size
 
     def test_without_pyarrow_says_what_to_do(self, command, runs, monkeypatch):
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        answer = command("store", "export", "all.parquet")
+        answer = command("store", "export", "--out", "all.parquet")
         assert (answer.code, answer.err.count("\n")) == (2, 1)
         assert "pip install 'ema-lab[parquet]'" in answer.err
         assert list(Path().glob("all.parquet*")) == []
 
     @pytest.mark.parametrize("name", ["all.csv", "nowhere/all.jsonl"])
     def test_a_file_that_cannot_be_is_an_error(self, command, runs, name):
-        answer = command("store", "export", name)
+        answer = command("store", "export", "--out", name)
         assert (answer.code, answer.err.count("\n")) == (2, 1)
 
 

@@ -211,7 +211,7 @@ class TestExport:
         before = tree()
         answer = command("sweep", "export", "small", *out)
         assert answer.code == 2
-        assert "FILE.csv" in answer.err or "file.csv or file.json" in answer.err
+        assert "Missing option '--out'" in answer.err or "file.csv or file.json" in answer.err
         assert tree() == before
 
 
@@ -319,7 +319,7 @@ class TestMirror:
     def test_each_trial_is_a_run_and_twice_sends_nothing(self, command, searched, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(2, states=("COMPLETE", "PRUNED"))
-        answer = command("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        answer = command("sweep", "push", "small", "--to", "wandb", "--project", "p")
         assert answer.code == 0
         assert "2 sent, 0 replaced, 0 unchanged" in answer.err
         folder = Path("runs/.mirror/sweeps/wandb-offline/p/small").resolve()
@@ -327,7 +327,7 @@ class TestMirror:
         assert {path.name for path in folder.iterdir()} == {f"{made.study_name}-{n}" for n in range(2)}
         files = sorted(folder.glob("*/wandb/offline-run-*/*.wandb"))
         assert len(files) == 2
-        again = command("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        again = command("sweep", "push", "small", "--to", "wandb", "--project", "p")
         assert "0 sent, 0 replaced, 2 unchanged" in again.err
         assert sorted(folder.glob("*/wandb/offline-run-*/*.wandb")) == files
 
@@ -336,7 +336,7 @@ class TestMirror:
     ):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(2, states=("COMPLETE", "PRUNED"))
-        call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        call = ("sweep", "push", "small", "--to", "wandb", "--project", "p")
         command(*call)
         study = SweepStudy(made)
         pruned = study.study.get_trials()[1]
@@ -353,7 +353,7 @@ class TestMirror:
     ):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(1)
-        call = ("sweep", "export", "small", "--to", "wandb", "--project", "p")
+        call = ("sweep", "push", "small", "--to", "wandb", "--project", "p")
         command(*call)
         folder = Path("runs/.mirror/sweeps/wandb-offline/p/small").resolve()
         for name in (f"{made.study_name}-5", "small-0123abcd-5"):  # the second is another study's

@@ -1,4 +1,4 @@
-"""`ema-lab trial`, alone and inside an agent of W&B; `sweep --engine wandb` without a server."""
+"""`ema-lab trial`, alone and inside an agent of W&B; `sweep --chooser wandb` without a server."""
 
 import json
 import os
@@ -137,13 +137,13 @@ def no_account(folder, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--engine", "wandb"], "ema-lab sweep rates runs the same file offline"),
-        (["--engine", "wandb", "--sampler", "tpe"], "--sampler is for --engine optuna"),
-        (["--engine", "wandb", "--sampler-seed", "0"], "--sampler-seed is for --engine optuna"),
-        (["--engine", "wandb", "--no-warm-start"], "--warm-start is for --engine optuna"),
-        (["--engine", "wandb", "--storage", "grpc://a:1"], "--storage is for --engine optuna"),
-        (["--project", "p"], "--project is for --engine wandb"),
-        (["--engine", "optuna", "--entity", "e"], "--entity is for --engine wandb"),
+        (["--chooser", "wandb"], "ema-lab sweep rates runs the same file offline"),
+        (["--chooser", "wandb", "--sampler", "tpe"], "--sampler is for --chooser optuna"),
+        (["--chooser", "wandb", "--sampler-seed", "0"], "--sampler-seed is for --chooser optuna"),
+        (["--chooser", "wandb", "--no-warm-start"], "--warm-start is for --chooser optuna"),
+        (["--chooser", "wandb", "--storage", "grpc://a:1"], "--storage is for --chooser optuna"),
+        (["--project", "p"], "--project is for --chooser wandb"),
+        (["--chooser", "optuna", "--entity", "e"], "--entity is for --chooser wandb"),
         (["--engine", "wandbx"], "no engine is named 'wandbx'"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_sweep_that_wandb_cannot_run_is_refused(command, monkeypatch, mode, mo
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_MODE", mode)
     Path("sweeps/rates.yaml").write_text(SWEEP + more)
-    answer = command("sweep", "rates", "--engine", "wandb", *options)
+    answer = command("sweep", "rates", "--chooser", "wandb", *options)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert words in answer.err
 

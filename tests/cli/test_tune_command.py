@@ -256,7 +256,7 @@ def test_a_winner_is_one_by_the_values_that_its_runs_have_now(trained, tmp_path,
 def test_unequal_budgets_are_not_compared(trained, tmp_path, capsys):
     assert run([*CALL, "--only", "variant=none", "--workers", "1"]) == 0
     (tmp_path / "ablations" / "quickstart-tuned.yaml").unlink()
-    assert run([*CALL, *ROWS, "--timeout", "0.001s"]) == 1
+    assert run([*CALL, *ROWS, "--budget", "0.001s"]) == 1
     assert "of 3 trials a row and its recipe as written, se lacks 4" in capsys.readouterr().err
     assert not (tmp_path / "ablations" / "quickstart-tuned.yaml").exists()
 

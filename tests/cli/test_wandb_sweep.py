@@ -64,7 +64,7 @@ def start(*options: str, epochs: int = 3) -> subprocess.Popen[str]:
     Path("sweeps").mkdir()
     Path("sweeps/rates.yaml").write_text(SWEEP.replace("EPOCHS", str(epochs)))
     program = [sys.executable, "-c", "from ema_lab.cli.main import main; main()"]
-    engine = ["sweep", "rates", "--engine", "wandb", "--device", "cpu"]
+    engine = ["sweep", "rates", "--chooser", "wandb", "--device", "cpu"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*program, *engine, *options], **pipes)
 

@@ -272,6 +272,6 @@ def test_what_changes_nothing_offline_is_said_with_its_line(write):
     text = sweep.path.read_text().replace(metric, metric + ", impute: worst, impute_while_running: 'false'")
     sweep.path.write_text(text.replace("strict: false", "strict: true"))
     assert load_sweep(sweep.path).remarks() == [
-        f"{sweep.path}:{line}: {key} has no effect offline, only with --engine wandb"
+        f"{sweep.path}:{line}: {key} has no effect offline, only with --chooser wandb"
         for line, key in [(3, "metric.impute"), (FIRST_LINE + 1, "early_terminate.strict")]
     ]

@@ -114,7 +114,7 @@ def test_what_changes_nothing_is_said_with_its_line(write):
         "which is missing",
         f"{sweep.path}:{FIRST_LINE}: parameters.recipe.optimizer.lr.values repeats 0.1: "
         "each is drawn more often, as at W&B",
-        f"{sweep.path}:{FIRST_LINE + 2}: controller has no effect offline, only with --engine wandb",
+        f"{sweep.path}:{FIRST_LINE + 2}: controller has no effect offline, only with --chooser wandb",
     ]
     text = sweep.path.read_text().replace("min_iter: 1, s: 2", "min_iter: 1, max_iter: 5, s: 1")
     sweep.path.write_text(text)

@@ -1,13 +1,16 @@
 """Export of all records of a store to one file."""
 
+import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import StoreError
 from ema_lab.files import atomic_write
 from ema_lab.store.store import RunStore
+
+Names = Callable[[str], Mapping[str, Any]]
 
 
 def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -21,8 +24,10 @@ def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield each record as one flat object with its spec under `spec.`; lists become JSON text.
+def flat_records(
+    store: RunStore, unreadable: list[str], names: Names = lambda run_id: {}
+) -> Iterator[dict[str, Any]]:
+    """Yield each record as one flat object: its names, its spec under `spec.`, lists as JSON text.
 
     Unreadable runs are skipped; each adds one line to `unreadable`.
     """
@@ -36,12 +41,17 @@ def flat_records(store: RunStore, unreadable: list[str]) -> Iterator[dict[str, A
         unreadable += facts.damage
         if facts.record is not None and spec is not None:
             tree = {**facts.record.model_dump(mode="json"), "spec": spec.resolved()}
-            flat = {"run_id": run_id, **flattened(tree)}
+            flat = {"run_id": run_id, **names(run_id), **flattened(tree)}
             yield {k: json.dumps(v) if isinstance(v, list) else v for k, v in flat.items()}
 
 
-def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
-    """Write all records to a .jsonl or .parquet file, atomically.
+def export(store: RunStore, path: Path, names: Names = lambda run_id: {}) -> tuple[int, list[str]]:
+    """Write all records to a .jsonl, .csv or .parquet file, atomically.
+
+    Args:
+        store: The store.
+        path: The file.
+        names: Returns what a run is called, as flat keys that are written beside its id.
 
     Returns:
         The number of records, and one line per unreadable run.
@@ -49,13 +59,13 @@ def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
     Raises:
         StoreError: If the file has another extension, a package is missing, or the file cannot be written.
     """
-    writers = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+    writers = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}
     if path.suffix not in writers:
-        raise StoreError(f"export writes a .jsonl or .parquet file, got {path.name}")
+        raise StoreError(f"export writes a .jsonl, .csv or .parquet file, got {path.name}")
     try:
         with atomic_write(path) as partial:
             unreadable: list[str] = []
-            rows = list(flat_records(store, unreadable))
+            rows = list(flat_records(store, unreadable, names))
             writers[path.suffix](rows, partial)
             return len(rows), unreadable
     except OSError as error:
@@ -64,6 +74,15 @@ def export(store: RunStore, path: Path) -> tuple[int, list[str]]:
 
 def _write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
     path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows), encoding="utf-8")
+
+
+def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(
+            file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
