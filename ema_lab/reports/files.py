@@ -54,7 +54,8 @@ def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
         made: Names of the files that the report makes. If figures are left out, their names are included all
             the same.
     """
-    effects = [f"effects.{ending}" for ending in RENDERERS] if spec.kind == "grid" else []
+    tables = ("effects", "factors") if spec.kind == "grid" else ()
+    effects = [f"{name}.{ending}" for name in tables for ending in RENDERERS]
     figures = [f"{FIGURES}/{figure.name}" for figure in spec.figures]
     pictures = [f"{name}.{ending}" for name in figures if f"{name}.txt" in made for ending in FILES]
     return [name for name in effects + pictures if name not in made]

@@ -46,14 +46,7 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
     Raises:
         ValueError: If a combination is missing, or the combinations share no seed.
     """
-    levels = [list(dict.fromkeys(key[index] for key in values)) for index in range(len(factors))]
-    missing = [key for key in itertools.product(*levels) if key not in values]
-    if missing:
-        raise ValueError(f"effects need a full product, and {' x '.join(missing[0])} is missing")
-    common = set.intersection(*(set(by_seed) for by_seed in values.values()))
-    seeds = tuple(seed for seed in next(iter(values.values())) if seed in common)
-    if not seeds:
-        raise ValueError("effects need a seed that all combinations have in common")
+    levels, seeds = full_product(values, len(factors))
     result = []
     for size in (1, 2):
         for indices in itertools.combinations(range(len(factors)), size):
@@ -63,6 +56,25 @@ def effects(values: Mapping[Levels, Mapping[Hashable, float]], factors: Sequence
                 for compared_levels in compared
             ]
     return result
+
+
+def full_product(
+    values: Mapping[Levels, Mapping[Hashable, float]], factors: int
+) -> tuple[list[list[str]], tuple[Hashable, ...]]:
+    """Return the levels of each factor, and the seeds that all combinations have in common.
+
+    Raises:
+        ValueError: If a combination is missing, or the combinations share no seed.
+    """
+    levels = [list(dict.fromkeys(key[index] for key in values)) for index in range(factors)]
+    missing = [key for key in itertools.product(*levels) if key not in values]
+    if missing:
+        raise ValueError(f"effects need a full product, and {' x '.join(missing[0])} is missing")
+    common = set.intersection(*(set(by_seed) for by_seed in values.values()))
+    seeds = tuple(seed for seed in next(iter(values.values())) if seed in common)
+    if not seeds:
+        raise ValueError("effects need a seed that all combinations have in common")
+    return levels, seeds
 
 
 def _effect(

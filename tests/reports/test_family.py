@@ -155,13 +155,15 @@ def test_a_grid_and_its_effects_are_corrected_for_the_whole_ablation(tmp_path):
     )
     store = fill(tmp_path, "g", text, lambda cell: 90 + cell.seed + NOISE.flat[int(cell.run_id, 16) % 40])
     keys = {"kind": "grid", "ablation": "g", "factors": ["model.attention.groups", "recipe.batch_size"]}
-    whole, _ = report(tmp_path, store, **keys).tables
+    whole, *_ = report(tmp_path, store, **keys).tables
     for more in ({"rows": ["2", "4"]}, {"only": {"model.attention.groups": [2, 4]}}):
-        part, effects = report(tmp_path, store, **keys, **more).tables
+        part, effects, _ = report(tmp_path, store, **keys, **more).tables
         assert [row.cells for row in part.rows] == [row.cells for row in whole.rows[:2]]
         raw = [paired_test(row.cells[0].values).p for row in effects.rows]
-        assert [row.cells[1].p for row in effects.rows] == pytest.approx(holm([*raw, math.nan, math.nan])[:3])
-        assert "Holm-corrected (3 of 5 effects shown, corrected for 5)" in " ".join(effects.notes)
+        families = [*holm([*raw[:2], math.nan])[:2], *holm([raw[2], math.nan])[:1]]
+        assert [row.cells[1].p for row in effects.rows] == pytest.approx(families)
+        words = "over 3 (2 of them shown) main effects and, apart from them, 2 (1 of them shown) interactions"
+        assert words in " ".join(effects.notes)
 
 
 def test_data_sets_are_corrected_for_the_rows_that_are_hidden(tmp_path):

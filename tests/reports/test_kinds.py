@@ -13,6 +13,7 @@ from ema_lab.reports.files import report_files
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.statistics import holm, paired_test
+from ema_lab.statistics.omnibus import omnibus_tests
 from ema_lab.store.cost_cache import CostCache
 from ema_lab.store.store import RunStore
 from ema_lab.tables.render import flat_records, render_markdown, render_text, table_data
@@ -50,6 +51,12 @@ def grid_score(cell):
     return 80 + 1.0 * wide + 2.0 * late + cell.seed + noise
 
 
+def three_levels_score(cell):
+    """Return the score of a grid with a third number of groups, 16, that differs a little."""
+    is_third = dict(cell.own_axes).get(FACTORS[0]) == 16
+    return grid_score(cell) + is_third * (0.3 + NOISE[(3 * cell.seed + 1) % 7])
+
+
 def texts(table):
     return {row.key: [cell.plain for cell in row.cells] for row in table.rows}
 
@@ -58,7 +65,7 @@ class TestGrid:
     def test_a_place_for_each_pair_of_levels_and_the_effects_of_both(self, tmp_path):
         store = fill(tmp_path, "g", GRID, grid_score)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
-        grid, effects = report(tmp_path, store, **keys).tables
+        grid, effects, _ = report(tmp_path, store, **keys).tables
         assert grid.header == ("groups \\ after", "block_end", "stage_end")
         assert [row.name for row in grid.rows] == ["4", "8"]
         assert grid.rows[1].cells[1].value == pytest.approx(85 + (0 + 0.02 - 0.05 - 0.08 + 0.07) / 5)
@@ -83,7 +90,7 @@ class TestGrid:
         store = fill(tmp_path, "g", text, score)
         names = {"4": "four", FACTORS[0]: "G"}
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
-        _, effects = report(tmp_path, store, names=names, **keys).tables
+        _, effects, *_ = report(tmp_path, store, names=names, **keys).tables
         by_name = {row.name: row for row in effects.rows}
         groups = {
             cell.run_id: dict(cell.own_axes)[FACTORS[0]]
@@ -97,12 +104,68 @@ class TestGrid:
         assert Flag.MISSING in eight.flags
 
     def test_p_values_of_effects_are_corrected_over_all_effects(self, tmp_path):
-        store = fill(tmp_path, "g", GRID, grid_score)
+        """Main effects are one family, interactions another."""
+        store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), three_levels_score)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
-        _, effects = report(tmp_path, store, **keys).tables
+        _, effects, *_ = report(tmp_path, store, **keys).tables
         alone = [paired_test(row.cells[0].values).p for row in effects.rows]
-        assert [row.cells[1].p for row in effects.rows] == pytest.approx(holm(alone))
-        assert min(holm(alone)) > 2 * min(alone)
+        found = [row.cells[1].p for row in effects.rows]
+        assert found == pytest.approx([*holm(alone[:3]), *holm(alone[3:])])
+        assert min(found) > 2 * min(alone)
+        assert [row.cells[1].family for row in effects.rows] == [3, 3, 3, 2, 2]
+        words = "over 3 main effects and, apart from them, 2 interactions."
+        assert words in " ".join(effects.notes)
+
+    def test_each_factor_has_one_test_of_all_its_levels(self, tmp_path):
+        store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), three_levels_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        grid, _, factors = report(tmp_path, store, names={FACTORS[0]: "G"}, **keys).tables
+        assert [(row.key, row.name) for row in factors.rows] == [
+            ("groups", "G"),
+            ("after", "after"),
+            ("groups × after", "G × after"),
+        ]
+        values = {
+            (row.key, level): dict(enumerate(cell.values))
+            for row in grid.rows
+            for level, cell in zip(("block_end", "stage_end"), row.cells, strict=True)
+        }
+        tests = omnibus_tests(values, FACTORS)
+        assert [row.cells[0].value for row in factors.rows] == pytest.approx([each.f for each in tests])
+        raw = [each.p for each in tests]
+        assert [row.cells[2].p_raw for row in factors.rows] == pytest.approx(raw)
+        assert [row.cells[2].p for row in factors.rows] == pytest.approx([*holm(raw[:2]), raw[2]])
+        assert [row.cells[2].family for row in factors.rows] == [2, 2, 1]
+        assert len(factors.rows[0].cells[0].run_ids) == 30
+        flat = flat_records(factors)[0]
+        assert (flat["variant"], flat["f"], flat["p_raw"]) == ("groups", tests[0].f, pytest.approx(raw[0]))
+
+    @pytest.mark.parametrize(
+        "shown", [{"rows": ["4", "8"]}, {"only": {"variant": "ema", FACTORS[0]: [4, 8]}}]
+    )
+    def test_levels_that_are_not_shown_are_in_the_test_of_their_factor(self, tmp_path, shown):
+        store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        *_, whole = report(tmp_path, store, **keys).tables
+        *_, part = report(tmp_path, store, **{**keys, **shown}).tables
+        assert [row.cells for row in part.rows] == [row.cells for row in whole.rows]
+
+    def test_a_hidden_hole_leaves_the_effects_and_says_why_no_factor_is_tested(self, tmp_path):
+        def score(cell):
+            return None if dict(cell.own_axes).get(FACTORS[0]) == 16 else grid_score(cell)
+
+        store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        _, effects = report(tmp_path, store, rows=["4", "8"], **keys).tables
+        assert "No factor is tested as a whole: effects need a seed" in " ".join(effects.notes)
+        assert len(effects.rows) == 3
+
+    def test_a_factor_with_one_level_is_not_tested(self, tmp_path):
+        store = fill(tmp_path, "g", GRID.replace("[block_end, stage_end]", "[block_end]"), grid_score)
+        keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
+        _, effects, factors = report(tmp_path, store, **keys).tables
+        assert [row.key for row in effects.rows] == ["groups 8 vs 4"]
+        assert [row.key for row in factors.rows] == ["groups"]
 
     def test_an_effect_on_runs_of_several_machines_is_flagged(self, tmp_path):
         def on_another_machine(cell):
@@ -111,7 +174,7 @@ class TestGrid:
         text = GRID.replace("[4, 8]", "[4, 8, 16]")
         store = fill(tmp_path, "g", text, grid_score, on_another_machine)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
-        _, effects = report(tmp_path, store, **keys).tables
+        _, effects, *_ = report(tmp_path, store, **keys).tables
         flagged = {row.key: Flag.UNCLEAN in row.cells[0].flags for row in effects.rows}
         assert flagged["groups 16 vs 4"]
         assert not flagged["groups 8 vs 4"]
@@ -120,9 +183,9 @@ class TestGrid:
     def test_rows_that_are_not_shown_are_in_no_effect_and_their_choice_changes_no_mark(self, tmp_path):
         store = fill(tmp_path, "g", GRID.replace("[4, 8]", "[4, 8, 16]"), grid_score)
         keys = {"kind": "grid", "ablation": "g", "factors": FACTORS, "only": {"variant": "ema"}}
-        grid, effects = report(tmp_path, store, rows=["8", "4"], **keys).tables
+        grid, effects, _ = report(tmp_path, store, rows=["8", "4"], **keys).tables
         only = {"variant": "ema", FACTORS[0]: [4, 8]}
-        alone, _ = report(tmp_path, store, **{**keys, "only": only}).tables
+        alone, *_ = report(tmp_path, store, **{**keys, "only": only}).tables
         assert [row.name for row in grid.rows] == ["8", "4"]
         marks = {row.key: [cell.mark for cell in row.cells] for row in grid.rows}
         assert marks == {row.key: [cell.mark for cell in row.cells] for row in alone.rows}
@@ -161,7 +224,7 @@ class TestGrid:
         skip = "skip: [{when: {variant: none}, reason: known}]\n"
         store = fill(tmp_path, "g", GRID.replace("baseline: none\n", "") + skip, grid_score)
         for rows in ([], ["8", "4"]):
-            grid, _ = report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS, rows=rows).tables
+            grid, *_ = report(tmp_path, store, kind="grid", ablation="g", factors=FACTORS, rows=rows).tables
             assert not any("left out" in note for note in grid.notes)
 
 

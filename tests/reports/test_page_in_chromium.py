@@ -373,11 +373,11 @@ def test_served_a_table_that_is_no_longer_made_goes_and_comes_again(site, traine
 
     with served(live) as ask:
         browser.get(f"http://127.0.0.1:{ask.port}/tiny")
-        wait(["table", "effects"], False)
+        wait(["table", "effects", "factors"], False)
         for run_id in run_ids[:2]:  # all of one cell
             shutil.rmtree(RunStore("runs").folder(run_id))
         wait(["table"], True)
         trained()
-        wait(["table", "effects"], False)
+        wait(["table", "effects", "factors"], False)
         assert errors(browser) == []
         browser.get("about:blank")

@@ -54,7 +54,8 @@ kind: grid
 factors: [variant, recipe.epochs]
 figures: [{kind: heatmap, name: heat, factors: [variant, recipe.epochs]}]
 """
-EFFECTS = [f"out/effects.{kind}" for kind in ("md", "tex", "csv", "html")]
+TABLES = ("effects", "factors")
+EFFECTS = [f"out/{table}.{kind}" for table in TABLES for kind in ("md", "tex", "csv", "html")]
 
 
 @pytest.fixture
