@@ -7,7 +7,9 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
+from ema_lab.specs.chance import chance_level
 from ema_lab.statistics.ties import difference
+from ema_lab.store.failure import failure_of
 from ema_lab.store.record import RunRecord
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
@@ -49,6 +51,7 @@ class Measured:
         stale_baseline: The same for the baseline's run.
         baseline_id: Run id of the baseline.
         pruned: Whether a search stopped the run early.
+        diverged: Whether the run's last attempt diverged.
     """
 
     cell: Cell
@@ -58,6 +61,7 @@ class Measured:
     stale_baseline: tuple[str, ...] = ()
     baseline_id: str | None = None
     pruned: bool = False
+    diverged: bool = False
 
     @property
     def clean_pair(self) -> bool:
@@ -121,6 +125,17 @@ class Row:
         """Return a metric over the finished seeds."""
         return [value for _, value in self.finished(metric)]
 
+    def intention(self, metric: str) -> list[tuple[Measured, float]]:
+        """Return the cells that ended with their values of a metric: a diverged run has that of guessing.
+
+        Diverged runs are left out if the metric's value of guessing is unknown.
+        """
+        ended = [
+            (item, chance_level(metric, item.cell.spec.data.facts) if item.diverged else item.value(metric))
+            for item in self.cells
+        ]
+        return [(item, value) for item, value in ended if value is not None]
+
     def by_seed(self, metric: str) -> dict[object, float]:
         """Return a metric by seed, the key by which rows are paired."""
         return {item.cell.seed: value for item, value in self.finished(metric)}
@@ -164,17 +179,33 @@ def measure(ablation: Ablation, store: RunStore) -> list[Measured]:
     """Return every cell of an ablation with the stored results of its run and its baseline's run."""
     records = store.records(dict.fromkeys(cell.run_id for cell in ablation.cells))
     done = {run_id: record for run_id, record in records.items() if record.status == "done"}
-    pruned = _pruned(store, [cell.run_id for cell in ablation.cells if cell.run_id not in done])
+    unfinished = [cell.run_id for cell in ablation.cells if cell.run_id not in done]
+    ended = _ended_early(store, unfinished)
     staleness = Staleness()
     stale = {spec.run_id: staleness.parts(spec, done.get(spec.run_id)) for spec in ablation.runs()}
-    return [_measured(ablation, cell, done, stale, pruned) for cell in ablation.cells]
+    return [_measured(ablation, cell, done, stale, ended) for cell in ablation.cells]
 
 
-def _pruned(store: RunStore, run_ids: Sequence[str]) -> set[str]:
-    """Return the runs whose last attempt a search stopped early."""
+@dataclass(frozen=True)
+class _EndedEarly:
+    """Runs whose last attempt a search stopped, and those whose last attempt diverged."""
+
+    pruned: frozenset[str]
+    diverged: frozenset[str]
+
+
+def _ended_early(store: RunStore, run_ids: Sequence[str]) -> _EndedEarly:
     present = store.folder_names()
-    lasts = {run_id: store.facts(run_id).attempts[-1:] for run_id in run_ids if run_id in present}
-    return {run_id for run_id, last in lasts.items() if last and last[0].outcome == "pruned"}
+    facts = {run_id: store.facts(run_id) for run_id in run_ids if run_id in present}
+    failures = {run_id: failure_of(each) for run_id, each in facts.items()}
+    return _EndedEarly(
+        frozenset(
+            run_id
+            for run_id, each in facts.items()
+            if each.attempts and each.attempts[-1].outcome == "pruned"
+        ),
+        frozenset(run_id for run_id, failure in failures.items() if failure and failure.cause == "diverged"),
+    )
 
 
 def _measured(
@@ -182,7 +213,7 @@ def _measured(
     cell: Cell,
     done: Mapping[str, RunRecord],
     stale: Mapping[str, tuple[str, ...]],
-    pruned: set[str],
+    ended: _EndedEarly,
 ) -> Measured:
     base = ablation.baseline_of(cell)
     return Measured(
@@ -192,5 +223,6 @@ def _measured(
         stale[cell.run_id],
         stale[base.run_id] if base else (),
         base.run_id if base else None,
-        cell.run_id in pruned,
+        cell.run_id in ended.pruned,
+        cell.run_id in ended.diverged,
     )

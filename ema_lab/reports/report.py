@@ -177,6 +177,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
             f"Δ {label} vs {baseline_name(spec, ablation)} over seeds and images",
             "images_delta",
         ),
+        "intention": (replace(compared, name=f"{compared.name}, diverged at chance").header, "intention"),
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "equivalence": ("Equivalence p", "p"),

@@ -11,6 +11,7 @@ from ema_lab.search.history import EndedTrial
 from ema_lab.search.objective import Objective
 from ema_lab.search.result import Results
 from ema_lab.search.sweep import Sweep
+from ema_lab.specs.chance import chance_level
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.sweep import VALIDATION
 from ema_lab.specs.task import DEFAULT_TASK
@@ -129,15 +130,13 @@ def chance_warning(name: str, value: float, facts: DatasetFacts, images: int) ->
     if facts.task != DEFAULT_TASK:
         return ""
     metric, classes = name.removeprefix(VALIDATION), facts.classes
+    guessed = chance_level(metric, facts)
+    assert guessed is not None
     if metric == "loss":
-        guessed = math.log(classes)
         is_guessed = value >= guessed
     else:
-        share = min(1.0, int(metric.removeprefix("top")) / classes)
-        guessed = 100 * share
-        is_guessed = value <= guessed + STANDARD_ERRORS * 100 * math.sqrt(
-            share * (1 - share) / max(images, 1)
-        )
+        error = math.sqrt(guessed * (100 - guessed) / max(images, 1))
+        is_guessed = value <= guessed + STANDARD_ERRORS * error
     if classes < 2 or guessed == 100 or not (is_guessed or math.isnan(value)):
         return ""
     known = number_of(classes, "class")

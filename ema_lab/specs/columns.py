@@ -23,7 +23,10 @@ IMAGE_COLUMNS: Mapping[str, str] = {  # of stored predictions
     "metric_images": "Mean of the metric, with an interval over seeds and test images.",
     "delta_images": "Difference of the metric to the baseline, with an interval over seeds and test images.",
 }
-COUNTS: Mapping[str, str] = {"n": "Number of seeds with a finished run."}
+COUNTS: Mapping[str, str] = {
+    "n": "Number of seeds with a finished run.",
+    "intention": "Mean of the metric by intention to treat: a run that diverged counts as guessing.",
+}
 COLUMNS = (  # of every task, in addition to its metrics
     *COMPARISONS,
     *IMAGE_COLUMNS,

@@ -88,7 +88,8 @@ class ReportSpec(Spec):
             `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
             measured by `ema-lab cost --latency`. `metric_images` and `delta_images` are `metric` and its
             difference with intervals over seeds and test images, from the stored predictions; all other
-            intervals hold for the fixed test set.
+            intervals hold for the fixed test set. `intention` is the mean of `metric` by intention to treat:
+            a run that diverged counts as guessing.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
         across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
         factors: Key of the rows and key of the columns of a `grid`; or the axis `data.name` of `datasets`.

@@ -125,6 +125,9 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
         errors = {f"{key}_se_seeds": cell.error_seeds, f"{key}_se_images": cell.error_images}
         counts = {f"{key}_n": cell.n, f"{key}_images": cell.images or None}
         return {key: cell.value, **interval, **errors, **counts}
+    if column.kind == "intention":
+        counts = {f"{key}_n": cell.n, f"{key}_diverged": cell.diverged}
+        return {key: cell.value, f"{key}_std": cell.spread, **counts}
     if column.key == "latency_ratio":
         return {key: cell.value, f"{key}_low": cell.low, f"{key}_high": cell.high}
     if column.kind == "text":
@@ -158,7 +161,7 @@ def unit_of(column: TableColumn) -> str:
         return "ms" if column.key == "latency" else ""
     if column.kind == "cost":
         return COSTS[column.metric or column.key].unit_recorded
-    if column.kind not in {"metric", "delta", "images", "images_delta"}:
+    if column.kind not in {"metric", "intention", "delta", "images", "images_delta"}:
         return ""
     unit = column.metric_unit
     return "percentage points" if column.kind in {"delta", "images_delta"} and unit == "%" else unit
@@ -183,6 +186,7 @@ def _cell_data(cell: TableCell) -> dict[str, Any]:
         "standard_error_seeds": _number(cell.error_seeds),
         "standard_error_images": _number(cell.error_images),
         "images": cell.images or None,
+        "diverged": cell.diverged or None,
         "mark": cell.mark,
         "flags": sorted(cell.flags),
         "values": list(cell.values),

@@ -50,6 +50,7 @@ ColumnKind = Literal[
     "text",
     "images",
     "images_delta",
+    "intention",
     "discordant",
 ]
 SpreadKind = Literal[
@@ -92,6 +93,7 @@ class TableCell:
         error_seeds: Standard error over seeds, for the fixed test set, of a number over seeds and images.
         error_images: Standard error over test images, for the fixed networks.
         images: Number of test images behind the interval; 0 if it is over seeds alone.
+        diverged: Number of diverged runs that the number counts as guessing.
         values: Numbers behind `value`, one per run of `run_ids`; for an effect, one per seed.
         run_ids: Runs behind the number.
         baseline_run_ids: Runs with which the number is compared.
@@ -117,6 +119,7 @@ class TableCell:
     error_seeds: float | None = None
     error_images: float | None = None
     images: int = 0
+    diverged: int = 0
     values: tuple[float, ...] = ()
     run_ids: tuple[str, ...] = ()
     baseline_run_ids: tuple[str, ...] = ()

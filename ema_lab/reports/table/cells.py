@@ -241,8 +241,35 @@ def missing_text(count: int, expected: int, *, without_interval: bool) -> str:
     return f"{text}, all equal" if without_interval and count > 1 else text
 
 
+def intention_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
+    """Return the mean of all runs that ended, such as `66.10 ± 48.90 (2 of 3 finished)`.
+
+    A diverged run has the value of guessing. A single run has no ±.
+    """
+    ended = row.intention(metric)
+    cell = measured_cell(row, ended)
+    if not ended:
+        return cell
+    summary = summarise([value for _, value in ended])
+    diverged = sum(item.diverged for item, _ in ended)
+    has_spread = summary.count > 1
+    text = f"{summary.mean:.{spec.digits}f}" + (f" ± {summary.std:.{spec.digits}f}" if has_spread else "")
+    missing = missing_text(summary.count, len(row.cells), without_interval=not has_spread)
+    finished = f"{summary.count - diverged} of {summary.count} finished"
+    return replace(
+        cell,
+        text=text,
+        count=", ".join(filter(None, (finished, missing))),
+        value=summary.mean,
+        spread=summary.std if has_spread else None,
+        spread_kind="std" if has_spread else None,
+        diverged=diverged,
+    )
+
+
 CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "metric": metric_cell,
+    "intention": intention_cell,
     "effect": effect_cell,
     "count": count_cell,
     "cost": cost_cell,

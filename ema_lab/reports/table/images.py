@@ -11,7 +11,7 @@ from ema_lab.measured.selection import Measured, Row
 from ema_lab.reports.naming import baseline_name, check_names, display_name, names_within
 from ema_lab.reports.table.cells import compared_cell, count_text, measured_cell, missing_text
 from ema_lab.reports.table.notes import flag_notes, run_notes
-from ema_lab.reports.table.rank_notes import MOST_NAMED
+from ema_lab.reports.table.rank_notes import listed
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate
@@ -128,9 +128,7 @@ def hole_notes(by_image: ImageResults, rows: Sequence[Row]) -> list[str]:
     lost = [f"{item.cell.row} seed {item.cell.seed}" for item in by_image.without_predictions(rows)]
     if not lost:
         return []
-    more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-    names = ", ".join(lost[:MOST_NAMED]) + more
-    return [f"Without usable predictions, so in no number over test images: {names}."]
+    return [f"Without usable predictions, so in no number over test images: {listed(lost)}."]
 
 
 def images_table(

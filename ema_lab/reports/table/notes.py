@@ -8,8 +8,9 @@ from ema_lab.measured.family import Family
 from ema_lab.measured.selection import PAIR_LABELS, Row
 from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
-from ema_lab.reports.table.rank_notes import Ranked, rank_notes, with_rivals
+from ema_lab.reports.table.rank_notes import Ranked, listed, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
+from ema_lab.specs.chance import chance_level
 from ema_lab.specs.columns import LATENCIES
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
@@ -67,6 +68,7 @@ def notes_of(
             bounded=has_interval(deltas),
         ),
         *_column_notes(columns),
+        *intention_notes(spec, columns, rows),
         *rank_notes(spec, ranked, family),
         *equivalence_notes(spec, baseline_name(spec, ablation), cells),
         *scope_notes(cells),
@@ -229,10 +231,11 @@ def has_interval(cells: Sequence[TableCell]) -> bool:
 
 
 def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Note stale runs, the reported split and epoch, skipped cells, missing runs, and what the files note."""
+    """Note stale runs, split and epoch, skipped cells, missing and diverged runs, and what the files note."""
     names = [ablation.name for ablation in ablations]
     own = dict.fromkeys(note for ablation in ablations for note in ablation.notes)
-    return [*stale_notes(names, rows), *protocol_notes(rows), *hole_notes(spec, ablations, rows), *own]
+    holes = hole_notes(spec, ablations, rows)
+    return [*stale_notes(names, rows), *protocol_notes(rows), *holes, *diverged_notes(spec, rows), *own]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
@@ -243,6 +246,33 @@ def flag_notes(cells: Sequence[TableCell]) -> list[str]:
         Flag.PRUNED: "a search has cut runs of this row short: they are in no number.",
     }
     return [f"{SIGNS[flag]}: {text}" for flag, text in texts.items() if flag in flags]
+
+
+def diverged_notes(spec: ReportSpec, rows: Sequence[Row]) -> list[str]:
+    """Name the rows whose means are of survivors, because some of their runs diverged."""
+    counts = {row.name: sum(item.diverged for item in row.cells) for row in rows}
+    named = [f"{row.name} {counts[row.name]} of {len(row.cells)}" for row in rows if counts[row.name]]
+    if not named:
+        return []
+    how = "" if "intention" in spec.columns else "; the column `intention` counts them as guessing"
+    return [f"Diverged, so in no mean but that of the survivors: {listed(named)}{how}."]
+
+
+def intention_notes(spec: ReportSpec, columns: Sequence[TableColumn], rows: Sequence[Row]) -> list[str]:
+    """Explain the column by intention to treat."""
+    if all(column.kind != "intention" for column in columns):
+        return []
+    facts = [item.cell.spec.data.facts for row in rows for item in row.cells]
+    levels = [chance_level(spec.metric, each) for each in facts]
+    label = spec.compared_metric.label
+    if None in levels:
+        return [
+            f"{label}, diverged at chance: what guessing gives is unknown, so diverged runs are left out."
+        ]
+    known = sorted({level for level in levels if level is not None})
+    text = " or ".join(f"{level:.{spec.digits}f}" for level in known)
+    what = "mean ± sample standard deviation over all runs that finished or diverged (intention to treat)"
+    return [f"{label}, diverged at chance: {what}; a diverged run counts as guessing, {text}."]
 
 
 def stale_notes(names: Sequence[str], rows: Sequence[Row]) -> list[str]:

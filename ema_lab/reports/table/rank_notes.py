@@ -68,10 +68,10 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
     single = [label for label, column in undecided.items() if all(cell.n < 2 for cell in column)]
     tested = [label for label in undecided if label not in single]
     if single:
-        notes.append(f"No {unit} is marked as the best in {_listed(single)}: single seeds allow no test.")
+        notes.append(f"No {unit} is marked as the best in {listed(single)}: single seeds allow no test.")
     if tested:
         reason = f"no test tells it apart ({test})"
-        notes.append(f"No {unit} is marked as the best in {_listed(tested)}: {reason}.")
+        notes.append(f"No {unit} is marked as the best in {listed(tested)}: {reason}.")
     return notes
 
 
@@ -112,7 +112,7 @@ def _shown_of(families: Sequence[Family]) -> str:
     return f"{shown} of {sum(len(family.rows) for family in families)}"
 
 
-def _listed(labels: Sequence[str]) -> str:
+def listed(labels: Sequence[str]) -> str:
     """Return the first labels and the number of the others; a table of classes has up to hundreds."""
     more = len(labels) - MOST_NAMED
     return ", ".join(labels[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
