@@ -52,8 +52,8 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
         *("statistics", "store", "tables", "wording"),
     },
     "search": {
-        *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "store", "tables"),
-        *("tracking", "wording"),
+        *("ablation", "errors", "execution", "files", "registry", "reports", "specs", "statistics"),
+        *("store", "tables", "tracking", "wording"),
     },
     "contract": {
         *("attention", "data", "errors", "models", "profiling", "registry", "specs", "tasks", "wording"),

@@ -35,11 +35,13 @@ def dashboard(
     """
     from ema_lab.reports.page.server import LOOPBACK
     from ema_lab.search.dashboard import open_dashboard
+    from ema_lab.search.optimism import MEASURED
 
     opened = open_dashboard(sweep, store, storage)
     with opened.server(host, port) as server:
         address = f"http://{host}:{server.server_port}{opened.page}"
         say(f"{opened.name or 'the storage'} at {address} (Ctrl-C stops)")
+        say(f"the best value of a search is optimistic, since it was chosen for it; {MEASURED}")
         if host not in LOOPBACK:
             say(f"everyone who reaches {host} can read and delete studies there")
         server.serve_forever()

@@ -98,7 +98,7 @@ def ended_line(ended: EndedTrial, objectives: Sequence[Objective], *, best: bool
         numbers = (
             f"{objective.name} {value:.6g}" for objective, value in zip(objectives, ended.values, strict=True)
         )
-        front = "best so far" if len(objectives) == 1 else "on the Pareto front"
+        front = "best so far, so optimistic" if len(objectives) == 1 else "on the Pareto front"
         stale = f" (stale: {', '.join(ended.stale)})" if ended.stale else ""
         result = ", ".join(numbers) + (f" ({front})" if best else "") + stale
     else:

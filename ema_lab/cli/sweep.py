@@ -10,9 +10,10 @@ from ema_lab.cli.display import Display
 from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options
 from ema_lab.cli.options import MOST, Json, Objectives, Storage, SweepName
 from ema_lab.cli.output import print_rows, say
-from ema_lab.cli.trial_output import say_stale, trial_table
+from ema_lab.cli.trial_output import say_optimism, say_stale, trial_table
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.search.optimism import best_of_text
 from ema_lab.search.report.trials import counts_text, repeats_text, seeds_text, trial_records
 from ema_lab.search.sweep import load_sweep
 from ema_lab.specs.sweep import VALIDATION
@@ -178,6 +179,8 @@ def _print_agents(name: str, agents: AgentsOutcome, *, as_json: bool) -> None:
         dict.fromkeys(key for trial in agents.trials for key in trial if key.startswith(VALIDATION))
     )
     print_rows([_agent_row(agents.address, trial, metrics) for trial in agents.trials], as_json=as_json)
+    if text := best_of_text(len(agents.trials) - agents.failed):
+        say(f"{name}: {text}")
     say(
         f"{name}: {number_of(len(agents.trials), 'trial')}, {agents.failed} failed; "
         f"for more of them: wandb agent --forward-signals {agents.address}"
@@ -199,6 +202,7 @@ def _print_result(outcome: SearchOutcome, *, as_json: bool) -> None:
             say(f"failed: trial {trial.number}: {trial.message}")
     if repeats_text(study.trials()) and all(parameter.is_listed for parameter in searched.sweep.parameters):
         say("hint: every parameter is a list of values, and the method grid tries each choice once")
+    say_optimism(study)
     say_stale(study)
     if any(trial.stale for trial in study.trials()) and searched.strategy.sampler not in WITHOUT_MEMORY:
         say("hint: the sampler learns from stale values; a renamed copy of the file starts without them")

@@ -8,7 +8,7 @@ import typer
 from ema_lab.cli.mirror_output import action_counts, orphan_lines
 from ema_lab.cli.options import Json, Objectives, Storage, Store, SweepName
 from ema_lab.cli.output import print_rows, put, say
-from ema_lab.cli.trial_output import BEST_SHOWN, say_stale, trial_table
+from ema_lab.cli.trial_output import BEST_SHOWN, say_optimism, say_stale, trial_table
 from ema_lab.errors import SpecError
 from ema_lab.search.history import History, find_history
 from ema_lab.search.report.trials import counts_text, seeds_text, trial_records
@@ -45,6 +45,7 @@ def show(
     rows = trial_records(history, trials[:most]) if as_json else trial_table(history, trials, most)
     print_rows(rows, as_json=as_json)
     say(f"{history.study.study_name}: {counts_text(history)} ({seeds_text(history)})")
+    say_optimism(history)
     say_stale(history)
     if hidden := len(history.trials()) - len(rows):
         say(f"{hidden} more with --all")
@@ -69,6 +70,7 @@ def plot(
     files, figures = plot_search(history, out)
     put("\n".join(map(str, files)))
     say(*(f"figure {figure.name}: {figure.caption}" for figure in figures if figure.drawing is None))
+    say_optimism(history)
     say_stale(history)
 
 
@@ -89,6 +91,7 @@ def export(
     history = _history(sweep, objective, store, storage)
     count = export_trials(history, out)
     say(f"{history.study.study_name}: {counts_text(history)}; {number_of(count, 'trial')} in {out}")
+    say_optimism(history)
     say_stale(history)
 
 
@@ -124,6 +127,7 @@ def _mirror(history: History, project: str | None, *, prune: bool) -> None:
     study = history.study.study_name
     say(f"{study} -> {mirrored.mirror.destination}: {action_counts(mirrored)}")
     say(*orphan_lines(mirrored, f"trial of {study}"))
+    say_optimism(history)
     say_stale(history)
     if mirrored.next_step:
         say(f"hint: {mirrored.next_step}")

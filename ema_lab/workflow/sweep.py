@@ -14,6 +14,7 @@ from ema_lab.execution.threads import default_workers
 from ema_lab.search.feasibility import check_examples
 from ema_lab.search.history import EndedTrial, History
 from ema_lab.search.objective import read_objectives
+from ema_lab.search.optimism import optimism_text
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
@@ -53,6 +54,11 @@ class SearchOutcome:
     def best(self) -> list[EndedTrial]:
         """Finished trials, the best first; with several objectives, the Pareto front."""
         return best_first(self.study)
+
+    @property
+    def caveat(self) -> str:
+        """Warning that the value of the best trial is optimistic; empty below two values."""
+        return optimism_text(self.study)
 
     @property
     def ok(self) -> bool:

@@ -1,7 +1,7 @@
 """Fair tuning: an equal search for every row of an ablation, then the winners on fresh seeds."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.errors import DefinitionError, EmaLabError, SpecError
 from ema_lab.search.history import EndedTrial, has_searches
 from ema_lab.search.objective import Objective
+from ema_lab.search.optimism import num_compared
 from ema_lab.search.report.trials import repeats_text, stale_text
 from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
@@ -267,7 +268,8 @@ def _write(
         if row in values
     }
     caveats = tuning_caveats(tuning, searches, winners, final_runs)
-    notes = [f"{row}: {caveat}." for row, lines in caveats.items() for caveat in lines]
+    notes = [*_optimism(tuning, searches)]
+    notes += [f"{row}: {caveat}." for row, lines in caveats.items() for caveat in lines]
     definition = tuned_definition(
         tuning.path.stem, ablation, values, seeds, description=description, notes=notes
     )
@@ -277,6 +279,17 @@ def _write(
         watch(events.FileWritten(tuning.path))
     for line in lengths:
         watch(events.Remark("", line))
+
+
+def _optimism(tuning: Tuning, searches: Sequence[RowSearch]) -> Iterator[str]:
+    """Yield the note that the values of the searches are optimistic, if a row has several."""
+    counts = sorted({num_compared(search.candidates) for search in searches})
+    if max(counts, default=0) > 1:
+        of = " or ".join(map(str, counts))
+        yield (
+            f"Each recipe is the best of {of} by its {tuning.objective.name} in the search, which is optimistic "
+            "for that reason; the numbers of this table are of seeds that no trial has seen."
+        )
 
 
 def tuning_caveats(

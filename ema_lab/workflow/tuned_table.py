@@ -8,6 +8,7 @@ from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import ABSENT, value_of
 from ema_lab.reports.report import build_report
 from ema_lab.reports.usual import ablation_report
+from ema_lab.search.optimism import num_compared
 from ema_lab.search.report.labels import value_text
 from ema_lab.search.tuning import RowSearch
 from ema_lab.search.winner import trial_name
@@ -66,6 +67,7 @@ class TunedTable:
             "stale trials": sum(bool(trial.stale) for trial in search.candidates),
             "trial": trial_name(winner) if winner else None,
             f"search {metric}": trial_value(winner) if winner else None,
+            "best of": num_compared(search.candidates),
             f"as written {metric}": trial_value(written) if written and written.values else None,
         }
         cell = tuning.ablation.rows()[search.row][0]

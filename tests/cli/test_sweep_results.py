@@ -15,10 +15,12 @@ import pytest
 
 from ema_lab.search.mirror import trial_runs
 from ema_lab.search.objective import read_objectives
+from ema_lab.search.report.figures import search_figures
 from ema_lab.search.storage import quiet_optuna
 from ema_lab.search.strategy import choose_strategy
 from ema_lab.search.study import RUN_IDS, VALUES, WARM, Search, SweepStudy
 from ema_lab.search.sweep import load_sweep
+from ema_lab.statistics.search import expected_best
 
 HEAD = """\
 name: {name}
@@ -35,7 +37,7 @@ PARAMETERS = """\
   recipe.optimizer.weight_decay: {distribution: log_normal, mu: -8, sigma: 1}
   model.attention: {values: [none, {name: se, reduction: 4}, {name: se, reduction: 2}]}
 """
-FIGURES = {"importance", "slice", "history", "contour-lr-weight_decay", "intermediate"}
+FIGURES = {"importance", "slice", "history", "budget", "contour-lr-weight_decay", "intermediate"}
 
 
 @pytest.fixture
@@ -259,6 +261,74 @@ class TestPlot:
         assert answer.code == 0
         assert "figure importance: Search small. Not drawn: needs 2 finished trials, got 1" in answer.err
         assert Path("out/history.png").exists()
+
+
+OPTIMISTIC = "the best of 12 validation values is optimistic, since it was chosen by them"
+
+
+class TestOptimism:
+    """The best of several validation values is called optimistic wherever it is shown."""
+
+    def test_on_the_terminal(self, command, searched):
+        searched()
+        for words in (
+            ["show", "small"],
+            ["export", "small", "--out", "t.csv"],
+            ["plot", "small", "--out", "o"],
+        ):
+            assert f"small: {OPTIMISTIC}; seeds that no trial has seen" in command("sweep", *words).err
+
+    def test_in_captions_tables_and_data(self, command, searched):
+        searched()
+        command("sweep", "plot", "small", "--out", "out")
+        drawn = [path for path in Path("out").glob("*.txt") if path.with_suffix(".png").exists()]
+        assert len(drawn) >= len(FIGURES)
+        for path in [*drawn, Path("out/trials.md")]:
+            assert OPTIMISTIC[1:] in path.read_text(), path
+        marked = [
+            row for row in csv.DictReader(Path("out/trials.csv").read_text().splitlines()) if row["best_of"]
+        ]
+        assert [row["best_of"] for row in marked] == ["12"]
+        rows = json.loads(command("sweep", "show", "small", "--json").out)
+        assert [row["best_of"] for row in rows][:3] == [12, None, None]
+
+    def test_in_mirrored_trials(self, searched):
+        study = SweepStudy(searched())
+        tagged = [one.run_id for one in trial_runs(study) if "best: optimistic" in one.tags]
+        assert len(tagged) == 1
+        assert tagged[0].endswith(f"-{study.ranked()[0].first_number}")
+
+    def test_a_pareto_front_is_optimistic_too(self, command, searched):
+        objectives = ("--objective", "top1:max", "--objective", "macs:min")
+        searched(objective=objectives[1::2])
+        assert (
+            "the Pareto front of 12 validation values is"
+            in command("sweep", "show", "small", *objectives).err
+        )
+
+    def test_a_single_value_was_not_chosen(self, command, searched):
+        study = SweepStudy(searched(1))
+        assert "optimistic" not in command("sweep", "show", "small").err
+        assert [one.tags for one in trial_runs(study)] == [("warm",)]
+
+
+class TestBudget:
+    def test_the_figure_has_the_expectation_of_the_searchs_own_trials(self, command, searched):
+        study = SweepStudy(searched(9, states=("COMPLETE", "COMPLETE", "PRUNED")))
+        [figure] = [each for each in search_figures(study) if each.name == "budget"]
+        own = [trial for trial in study.trials() if not trial.warm]  # trial 0 is warm
+        values = [trial.values[0] for trial in own if trial.values]
+        assert (len(own), len(values)) == (8, 5)
+        wanted = expected_best([*values, *[min(values)] * 3], +1, range(1, 9))
+        [line] = figure.drawing.axes[0].lines
+        assert line.get_ydata().tolist() == pytest.approx([each.mean for each in wanted])
+        assert "3 pruned or failed trials count as the worst finished one" in figure.caption
+        assert "drawn at random from the 8 ended trials" in figure.caption
+
+    def test_one_value_is_no_curve(self, command, searched):
+        searched(2)
+        assert command("sweep", "plot", "small", "--out", "out").code == 0
+        assert "needs two finished trials of this search, got 1" in Path("out/budget.txt").read_text()
 
 
 class TestDashboard:

@@ -47,6 +47,7 @@ def test_rows_are_searched_alike_and_compared_on_fresh_seeds(trained, tmp_path, 
     final = [spec for spec in specs if not spec.data.val_images]
     assert {spec.seed for spec in searched} == {0}
     assert {spec.seed for spec in final} == {1, 2, 3}
+    assert [row["best of"] for row in rows] == [4, 4]  # three trials and the recipe as written
     choices = {
         name: [s.recipe.optimizer.lr for s in searched if s.model.attention.name == name]
         for name in ("none", "se")

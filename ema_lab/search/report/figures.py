@@ -9,10 +9,12 @@ from ema_lab.reports.figures.assemble import Drawn
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.search.history import STEPS, History
 from ema_lab.search.objective import Objective
+from ema_lab.search.optimism import optimism_text
 from ema_lab.search.report import plot
 from ema_lab.search.report.study_copy import study_as_searched, study_of_values
 from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
 from ema_lab.search.storage import quiet_optuna
+from ema_lab.statistics.search import expected_best
 from ema_lab.wording import number_of
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ FRONTS = (2, 3)  # numbers of objectives that a plot can show
 
 
 def search_figures(history: History) -> list[Drawn]:
-    """Draw a search's figures: importance, slices, contours and history per objective, then common ones."""
+    """Draw a search's figures: those of each objective, such as importance and history, then common ones."""
     figures: list[Drawn] = []
     for objective in history.objectives:
         end = f"-{objective.name}" if len(history.objectives) > 1 else ""
@@ -42,8 +44,8 @@ def _drawn(history: History, name: str, draw: Callable[[], tuple["Figure", str]]
         drawing, caption = draw()
     except NothingToDrawError as error:
         return Drawn(name, None, f"{head} Not drawn: {error}.")
-    stale = stale_text(history.trials())
-    end = f" {stale}." if stale else ""
+    ends = [text for text in (optimism_text(history), stale_text(history.trials())) if text]
+    end = "".join(f" {text[0].upper()}{text[1:]}." for text in ends)
     return Drawn(name, drawing, f"{head} {caption} {counts_text(history)}; {seeds_text(history)}.{end}")
 
 
@@ -59,7 +61,10 @@ class _OneObjective:
         self.importances = self._importances()
 
     def figures(self) -> Iterator[Drawn]:
-        for name, draw in (("importance", self.importance), ("slice", self.slices), ("history", self.past)):
+        drawn = {"importance": self.importance, "slice": self.slices, "history": self.past}
+        if self.objective.is_metric:
+            drawn["budget"] = self.budget
+        for name, draw in drawn.items():
             yield _drawn(self.history, f"{name}{self.end}", draw)
         for first, second in self._pairs():
             name = f"contour-{first}-{second}{self.end}".replace("/", "_")
@@ -105,6 +110,29 @@ class _OneObjective:
         self._need(1)
         drawing = plot.plot_history(self.study, self.objective.label)
         return drawing, f"{self.objective.label} of the finished trials in their order, and the best so far."
+
+    def budget(self) -> tuple["Figure", str]:
+        ended = [trial for trial in self.history.trials() if not trial.warm]
+        position = self.history.objectives.index(self.objective)
+        values = [trial.values[position] for trial in ended if trial.values is not None]
+        if len(values) < 2:
+            raise NothingToDrawError(f"needs two finished trials of this search, got {len(values)}")
+        sign, lost = self.objective.sign, len(ended) - len(values)
+        worst = sign * min(sign * value for value in values)
+        best = expected_best([*values, *[worst] * lost], sign, range(1, len(ended) + 1))
+        scale = self.objective.scale
+        drawing = plot.plot_budget(
+            [each.mean / scale for each in best],
+            [each.std / scale for each in best],
+            (min(values) / scale, max(values) / scale),
+            self.objective.label,
+        )
+        poor = f" {lost} pruned or failed trials count as the worst finished one." if lost else ""
+        return drawing, (
+            f"Expected best {self.objective.label} against the number of trials, drawn at random from the "
+            f"{len(ended)} ended trials of this search (Dodge et al. 2019); band: ± standard deviation, "
+            f"within the values.{poor} It describes random search, not a sampler that learns from trials."
+        )
 
     def contour(self, first: str, second: str) -> tuple["Figure", str]:
         self._need(2)

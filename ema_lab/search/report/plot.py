@@ -74,6 +74,33 @@ def plot_history(study: Any, label: str) -> "Figure":
         return _finished(axes.figure, PLOT_INCHES)
 
 
+def plot_budget(
+    means: Sequence[float], stds: Sequence[float], bounds: tuple[float, float], label: str
+) -> "Figure":
+    """Draw the expected best value over the number of trials, with a band of its standard deviation.
+
+    Args:
+        means: Expected best values of 1, 2, ... trials.
+        stds: Their standard deviations.
+        bounds: Least and greatest value, which the band does not leave.
+        label: Label of the values.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with styled():
+        figure = Figure(figsize=(COLUMN_INCHES, PLOT_INCHES), layout="constrained")
+        axes = figure.add_subplot()
+        budgets, mean, std = np.arange(1, len(means) + 1), np.array(means), np.array(stds)
+        low, high = (np.clip(mean + side * std, *bounds) for side in (-1, 1))
+        axes.fill_between(budgets, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(budgets, mean, color=BLUE)
+        axes.set(xlabel="Trials", ylabel=f"Expected best\n{label}")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        return figure
+
+
 def plot_intermediate(study: Any, label: str) -> "Figure":
     """Draw the value after each epoch, for finished and pruned trials."""
     from matplotlib.ticker import MaxNLocator

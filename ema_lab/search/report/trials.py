@@ -6,6 +6,7 @@ from typing import Any
 from ema_lab.errors import StoreError
 from ema_lab.search.history import EndedTrial, History, num_repeated
 from ema_lab.search.objective import Objective
+from ema_lab.search.optimism import num_compared, optimism_text
 from ema_lab.search.report.labels import label, short_keys, value_text
 from ema_lab.specs.metric import COSTS
 from ema_lab.store.layout import SUPERSEDED
@@ -54,9 +55,11 @@ def trial_records(history: History, trials: Sequence[EndedTrial]) -> list[dict[s
     """Return trials with all known facts, unrounded.
 
     `wall_seconds` is the trial's own time in the search: null for a warm trial, and almost 0 if its runs
-    existed before. `run_wall_seconds` is the training time of its runs, if all are finished.
+    existed before. `run_wall_seconds` is the training time of its runs, if all are finished. `best_of` is the
+    number of values among which a best trial was chosen: its value is optimistic.
     """
     rows = trial_rows(history, trials)
+    best, compared = {trial.number for trial in history.best()}, num_compared(history.trials())
     return [
         row
         | {
@@ -64,6 +67,7 @@ def trial_records(history: History, trials: Sequence[EndedTrial]) -> list[dict[s
             "wall_seconds": trial.seconds,
             "run_wall_seconds": _run_seconds(trial, history.store),
             "message": trial.message,
+            "best_of": compared if trial.number in best else None,
         }
         for row, trial in zip(rows, trials, strict=True)
     ]
@@ -157,6 +161,8 @@ def _caption(history: History, keys: Mapping[str, str]) -> str:
         f"Study {history.study.study_name}: {counts_text(history)}.",
         f"Values: {seeds_text(history)}. A pruned trial has none: it was not trained to its end.",
     ]
+    if optimism := optimism_text(history):
+        lines.append(f"{optimism[0].upper()}{optimism[1:]}.")
     if stale := stale_text(history.trials()):
         lines.append(f"{SIGNS[Flag.STALE]}: {stale}.")
     if history.counts().warm:
