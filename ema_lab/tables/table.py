@@ -63,10 +63,12 @@ SpreadKind = Literal[
     "always_valid",
     "seeds_and_images",
     "images",
+    "datasets",
 ]
 SCOPES: Mapping[str, str] = {  # population that a spread generalises to; by default OVER_SEEDS
     "seeds_and_images": "over seeds and test images",
     "images": "over test images, for these trained networks",
+    "datasets": "over data sets",
 }
 OVER_SEEDS = "over seeds, for this test set"
 

@@ -285,10 +285,8 @@ class TestOptimism:
         assert len(drawn) >= len(FIGURES)
         for path in [*drawn, Path("out/trials.md")]:
             assert OPTIMISTIC[1:] in path.read_text(), path
-        marked = [
-            row for row in csv.DictReader(Path("out/trials.csv").read_text().splitlines()) if row["best_of"]
-        ]
-        assert [row["best_of"] for row in marked] == ["12"]
+        rows = list(csv.DictReader(Path("out/trials.csv").read_text().splitlines()))
+        assert [row["best_of"] for row in rows if row["best_of"]] == ["12"]
         rows = json.loads(command("sweep", "show", "small", "--json").out)
         assert [row["best_of"] for row in rows][:3] == [12, None, None]
 
@@ -301,10 +299,8 @@ class TestOptimism:
     def test_a_pareto_front_is_optimistic_too(self, command, searched):
         objectives = ("--objective", "top1:max", "--objective", "macs:min")
         searched(objective=objectives[1::2])
-        assert (
-            "the Pareto front of 12 validation values is"
-            in command("sweep", "show", "small", *objectives).err
-        )
+        answer = command("sweep", "show", "small", *objectives)
+        assert "the Pareto front of 12 validation values is" in answer.err
 
     def test_a_single_value_was_not_chosen(self, command, searched):
         study = SweepStudy(searched(1))

@@ -3,9 +3,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from made_up import BASE, fill, report
 from pydantic import ValidationError
+from scipy.stats import t
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError
@@ -280,7 +282,7 @@ class TestDataSets:
             )
         keys = {"kind": "datasets", "ablations": {"A": "a", "B": "b", "C": "c"}}
         [table] = report(tmp_path, store, **keys).tables
-        assert table.header == ("Variant", "A (%)", "B (%)", "C (%)", "W/T/L")
+        assert table.header == ("Variant", "A (%)", "B (%)", "C (%)", "W/T/L", "Mean Δ vs none", "p")
         assert texts(table)["se"][3] == "1/1/1"
         assert texts(table)["none"][3] == "baseline"
         assert [cell.mark for cell in table.rows[1].cells[:3]] == [Mark.BEST, None, None]
@@ -292,8 +294,51 @@ class TestDataSets:
         store = fill(tmp_path, "d", text, lambda cell: 80.0 + cell.seed + (cell.variant == "se"))
         keys = {"kind": "datasets", "ablation": "d", "factors": ["data.train_images"]}
         [table] = report(tmp_path, store, **keys).tables
-        assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L")
+        assert table.header == ("Variant", "40 (%)", "80 (%)", "W/T/L", "Mean Δ vs none", "p")
         assert [row.key for row in table.rows] == ["none", "se"]
+
+    def test_the_mean_difference_takes_each_data_set_as_one_observation(self, tmp_path):
+        gain = {"a": 1.0, "b": 1.4, "c": 0.5}
+        more = TWO.replace("{model.attention: se}}", "{model.attention: se}, eca: {model.attention: eca}}")
+        for name in gain:
+            store = fill(
+                tmp_path,
+                name,
+                more,
+                lambda cell, name=name: (
+                    80
+                    + cell.seed
+                    + (gain[name] + NOISE[cell.seed]) * (cell.variant == "se")
+                    + 0.1 * NOISE[ord(name) % 5] * (cell.variant == "eca")
+                ),
+            )
+        keys = {"kind": "datasets", "ablations": {"A": "a", "B": "b", "C": "c"}}
+        [table] = report(tmp_path, store, **keys).tables
+        _, se, eca = (row.cells for row in table.rows)
+        means = [gain[name] + np.mean(NOISE[:4]) for name in gain]
+        assert se[4].value == pytest.approx(np.mean(means))
+        half = t.ppf(0.975, 2) * np.std(means, ddof=1) / np.sqrt(3)
+        assert (se[4].low, se[4].high) == pytest.approx((np.mean(means) - half, np.mean(means) + half))
+        assert (se[4].n, se[4].spread_kind, se[4].scope) == (3, "datasets", "over data sets")
+        raw = [paired_test(cells[4].values).p for cells in (se, eca)]
+        assert [cells[5].p for cells in (se, eca)] == pytest.approx(holm(raw))
+        assert (se[5].family, se[5].test, se[5].degrees) == (2, "paired t over data sets", 2)
+        assert [cell.text for cell in table.rows[0].cells[4:]] == ["baseline"] * 2
+        notes = " ".join(table.notes)
+        assert "each data set is one observation" in notes
+        assert "All other ±, intervals and tests are over seeds, for the test set of each." in notes
+        [part] = report(tmp_path, store, rows=["none", "se"], **keys).tables
+        assert part.rows[1].cells == se
+        assert "Holm-corrected over 2 rows, of which 1 are shown" in " ".join(part.notes)
+        flat = flat_records(table)[1]
+        assert flat["mean_delta_low"] == se[4].low
+        assert flat["p_raw"] == raw[0]
+
+    def test_one_data_set_with_pairs_has_no_interval(self, tmp_path):
+        fill(tmp_path, "a", TWO, lambda cell: 80.0 + cell.seed)
+        store = fill(tmp_path, "b", TWO, lambda cell: 80.0 if cell.variant == "none" else None)
+        [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
+        assert texts(table)["se"][3:] == ["+0.00 (1 of 2 data sets)", "untested (a test needs two data sets)"]
 
     def test_wins_are_corrected_over_all_data_sets(self, tmp_path):
         gain = [1.495, 0.505, 1.495, 0.505]

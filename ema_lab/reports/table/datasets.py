@@ -27,6 +27,7 @@ from ema_lab.reports.table.notes import (
     run_notes,
     seed_notes,
 )
+from ema_lab.reports.table.over_datasets import Method, mean_cells, mean_columns, mean_notes
 from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
 from ema_lab.specs.report import ReportSpec
@@ -132,6 +133,9 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
     if baselines and len(data) > 1:
         columns.append(TableColumn("win_tie_loss", "W/T/L", "text"))
         by_column.append(_win_cells(spec, data, names))
+        methods = _methods(data, names)
+        columns += mean_columns(spec, _baseline_names(spec, data))
+        by_column += mean_cells(spec, methods, names, len(data))
     body = tuple(
         _table_row(spec, cells[name], tuple(row), data, is_baseline=name in baselines)
         for name, *row in zip(names, *by_column, strict=True)
@@ -152,6 +156,19 @@ def datasets_table(spec: ReportSpec, data: Sequence[DataSet]) -> Table:
         "",
         tuple(spec.footnotes.values()),
     )
+
+
+def _methods(data: Sequence[DataSet], names: Sequence[str]) -> dict[str, Method]:
+    """Return all rows of the ablations by name, shown or not, with their rows on each data set."""
+    rows: dict[str, list[Row]] = {}
+    for data_set in data:
+        for row in data_set.family(names).rows:
+            rows.setdefault(row.name, []).append(row)
+    return {name: Method(tuple(each), any(row.is_baseline for row in each)) for name, each in rows.items()}
+
+
+def _baseline_names(spec: ReportSpec, data: Sequence[DataSet]) -> str:
+    return " and ".join(dict.fromkeys(baseline_name(spec, data_set.ablation) for data_set in data))
 
 
 def _other_names(spec: ReportSpec, data: Sequence[DataSet]) -> list[str]:
@@ -284,7 +301,9 @@ def _notes(
         f"(paired t tests, Holm-corrected over all rows and data sets{hidden}, 5 %)."
     )
     deltas = ["delta"] if spec.cells == "delta" else []
-    baselines = " and ".join(dict.fromkeys(baseline_name(spec, data_set.ablation) for data_set in data))
+    baselines = _baseline_names(spec, data)
+    methods = _methods(data, names)
+    over_data = mean_notes(spec, baselines, methods, sum(not methods[name].is_baseline for name in names))
     return (
         *number_notes(spec, [cell for column in ranked.values() for cell in column.cells]),
         *(note for data_set in data for note in _seed_notes(spec, data_set, names)),
@@ -292,7 +311,7 @@ def _notes(
             spec, baselines, deltas, families[0], bounded=has_interval(cells), comparisons=compared
         ),
         *rank_notes(spec, ranked, *families),
-        *([wins] if len(data) > 1 and any(row.is_baseline for row in body) else []),
+        *([wins, *over_data] if len(data) > 1 and any(row.is_baseline for row in body) else []),
         *scope_notes(cells, "the test set of each"),
         *flag_notes(cells),
         *run_notes(spec, ablations, rows),

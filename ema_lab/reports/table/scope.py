@@ -12,10 +12,9 @@ def scope_notes(cells: Sequence[TableCell], test_set: str = "this test set") -> 
         cells: All cells of the table.
         test_set: Name of the test set in the note.
     """
-    over_seeds = [cell for cell in cells if cell.scope == OVER_SEEDS or (cell.test and not cell.images)]
-    if not over_seeds:
+    if not any(cell.scope == OVER_SEEDS or (cell.test and not cell.images) for cell in cells):
         return []
     where = OVER_SEEDS.replace("this test set", test_set)
-    if any(cell.images for cell in cells):
+    if any(cell.images or cell.scope not in {None, OVER_SEEDS} for cell in cells):
         return [f"All other ±, intervals and tests are {where}."]
     return [f"All ±, intervals and tests are {where}: other test images would add to them."]
