@@ -287,8 +287,8 @@ def _optimism(tuning: Tuning, searches: Sequence[RowSearch]) -> Iterator[str]:
     if max(counts, default=0) > 1:
         of = " or ".join(map(str, counts))
         yield (
-            f"Each recipe is the best of {of} by its {tuning.objective.name} in the search, which is optimistic "
-            "for that reason; the numbers of this table are of seeds that no trial has seen."
+            f"Each recipe is the best of {of} by its {tuning.objective.name} in the search, which is therefore "
+            "optimistic; the numbers of this table are of seeds that no trial has seen."
         )
 
 
