@@ -285,10 +285,10 @@ def _optimism(tuning: Tuning, searches: Sequence[RowSearch]) -> Iterator[str]:
     """Yield the note that the values of the searches are optimistic, if a row has several."""
     counts = sorted({num_compared(search.candidates) for search in searches})
     if max(counts, default=0) > 1:
-        of = " or ".join(map(str, counts))
+        best = f"the best of {' or '.join(map(str, counts))} by its {tuning.objective.name} in the search"
         yield (
-            f"Each recipe is the best of {of} by its {tuning.objective.name} in the search, which is therefore "
-            "optimistic; the numbers of this table are of seeds that no trial has seen."
+            f"Each recipe is {best}, which is therefore optimistic; the numbers of this table are of seeds "
+            "that no trial has seen."
         )
 
 
