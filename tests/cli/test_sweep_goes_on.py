@@ -147,7 +147,7 @@ class TestStaleRuns:
         assert "‡: 1 trial is stale: the source of module has changed since." in table
         assert "1 trial is stale" in Path("out/history.txt").read_text()
         assert words in command(*CALL).err
-        assert [one.tags for one in trial_runs(found())] == [("done", "stale"), ("done",)]
+        assert [one.tags for one in trial_runs(found())] == [("done", "stale"), ("done", "best: optimistic")]
 
     def test_that_were_trained_again_have_their_new_values(self, command, trained):
         command(*CALL)
