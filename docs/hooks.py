@@ -295,7 +295,7 @@ def placements() -> str:
 
 
 def _families(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(re.match(r"[a-z]+", name).group() for name in names))  # type: ignore[union-attr]
+    return list(dict.fromkeys(re.split(r"(?<!v)\d|_", name)[0] for name in names))
 
 
 def _place(backbone: Any, place: str) -> str:

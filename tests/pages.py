@@ -1,7 +1,7 @@
 """README and pages of `docs/` as data: their blocks of code, commands, links and headings.
 
-Blocks named sh, yaml, python and text are ours: tests run them. Blocks named bash, yml and py are others' or
-a part of a file.
+Tests run blocks named sh, yaml, python and text. Blocks named bash, yml and py are others' code or
+part of a file.
 """
 
 import importlib.util

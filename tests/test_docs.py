@@ -305,7 +305,7 @@ def test_links_lead_to_files_and_anchors(path):
 def test_the_readme_and_the_site_lead_to_every_page():
     linked = {file for file, _ in links(README)}
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    named = set(re.findall(r"^ +- (\S+\.md)$", site, re.MULTILINE))
+    named = set(re.findall(r"^ +- (?:.*: )?(\S+\.md)$", site, re.MULTILINE))
     pages = {path.name for path in PAGES} - {"README.md"}
     assert {f"docs/{page}" for page in pages - {"index.md"}} <= linked
     assert named == pages | set(generator().PAGES)
