@@ -20,6 +20,24 @@ SCALED = ("macs", "activations")  # printed in millions
 
 
 @dataclass(frozen=True)
+class CountOptions:
+    """What is counted, and how much of it is shown."""
+
+    layers: Annotated[
+        bool, typer.Option("--layers", help="One row per inserted module instead: its own share.")
+    ] = False
+    macs: Annotated[
+        Convention,
+        typer.Option(
+            "--macs", help="Convention: matrix products; as fvcore counts; every operation; as YOLOv5 prints."
+        ),
+    ] = "fvcore"
+    full: Annotated[
+        bool, typer.Option("--full", help="Every count: also without norms, trainable, activations.")
+    ] = False
+
+
+@dataclass(frozen=True)
 class LatencyOptions:
     """Timing in place of counting."""
 
@@ -66,23 +84,12 @@ def cost(
     ablation: AblationName,
     *,
     chosen: RowOptions,
-    layers: Annotated[
-        bool, typer.Option("--layers", help="One row per inserted module instead: its own share.")
-    ] = False,
-    macs: Annotated[
-        Convention,
-        typer.Option(
-            "--macs", help="Convention: matrix products; as fvcore counts; every operation; as YOLOv5 prints."
-        ),
-    ] = "fvcore",
+    counts: CountOptions,
     timing: LatencyOptions,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what the store has kept from before.")
     ] = False,
     store: Store = DEFAULT_STORE,
-    full: Annotated[
-        bool, typer.Option("--full", help="Every count: also without norms, trainable, activations.")
-    ] = False,
     output: OutputOptions,
 ) -> None:
     """Count parameters and MACs of every row, and what each adds to the baseline; or time the rows.
@@ -102,19 +109,20 @@ def cost(
     rows = costs(
         selected(ablation, changes=chosen.changes),
         only=chosen.only,
-        layers=layers,
-        macs=macs,
+        layers=counts.layers,
+        macs=counts.macs,
         latency=timing.request(),
         fresh=fresh,
         store=store,
         watch=Display(),
     )
-    if not output.is_text or timing.latency or macs == "thop":
+    if not output.is_text or timing.latency or counts.macs == "thop":
         output.print(rows)
-    elif layers:
+    elif counts.layers:
         print_rows([_layer_row(row) for row in rows], as_json=False)
     else:
-        print_rows([_count_row(row, macs, full=full) for row in rows], as_json=False, numbers=True)
+        shown = [_count_row(row, counts.macs, full=counts.full) for row in rows]
+        print_rows(shown, as_json=False, numbers=True)
 
 
 def _count_row(row: Mapping[str, Any], macs: Convention, *, full: bool) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ema_lab.cli.options import Store
+from ema_lab.cli.options import MOST, Store
 from ema_lab.cli.output import put
 from ema_lab.store.record import Attempt
+from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.runs import RunLog, run_log
 
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def log(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run id, or enough of its beginning.")],
-    lines: Annotated[int, typer.Option("--lines", min=0, help="Last lines of the log.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", min=0, max=MOST, help="Last lines of the log.")] = 20,
     full: Annotated[
         bool, typer.Option("--full", help="The whole log, and every frame of the traceback.")
     ] = False,
@@ -54,7 +55,8 @@ def _lines(story: RunLog, most: int | None) -> Iterator[str]:
     shown = story.lines if most is None else story.lines[len(story.lines) - min(most, len(story.lines)) :]
     if shown:
         left = len(story.lines) - len(shown)
-        yield from ("", f"log{f', without its first {left} lines (--full)' if left else ''}:")
+        hidden = f", without its first {number_of(left, 'line')} (--full)" if left else ""
+        yield from ("", f"log{hidden}:")
         yield from (f"  {line}" for line in shown)
 
 

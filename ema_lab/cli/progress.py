@@ -178,7 +178,8 @@ def epoch_text(task: Task, curve: Sequence[Mapping[str, float]]) -> str:
             parts.append(f"{metric.label} {value:.2f}{f' {metric.unit}' if metric.unit else ''}")
             break
     if seconds := last.get("train_seconds"):
-        parts.append(f"{task.spec.data.trained_images * len(curve) / seconds:,.0f} images/s")
+        speed = task.spec.data.trained_images * len(curve) / seconds
+        parts.append(f"{number_of(round(speed), 'image')}/s")
     return ", ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ema_lab.search.history import EndedTrial, History
+from ema_lab.wording import number_of
 
 MEASURED = "seeds that no trial has seen, on the test split, measure it"
 
@@ -22,4 +23,5 @@ def best_of_text(count: int, best: str = "best") -> str:
     """Return the warning about the best of `count` validation values; empty below two."""
     if count < 2:
         return ""
-    return f"the {best} of {count} validation values is optimistic, since it was chosen by them; {MEASURED}"
+    values = number_of(count, "validation value")
+    return f"the {best} of {values} is optimistic, since it was chosen by them; {MEASURED}"

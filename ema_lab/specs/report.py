@@ -301,8 +301,8 @@ class ReportSpec(Spec):
                 listed = getattr(self, key)
             case _:
                 return None
-        if key == "columns" and len(listed) == 1:
-            return None
+        if number >= len(listed) or (key == "columns" and len(listed) == 1):
+            return None  # the usual columns of a report that lists none are not left out
         places = self._places.get(key, tuple(range(len(listed))))
         report = self.model_copy(update={key: (*listed[:number], *listed[number + 1 :])})
         report._places = {**self._places, key: (*places[:number], *places[number + 1 :])}

@@ -36,7 +36,7 @@ def expected_best(values: Sequence[float], sign: int, budgets: Sequence[int]) ->
         ValueError: If `values` is empty, or a budget is below 1.
     """
     if not values or any(budget < 1 for budget in budgets):
-        given = f"{len(values)} values, {list(budgets)}"
+        given = f"the budgets {list(budgets)} for {list(values)}"
         raise ValueError(f"expected_best needs values and budgets from 1, got {given}")
     ordered = sorted(sign * value for value in values)
     centre, count = ordered[-1], len(ordered)  # squares of differences to the best value keep their digits

@@ -154,9 +154,9 @@ def test_a_detector_is_not_trained(command, tree):
 
 
 REPORTS = {
-    "unknown column": (
+    "no known column": (
         "ablation: tiny",
-        "ablation: tiny\ncolumns: [top1, top2]",
+        "ablation: tiny\ncolumns: [top2]",
         ["reports/tiny.yaml:4", "did you mean 'top5'"],
     ),
     "unknown key": ("title", "titel", ["reports/tiny.yaml:2", "did you mean 'title'?"]),

@@ -79,7 +79,7 @@ def examples() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), examples(), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "words"), list(examples()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_every_example_is_a_valid_command(name, words):
     commands = nested()

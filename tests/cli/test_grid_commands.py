@@ -140,6 +140,7 @@ class TestStatus:
         assert [cell["run_id"] for cell in cells] == run_ids
         assert cells[0] == {
             "run_id": run_ids[0],
+            "ablation": "tiny",
             "variant": "none",
             "seed": 0,
             "status": "done",
@@ -155,9 +156,7 @@ class TestStatus:
         assert cells[1]["status"] == "pending"
         assert cells[1]["top1"] is None
         assert cells[1]["error"] == "RuntimeError: out of memory"
-        assert answer.err.startswith(
-            "tiny: 2 done, 2 pending\n2 failed, out of memory  out-of-memory:Runtime"
-        )
+        assert answer.err.startswith("tiny: 2 done, 2 failed\n2 failed, out of memory  out-of-memory:Runtime")
 
     def test_prints_a_table_and_ends_a_watch_when_all_is_done(self, command, trained):
         trained()
@@ -209,8 +208,12 @@ class TestRun:
         assert "tiny: 4 trained, 0 done before, 0 failed (store runs)" in first.err
         assert [cell["status"] for cell in json.loads(first.out)] == ["done"] * 4
         second = command("run", "tiny")
-        assert (second.code, second.out) == (0, "")
-        assert second.err == "tiny: 0 trained, 4 done before, 0 failed (store runs)\n"
+        assert second.code == 0
+        assert second.err.splitlines() == [
+            "tiny: 0 trained, 4 done before, 0 failed (store runs)",
+            "next: ema-lab report tiny --out out/tiny  (page: out/tiny/index.html)",
+        ]
+        assert second.out == command("report", "tiny").out
         assert len(trained) == len(set(trained)) == 4
 
     def test_what_another_ablation_has_trained_is_not_trained_again(self, command, fake_training):
@@ -238,7 +241,7 @@ class TestRun:
         trained = fake_training(outcome)
         answer = command("run", "tiny", "--workers", "1")
         assert answer.code == 1
-        assert answer.out == ""
+        assert "92.00 (n=1 of 2)" in answer.out
         assert "tiny: 3 trained, 0 done before, 1 failed (store runs)" in answer.err
         failed = trained[3]
         words = "RuntimeError: CUDA out of memory; the next run tries it again"

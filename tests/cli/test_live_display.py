@@ -55,7 +55,7 @@ def test_a_long_silence_is_broken_by_the_counts(tasks, ids, capsys, monkeypatch)
         display.update(counts)
     assert capsys.readouterr().err.splitlines() == [
         f"[1/4] done: none seed 0 ({ids[0]})",
-        "[1/4] 1/4 done, 1 running, 0 failed, 1 elsewhere",
+        "[1/4] 1/4 done, 1 running, 0 failed, 1 elsewhere: none seed 1: epoch 0/1",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_running_row_has_epoch_loss_metric_and_speed(tasks, ids, folder):
     assert epoch_text(tasks[0], read_curve(store.folder(ids[0]))) == "epoch 0/1"
     curve(store, ids[0], "1,0.1,2.30259,11.5,0.5")
     text = epoch_text(tasks[0], read_curve(store.folder(ids[0])))
-    assert text == "epoch 1/1, loss 2.3, Train top-1 11.50 %, 64 images/s"  # 32 images in half a second
+    assert text == "epoch 1/1, loss 2.3, train top-1 11.50 %, 64 images/s"  # 32 images in half a second
 
 
 def test_a_terminal_has_a_line_for_each_running_row(tasks, ids, folder):
@@ -133,7 +133,7 @@ def test_a_terminal_has_a_line_for_each_running_row(tasks, ids, folder):
         display.update(Progress(4, done=[ids[2]]))
         display.end(RunEnded(tasks[1], "failed", 2, 4))
     shown = screen.getvalue()
-    assert "se seed 0: epoch 1/1, loss 0.5, Train top-1 80.00 %, 128 images/s" in shown
+    assert "se seed 0: epoch 1/1, loss 0.5, train top-1 80.00 %, 128 images/s" in shown
     assert f"[2/4] FAILED: none seed 1 ({ids[1]})" in shown
 
 

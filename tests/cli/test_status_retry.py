@@ -73,7 +73,7 @@ class TestFailures:
         command("run", "tiny", "--workers", "1")
         lines = command("status", "tiny").err.splitlines()
         assert lines[:2] == [
-            "tiny: 1 done, 3 pending",
+            "tiny: 1 done, 3 failed",
             "2 failed, out of memory  " + signature(command, "se", 0),
         ]
         assert lines[2] == f"  first: se seed 0 ({run_ids[2]}): MemoryError: no room"
@@ -276,10 +276,10 @@ class TestStale:
             assert (kept / "record.json").read_bytes() == before[run_id]
             assert (kept / "attempts" / "1.json").exists()
         assert {cell["stale"] for cell in statuses(command).values()} == {None}
-        assert (
-            command("run", "tiny", "--refresh").err
-            == "tiny: 0 trained, 4 done before, 0 failed (store runs)\n"
-        )
+        assert command("run", "tiny", "--refresh").err.splitlines() == [
+            "tiny: 0 trained, 4 done before, 0 failed (store runs)",
+            "next: ema-lab report tiny --out out/tiny  (page: out/tiny/index.html)",
+        ]
 
     def test_refresh_takes_the_cells_that_are_chosen(self, command, gate, fake_training):
         gate("0.5", "0.25")

@@ -130,7 +130,7 @@ class TestExport:
         assert "pip install 'ema-lab[parquet]'" in answer.err
         assert list(Path().glob("all.parquet*")) == []
 
-    @pytest.mark.parametrize("name", ["all.csv", "nowhere/all.jsonl"])
+    @pytest.mark.parametrize("name", ["all.xlsx", "nowhere/all.jsonl"])
     def test_a_file_that_cannot_be_is_an_error(self, command, runs, name):
         answer = command("store", "export", "--out", name)
         assert (answer.code, answer.err.count("\n")) == (2, 1)

@@ -144,7 +144,7 @@ def no_account(folder, monkeypatch, tmp_path):
         (["--chooser", "wandb", "--storage", "grpc://a:1"], "--storage is for --chooser optuna"),
         (["--project", "p"], "--project is for --chooser wandb"),
         (["--chooser", "optuna", "--entity", "e"], "--entity is for --chooser wandb"),
-        (["--engine", "wandbx"], "no engine is named 'wandbx'"),
+        (["--chooser", "wandbx"], "no chooser is named 'wandbx'"),
     ],
 )
 def test_an_engine_says_what_it_needs_and_what_is_not_its_own(command, tree, options, words):

@@ -162,7 +162,7 @@ def test_a_grid_and_its_effects_are_corrected_for_the_whole_ablation(tmp_path):
         raw = [paired_test(row.cells[0].values).p for row in effects.rows]
         families = [*holm([*raw[:2], math.nan])[:2], *holm([raw[2], math.nan])[:1]]
         assert [row.cells[1].p for row in effects.rows] == pytest.approx(families)
-        words = "over 3 (2 of them shown) main effects and, apart from them, 2 (1 of them shown) interactions"
+        words = "over 3 main effects (2 of them shown) and, apart from them, 2 interactions (1 of them shown)"
         assert words in " ".join(effects.notes)
 
 

@@ -330,7 +330,7 @@ class TestDataSets:
         assert "All other ±, intervals and tests are over seeds, for the test set of each." in notes
         [part] = report(tmp_path, store, rows=["none", "se"], **keys).tables
         assert part.rows[1].cells == se
-        assert "Holm-corrected over 2 rows, of which 1 are shown" in " ".join(part.notes)
+        assert "Holm-corrected over 2 rows, of which 1 is shown" in " ".join(part.notes)
         flat = flat_records(table)[1]
         assert flat["mean_delta_low"] == se[4].low
         assert flat["p_raw"] == raw[0]
@@ -340,7 +340,7 @@ class TestDataSets:
         fill(tmp_path, "a", TWO, lambda cell: 80.0 + cell.seed)
         store = fill(tmp_path, "b", other + TWO, lambda cell: 80.0 if cell.variant == "none" else None)
         [table] = report(tmp_path, store, kind="datasets", ablations={"A": "a", "B": "b"}).tables
-        assert texts(table)["se"][3:] == ["+0.00 (1 of 2 data sets)", "untested (a test needs two data sets)"]
+        assert texts(table)["se"][3:] == ["0.00 (1 of 2 data sets)", "untested (a test needs two data sets)"]
 
     def test_wins_are_corrected_over_all_data_sets(self, tmp_path):
         gain = [1.495, 0.505, 1.495, 0.505]

@@ -96,7 +96,7 @@ class TestPage:
         runs = data_of(page)["runs"]
         assert [runs[run_id]["status"] for run_id in run_ids] == ["done", "pending"]
         failed = runs[run_ids[1]]
-        assert failed["why"] == "MemoryError: no room"
+        assert re.fullmatch(r"MemoryError: no room \(test_page\.py:\d+\)", failed["why"])
         assert failed["log"].splitlines()[-1] == "</script><b>last line</b>"
         assert failed["attempts"][0]["outcome"] == "failed"
         assert sum(run["status"] == "pending" for run in runs.values()) == 3

@@ -21,6 +21,7 @@ from ema_lab.statistics.factorial import Effect, effects
 from ema_lab.statistics.omnibus import OmnibusTest, omnibus_tests
 from ema_lab.tables.table import Flag, Table, TableCell, TableColumn, TableRow
 from ema_lab.tables.text import p_text
+from ema_lab.wording import number_of
 
 Key = tuple[str, ...]
 BLOCKED_F = "F, seeds as blocks, Greenhouse-Geisser"
@@ -126,7 +127,7 @@ def _factors_table(
         f"F ({label}): mean square of all levels of a factor, or of an interaction, over that of its "
         "interaction with the seeds, which are blocks; two levels give the paired t test. Degrees of freedom "
         "are corrected for unequal noise (Greenhouse-Geisser).",
-        f"p: Holm-corrected over {families.main} tests of factors and, apart from them, "
+        f"p: Holm-corrected over {number_of(families.main, 'test')} of factors and, apart from them, "
         f"{families.interaction} of interactions.",
         *scope_notes(cells),
         *flag_notes(cells),
@@ -145,11 +146,10 @@ def _factor_row(spec: ReportSpec, test: OmnibusTest, p: float, family: int, rows
         untested = replace(common, text="untested", count=test.why)
         cells = (untested, replace(common, text="–"), untested)
     else:
-        facts = {"p": p, "p_raw": test.p, "family": family, "test": BLOCKED_F}
         cells = (
             replace(common, text=f"{test.f:.2f}", value=test.f),
             replace(common, text=", ".join(f"{degrees:.3g}" for degrees in test.degrees)),
-            replace(common, text=p_text(p), value=p, **facts),
+            replace(common, text=p_text(p), value=p, p=p, p_raw=test.p, family=family, test=BLOCKED_F),
         )
     return _row(" × ".join(map(short, test.factors)), " × ".join(names), cells, used, common)
 
@@ -180,8 +180,9 @@ def _contrasts_table(
     notes = (
         "Effect: a level against the first one of its factor, averaged over the other factor within each "
         f"seed; mean over seeds{interval}. An interaction is a difference of such differences.",
-        f"p: paired t test of no effect, Holm-corrected over {_counted(shown.main, families.main)} main "
-        f"effects and, apart from them, {_counted(shown.interaction, families.interaction)} interactions.",
+        "p: paired t test of no effect, Holm-corrected over "
+        f"{_counted(shown.main, families.main, 'main effect')} and, apart from them, "
+        f"{_counted(shown.interaction, families.interaction, 'interaction')}.",
         *scope_notes(cells),
         *flag_notes(cells),
         *(["‡: stale runs are part of these numbers."] if any(row.stale for row in rows) else []),
@@ -189,8 +190,9 @@ def _contrasts_table(
     return Table("effects", f"{title}: effects", "Effect", columns, rows, notes)
 
 
-def _counted(shown: int, family: int) -> str:
-    return f"{family}" if shown == family else f"{family} ({shown} of them shown)"
+def _counted(shown: int, family: int, noun: str) -> str:
+    tests = number_of(family, noun)
+    return tests if shown == family else f"{tests} ({shown} of them shown)"
 
 
 def _corrected(tests: Sequence[tuple[Sequence[str], float]], families: Families) -> list[float]:

@@ -10,6 +10,7 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, paired_difference, paired_test, summarise
 from ema_lab.tables.table import Flag, TableCell, TableColumn
 from ema_lab.tables.text import p_text
+from ema_lab.wording import are, number_of
 
 OVER_DATASETS = "paired t over data sets"
 
@@ -103,14 +104,15 @@ def _p_cell(common: TableCell, p: float, facts: Mapping[str, Any], why: str) -> 
 
 
 def _count(common: TableCell) -> str:
-    of = f" of {common.expected}" if common.n < common.expected else ""
-    return f"{common.n}{of} data sets"
+    missing = f"{common.n} of " if common.n < common.expected else ""
+    return missing + number_of(common.expected, "data set")
 
 
 def mean_notes(spec: ReportSpec, baseline: str, methods: Mapping[str, Method], shown: int) -> list[str]:
     """Explain the mean over data sets and its test."""
     family = sum(not method.is_baseline for method in methods.values())
-    over = f"{family} rows" if shown == family else f"{family} rows, of which {shown} are shown"
+    hidden = "" if shown == family else f", of which {shown} {are(shown)} shown"
+    over = number_of(family, "row") + hidden
     level = "95 % t interval" + (" (all rows together, Bonferroni)" if spec.intervals != "each" else "")
     return [
         f"Mean Δ: mean over data sets of the difference to {baseline!r}, the control, with its {level} over "

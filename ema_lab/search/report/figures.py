@@ -127,11 +127,13 @@ class _OneObjective:
             (min(values) / scale, max(values) / scale),
             self.objective.label,
         )
-        poor = f" {lost} pruned or failed trials count as the worst finished one." if lost else ""
+        count = "counts" if lost == 1 else "count"
+        poor = f" {number_of(lost, 'pruned or failed trial')} {count} as the worst finished one."
         return drawing, (
             f"Expected best {self.objective.label} against the number of trials, drawn at random from the "
-            f"{len(ended)} ended trials of this search (Dodge et al. 2019); band: ± standard deviation, "
-            f"within the values.{poor} It describes random search, not a sampler that learns from trials."
+            f"{number_of(len(ended), 'ended trial')} of this search (Dodge et al. 2019); band: ± standard "
+            f"deviation, within the values.{poor if lost else ''} It describes random search, not a sampler "
+            "that learns from trials."
         )
 
     def contour(self, first: str, second: str) -> tuple["Figure", str]:
