@@ -129,9 +129,8 @@ def test_a_terminal_has_a_line_for_each_running_row(tasks, ids, folder):
     curve(store, ids[2], "1,0.1,0.5,80.0,0.25")
     console = Console(file=screen, force_terminal=True, width=120)
     with RunDisplay(tasks, store, console) as display:
-        display.update(Progress(4, running=[ids[2]]))
-        display.update(Progress(4, done=[ids[2]]))
         display.end(RunEnded(tasks[1], "failed", 2, 4))
+        display.update(Progress(4, running=[ids[2]]))  # drawn at the end at the latest
     shown = screen.getvalue()
     assert "se seed 0: epoch 1/1, loss 0.5, train top-1 80.00 %, 128 images/s" in shown
     assert f"[2/4] FAILED: none seed 1 ({ids[1]})" in shown

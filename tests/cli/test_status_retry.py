@@ -1,6 +1,7 @@
 """status groups failures and tells of damage, retry forgives them, refresh redoes what is stale."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class TestFailures:
             "tiny: 1 done, 3 failed",
             "2 failed, out of memory  " + signature(command, "se", 0),
         ]
-        assert lines[2] == f"  first: se seed 0 ({run_ids[2]}): MemoryError: no room"
+        first = rf"  first: se seed 0 \({run_ids[2]}\): MemoryError: no room \(test_status_retry\.py:\d+\)"
+        assert re.fullmatch(first, lines[2])
         assert lines[3].startswith("  remedy: run fewer workers")
         assert lines[4].startswith("1 failed, error  error:ValueError:test_status_retry.py:")
         assert not any("left alone" in line for line in lines)

@@ -70,7 +70,8 @@ def test_events_come_in_the_order_of_the_work(trained):
     seen = [event for event in seen if not isinstance(event, events.TrainingProgress)]
     kinds = [type(event) for event in seen]
     ended = [events.RunEnded] * 4
-    start = [events.RunsChosen, events.ModelChecked, events.ModelChecked, events.TrainingStarted]
+    checks = [events.ModelChecked, events.ModelChecked, events.ChecksEnded]
+    start = [events.RunsChosen, *checks, events.TrainingStarted]
     end = [events.TrainingEnded, events.GridEnded]
     assert [kind for kind in kinds if kind is not events.UncleanPairs] == [*start, *ended, *end]
     assert (seen[0].runs, seen[0].workers) == (4, 1)
