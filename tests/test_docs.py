@@ -331,7 +331,7 @@ def test_the_reference_names_every_column():
 def test_the_reference_names_every_figure_file_and_command():
     assert all(f"\n## {kind}\n" in generated("reference/figures.md") for kind in FIGURE_KINDS)
     assert all(f"\n## {kind}\n" in generated("reference/files.md") for kind in SCHEMAS if kind != "sweep")
-    help_lines = in_this_process(ROOT, "--help").partition("Commands:")[2].splitlines()
+    help_lines = in_this_process(ROOT, "--help").partition("Define:")[2].splitlines()
     names = [line.split()[0] for line in help_lines if re.match(r"  \w", line)]
     assert len(names) > 20
     assert all(f"\n## ema-lab {name}\n" in generated("reference/commands.md") for name in names)

@@ -30,7 +30,9 @@ def list_(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """List everything that has a name: modules, backbones, data sets, definitions, runs.
+    """List everything that has a name.
+
+    Modules, backbones, data sets, definitions, runs.
 
     Example: ema-lab list attentions
     """
@@ -43,7 +45,9 @@ def show(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Show one thing: a module's formula and options, a definition's text, a run's spec and record.
+    """Show one thing: options, text, spec or record.
+
+    A module's formula and options, a definition's text, a run's spec and record.
 
     `show columns`, `show figures` and `show recipes` list what a report or an ablation may name.
 
@@ -66,7 +70,9 @@ def new(
         str, typer.Argument(help="Name of the file: letters, digits, _ and, for a YAML file, -.")
     ],
 ) -> None:
-    """Write a file to start from: YAML in the folder of its kind, or NAME.py with code that works as it is.
+    """Write a file to start from.
+
+    YAML in the folder of its kind, or NAME.py with code that works as it is.
 
     Example: ema-lab new ablation my-study
     """
@@ -82,7 +88,9 @@ def schema(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:
-    """Print the JSON Schema of definition files, or write them for an editor.
+    """Print the JSON Schema of definition files.
+
+    --out writes a file of each kind, for an editor.
 
     Example: ema-lab schema --out schemas
     """

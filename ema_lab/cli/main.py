@@ -12,29 +12,9 @@ from functools import cache
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
-from ema_lab.cli import (
-    audit,
-    bundle,
-    check,
-    cost,
-    dashboard,
-    definitions,
-    gallery,
-    plan,
-    push,
-    report,
-    results,
-    serve,
-    status,
-    store,
-    sweep_group,
-    trial,
-    tune,
-)
-from ema_lab.cli import run as run_command
+from ema_lab.cli.commands import Commands
 from ema_lab.cli.output import (
     ClosedOutput,
     discard,
@@ -45,8 +25,7 @@ from ema_lab.cli.output import (
     say,
 )
 from ema_lab.cli.usage import usage_message
-from ema_lab.errors import EmaLabError, Terminated, UnknownNameError, WorkersDiedError
-from ema_lab.registry.registry import unknown_name
+from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
 
 INTERRUPTED = 130
@@ -55,16 +34,6 @@ TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
-
-
-class Commands(TyperGroup):
-    """Command group whose error for an unknown name lists the known ones."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is None and not ctx.resilient_parsing:
-            raise UnknownNameError(unknown_name("command", cmd_name, self.list_commands(ctx)))
-        return command
 
 
 app = typer.Typer(
@@ -93,33 +62,16 @@ Version = Annotated[
 
 @app.callback()
 def options(version: Version = False) -> None:
-    """Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.
+    """Run ablation grids of attention modules, compare them fairly, print the tables.
 
-    Start with:  ema-lab run quickstart  &&  ema-lab report quickstart --out out/quickstart
+    Start with:
+
+    \b
+      ema-lab run quickstart
+      ema-lab report quickstart --out out/quickstart
+
+    `ema-lab COMMAND --help` has the options of a command, and an example.
     """
-
-
-for commands in (
-    definitions,
-    check,
-    plan,
-    run_command,
-    sweep_group,
-    dashboard,
-    trial,
-    tune,
-    status,
-    report,
-    results,
-    bundle,
-    audit,
-    cost,
-    gallery,
-    push,
-    store,
-    serve,
-):
-    commands.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

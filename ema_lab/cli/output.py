@@ -5,12 +5,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from ema_lab.characters import escape_hidden
-from ema_lab.store.store import RunStore
-from ema_lab.workflow.execution import DEFAULT_STORE
 
 
 def say(*lines: str) -> None:
@@ -80,18 +77,6 @@ def discard(stream: TextIO) -> None:
 def put(text: object = "", end: str = "\n") -> None:
     """Print data on standard output."""
     print(escape_hidden(str(text)), end=end)
-
-
-def store_to_come(path: Path) -> RunStore:
-    """Return a store that may not exist before the first run; print a note if it does not."""
-    if path != DEFAULT_STORE and not path.exists():
-        say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
-    return RunStore(path)
-
-
-def command_arguments(ablation: str, store: Path) -> str:
-    """Return the ablation and the store as arguments of a command in a hint, as the user wrote them."""
-    return ablation if store == DEFAULT_STORE else f"{ablation} --store {store}"
 
 
 def print_rows(

@@ -105,9 +105,9 @@ def run(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Train every cell that has no result yet; finished runs are kept, failed ones retried.
+    """Train every cell that has no result yet.
 
-    Ctrl-C loses no finished run. Exit code 1 if a run failed.
+    Finished runs are kept, failed ones retried. Ctrl-C loses no finished run. Exit code 1 if a run failed.
 
     Examples: ema-lab run quickstart --workers 2; ema-lab run quickstart --until-decided --max-seeds 20
     """

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Json, Store
-from ema_lab.cli.output import command_arguments, print_rows, put, say
+from ema_lab.cli.output import print_rows, put, say
+from ema_lab.cli.stores import command_arguments
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of
@@ -39,7 +40,9 @@ def status(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Show every cell: its state, attempts, result, and which process works on it; then the failures by kind.
+    """Show every cell: state, attempts, result.
+
+    Also which process works on it, and the failures by kind.
 
     Example: ema-lab status quickstart --watch
     """
@@ -101,9 +104,9 @@ def retry(
     cells: CellOptions,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Make failed runs pending again, also those without attempts left; `run` then trains them.
+    """Make failed runs pending again.
 
-    Their attempts stay on file and no longer count.
+    Also those without attempts left; `run` then trains them. Their attempts stay on file and no longer count.
 
     Example: ema-lab retry quickstart --signature out-of-memory:killed
     """

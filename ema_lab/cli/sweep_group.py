@@ -8,10 +8,11 @@ from typer.core import TyperGroup
 from ema_lab.cli import sweep, sweep_results
 from ema_lab.cli.groups import expanded
 
-HELP = """Search hyper-parameters by a file in W&B's sweep format, and inspect the trials.
+HELP = """Search hyper-parameters, and inspect the trials.
 
-`ema-lab sweep X` is `ema-lab sweep run X`: it tries values until the search has --trials trials. A later call
-continues the search. The other commands work at any time, also while it runs. Examples:
+A sweep is a file in W&B's sweep format. `ema-lab sweep X` is `ema-lab sweep run X`: it tries values until
+the search has --trials trials. A later call continues the search. The other commands work at any time, also
+while it runs. Examples:
 
 \b
   ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)

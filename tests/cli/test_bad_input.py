@@ -182,7 +182,7 @@ def test_a_difference_without_a_baseline_is_refused(command, tree):
 
 
 ARGUMENTS = {
-    "frobnicate": ["no command is named 'frobnicate'", "known: list, show"],
+    "frobnicate": ["no command is named 'frobnicate'", "known: new, list"],
     "lst": ["did you mean 'list'?"],
     "--frob": ["No such option: --frob", "see ema-lab --help"],
     "plan": ["Missing argument", "see ema-lab plan --help"],
