@@ -9,9 +9,23 @@ STEPS = {
         import sys, ema_lab
         assert "numpy" not in sys.modules
     """,
-    "ema-lab --help, list, plan, status, report, show, schema": """
+    "ema-lab --help and the completion of a command": """
+        import os
+        from ema_lab.cli.main import app, run
+        from typer.main import get_command
+        for line in ("--help", "--version"):
+            assert run([line]) == 0
+        group = get_command(app)
+        context = group.make_context("ema-lab", [], resilient_parsing=True)
+        assert [item.value for item in group.shell_complete(context, "sto")] == ["store"]
+        layers = {name.split(".")[1] for name in sys.modules if name.startswith("ema_lab.")}
+        assert layers == {"characters", "cli", "errors", "wording"}, layers
+        found = sys.modules.keys() & {"ema_lab.cli.plan", "yaml", "numpy", "rich.console", "asyncio"}
+        assert not found, found
+    """,
+    "ema-lab list, plan, status, report, show, schema": """
         from ema_lab.cli.main import run
-        words = "--help, list, list runs, plan quickstart, status quickstart, show ema, schema"
+        words = "list, list runs, plan quickstart, status quickstart, show ema, schema"
         for line in [*words.split(", "), "report quickstart --out out"]:
             assert run(line.split()) == 0, line
             check(line)

@@ -31,7 +31,9 @@ def audit(
         Path | None, typer.Option("--out", help="Folder for audit.md, audit.tex, audit.csv and audit.json.")
     ] = None,
 ) -> None:
-    """Compare published numbers with computed costs and, where runs exist, with trained ones.
+    """Compare published numbers with computed ones.
+
+    Costs are counted; metrics are those of runs, where they exist.
 
     Each number gets one verdict, by rule:
 

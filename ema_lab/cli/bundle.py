@@ -26,7 +26,9 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", help="The zip file to write.")],
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Write a report and everything behind it to one zip file: tables, figures, records, definitions.
+    """Write a report and its records to a zip file.
+
+    Also its tables, figures and definitions.
 
     Inside are the environment of the runs, this package, reproduce.sh, and checksums; no weights, no data.
     Equal records give equal files. `ema-lab verify` checks it.
@@ -54,7 +56,9 @@ def verify(
         Path, typer.Argument(metavar="BUNDLE", help="A bundle, or the folder of an unpacked one.")
     ],
 ) -> int:
-    """Build a bundle's report again from its records, and name each number and file that differs.
+    """Build a bundle's report again and compare.
+
+    Each number and file that differs is named.
 
     Tables, page and figures are compared, runs with their ids, records with their curves and each other.
     What runs measured cannot be computed again: the last lines name what only the checksums protect.

@@ -71,7 +71,9 @@ def check(
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> int:
-    """Check a module, a backbone, a detector or a data set as the shipped ones are; 1 if a check fails.
+    """Check a module, backbone, detector or data set.
+
+    The checks are those of the shipped ones. Exit code 1 if one fails.
 
     An attention module keeps (B, C, H, W) on any size, treats images apart, gives gradients, can be
     copied, pickled, compiled and trained in bfloat16, and ignores none of its options. A detector of your

@@ -92,7 +92,9 @@ def cost(
     store: Store = DEFAULT_STORE,
     output: OutputOptions,
 ) -> None:
-    """Count parameters and MACs of every row, and what each adds to the baseline; or time the rows.
+    """Count parameters and MACs of every row.
+
+    Also what each row adds to the baseline. --latency times the rows instead.
 
     MACs are multiply-adds for one image. --macs matmul: convolutions, linear layers and matrix products;
     fvcore: those and normalisations; all: those and an operation per element of each step of element-wise

@@ -26,7 +26,9 @@ def dashboard(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Show a search live in a browser, with optuna-dashboard (pip install 'ema-lab[dashboard]').
+    """Show a search live in a browser.
+
+    Needs optuna-dashboard (pip install 'ema-lab[dashboard]').
 
     Only this machine can connect, unless --host says otherwise. The dashboard has no password: everyone who
     reaches it can also delete studies. Stop it with Ctrl-C.

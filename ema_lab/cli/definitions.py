@@ -42,7 +42,9 @@ def list_(
     *,
     output: OutputOptions,
 ) -> None:
-    """List everything that has a name: modules, backbones, data sets, definitions, runs.
+    """List everything that has a name.
+
+    Modules, backbones, data sets, definitions, runs.
 
     Runs have their ablations and rows, state, metric and date, as far as the definitions in this folder and
     the bundled ones name them.
@@ -62,7 +64,9 @@ def show(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Show one thing: a module's formula and options, a definition's text, a run's spec and record.
+    """Show one thing: options, text, spec or record.
+
+    A module's formula and options, a definition's text, a run's spec and record.
 
     `show columns`, `show figures` and `show recipes` list what a report or an ablation may name.
 
@@ -85,7 +89,9 @@ def new(
         str, typer.Argument(help="Name of the file: letters, digits, _ and, for a YAML file, -.")
     ],
 ) -> None:
-    """Write a file to start from: YAML in the folder of its kind, or NAME.py with code that works as it is.
+    """Write a file to start from.
+
+    YAML in the folder of its kind, or NAME.py with code that works as it is.
 
     Example: ema-lab new ablation my-study
     """
@@ -101,7 +107,9 @@ def schema(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for KIND.schema.json files.")] = None,
 ) -> None:
-    """Print the JSON Schema of definition files, or write them for an editor.
+    """Print the JSON Schema of definition files.
+
+    --out writes a file of each kind, for an editor.
 
     Example: ema-lab schema --out schemas
     """

@@ -70,7 +70,9 @@ def gallery(
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Draw attention-gate maps and Grad-CAM of each row's finished run, on the same test images.
+    """Draw gate maps and Grad-CAM of finished runs.
+
+    One run of each row, on the same test images.
 
     For detectors, gallery.* has the detections (hits, misses and false alarms beside the truth), and maps.*
     the gates and Grad-CAM.

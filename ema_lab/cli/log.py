@@ -28,7 +28,7 @@ def log(
     ] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Show what happened to a run: its attempts, its error, its log.
+    """Show what happened to a run: attempts, error, log.
 
     Of a traceback, the frames in your own code come first, the innermost at the top.
 

@@ -14,28 +14,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.main import get_command
 
-from ema_lab.cli import (
-    audit,
-    bundle,
-    check,
-    cost,
-    dashboard,
-    definitions,
-    gallery,
-    log,
-    plan,
-    push,
-    report,
-    results,
-    serve,
-    status,
-    store,
-    sweep_group,
-    trial,
-    tune,
-)
-from ema_lab.cli import run as run_command
-from ema_lab.cli.help import HIDDEN, SUMMARIES, Commands, split_volume
+from ema_lab.cli.commands import Commands
+from ema_lab.cli.help import split_volume
 from ema_lab.cli.output import (
     ClosedOutput,
     discard,
@@ -85,42 +65,16 @@ Version = Annotated[
 
 @app.callback()
 def options(version: Version = False) -> None:
-    """Run ablation grids of visual attention modules, compare them fairly, print the paper's tables.
+    """Run ablation grids of attention modules, compare them fairly, print the tables.
+
+    Start with:
 
     \b
-    ema-lab run quickstart                           train, and print the table
-    ema-lab report quickstart --out out/quickstart   write tables, figures and a page
-    ema-lab new attention my_gate                    a module of your own
-    ema-lab COMMAND --help                           options and examples of a command
+      ema-lab run quickstart
+      ema-lab report quickstart --out out/quickstart
+
+    `ema-lab COMMAND --help` has the options of a command, and an example.
     """
-
-
-for commands in (
-    definitions,
-    check,
-    plan,
-    run_command,
-    sweep_group,
-    dashboard,
-    trial,
-    tune,
-    status,
-    log,
-    report,
-    results,
-    bundle,
-    audit,
-    cost,
-    gallery,
-    push,
-    store,
-    serve,
-):
-    commands.register(app)
-for command in app.registered_commands:
-    callback = command.callback
-    name = command.name or (callback.__name__.rstrip("_") if callback else "")
-    command.short_help, command.hidden = SUMMARIES[name], name in HIDDEN
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,16 +3,11 @@
 import io
 import json
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from ema_lab.characters import escape_hidden
-from ema_lab.store.store import RunStore
-from ema_lab.tables.csv_text import render_csv
-from ema_lab.workflow.execution import DEFAULT_STORE
 
 
 class _Volume:
@@ -108,19 +103,6 @@ def put(text: object = "", end: str = "\n") -> None:
     print(escape_hidden(str(text)), end=end)
 
 
-def store_to_come(path: Path) -> RunStore:
-    """Return a store that may not exist before the first run; print a note if it does not."""
-    if path != DEFAULT_STORE and not path.exists():
-        say(f"the store {path} does not exist yet (--store, or EMA_LAB_STORE)")
-    return RunStore(path)
-
-
-def command_arguments(ablation: str, store: Path, changes: Sequence[str] | None = None) -> str:
-    """Return the ablation, its changes and the store as arguments of a command in a hint, as the user did."""
-    words = [ablation, *(word for change in changes or () for word in ("--set", change))]
-    return shlex.join(words if store == DEFAULT_STORE else [*words, "--store", str(store)])
-
-
 def print_rows(
     rows: Sequence[Mapping[str, Any]],
     *,
@@ -139,6 +121,8 @@ def print_rows(
         put(json.dumps(list(rows), indent=1, allow_nan=False))
         return
     if as_csv:
+        from ema_lab.tables.csv_text import render_csv
+
         put(render_csv(rows), end="")
         return
     if not rows:

@@ -11,7 +11,8 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
-from ema_lab.cli.output import command_arguments, print_rows, put, say, store_to_come
+from ema_lab.cli.output import print_rows, put, say
+from ema_lab.cli.stores import command_arguments, store_to_come
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
@@ -107,9 +108,10 @@ def plan(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Print what `run` would do: cells done, failed, pending and skipped, and the hours left.
+    """Print what `run` would do, and how long it takes.
 
-    Times come from finished runs of the same row, else from what --probe measured on this device.
+    Cells done, failed, pending and skipped, and the time left. Times come from finished runs of the same row,
+    else from what --probe measured on this device.
 
     Examples: ema-lab plan quickstart --check; ema-lab plan quickstart --probe --budget 10m;
     ema-lab plan quickstart --power --std 0.4

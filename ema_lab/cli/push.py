@@ -8,7 +8,8 @@ import typer
 
 from ema_lab.cli.mirror_output import MirrorDisplay, action_counts, orphan_lines
 from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
-from ema_lab.cli.output import command_arguments, print_rows, say
+from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.stores import command_arguments
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.push import push as push_ablation
 from ema_lab.workflow.selection import read_seeds
@@ -36,7 +37,9 @@ def push(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Rebuild an ablation's mirror from the store: group, configs, curves, summaries, a results table.
+    """Rebuild an ablation's mirror from the store.
+
+    Group, configs, curves, summaries, a results table.
 
     Only what is missing there or has changed is sent, so it can be stopped and repeated at any time.
     Without an account at W&B, offline runs are written, and the command that sends them is printed.

@@ -43,7 +43,9 @@ def report(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
-    """Print the tables of a report from the records, and write them as Markdown, LaTeX, CSV, HTML and JSON.
+    """Print and write the tables of a report.
+
+    They come from the records, as text, and with --out as Markdown, LaTeX, CSV, HTML and JSON.
 
     --check builds every number again, on the page and in figures too, and names each cell that differs;
     exit code 1 then. A column or a figure that is wrong is named and left out, with exit code 1, too.

@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(first: RunId, second: RunId, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Show the differences of two runs: spec, environment, source, metrics.
+    """Show the differences of two runs.
+
+    Spec, environment, source and metrics.
 
     Example: ema-lab diff 3f2a 91bc
     """
@@ -39,7 +41,9 @@ def evaluate(
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a finished run's model again, from its checkpoint.
+    """Evaluate a finished run's model again.
+
+    The model is read from its checkpoint.
 
     Example: ema-lab eval 3f2a --split test
     """

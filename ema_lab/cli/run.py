@@ -9,7 +9,8 @@ import typer
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, FolderOptions, MachineOptions, execution_options, expanded
 from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Json, refuse_without
-from ema_lab.cli.output import command_arguments, print_rows, put, say
+from ema_lab.cli.output import print_rows, put, say
+from ema_lab.cli.stores import command_arguments
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
@@ -106,10 +107,10 @@ def run(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Train every cell that has no result yet; finished runs are kept, failed ones retried.
+    """Train every cell that has no result yet.
 
-    Ctrl-C loses no finished run. At the end the table so far is printed, and the command that writes it with
-    figures and a page. Exit code 1 if a run failed.
+    Finished runs are kept, failed ones retried; Ctrl-C loses none. At the end the table so far is printed,
+    and the command that writes it with figures and a page. Exit code 1 if a run failed.
 
     Examples: ema-lab run quickstart --workers 2; ema-lab run quickstart --until-decided --max-seeds 20
     """

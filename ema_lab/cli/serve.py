@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.options import Store
-from ema_lab.cli.output import say, store_to_come
+from ema_lab.cli.output import say
+from ema_lab.cli.stores import store_to_come
 from ema_lab.specs.definition import definitions
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -28,7 +29,9 @@ def serve(
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Show reports in a browser, live while a grid runs: tables, curves, runs, what is missing.
+    """Show reports in a browser, live.
+
+    Tables, curves, runs and what is missing, also while a grid runs.
 
     Only this machine can connect, unless --host says otherwise. The server changes nothing and serves no
     file of the store. Stop it with Ctrl-C.

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from ema_lab.cli.groups import CellOptions, OutputOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Store
-from ema_lab.cli.output import command_arguments, put, say
+from ema_lab.cli.output import put, say
+from ema_lab.cli.stores import command_arguments
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of
@@ -38,7 +39,9 @@ def status(
     store: Store = DEFAULT_STORE,
     output: OutputOptions,
 ) -> None:
-    """Show every cell: its state, attempts, result, and which process works on it; then the failures by kind.
+    """Show every cell: state, attempts, result.
+
+    Also which process works on it, and the failures by kind.
 
     Example: ema-lab status quickstart --watch
     """
@@ -92,9 +95,9 @@ def retry(
     cells: CellOptions,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Make failed runs pending again, also those without attempts left; `run` then trains them.
+    """Make failed runs pending again.
 
-    Their attempts stay on file and no longer count.
+    Also those without attempts left; `run` then trains them. Their attempts stay on file and no longer count.
 
     Example: ema-lab retry quickstart --signature out-of-memory:killed
     """

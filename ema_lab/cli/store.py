@@ -31,7 +31,7 @@ from ema_lab.workflow.upkeep import (
 )
 
 PROGRESS_SECONDS = 5.0
-HELP = """Maintain the runs: check, gc, export, import, remeasure, rm.
+HELP = """Maintain the runs: check, gc, export, import, rm.
 
 Example: ema-lab store check
 """
@@ -73,7 +73,9 @@ def check(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
-    """Read every file of every run and name what is damaged; exit code 1 if a file is.
+    """Read every file of every run; name what is damaged.
+
+    Exit code 1 if a file is.
 
     Example: ema-lab store check --quick
     """
@@ -108,7 +110,9 @@ def gc(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Free space: optimizer state of finished runs, half-written files, orphans.
+    """Free space that finished runs do not need.
+
+    Optimizer state of finished runs, half-written files, orphans.
 
     Without --apply nothing is removed. A run that a process works on keeps everything.
 
@@ -130,7 +134,9 @@ def export_records(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ends in .jsonl, .csv or .parquet.")],
     store: Store = DEFAULT_STORE,
 ) -> int:
-    """Write all records to one file: a flat object or row per run, with spec, metrics, cost, environment.
+    """Write all records to one file.
+
+    A flat object or row per run, with spec, metrics, cost, environment.
 
     Each has the names of its ablations and rows, as far as the definitions in this folder and the bundled
     ones have the run.
@@ -155,7 +161,9 @@ def import_runs(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
-    """Merge another store's runs into this one; exit code 1 if runs conflict or something is left out.
+    """Merge another store's runs into this one.
+
+    Exit code 1 if runs conflict or something is left out.
 
     Links, pipes, devices and paths that lead out of the source are left out, each named in a line.
     Runs with the same id and the same metrics agree. Conflicting runs are not imported without --prefer.
@@ -185,10 +193,11 @@ def remeasure(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> int:
-    """Compute the metrics of finished runs again from their stored predictions, without training.
+    """Compute metrics again from stored predictions.
 
-    Without runs and --ablation, of all finished runs. Predictions that are not those of the record are
-    refused, and the run named; exit code 1 then. Curves keep the metrics of their epochs.
+    Nothing is trained. Without runs and --ablation, those of all finished runs. Predictions that are not
+    those of the record are refused, and the run named; exit code 1 then. Curves keep the metrics of their
+    epochs.
 
     Example: ema-lab store remeasure --ablation quickstart
     """
@@ -212,7 +221,9 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Remove runs with all their files, after asking; refused while a process works on one.
+    """Remove runs with all their files, after asking.
+
+    Refused while a process works on one.
 
     Example: ema-lab store rm --ablation quickstart --only variant=se
     """

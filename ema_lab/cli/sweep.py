@@ -107,7 +107,9 @@ def run(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Search hyper-parameters by a file in W&B's sweep format; the same file runs offline or at W&B.
+    """Try values until the search has --trials trials.
+
+    The same file, in W&B's sweep format, runs offline or at W&B.
 
     Every trial consists of ordinary runs: finished runs cost nothing, and a pruned trial leaves a pending
     run with its checkpoint. Call the command again to continue, after a kill or with more --trials.

@@ -8,13 +8,14 @@ from typer.core import TyperGroup
 from ema_lab.cli import sweep, sweep_results
 from ema_lab.cli.groups import expanded
 
-HELP = """Search hyper-parameters by a file in W&B's sweep format, and inspect the trials.
+HELP = """Search hyper-parameters, and inspect the trials.
 
-`ema-lab sweep X` is `ema-lab sweep run X`: it tries values until the search has --trials trials. A later call
-continues the search. The other commands work at any time, also while it runs. Examples:
+A sweep is a file in W&B's sweep format. `ema-lab sweep X` is `ema-lab sweep run X`: it tries values until
+the search has --trials trials. A later call continues the search. The other commands work at any time, also
+while it runs. Examples:
 
 \b
-  ema-lab sweep quick_search --trials 12          search (its options: ema-lab sweep run --help)
+  ema-lab sweep quick_search --trials 12          search (options: sweep run --help)
   ema-lab sweep show quick_search                 the best trials
   ema-lab sweep plot quick_search --out out/q     importance, slices, contours, history, table
   ema-lab sweep export quick_search --out q.csv   every trial

@@ -33,7 +33,9 @@ def show(
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
-    """Print a search's best trials; of several objectives, the Pareto front.
+    """Print a search's best trials.
+
+    Of several objectives, the Pareto front.
 
     --json prints every field of these trials: seeds, seconds, why a trial was pruned or failed.
 
@@ -58,7 +60,9 @@ def plot(
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Draw a search: importance, slices, contours, history, values by epoch, Pareto front; and its trials.
+    """Draw a search, and write its table of trials.
+
+    Importance, slices, contours, history, values by epoch, Pareto front.
 
     Each figure is a PDF, an SVG and a PNG of one column's width with a caption beside it (.txt).
 
@@ -81,7 +85,9 @@ def export(
     storage: Storage = None,
     store: Store = DEFAULT_STORE,
 ) -> None:
-    """Write every trial with its values, parameters, runs, seeds and seconds.
+    """Write every trial to a file.
+
+    With its values, parameters, runs, seeds and seconds.
 
     Example: ema-lab sweep export quick_search --out trials.csv
     """

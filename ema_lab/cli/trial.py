@@ -78,11 +78,11 @@ def trial(
     store: Store = DEFAULT_STORE,
     data: Data = DEFAULT_DATA,
 ) -> int:
-    """Train the runs of one trial of a sweep and print its values as one JSON object.
+    """Train the runs of one trial of a sweep.
 
-    W&B's agents run it as the command of a sweep file, [ema-lab, trial, "${args_json}"]: they fill in base,
-    seeds and every parameter. Runs that the store has cost nothing. If W&B stops the trial, its run is
-    pending and keeps its checkpoint.
+    Its values are printed as one JSON object. W&B's agents run it as the command of a sweep file, [ema-lab,
+    trial, "${args_json}"]: they fill in base, seeds and every parameter. Runs that the store has cost
+    nothing. If W&B stops the trial, its run is pending and keeps its checkpoint.
 
     Example: ema-lab trial '{"base": "quickstart/se", "seeds": [0], "data.val_images": 300}'
     """

@@ -74,9 +74,10 @@ def tune(
     folders: FolderOptions,
     as_json: Json = False,
 ) -> int:
-    """Search with an equal budget for every row, train each winner on fresh seeds, and compare those.
+    """Search with an equal budget for every row.
 
-    Each row's recipe is first tried as it is written; it stays if no trial beats it. Trials are compared on
+    Each row's winner is trained on fresh seeds, and those are compared. A row's recipe is first tried as it
+    is written; it stays if no trial beats it. Trials are compared on
     validation images and enter no table; the winners are written as an ablation of their own. Call the
     command again to go on after a kill, or to print the result again.
 

@@ -174,6 +174,18 @@ def test_a_wrong_report_is_refused(command, tree):
         assert_refused(answer, fragments, before=before, after=tree())
 
 
+def test_one_wrong_column_is_left_out_by_name(command):
+    """The other columns and the figures are written, and the exit code says that something is missing."""
+    edited(REPORT, TINY_REPORT, "ablation: tiny", "ablation: tiny\ncolumns: [top1, top2, n]")
+    answer = command("report", "tiny", "--out", "out")
+    assert answer.code == 1
+    assert "reports/tiny.yaml:4: columns.1: no column is named 'top2'; did you mean 'top5'?" in answer.err
+    header = Path("out/table.csv").read_text().splitlines()[0]
+    assert "top1" in header
+    assert "top2" not in header
+    assert Path("out/index.html").exists()
+
+
 def test_a_difference_without_a_baseline_is_refused(command, tree):
     edited(ABLATION, TINY, "baseline: none\n", "")
     before = tree()
@@ -182,7 +194,7 @@ def test_a_difference_without_a_baseline_is_refused(command, tree):
 
 
 ARGUMENTS = {
-    "frobnicate": ["no command is named 'frobnicate'", "known: list, show"],
+    "frobnicate": ["no command is named 'frobnicate'", "known: new, list"],
     "lst": ["did you mean 'list'?"],
     "--frob": ["No such option: --frob", "see ema-lab --help"],
     "plan": ["Missing argument", "see ema-lab plan --help"],
