@@ -76,6 +76,7 @@ def train(
     device = choose_device(machine.device)
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
+    data.device = device
     model = build_model(spec)
     started = _start(model, spec, job, machine)
     task.prepare(model, data)
