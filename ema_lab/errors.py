@@ -50,6 +50,10 @@ class CostError(EmaLabError):
     """Model whose cost cannot be counted, or whose two counters disagree."""
 
 
+class CompileError(EmaLabError):
+    """Model that torch.compile cannot compile, or compiles to one that computes something else."""
+
+
 class EngineError(EmaLabError):
     """Engine that cannot start on this machine, or whose cluster does not answer."""
 

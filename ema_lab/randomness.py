@@ -51,9 +51,10 @@ def uniforms(bits: Tensor) -> Tensor:
     return ((bits >> 32) & 0xFFFFFFFF).double() * 2.0**-32
 
 
-def permutation(count: int, *parts: int | str) -> Tensor:
-    """Return a random permutation of `range(count)` as int64, keyed by `parts`."""
-    return torch.argsort(hash_indices(hash_counters(*parts), torch.arange(count)), stable=True)
+def permutation(count: int, *parts: int | str, device: torch.device | None = None) -> Tensor:
+    """Return a random permutation of `range(count)` as int64, keyed by `parts`; by default on the CPU."""
+    indices = torch.arange(count, device=device)
+    return torch.argsort(hash_indices(hash_counters(*parts), indices), stable=True)
 
 
 def _mix(value: int) -> int:

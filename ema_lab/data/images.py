@@ -49,6 +49,10 @@ class LabelledImages:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.images.shape)
 
+    def to(self, device: torch.device) -> "LabelledImages":
+        """Return the images and labels on a device."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
     def whole(self, indices_B: Tensor) -> Tensor:
         return self.images[indices_B]
 

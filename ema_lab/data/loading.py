@@ -44,25 +44,34 @@ class ShuffledBatches(Sampler[list[Key]]):
         return whole + (rest > 1 or whole == 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = self._indices.tolist()
+        for epoch, indices in self.on(torch.device("cpu")):
+            yield [(epoch, index) for index in indices.tolist()]
+
+    def on(self, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+        """Yield the epoch and the indices of each batch, on a device."""
+        order = self._indices.to(device)
         if self._shuffle:
-            order = self._indices[permutation(len(order), self._seed, "order", self.epoch)].tolist()
+            order = order[permutation(len(order), self._seed, "order", self.epoch, device=device)]
         for number in range(len(self)):
-            chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield [(self.epoch, index) for index in chosen]
+            yield self.epoch, order[number * self._batch_size : (number + 1) * self._batch_size]
 
 
 class OrderedBatches(Sampler[list[Key]]):
     """Batches of all indices in order, for evaluation."""
 
     def __init__(self, indices: Tensor, batch_size: int) -> None:
-        self._batches = indices.split(batch_size)
+        self._indices = indices
+        self._batch_size = batch_size
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return -(-len(self._indices) // self._batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return ([(0, index) for index in batch.tolist()] for batch in self._batches)
+        return ([(0, index) for index in batch.tolist()] for _, batch in self.on(torch.device("cpu")))
+
+    def on(self, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+        """Yield epoch 0 and the indices of each batch, on a device."""
+        return ((0, batch) for batch in self._indices.to(device).split(self._batch_size))
 
 
 @dataclass(frozen=True)

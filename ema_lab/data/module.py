@@ -3,13 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from ema_lab.data.device import DeviceBatches, fits
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
@@ -17,6 +18,7 @@ from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec
 
 EVALUATION_BATCH = 256
+Loader = DataLoader[Any] | DeviceBatches
 
 
 class Splits(Protocol):
@@ -37,6 +39,7 @@ class RunData(LightningDataModule):
         num_workers: Number of loader processes; it does not change the batches.
 
     Attributes:
+        device: Device of the model: images in memory are served from there.
         first_epoch: Epoch at which a resumed run continues. Loader workers fetch the first batches before
             Lightning sets the sampler's epoch.
 
@@ -50,6 +53,7 @@ class RunData(LightningDataModule):
         self.splits = splits
         self.num_workers = num_workers
         self.first_epoch = 0
+        self.device = torch.device("cpu")
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._statistics = {
             torch.device("cpu"): (
@@ -79,12 +83,12 @@ class RunData(LightningDataModule):
         """Return the batches of an epoch."""
         return ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Loader:
         batches = self.training_batches()
         batches.set_epoch(self.first_epoch)
         return self._loader(self.training_images(), batches, self.num_workers)
 
-    def watched(self) -> tuple[str, DataLoader[Any]] | None:
+    def watched(self) -> tuple[str, Loader] | None:
         """Return the split that is evaluated after every epoch, and its loader.
 
         The split is `test` for the protocol `best-test`, else `val` if the run has a validation split.
@@ -95,7 +99,7 @@ class RunData(LightningDataModule):
             return "val", self._evaluation("train", self.val_indices)
         return None
 
-    def split(self, name: str) -> DataLoader[Any]:
+    def split(self, name: str) -> Loader:
         """Return the evaluation loader of `train`, `val` or `test`: images in order, not augmented.
 
         Raises:
@@ -109,7 +113,7 @@ class RunData(LightningDataModule):
             raise SpecError(f"the run has no split {name!r}; it has {has}")
         return self._evaluation("train", indices)
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> Loader:
         return self._evaluation("test", torch.arange(self.spec.data.facts.test_images))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Any, Tensor]:
@@ -128,13 +132,13 @@ class RunData(LightningDataModule):
             self._statistics[device] = (mean.to(device), std.to(device))
         return self._statistics[device]
 
-    def _evaluation(self, part: Literal["train", "test"], indices: Tensor) -> DataLoader[Any]:
+    def _evaluation(self, part: Literal["train", "test"], indices: Tensor) -> Loader:
         batches = OrderedBatches(indices, self.evaluation_batch())
         return self._loader(self.evaluation_images(part), batches, self.evaluation_workers())
 
     def _loader(
-        self, images: Dataset[Any], batches: Sampler[list[tuple[int, int]]], num_workers: int
-    ) -> DataLoader[Any]:
+        self, images: Dataset[Any], batches: ShuffledBatches | OrderedBatches, num_workers: int
+    ) -> Loader:
         return DataLoader(
             images,
             batch_sampler=batches,
@@ -166,6 +170,7 @@ class ImageData(RunData):
     ) -> None:
         splits = load_splits(spec.data, root)
         super().__init__(spec, splits, strata(splits.train), num_workers)
+        self._on_device: dict[tuple[int, torch.device], LabelledImages] = {}
 
     def training_images(self) -> Images:
         return Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
@@ -177,8 +182,28 @@ class ImageData(RunData):
         """Return the number of processes that prepare images; 0 for images in memory, which are slices."""
         return 0 if isinstance(self.splits.train, LabelledImages) else self.num_workers
 
+    def _loader(
+        self, images: Dataset[Any], batches: ShuffledBatches | OrderedBatches, num_workers: int
+    ) -> Loader:
+        """Return batches from the device for images in memory, unless a loader is needed or asked for."""
+        loader = super()._loader(images, batches, num_workers)
+        if type(images) is not Images or (num_workers > 0 and self.device.type == "cpu"):
+            return loader
+        source, augment = images.source, images.augment
+        is_resized = augment is not None and augment.resized_crop_area is not None
+        if is_resized or not _is_in_memory(source) or not fits(source, self.device):
+            return loader
+        key = (id(source), self.device)
+        if key not in self._on_device:
+            self._on_device[key] = source.to(self.device)
+        return DeviceBatches(self._on_device[key], batches, augment, images.seed)
+
     def _part(self, part: Literal["train", "test"]) -> ImageSource:
         return self.splits.train if part == "train" else self.splits.test
+
+
+def _is_in_memory(source: ImageSource) -> TypeGuard[LabelledImages]:
+    return type(source) is LabelledImages and source.images.dtype == torch.uint8
 
 
 def split_indices(labels: Tensor, spec: DataSpec) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from ema_lab.store.attempts import note_killed
 from ema_lab.store.document import first_problem
 from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train, ignore
 from ema_lab.store.killed import oom_kills
+from ema_lab.store.layout import CACHE
 from ema_lab.store.quarantine import quarantine_damaged, supersede_stale_progress
 from ema_lab.store.record import ErrorRecord, RunRecord
 from ema_lab.store.repository import repositories
@@ -112,7 +113,8 @@ class Claim:
         if parts := supersede_stale_progress(self.store, run_id, source):
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills(), self.session)
-        job = RunJob(self.store.folder(run_id), task.ablation, task.variant, self._notify)
+        cache = self.store.root / CACHE
+        job = RunJob(self.store.folder(run_id), task.ablation, task.variant, self._notify, cache)
         try:
             self._notify()
             outcome = self.train(task.spec, job)

@@ -209,6 +209,9 @@ class RecipeSpec(Spec):
             fp32, so that rounding creates no ties between predictions.
         memory_format: Order of values in memory. `channels_last` is often faster in convolutions, and rounds
             in another order: other last digits.
+        compile: Mode of torch.compile for training; evaluation is never compiled. `default` fuses operations,
+            `reduce-overhead` also captures CUDA graphs, `max-autotune` also chooses kernels by timing them.
+            The compiled model rounds in another order: other last digits.
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
         decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
@@ -231,6 +234,7 @@ class RecipeSpec(Spec):
     precision: Literal["fp32", "bf16"] = "fp32"
     evaluation_precision: Literal["training", "fp32"] = "training"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     protocol: Protocol = "last"
     decays: Literal["all", "matrices", "yolov5"] = "all"
     clip_norm: Positive | None = None
@@ -253,6 +257,13 @@ class RecipeSpec(Spec):
     def _leftover_of_something(self) -> "RecipeSpec":
         if self.leftover == "drop" and self.nominal_batch is None:
             raise invalid("recipe", "changes nothing without nominal_batch", "leftover")
+        return self
+
+    @model_validator(mode="after")
+    def _captured_gradients_do_not_add_up(self) -> "RecipeSpec":
+        if self.compile not in ("off", "default") and self.nominal_batch is not None:
+            rule = "captures CUDA graphs, whose gradients cannot add up (nominal_batch): use default"
+            raise invalid("recipe", f"{self.compile} {rule}", "compile")
         return self
 
     @model_validator(mode="after")

@@ -16,13 +16,15 @@ def ignore() -> None:
 class RunJob:
     """Folder of a run, and its ablation and variant for the trackers. Results never depend on them.
 
-    `on_epoch` is called after each finished epoch, once the checkpoint is written.
+    `on_epoch` is called after each finished epoch, once the checkpoint is written. `cache` is a folder for
+    compiled code that all runs of the store share.
     """
 
     folder: Path
     ablation: str = ""
     variant: str = ""
     on_epoch: Callable[[], None] = field(default=ignore, compare=False, repr=False)
+    cache: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ RESUMED = (LAST, BEST, CURVE)  # files from which a run resumes, and its progres
 LOCKS = ".locks"
 COSTS = ".costs"  # one file per measurement
 PROBES = ".probes.json"
+CACHE = ".cache"  # compiled code, which workers share; may be removed
 ENGINE = ".engine"  # reports and logs of workers on other machines
 REMOVING = ".removing-"  # prefix of a run folder during its removal
 IMPORTING = ".importing-"  # prefix of a run folder during its import

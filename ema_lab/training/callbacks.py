@@ -35,6 +35,8 @@ class EpochEnd(Callback):
         self.report = report
         self.rows: list[Row] = []
         self.train_seconds = 0.0
+        self.compiled: dict[str, Any] = {}  # mode, seconds of all attempts, graphs
+        self._compiled_for = 0.0
         self.earlier_seconds = 0.0  # of interrupted attempts, up to their last finished epoch
         self._began = time.perf_counter()
         self.best: tuple[float, int] | None = None
@@ -54,7 +56,7 @@ class EpochEnd(Callback):
         assert isinstance(pl_module, TrainingModule)
         row: Row = {"epoch": trainer.current_epoch + 1, "lr": self._first_lr}
         row |= pl_module.epoch_summary()
-        self.train_seconds += time.perf_counter() - self._started
+        self.train_seconds += time.perf_counter() - self._started - self._compile_seconds(pl_module)
         row["train_seconds"] = round(self.train_seconds, 3)
         if self.watched is not None:
             split, loader = self.watched
@@ -70,6 +72,16 @@ class EpochEnd(Callback):
         with atomic_write(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
         self.report(row)
+
+    def _compile_seconds(self, module: TrainingModule) -> float:
+        """Return the seconds of the epoch that compiled the model, which are not counted as training."""
+        compiled = module.step.compiled
+        if compiled is None:
+            return 0.0
+        seconds, self._compiled_for = compiled.seconds - self._compiled_for, compiled.seconds
+        total = self.compiled.get("seconds", 0.0) + seconds
+        self.compiled = {**compiled.facts(), "seconds": round(total, 3)}
+        return seconds
 
     def _keep_if_best(self, model: torch.nn.Module, metrics: Mapping[str, float], epoch: int) -> None:
         """Save the weights if the primary metric is better than in every epoch before."""
@@ -90,6 +102,7 @@ class EpochEnd(Callback):
             "train_seconds": self.train_seconds,
             "wall_seconds": self.wall_seconds(),
             "best": self.best,
+            "compiled": self.compiled,
             "num_threads": torch.get_num_threads(),
         }
 
@@ -102,6 +115,7 @@ class EpochEnd(Callback):
         self.train_seconds = state_dict["train_seconds"]
         self.earlier_seconds = state_dict["wall_seconds"]
         self.best = state_dict["best"]
+        self.compiled = state_dict.get("compiled", {})  # absent in older checkpoints
         self.data.first_epoch = len(self.rows)
         torch.set_num_threads(
             state_dict["num_threads"]

@@ -1,12 +1,9 @@
 """Predictions of a model on a split, for validation, the final test and `ema-lab eval` alike."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from ema_lab.data.module import RunData
+from ema_lab.data.module import Loader, RunData
 from ema_lab.tasks.task import Rows, Task
 from ema_lab.training.precision import evaluation_precision, exact_arithmetic
 
@@ -20,12 +17,11 @@ def evaluate(model: nn.Module, task: Task, data: RunData, split: str, device: to
         SpecError: If the run has no such split.
     """
     exact_arithmetic()
+    data.device = device
     return predict(model.to(device), task, data, data.split(split), device)
 
 
-def predict(
-    model: nn.Module, task: Task, data: RunData, loader: DataLoader[Any], device: torch.device
-) -> Rows:
+def predict(model: nn.Module, task: Task, data: RunData, loader: Loader, device: torch.device) -> Rows:
     """Run a model over a loader in eval mode, then restore the model's mode.
 
     Returns:

@@ -23,8 +23,8 @@ STEPS = 5
 def probe(spec: RunSpec, machine: Machine) -> float:
     """Estimate the seconds that a run would take, from the median of a few steps on synthetic images.
 
-    The estimate includes building the model, training, and evaluation after each epoch and on the test
-    split. It excludes reading images from files, which overlaps with training by an unknown degree.
+    The estimate includes building and compiling the model, training, and evaluation after each epoch and on
+    the test split. It excludes reading images from files, which overlaps with training by an unknown degree.
 
     Raises:
         SpecError: If the device does not exist, or the model cannot be built.
@@ -37,8 +37,11 @@ def probe(spec: RunSpec, machine: Machine) -> float:
     model = build_model(spec).to(device)
     seconds = time.perf_counter() - began
     with torch.random.fork_rng():
-        step = statistics.median(list(_training_steps(spec, model, device))[WARMUP_STEPS:])
+        steps_seconds = list(_training_steps(spec, model, device))
+        step = statistics.median(steps_seconds[WARMUP_STEPS:])
         image = statistics.median(list(_evaluations(spec, model, device))[1:]) / _evaluation_images(spec)
+    if spec.recipe.compile != "off":
+        seconds += max(0.0, steps_seconds[0] - step)  # the first step compiles
     epochs = spec.recipe.epochs
     steps = -(-spec.data.trained_images // spec.recipe.batch_size)
     watched = {"last": spec.data.val_images, "best-val": spec.data.val_images}

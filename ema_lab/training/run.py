@@ -21,6 +21,7 @@ from ema_lab.store.predictions import write_predictions
 from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
+from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
@@ -68,12 +69,14 @@ def train(
         SpecError: If the device does not exist, or the model cannot be built.
         DataError: If the data cannot be loaded.
         DivergedError: If the training loss is not finite.
+        CompileError: If the recipe compiles the model, and that fails.
     """
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
     device = choose_device(machine.device)
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
+    data.device = device
     model = build_model(spec)
     started = _start(model, spec, job, machine)
     task.prepare(model, data)
@@ -81,18 +84,20 @@ def train(
     epoch_end = EpochEnd(job.folder, data, report)
     trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)])
     try:
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=checkpoint_to_resume(job.folder, spec.run_id),
-            weights_only=True,
-        )
+        with compiler_cache(spec.recipe, job.cache):
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=checkpoint_to_resume(job.folder, spec.run_id),
+                weights_only=True,
+            )
     except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
         if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+    compiled = {"compile": epoch_end.compiled} if epoch_end.compiled else {}
     # Before the evaluation, which sets torch's flags again.
-    ran_on = environment(device, spec.recipe) | started | _untrained(model, spec)
+    ran_on = environment(device, spec.recipe) | started | compiled | _untrained(model, spec)
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     model = module.evaluated
     if epoch_end.best is not None:

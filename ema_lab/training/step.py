@@ -17,6 +17,7 @@ from ema_lab.randomness import hash_counters
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.average import WeightAverage
+from ema_lab.training.compiled import CompiledModel
 from ema_lab.training.optimisation import build_optimizer, build_schedule, parameter_groups
 from ema_lab.training.plan import Rhythm, batch_plan
 from ema_lab.training.precision import training_precision
@@ -69,6 +70,8 @@ class Step:
         self._device = next(model.parameters()).device
         self._parameters = {name for name, _ in model.named_parameters()}
         self._is_checked = False
+        self._number = 0
+        self.compiled = None if spec.recipe.compile == "off" else CompiledModel(spec, model, task)
 
     def begin(self, number: int) -> None:
         """Prepare the batch `number`, counted from 0.
@@ -76,7 +79,8 @@ class Step:
         Set the step of the model's dropout layers, and seed torch's generators by (seed, step) for all other
         random draws. A resumed run then draws the same numbers.
         """
-        seed_generators(hash_counters(self.spec.seed, "step", number), self._device)
+        self._number = number
+        self._seed()
         set_step(self._dropouts, number)
         if self._plan:
             momentum = self._plan.at(number).momentum
@@ -84,8 +88,16 @@ class Step:
                 group.update({"momentum": momentum} if "momentum" in group else {})
 
     def loss(self, batch: Batch) -> BatchLoss:
-        """Return the loss of a batch, in the caller's precision context."""
-        return self.task.loss(self.model, batch, self.spec.recipe)
+        """Return the loss of a batch that `begin` has prepared, in the caller's precision context.
+
+        Raises:
+            CompileError: If the recipe compiles the model, and the first batch shows that this fails.
+        """
+        model = self.model if self.compiled is None else self.compiled.for_batch(batch, self._seed)
+        return self.task.loss(model, batch, self.spec.recipe)
+
+    def _seed(self) -> None:
+        seed_generators(hash_counters(self.spec.seed, "step", self._number), self._device)
 
     def learn(
         self,

@@ -115,7 +115,7 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
     """
     note_sources(cell.spec for cell in ablation.cells)
     problems: dict[str, list[str]] = {}
-    models = {cell.spec.model_key: cell for cell in ablation.cells}
+    models = {(cell.spec.model_key, cell.spec.recipe.compile): cell for cell in ablation.cells}
     try:
         for number, cell in enumerate(models.values(), start=1):
             watch(events.ModelChecked(cell.row, number, len(models)))
@@ -270,12 +270,15 @@ class Training:
         """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
         from ema_lab.tasks.task import check_data
         from ema_lab.tracking.live import check_tracker
+        from ema_lab.training.compiled import check_compiler
         from ema_lab.training.trainer import choose_device
 
         how, elsewhere = self.how, self.how.elsewhere
         check_tracker(how.track)
         requested = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
         device = requested if elsewhere else str(choose_device(requested))
+        if elsewhere is None and any(spec.recipe.compile != "off" for spec in self.specs):
+            check_compiler(choose_device(requested))
         pending_ids = {spec.run_id for spec in self.specs}
         cells = tuple(cell for cell in self.ablation.cells if cell.run_id in pending_ids)
         check_runs(replace(self.ablation, cells=cells), self.watch)

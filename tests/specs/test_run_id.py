@@ -147,6 +147,7 @@ DEFAULTS = [
     ("recipe.precision", "fp32"),
     ("recipe.evaluation_precision", "fp32"),  # of a run that trains in fp32: the same as `training`
     ("recipe.memory_format", "contiguous"),
+    ("recipe.compile", "off"),
     ("recipe.protocol", "last"),
     ("recipe.normalise", "dataset"),
     ("recipe.augment.flip", False),

@@ -84,6 +84,10 @@ class Detection(Task):
         if isinstance(model, OwnLossDetector):
             if place := next(settings_of_yolov5(spec.recipe.detection), None):
                 raise SpecError(f"recipe.detection.{'.'.join(place)}: {what} has its own")
+            if spec.recipe.compile != "off":
+                raise SpecError(
+                    f"recipe.compile: {what} computes its own losses, uncompiled; set compile: off"
+                )
             if outputs is not UNKNOWN and not _is_shipped(spec):  # a shipped one keeps the contract
                 images, targets = self.made_up_batch(2)
                 check_own_loss(what, lambda: build_model(spec), (images / 255, targets), self.facts.classes)
