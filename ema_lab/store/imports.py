@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 
 from ema_lab.registry.signature import source_file
@@ -31,17 +32,17 @@ class Source:
     name: str
     root: Path
 
-    @property
+    @cached_property
     def in_package(self) -> bool:
         """Whether the file belongs to this package."""
         return self.root == PACKAGE_FOLDER.parent and self.name.partition(".")[0] == PACKAGE
 
-    @property
+    @cached_property
     def package_path(self) -> str:
         """The path inside this package, such as `data/load.py`; empty for a user's file."""
         return self.path.relative_to(self.root / PACKAGE).as_posix() if self.in_package else ""
 
-    @property
+    @cached_property
     def package(self) -> str:
         """The package against which the file's relative imports resolve."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
@@ -114,16 +115,27 @@ def _uninstalled_file(name: str) -> Path | None:
     return None
 
 
-def _imported(source: Source, read: Read) -> Iterator[Source]:
-    for level, name in imported_names(read(source.path)):
+def _imported(source: Source, read: Read) -> Iterable[Source]:
+    text = read(source.path)
+    if source.in_package:
+        return _imported_in_package(source, text)
+    # Python first runs each enclosing package's __init__.py; those of this package compute nothing.
+    around = source.name.split(".")[:-1]
+    enclosing = (_look_up(around[: size + 1], source.root) for size in range(len(around)))
+    return chain(_named_in(source, text), *enclosing)
+
+
+@lru_cache(maxsize=4096)
+def _imported_in_package(source: Source, text: str) -> tuple[Source, ...]:
+    """Return what a file of this package imports; see `_package_source`."""
+    return tuple(_named_in(source, text))
+
+
+def _named_in(source: Source, text: str) -> Iterator[Source]:
+    for level, name in imported_names(text):
         package = source.package.split(".") if source.package else []
         above = package[: len(package) + 1 - level] if level else []
         yield from _resolved(".".join([*above, *([name] if name else [])]), source)
-    # Python first runs each enclosing package's __init__.py; those of this package compute nothing.
-    if not source.in_package:
-        around = source.name.split(".")[:-1]
-        for size in range(len(around)):
-            yield from _look_up(around[: size + 1], source.root)
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ema_lab.errors import SpecError
@@ -169,6 +170,7 @@ def loaded_sources() -> Sources:
     return Sources({path: path.read_text(encoding="utf-8") for path in files})
 
 
+@lru_cache(maxsize=4096)
 def changes_no_number(source: Source) -> bool:
     """Whether a file belongs to the package and is in no hash."""
     path = source.package_path
