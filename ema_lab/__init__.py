@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from ema_lab.attention import attentions, build_attention, load_reference_state
     from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
+    from ema_lab.models.own import insert
     from ema_lab.one_run.model import load_model
     from ema_lab.one_run.pipeline import train_run
+    from ema_lab.profiling.cost import cost
     from ema_lab.profiling.measure import measure_cost
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
     from ema_lab.workflow.audit import audit_claims
     from ema_lab.workflow.cost import Latency, costs
+    from ema_lab.workflow.frame import results
     from ema_lab.workflow.plan import plan
     from ema_lab.workflow.report import report
     from ema_lab.workflow.run import run
@@ -37,14 +40,17 @@ _WHERE = {
     "audit_claims": "ema_lab.workflow.audit",
     "build_attention": "ema_lab.attention",
     "build_model": "ema_lab.models.build",
+    "cost": "ema_lab.profiling.cost",
     "costs": "ema_lab.workflow.cost",
     "execute": "ema_lab.execution.executor",
+    "insert": "ema_lab.models.own",
     "load_ablation": "ema_lab.ablation.ablation",
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.profiling.measure",
     "plan": "ema_lab.workflow.plan",
     "report": "ema_lab.workflow.report",
+    "results": "ema_lab.workflow.frame",
     "run": "ema_lab.workflow.run",
     "status": "ema_lab.workflow.status",
     "sweep": "ema_lab.workflow.sweep",
@@ -62,14 +68,17 @@ __all__ = [
     "audit_claims",
     "build_attention",
     "build_model",
+    "cost",
     "costs",
     "execute",
+    "insert",
     "load_ablation",
     "load_model",
     "load_reference_state",
     "measure_cost",
     "plan",
     "report",
+    "results",
     "run",
     "status",
     "sweep",

@@ -184,7 +184,7 @@ def load_ablation(name: str | Path, changes: Mapping[str, Any] | None = None) ->
         DefinitionError: With every problem of the file and its line.
 
     Example:
-        >>> ablation = load_ablation("quickstart", {"recipe.epochs": 1})
+        >>> ablation = ema_lab.load_ablation("quickstart", {"recipe.epochs": 1})
         >>> len(ablation.cells), ablation.cells[0].spec.recipe.epochs
         (21, 1)
     """

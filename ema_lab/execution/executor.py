@@ -45,6 +45,13 @@ def execute(
 
     Raises:
         StoreError: If the store's locks do not hold on other machines, or the store cannot be written.
+
+    Example:
+        >>> short = {"data.train_images": 100, "recipe.epochs": 1}
+        >>> specs = ema_lab.load_ablation("quickstart", short).first_seeds(1).runs()[:2]
+        >>> progress = ema_lab.execute(specs, train=ema_lab.train_run, store=ema_lab.RunStore("runs"))
+        >>> len(progress.done), progress.failed
+        (2, [])
     """
     require_shared_locks(store.root)
     engine = engine or LocalEngine(workers)

@@ -34,6 +34,11 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
 
     Raises:
         SpecError: If the backbone cannot take the data, or attention does not fit its placement.
+
+    Example:
+        >>> spec = ema_lab.load_ablation("quickstart").runs()[0]
+        >>> ema_lab.build_model(spec)(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     meta = build_backbone(spec, device="meta")
     placements = _resolve_placements(spec, meta)
@@ -42,8 +47,8 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
     else:
         model = build_seeded(lambda: build_backbone(spec, device=device).module, spec.seed)
     for insertion, sites in placements:
-        for site, build in zip(sites, _builders(insertion, sites), strict=True):
-            _insert(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
+        for site, build in zip(sites, attention_builders(insertion, sites), strict=True):
+            insert_built(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
     freeze(model, spec.model.frozen, spec.model.frozen_norms)
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights
@@ -160,7 +165,7 @@ def _resolve_placements(spec: RunSpec, backbone: Backbone) -> list[tuple[Inserti
     return placements
 
 
-def _builders(insertion: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
+def attention_builders(insertion: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build]:
     """Return a builder of the attention module of each site.
 
     A module whose sites depend on each other has a classmethod `across(sites, **options)` that returns the
@@ -177,9 +182,27 @@ def _builders(insertion: InsertionSpec, sites: Sequence[Site]) -> Sequence[Build
     return builders
 
 
-def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
+def insert_built(model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str) -> None:
+    """Build attention for a site of a model and insert it.
+
+    Raises:
+        SpecError: As `built_attention` and `insert` do.
+    """
     if site.replaces:
         clear(model, site.name)
+    insert(model, site.name, built_attention(model, name, site, build, seed=seed, device=device))
+
+
+def built_attention(
+    model: nn.Module, name: str, site: Site, build: Build, *, seed: int, device: str
+) -> nn.Module:
+    """Build the attention of a site, with weights that depend on the seed and its name in the model.
+
+    On the `meta` device the module has no weights, and its output shape is checked.
+
+    Raises:
+        SpecError: If the module cannot be built, or changes the shape.
+    """
     subject = f"{name} after {site.name} ({number_of(site.channels, 'channel')})"
     prefix = f"{site.name}.{next_child_name(model.get_submodule(site.name))}"
 
@@ -200,7 +223,7 @@ def _insert(model: nn.Module, name: str, site: Site, build: Build, *, seed: int,
         raise SpecError(f"{name} is a {type(attention).__name__}, not an nn.Module")
     if device == "meta":
         _check_shape(subject, attention, site, construct)
-    insert(model, site.name, attention)
+    return attention
 
 
 def _reason(error: Exception, signature: Signature) -> str:

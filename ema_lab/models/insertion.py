@@ -26,15 +26,24 @@ def insert(module: nn.Module, site: str, attention: nn.Module) -> str:
     """
     target = module.get_submodule(site)
     child = next_child_name(target)
+    refuse_site(target, site)
+    if not _is_plain(target) and not isinstance(target, Carrier):
+        _make_carrier(target)
+    target.add_module(child, attention)
+    return f"{site}.{child}"
+
+
+def refuse_site(target: nn.Module, site: str) -> None:
+    """Refuse a submodule that cannot carry inserted children.
+
+    Raises:
+        SpecError: If the submodule would call the children by itself, or is compiled.
+    """
     if isinstance(target, nn.Sequential | nn.ModuleDict | nn.ModuleList) and not _is_plain(target):
         rule = f"a {type(target).__name__} runs whatever children it has: nothing can be placed after it"
         raise SpecError(f"placement: {site!r}: {rule}")
     if isinstance(target, torch.jit.ScriptModule):
         raise SpecError(f"placement: {site!r} is compiled by torch.jit: nothing can be inserted there")
-    if not _is_plain(target) and not isinstance(target, Carrier):
-        _make_carrier(target)
-    target.add_module(child, attention)
-    return f"{site}.{child}"
 
 
 def clear(module: nn.Module, site: str) -> None:

@@ -1,5 +1,6 @@
 """Placement of attention: named places and name patterns, resolved to sites of a backbone."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def find_sites(backbone: Backbone, placement: PlacementSpec, image_shape: Sequen
     """Return the sites of a placement, in the order in which the backbone runs them.
 
     Args:
-        backbone: The backbone, on the meta device, where a trial pass computes shapes only.
+        backbone: The backbone. On the meta device a trial pass computes shapes only.
         placement: The placement.
         image_shape: Channels, height and width of an input image.
 
@@ -190,15 +191,25 @@ def _outputs(module: nn.Module, names: Sequence[str], image_shape: Sequence[int]
         return module.get_submodule(name).register_forward_hook(record)
 
     handles = [watch(name) for name in names]
-    training = module.training
+    training = {part: part.training for part in module.modules()}
     try:
         with torch.no_grad(), ShapesOnly():
-            module.eval()(torch.empty(2, *image_shape, device="meta"))
+            module.eval()(_images(module, image_shape))
     finally:
-        module.train(training)
+        for part, mode in training.items():
+            part.training = mode
         for handle in handles:
             handle.remove()
     return outputs
+
+
+def _images(module: nn.Module, image_shape: Sequence[int]) -> Tensor:
+    """Return two images on the device and in the precision of a module's first parameter or buffer."""
+    first = next(itertools.chain(module.parameters(), module.buffers()), None)
+    if first is None or first.is_meta:
+        return torch.empty(2, *image_shape, device="meta")
+    dtype = first.dtype if first.is_floating_point() else None
+    return torch.zeros(2, *image_shape, device=first.device, dtype=dtype)
 
 
 def _refuse_channels_last(module: nn.Module, outputs: dict[str, _Output], image_shape: Sequence[int]) -> None:

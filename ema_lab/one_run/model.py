@@ -20,6 +20,12 @@ def load_model(run_id: str, store: RunStore | Path | str = "runs") -> nn.Module:
 
     Raises:
         StoreError: If the run is not done, or its checkpoint is missing, damaged or another run's.
+
+    Example:
+        >>> short = {"data.train_images": 100, "recipe.epochs": 1}
+        >>> outcome = ema_lab.run("quickstart", seeds=1, only=["variant=se"], changes=short, workers=1)
+        >>> ema_lab.load_model(outcome.trained[0])(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     runs = store if isinstance(store, RunStore) else RunStore(store)
     run_id = runs.find(run_id)

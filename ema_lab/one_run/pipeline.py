@@ -42,6 +42,13 @@ def train_run(
         SpecError: If the device does not exist, or the model cannot be built.
         DataError: If the data cannot be loaded.
         DivergedError: If the training loss is not finite.
+
+    Example:
+        >>> short = {"data.train_images": 100, "recipe.epochs": 1}
+        >>> spec = ema_lab.load_ablation("quickstart", short).runs()[0]
+        >>> progress = ema_lab.execute([spec], train=ema_lab.train_run, store=ema_lab.RunStore("runs"))
+        >>> progress.done == [spec.run_id]
+        True
     """
     machine = machine or Machine()
     with logging_to(job.folder / LOG):

@@ -53,6 +53,10 @@ def measure_cost(model: nn.Module, *, image_size: int | tuple[int, int], channel
 
     Raises:
         CostError: If the model cannot be copied or traced, or the two counts disagree.
+
+    Example:
+        >>> ema_lab.measure_cost(ema_lab.build_attention("se", 64), image_size=8, channels=64)["parameters"]
+        512
     """
     by_module = _analyse(model, image_size, channels)
     counted = _summary(by_module[""])

@@ -297,6 +297,13 @@ class RunSpec(Spec):
         data: Data set.
         recipe: Training recipe: in full, by name, or left to the data set.
         seed: Seed of initial weights, order and augmentation.
+
+    Example:
+        >>> model = {"backbone": "resnet20", "attention": {"name": "ema", "groups": 8}}
+        >>> recipe = {"use": "digits-quick", "optimizer.lr": 0.05}
+        >>> spec = ema_lab.RunSpec(model=model, data={"name": "digits"}, recipe=recipe, seed=0)
+        >>> spec.run_id  # the same as that of the YAML file with these values
+        'b2ff992e017e8317'
     """
 
     model: ModelSpec

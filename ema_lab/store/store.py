@@ -60,6 +60,12 @@ class RunStore:
 
     Raises:
         StoreError: If the path exists and is no folder, or the system refuses access.
+
+    Example:
+        >>> _ = ema_lab.run("quickstart", seeds=1, only={"variant": "se"}, workers=1)
+        >>> store = ema_lab.RunStore("runs")
+        >>> [store.state(run_id) for run_id in store.run_ids()]
+        ['done']
     """
 
     def __init__(self, root: Path | str) -> None:

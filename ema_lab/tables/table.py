@@ -230,3 +230,9 @@ class Table:
             (row.name, *(None if cell.text is None else cell.plain for cell in row.cells))
             for row in self.rows
         )
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it."""
+        from ema_lab.tables.html import render_html
+
+        return render_html(self)

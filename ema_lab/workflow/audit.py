@@ -86,7 +86,8 @@ def audit_claims(
 
     Example:
         >>> found = ema_lab.audit_claims("ema_icassp2023", tables=["cifar100"])
-        >>> print(found.summary, found.records()[0]["verdict"])
+        >>> {row["verdict"] for row in found.records()} >= {"agrees"}
+        True
 
     Args:
         published: A path, or the name of a file of published numbers.

@@ -37,6 +37,10 @@ class Latency:
 
     Raises:
         SpecError: If a number is too small.
+
+    Example:
+        >>> ema_lab.Latency(mode="training", batch=4).rounds
+        40
     """
 
     mode: Literal["inference", "training"] = "inference"
@@ -67,8 +71,9 @@ def costs(
     an ablation.
 
     Example:
-        >>> for row in ema_lab.costs("quickstart", only={"variant": "ema"}):
-        ...     print(row["variant"], row["parameters"], row["delta_macs"])
+        >>> for row in ema_lab.costs("quickstart", only=["variant=ema", "model.attention.groups=8"]):
+        ...     print(row["variant"], row["parameters"], row["delta_parameters"])
+        ema [groups=8] 272122 2688
 
     Args:
         ablation: A path, the name of a definition, or a loaded ablation.

@@ -114,7 +114,8 @@ def plan(
 
     Example:
         >>> plan = ema_lab.plan("quickstart", workers=2)
-        >>> len(plan.pending), max(plan.ends.values(), default=None)
+        >>> len(plan.pending), len(plan.ends)  # no time is known before the first run
+        (21, 0)
 
     Args:
         ablation: A path, or the name of a definition.

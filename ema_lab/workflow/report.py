@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,12 +25,16 @@ from ema_lab.specs.report import ReportError, ReportSpec, load_report
 from ema_lab.specs.report_file import read_report
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import damage_lines
+from ema_lab.tables.html import render_html
 from ema_lab.tables.render import flat_records
 from ema_lab.tables.table import Table
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.output import make_folder
 from ema_lab.workflow.selection import Changes, read_changes
 from ema_lab.workflow.status import existing_store
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 T = TypeVar("T")
 
@@ -102,13 +106,34 @@ class BuiltReport:
         """Return the first table."""
         return self.tables[0]
 
+    def _repr_html_(self) -> str:
+        """Return all tables as notebooks show them."""
+        return "\n".join(map(render_html, self.tables))
+
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of all tables as flat objects. With several tables, each names its table."""
         if len(self.tables) == 1:
             return flat_records(self.table())
         return [{"table": table.name, **row} for table in self.tables for row in flat_records(table)]
 
-    def plot(self, name: str) -> Drawn:
+    def plot(self, name: str) -> "Axes":
+        """Draw one figure, as `figure` does, and return its axes, so that more can be drawn on them.
+
+        A notebook shows the figure, as pandas' plots are shown.
+
+        Raises:
+            SpecError: As `figure` does, or if there is nothing to draw yet.
+        """
+        drawn = self.figure(name)
+        if drawn.drawing is None:
+            raise SpecError(f"figure {name}: {drawn.caption}")
+        from matplotlib import pyplot
+
+        with suppress(ValueError):  # before matplotlib 3.11, pyplot shows its own figures only
+            pyplot.figure(drawn.drawing)
+        return drawn.drawing.axes[0]
+
+    def figure(self, name: str) -> Drawn:
         """Draw one figure: one of the report file by its name, or else one of a kind such as `tradeoff`.
 
         Raises:
@@ -167,9 +192,15 @@ def report(
     """Build a report from the records; torch is not loaded.
 
     Example:
+        >>> _ = ema_lab.run("quickstart", seeds=2, only=["variant=none,se"], workers=1)
         >>> built = ema_lab.report("quickstart")
-        >>> built.records()[0]["variant"], built.plot("tradeoff").caption
-        >>> built.files(Path("out/quickstart")).write()
+        >>> [row["variant"] for row in built.records()[:2]]  # a notebook shows `built.table()` itself
+        ['none', 'se']
+        >>> axes = built.plot("tradeoff")
+        >>> axes.get_xlabel()
+        'Multiply-adds per image (M)'
+        >>> [path.name for path in built.files(Path("out/quickstart")).write()][:2]
+        ['table.md', 'table.tex']
 
     Args:
         name: A path or the name of a report; or the name of an ablation, which gets the usual columns.

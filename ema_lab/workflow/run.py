@@ -33,8 +33,9 @@ def run(
     `if __name__ == "__main__":`, as with every use of multiprocessing.
 
     Example:
-        >>> outcome = ema_lab.run("quickstart", workers=2, only={"variant": "se"})
+        >>> outcome = ema_lab.run("quickstart", only={"variant": "se"}, workers=1)
         >>> len(outcome.trained), len(outcome.done_before), outcome.failed
+        (3, 0, ())
 
     Args:
         ablation: A path, or the name of a definition.

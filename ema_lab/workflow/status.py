@@ -110,7 +110,8 @@ def status(
 
     Example:
         >>> state = ema_lab.status("quickstart")
-        >>> state.counts["done"], [run.failure.message for run in state.failed]
+        >>> state.counts["pending"], [run.failure.message for run in state.failed]
+        (21, [])
 
     Args:
         ablation: A path, or the name of a definition.

@@ -34,6 +34,10 @@ class SearchOptions:
         sampler_seed: Seed of the sampler's random choices.
         storage: URL of a database for the trials, postgresql+psycopg:// or grpc://; None keeps a journal.
         seconds: No trial begins after this time; None sets no limit.
+
+    Example:
+        >>> ema_lab.SearchOptions(sampler="random", seconds=3600).sampler_seed
+        0
     """
 
     sampler: str | None = None
@@ -81,8 +85,9 @@ def sweep(
     Every trial consists of ordinary runs: runs that are finished cost nothing. A later call continues.
 
     Example:
-        >>> outcome = ema_lab.sweep("quick_search", trials=8, workers=2)
-        >>> outcome.best[0].choice, outcome.best[0].values
+        >>> outcome = ema_lab.sweep("quick_search", trials=2, workers=1)
+        >>> sorted(outcome.best[0].choice)
+        ['model.attention.groups', 'model.attention.local_branch', 'recipe.optimizer.lr']
 
     Args:
         sweep: A path, or the name of a sweep file.

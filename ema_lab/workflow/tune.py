@@ -47,7 +47,12 @@ DEFAULT_SPACE = "lr_weight_decay"
 
 @dataclass(frozen=True)
 class Space:
-    """Search space of a tuning. `seeds`: those of each trial; None takes the file's."""
+    """Search space of a tuning. `seeds`: those of each trial; None takes the file's.
+
+    Example:
+        >>> ema_lab.Space("lr_weight_decay_digits", seeds=[0, 1]).seeds
+        [0, 1]
+    """
 
     name: str = DEFAULT_SPACE
     seeds: Sequence[int] | None = None
@@ -114,9 +119,11 @@ def tune(
     Each row's recipe is first tried as written. A later call continues.
 
     Example:
-        >>> space = ema_lab.Space("lr_weight_decay_digits")
-        >>> outcome = ema_lab.tune("quickstart", 4, space=space, workers=2)
-        >>> {row: trial.choice for row, trial in outcome.winners.items()}
+        >>> space = ema_lab.Space("lr_weight_decay_digits", seeds=[0])
+        >>> outcome = ema_lab.tune("quickstart", 2, space=space, only=["variant=none,se"], workers=1)
+        >>> {row: sorted(trial.choice) for row, trial in outcome.winners.items()}
+        {'none': ['recipe.optimizer.lr', 'recipe.optimizer.weight_decay'],
+         'se': ['recipe.optimizer.lr', 'recipe.optimizer.weight_decay']}
 
     Args:
         ablation: A path, or the name of a definition.

@@ -28,6 +28,10 @@ class Until:
 
     Raises:
         SpecError: If a number is out of range.
+
+    Example:
+        >>> ema_lab.Until(max_seeds=8, margin=0.5).metric is None
+        True
     """
 
     max_seeds: int = MAX_SEEDS

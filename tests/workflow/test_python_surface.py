@@ -1,6 +1,5 @@
 """Functions behind the commands: the same runs and counts, events in order, errors raised."""
 
-import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -167,14 +166,6 @@ def test_the_keyword_arguments_are_the_fields_of_execution():
     assert ExecutionOptions.__optional_keys__ == {field.name for field in fields(Execution)}
 
 
-@pytest.mark.parametrize(
-    "name", ["audit_claims", "costs", "plan", "report", "run", "status", "sweep", "tune"]
-)
-def test_a_public_function_shows_an_example(name):
-    assert ">>> " in inspect.getdoc(getattr(ema_lab, name))
-    assert f"ema_lab.{name}(" in inspect.getdoc(getattr(ema_lab, name))
-
-
 def test_costs_are_the_rows_that_the_command_prints(trained, capsys):
     rows = ema_lab.costs("tiny", only={"variant": "se"})
     assert command_line(["cost", "tiny", "--only", "variant=se", "--json"]) == 0
@@ -190,7 +181,7 @@ def test_a_report_has_tables_records_figures_and_files(trained, capsys):
     assert command_line(["report", "tiny", "--json"]) == 0
     assert built.records() == json.loads(capsys.readouterr().out)
     assert [row.key for row in built.table().rows] == ["none", "se"]
-    assert built.plot("tradeoff").drawing is not None
+    assert built.figure("tradeoff").drawing is not None
     files = built.files(Path("out")).write()
     assert Path("out/table.md") in files
     assert built.check(Path("out")).comparison == ((), ())
@@ -208,7 +199,7 @@ def test_a_report_has_tables_records_figures_and_files(trained, capsys):
 def test_a_figure_that_cannot_be_drawn_is_an_error(trained, figure, words):
     built = ema_lab.report("tiny")
     with pytest.raises(EmaLabError, match=words):
-        built.plot(figure)
+        built.figure(figure)
 
 
 def test_an_audit_has_the_findings_that_the_command_prints(trained, capsys):

@@ -25,7 +25,7 @@ from ema_lab.reports.figures.captions import (
 )
 from ema_lab.reports.figures.numbers import NothingToDrawError
 from ema_lab.reports.figures.ranks import by_data, dropped_text, ranks_of
-from ema_lab.reports.figures.style import FILES, looks_of, save, unknown_characters
+from ema_lab.reports.figures.style import FILES, looks_of, picture, save, unknown_characters
 from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
@@ -71,6 +71,10 @@ class Drawn:
         for ending in FILES:
             (folder / f"{self.name}.{ending}").unlink(missing_ok=True)
         return [path]
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the figure as notebooks show it."""
+        return None if self.drawing is None else picture(self.drawing, "png")
 
 
 def remarks(figures: Sequence[Drawn]) -> list[str]:

@@ -126,10 +126,15 @@ def unknown_characters(figure: "Figure") -> str:
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     """Write a figure as PDF, SVG and PNG; equal figures give equal bytes."""
     paths = []
-    for suffix, metadata in FILES.items():
-        content = io.BytesIO()
-        with styled():
-            figure.savefig(content, format=suffix, metadata=dict(metadata))
+    for suffix in FILES:
         paths.append(folder / f"{name}.{suffix}")
-        paths[-1].write_bytes(content.getvalue())
+        paths[-1].write_bytes(picture(figure, suffix))
     return paths
+
+
+def picture(figure: "Figure", suffix: str) -> bytes:
+    """Return a figure as the content of a PDF, SVG or PNG file."""
+    content = io.BytesIO()
+    with styled():
+        figure.savefig(content, format=suffix, metadata=dict(FILES[suffix]))
+    return content.getvalue()
