@@ -102,9 +102,17 @@ def test_auxiliary_heads_are_left_out(name, size, channels):
         assert scores.shape == (2, 10)
 
 
-@pytest.mark.slow
-def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages():
+@pytest.mark.parametrize(
+    ("chosen", "least"),  # files of one odd network weigh more among one of each file; all take minutes
+    [
+        pytest.param("one of each file", 0.85, marks=pytest.mark.slow),
+        pytest.param("all", 0.95, marks=pytest.mark.system),
+    ],
+)
+def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages(chosen, least):
     names, faults, moved = networks_of_timm(), {}, []
+    if chosen != "all":
+        names = list({_file(name.removeprefix("timm/")): name for name in names}.values())
     for name in names:
         described = named_backbone(name, 10, 3, device="meta")
         if name in GOLDEN and summary(described) != GOLDEN[name]:
@@ -115,7 +123,7 @@ def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages():
     print(f"{share:.1%} of {len(names)} networks have all blocks and stages; the others:")
     print("\n".join(f"{name}: {fault}" for name, fault in faults.items()))
     assert moved == []
-    assert share >= 0.95
+    assert share >= least
 
 
 def fault_of(described):

@@ -102,6 +102,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "long ranks": lambda: ranks(LONG),
     "long gallery": lambda: gallery(LONG),
 }
+ONE_OF_EACH = ("macs", "curves", "heatmap", "forest", "ranks", "gallery")
 
 
 def texts(figure: Figure) -> list[Any]:
@@ -170,9 +171,9 @@ def test_a_forests_label_is_centred_on_its_axes():
 
 
 def write_all(folder: Path) -> None:
-    """Write every figure to a folder."""
-    for kind, make in FIGURES.items():
-        save(make(), folder, kind)
+    """Write a figure of each kind to a folder."""
+    for kind in ONE_OF_EACH:
+        save(FIGURES[kind](), folder, kind)
 
 
 @pytest.mark.slow
@@ -189,5 +190,5 @@ def test_two_processes_write_the_same_bytes(tmp_path):
         {path.name: path.read_bytes() for path in (tmp_path / zone).iterdir()}
         for zone in ("UTC", "Asia/Tokyo")
     )
-    assert len(first) == 3 * len(FIGURES)
+    assert len(first) == 3 * len(ONE_OF_EACH)
     assert [name for name in first if first[name] != second[name]] == []

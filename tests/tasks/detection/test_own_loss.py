@@ -78,7 +78,7 @@ def test_predictions_are_stored_as_those_of_yolo_are(tmp_path, machine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["retinanet", "fcos", "fasterrcnn"])
+@pytest.mark.parametrize("name", ["retinanet", "fcos", pytest.param("fasterrcnn", marks=pytest.mark.system)])
 def test_a_detector_learns_a_few_images(tmp_path, machine, name):
     spec = spec_of(
         {"name": name, "neck": 64},
