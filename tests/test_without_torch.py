@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 STEPS = {
     "import ema_lab": """
         import sys, ema_lab
@@ -66,3 +68,20 @@ def test_torch_stays_out(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr.count("Error")) == (0, 0), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["plan quickstart --check", "cost quickstart"])
+def test_checking_and_counting_models_load_neither_lightning_nor_a_compiler(tmp_path, command):
+    program = (
+        "import sys\n"
+        "from ema_lab.cli.main import run\n"
+        f"assert run({command.split()!r}) == 0\n"
+        "assert 'torch' in sys.modules\n"
+        "heavy = {'lightning', 'torchmetrics', 'torchvision', 'torch._dynamo', 'sympy', 'matplotlib'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -99,7 +99,7 @@ def cost(
     MACs are multiply-adds for one image. --macs matmul: convolutions, linear layers and matrix products;
     fvcore: those and normalisations; all: those and an operation per element of each step of element-wise
     functions, poolings and sums. Matrix products are counted twice, by fvcore's trace and by torch's
-    FlopCounterMode, and must agree. thop: GFLOPs as YOLOv5 and papers on it print them, two per multiply-add,
+    FLOP formulas, and must agree. thop: GFLOPs as YOLOv5 and papers on it print them, two per multiply-add,
     with and without fused batch norms. Activations are the numbers that the layers of `matmul` write.
 
     --latency times the baseline and a row in turn (A B B A), after warming up, and prints the median, and

@@ -12,14 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ema_lab.data.images import ImageSource
 from ema_lab.data.load import load_splits
-from ema_lab.data.module import ImageData, RunData
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.trial import UNKNOWN, output_of
@@ -27,6 +26,9 @@ from ema_lab.registry.registry import Entry
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.specs.run import DataSpec, RunSpec
+
+if TYPE_CHECKING:
+    from ema_lab.data.module import RunData
 
 Batch = tuple[Any, Any, Tensor]  # normalised images on the device, targets, indices in the data set
 Rows = Mapping[str, Tensor]  # predictions by their name in the store
@@ -76,11 +78,13 @@ class Task(ABC):
         self.check_targets(data.name, splits.train, data.facts.train_images)
         self.check_targets(data.name, splits.test, data.facts.test_images)
 
-    def data_of(self, spec: RunSpec, root: Path, num_workers: int) -> RunData:
+    def data_of(self, spec: RunSpec, root: Path, num_workers: int) -> "RunData":
         """Return the data of a run, which was checked. By default images of one size."""
+        from ema_lab.data.module import ImageData  # loads Lightning
+
         return ImageData(spec, root, num_workers, self.strata)
 
-    def prepare(self, model: nn.Module, data: RunData) -> None:  # noqa: B027  most tasks have nothing to do
+    def prepare(self, model: nn.Module, data: "RunData") -> None:  # noqa: B027  most tasks have nothing to do
         """Fit to the data what of a new model is not learnt, such as anchors."""
 
     def strata(self, source: ImageSource) -> Tensor:
@@ -180,7 +184,7 @@ def check_data(data: DataSpec, root: Path) -> None:
     load_task(data).check_data(data, root)
 
 
-def load_data(spec: RunSpec, root: Path, num_workers: int = 0) -> RunData:
+def load_data(spec: RunSpec, root: Path, num_workers: int = 0) -> "RunData":
     """Load and check the data of a run.
 
     Raises:

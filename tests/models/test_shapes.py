@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +18,7 @@ def outcome(call, *arguments):
     try:
         with torch.no_grad():
             output: Tensor = call(*arguments)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         return type(error), str(error)
     return output.shape, output.dtype, output.stride(), output.device.type
 
@@ -64,3 +66,118 @@ def test_gradients_on_the_meta_device_are_pytorchs():
     norm, x = nn.BatchNorm2d(3, device="meta"), torch.empty(2, 3, 4, 4, device="meta")
     with ShapesOnly():
         assert norm(x).requires_grad
+
+
+SIDES, DIMS = st.integers(0, 3), st.integers(0, 4)
+DTYPES = st.sampled_from([torch.float32, torch.float32, torch.float16, torch.int64])
+OF_ONE = {
+    "relu": F.relu,
+    "relu in place": lambda x: F.relu(x, inplace=True),
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "mish": lambda x: F.mish(x, inplace=False),
+    "gelu": F.gelu,
+    "gelu, tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "sigmoid": Tensor.sigmoid,
+    "exp": torch.exp,
+    "sqrt": lambda x: x.abs().sqrt(),
+    "times a number": lambda x: x * 2.5,
+    "times a truth": lambda x: x * True,
+    "number minus": lambda x: 1 - x,
+    "number over": lambda x: 2 / x,
+    "add in place": lambda x: x.add_(1),
+    "mean": lambda x: x.mean(-1),
+    "mean of two": lambda x: x.mean((0, 2), keepdim=True),
+    "mean of one twice": lambda x: x.mean((0, 0)),
+    "mean of all": lambda x: x.mean(),
+    "mean of nothing": lambda x: x.mean(()),
+    "sum": lambda x: x.sum(dim=1),
+    "sum as double": lambda x: x.sum(1, dtype=torch.float64),
+    "softmax": lambda x: x.softmax(dim=1),
+    "softmax of the last": lambda x: F.softmax(x, -1),
+    "pool": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "pool of one side": lambda x: F.adaptive_avg_pool2d(x, (None, 2)),
+    "pool to nothing": lambda x: F.adaptive_avg_pool2d(x, 0),
+    "group norm": lambda x: F.group_norm(x, 2),
+    "group norm with weights": lambda x: F.group_norm(x, 1, torch.empty(2, device="meta")),
+}
+OF_TWO = {
+    "add": lambda x, y: x + y,
+    "add times": lambda x, y: torch.add(x, y, alpha=2),
+    "sub": torch.sub,
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / y,
+    "mul in place": lambda x, y: x.mul_(y),
+    "cat": lambda x, y: torch.cat([x, y]),
+    "cat of columns": lambda x, y: torch.cat((x, y), dim=-1),
+    "stack": lambda x, y: torch.stack([x, y], 1),
+    "matmul": lambda x, y: x @ y,
+    "linear": F.linear,
+    "linear with bias": lambda x, y: F.linear(x, y, torch.empty(3, device="meta")),
+}
+
+
+@st.composite
+def meta_tensors(draw, dims=DIMS, dtypes=DTYPES):
+    """Draw a tensor on the meta device whose dimensions lie in memory in any order."""
+    shape = draw(st.lists(SIDES, min_size=(length := draw(dims)), max_size=length))
+    order = draw(st.permutations(range(length)))
+    x = torch.empty([shape[dim] for dim in order], device="meta", dtype=draw(dtypes))
+    x = x.permute([order.index(dim) for dim in range(length)])
+    return x[..., ::2] if length and draw(st.integers(0, 4)) == 0 else x
+
+
+def layout(output):
+    """Return an outcome without the strides of single rows, which have no meaning."""
+    if len(output) == 2:
+        return output
+    shape, dtype, strides, device = output
+    return (
+        shape,
+        dtype,
+        [s for s, side in zip(strides, shape, strict=True) if side > 1 and 0 not in shape],
+        device,
+    )
+
+
+def agrees(call, *tensors):
+    expected = layout(outcome(call, *tensors))
+    with ShapesOnly():
+        assert layout(outcome(call, *tensors)) == expected
+
+
+@given(name=st.sampled_from(sorted(OF_ONE)), x=meta_tensors())
+@settings(max_examples=150)
+def test_an_operator_of_one_tensor_gives_the_shape_and_the_error_of_pytorch(name, x):
+    agrees(OF_ONE[name], x)
+
+
+@given(name=st.sampled_from(sorted(OF_TWO)), data=st.data())
+@settings(max_examples=150)
+def test_an_operator_of_two_tensors_gives_the_shape_and_the_error_of_pytorch(name, data):
+    x = data.draw(meta_tensors())
+    y = data.draw(meta_tensors() | meta_tensors(dims=st.just(x.dim()), dtypes=st.just(x.dtype)))
+    agrees(OF_TWO[name], x, y)
+
+
+@given(
+    x=meta_tensors(dims=st.just(4)),
+    weight=st.lists(st.integers(1, 3), min_size=4, max_size=4),
+    stride_padding_dilation=st.tuples(
+        *[st.integers(0, 2) | st.tuples(st.integers(1, 2), st.integers(1, 2))] * 3
+    ),
+    groups=st.integers(1, 2),
+    biased=st.booleans(),
+)
+@settings(max_examples=150)
+def test_a_convolution_gives_the_shape_and_the_error_of_pytorch(
+    x, weight, stride_padding_dilation, groups, biased
+):
+    kernel = torch.empty(weight, device="meta", dtype=x.dtype)
+    bias = torch.empty(weight[0], device="meta", dtype=x.dtype) if biased else None
+    agrees(lambda: F.conv2d(x, kernel, bias, *stride_padding_dilation, groups))
+
+
+def test_a_convolution_with_a_named_padding_is_pytorchs():
+    x, weight = torch.empty(1, 2, 5, 5, device="meta"), torch.empty(4, 2, 3, 3, device="meta")
+    agrees(lambda: F.conv2d(x, weight, padding="same"))
