@@ -29,7 +29,9 @@ LoaderWorkers = Annotated[
         help="Processes per run that decode images; 0 uses none.",
     ),
 ]
-Track = Annotated[str | None, typer.Option("--track", help="Mirror the runs live: wandb.")]
+Track = Annotated[
+    str | None, typer.Option("--track", help="Mirror the runs live: wandb, tensorboard or mlflow.")
+]
 AblationName = Annotated[str, typer.Argument(help="A path, or a name as listed by `ema-lab list ablations`.")]
 Only = Annotated[
     list[str] | None,

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def push(
     ablation: AblationName,
-    to: Annotated[str, typer.Option("--to", help="wandb or trackio.")],
+    to: Annotated[str, typer.Option("--to", help="wandb, trackio, tensorboard or mlflow.")],
     project: Annotated[
         str | None, typer.Option("--project", help="By default WANDB_PROJECT, else ema-lab.")
     ] = None,

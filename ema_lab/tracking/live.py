@@ -3,24 +3,30 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.tracking.mlflow_runs import RUN_ID, TAGS, VARIANT, MlflowRuns
 from ema_lab.tracking.names import (
+    PROJECT,
     run_config,
     run_name,
     run_summary,
     run_tags,
+    variant_of,
     wandb_has_key,
     wandb_is_offline,
     wandb_project,
 )
+from ema_lab.tracking.tensorboard_files import EventFiles, folder_name
 
-TRACKERS = ("wandb",)
+TRACKERS = ("wandb", "tensorboard", "mlflow")
 SERVICE_SECONDS = 300  # start-up limit of W&B's service: its own 30 are too few if all cores train
+TENSORBOARD = ".tensorboard"
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +50,7 @@ def check_tracker(name: str | None) -> None:
         raise SpecError(f"no tracker is named {name!r}; known: {', '.join(TRACKERS)}")
     if importlib.util.find_spec(name) is None:
         raise SpecError(f"the tracker {name} is not installed; pip install 'ema-lab[{name}]'")
-    if not wandb_can_start():
+    if name == "wandb" and not wandb_can_start():
         raise SpecError("wandb has no API key here; run `wandb login`, or set WANDB_MODE=offline")
 
 
@@ -55,10 +61,12 @@ def wandb_can_start() -> bool:
 
 def start_tracker(name: str | None, spec: RunSpec, job: RunJob) -> Tracker:
     """Start the named tracker; return a `NoTracker` for None."""
-    tracker: Tracker = NoTracker()
-    if name == "wandb":
-        tracker = Guarded(lambda: WandbTracker(spec, job))
-    return tracker
+    kinds: dict[str, Callable[[RunSpec, RunJob], Tracker]] = {
+        "wandb": WandbTracker,
+        "tensorboard": TensorBoardTracker,
+        "mlflow": MlflowTracker,
+    }
+    return NoTracker() if name is None else Guarded(lambda: kinds[name](spec, job))
 
 
 class NoTracker:
@@ -103,7 +111,7 @@ class WandbTracker:
             project=wandb_project(),
             id=spec.run_id,
             resume="allow",
-            name=run_name(job.variant or spec.model.attention.name, spec.seed),
+            name=run_name(variant_of(spec, job.variant), spec.seed),
             group=job.ablation or None,
             job_type=job.variant or None,
             tags=run_tags(spec),
@@ -120,3 +128,54 @@ class WandbTracker:
             summary = run_summary(outcome.metrics, outcome.cost, outcome.chosen_epoch)
             self._run.summary.update(summary)
         self._run.finish(exit_code=0 if outcome is not None else 1)
+
+
+class TensorBoardTracker:
+    """Live tracker of TensorBoard: event files in `.tensorboard/ABLATION/RUN` of the store."""
+
+    def __init__(self, spec: RunSpec, job: RunJob) -> None:
+        name = run_name(variant_of(spec, job.variant), spec.seed)
+        root = job.folder.parent / TENSORBOARD / (job.ablation or PROJECT)
+        self._folder: Path = root / folder_name(name, spec.run_id)
+        self._config = run_config(spec)
+        self._files: EventFiles | None = None
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        epoch = int(row["epoch"])
+        if self._files is None:  # only now is known with which epoch a continued run begins
+            self._files = EventFiles(self._folder, first_step=epoch)
+            self._files.config(self._config)
+        self._files.scalars(epoch, {key: value for key, value in row.items() if key != "epoch"})
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        if self._files is None:
+            return
+        if outcome is not None:
+            summary = run_summary(outcome.metrics, outcome.cost, outcome.chosen_epoch)
+            self._files.summary(self._config, summary)
+        self._files.close()
+
+
+class MlflowTracker:
+    """Live tracker of MLflow: one experiment per ablation; a continued run goes on in its MLflow run."""
+
+    def __init__(self, spec: RunSpec, job: RunJob) -> None:
+        variant = variant_of(spec, job.variant)
+        self._runs = MlflowRuns(job.folder.parent, PROJECT, job.ablation or PROJECT)
+        self._last = 0
+        if earlier := self._runs.existing().get(spec.run_id):
+            self._id: str = earlier[0].info.run_id
+            self._runs.finish(self._id, "RUNNING")
+        else:
+            tags = {RUN_ID: spec.run_id, VARIANT: variant, TAGS: ", ".join(run_tags(spec))}
+            self._id = self._runs.create(run_name(variant, spec.seed), tags, run_config(spec))
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        self._last = int(row["epoch"])
+        self._runs.log(self._id, [(self._last, row)])
+
+    def finish(self, outcome: RunOutcome | None) -> None:
+        if outcome is not None:
+            summary = run_summary(outcome.metrics, outcome.cost, outcome.chosen_epoch)
+            self._runs.log(self._id, [(self._last, summary)])
+        self._runs.finish(self._id, "FINISHED" if outcome is not None else "FAILED")

@@ -25,6 +25,11 @@ def run_name(variant: str, seed: int) -> str:
     return f"{variant}-s{seed}"
 
 
+def variant_of(spec: RunSpec, variant: str) -> str:
+    """Return the table row of a run, or its attention's name if the run belongs to no ablation."""
+    return variant or spec.model.attention.name
+
+
 def run_tags(spec: RunSpec) -> tuple[str, ...]:
     """Return tags for searching across ablations: data set, detector on the backbone, backbone, attention."""
     detector = () if spec.model.detector is None else (spec.model.detector.name,)

@@ -47,7 +47,7 @@ class Execution:
     Attributes:
         workers: Runs trained at the same time; None takes as many as fit the cores, or the GPUs.
         device: "auto", "cpu" or "cuda".
-        track: "wandb" mirrors the runs live.
+        track: "wandb", "tensorboard" or "mlflow" mirrors the runs live.
         max_attempts: Failed or killed attempts after which a run is left alone.
         store: Folder of the runs.
         data: Folder of the data sets.

@@ -9,15 +9,17 @@ from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.store.store import RunStore
 from ema_lab.tracking.mirror.content import MirrorRun
+from ema_lab.tracking.mirror.mlflow import MlflowMirror
 from ema_lab.tracking.mirror.push import Sent, push
+from ema_lab.tracking.mirror.tensorboard import TensorBoardMirror
 from ema_lab.tracking.mirror.trackio import TrackioMirror
 from ema_lab.tracking.mirror.wandb import WandbMirror
 from ema_lab.workflow.events import RunMirrored
 from ema_lab.workflow.execution import Watch
 
-MIRRORS = ("trackio", "wandb")
+MIRRORS = ("mlflow", "tensorboard", "trackio", "wandb")
 LOCK = "mirror"
-Mirror = WandbMirror | TrackioMirror
+Mirror = WandbMirror | TrackioMirror | TensorBoardMirror | MlflowMirror
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,7 @@ class Mirrored:
     @property
     def next_step(self) -> str:
         """Command that shows or sends the mirror, or the mirror's address; empty if not known."""
-        if isinstance(self.mirror, TrackioMirror):
-            return f"trackio show --project {self.mirror.project}"
-        return self.mirror.sync_command if self.mirror.offline else self.mirror.url
+        return self.mirror.next_step
 
 
 def check_mirror(name: str) -> None:
@@ -62,6 +62,18 @@ def require_package(name: str) -> None:
     """
     if importlib.util.find_spec(name) is None:
         raise SpecError(f"{name} is not installed; pip install 'ema-lab[{name}]'")
+
+
+def open_mirror(name: str, store: RunStore, project: str, group: str) -> Mirror:
+    """Open the mirror of an ablation.
+
+    Raises:
+        EmaLabError: If the mirror cannot be used.
+    """
+    if name == "trackio":
+        return TrackioMirror(project, group)
+    kinds = {"mlflow": MlflowMirror, "tensorboard": TensorBoardMirror, "wandb": WandbMirror}
+    return kinds[name](store.root, project, group)
 
 
 def mirror_runs(

@@ -10,11 +10,9 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
 from ema_lab.tracking.mirror.content import Snapshot
 from ema_lab.tracking.mirror.push import check_project
-from ema_lab.tracking.mirror.trackio import TrackioMirror
-from ema_lab.tracking.mirror.wandb import WandbMirror
 from ema_lab.tracking.names import wandb_project
 from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
-from ema_lab.workflow.mirror import Mirror, Mirrored, check_mirror, mirror_runs, require_package
+from ema_lab.workflow.mirror import Mirrored, check_mirror, mirror_runs, open_mirror, require_package
 from ema_lab.workflow.selection import Conditions, SeedChoice, selected
 from ema_lab.workflow.status import existing_store
 
@@ -68,7 +66,7 @@ def push(
 
     Args:
         ablation: A path, or the name of a definition.
-        to: "wandb" or "trackio".
+        to: "wandb", "trackio", "tensorboard" or "mlflow".
         project: Project at the tracker; None takes WANDB_PROJECT, else ema-lab.
         prune: Remove mirrored runs of cells that no longer exist.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
@@ -91,15 +89,10 @@ def push(
         raise StoreError(f"no run of {whole.name} is done in {store}; {command} trains them")
     require_package(to)
 
-    def open_mirror() -> Mirror:
-        return (
-            TrackioMirror(name, whole.name) if to == "trackio" else WandbMirror(runs.root, name, whole.name)
-        )
-
     known = {*snapshot.statuses, snapshot.results().run_id}
     mirrored = mirror_runs(
         runs,
-        open_mirror,
+        lambda: open_mirror(to, runs, name, whole.name),
         [*content, snapshot.results()],
         lambda mirror: mirror.orphans(known),
         prune=prune,

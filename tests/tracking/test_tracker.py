@@ -75,5 +75,5 @@ def test_a_tracker_that_fails_never_fails_the_run(make_spec, tmp_path, machine, 
 
 
 def test_an_unknown_tracker_is_refused():
-    with pytest.raises(SpecError, match="known: wandb"):
+    with pytest.raises(SpecError, match="known: wandb, tensorboard, mlflow"):
         tracker.check_tracker("tensorbored")

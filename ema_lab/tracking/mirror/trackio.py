@@ -51,6 +51,11 @@ class TrackioMirror:
         self.group = group
         self.destination = f"the Trackio project {project} in {TRACKIO_DIR}"
 
+    @property
+    def next_step(self) -> str:
+        """Command that shows the runs."""
+        return f"trackio show --project {self.project}"
+
     def state_of(self, run: MirrorRun) -> MirrorState:
         with self._errors_in_one_line():
             copies = self._existing.get(run.run_id, [])

@@ -120,6 +120,11 @@ class WandbMirror:
         """Shell command that uploads the offline runs from a machine with an account."""
         return f"wandb sync {shlex.quote(str(self.folder))}/*/wandb/offline-run-*"
 
+    @property
+    def next_step(self) -> str:
+        """Command that sends the offline runs, or the project's address; empty if not known."""
+        return self.sync_command if self.offline else self.url
+
     def _id(self, run: MirrorRun) -> str:
         """Return W&B's id: the run id, with the ablation's name appended if another group has the run.
 
