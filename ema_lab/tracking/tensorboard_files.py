@@ -13,7 +13,7 @@ SHORT_ID = 8
 
 def folder_name(name: str, run_id: str) -> str:
     """Return the name under which TensorBoard shows a run: its name, and enough of its id to be unique."""
-    return f"{re.sub(r'[^A-Za-z0-9.,=+-]+', '_', name).strip('_')}-{run_id[:SHORT_ID]}"
+    return f"{re.sub(r'[^A-Za-z0-9.,=+-]+', '_', name).strip('_')}-{run_id.rpartition('-')[2][:SHORT_ID]}"
 
 
 class EventFiles:
@@ -27,7 +27,7 @@ class EventFiles:
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def scalars(self, step: int, row: Mapping[str, float | int]) -> None:
         """Write numbers at a step."""

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
@@ -72,7 +73,11 @@ def open_mirror(name: str, store: RunStore, project: str, group: str) -> Mirror:
     """
     if name == "trackio":
         return TrackioMirror(project, group)
-    kinds = {"mlflow": MlflowMirror, "tensorboard": TensorBoardMirror, "wandb": WandbMirror}
+    kinds: Mapping[str, Callable[[Path, str, str], Mirror]] = {
+        "mlflow": MlflowMirror,
+        "tensorboard": TensorBoardMirror,
+        "wandb": WandbMirror,
+    }
     return kinds[name](store.root, project, group)
 
 

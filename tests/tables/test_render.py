@@ -161,10 +161,12 @@ def test_a_title_has_no_line_breaks(render):
 
 def test_latex_is_a_booktabs_table():
     assert render_latex(TABLE) == (
-        "% needs \\usepackage{booktabs}\n"
+        "% needs \\usepackage{booktabs,threeparttable}\n"
         "\\begin{table}\n"
         "\\centering\n"
-        "\\caption{A study. First note. Second note.}\n"
+        "\\begin{threeparttable}\n"
+        "\\caption{A study.}\n"
+        "\\label{tab:a-study}\n"
         "\\begin{tabular}{lrr}\n"
         "\\toprule\n"
         "Variant & Top-1 (\\%) & $\\Delta$ Top-1 vs none \\\\\n"
@@ -174,13 +176,18 @@ def test_latex_is_a_booktabs_table():
         "ca & n/a & n/a \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
+        "\\begin{tablenotes}\\footnotesize\n"
+        "\\item First note.\n"
+        "\\item Second note.\n"
+        "\\end{tablenotes}\n"
+        "\\end{threeparttable}\n"
         "\\end{table}\n"
     )
 
 
 def test_every_sign_that_latex_reads_is_escaped():
     text = render_latex(text_table("t", (ODD,), (("x",),), ()))
-    header = text.splitlines()[6].removesuffix(r" \\")
+    header = text.splitlines()[8].removesuffix(r" \\")
     assert header == (
         r"a\_b \& 50\% \#1 \{x\} \$y \textasciitilde{}z \textasciicircum{}w \textbackslash{}cmd a\textbar{}b "
         r"\textless{}c\textgreater{} {[}d{]} $\pm$$\times$$\Delta$$\dagger$"
@@ -205,11 +212,11 @@ def test_marks_groups_and_footnotes_in_every_format():
     assert "n/a † ‡ ¶" in text
     assert "| first | a¹ | ✓ | **91.0** (n=3) |" in markdown
     assert "|  | b¹,² | – | <u>90.0</u> (n=3) |" in markdown
-    assert "% needs \\usepackage{booktabs,multirow,amssymb}" in latex
+    assert "% needs \\usepackage{booktabs,threeparttable,multirow,amssymb}" in latex
     assert r"\multirow{2}{*}{first} & a$^{1}$ & $\checkmark$ & \textbf{91.0} (n=3) \\" in latex
     assert r" & b$^{1,2}$ & -- & \underline{90.0} (n=3) \\" in latex
     assert r"n/a $\dagger$ $\ddagger$ \P{}" in latex
-    assert r"$^{1}$ A footnote, 5 \%. $^{2}$ Another \& more." in latex
+    assert "\\item[1] A footnote, 5 \\%.\n\\item[2] Another \\& more.\n" in latex
     assert latex.isascii()
     assert '<th scope="rowgroup" rowspan="2">first</th><th scope="row">a<sup>1</sup></th>' in html
     assert '<td class="best" data-value="91.0"><strong>91.0</strong> (n=3)</td>' in html
@@ -259,7 +266,7 @@ def test_latex_says_first_what_pdflatex_has_no_sign_for():
     table = text_table("Netze für 漢字 🙂", ("Variant",), (("ą",),), ())
     first, second, *_ = render_latex(table).splitlines()
     assert first == "% needs lualatex or xelatex and a font that has them: pdflatex has no 漢 字 🙂 ą"
-    assert second == r"% needs \usepackage{booktabs}"
+    assert second == r"% needs \usepackage{booktabs,threeparttable}"
     assert r"\caption{Netze für 漢字 🙂.}" in render_latex(table)
     assert "lualatex" not in render_latex(text_table("Größe, señal, œuvre", ("a",), (), ()))
 
@@ -270,7 +277,38 @@ def test_a_row_of_latex_is_no_option_of_the_row_before():
 
 
 def test_a_package_is_named_where_a_sign_needs_it():
-    assert r"{booktabs,amssymb}" in render_latex(text_table("✓", ("a",), (), ()))
+    assert r"{booktabs,threeparttable,amssymb}" in render_latex(text_table("✓", ("a",), (), ()))
+
+
+def counted_table(*counts: str) -> Table:
+    rows = tuple(
+        TableRow(name, name, (TableCell("91.0", count), TableCell("7")))
+        for name, count in zip("abc", counts, strict=False)
+    )
+    columns = (TableColumn("top1", "Top-1", "metric"), TableColumn("macs", "MACs", "cost"))
+    return Table("sizes", "A study.", "Variant", columns, rows)
+
+
+def test_latex_has_an_n_that_all_cells_share_once_in_the_caption():
+    shared = render_latex(counted_table("n=3", "n=3"))
+    assert r"\caption{A study (n=3).}" in shared
+    assert r"\label{tab:a-study-sizes}" in shared
+    assert [line for line in shared.splitlines() if line.startswith("a ")] == [r"a & 91.0 & 7 \\"]
+    assert "tablenotes" not in shared
+    for others in (("n=3", "n=2 of 3"), ("n=3", "")):
+        text = render_latex(counted_table(*others))
+        assert r"\caption{A study.}" in text
+        assert "a & 91.0 (n=3) & 7" in text
+
+
+def test_a_command_that_a_note_advises_is_a_comment_of_latex():
+    note = (
+        "‡: 2 runs are stale: the source of data has changed since; ema-lab run tiny --refresh trains again."
+    )
+    text = render_latex(text_table("t", ("a",), (("b",),), (note, "Plain; no command.")))
+    assert "% ema-lab run tiny --refresh trains again\n" in text
+    assert "\\item $\\ddagger$: 2 runs are stale: the source of data has changed since.\n" in text
+    assert "\\item Plain; no command.\n" in text
 
 
 @pytest.mark.system
@@ -282,7 +320,7 @@ def test_a_package_is_named_where_a_sign_needs_it():
 def test_pdflatex_compiles_the_table(tmp_path, table):
     assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
     (tmp_path / "table.tex").write_text(render_latex(table), encoding="utf-8")
-    packages = r"\documentclass{article}\usepackage{booktabs,multirow,amssymb}"
+    packages = r"\documentclass{article}\usepackage{booktabs,threeparttable,multirow,amssymb}"
     document = packages + r"\begin{document}\input{table}\end{document}"
     (tmp_path / "main.tex").write_text(document)
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]

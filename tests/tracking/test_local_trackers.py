@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.job import RunJob
 from ema_lab.store.store import RunStore
 from ema_lab.tracking import live
-from ema_lab.tracking.mlflow_runs import URI
+from ema_lab.tracking.mlflow_runs import URI, MlflowRuns
 from ema_lab.tracking.tensorboard_files import folder_name
 from ema_lab.training.run import Machine
 from ema_lab.workflow.push import push
@@ -86,6 +87,24 @@ READERS: dict[str, Callable[[], dict[str, Held]]] = {
     "mlflow": lambda: of_mlflow(Path("runs")),
 }
 TO = pytest.mark.parametrize("to", READERS)
+MLFLOW_SLOW = pytest.mark.parametrize("to", ["tensorboard", pytest.param("mlflow", marks=pytest.mark.slow)])
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow, whose tables take seconds to make."""
+    store = tmp_path_factory.mktemp("mlflow")
+    MlflowRuns(store, "ema-lab", "other")
+    return store / ".mlflow" / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _database(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if "mlflow" in request.node.name:
+        for store in ("runs", "work/runs"):
+            folder = tmp_path / store / ".mlflow"
+            folder.mkdir(parents=True)
+            shutil.copy(request.getfixturevalue("database"), folder)
 
 
 @TO
@@ -107,7 +126,7 @@ def test_a_mirror_has_names_configs_curves_summaries_and_the_table(study, to):
     assert str(Path("runs").resolve()) in hint
 
 
-@TO
+@MLFLOW_SLOW
 def test_only_what_has_changed_is_sent_again(study, to):
     push("study", to)
     assert counts(push("study", to)) == {"unchanged": 5}
@@ -119,7 +138,7 @@ def test_only_what_has_changed_is_sent_again(study, to):
     assert READERS[to]()["none-s0"].numbers["top1"][-1][1] == 50.0
 
 
-@TO
+@MLFLOW_SLOW
 def test_rows_that_are_renamed_or_gone_leave_nothing_behind(study, to):
     push("study", to)
     Path("ablations/study.yaml").write_text(STUDY.replace("  se: {", "  squeeze: {"))
@@ -133,7 +152,7 @@ def test_rows_that_are_renamed_or_gone_leave_nothing_behind(study, to):
     assert sorted(READERS[to]()) == ["none-s0", "none-s1", "study-results"]
 
 
-@TO
+@MLFLOW_SLOW
 def test_a_push_that_is_interrupted_is_made_good(study, to, monkeypatch):
     place = {
         "tensorboard": "ema_lab.tracking.mirror.tensorboard.EventFiles.close",
@@ -203,6 +222,6 @@ def test_a_folder_is_named_after_its_run():
     assert folder_name("ema [groups=8, a/b]-s0", "0123456789abcdef") == "ema_groups=8,_a_b_-s0-01234567"
 
 
-def test_no_tracker_reports_about_its_use(study):
-    push("study", "mlflow")
+def test_mlflow_reports_nothing_about_its_use(tmp_path):
+    MlflowRuns(tmp_path / "runs", "ema-lab", "study")
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
