@@ -25,6 +25,12 @@ STEPS = {
         found = sys.modules.keys() & {"ema_lab.cli.plan", "yaml", "numpy", "rich.console", "asyncio"}
         assert not found, found
     """,
+    "ema-lab plan and status": """
+        for line in ("plan quickstart", "status quickstart"):
+            assert run(line.split()) == 0, line
+        found = sys.modules.keys() & {"asyncio", "rich.progress", "numpy", "ema_lab.search.sweep"}
+        assert not found, found
+    """,
     "ema-lab list, plan, status, report, show, schema": """
         from ema_lab.cli.main import run
         words = "list, list runs, plan quickstart, status quickstart, show ema, schema"

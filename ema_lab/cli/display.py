@@ -1,11 +1,14 @@
 """Observer of the command line: prints a line per event, and shows training and searching live."""
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from ema_lab.cli.output import say
-from ema_lab.cli.progress import CheckDisplay, RunDisplay
-from ema_lab.cli.search_display import SearchDisplay
 from ema_lab.workflow import events
+
+if TYPE_CHECKING:
+    from ema_lab.cli.progress import CheckDisplay, RunDisplay
+    from ema_lab.cli.search_display import SearchDisplay
 
 
 class Display:
@@ -26,15 +29,21 @@ class Display:
             self._checks = None
         match event:
             case events.ModelChecked():
+                from ema_lab.cli.progress import CheckDisplay
+
                 self._checks = self._checks or CheckDisplay()
                 self._checks.update(event)
             case events.TrainingStarted(tasks, store):
+                from ema_lab.cli.progress import RunDisplay
+
                 self._runs = self._live.enter_context(RunDisplay(tasks, store))
             case events.RunEnded() if self._runs is not None:
                 self._runs.end(event)
             case events.TrainingProgress(progress) if self._runs is not None:
                 self._runs.update(progress)
             case events.SearchStarted(study, limit):
+                from ema_lab.cli.search_display import SearchDisplay
+
                 self._search = self._live.enter_context(SearchDisplay(study, limit))
             case events.TrialEnded(trial) if self._search is not None:
                 self._search.watch(trial)

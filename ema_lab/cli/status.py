@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ema_lab.cli.groups import CellOptions, OutputOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Store
@@ -57,6 +56,8 @@ def status(
         if not watch or state.is_over:
             return
         time.sleep(REFRESH_SECONDS)
+        from rich.console import Console
+
         Console().clear()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from ema_lab.execution.claim import Claim, Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Monitor, Progress
-from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.attempts import note_all_killed
 from ema_lab.store.file_system import require_shared_locks
@@ -54,7 +53,10 @@ def execute(
         (2, [])
     """
     require_shared_locks(store.root)
-    engine = engine or LocalEngine(workers)
+    if engine is None:
+        from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
+
+        engine = LocalEngine(workers)
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
     tasks = [task for task in tasks if store.state(task.spec.run_id, max_attempts) in {"pending", "running"}]
     note_sources(task.spec for task in tasks)

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.execution.engines.engine import Engine
-from ema_lab.execution.engines.ray import RayEngine, import_ray
-from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.engine import ENGINES, EngineSpec, RaySpec, load_engine
 
@@ -43,8 +41,12 @@ def choose_engine(name: str | None, config: Path | None, workers: int | None) ->
     if name not in (None, options.engine):
         raise SpecError(f"--engine is {name}, but {config} holds the options of {options.engine}")
     if isinstance(options, RaySpec):
+        from ema_lab.execution.engines.ray import RayEngine, import_ray
+
         import_ray()
         return Elsewhere(RayEngine(options, workers), options)
+    from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
+
     check_slurm()
     if workers is not None:
         options = options.model_copy(update={"array_parallelism": workers})

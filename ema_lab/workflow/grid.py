@@ -10,7 +10,6 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Progress
-from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
@@ -238,6 +237,8 @@ class Training:
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
         train = self._train_function(requested)
+        from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
+
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
         if how.refresh:  # only now, when every check has passed
             self.watch(events.StaleKept(len(refresh(self.store, self.specs, Staleness()))))
