@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ema_lab.attention.kernels.ema import apply_ema
 from ema_lab.attention.validation import check_choice, check_odd, normalise
 
 
@@ -85,6 +86,8 @@ class EMA(nn.Module):
     The official code (YOLOonMe/EMA-attention-module) calls `groups` factor and uses 32 throughout. Many
     copies in YOLO repositories use factor=8, which the authors do not.
 
+    `ema_lab.attention.kernels` has faster kernels, which agree with the formula within rounding.
+
     Args:
         channels: Channels of the input, a multiple of `groups`.
         groups: Number of channel groups. Each group has its own map, and all groups share the weights.
@@ -126,6 +129,11 @@ class EMA(nn.Module):
         self.norm = _norm(width, norm, present=pointwise_branch)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
+        return apply_ema(self, x)
+
+    def formula(self, x: Tensor) -> Tensor:
+        """Apply the formula of the class, operator by operator."""
         x_BCHW = x.reshape(x.shape[0] * self.groups, x.shape[1] // self.groups, *x.shape[2:])
         branches = []
         if self.mix is not None:

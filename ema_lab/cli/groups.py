@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from ema_lab.cli.options import (
     Attempts,
+    AttentionKernel,
     Csv,
     Data,
     Device,
@@ -125,13 +126,14 @@ class CellOptions:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """Processes, threads and device of the runs, and their live mirror."""
+    """Processes, threads, device and kernel of the runs, and their live mirror."""
 
     workers: Workers = None
     threads: NumThreads = None
     device: Device = "auto"
     loader_workers: LoaderWorkers = 0
     track: Track = None
+    attention_kernel: AttentionKernel = None
 
 
 @dataclass(frozen=True)

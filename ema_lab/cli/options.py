@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ema_lab.attention.kernels.choice import VARIABLE
 from ema_lab.errors import SpecError
 from ema_lab.execution.threads import MOST_PROCESSES
 
@@ -61,6 +62,15 @@ NumThreads = Annotated[
         min=1,
         max=MOST_PROCESSES,
         help="Threads of torch in each run; by default the number that `plan` prints, for all runs alike.",
+    ),
+]
+AttentionKernel = Annotated[
+    str | None,
+    typer.Option(
+        "--attention-kernel",
+        metavar="NAME",
+        envvar=VARIABLE,
+        help="Kernel of EMA: exact or auto is faster; formula, the default, keeps all bits.",
     ),
 ]
 EngineName = Annotated[

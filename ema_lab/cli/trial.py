@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ema_lab.cli.groups import expanded
-from ema_lab.cli.options import MOST, Data, Store
+from ema_lab.cli.options import MOST, AttentionKernel, Data, Store
 from ema_lab.cli.output import say
 from ema_lab.errors import EmaLabError
 from ema_lab.execution.threads import MOST_PROCESSES
@@ -61,6 +61,7 @@ class TrialOptions:
             help="Attempts before a run is left alone.",
         ),
     ] = MAX_ATTEMPTS
+    attention_kernel: AttentionKernel = None
 
 
 def register(app: typer.Typer) -> None:

@@ -17,9 +17,10 @@ from ema_lab.store.store import RunStore
 # Environment facts that move a result: only runs with equal facts differ by their variant alone.
 PAIR_KEYS = (
     *("device", "processor", "instruction_set", "precision", "evaluation_precision", "tf32"),
-    *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", "versions"),
+    *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", "attention_kernel"),
+    "versions",
 )
-PAIR_LABELS = "device, processor, precision, threads or versions"
+PAIR_LABELS = "device, processor, precision, threads, attention kernel or versions"
 
 
 def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -65,7 +66,7 @@ class Measured:
 
     @property
     def clean_pair(self) -> bool:
-        """Whether both runs of the pair had the same device, processor, precision, threads and versions."""
+        """Whether both runs of the pair have equal values of `PAIR_KEYS`."""
         if self.record is None or self.baseline is None:
             return True
         return not environment_differences([self.record.environment, self.baseline.environment])

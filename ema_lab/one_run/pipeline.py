@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
 from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
 from ema_lab.one_run.measurement import run_cost
@@ -34,7 +35,7 @@ def train_run(
     Args:
         spec: The run.
         job: The run's folder, and its names in an ablation.
-        machine: Device, threads and data folder; by default those of `Machine()`.
+        machine: Device, threads, data folder and attention kernel; by default those of `Machine()`.
         track: Name of a live tracker, such as "wandb"; a failing tracker never fails the run.
         report: Receives each epoch's row once the checkpoint is written; may raise `RunStopped`.
 
@@ -61,8 +62,10 @@ def train_run(
                 report(row)
 
         try:
-            outcome = train(spec, job, machine, on_epoch)
-            outcome = replace(outcome, cost=_cost_or_reason(spec))
+            with chosen_kernel(machine.attention_kernel) as ran:
+                outcome = train(spec, job, machine, on_epoch)
+            environment = {**outcome.environment, **fact_of(ran)}
+            outcome = replace(outcome, environment=environment, cost=_cost_or_reason(spec))
         except BaseException:
             tracker.finish(None)
             raise

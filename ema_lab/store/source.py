@@ -34,6 +34,7 @@ _TABLES = {
 }
 TRAINING = f"{PACKAGE}.training.run"  # root module of the code that every run executes
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in no hash, each with its reason
+    "attention/kernels/choice.py": "chooses among kernels that agree within rounding; the record names them",
     "characters.py": "escapes and refuses characters",
     "errors.py": "texts of errors",
     "files.py": "writes files atomically; their content comes from elsewhere",

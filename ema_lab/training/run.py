@@ -39,12 +39,14 @@ class Machine:
         device: `auto`, `cpu` or `cuda`.
         num_threads: Number of torch's threads; None keeps torch's default.
         loader_workers: Number of processes that prepare batches.
+        attention_kernel: Kernel of attention modules, chosen by `train_run`; None leaves it to the device.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
     device: str = "auto"
     num_threads: int | None = None
     loader_workers: int = 0
+    attention_kernel: str | None = None
 
 
 @unfilled_memory()

@@ -88,7 +88,7 @@ class RoundedEvaluation(Event):
 
 @dataclass(frozen=True)
 class UncleanPairs(Event):
-    """Runs to train that will differ from their pairs in machine, threads or versions.
+    """Runs to train that will differ from their pairs in machine, threads, attention kernel or versions.
 
     `differences` names each differing fact with its values. `finished_threads`: the number of threads that
     all finished runs had, where the numbers differ.

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 
+from ema_lab.attention.kernels.choice import check_kernel
 from ema_lab.errors import SpecError
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
@@ -38,6 +39,7 @@ class ExecutionOptions(TypedDict, total=False):
     engine: str | None
     engine_config: Path | None
     threads: int | None
+    attention_kernel: str | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Execution:
         engine: "local", "slurm" or "ray"; None takes what `engine_config` says, else "local".
         engine_config: YAML file with the options of the engine.
         threads: Threads of torch in each run; None takes the number that the ablation has in this store.
+        attention_kernel: "formula", "exact" or "auto" (`ema_lab.attention.kernels`); None is the formula.
 
     Raises:
         SpecError: If options contradict each other, or a number is out of range.
@@ -77,6 +80,7 @@ class Execution:
     engine: str | None = None
     engine_config: Path | None = None
     threads: int | None = None
+    attention_kernel: str | None = None
 
     def __post_init__(self) -> None:
         smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}
@@ -85,6 +89,8 @@ class Execution:
             most = sys.maxsize if name == "max_attempts" else MOST_PROCESSES
             if value is not None and not least <= value <= most:
                 raise SpecError(f"{name} must be from {least} to {most:,}, got {value}")
+        if self.attention_kernel is not None:
+            check_kernel(self.attention_kernel)
         if self.timeout is not None and self.timeout <= 0:
             raise SpecError(f"timeout must be above zero seconds, got {self.timeout}")
         if self.elsewhere is not None and (self.timeout is not None or self.gpu_slots > 1):

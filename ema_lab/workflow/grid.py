@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.attention.kernels.choice import FACT, kernel_on
 from ema_lab.errors import SpecError
 from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Progress
@@ -233,7 +234,7 @@ class Training:
         workers = min(how.workers or len(slots) or default_workers(threads or 1), len(self.pending))
         self._announce(workers, threads)
         device, requested = self._check()
-        here = _expected_environment(device, threads, is_here=elsewhere is None)
+        here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
         train = self._train_function(requested)
@@ -291,7 +292,9 @@ class Training:
         from ema_lab.one_run.pipeline import Machine, train_run
 
         threads = settled_threads(self.store, *self._thread_facts())
-        machine = Machine(self.how.data_folder, device, threads, self.how.loader_workers)
+        machine = Machine(
+            self.how.data_folder, device, threads, self.how.loader_workers, self.how.attention_kernel
+        )
         return partial(train_run, machine=machine, track=self.how.track)
 
     def _thread_facts(self) -> tuple[Ablation, int | None, str]:
@@ -306,7 +309,9 @@ class Training:
         return self.threads_of, how.threads or options.threads, options.device
 
 
-def _expected_environment(device: str, threads: int | None, *, is_here: bool) -> dict[str, Any]:
+def _expected_environment(
+    device: str, threads: int | None, kernel: str | None, *, is_here: bool
+) -> dict[str, Any]:
     """Return the environment that new records will have; the machines of a cluster are not known yet."""
     import torch
 
@@ -316,6 +321,7 @@ def _expected_environment(device: str, threads: int | None, *, is_here: bool) ->
         return {"num_threads": threads, "versions": versions()}
     facts = {"device": device_name(torch.device(device)), "processor": processor()}
     facts["instruction_set"] = instruction_set()
+    facts[FACT] = kernel_on(torch.device(device).type, kernel)
     return {**facts, "num_threads": threads or torch.get_num_threads(), "versions": versions()}
 
 

@@ -226,7 +226,7 @@ def _train_function(how: Execution) -> tuple[Callable[..., Any], str]:
     from ema_lab.training.trainer import choose_device
 
     device = str(choose_device(how.device))
-    machine = Machine(how.data_folder, how.device, how.threads, how.loader_workers)
+    machine = Machine(how.data_folder, how.device, how.threads, how.loader_workers, how.attention_kernel)
     return partial(train_run, machine=machine, track=how.track), device
 
 

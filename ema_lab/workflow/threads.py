@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
+from ema_lab.attention.kernels.choice import FACT
 from ema_lab.execution.threads import keep_threads, kept_threads, planned_threads
 from ema_lab.measured.selection import environment_differences
 from ema_lab.specs.run import RunSpec
@@ -73,7 +74,7 @@ def unclean_pairs(
         pending: Runs that are about to be trained.
         here: What their records will say of the environment, as far as known, except for the precision.
     """
-    expected = {spec.run_id: {**here, "precision": spec.recipe.precision} for spec in pending}
+    expected = {spec.run_id: _expected(spec, here) for spec in pending}
     records = store.records(spec.run_id for spec in runs if spec.run_id not in expected)
     done = {run_id: record.environment for run_id, record in records.items() if record.status == "done"}
     by_seed: dict[int, list[Mapping[str, Any]]] = {}
@@ -89,6 +90,19 @@ def unclean_pairs(
     threads = {environment.get("num_threads") for environment in done.values()}
     finished = threads.pop() if "num_threads" in keys and len(threads) == 1 else None
     return UncleanPairs(len(unclean), len(pending), differences, finished)
+
+
+def _expected(spec: RunSpec, here: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run's record will say, without the attention kernel where its options decide it."""
+    expected = {**here, "precision": spec.recipe.precision}
+    parts = (spec.model.attention, *(item.attention for item in spec.model.also))
+    with_kernel = [part for part in parts if "ema" in part.names]
+    is_plain = all(part.name == "ema" and part.options.keys() <= {"groups"} for part in with_kernel)
+    if not with_kernel or (
+        here.get(FACT) != "formula" and not (is_plain and spec.recipe.precision == "fp32")
+    ):
+        expected.pop(FACT, None)
+    return expected
 
 
 def _values(environments: Sequence[Mapping[str, Any]], key: str) -> str:

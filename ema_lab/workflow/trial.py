@@ -88,7 +88,7 @@ def prepare(trial: ExternalTrial, how: Execution) -> tuple[Callable[..., Any], s
     check_run(trial.runs[0])
     check_data(trial.runs[0].data, Path(how.data))
     threads = settled_threads(store, base_ablation(trial.base), how.threads, how.device)
-    machine = Machine(how.data_folder, how.device, threads, how.loader_workers)
+    machine = Machine(how.data_folder, how.device, threads, how.loader_workers, how.attention_kernel)
     return partial(train_run, machine=machine), str(choose_device(how.device))
 
 

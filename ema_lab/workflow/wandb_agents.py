@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from ema_lab.attention.kernels.choice import VARIABLE
 from ema_lab.errors import EngineError, SpecError
 from ema_lab.execution.threads import default_workers
 from ema_lab.search.strategy import require_comparison
@@ -158,6 +159,7 @@ def agent_environment(how: Execution) -> dict[str, str]:
         "EMA_LAB_LOADER_WORKERS": str(how.loader_workers),
         "EMA_LAB_MAX_ATTEMPTS": str(how.max_attempts),
         **({THREADS: str(how.threads)} if how.threads else {}),
+        **({VARIABLE: how.attention_kernel} if how.attention_kernel else {}),
     }
 
 

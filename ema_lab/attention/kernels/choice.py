@@ -1,0 +1,89 @@
+"""Choice of the kernel that computes an attention module, for a whole process.
+
+Kernels agree with a module's formula within rounding, not bit by bit. So the choice is no part of a run spec,
+and a run's record names the kernels that ran.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ema_lab.errors import SpecError
+
+KERNELS: Mapping[str, str] = {
+    "formula": "the module's formula, operator by operator",
+    "exact": "exact algebra with a hand-written backward, in plain PyTorch",
+    "auto": "`exact` on a CPU, `formula` on a GPU",
+}
+VARIABLE = "EMA_LAB_ATTENTION_KERNEL"
+FACT = "attention_kernel"  # key of the environment in a run's record
+
+
+@dataclass
+class _Process:
+    """State of this process: the explicit choice, and the kernels that ran since the last `chosen_kernel`."""
+
+    choice: str | None = None
+    ran: set[str] = field(default_factory=set)
+
+
+_PROCESS = _Process()
+
+
+def check_kernel(name: str) -> str:
+    """Return a kernel's name.
+
+    Raises:
+        SpecError: If the name is unknown.
+    """
+    if name not in KERNELS:
+        raise SpecError(f"the attention kernel must be one of {', '.join(KERNELS)}, got {name!r}")
+    return name
+
+
+@contextmanager
+def chosen_kernel(name: str | None) -> Iterator[set[str]]:
+    """Choose the kernel while a block runs; yield the set of kernels that have run in the block.
+
+    Args:
+        name: Key of `KERNELS`. None takes the environment variable EMA_LAB_ATTENTION_KERNEL, else `formula`,
+            so that results keep their bits.
+
+    Raises:
+        SpecError: If the name is unknown.
+    """
+    before = (_PROCESS.choice, _PROCESS.ran)
+    _PROCESS.choice, _PROCESS.ran = name and check_kernel(name), set()
+    try:
+        yield _PROCESS.ran
+    finally:
+        _PROCESS.choice, _PROCESS.ran = before
+
+
+def kernel_on(device_type: str, choice: str | None = None) -> str:
+    """Return the kernel for a type of device: `formula` or `exact`.
+
+    Args:
+        device_type: Such as "cpu" or "cuda".
+        choice: Requested kernel; None takes the choice of this process.
+
+    Raises:
+        SpecError: If the environment variable names an unknown kernel.
+    """
+    if device_type not in {"cpu", "cuda"}:
+        return "formula"
+    choice = check_kernel(choice or _PROCESS.choice or os.environ.get(VARIABLE) or "formula")
+    if choice == "auto":
+        return "exact" if device_type == "cpu" else "formula"
+    return choice
+
+
+def note(kernel: str) -> None:
+    """Note that a kernel has run."""
+    _PROCESS.ran.add(kernel)
+
+
+def fact_of(ran: set[str]) -> dict[str, str]:
+    """Return the environment fact of a run's record; none for a model without a module that has kernels."""
+    return {FACT: ", ".join(sorted(ran))} if ran else {}
