@@ -11,7 +11,7 @@ SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
 DOCS_STAMP := $(VENV)/.installed-docs
 
-.PHONY: help quickstart test test-without-avx test-slow test-system equivalence mutants lint format docs clean
+.PHONY: help quickstart bench test test-without-avx test-slow test-system equivalence mutants lint format docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ equivalence: $(TEST_STAMP)  ## SINCE=REV: prove that changes since then change n
 
 mutants: $(TEST_STAMP)  ## break the code in one place at a time; the tests must fail. ONLY="NAME ..." picks mutants
 	@$(BIN)/python tests/mutants.py --jobs "$${JOBS:-2}" $(ONLY)
+
+bench: $(TEST_STAMP)  ## what attention costs, kernel by kernel, as a table and JSON lines
+	@$(BIN)/python benchmarks/attention.py
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .

@@ -39,7 +39,7 @@ class Machine:
         device: `auto`, `cpu` or `cuda`.
         num_threads: Number of torch's threads; None keeps torch's default.
         loader_workers: Number of processes that prepare batches.
-        attention_kernel: Kernel of attention modules, chosen by `train_run`; None leaves it to the device.
+        attention_kernel: Kernel of attention modules, chosen by `train_run`; None is the formula.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
