@@ -130,6 +130,11 @@ class Ablation:
                 raise SpecError(f"{self.name} has the seeds {', '.join(map(str, seeds))}, got {seed}")
         return self.where(lambda cell: cell.seed in chosen)
 
+    @property
+    def num_seeds(self) -> int:
+        """Number of different seeds of the cells."""
+        return len({cell.seed for cell in self.cells})
+
     def with_seeds(self, counts: Mapping[str, int]) -> "Ablation":
         """Return the ablation with extra seeds, so that each named row has the given number of seeds.
 
@@ -145,17 +150,19 @@ class Ablation:
             cells += [_with_seed(members[0], max(seeds) + 1 + number) for number in more]
         return replace(self, cells=tuple(cells))
 
-    def with_stored_seeds(self, run_ids: Container[str]) -> "Ablation":
+    def with_stored_seeds(self, run_ids: Container[str], most: int | None = None) -> "Ablation":
         """Return the ablation with the extra seeds of each row whose runs exist, up to the first gap.
 
         Args:
             run_ids: Run ids in the store.
+            most: Number of seeds of a row at most, those of the file included. None sets no limit.
         """
         first = max(cell.seed for cell in self.cells) + 1
+        limit = None if most is None else max(0, most - self.num_seeds)
         cells = list(self.cells)
         for members in self.rows().values():
             more = (_with_seed(members[0], seed) for seed in itertools.count(first))
-            cells += itertools.takewhile(lambda cell: cell.run_id in run_ids, more)
+            cells += itertools.islice(itertools.takewhile(lambda cell: cell.run_id in run_ids, more), limit)
         return replace(self, cells=tuple(cells))
 
 

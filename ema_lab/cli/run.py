@@ -1,6 +1,7 @@
 """Command `run`: train what an ablation lacks."""
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Js
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.cli.stores import command_arguments
 from ema_lab.execution.threads import MOST_PROCESSES
+from ema_lab.statistics.sequential import MIN_SEEDS, Decision
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
 from ema_lab.workflow.outcome import Comparison, GridOutcome
@@ -67,9 +69,19 @@ class UntilOptions:
     max_seeds: Annotated[
         int | None,
         typer.Option(
-            "--max-seeds", min=2, max=MOST, help="With --until-decided: seeds of a row at most; 20."
+            "--max-seeds",
+            min=MIN_SEEDS,
+            max=MOST,
+            help="With --until-decided: seeds of a row at most, fixed before the first result; 20.",
         ),
     ] = None
+    open_ended: Annotated[
+        bool,
+        typer.Option(
+            "--open-ended",
+            help="With --until-decided: --max-seeds may be raised later. The test then needs more seeds.",
+        ),
+    ] = False
     metric: Annotated[
         str | None,
         typer.Option("--metric", help="With --until-decided: what is compared; the primary metric."),
@@ -87,9 +99,10 @@ class UntilOptions:
         """
         if self.until_decided:
             max_seeds = MAX_SEEDS if self.max_seeds is None else self.max_seeds
-            return Until(max_seeds, self.metric, self.margin or 0.0)
+            return Until(max_seeds, self.metric, self.margin or 0.0, self.open_ended)
         options = {"--max-seeds": self.max_seeds, "--metric": self.metric, "--margin": self.margin}
-        refuse_without("--until-decided", {name: value is not None for name, value in options.items()})
+        given = {name: value is not None for name, value in options.items()}
+        refuse_without("--until-decided", {**given, "--open-ended": self.open_ended})
         return None
 
 
@@ -119,7 +132,7 @@ def run(
     watch = _Watch(folders.max_attempts if as_json else None)
     outcome = train(ablation, **cells.choice(), smoke=training.smoke, until=rule, watch=watch, **settings)
     if rule is not None:
-        _print_decisions(outcome, as_json=as_json)
+        _print_decisions(outcome, rule, as_json=as_json)
     elif as_json:
         print_rows(watch.rows, as_json=True)
     elif not training.smoke:
@@ -156,14 +169,24 @@ class _Watch(Display):
             self.rows = survey(event.outcome.ablation, event.outcome.store, self._max_attempts).rows()
 
 
-def _print_decisions(outcome: GridOutcome, *, as_json: bool) -> None:
+def _print_decisions(outcome: GridOutcome, until: Until, *, as_json: bool) -> None:
     comparisons = outcome.comparisons
     print_rows([_decision_row(comparison) for comparison in comparisons], as_json=as_json)
-    undecided = sum(comparison.decision == "open" for comparison in comparisons)
-    still = f"; {undecided} open" if undecided else ""
-    decided = f"{len(comparisons) - undecided} of {number_of(len(comparisons), 'comparison')} decided{still}"
-    test = "always-valid paired t tests, Holm-corrected: at most 5 % chance of any false difference"
-    say(f"{outcome.ablation.name}: {decided} ({test})")
+    counts = Counter(comparison.decision for comparison in comparisons)
+    left: dict[Decision, str] = {
+        "futile": "futile (the seeds up to the limit would hardly decide them)",
+        "open": "open",
+    }
+    still = "".join(f"; {counts[key]} {words}" for key, words in left.items() if counts[key])
+    num_decided = len(comparisons) - counts["futile"] - counts["open"]
+    decided = f"{num_decided} of {number_of(len(comparisons), 'comparison')} decided{still}"
+    test, seeds = "always-valid paired t tests", "decided"
+    if until.planned_seeds is not None:
+        test = f"group-sequential paired t tests of at most {until.planned_seeds} seeds, fixed in advance"
+        seeds = f"{{decided: {until.planned_seeds}}}"
+    error = "Holm-corrected: at most 5 % chance of any false difference"
+    say(f"{outcome.ablation.name}: {decided} ({test}, {error})")
+    say(f"hint: a report with `seeds: {seeds}` shows these seeds and intervals")
 
 
 def _decision_row(comparison: Comparison) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def build_table(
     family = with_groups(spec, family_of(all_rows or kept, kept, rows))
     by_column = [
         sequential_cells(spec, rows, column.key, family)
-        if spec.seeds == "decided" and column.key in ("delta", "p")
+        if spec.is_decided and column.key in ("delta", "p")
         else image_cells(spec, rows, column, family, by_image)
         if by_image is not None and column.key in IMAGE_COLUMNS
         else column_cells(spec, rows, column, family)
@@ -285,8 +285,7 @@ def build_report(spec: ReportSpec, store: RunStore) -> Report:
         return _several_ablations(spec, store)
     ablation = with_baseline(spec, load_ablation(spec.ablation, spec.set))
     spec = with_task(spec, [ablation])
-    if spec.seeds == "decided":
-        ablation = ablation.with_stored_seeds(store.folder_names())
+    ablation = _with_decided_seeds(spec, ablation, store)
     _check_only(spec, [ablation])
     every = measure(ablation, store)
     measured = chosen(spec, every)
@@ -347,9 +346,18 @@ def report_ablations(spec: ReportSpec, store: RunStore) -> list[Ablation]:
         linked = ((row.ablation or table.ablation) for _, table, _, row in published.rows() if row.variant)
         names = [name for name in linked if name]
     ablations = [load_ablation(name, spec.set) for name in dict.fromkeys(names)]
-    if spec.seeds == "decided":
-        ablations = [ablation.with_stored_seeds(store.folder_names()) for ablation in ablations]
-    return ablations
+    return [_with_decided_seeds(spec, ablation, store) for ablation in ablations]
+
+
+def _with_decided_seeds(spec: ReportSpec, ablation: Ablation, store: RunStore) -> Ablation:
+    """Return the ablation with the stored seeds that `run --until-decided` added, if the report has them."""
+    if not spec.is_decided:
+        return ablation
+    planned = spec.planned_seeds
+    if planned is not None and planned < ablation.num_seeds:
+        has = f"the ablation {ablation.name} has {ablation.num_seeds} seeds in its file"
+        raise spec.error_at(f"{has}, more than the {planned} planned", "seeds", "decided")
+    return ablation.with_stored_seeds(store.folder_names(), planned)
 
 
 def _several_ablations(spec: ReportSpec, store: RunStore) -> Report:

@@ -83,7 +83,7 @@ class HeatmapFigure(_Figure):
 class ForestFigure(_Figure):
     """Forest plot of paired differences to the baseline, with t intervals.
 
-    With `seeds: decided` the intervals are always-valid.
+    With `seeds: decided` the intervals hold at every number of seeds.
 
     Attributes:
         kind: The constant `forest`.

@@ -64,6 +64,16 @@ class ReportError(SpecError):
         self.key_path = key_path
 
 
+class DecidedSeeds(Spec):
+    """Seeds of `run --until-decided`.
+
+    Attributes:
+        decided: Number of `--max-seeds`, which was fixed before the first result.
+    """
+
+    decided: Annotated[int, Field(ge=3, le=100)]  # the range of `Until.max_seeds`, which a test compares
+
+
 class ReportSpec(Spec):
     """Table built from the records of one or more ablations.
 
@@ -102,8 +112,9 @@ class ReportSpec(Spec):
         cells: Content of `grid`, `datasets` and `classes` cells: the metric, or its difference to the
             baseline.
         parts: Rows that lack each part, for leave_one_out. By default each row lacks the part it names.
-        seeds: `file` uses the seeds of the ablation. `decided` adds the seeds of `run --until-decided`;
-            `delta` and `p` are then always-valid, and no row is ranked.
+        seeds: `file` uses the seeds of the ablation. `{decided: 20}` adds the seeds of
+            `run --until-decided --max-seeds 20`; `delta` and `p` are then of the group-sequential design, and
+            no row is ranked. `decided` is for `--open-ended`, by the always-valid test.
         spread: Number after ±: sample standard deviation, standard error, or half of the 95 % t interval.
             `bootstrap` prints an interval instead and needs 20 seeds.
         intervals: Level of the intervals of differences, also in a forest figure. `each` holds 95 % for each
@@ -139,7 +150,7 @@ class ReportSpec(Spec):
     group: str | None = None
     cells: Literal["value", "delta"] = "value"
     parts: Annotated[Mapping[Name, TextTuple], Distinct] = {}
-    seeds: Literal["file", "decided"] = "file"
+    seeds: Literal["file", "decided"] | DecidedSeeds = "file"
     spread: Spread = "std"
     intervals: Literal["each", "simultaneous"] = "each"
     counts: Literal["cells", "caption"] = "cells"
@@ -204,7 +215,7 @@ class ReportSpec(Spec):
         for column in self.columns:
             fixed = column in ("wilcoxon", "equivalence", "detectable", *IMAGE_COLUMNS)
             fixed = fixed or is_metric_delta(column)
-            if self.seeds == "decided" and fixed:
+            if self.is_decided and fixed:
                 rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
                 raise invalid("report", rule, "seeds")
         shown = self.columns or USUAL_COLUMNS
@@ -213,8 +224,8 @@ class ReportSpec(Spec):
             or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
             or any(isinstance(figure, ForestFigure) for figure in self.figures)
         )
-        if self.intervals != "each" and (self.seeds == "decided" or not has_delta):
-            why = "of seeds: decided" if self.seeds == "decided" else "without a difference or a forest"
+        if self.intervals != "each" and (self.is_decided or not has_delta):
+            why = "of seeds: decided" if self.is_decided else "without a difference or a forest"
             raise invalid("report", f"changes nothing {why}", "intervals")
         if self.margin is None and "equivalence" in self.columns:
             rule = "needs `margin`, the smallest relevant difference"
@@ -222,7 +233,7 @@ class ReportSpec(Spec):
         is_used = self.kind in {"main", "leave_one_out"} and {"delta", "equivalence"}.intersection(shown)
         if self.margin is not None and not is_used:
             raise invalid("report", "changes nothing without a column `delta` or `equivalence`", "margin")
-        if self.seeds == "decided" and self.spread in {"interval", "bootstrap"}:
+        if self.is_decided and self.spread in {"interval", "bootstrap"}:
             rule = "an interval of a mean needs a fixed number of seeds: use std or se"
             raise invalid("report", rule, "spread")
         return self
@@ -334,6 +345,16 @@ class ReportSpec(Spec):
         if self.kind in BY_CELL:  # their wins are counted only if the baseline is a row
             return self.cells == "delta"
         return self.kind != "claims" and (self.kind == "images" or any(map(needs_baseline, self.columns)))
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether seeds were added until a decision."""
+        return self.seeds != "file"
+
+    @property
+    def planned_seeds(self) -> int | None:
+        """Most seeds of a row, if they were fixed before seeds were added until a decision."""
+        return self.seeds.decided if isinstance(self.seeds, DecidedSeeds) else None
 
     @property
     def by_image(self) -> bool:

@@ -1,15 +1,16 @@
-"""Sequential comparisons: tests and intervals that stay valid when checked after every seed.
+"""Sequential comparisons without a planned end: tests and intervals that stay valid after every seed.
 
 The test is the Bayes factor of a paired t test, with a normal prior on the standardised effect and the
-right Haar prior on the scale. The factor is an e-process for normal differences of unknown variance. Without
-an effect, the probability that it ever exceeds 1/a is at most a (Ville's inequality; Lai 1976; Hendriksen,
-de Heide and Grünwald 2021; Wang and Ramdas 2025). Seeds may therefore be added one by one, a stopped search
-may resume, and its limit may be raised, all without a correction.
+right Haar prior on the scale. The factor is an e-process for normal differences of unknown variance.
+Without an effect, the probability that it ever exceeds 1/a is at most a (Ville's inequality; Lai 1976;
+Hendriksen, de Heide and Grünwald 2021; Wang and Ramdas 2025). Seeds may therefore be added one by one, a
+stopped search may resume, and its limit may be raised, all without a correction.
 
-The price is power. At 20 seeds t must exceed 3.6, where a test planned for 20 seeds needs 2.1. No
-comparison is decided before four seeds. A difference of two standard deviations of the paired differences is
-decided after 6 seeds on average (9 in a family of six comparisons). A difference of one standard deviation
-is decided within 20 seeds in 83 % of cases (60 % in a family of six).
+The price is power, which `group_sequential` avoids if the most seeds are fixed in advance. At 20 seeds t
+must exceed 3.6, where a test planned for 20 seeds needs 2.1. No comparison is decided before four seeds. A
+difference of two standard deviations of the paired differences is decided after 6 seeds on average (9 in a
+family of six comparisons). A difference of one standard deviation is decided within 20 seeds in 83 % of
+cases (60 % in a family of six).
 """
 
 import math
@@ -25,7 +26,7 @@ PRIOR_VARIANCE = (
     4.0  # of the standardised effect; decides clear effects sooner than 1 would, others equally soon
 )
 MIN_SEEDS = 3  # two nearly equal differences of a coarse metric would decide at once
-Decision = Literal["better", "worse", "equal", "open"]
+Decision = Literal["better", "worse", "equal", "futile", "open"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class SequentialComparison:
     Attributes:
         count: Number of common seeds.
         mean: Mean difference. NaN without seeds.
-        low: Lower bound of the always-valid interval. -inf while unbounded.
-        high: Upper bound of the always-valid interval. inf while unbounded.
-        p: Always-valid p-value of this comparison alone, without Holm's correction.
+        low: Lower bound of the interval, valid at every look. -inf while unbounded.
+        high: Upper bound of the interval, valid at every look. inf while unbounded.
+        p: P-value of this comparison alone, valid at every look, without Holm's correction.
+        futile_level: Largest level at which the planned seeds would hardly decide the comparison. 0 without
+            a planned number of seeds.
     """
 
     count: int
@@ -45,6 +48,7 @@ class SequentialComparison:
     low: float
     high: float
     p: float
+    futile_level: float = 0.0
 
     @property
     def difference(self) -> PairedDifference:
@@ -109,11 +113,13 @@ def compare_sequentially(differences: Sequence[float], comparisons: int = 1) -> 
 def decide(
     comparisons: Sequence[SequentialComparison], sign: int, margin: float = 0.0, family: int = 0
 ) -> list[Decision]:
-    """Return the decision of each comparison: better, worse, equal or open.
+    """Return the decision of each comparison: better, worse, equal, futile or open.
 
-    A row is better or worse if its always-valid p-value, Holm-corrected over all comparisons, is below 5 %.
+    A row is better or worse if its p-value, Holm-corrected over all comparisons, is below 5 %.
     The probability of any false difference is at most 5 %. A row is equal if its whole interval lies
-    within the margin. The probability of any false equality is at most 5 %.
+    within the margin. The probability of any false equality is at most 5 %. A row is futile if the planned
+    seeds would hardly decide it at its present level of Holm's correction. With a margin no row is futile,
+    because its equality may still be shown.
 
     Args:
         comparisons: Comparisons with the baseline.
@@ -124,11 +130,14 @@ def decide(
     decisions: list[Decision] = []
     others = [math.nan] * (family - len(comparisons))
     corrected = holm([*(comparison.p for comparison in comparisons), *others])
+    level = SIGNIFICANCE / max(1, len(corrected) - sum(p < SIGNIFICANCE for p in corrected))
     for comparison, p in zip(comparisons, corrected[: len(comparisons)], strict=True):
         if p < SIGNIFICANCE:
             decisions.append("better" if sign * comparison.mean > 0 else "worse")
         elif margin > 0 and -margin < comparison.low and comparison.high < margin:
             decisions.append("equal")
+        elif margin == 0 and comparison.futile_level >= level:
+            decisions.append("futile")
         else:
             decisions.append("open")
     return decisions

@@ -61,6 +61,7 @@ SpreadKind = Literal[
     "paired_interval",
     "simultaneous_interval",
     "always_valid",
+    "repeated_interval",
     "seeds_and_images",
     "images",
     "datasets",

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.measured.selection import Row, measure, rows_of
-from ema_lab.statistics.sequential import compare_sequentially, decide
+from ema_lab.statistics.group_sequential import MOST_PLANNED, compare_decided
+from ema_lab.statistics.sequential import MIN_SEEDS, decide
 from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import SeedsAdded
@@ -22,9 +23,11 @@ class Until:
     """Rule that ends the addition of seeds.
 
     Attributes:
-        max_seeds: Seeds of a row at most.
+        max_seeds: Seeds of a row at most, a number fixed before the first result.
         metric: Metric that is compared; None takes the task's primary one.
         margin: Differences below it count as equal; 0 treats every difference as one.
+        open_ended: Whether `max_seeds` may be raised later. The always-valid test then replaces the
+            group-sequential one and needs more seeds. No comparison is futile.
 
     Raises:
         SpecError: If a number is out of range.
@@ -37,12 +40,21 @@ class Until:
     max_seeds: int = MAX_SEEDS
     metric: str | None = None
     margin: float = 0.0
+    open_ended: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_seeds < 2:
-            raise SpecError(f"max_seeds must be 2 or more, got {self.max_seeds}")
+        if self.max_seeds < MIN_SEEDS:
+            raise SpecError(f"max_seeds must be {MIN_SEEDS} or more, got {self.max_seeds}")
+        if self.max_seeds > MOST_PLANNED and not self.open_ended:
+            rule = f"max_seeds must be {MOST_PLANNED} or less unless the end is open (--open-ended)"
+            raise SpecError(f"{rule}, got {self.max_seeds}")
         if not self.margin >= 0:
             raise SpecError(f"margin must be 0 or more, got {self.margin}")
+
+    @property
+    def planned_seeds(self) -> int | None:
+        """Number of seeds that the group-sequential design plans; None if the end is open."""
+        return None if self.open_ended else self.max_seeds
 
 
 def run_until_decided(
@@ -109,7 +121,7 @@ def compare(ablation: Ablation, store: RunStore, until: Until) -> list[Compariso
     rows = [row for row in rows_of(ablation, measure(ablation, store)) if not row.is_baseline]
     name, metric = chosen_metric(ablation, until.metric)
     family = ablation.num_compared
-    followed = [compare_sequentially(row.differences(name), family) for row in rows]
+    followed = [compare_decided(row.differences(name), family, until.planned_seeds) for row in rows]
     decisions = decide(followed, metric.sign, until.margin, family)
     return [
         Comparison(row.name, _baseline_row(ablation, row), comparison, decision)

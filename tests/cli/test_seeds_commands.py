@@ -41,10 +41,26 @@ def three(folder, request):
 class TestUntilDecided:
     words = ("run", "tiny", "--until-decided", "--workers", "1", "--device", "cpu")
 
+    def test_seeds_are_added_only_where_the_plan_may_decide(self, command, three, fake_training):
+        trained = fake_training(outcome)
+        answer = command(*self.words, "--max-seeds", "8", "--json")
+        rows = {row["variant"]: row for row in json.loads(answer.out)}
+        assert rows["se"]["decision"] == "better"
+        assert rows["eca"]["decision"] == "futile"
+        assert 3 <= rows["eca"]["n"] < 8
+        assert rows["se"]["low"] < 1.0 < rows["se"]["high"]
+        assert len(trained) == len(set(trained))
+        assert "1 of 2 comparisons decided; 1 futile (the seeds up to the limit would hardly" in answer.err
+        assert "group-sequential paired t tests of at most 8 seeds, fixed in advance" in answer.err
+        assert "hint: a report with `seeds: {decided: 8}` shows these seeds" in answer.err
+        count = len(trained)
+        assert command(*self.words, "--max-seeds", "8", "--json").out == answer.out
+        assert len(trained) == count
+
     @BOTH
     def test_seeds_are_added_only_where_the_comparison_is_open(self, command, three, fake_training):
         trained = fake_training(outcome)
-        answer = command(*self.words, "--max-seeds", "8", "--json")
+        answer = command(*self.words, "--open-ended", "--max-seeds", "8", "--json")
         assert answer.code == 0
         rows = {row["variant"]: row for row in json.loads(answer.out)}
         assert rows["se"]["decision"] == "better"
@@ -55,15 +71,17 @@ class TestUntilDecided:
         assert len(trained) == len(set(trained)) == 8 + 8 + rows["se"]["n"]
         assert "1 of 2 comparisons decided; 1 open" in answer.err
         assert "at most 5 % chance of any false difference" in answer.err
+        assert "hint: a report with `seeds: decided` shows these seeds" in answer.err
 
     @BOTH
     def test_called_again_it_goes_on_from_the_records(self, command, three, fake_training):
         trained = fake_training(outcome)
-        first = command(*self.words, "--max-seeds", "6", "--json")
+        words = (*self.words, "--open-ended", "--max-seeds")
+        first = command(*words, "6", "--json")
         count = len(trained)
-        assert command(*self.words, "--max-seeds", "6", "--json").out == first.out
+        assert command(*words, "6", "--json").out == first.out
         assert len(trained) == count
-        more = command(*self.words, "--max-seeds", "9", "--json")
+        more = command(*words, "9", "--json")
         assert len(trained) == count + 2 * 3
         assert {row["variant"]: row["n"] for row in json.loads(more.out)}["eca"] == 9
         store = RunStore("runs")
@@ -93,7 +111,9 @@ class TestUntilDecided:
         ("words", "message"),
         [
             (["--max-seeds", "5"], "--max-seeds changes nothing without --until-decided"),
-            (["--until-decided", "--max-seeds", "2"], "has 3 seeds already, got 2"),
+            (["--open-ended"], "--open-ended changes nothing without --until-decided"),
+            (["--until-decided", "--max-seeds", "2"], "--max-seeds must be 3 or more"),
+            (["--until-decided", "--max-seeds", "101"], "must be 100 or less unless the end is open"),
             (["--until-decided", "--metric", "top2"], "no metric is named 'top2'"),
             (["--until-decided", "--only", "variant=se"], "se of tiny has none"),
             (["--until-decided", "--only", "variant=none"], "no row to compare"),
@@ -154,13 +174,27 @@ class TestPower:
 
 
 class TestReportOfDecidedSeeds:
-    def test_it_shows_the_added_seeds_with_always_valid_intervals(self, command, three, fake_training):
+    @pytest.mark.parametrize(
+        ("words", "seeds", "interval", "limit"),
+        [
+            (
+                [],
+                "{decided: 8}",
+                "repeated",
+                "at most 8 seeds, fixed in advance; differences taken as normal",
+            ),
+            (["--open-ended"], "decided", "always-valid", "at most a limit"),
+        ],
+    )
+    def test_it_shows_the_added_seeds_with_the_intervals_of_the_run(
+        self, command, three, fake_training, words, seeds, interval, limit
+    ):
         fake_training(outcome)
-        decided = json.loads(command(*TestUntilDecided.words, "--max-seeds", "8", "--json").out)
+        decided = json.loads(command(*TestUntilDecided.words, *words, "--max-seeds", "8", "--json").out)
         report = Path("reports/tiny.yaml")
         plain = json.loads(command("report", "tiny", "--json").out)
         assert [row["n"] for row in plain] == [3, 3, 3]
-        report.write_text(report.read_text() + "seeds: decided\ncolumns: [top1, delta, p]\n")
+        report.write_text(report.read_text() + f"seeds: {seeds}\ncolumns: [top1, delta, p]\n")
         rows = {row["variant"]: row for row in json.loads(command("report", "tiny", "--json").out)}
         for one in decided:
             row = rows[one["variant"]]
@@ -172,8 +206,16 @@ class TestReportOfDecidedSeeds:
             )
         assert rows["se"]["p"] < 0.05 <= rows["eca"]["p"]
         text = command("report", "tiny").out
-        assert "which were added until it was decided" in text
+        assert f"which were added until it was decided ({limit}); its {interval} 95 % interval" in text
         assert "marked as the best" not in text
+
+    def test_a_plan_of_fewer_seeds_than_the_file_has_is_refused(self, command, three):
+        Path("ablations/tiny.yaml").write_text(ABLATIONS["classification"].replace("[0, 1, 2]", "4"))
+        report = Path("reports/tiny.yaml")
+        report.write_text(report.read_text() + "seeds: {decided: 3}\ncolumns: [top1, delta]\n")
+        answer = command("report", "tiny")
+        assert answer.code == 2
+        assert "the ablation tiny has 4 seeds in its file, more than the 3 planned" in answer.err
 
     def test_columns_that_need_fixed_seeds_are_refused(self, command, three):
         report = Path("reports/tiny.yaml")

@@ -75,6 +75,25 @@ def test_a_forest_has_the_intervals_of_the_table_and_says_what_they_are(decided)
     assert "t interval" not in forest.caption
 
 
+def test_a_plan_shows_no_more_seeds_than_it_has_and_names_its_assumptions(decided):
+    (forest,), table = decided({"kind": "forest"}, seeds={"decided": 7})
+    cells = [row.cells[1] for row in table.rows[1:]]
+    assert [cell.n for cell in cells] == [7, 6]
+    assert [cell.spread_kind for cell in cells] == ["repeated_interval"] * 2
+    assert bars_of(forest.drawing.axes[0]) == [pytest.approx((cell.low, cell.high)) for cell in cells]
+    limit = "added until it was decided (at most 7 seeds, fixed in advance; differences taken as normal)"
+    assert limit in forest.caption
+    assert "with its repeated 95 % interval, which holds for all rows at once" in forest.caption
+    assert any(limit in note and "repeated 95 % interval holds for all rows" in note for note in table.notes)
+
+
+def test_a_column_of_p_alone_names_the_assumptions_of_a_plan(decided):
+    _, table = decided(seeds={"decided": 7}, columns=["top1", "p"])
+    (note,) = [note for note in table.notes if note.startswith("p (")]
+    assert "group-sequential paired t test against 'none', over seeds that were added" in note
+    assert "at most 7 seeds, fixed in advance; differences taken as normal" in note
+
+
 def test_while_nothing_is_known_a_difference_is_hollow(decided):
     (forest,), table = decided({"kind": "forest"}, only={"seed": [0, 1]})
     assert table.rows[1].cells[1].low is None

@@ -148,7 +148,7 @@ def test_a_trial_returns_its_values(trained):
         (lambda: ema_lab.run("tiny", workers=0), SpecError, "workers must be from 1 to 4,096, got 0"),
         (lambda: ema_lab.run("tiny", timeout=0.0), SpecError, "timeout must be above zero"),
         (lambda: ema_lab.run("tiny", engine="slrm"), UnknownNameError, "did you mean 'slurm'"),
-        (lambda: ema_lab.run("tiny", until=ema_lab.Until(max_seeds=1)), SpecError, "max_seeds must be 2"),
+        (lambda: ema_lab.run("tiny", until=ema_lab.Until(max_seeds=1)), SpecError, "max_seeds must be 3"),
         (lambda: ema_lab.run("tiny", smoke=True, refresh=True), SpecError, "--refresh changes nothing"),
         (lambda: ema_lab.status("tiny", store="absent"), StoreError, "the store absent does not exist"),
         (lambda: ema_lab.sweep("rats"), UnknownNameError, "did you mean 'rates'"),

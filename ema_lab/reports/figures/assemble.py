@@ -30,6 +30,7 @@ from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.report import latencies, with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.reports.table.notes import interval_words
+from ema_lab.reports.table.sequential import interval_name, limit_words
 from ema_lab.specs.figure import (
     ClassesFigure,
     ConfusionFigure,
@@ -145,7 +146,7 @@ class _Drawer:
         self.rows = [row for _, rows in sections for row in rows]
         self.looks = looks_of(modules_of(self.ablation, self.rows))
         self.labels = row_labels(report, self.rows)
-        self.decided = report.seeds == "decided"
+        self.decided = report.is_decided
 
     @cached_property
     def analyses(self) -> Analyses:
@@ -231,6 +232,7 @@ class _Drawer:
             figure.metric,
             comparisons,
             decided=self.decided,
+            planned_seeds=self.report.planned_seeds,
             together=self.report.intervals == "simultaneous",
         )
         if not differences:
@@ -238,8 +240,9 @@ class _Drawer:
         drawing = draw.draw_forest(differences, self.looks, self.labels, self._metric(figure), baseline)
         kind = interval_words(self.report, comparisons)
         if self.decided:
-            kind = "always-valid 95 % interval, which holds for all rows at once"
-        text = forest_caption([value for _, value in differences], baseline, kind, decided=self.decided)
+            kind = f"{interval_name(self.report)}, which holds for all rows at once"
+        limit = limit_words(self.report) if self.decided else ""
+        text = forest_caption([value for _, value in differences], baseline, kind, limit)
         if not all(item.clean_pair for row in self.rows for item in row.cells):
             text += f" Not all pairs are clean: {PAIR_LABELS} differ."
         drawn_rows = [name for name, _ in differences] + [row.name for row in self.rows if row.is_baseline]

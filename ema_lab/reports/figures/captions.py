@@ -27,16 +27,23 @@ def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> st
     return text if decided else text + hollow_note(values)
 
 
-def forest_caption(values: Sequence[PairedDifference], baseline: str, kind: str, *, decided: bool) -> str:
-    """Describe a forest's points and bars. `kind`: name of the intervals."""
+def forest_caption(values: Sequence[PairedDifference], baseline: str, kind: str, limit: str = "") -> str:
+    """Describe a forest's points and bars.
+
+    Args:
+        values: The differences.
+        baseline: Display name of the baseline.
+        kind: Name of the intervals.
+        limit: Limit of the seeds, if they were added until a decision.
+    """
     text = (
         f"Mean paired difference to {baseline!r} over {counted([value.count for value in values])} in common"
     )
-    if decided:
-        text += ", which were added until it was decided (at most a limit)"
+    if limit:
+        text += f", which were added until it was decided ({limit})"
     if any(value.has_interval for value in values):
         text += f", with its {kind}{FIXED}"
-    return f"{text}.{hollow_note(values, 'too few seeds' if decided else 'one seed')}"
+    return f"{text}.{hollow_note(values, 'too few seeds' if limit else 'one seed')}"
 
 
 def hollow_note(values: Sequence[PairedDifference], few: str = "one seed") -> str:

@@ -13,7 +13,7 @@ from ema_lab.errors import SpecError, StoreError
 from ema_lab.measured.selection import Measured, Row
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
-from ema_lab.statistics.sequential import compare_sequentially
+from ema_lab.statistics.group_sequential import compare_decided
 from ema_lab.statistics.ties import merge_ties
 from ema_lab.store.curve import curve_rows
 from ema_lab.store.layout import CURVE
@@ -209,7 +209,13 @@ def _mean(row: Row | None, metric: str) -> tuple[float, int] | None:
 
 
 def forest_differences(
-    rows: Sequence[Row], metric: str, comparisons: int, *, decided: bool = False, together: bool = False
+    rows: Sequence[Row],
+    metric: str,
+    comparisons: int,
+    *,
+    decided: bool = False,
+    planned_seeds: int | None = None,
+    together: bool = False,
 ) -> list[tuple[str, PairedDifference]]:
     """Return the paired difference to the baseline of every row that has one, equal to the table's.
 
@@ -219,13 +225,14 @@ def forest_differences(
         comparisons: Number of rows that the ablation compares with its baseline.
         decided: Whether seeds were added until it was decided. Intervals then hold for all compared rows at
             once, shown or not.
+        planned_seeds: Most seeds, if they were fixed before seeds were added.
         together: Whether t intervals hold for all compared rows at once, too.
     """
     compared = [(row.name, row.differences(metric)) for row in rows if not row.is_baseline]
     with_differences = [(name, differences) for name, differences in compared if differences]
     if decided:
         return [
-            (name, compare_sequentially(differences, comparisons).difference)
+            (name, compare_decided(differences, comparisons, planned_seeds).difference)
             for name, differences in with_differences
         ]
     at_once = comparisons if together else 1

@@ -136,7 +136,7 @@ def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
     means = {}
     for key in spec.task.metrics:
         if values := row.values(key):
-            interval = mean_interval(values, decided=spec.seeds == "decided")
+            interval = mean_interval(values, decided=spec.is_decided)
             low, high = (interval.low, interval.high) if interval.has_interval else (None, None)
             means[key] = {"mean": interval.mean, "low": low, "high": high, "n": interval.count}
     return means

@@ -42,7 +42,7 @@ class _Figures:
     def __init__(self, spec: ReportSpec, rows: Sequence[Row], store: RunStore) -> None:
         self.spec, self.rows = spec, rows
         self.labels = row_labels(spec, rows)
-        self.decided = spec.seeds == "decided"
+        self.decided = spec.is_decided
         self._store = store
 
     def numbers(

@@ -57,7 +57,7 @@ def spread_of(
     """
     if summary.count < 2:
         return None, None, None, None
-    low, high = summary.interval if summary.has_spread and spec.seeds == "file" else (None, None)
+    low, high = summary.interval if summary.has_spread and not spec.is_decided else (None, None)
     if spec.spread in {"std", "se"}:
         return summary.std if spec.spread == "std" else summary.standard_error, low, high, spec.spread
     if not summary.has_spread:

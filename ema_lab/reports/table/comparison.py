@@ -180,7 +180,7 @@ def column_marks(spec: ReportSpec, columns: Sequence[TableColumn], family: Famil
 
     There are none if seeds were added until a decision: rank tests need a number that was fixed beforehand.
     """
-    if not spec.rank or spec.seeds == "decided":
+    if not spec.rank or spec.is_decided:
         return {}
     return {column.key: marks_of(spec, column.key, family) for column in columns if column.kind == "metric"}
 

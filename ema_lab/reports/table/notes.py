@@ -10,6 +10,7 @@ from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
 from ema_lab.reports.table.rank_notes import Ranked, listed, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
+from ema_lab.reports.table.sequential import interval_name, limit_words, test_words
 from ema_lab.specs.chance import chance_level
 from ema_lab.specs.columns import LATENCIES
 from ema_lab.specs.report import ReportSpec
@@ -121,13 +122,17 @@ def comparison_notes(
         f"than {wilcoxon_pairs_needed(compared)} differing pairs in each row none can reach 0.05.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
-    if spec.seeds == "decided":
+    if spec.is_decided:
         texts["delta"] = (
             f"Δ: mean paired difference to {baseline!r} over common seeds, which were added until it was "
-            "decided (at most a limit)"
-            + (f"; its always-valid 95 % interval holds for {_all_at_once(family)}." if bounded else ".")
+            f"decided ({limit_words(spec)})"
+            + (f"; its {interval_name(spec)} holds for {_all_at_once(family)}." if bounded else ".")
         )
-        texts["p"] = f"p ({label}): always-valid paired t test against {baseline!r}, {corrected}."
+        limit = (
+            "" if "delta" in keys else f", over seeds that were added until a decision ({limit_words(spec)})"
+        )
+        test = f"{test_words(spec)} paired t test"
+        texts["p"] = f"p ({label}): {test} against {baseline!r}{limit}, {corrected}."
     texts["equivalence"] = (
         f"Equivalence p ({label}): two one-sided paired t tests that the true difference to {baseline!r} is "
         f"within {_margin(spec)}, {corrected}."
@@ -156,8 +161,8 @@ def equivalence_notes(spec: ReportSpec, baseline: str, cells: Sequence[TableCell
     if all(cell.mark is not Mark.EQUIVALENT for cell in cells):
         return []
     test = "two one-sided paired t tests, Holm-corrected, 5 %"
-    if spec.seeds == "decided":
-        test = "its always-valid interval lies within it"
+    if spec.is_decided:
+        test = f"its {interval_name(spec).replace('95 % ', '')} lies within it"
     return [f"{MARK_SIGNS[Mark.EQUIVALENT]}: equivalent to {baseline!r} within {_margin(spec)} ({test})."]
 
 

@@ -37,7 +37,7 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
         ranked: Ranked columns by label.
         families: Rows among which they are ranked.
     """
-    if not spec.rank or spec.seeds != "file":
+    if not spec.rank or spec.is_decided:
         return []
     is_transposed = spec.kind == "classes" and spec.across == "rows"
     unit = "cell" if spec.kind == "grid" else "column" if is_transposed else "row"
