@@ -18,6 +18,7 @@ def _iou(value: float) -> float:
 
 
 Iou = Annotated[float, AfterValidator(_iou)]
+RowNames = Annotated[tuple[str, ...], Strict(False)]
 ClassNames = Annotated[tuple[str, ...], Strict(False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -43,11 +44,13 @@ class TradeoffFigure(_Figure):
         kind: The constant `tradeoff`.
         metric: Metric on the vertical axis; the task's primary metric by default.
         cost: Cost on the horizontal axis.
+        rows: Names of the rows to show; all by default.
     """
 
     kind: Literal["tradeoff"]
     metric: MetricName = ""
     cost: Literal["macs", "parameters", "latency"] = "macs"
+    rows: RowNames = ()
 
 
 class CurvesFigure(_Figure):
@@ -59,11 +62,13 @@ class CurvesFigure(_Figure):
         kind: The constant `curves`.
         column: Column of curve.csv, such as train_loss or val_top1.
         band: Band around the mean: sample standard deviation over seeds, 95 % t interval, or range.
+        rows: Names of the rows to show; by default the first eight, the baseline among them.
     """
 
     kind: Literal["curves"]
     column: str = "train_loss"
     band: Literal["std", "interval", "range"] = "std"
+    rows: RowNames = ()
 
 
 class HeatmapFigure(_Figure):

@@ -13,9 +13,10 @@ from made_up import BASE, fill
 from scipy.stats import friedmanchisquare
 
 from ema_lab.errors import SpecError
+from ema_lab.measured.selection import Row
 from ema_lab.reports.figures.assemble import draw_figures, report_figures
 from ema_lab.reports.figures.draw import draw_forest, draw_ranks, draw_tradeoff
-from ema_lab.reports.figures.numbers import Point, pareto_front
+from ema_lab.reports.figures.numbers import Point, pareto_front, shown_rows
 from ema_lab.reports.figures.ranks import (
     Ranks,
     friedman_p,
@@ -355,6 +356,38 @@ def test_no_two_rows_look_the_same_nor_share_a_colour_while_one_is_free(modules)
     colours = Counter(one.colour for one in looks.values())
     assert len(colours) == min(len(modules), 7)
     assert not colours or max(colours.values()) <= math.ceil(len(modules) / 7)
+
+
+def test_a_lone_seed_is_not_on_the_pareto_front_of_means(drawn):
+    lucky = drawn({"kind": "tradeoff"}, scores={"none": [90.0, 91.0, 92.0], "se": [99.0, None, None]})
+    assert [y for _, y in lucky.drawing.axes[0].lines[-1].get_xydata()] == [91.0, 91.0]
+    assert "A row with one seed is not on it." in lucky.caption
+
+
+def test_rows_of_one_seed_each_have_a_front_of_their_own(drawn):
+    alone = drawn({"kind": "tradeoff"}, scores={"none": [90.0, None, None], "se": [99.0, None, None]})
+    assert [y for _, y in alone.drawing.axes[0].lines[-1].get_xydata()] == [90.0, 99.0, 99.0]
+    assert "is not on it" not in alone.caption
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves"])
+def test_a_figure_shows_the_rows_that_it_names(drawn, kind):
+    figure = drawn({"kind": kind, "rows": ["se"]})
+    assert [text.get_text() for text in figure.drawing.legends[0].get_texts()][-1] == "se"
+    assert "Not shown" not in figure.caption
+    with pytest.raises(SpecError, match="no row is named 'see'; did you mean 'se'"):
+        drawn({"kind": kind, "rows": ["see"]})
+
+
+def test_more_rows_than_curves_are_shown_with_the_baseline_and_that_is_said(drawn, monkeypatch):
+    rows = [Row(f"{number}", number == 9, ()) for number in range(12)]
+    assert [row.name for row in shown_rows(rows, (), 8)] == [*"0123456", "9"]
+    assert [row.name for row in shown_rows(rows, ("11", "3"), 1)] == ["3", "11"]
+    assert shown_rows(rows, ()) == rows
+    monkeypatch.setattr("ema_lab.reports.figures.assemble.MOST_CURVES", 1)
+    figure = drawn({"kind": "curves"})
+    assert [text.get_text() for text in figure.drawing.legends[0].get_texts()] == ["none"]
+    assert "The first 1 of 2 rows; the figure's `rows` chooses others." in figure.caption
 
 
 def test_every_module_has_a_look_of_its_own():

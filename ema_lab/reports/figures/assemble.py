@@ -51,6 +51,8 @@ from ema_lab.wording import are, number_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
+MOST_CURVES = 8  # more cannot be told apart
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -186,23 +188,27 @@ class _Drawer:
         return self.report.task.metrics[figure.metric]
 
     def tradeoff(self, figure: TradeoffFigure) -> tuple["Drawing", str]:
-        points = numbers.tradeoff_points(self.rows, figure.metric, figure.cost, decided=self.decided)
+        rows = numbers.shown_rows(self.rows, figure.rows)
+        points = numbers.tradeoff_points(rows, figure.metric, figure.cost, decided=self.decided)
         if not points:
             hint = "; `ema-lab cost --latency` measures it" if figure.cost == "latency" else ""
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         drawing = draw.draw_tradeoff(points, self.looks, self.labels, self._metric(figure), figure.cost)
         text = tradeoff_caption([point.value for point in points], decided=self.decided)
-        return drawing, text + self._absent([point.row for point in points])
+        return drawing, text + self._absent([point.row for point in points], rows)
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
-        curves = numbers.curves_of(self.rows, self.store, figure, decided=self.decided)
+        rows = numbers.shown_rows(self.rows, figure.rows, MOST_CURVES)
+        curves = numbers.curves_of(rows, self.store, figure, decided=self.decided)
         if not curves:
             raise NothingToDrawError("no run is finished, so there is no curve")
         drawing = draw.draw_curves(
             curves, self.looks, self.labels, self.report.task.curve_label(figure.column)
         )
         text = curves_caption(curves, figure.column, figure.band, decided=self.decided)
-        return drawing, text + self._absent([curve.row for curve in curves])
+        if not figure.rows and len(rows) < len(self.rows):
+            text += f" The first {len(rows)} of {len(self.rows)} rows; the figure's `rows` chooses others."
+        return drawing, text + self._absent([curve.row for curve in curves], rows)
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:
         heatmap = numbers.heatmap_of(self.rows, figure)
@@ -305,8 +311,10 @@ class _Drawer:
         drawing = draw_predictions.draw_dots(dots, self.looks, self.labels, metric.header)
         return drawing, dots_caption(dots, what, decided=self.decided) + self._absent(dots.rows)
 
-    def _absent(self, drawn_rows: Sequence[str]) -> str:
-        absent = [self.labels[row.name] for row in self.rows if row.name not in drawn_rows]
+    def _absent(self, drawn_rows: Sequence[str], rows: Sequence[Row] | None = None) -> str:
+        """Name the rows without numbers, among those that a figure was to show."""
+        chosen = self.rows if rows is None else rows
+        absent = [self.labels[row.name] for row in chosen if row.name not in drawn_rows]
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
     def run_sentences(self) -> list[str]:

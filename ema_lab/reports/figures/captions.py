@@ -24,6 +24,8 @@ def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> st
     mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
     scope = WITHOUT if decided else _scope(values)
     text = f"{mean} over {seeds} of each row{scope}; dashed: the Pareto front of the means."
+    if min(value.count for value in values) == 1 < max(value.count for value in values):
+        text += " A row with one seed is not on it."
     return text if decided else text + hollow_note(values)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, Legend, fitted, legend_of, lines_of, width_of
-from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, pareto_front
+from ema_lab.reports.figures.numbers import Curve, Heatmap, Point, front_of
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, Look, styled
 from ema_lab.specs.metric import Metric
@@ -48,7 +48,7 @@ def draw_tradeoff(
                 point.cost / scale, value.mean, yerr=bars_of(value), **mark_of(look, value),
                 linestyle="none", capsize=2, elinewidth=0.8, label=text, zorder=3,
             )  # fmt: skip
-        front = pareto_front([(p.cost, p.value.mean) for p in points], metric.sign)
+        front = front_of(points, metric.sign)
         corners = [(points[i].cost / scale, points[i].value.mean) for i in front]
         axes.set_xlim(axes.get_xlim())
         corners.append((axes.get_xlim()[1], corners[-1][1]))  # to the right edge: more cost gains nothing

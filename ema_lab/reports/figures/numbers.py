@@ -11,6 +11,7 @@ from typing import Any
 from ema_lab.ablation.grid import format_value
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.measured.selection import Measured, Row
+from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
 from ema_lab.statistics.group_sequential import compare_decided
@@ -61,6 +62,32 @@ def pareto_front(points: Sequence[tuple[float, float]], sign: int) -> list[int]:
 
     front = [i for i, mine in enumerate(exact) if not any(beats(other, mine) for other in exact)]
     return sorted(front, key=lambda i: (exact[i], i))
+
+
+def front_of(points: Sequence[Point], sign: int) -> list[int]:
+    """Return the indices of the points on the Pareto front, the cheapest first.
+
+    A single seed beats no mean over several seeds: luck alone could put it on the front.
+    """
+    most = max(point.value.count for point in points)
+    kept = [i for i, point in enumerate(points) if point.value.count > 1 or most == 1]
+    return [kept[i] for i in pareto_front([(points[k].cost, points[k].value.mean) for k in kept], sign)]
+
+
+def shown_rows(rows: Sequence[Row], names: Sequence[str], most: int | None = None) -> list[Row]:
+    """Return the rows that a figure names, or all of them; at most `most`, the baseline among them.
+
+    Raises:
+        SpecError: If no row has a name.
+    """
+    by_name = {row.name: row for row in rows}
+    for name in names:
+        if name not in by_name:
+            raise SpecError(unknown_name("row", name, by_name))
+    if names or most is None or len(rows) <= most:
+        return [row for row in rows if not names or row.name in names]
+    first = [row for row in rows if not row.is_baseline][: most - any(row.is_baseline for row in rows)]
+    return [row for row in rows if row.is_baseline or row in first][:most]
 
 
 def tradeoff_points(rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False) -> list[Point]:
