@@ -10,8 +10,9 @@ TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system
 LINT_STAMP := $(VENV)/.installed-lint
 DOCS_STAMP := $(VENV)/.installed-docs
+BENCHMARKS := $(wildcard $(addprefix benchmarks/,start.py grid.py step.py attention.py loader.py))
 
-.PHONY: help quickstart bench test test-without-avx test-slow test-system equivalence mutants lint format docs clean
+.PHONY: help bench quickstart test test-without-avx test-slow test-system equivalence mutants lint format docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,8 +48,8 @@ equivalence: $(TEST_STAMP)  ## SINCE=REV: prove that changes since then change n
 mutants: $(TEST_STAMP)  ## break the code in one place at a time; the tests must fail. ONLY="NAME ..." picks mutants
 	@$(BIN)/python tests/mutants.py --jobs "$${JOBS:-2}" $(ONLY)
 
-bench: $(TEST_STAMP)  ## what attention costs, kernel by kernel, as a table and JSON lines
-	@$(BIN)/python benchmarks/attention.py
+bench: $(TEST_STAMP)  ## measure starts, large grids, training steps and attention, as ratios beside a baseline
+	@for name in $(BENCHMARKS); do echo "== $$name" >&2; $(BIN)/python $$name || exit 1; done
 
 lint: $(LINT_STAMP)  ## format check, lint, strict types
 	@$(BIN)/ruff format --check .

@@ -10,8 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from commands import fill, write_ablation
-from start import EMA_LAB, in_turns, json_path, write
+from commands import EMA_LAB, fill, in_turns, json_path, write, write_ablation
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.store.store import RunStore
@@ -28,6 +27,7 @@ COMMANDS = {
     BASE: (sys.executable, "-c", READ),
     "status, 10,000 records": (*EMA_LAB, "status", "wide.yaml"),
     "report, 10,000 records": (*EMA_LAB, "report", "reports/wide.yaml"),
+    "report --out, 10,000 records": (*EMA_LAB, "report", "reports/wide.yaml", "--out", "out"),
     "plan, 100,000 cells": (*EMA_LAB, "plan", "vast.yaml", "--store", "none"),
 }
 
