@@ -13,7 +13,9 @@ from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Js
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.cli.stores import command_arguments
 from ema_lab.execution.threads import MOST_PROCESSES
+from ema_lab.files import read_text
 from ema_lab.statistics.sequential import MIN_SEEDS, Decision
+from ema_lab.store.layout import PROFILE
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
 from ema_lab.workflow.outcome import Comparison, GridOutcome
@@ -46,6 +48,14 @@ class TrainingOptions:
         bool,
         typer.Option(
             "--refresh", help="Train stale results again; the old ones are kept in the run's folder."
+        ),
+    ] = False
+
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Print where each run's time went, and write a trace of a few steps to its folder.",
         ),
     ] = False
 
@@ -131,6 +141,8 @@ def run(
     settings = execution_options(machine, folders, **training.settings())
     watch = _Watch(folders.max_attempts if as_json else None)
     outcome = train(ablation, **cells.choice(), smoke=training.smoke, until=rule, watch=watch, **settings)
+    if training.profile:
+        _print_profiles(outcome)
     if rule is not None:
         _print_decisions(outcome, rule, as_json=as_json)
     elif as_json:
@@ -167,6 +179,15 @@ class _Watch(Display):
         super().__call__(event)
         if self._max_attempts is not None and isinstance(event, GridEnded):
             self.rows = survey(event.outcome.ablation, event.outcome.store, self._max_attempts).rows()
+
+
+def _print_profiles(outcome: GridOutcome) -> None:
+    if not outcome.trained:
+        say("--profile: no run was trained, so there is no profile; retry or --refresh train runs again")
+    for run_id in outcome.trained:
+        path = outcome.store.folder(run_id) / PROFILE
+        if path.is_file():
+            say(read_text(path).rstrip())
 
 
 def _print_decisions(outcome: GridOutcome, until: Until, *, as_json: bool) -> None:

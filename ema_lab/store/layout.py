@@ -21,13 +21,15 @@ BEST = "best.ckpt"  # only if the protocol chooses an epoch
 START = "start.csv"  # only if the run starts from a file of weights
 LOG = "log.txt"
 HEARTBEAT = "heartbeat.json"  # for display only
+PROFILE = "profile.txt"  # where the time went, of a run that was profiled
+TRACE = "trace.json"  # torch's trace of a few of its steps
 SUPERSEDED = "superseded"  # holds N/, the files of an earlier result
 DROPPED = "weights.dropped"  # marks weights that `store gc --drop-weights` removed, which are then no damage
 ALL_CHECKPOINTS = "*.ckpt"
 RUN_FILES = frozenset(
     {
         *(SPEC, RECORD, CURVE, PREDICTIONS, ANALYSIS, ATTEMPTS, LAST, BEST),
-        *(START, LOG, HEARTBEAT, SUPERSEDED, DROPPED),
+        *(START, LOG, HEARTBEAT, PROFILE, TRACE, SUPERSEDED, DROPPED),
     }
 )
 RESUMED = (LAST, BEST, CURVE)  # files from which a run resumes, and its progress

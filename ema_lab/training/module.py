@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from torch import Tensor, nn
 
 from ema_lab.specs.run import RunSpec
@@ -34,6 +35,7 @@ class TrainingModule(LightningModule):
         average = spec.recipe.average
         self.average = None if average is None else WeightAverage(model, average)
         self.steps_per_epoch = steps_per_epoch
+        self.profiler: Profiler = PassThroughProfiler()
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_sums: dict[str, Tensor] = {}
         self.epoch_images = 0
@@ -51,12 +53,17 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         number = self.current_epoch * self.steps_per_epoch + batch_idx
         self.step.begin(number)
-        result = self.step.loss(batch)
+        with self.profiler.profile("forward"):
+            result = self.step.loss(batch)
         self._collect(result)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         with torch.autocast(self.device.type, enabled=False):  # Lightning's context holds for the loss alone
-            self.step.learn(result, number, self.manual_backward, optimizer.step)
+            self.step.learn(result, number, self._backward, optimizer.step)
+
+    def _backward(self, loss: Tensor) -> None:
+        with self.profiler.profile("backward"):
+            self.manual_backward(loss)
 
     def _collect(self, result: BatchLoss) -> None:
         self.epoch_loss += result.loss.detach() * result.images

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from ema_lab.errors import DamagedFileError, StoreError
@@ -27,6 +28,7 @@ from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
+from ema_lab.training.profile import RunProfiler
 from ema_lab.training.trainer import build_trainer, choose_device, unfilled_memory
 
 
@@ -40,6 +42,7 @@ class Machine:
         num_threads: Number of torch's threads; None keeps torch's default.
         loader_workers: Number of processes that prepare batches.
         attention_kernel: Kernel of attention modules, chosen by `train_run`; None is the formula.
+        profile: Whether to write where the time went.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
@@ -47,6 +50,7 @@ class Machine:
     num_threads: int | None = None
     loader_workers: int = 0
     attention_kernel: str | None = None
+    profile: bool = False
 
 
 @unfilled_memory()
@@ -76,6 +80,7 @@ def train(
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
     device = choose_device(machine.device)
+    profiler = RunProfiler(job.folder, device) if machine.profile else PassThroughProfiler()
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
     data.device = device
@@ -83,8 +88,9 @@ def train(
     started = _start(model, spec, job, machine)
     task.prepare(model, data)
     module = TrainingModule(spec, model, task, len(data.train_dataloader()))
+    module.profiler = profiler
     epoch_end = EpochEnd(job.folder, data, report)
-    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)])
+    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)], profiler)
     try:
         with compiler_cache(spec.recipe, job.cache):
             trainer.fit(
@@ -97,6 +103,9 @@ def train(
         if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
+    finally:
+        if isinstance(profiler, RunProfiler):
+            profiler.close()
     compiled = {"compile": epoch_end.compiled} if epoch_end.compiled else {}
     # Before the evaluation, which sets torch's flags again.
     ran_on = environment(device, spec.recipe) | started | compiled | _untrained(model, spec)
@@ -104,9 +113,12 @@ def train(
     model = module.evaluated
     if epoch_end.best is not None:
         load_weights(model, job.folder / BEST, spec.run_id)
-    predictions = evaluate(model, task, data, "test", device)
+    with profiler.profile("final_evaluation"):
+        predictions = evaluate(model, task, data, "test", device)
     arrays = {name: rows.numpy() for name, rows in predictions.items()}
     predictions_sha256 = write_predictions(job.folder, arrays, "test", spec.run_id)
+    if isinstance(profiler, RunProfiler):
+        profiler.finish(spec.run_id, epoch_end.compiled.get("seconds", 0.0))
     return RunOutcome(
         metrics=task.metrics(predictions),
         chosen_epoch=chosen_epoch,

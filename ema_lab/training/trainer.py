@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.profilers import Profiler
 
 from ema_lab.errors import SpecError
 from ema_lab.specs.recipe import RecipeSpec
@@ -46,7 +47,11 @@ def unfilled_memory() -> Iterator[None]:
 
 
 def build_trainer(
-    recipe: RecipeSpec, device: torch.device, folder: Path, callbacks: Sequence[Callback]
+    recipe: RecipeSpec,
+    device: torch.device,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    profiler: Profiler | None = None,
 ) -> Trainer:
     """Build a Trainer that only trains: no logger, progress bar, sanity check or checkpoint of its own."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -63,6 +68,7 @@ def build_trainer(
         deterministic="warn",
         benchmark=False,
         callbacks=list(callbacks),
+        profiler=profiler,
         default_root_dir=folder,
         limit_val_batches=0,
         num_sanity_val_steps=0,

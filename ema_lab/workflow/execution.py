@@ -40,6 +40,7 @@ class ExecutionOptions(TypedDict, total=False):
     engine_config: Path | None
     threads: int | None
     attention_kernel: str | None
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Execution:
         engine_config: YAML file with the options of the engine.
         threads: Threads of torch in each run; None takes the number that the ablation has in this store.
         attention_kernel: "formula", "exact" or "auto" (`ema_lab.attention.kernels`); None is the formula.
+        profile: Write where each run's time went, and a trace of a few steps, to its folder.
 
     Raises:
         SpecError: If options contradict each other, or a number is out of range.
@@ -81,6 +83,7 @@ class Execution:
     engine_config: Path | None = None
     threads: int | None = None
     attention_kernel: str | None = None
+    profile: bool = False
 
     def __post_init__(self) -> None:
         smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}

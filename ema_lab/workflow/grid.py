@@ -292,8 +292,9 @@ class Training:
         from ema_lab.one_run.pipeline import Machine, train_run
 
         threads = settled_threads(self.store, *self._thread_facts())
+        how = self.how
         machine = Machine(
-            self.how.data_folder, device, threads, self.how.loader_workers, self.how.attention_kernel
+            how.data_folder, device, threads, how.loader_workers, how.attention_kernel, how.profile
         )
         return partial(train_run, machine=machine, track=self.how.track)
 

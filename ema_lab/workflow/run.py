@@ -66,6 +66,10 @@ def _smoke(ablation: Ablation, how: Execution, until: Until | None, watch: Watch
         raise SpecError("--smoke decides nothing; leave out --until-decided")
     if how.elsewhere is not None:
         raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
+    if how.profile:
+        raise SpecError(
+            "--profile writes into the folders of runs, which --smoke removes; leave one of them out"
+        )
     if how.refresh:
         raise SpecError("--refresh changes nothing with --smoke, whose store is new and temporary")
     from ema_lab.execution.smoke import smoke_spec

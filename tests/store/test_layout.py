@@ -14,7 +14,8 @@ PACKAGE = Path(ema_lab.__file__).parent
 SPELLED_HERE = {"store/layout.py", "files.py"}  # files.py names what it sets aside itself
 # `attempts` and `superseded` are words, too: of these only paths count.
 NAMES = re.compile(
-    r"(record|spec|heartbeat|analysis)\.json|(curve|start)\.csv|predictions\.npz|\.ckpt\b|\blog\.txt"
+    r"(record|spec|heartbeat|analysis|trace)\.json|profile\.txt"
+    r"|(curve|start)\.csv|predictions\.npz|\.ckpt\b|\blog\.txt"
     r"|weights\.dropped|\b(attempts|superseded)/|/(attempts|superseded)\b|\.(locks|costs|probes|engine)\b"
     r"|\.(importing|removing|damaged)-"
 )

@@ -244,9 +244,9 @@ def stop_after(monkeypatch):
     build = run_module.build_trainer
 
     def stop(epoch: int | None) -> None:
-        def with_stop(recipe, device, path, callbacks):
+        def with_stop(recipe, device, path, callbacks, *rest):
             extra = [] if epoch is None else [StopAfter(epoch)]
-            return build(recipe, device, path, [*callbacks, *extra])
+            return build(recipe, device, path, [*callbacks, *extra], *rest)
 
         monkeypatch.setattr(run_module, "build_trainer", with_stop)
 
