@@ -12,7 +12,7 @@ LINT_STAMP := $(VENV)/.installed-lint
 DOCS_STAMP := $(VENV)/.installed-docs
 BENCHMARKS := $(wildcard $(addprefix benchmarks/,start.py grid.py step.py attention.py loader.py))
 
-.PHONY: help bench quickstart test test-without-avx test-slow test-system equivalence mutants lint format docs clean
+.PHONY: help bench quickstart test test-without-avx test-slow test-system equivalence mutants lint format page docs clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,7 +35,8 @@ test-slow: $(TEST_STAMP)  ## the long tests
 	@$(BIN)/python -m pytest -m slow -n auto --dist worksteal
 
 test-system: $(SYSTEM_STAMP)  ## tests that need Ray and Debian packages: Slurm, PostgreSQL, LaTeX, Chromium (needs root)
-	apt-get install -y --no-install-recommends $(DEBIAN)
+	apt-get install -y --no-install-recommends $(DEBIAN) $$(command -v npm >/dev/null || echo npm)
+	@$(MAKE) --no-print-directory frontend/node_modules/.package-lock.json
 	@tests/system/slurm.sh start
 	@tests/system/postgresql.sh start
 	@$(BIN)/python -m pytest -m system; code=$$?; \
@@ -59,6 +60,13 @@ lint: $(LINT_STAMP)  ## format check, lint, strict types
 format: $(LINT_STAMP)  ## put the code into shape
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+page: frontend/node_modules/.package-lock.json  ## build the report's page from frontend/ (needs node and npm)
+	@cd frontend && npm run --silent build
+
+frontend/node_modules/.package-lock.json: frontend/package-lock.json
+	@command -v npm >/dev/null || { echo "the page is built by npm: install Node.js with npm" >&2; exit 2; }
+	@cd frontend && npm ci --ignore-scripts --no-fund --no-audit
 
 docs: $(DOCS_STAMP)  ## build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

@@ -41,7 +41,7 @@ def all_files(spec: ReportSpec, report: Report, store: RunStore) -> dict[str, st
         SpecError: If a figure needs a key that the ablations or their records lack.
     """
     page = {PAGE: report_page(spec, report, store)}
-    return {**report_files(report), **page, **_figure_files(spec, store)}
+    return {**report_files(report), **page, **figure_files(spec, store)}
 
 
 def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
@@ -61,7 +61,7 @@ def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
     return [name for name in effects + pictures if name not in made]
 
 
-def _figure_files(spec: ReportSpec, store: RunStore) -> dict[str, str | bytes]:
+def figure_files(spec: ReportSpec, store: RunStore) -> dict[str, str | bytes]:
     """Return the files of all figures; captions are text."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [path for figure in report_figures(spec, store) for path in figure.write(Path(folder))]

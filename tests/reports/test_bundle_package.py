@@ -57,7 +57,7 @@ class TestWheel:
             record = wheel.read(f"ema_lab-{version('ema-lab')}.dist-info/RECORD").decode()
         assert {"ema_lab/cli/main.py", "ema_lab/bundled/ablations/quickstart.yaml"} <= set(names)
         assert {
-            "ema_lab/reports/page/page.js",
+            "ema_lab/reports/page/page.html",
             "ema_lab/bundled/reports/published/ema_icassp2023.yaml",
         } <= set(names)
         assert not any("__pycache__" in name for name in names)

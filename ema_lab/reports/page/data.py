@@ -15,13 +15,15 @@ from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.page.figures import page_figures
 from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
-from ema_lab.specs.metric import COSTS
+from ema_lab.specs.metric import COSTS, Cost
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve
 from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.tables.latex import render_latex
+from ema_lab.tables.render import flat_records, render_csv, render_markdown
 from ema_lab.tables.table import Table
 
 LOG_LINES = 40  # the end of a failed run's log, which has the cause
@@ -51,14 +53,14 @@ def page_data(
         tables: Tables of the report. Every run that a cell names is included, even of hidden rows.
         store: Store of the runs.
     """
-    spec = with_task(spec, (ablation for ablation, _ in sections))
+    spec, tables = with_task(spec, (ablation for ablation, _ in sections)), list(tables)
     prefixes = {ablation.name: f"{ablation.name}: " if len(sections) > 1 else "" for ablation, _ in sections}
     others = _others(sections, tables)
     cells = _cells([*sections, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
     runs = {
-        run_id: {"variants": names} | run_data(cell, survey.status(cell.spec), store, is_whole)
+        run_id: {"variants": names} | run_data(spec, cell, survey.status(cell.spec), store, is_whole)
         for run_id, (names, cell) in cells.items()
     }
     columns = dict.fromkeys(column for run in runs.values() for column in run["curve"] or ())
@@ -71,15 +73,35 @@ def page_data(
             for key, metric in spec.task.metrics.items()
         },
         "primary": spec.task.primary,
-        "costs": {key: cost.label for key, cost in COSTS.items()},
+        "digits": spec.digits,
+        "costs": {
+            key: {"label": cost.label, "header": _cost_header(cost), "scale": cost.scale}
+            for key, cost in COSTS.items()
+        },
         "columns": {column: spec.task.curve_label(column) for column in columns},
         "rows": _rows(spec, sections, prefixes),
         "others": _rows(spec, others, prefixes),
         "commands": commands(spec.name, [ablation for ablation, _ in sections]),
+        "tables": [_formats(table) for table in tables],
+        "pictures": [{"name": figure.name, "title": figure.title or figure.name} for figure in spec.figures],
         "figures": page_figures(spec, sections[0][1], store) if len(sections) == 1 else [],
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": runs,
     }
+
+
+def _formats(table: Table) -> dict[str, str]:
+    """Return a table's texts to copy."""
+    return {
+        "name": table.name,
+        "latex": render_latex(table),
+        "markdown": render_markdown(table),
+        "csv": render_csv(flat_records(table)),
+    }
+
+
+def _cost_header(cost: Cost) -> str:
+    return f"{cost.label} ({cost.unit})" if cost.unit else cost.label
 
 
 def _others(sections: AblationRows, tables: Iterable[Table]) -> AblationRows:
@@ -131,14 +153,21 @@ def _rows(spec: ReportSpec, sections: AblationRows, prefixes: Mapping[str, str])
     return entries
 
 
-def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | None]]:
+def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | str | None]]:
     """Return each metric's mean over seeds and its interval (None without one), equal to the figures'."""
-    means = {}
+    means: dict[str, dict[str, float | str | None]] = {}
     for key in spec.task.metrics:
         if values := row.values(key):
             interval = mean_interval(values, decided=spec.is_decided)
             low, high = (interval.low, interval.high) if interval.has_interval else (None, None)
-            means[key] = {"mean": interval.mean, "low": low, "high": high, "n": interval.count}
+            text = f"{interval.mean:.{spec.digits}f}"
+            means[key] = {
+                "mean": interval.mean,
+                "low": low,
+                "high": high,
+                "n": interval.count,
+                "text": text,
+            }
     return means
 
 
@@ -150,12 +179,20 @@ def commands(name: str, ablations: Iterable[Ablation]) -> list[str]:
     ]
 
 
-def run_data(cell: Cell, status: RunStatus, store: RunStore, is_whole: bool) -> dict[str, Any]:
+def run_data(
+    spec: ReportSpec, cell: Cell, status: RunStatus, store: RunStore, is_whole: bool
+) -> dict[str, Any]:
     """Return the data of one run. `is_whole` adds its curve and, if finished, its log and attempts."""
     facts, is_done = status.facts, status.state == "done"
     record = facts.record if facts.done else None
     attempts = _attempts(store, cell.run_id) if is_done and is_whole else facts.attempts
     tried = attempts[:-1] if status.state == "running" else attempts
+    metrics = _finite(record.metrics) if record else {}
+    costs = (
+        _finite({key: value for key, value in record.cost.items() if isinstance(value, int | float)})
+        if record
+        else {}
+    )
     lines = LOG_LINES if status.failure else DONE_LOG_LINES if is_done and is_whole else 0
     return {
         "seed": cell.seed,
@@ -163,11 +200,11 @@ def run_data(cell: Cell, status: RunStatus, store: RunStore, is_whole: bool) -> 
         "failures": sum(attempt.outcome in {"failed", None} for attempt in tried),
         "stale": list(status.stale),
         "spec": cell.spec.resolved(),
-        "metrics": _finite(record.metrics) if record else {},
+        "metrics": metrics,
         "chosen_epoch": record.chosen_epoch if record else None,
-        "cost": _finite({k: v for k, v in record.cost.items() if isinstance(v, int | float)})
-        if record
-        else {},
+        "cost": costs,
+        "texts": _texts(spec, metrics, costs)
+        | ({"wall_seconds": f"{record.wall_seconds:,.1f}"} if record else {}),
         "wall_seconds": record.wall_seconds if record else None,
         "environment": dict(record.environment) if record else {},
         "data_sha256": record.data_sha256 if record else None,
@@ -185,6 +222,13 @@ def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:
         return store.attempts(run_id)
     except StoreError:
         return ()
+
+
+def _texts(spec: ReportSpec, metrics: Mapping[str, float], costs: Mapping[str, float]) -> dict[str, str]:
+    """Return metrics and costs as the tables print them; they keep their digits on the whole page."""
+    forms = {key: COSTS[key] for key in costs if key in COSTS}
+    printed_costs = {key: f"{costs[key] / form.scale:,.{form.digits}f}" for key, form in forms.items()}
+    return {key: f"{value:.{spec.digits}f}" for key, value in metrics.items()} | printed_costs
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

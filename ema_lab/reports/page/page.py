@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +14,9 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
 from ema_lab.tables.html import escape, render_html
 from ema_lab.tables.table import Table
+
+INVISIBLE = re.compile("[<\u2028\u2029\u2060]")  # in JSON, an escape stands for each
+PLACES = re.compile(r"\{\{(title|tables|data|live)\}\}")
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:
@@ -30,17 +34,22 @@ def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str =
     """
     parts = {
         "title": escape(str(data["title"])),
-        "style": _asset("page.css"),
-        "script": _asset("page.js"),
         "tables": "\n".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables),
-        "data": _script_json(visible(data)),
+        "data": _script_json(shown_data(data)),
         "live": escape(live),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    return PLACES.sub(lambda match: parts[match[1]], template())
 
 
-def _asset(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+@cache
+def template() -> str:
+    """Return the page without its content: style, program and licences, built from `frontend/`."""
+    return files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+
+
+def shown_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data with visible texts only. Renderers have already escaped the tables to copy."""
+    return {key: value if key == "tables" else visible(value) for key, value in data.items()}
 
 
 def visible(value: Any) -> Any:
@@ -55,4 +64,4 @@ def visible(value: Any) -> Any:
 def _script_json(value: Any) -> str:
     """Return JSON in which no text can close the script element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -16,8 +16,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ema_lab.characters import escape_hidden
 from ema_lab.errors import EmaLabError, EngineError
+from ema_lab.reports.files import FIGURES, figure_files
 from ema_lab.reports.page.data import report_data
-from ema_lab.reports.page.page import render_page, visible
+from ema_lab.reports.page.page import render_page, shown_data
 from ema_lab.reports.report import build_report
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.store import RunStore
@@ -26,10 +27,17 @@ from ema_lab.tables.html import render_html
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PATIENCE_SECONDS = 10.0
 SENDING_SECONDS = 60.0
+FIGURE_TYPES = {
+    "pdf": "application/pdf",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "txt": "text/plain; charset=utf-8",
+}
+DRAWING = threading.Lock()  # matplotlib's settings are global
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'",
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -37,7 +45,10 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Site:
-    """Routes of the server: `/` lists the reports, `/NAME` is a page, `/NAME/data` its refreshed data.
+    """Routes of the server.
+
+    `/` lists the reports, `/NAME` is a page, `/NAME/data` its refreshed data, `/NAME/figures/FILE` a figure's
+    file, drawn from the records.
 
     Attributes:
         reports: Reports by name. Each request builds the report from the records.
@@ -52,17 +63,34 @@ class Site:
         name, _, rest = unquote(path.partition("?")[0].strip("/")).partition("/")
         if not name and not rest:
             return "text/html; charset=utf-8", self._overview().encode()
-        if name not in self.reports or rest not in {"", "data"}:
+        if name not in self.reports:
             return None
         spec = self.reports[name]
+        if rest.startswith("figures/"):
+            return self._figure(spec, rest.removeprefix("figures/"))
+        if rest not in {"", "data"}:
+            return None
         tables = build_report(spec, self.store).tables
         data = report_data(spec, tables, self.store)
         if not rest:
             return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
         parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
         return "application/json", json.dumps(
-            {"data": visible(data), "tables": parts}, allow_nan=False
+            {"data": shown_data(data), "tables": parts}, allow_nan=False
         ).encode()
+
+    def _figure(self, spec: ReportSpec, file: str) -> tuple[str, bytes] | None:
+        """Return the content type and the content of a figure's file; None if there is no such file."""
+        name, _, ending = file.partition(".")
+        wanted = next((figure for figure in spec.figures if figure.name == name), None)
+        if wanted is None or ending not in FIGURE_TYPES:
+            return None
+        with DRAWING:
+            files = figure_files(spec.model_copy(update={"figures": (wanted,)}), self.store)
+        content = files.get(f"{FIGURES}/{file}")
+        if content is None:
+            return None
+        return FIGURE_TYPES[ending], content.encode() if isinstance(content, str) else content
 
     def _overview(self) -> str:
         items = "".join(

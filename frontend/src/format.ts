@@ -1,0 +1,38 @@
+/** Numbers of charts and specs as text. Tables hold Python's own texts. */
+
+export function shown(value: unknown): string {
+  if (value === null || value === undefined) return "n/a";
+  if (typeof value !== "number") return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
+}
+
+/** A number on an axis: `1.2M`. */
+export function short(value: number): string {
+  const sizes: [number, string][] = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
+  for (const [size, sign] of sizes) if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(4))}${sign}`;
+  return String(Number(value.toPrecision(4)));
+}
+
+export function duration(seconds: number): string {
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 1) return "less than a minute";
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
+}
+
+export const times = (count: number): string => ["", "once", "twice"][count] || `${count} times`;
+
+export function extreme(values: Iterable<number>): [low: number, high: number] {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  return [low, high];
+}
+
+export const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Nested values by dotted key. */
+export function pairs(value: unknown, prefix = ""): [string, unknown][] {
+  return Object.entries((value ?? {}) as object).flatMap(([key, inner]) =>
+    inner !== null && typeof inner === "object" && !Array.isArray(inner) ? pairs(inner, `${prefix}${key}.`) : [[prefix + key, inner]],
+  );
+}

@@ -1,0 +1,109 @@
+/** The data of a page, as `ema_lab/reports/page/data.py` writes it. */
+
+export type Marker = "o" | "s" | "^" | "D" | "v" | "P" | "X";
+export type Line = "-" | "--" | ":" | "-.";
+export type Curve = Record<string, (number | null)[]>;
+
+export interface Metric {
+  label: string;
+  header: string;
+  sign: 1 | -1;
+}
+
+/** A cost of a model. Tables and charts show the recorded number divided by `scale`. */
+export interface Cost {
+  label: string;
+  header: string;
+  scale: number;
+}
+
+export interface Mean {
+  mean: number;
+  low: number | null;
+  high: number | null;
+  n: number;
+  text: string;
+}
+
+export interface Row {
+  row: string;
+  label: string;
+  means: Record<string, Mean>;
+  colour: string;
+  marker: Marker;
+  line: Line;
+}
+
+export interface Attempt {
+  number: number;
+  outcome: string | null;
+  [key: string]: unknown;
+}
+
+export interface Run {
+  variants: string[];
+  seed: number;
+  status: string;
+  failures: number;
+  stale: string[];
+  spec: Record<string, unknown>;
+  metrics: Record<string, number>;
+  cost: Record<string, number>;
+  /** Metrics and costs as the tables print them. */
+  texts: Record<string, string>;
+  chosen_epoch: number | null;
+  wall_seconds: number | null;
+  environment: Record<string, unknown>;
+  data_sha256: string | null;
+  attempts: Attempt[];
+  why: string | null;
+  heartbeat: number | null;
+  curve: Curve | null;
+  log: string | null;
+}
+
+interface Drawn {
+  title: string;
+  caption: string;
+}
+
+export interface PrecisionFigure extends Drawn {
+  kind: "precision_recall";
+  across: string;
+  up: string;
+  curves: { row: string; average: number | null; mean: (number | null)[]; low: (number | null)[]; high: (number | null)[] }[];
+}
+
+export interface ConfusionFigure extends Drawn {
+  kind: "confusion";
+  down: string[];
+  names: string[];
+  counts: number[][];
+}
+
+export interface DotsFigure extends Drawn {
+  kind: "sizes" | "classes";
+  across: string;
+  groups: string[];
+  points: Record<string, [number, number | null, number | null]>[];
+}
+
+export type Figure = PrecisionFigure | ConfusionFigure | DotsFigure;
+
+export interface PageData {
+  name: string;
+  title: string;
+  digits: number;
+  metrics: Record<string, Metric>;
+  primary: string;
+  costs: Record<string, Cost>;
+  columns: Record<string, string>;
+  rows: Row[];
+  others: Row[];
+  commands: string[];
+  tables: { name: string; latex: string; markdown: string; csv: string }[];
+  figures: Figure[];
+  pictures: { name: string; title: string }[];
+  left_out: string | null;
+  runs: Record<string, Run>;
+}
