@@ -25,6 +25,7 @@ from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tables.latex import render_latex
 from ema_lab.tables.render import flat_records, render_csv, render_markdown
 from ema_lab.tables.table import Table
+from ema_lab.tables.text import number_text
 
 LOG_LINES = 40  # the end of a failed run's log, which has the cause
 DONE_LOG_LINES = 10
@@ -160,7 +161,7 @@ def _means(spec: ReportSpec, row: Row) -> dict[str, dict[str, float | str | None
         if values := row.values(key):
             interval = mean_interval(values, decided=spec.is_decided)
             low, high = (interval.low, interval.high) if interval.has_interval else (None, None)
-            text = f"{interval.mean:.{spec.digits}f}"
+            text = number_text(interval.mean, spec.digits)
             means[key] = {
                 "mean": interval.mean,
                 "low": low,
@@ -204,7 +205,7 @@ def run_data(
         "chosen_epoch": record.chosen_epoch if record else None,
         "cost": costs,
         "texts": _texts(spec, metrics, costs)
-        | ({"wall_seconds": f"{record.wall_seconds:,.1f}"} if record else {}),
+        | ({"wall_seconds": number_text(record.wall_seconds, 1, ",")} if record else {}),
         "wall_seconds": record.wall_seconds if record else None,
         "environment": dict(record.environment) if record else {},
         "data_sha256": record.data_sha256 if record else None,
@@ -227,8 +228,10 @@ def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:
 def _texts(spec: ReportSpec, metrics: Mapping[str, float], costs: Mapping[str, float]) -> dict[str, str]:
     """Return metrics and costs as the tables print them; they keep their digits on the whole page."""
     forms = {key: COSTS[key] for key in costs if key in COSTS}
-    printed_costs = {key: f"{costs[key] / form.scale:,.{form.digits}f}" for key, form in forms.items()}
-    return {key: f"{value:.{spec.digits}f}" for key, value in metrics.items()} | printed_costs
+    printed_costs = {
+        key: number_text(costs[key] / form.scale, form.digits, ",") for key, form in forms.items()
+    }
+    return {key: number_text(value, spec.digits) for key, value in metrics.items()} | printed_costs
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -103,7 +103,7 @@ function series(trace: Trace, number: number, yAxisIndex: number, weight: number
 
 /** The value of a curve, as short as the table's numbers where it is of their kind. */
 function valueText(column: string, value: number): string {
-  return measure(column) in model.data.metrics ? value.toFixed(model.data.digits) : shown(Number(value.toPrecision(5)));
+  return measure(column) in model.data.metrics ? value.toFixed(model.data.digits).replace(/^-(?=[0.]*$)/, "") : shown(Number(value.toPrecision(5)));
 }
 
 interface Setting {
