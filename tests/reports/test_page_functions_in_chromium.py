@@ -259,3 +259,34 @@ def test_served_it_shows_the_figures(site, trained, browser):  # noqa: F811
         WebDriverWait(browser, 30).until(lambda _: browser.execute_script(loaded))
         assert errors(browser) == []
         browser.get("about:blank")
+
+
+def test_draws_the_figures_of_stored_predictions(page):
+    text = Path("out/index.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    first, second = (row["row"] for row in data["rows"][:2])
+    line = {"mean": [90.5] * 101, "low": [None] * 101, "high": [None] * 101}
+    counts = [[8, 2, 0], [0, 9, 1], [2, 3, 0]]
+    data["figures"] = [
+        {"kind": "precision_recall", "title": "Precision", "caption": "", "across": "Recall", "up": "Up"}
+        | {"curves": [{"row": row, "average": 71.5, **line} for row in (first, second)]},
+        {"kind": "confusion", "title": "Confusion", "caption": "Which", "counts": counts}
+        | {"down": ["cat", "dog", "background"], "names": ["cat", "dog", "missed"]},
+        {"kind": "classes", "title": "Classes", "caption": "", "across": "AP", "groups": ["cat"]}
+        | {"points": [{first: [50.5, 45, 55], second: [60, None, None]}]},
+    ]
+    text = re.sub(r'(?<=id="data">).*?(?=</script>)', lambda _: json.dumps(data), text, flags=re.DOTALL)
+    Path("out/predictions.html").write_text(text)
+    page.get(Path("out/predictions.html").absolute().as_uri())
+    labels = [row["label"] for row in data["rows"][:2]]
+    assert plotted(page, "#charts > .prediction:nth-of-type(1) > figure") == [
+        [label, "71.5", "90.5", "90.5", "90.5"] for label in labels
+    ]
+    shares = [cell.text for cell in all_of(page, ".matrix tbody td")]
+    assert shares == ["80", "20", "", "", "90", "10", "40", "60", ""]
+    assert plotted(page, "#charts > .prediction:nth-of-type(3) > figure") == [
+        ["cat", labels[0], "50.5", "45 to 55"],
+        ["cat", labels[1], "60", "no interval"],
+    ]
+    one(page, "#legend button").click()
+    assert len(plotted(page, "#charts > .prediction:nth-of-type(1) > figure")) == 1
