@@ -117,4 +117,5 @@ def test_the_pages_means_and_intervals_are_those_of_the_figures(shown):
         "low": pytest.approx(71 - 12.7062),
         "high": pytest.approx(71 + 12.7062),
         "n": 2,
+        "text": "71.00",
     }
