@@ -17,7 +17,7 @@ interface Point extends Mean {
 
 const HINT =
   "One point per row: the mean over its finished runs with its 95 % t interval; hollow: no interval (one seed, equal values, " +
-  "or seeds that were added until it was decided); dashed: the Pareto front of the means. Drag to zoom.";
+  "or seeds that were added until it was decided); dashed: the Pareto front of the means, without single seeds beside several. Drag to zoom.";
 
 /** As the tables have it, a cost in which a row's runs differ has no value; their seconds have a mean. */
 function costOf(runs: Run[], key: string): number | null {
@@ -32,7 +32,9 @@ export function front(points: Point[], sign: number): Point[] {
     const [sameCost, sameWorth] = [same(a.x, b.x), same(a.mean, b.mean)];
     return (sameCost || a.x < b.x) && (sameWorth || sign * a.mean > sign * b.mean) && !(sameCost && sameWorth);
   };
-  const cheapestFirst = [...points].sort((a, b) => a.x - b.x || sign * (b.mean - a.mean)); // these beat most others
+  const most = Math.max(...points.map((point) => point.n)); // a single seed beats no mean over several: luck alone could
+  const kept = points.filter((point) => point.n > 1 || most === 1);
+  const cheapestFirst = kept.sort((a, b) => a.x - b.x || sign * (b.mean - a.mean)); // these beat most others
   return cheapestFirst.filter((point) => !cheapestFirst.some((other) => beats(other, point)));
 }
 
