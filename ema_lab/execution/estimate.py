@@ -38,6 +38,8 @@ class Estimates:
 
     def seconds(self, spec: RunSpec) -> float | None:
         """Return the expected wall seconds of a run; None if no such work was measured."""
+        if not self.finished and not self.probed:
+            return None  # as in a new store, where the keys of a large grid would be built for nothing
         key = work_key(spec)
         return self.finished.get(key, self.probed.get(key))
 

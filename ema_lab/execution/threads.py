@@ -65,7 +65,7 @@ def planned_threads(
         ignored = f"; {VARIABLE}={variable} changes nothing, --threads {variable} would"
         note = ignored if variable not in (None, kept) else ""
         return Threads(kept, f"kept for {name} in this store{note}")
-    if (recorded := _finished(store, run_ids())) is not None:
+    if store.root.is_dir() and (recorded := _finished(store, run_ids())) is not None:
         return Threads(recorded, f"as the finished runs of {name}")
     if variable is not None:
         return Threads(variable, VARIABLE)

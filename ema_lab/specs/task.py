@@ -6,6 +6,8 @@ the source, so that planning and reporting import neither torch nor a user's cod
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, ValidationError, model_validator
@@ -13,7 +15,7 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import TASKS
 from ema_lab.registry.registry import unknown_name
-from ema_lab.registry.signature import read_literal, split_target
+from ema_lab.registry.signature import read_literal, source_file, split_target
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.metric import COSTS, Metric
 from ema_lab.specs.strict import Spec, invalid
@@ -142,14 +144,28 @@ def task_description(name: str) -> TaskDescription:
         SpecError: If the task is unknown, or its description is malformed.
     """
     try:
-        where, literal = read_literal(*split_target(TASKS[name].target))
+        module, literal = split_target(TASKS[name].target)
+        path = source_file(module)
+        return _described(name, module, literal, path, path.stat().st_mtime_ns)
+    except _MalformedError as error:
+        raise SpecError(f"{error}; {_EXPECTED}") from None
     except SpecError as error:
         raise SpecError(f"{error}; {_EXPECTED}" if ":" in name else str(error)) from None
+
+
+class _MalformedError(SpecError):
+    """Literal whose keys do not fit."""
+
+
+@cache
+def _described(name: str, module: str, literal: str, _path: Path, _modified: int) -> TaskDescription:
+    """Read a description once per state of its file: every run spec asks for its task."""
+    where, value = read_literal(module, literal)
     try:
-        form = TaskForm.model_validate(literal)
+        form = TaskForm.model_validate(value)
     except ValidationError as error:
         problems = "; ".join(message for _, message in error_messages(error))
-        raise SpecError(f"{where}: {problems}; {_EXPECTED}") from None
+        raise _MalformedError(f"{where}: {problems}") from None
     metrics = {key: _metric(metric) for key, metric in form.metrics.items()}
     return TaskDescription(name, form.code, form.made_up, metrics, form.primary, form.recipe, form.analysis)
 
