@@ -19,7 +19,7 @@ class EquivalenceTest:
     why: str = ""
 
 
-def equivalence_p(mean: float, standard_error: float, degrees: int, margin: float) -> float:
+def equivalence_p(mean: float, standard_error: float, degrees: float, margin: float) -> float:
     """Return the p-value of two one-sided t tests (Schuirmann 1987): the larger of both.
 
     The null hypothesis is a true difference of at least `margin`, in either direction.

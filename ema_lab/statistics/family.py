@@ -4,8 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ema_lab.statistics.moderation import moderate, pairs_correlation
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.summary import ROUNDING
 
@@ -43,7 +44,9 @@ def _holm(p_values: "Numbers") -> "Numbers":
     return corrected
 
 
-def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> list[Rank | None]:
+def rank_rows(
+    rows: Sequence[BySeed], sign: int, groups: Sequence[str] = (), *, pooled: bool = False
+) -> list[Rank | None]:
     """Rank rows by paired t tests: best, second, or untested.
 
     The best row beats every other tested row, whatever the order of their means: with different seeds, the
@@ -55,6 +58,8 @@ def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> 
         rows: Values by seed (or by data set and seed), one mapping per row. Empty for a row without runs.
         sign: +1 if higher is better, -1 if lower is.
         groups: Group of each row, to rank rows within groups. The pairs of all groups form one family.
+        pooled: Whether the variances of a group's pairs are moderated by each other; a pair then also has to
+            differ by its own variance at 5 %, as in `pooled.py`.
     """
     import numpy as np
 
@@ -64,13 +69,14 @@ def rank_rows(rows: Sequence[BySeed], sign: int, groups: Sequence[str] = ()) -> 
         members.setdefault(group, []).append(index)
     seeds = list(dict.fromkeys(seed for row in rows for seed in row))
     table = np.array([[sign * row.get(seed, math.nan) for seed in seeds] for row in rows])
-    tests = [_pair_tests(table[indices]) for indices in members.values()]
-    corrected = _holm(np.concatenate([p for _, p in tests])) if tests else np.empty(0)
+    tests = [_pair_tests(table[indices], pooled=pooled) for indices in members.values()]
+    corrected = _holm(np.concatenate([each.p for each in tests])) if tests else np.empty(0)
     ranks: list[Rank | None] = [None] * len(rows)
     start = 0
-    for indices, (t, p) in zip(members.values(), tests, strict=True):
-        group_ranks = _ranks(len(indices), t, corrected[start : start + len(p)])
-        start += len(p)
+    for indices, each in zip(members.values(), tests, strict=True):
+        p = np.maximum(each.own_p, corrected[start : start + len(each.p)])
+        group_ranks = _ranks(len(indices), each.t, p)
+        start += len(each.p)
         for index, rank in zip(indices, group_ranks, strict=True):
             ranks[index] = rank if rows[index] else None
     return ranks
@@ -81,20 +87,31 @@ def pair_count(groups: Sequence[str]) -> int:
     return sum(math.comb(count, 2) for count in Counter(groups).values())
 
 
-def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
-    """Return t and p of the paired t tests of all pairs of rows, in the order of `itertools.combinations`.
+class _PairTests(NamedTuple):
+    """Tests of all pairs of rows, in the order of `itertools.combinations`. NaN if untestable.
+
+    `own_p` is by a pair's own variance; `p`, which is to be corrected, by the moderated one if that is used.
+    """
+
+    t: "Numbers"
+    own_p: "Numbers"
+    p: "Numbers"
+
+
+def _pair_tests(rows: "Numbers", *, pooled: bool) -> _PairTests:
+    """Return the paired t tests of all pairs of rows.
 
     The loop tests one row against all rows below it, because thousands of rows have millions of pairs.
-    Results equal those of `paired_test`, except that p is 1 if all differences are zero: identical rows
-    are tied, not untested.
+    Without pooling, results equal those of `paired_test`, except that p is 1 if all differences are zero:
+    identical rows are tied, not untested.
 
     Args:
         rows: Values of shape (rows, seeds), NaN if missing.
+        pooled: Whether variances are moderated.
     """
     import numpy as np
-    from scipy.special import stdtr
 
-    all_t, all_p = [np.empty(0)], [np.empty(0)]
+    all_means, all_errors, all_degrees = [np.empty(0)], [np.empty(0)], [np.empty(0)]
     for index in range(len(rows) - 1):
         differences = rows[index] - rows[index + 1 :]
         is_paired = ~np.isnan(differences)
@@ -104,12 +121,30 @@ def _pair_tests(rows: "Numbers") -> "tuple[Numbers, Numbers]":
             squares = (np.where(is_paired, differences - means[:, None], 0.0) ** 2).sum(axis=1)
             errors = np.sqrt(squares / (counts - 1) / counts)
             spread = (counts > 1) & (errors > ROUNDING * np.maximum(1.0, np.abs(means)))
-            t = np.where(spread, means / errors, math.nan)
-        p = 2 * stdtr(counts - 1, -np.abs(t))
-        equal = (counts > 1) & ~spread & (np.abs(means) <= ROUNDING)
-        all_t.append(np.where(equal, 0.0, t))
-        all_p.append(np.where(equal, 1.0, p))
-    return np.concatenate(all_t), np.concatenate(all_p)
+        all_means.append(means)
+        all_errors.append(np.where(spread, errors, 0.0))
+        all_degrees.append(counts - 1.0)
+    means, errors, degrees = map(np.concatenate, (all_means, all_errors, all_degrees))
+    t, own_p = _t_tests(means, errors, degrees)
+    if not pooled or len(means) < 2:
+        return _PairTests(t, own_p, own_p)
+    variances = errors**2 * (degrees + 1)
+    moderated = moderate(variances, np.maximum(degrees, 0.0), pairs_correlation(len(rows)))
+    ratios = np.sqrt(moderated.variances / np.where(variances > 0, variances, 1.0))
+    _, p = _t_tests(means, errors * ratios, moderated.degrees)
+    return _PairTests(t, own_p, p)
+
+
+def _t_tests(means: "Numbers", errors: "Numbers", degrees: "Numbers") -> "tuple[Numbers, Numbers]":
+    """Return t and p of mean differences; NaN without an error, unless all differences are zero."""
+    import numpy as np
+    from scipy.special import stdtr
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(errors > 0, means / errors, math.nan)
+    p = 2 * stdtr(degrees, -np.abs(t))
+    equal = (degrees > 0) & (errors == 0) & (np.abs(means) <= ROUNDING)
+    return np.where(equal, 0.0, t), np.where(equal, 1.0, p)
 
 
 def _ranks(count: int, t: "Numbers", p: "Numbers") -> list[Rank | None]:

@@ -51,7 +51,7 @@ class Summary:
 
 
 @cache
-def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
+def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """Return the two-sided quantile of Student's t: 4.303 for 95 % at two degrees of freedom."""
     from scipy.special import stdtrit  # scipy.stats.t.ppf calls it too, but takes half a second to import
 
