@@ -75,9 +75,13 @@ class Measured:
         """Return a metric of the run; None if the run is not done, or lacks the metric."""
         return self.record.metrics.get(metric) if self.record else None
 
+    def baseline_value(self, metric: str) -> float | None:
+        """Return a metric of the baseline's run; None if that run is not done, or lacks the metric."""
+        return self.baseline.metrics.get(metric) if self.baseline else None
+
     def difference(self, metric: str) -> float | None:
         """Return variant minus baseline, 0 for a mere rounding difference; None if one value is missing."""
-        mine, other = self.value(metric), self.baseline.metrics.get(metric) if self.baseline else None
+        mine, other = self.value(metric), self.baseline_value(metric)
         return None if mine is None or other is None else difference(mine, other)
 
 
@@ -121,6 +125,11 @@ class Row:
     def pairs(self, metric: str) -> list[tuple[Measured, float]]:
         """Return the cells whose baseline is finished too, with variant minus baseline."""
         return [(item, value) for item in self.cells if (value := item.difference(metric)) is not None]
+
+    def both_values(self, metric: str) -> list[tuple[float, float]]:
+        """Return a metric of the row and of its baseline for each seed that both have finished."""
+        pairs = ((item.value(metric), item.baseline_value(metric)) for item in self.cells)
+        return [(mine, other) for mine, other in pairs if mine is not None and other is not None]
 
     def values(self, metric: str) -> list[float]:
         """Return a metric over the finished seeds."""

@@ -181,6 +181,7 @@ def table_column(key: str, spec: ReportSpec, ablation: Ablation) -> TableColumn:
         "p": ("p", "p"),
         "wilcoxon": ("Wilcoxon p", "p"),
         "equivalence": ("Equivalence p", "p"),
+        "pairing": ("Pairing", "pairing"),
         "effect": ("g", "effect"),
         "detectable": ("Detectable", "detectable"),
         "latency": ("Latency (ms)", "latency"),

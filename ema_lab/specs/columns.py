@@ -10,6 +10,7 @@ COMPARISONS: Mapping[str, str] = {  # meaning by column
     "p": "p of a paired t test against the baseline, Holm-corrected over all compared rows of the ablation.",
     "wilcoxon": "p of a Wilcoxon signed-rank test against the baseline, Holm-corrected likewise.",
     "equivalence": "p of two one-sided paired t tests that the difference is within `margin`.",
+    "pairing": "Variance of paired over unpaired differences: below 1, pairing makes intervals narrower.",
     "effect": "Hedges' g of the paired differences: Cohen's d_z, corrected for few seeds.",
     "detectable": "Smallest true difference that a paired t test of the row's seeds finds with 80 % power.",
 }

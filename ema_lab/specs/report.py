@@ -30,13 +30,14 @@ from ema_lab.specs.columns import (
 from ema_lab.specs.document import Document, read_document, require_file_name
 from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
 from ema_lab.specs.metric import Metric
+from ema_lab.specs.pooling import problem_of_pooling
 from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 RUN_KEYS = (
     *("ablation", "metric", "baseline", "set", "only", "rows", "spread", "intervals", "counts", "rank"),
-    *("margin", "digits", "names"),
+    *("margin", "test", "digits", "names"),
 )
 BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
@@ -94,6 +95,7 @@ class ReportSpec(Spec):
         tables: Tables of the file `published` that a report of claims shows; all by default.
         columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
             `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
+            `pairing` (variance of paired over unpaired differences),
             `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
             `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
             measured by `ema-lab cost --latency`. `metric_images` and `delta_images` are `metric` and its
@@ -119,6 +121,9 @@ class ReportSpec(Spec):
             `bootstrap` prints an interval instead and needs 20 seeds.
         intervals: Level of the intervals of differences, also in a forest figure. `each` holds 95 % for each
             by itself; `simultaneous` holds 95 % for all comparisons of the ablation together (Bonferroni).
+        test: Tests of differences, equivalence and ranks. `paired` takes each row's own paired differences.
+            `pooled` also uses the variance of the other compared rows, which finds more with few seeds; a
+            check leaves out rows whose variance is clearly greater. Both are corrected for all comparisons.
         counts: Position of n: in every cell, or once in the caption if all cells agree.
         rank: Whether to mark the best and the second row where a test supports it.
         margin: Smallest relevant difference of the compared metric, in its unit. The columns `delta` and
@@ -153,6 +158,7 @@ class ReportSpec(Spec):
     seeds: Literal["file", "decided"] | DecidedSeeds = "file"
     spread: Spread = "std"
     intervals: Literal["each", "simultaneous"] = "each"
+    test: Literal["paired", "pooled"] = "paired"
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
     margin: Positive | None = None
@@ -186,6 +192,7 @@ class ReportSpec(Spec):
             "cells": self.cells != "value" and self.kind not in BY_CELL,
             **{key: key in self.model_fields_set and self.cells != "value" for key in ("spread", "rank")},
             "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
+            "test": self.test != "paired" and self.kind not in {"main", "leave_one_out"},
             "parts": bool(self.parts) and self.kind != "leave_one_out",
             **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
             "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
@@ -201,19 +208,13 @@ class ReportSpec(Spec):
         names = [figure.name for figure in self.figures]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise invalid(
-                    "report",
-                    f"another figure is named {name!r} too: rename one of them",
-                    "figures",
-                    number,
-                    "name",
-                )
+                rule = f"another figure is named {name!r} too: rename one of them"
+                raise invalid("report", rule, "figures", number, "name")
         if self.figures and self.kind == "claims":
-            raise invalid(
-                "report", "changes nothing in a report of the kind claims: remove the figures", "figures"
-            )
+            rule = "changes nothing in a report of the kind claims: remove the figures"
+            raise invalid("report", rule, "figures")
         for column in self.columns:
-            fixed = column in ("wilcoxon", "equivalence", "detectable", *IMAGE_COLUMNS)
+            fixed = column in ("wilcoxon", "equivalence", "pairing", "detectable", *IMAGE_COLUMNS)
             fixed = fixed or is_metric_delta(column)
             if self.is_decided and fixed:
                 rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
@@ -227,6 +228,8 @@ class ReportSpec(Spec):
         if self.intervals != "each" and (self.is_decided or not has_delta):
             why = "of seeds: decided" if self.is_decided else "without a difference or a forest"
             raise invalid("report", f"changes nothing {why}", "intervals")
+        if rule := problem_of_pooling(self):
+            raise invalid("report", rule, "test")
         if self.margin is None and "equivalence" in self.columns:
             rule = "needs `margin`, the smallest relevant difference"
             raise invalid("report", rule, "columns", self.columns.index("equivalence"))

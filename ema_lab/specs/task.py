@@ -24,7 +24,7 @@ DEFAULT_TASK = "classification"
 SPLITS = ("train", "val", "test")
 METRIC_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 RESERVED = (  # columns of reports, then of `status`, `eval` and searches
-    *("n", "p", "delta", "wilcoxon", "equivalence", "effect", "detectable"),
+    *("n", "p", "delta", "wilcoxon", "equivalence", "pairing", "effect", "detectable"),
     *("metric_images", "intention"),
     *("latency", "latency_ratio", *COSTS),
     *("run_id", "variant", "seed", "status", "stale", "attempts", "wall_seconds", "by", "cause"),

@@ -128,7 +128,7 @@ def _flat_cell(column: TableColumn, cell: TableCell, spread: str) -> dict[str, A
     if column.kind == "intention":
         counts = {f"{key}_n": cell.n, f"{key}_diverged": cell.diverged}
         return {key: cell.value, f"{key}_std": cell.spread, **counts}
-    if column.key == "latency_ratio":
+    if column.key in {"latency_ratio", "pairing", "detectable"}:
         return {key: cell.value, f"{key}_low": cell.low, f"{key}_high": cell.high}
     if column.kind == "text":
         return {key: cell.text}

@@ -42,6 +42,7 @@ ColumnKind = Literal[
     "delta",
     "p",
     "effect",
+    "pairing",
     "detectable",
     "latency",
     "count",
@@ -118,7 +119,7 @@ class TableCell:
     p_raw: float | None = None
     family: int = 0
     test: str = ""
-    degrees: int | None = None
+    degrees: float | None = None
     error_seeds: float | None = None
     error_images: float | None = None
     images: int = 0

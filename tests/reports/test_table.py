@@ -11,7 +11,7 @@ from ema_lab.execution.executor import execute
 from ema_lab.measured.selection import environment_differences, select_rows
 from ema_lab.reports.report import build_table
 from ema_lab.statistics import paired_equivalence, paired_test
-from ema_lab.statistics.power import detectable_difference
+from ema_lab.statistics.power import detectable_difference, std_limits
 from ema_lab.store.job import RunStopped
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
@@ -384,7 +384,11 @@ class TestManyRows:
         more = [replace(found.rows[1], name=name) for name in ("a", "b", "c")]
         table = build_table(found.report(columns=["detectable"]), found.ablation, [found.rows[0], *more])
         expected = detectable_difference(3, 1.0, significance=0.05 / 3)  # differences 1, 2, 3
-        assert table.rows[1].cells[0].value == pytest.approx(expected)
+        cell = table.rows[1].cells[0]
+        assert cell.value == pytest.approx(expected)
+        limits = tuple(expected * limit for limit in std_limits(1.0, 2))
+        assert (cell.low, cell.high) == pytest.approx(limits)
+        assert cell.text == f"{expected:.2f} [{limits[0]:.2f}, {limits[1]:.2f}]"
         assert notes_with(table, "power at 5 % / 3 (Holm's first step), given")
 
     def test_the_best_is_better_than_every_row_that_has_runs(self, study):

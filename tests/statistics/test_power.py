@@ -4,10 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import chi2, ttest_1samp
 from statsmodels.stats.power import TTestPower
 
-from ema_lab.statistics.power import detectable_difference, pooled_std, power_of, seeds_needed
+from ema_lab.statistics.power import (
+    detectable_difference,
+    pooled_std,
+    power_of,
+    seeds_needed,
+    std_limits,
+    upper_std,
+)
 
 
 def test_the_detectable_difference_has_the_power_that_it_says():
@@ -61,8 +68,40 @@ def test_a_difference_that_no_number_of_seeds_shows():
 
 
 def test_the_spread_is_pooled_over_rows():
-    assert pooled_std([[1.0, 3.0], [5.0], [2.0, 2.0, 2.0]]) == (pytest.approx(math.sqrt(2 / 3)), 3)
+    assert pooled_std([[1.0, 3.0]]) == (pytest.approx(math.sqrt(2)), 1)
     assert pooled_std([[1.0], []]) is None
+
+
+def test_rows_share_a_baseline_and_so_degrees_of_freedom():
+    """Half of a difference's variance is the baseline's, so that two rows' variances correlate by 1 / 4."""
+    spread = pooled_std([[1.0, 3.0], [5.0], [2.0, 2.0, 2.0]])
+    assert spread == pytest.approx((math.sqrt(2 / 3), 3 / 1.25))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3.2, 18])
+def test_the_upper_limit_of_a_deviation_is_that_of_chi_squared(degrees):
+    assert upper_std(0.4, degrees) == pytest.approx(0.4 * math.sqrt(degrees / chi2.ppf(0.2, degrees)))
+
+
+def test_the_limits_of_a_deviation_hold_its_truth_in_four_of_five_cases():
+    stds = np.random.default_rng(1).normal(0, 1, (4000, 3)).std(axis=1, ddof=1)
+    low, high = std_limits(1.0, 2)
+    assert np.mean((low * stds <= 1) & (high * stds >= 1)) == pytest.approx(0.8, abs=0.02)
+    assert (low, high) == pytest.approx(tuple(math.sqrt(2 / chi2.ppf(level, 2)) for level in (0.9, 0.1)))
+
+
+def test_four_of_five_plans_have_the_power_that_they_state():
+    """Plans of five seeds from a pilot of three seeds. Without the limit, 80 % is less on average."""
+    pilots = np.random.default_rng(0).normal(0, 1, (4000, 3)).std(axis=1, ddof=1)
+    effects = np.linspace(0.05, 20, 400)
+    powers = np.array([power_of(effect, 5) for effect in effects])
+    at_plan = {
+        name: np.interp(detectable_difference(5, 1.0) * pilots * factor, effects, powers)
+        for name, factor in (("estimate", 1.0), ("limit", upper_std(1.0, 2)))
+    }
+    assert np.mean(at_plan["limit"] >= 0.8) == pytest.approx(0.8, abs=0.02)
+    assert np.mean(at_plan["estimate"] >= 0.8) < 0.4
+    assert np.mean(at_plan["estimate"]) < 0.7 < 0.85 < np.mean(at_plan["limit"])
 
 
 @pytest.mark.parametrize("std", [0.4, 2.0])

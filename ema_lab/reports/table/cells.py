@@ -17,6 +17,8 @@ from ema_lab.statistics import (
     paired_difference,
     summarise,
 )
+from ema_lab.statistics.pairing import pairing_ratio
+from ema_lab.statistics.pooled import Contrast
 from ema_lab.tables.table import Flag, SpreadKind, TableCell
 from ema_lab.tables.text import difference_text, number_text
 
@@ -87,16 +89,24 @@ def comparison_cell(
     return replace(cell, **fields_of([value for _, value in pairs])) if pairs else cell
 
 
-def delta_cell(spec: ReportSpec, row: Row, metric: str, comparisons: int = 1) -> TableCell:
+def delta_cell(
+    spec: ReportSpec, row: Row, metric: str, comparisons: int = 1, contrast: Contrast | None = None
+) -> TableCell:
     """Return a difference's cell, such as `+0.28 [-0.54, +1.10]`; a single pair has no interval.
 
-    `comparisons`: number of differences whose intervals hold together, if the report asks for such.
+    Args:
+        spec: The report.
+        row: The row.
+        metric: Compared metric.
+        comparisons: Number of differences whose intervals hold together, if the report asks for such.
+        contrast: Contrast of the row by pooled variances; None takes its own differences.
     """
     is_simultaneous = spec.intervals == "simultaneous"
     kind: SpreadKind = "simultaneous_interval" if is_simultaneous else "paired_interval"
 
     def fields(differences: list[float]) -> dict[str, Any]:
-        difference = paired_difference(differences, comparisons if is_simultaneous else 1)
+        at_once = comparisons if is_simultaneous else 1
+        difference = contrast.interval(at_once) if contrast else paired_difference(differences, at_once)
         count = missing_text(difference.count, len(row.cells), without_interval=not difference.has_interval)
         return {**difference_numbers(difference, spec.digits, kind), "count": count}
 
@@ -129,6 +139,21 @@ def effect_cell(spec: ReportSpec, row: Row, metric: str) -> TableCell:
         return {"text": number_text(effect, spec.digits, "+"), "value": effect}
 
     return comparison_cell(row, metric, fields)
+
+
+def pairing_cell(_spec: ReportSpec, row: Row, metric: str) -> TableCell:
+    """Return the variance of paired over unpaired differences and its interval: `0.68 [0.30, 1.30]`."""
+    if row.is_baseline:
+        return TableCell("baseline", expected=len(row.cells))
+    pairs = row.both_values(metric)
+    cell = compared_cell(row, row.pairs(metric))
+    if not pairs:
+        return cell
+    found = pairing_ratio([mine for mine, _ in pairs], [other for _, other in pairs])
+    if found.why:
+        return replace(cell, text="untested", count=found.why)
+    text = f"{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return replace(cell, text=text, value=found.ratio, low=found.low, high=found.high)
 
 
 def count_cell(spec: ReportSpec, row: Row, _metric: str) -> TableCell:
@@ -271,6 +296,7 @@ CELLS: Mapping[str, Callable[[ReportSpec, Row, str], TableCell]] = {
     "metric": metric_cell,
     "intention": intention_cell,
     "effect": effect_cell,
+    "pairing": pairing_cell,
     "count": count_cell,
     "cost": cost_cell,
     "latency": latency_cell,

@@ -12,6 +12,7 @@ from typing import Any
 from ema_lab.measured.family import Family
 from ema_lab.measured.selection import Row, unclean_rows
 from ema_lab.reports.table.cells import CELLS, comparison_cell, cost_delta_cell, delta_cell
+from ema_lab.reports.table.pooled import PooledFamily, pooled_family
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import (
     holm,
@@ -23,11 +24,12 @@ from ema_lab.statistics import (
     wilcoxon_test,
 )
 from ema_lab.statistics.paired import SIGNIFICANCE
-from ema_lab.statistics.power import detectable_difference
+from ema_lab.statistics.power import detectable_difference, std_limits
 from ema_lab.tables.table import Flag, Mark, TableCell, TableColumn
 from ema_lab.tables.text import p_text
 
 PAIRED_T, WILCOXON, TWO_ONE_SIDED = "paired t", "Wilcoxon signed-rank", "two one-sided paired t"
+POOLED = "{}, pooled variance"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Tested:
         p: P-value without a correction. NaN if untestable.
         why: Reason why it is untestable; otherwise empty.
         degrees: Degrees of freedom, if the test has any.
+        name: Name of the test.
     """
 
     p: float
     why: str
-    degrees: int | None = None
+    degrees: float | None = None
+    name: str = PAIRED_T
 
 
 def paired_t(differences: Sequence[float]) -> Tested:
@@ -54,14 +58,14 @@ def paired_t(differences: Sequence[float]) -> Tested:
 def signed_rank(differences: Sequence[float]) -> Tested:
     """Test paired differences by signed ranks. The caption says how many pairs a table needs."""
     test = wilcoxon_test(differences)
-    return Tested(math.nan if test.p is None else test.p, f"n={test.count}: cannot reach 0.05")
+    p = math.nan if test.p is None else test.p
+    return Tested(p, f"n={test.count}: cannot reach 0.05", name=WILCOXON)
 
 
 def p_cells(
     rows: Sequence[Row],
     metric: str,
     family: Family,
-    name: str = PAIRED_T,
     test: Callable[[Sequence[float]], Tested] = paired_t,
 ) -> list[TableCell]:
     """Return the p-values of tests against the baseline, Holm-corrected over the family.
@@ -70,12 +74,41 @@ def p_cells(
         rows: Shown rows.
         metric: Metric that is compared.
         family: All compared rows.
-        name: Name of the test.
         test: Test of one row's paired differences.
     """
     tests = {row.name: test(row.differences(metric)) for row in family.compared}
     corrected = holm([tested.p for tested in tests.values()])
-    p_values = dict(zip(tests, corrected, strict=True))
+    return _p_cells(rows, metric, tests, dict(zip(tests, corrected, strict=True)))
+
+
+def pooled_p_cells(
+    rows: Sequence[Row], metric: str, pooled: PooledFamily, name: str = PAIRED_T, margin: float = 0.0
+) -> list[TableCell]:
+    """Return the corrected p-values of tests by pooled variances.
+
+    Args:
+        rows: Shown rows.
+        metric: Metric that is compared.
+        pooled: Contrasts of all compared rows.
+        name: Name of the test by a row's own variance, which rows outside the pool have.
+        margin: Margin of equivalence; 0 tests for a difference.
+    """
+    tests = {
+        row: Tested(
+            each.raw_p(margin),
+            each.why,
+            each.family_error.degrees if each.family_error else None,
+            POOLED.format(name) if each.pooled else name,
+        )
+        for row, each in pooled.contrasts.items()
+    }
+    return _p_cells(rows, metric, tests, pooled.corrected(margin))
+
+
+def _p_cells(
+    rows: Sequence[Row], metric: str, tests: Mapping[str, Tested], p_values: Mapping[str, float]
+) -> list[TableCell]:
+    """Return the cells of corrected p-values, by the tests of all compared rows."""
 
     def cell(row: Row) -> TableCell:
         return comparison_cell(row, metric, lambda _: fields(p_values[row.name], tests[row.name]))
@@ -83,20 +116,26 @@ def p_cells(
     def fields(p: float, tested: Tested) -> dict[str, Any]:
         if math.isnan(p):
             return {"text": "untested", "count": tested.why}
-        facts = {"p_raw": tested.p, "family": len(tests), "test": name, "degrees": tested.degrees}
+        facts = {"p_raw": tested.p, "family": len(tests), "test": tested.name, "degrees": tested.degrees}
         return {"text": p_text(p), "value": p, "p": p, **facts}
 
     return [cell(row) for row in rows]
 
 
-def equivalence_cells(rows: Sequence[Row], metric: str, family: Family, margin: float) -> list[TableCell]:
+def equivalence_cells(
+    rows: Sequence[Row], metric: str, family: Family, margin: float, pooled: PooledFamily | None = None
+) -> list[TableCell]:
     """Return the p-values of two one-sided tests within ±`margin`; a row below 5 % is marked equivalent."""
 
     def within_margin(differences: Sequence[float]) -> Tested:
         test = paired_equivalence(differences, margin)
-        return Tested(test.p, test.why, test.count - 1)
+        return Tested(test.p, test.why, test.count - 1, TWO_ONE_SIDED)
 
-    cells = p_cells(rows, metric, family, TWO_ONE_SIDED, within_margin)
+    cells = (
+        pooled_p_cells(rows, metric, pooled, TWO_ONE_SIDED, margin)
+        if pooled
+        else p_cells(rows, metric, family, within_margin)
+    )
     return [
         replace(cell, mark=Mark.EQUIVALENT) if cell.p is not None and cell.p < SIGNIFICANCE else cell
         for cell in cells
@@ -107,6 +146,7 @@ def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str, family:
     """Return the smallest difference that each row's pairs can detect, given their spread.
 
     The level is that of Holm's first step, since the number holds for the whole family, like the p-values.
+    The range comes from the 80 % interval of the deviation, which few pairs estimate badly.
     """
     level = SIGNIFICANCE / family.num_compared
 
@@ -115,8 +155,10 @@ def detectable_cells(spec: ReportSpec, rows: Sequence[Row], metric: str, family:
         if not summary.has_spread:
             few = "needs two pairs" if summary.count < 2 else "all differences are equal"
             return {"text": "untested", "count": few}
-        smallest = detectable_difference(summary.count, summary.std, significance=level)
-        return {"text": f"{smallest:.{spec.digits}f}", "value": smallest}
+        stds = (summary.std, *std_limits(summary.std, summary.count - 1))
+        smallest, low, high = (detectable_difference(summary.count, std, significance=level) for std in stds)
+        text = f"{smallest:.{spec.digits}f} [{low:.{spec.digits}f}, {high:.{spec.digits}f}]"
+        return {"text": text, "value": smallest, "low": low, "high": high}
 
     return [comparison_cell(row, metric, fields) for row in rows]
 
@@ -131,6 +173,7 @@ class Marks:
         untested: Rows with runs that no test of the column has seen.
         hidden_best: Best rows that the report does not show, of the groups that it shows.
         pairs: Number of pairs for which the tests are corrected.
+        test: Name of the tests.
     """
 
     by_row: Mapping[str, Mark | None]
@@ -138,6 +181,7 @@ class Marks:
     untested: tuple[Row, ...] = ()
     hidden_best: tuple[Row, ...] = ()
     pairs: int = 0
+    test: str = PAIRED_T
 
     def mark(self, cell: TableCell, row: Row) -> TableCell:
         """Return a row's cell with its mark."""
@@ -147,7 +191,7 @@ class Marks:
         if mark is Mark.UNTESTED:
             return replace(cell, mark=mark)
         flags = {Flag.UNCLEAN} if row.name in self.unclean else set()
-        return replace(cell, mark=mark, flags=cell.flags | flags, family=self.pairs, test=PAIRED_T)
+        return replace(cell, mark=mark, flags=cell.flags | flags, family=self.pairs, test=self.test)
 
 
 def marks_of(spec: ReportSpec, metric: str, family: Family) -> Marks:
@@ -157,7 +201,9 @@ def marks_of(spec: ReportSpec, metric: str, family: Family) -> Marks:
     on unclean pairs are known, among all rows of a group.
     """
     groups = family.groups or ("",) * len(family.rows)
-    ranks = rank_rows([row.by_seed(metric) for row in family.rows], spec.task.metrics[metric].sign, groups)
+    values, sign = [row.by_seed(metric) for row in family.rows], spec.task.metrics[metric].sign
+    is_pooled = spec.test == "pooled"
+    ranks = rank_rows(values, sign, groups, pooled=is_pooled)
     marks = [Mark(rank) if rank else None for rank in ranks]
     with_runs = [mark for row, mark in zip(family.rows, marks, strict=True) if row.finished(metric)]
     if all(mark is Mark.UNTESTED for mark in with_runs):
@@ -172,6 +218,7 @@ def marks_of(spec: ReportSpec, metric: str, family: Family) -> Marks:
         tuple(row for row, mark, _ in members if mark is Mark.UNTESTED),
         tuple(row for row, mark in hidden if mark is Mark.BEST),
         pair_count(groups),
+        POOLED.format(PAIRED_T) if is_pooled else PAIRED_T,
     )
 
 
@@ -194,16 +241,19 @@ def column_cells(
         return [cost_delta_cell(spec, row, metric) for row in rows]
     if column.kind == "detectable":
         return detectable_cells(spec, rows, metric, family)
-    if column.key == "equivalence" and spec.margin is not None:
-        return equivalence_cells(rows, metric, family, spec.margin)
     if column.kind == "p" and column.key == "wilcoxon":
-        return p_cells(rows, metric, family, WILCOXON, signed_rank)
-    if column.kind == "p":
-        return p_cells(rows, metric, family)
-    if column.kind != "delta":
+        return p_cells(rows, metric, family, signed_rank)
+    if column.kind not in {"p", "delta"}:
         return [CELLS[column.kind](spec, row, metric) for row in rows]
-    cells = [delta_cell(spec, row, metric, family.num_compared) for row in rows]
+    pooled = pooled_family(metric, family) if spec.test == "pooled" else None
+    if column.key == "equivalence" and spec.margin is not None:
+        return equivalence_cells(rows, metric, family, spec.margin, pooled)
+    if column.kind == "p":
+        return pooled_p_cells(rows, metric, pooled) if pooled else p_cells(rows, metric, family)
+    contrasts = pooled.contrasts if pooled else {}
+    count = family.num_compared
+    cells = [delta_cell(spec, row, metric, count, contrasts.get(row.name)) for row in rows]
     if column.key == "delta" and spec.margin is not None:
-        tests = equivalence_cells(rows, metric, family, spec.margin)
+        tests = equivalence_cells(rows, metric, family, spec.margin, pooled)
         return [replace(cell, mark=test.mark) for cell, test in zip(cells, tests, strict=True)]
     return cells

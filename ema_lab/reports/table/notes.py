@@ -8,6 +8,7 @@ from ema_lab.measured.family import Family
 from ema_lab.measured.selection import PAIR_LABELS, Row
 from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
+from ema_lab.reports.table.pooled import pooled_notes
 from ema_lab.reports.table.rank_notes import Ranked, listed, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
 from ema_lab.reports.table.sequential import interval_name, limit_words, test_words
@@ -68,6 +69,7 @@ def notes_of(
             family,
             bounded=has_interval(deltas),
         ),
+        *pooled_notes(spec, family, [column.key for column in columns]),
         *_column_notes(columns),
         *intention_notes(spec, columns, rows),
         *rank_notes(spec, ranked, family),
@@ -117,9 +119,11 @@ def comparison_notes(
     interval = f" with its {interval_words(spec, comparisons or compared)}" if bounded else ""
     texts = {
         "delta": f"Δ: mean paired difference to {baseline!r} over common seeds{interval}.",
-        "p": f"p ({label}): paired t test against {baseline!r}, {corrected}.",
+        "p": f"p ({label}): {paired_words(spec)} against {baseline!r}, {corrected}.",
         "wilcoxon": f"Wilcoxon p ({label}): signed-rank test against {baseline!r}, {corrected}; with fewer "
         f"than {wilcoxon_pairs_needed(compared)} differing pairs in each row none can reach 0.05.",
+        "pairing": f"Pairing ({label}): variance of paired over unpaired differences to {baseline!r}, with a "
+        "95 % interval; below 1, pairing makes intervals narrower, by the square root of the ratio.",
         "effect": f"g ({label}): Hedges' g of the paired differences (Cohen's d_z, corrected for few seeds).",
     }
     if spec.is_decided:
@@ -134,20 +138,28 @@ def comparison_notes(
         test = f"{test_words(spec)} paired t test"
         texts["p"] = f"p ({label}): {test} against {baseline!r}{limit}, {corrected}."
     texts["equivalence"] = (
-        f"Equivalence p ({label}): two one-sided paired t tests that the true difference to {baseline!r} is "
-        f"within {_margin(spec)}, {corrected}."
+        f"Equivalence p ({label}): two one-sided {paired_words(spec)}s that the true difference to "
+        f"{baseline!r} is within {_margin(spec)}, {corrected}."
     )
     texts["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
-        f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences."
+        f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences; "
+        "in brackets by the 80 % interval of that spread."
     )
     return [note for key, note in texts.items() if key in keys]
+
+
+def paired_words(spec: ReportSpec) -> str:
+    """Return the name of the t test of paired differences."""
+    return "pooled t test" if spec.test == "pooled" else "paired t test"
 
 
 def interval_words(spec: ReportSpec, comparisons: int) -> str:
     """Return the name of a difference's interval, which says for how many comparisons it holds."""
     if spec.intervals == "simultaneous":
-        return f"simultaneous 95 % t interval (Bonferroni over {number_of(comparisons, 'comparison')})"
+        over = f"Bonferroni over {number_of(comparisons, 'comparison')}"
+        how = f"pooled variance, {over}" if spec.test == "pooled" else over
+        return f"simultaneous 95 % t interval ({how})"
     return "95 % t interval" + (" (each by itself)" if comparisons > 1 else "")
 
 
@@ -160,7 +172,7 @@ def equivalence_notes(spec: ReportSpec, baseline: str, cells: Sequence[TableCell
     """Explain the sign of equivalence, if a cell has it."""
     if all(cell.mark is not Mark.EQUIVALENT for cell in cells):
         return []
-    test = "two one-sided paired t tests, Holm-corrected, 5 %"
+    test = f"two one-sided {paired_words(spec)}s, Holm-corrected, 5 %"
     if spec.is_decided:
         test = f"its {interval_name(spec).replace('95 % ', '')} lies within it"
     return [f"{MARK_SIGNS[Mark.EQUIVALENT]}: equivalent to {baseline!r} within {_margin(spec)} ({test})."]

@@ -82,7 +82,8 @@ def _rank_test(spec: ReportSpec, unit: str, num_columns: int, families: Sequence
     pairs += "" if is_whole else f" of the ablation, of which {_shown_of(families)} are shown"
     column = "row" if spec.kind == "classes" and spec.across == "rows" else "column"
     pairs += f", each {column} by itself" if num_columns > 1 else ""
-    return f"paired t tests, Holm-corrected over {pairs}, 5 %"
+    test = "pooled" if spec.test == "pooled" else "paired"
+    return f"{test} t tests, Holm-corrected over {pairs}, 5 %"
 
 
 def _untested_notes(spec: ReportSpec, ranked: Mapping[str, Ranked]) -> list[str]:

@@ -1,0 +1,72 @@
+"""Tests of rows by variances that the compared rows share, and the note on what their check decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ema_lab.measured.family import Family
+from ema_lab.reports.naming import display_name
+from ema_lab.specs.report import ReportSpec
+from ema_lab.statistics.pooled import Contrast, corrected_p, pooled_contrasts
+from ema_lab.wording import number_of
+
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class PooledFamily:
+    """Contrasts of all compared rows with the baseline.
+
+    Attributes:
+        contrasts: Contrast by name of the row.
+        left_out: Rows that the check has left out of the pooled variance.
+    """
+
+    contrasts: Mapping[str, Contrast]
+    left_out: tuple[str, ...]
+
+    def corrected(self, margin: float = 0.0) -> dict[str, float]:
+        """Return the corrected p-values by row. `margin`: of equivalence, or 0 to test for a difference."""
+        return dict(zip(self.contrasts, corrected_p(list(self.contrasts.values()), margin), strict=True))
+
+
+def pooled_family(metric: str, family: Family) -> PooledFamily:
+    """Return the contrasts of all rows that the ablation compares, whatever the report shows of them."""
+    names = [row.name for row in family.compared]
+    found = pooled_contrasts([row.differences(metric) for row in family.compared])
+    left_out = tuple(names[index] for index in found.left_out)
+    return PooledFamily(dict(zip(names, found.contrasts, strict=True)), left_out)
+
+
+def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[str]:
+    """State the model of pooled tests against the baseline, and what the check of variances decided.
+
+    `keys`: keys of the table's columns.
+    """
+    uses = {"p", "equivalence"}.intersection(keys) or spec.margin is not None
+    if spec.test != "pooled" or not (uses or (spec.intervals == "simultaneous" and "delta" in keys)):
+        return []
+    found, label = pooled_family(spec.metric, family), spec.compared_metric.label
+    degrees = sorted({each.pooled.degrees for each in found.contrasts.values() if each.pooled})
+    if not degrees:
+        why = "it takes two rows that can be tested and have similar variances"
+        return [f"Pooled variance ({label}): none, {why}; each row is tested by its own variance."]
+    span = " to ".join(f"{each:.3g}" for each in dict.fromkeys((degrees[0], degrees[-1])))
+    model = (
+        f"Pooled variance ({label}): the variance of a row's differences within seeds counts once, the mean "
+        f"variance of the pooled rows twice, and no row has less than its own; {span} degrees of freedom. A "
+        "row is significant only if its own paired t test is below 5 %, too."
+    )
+    return [
+        model,
+        f"Check of equal variances (F tests, 5 % over all rows): {_decision(spec, family, found)}.",
+    ]
+
+
+def _decision(spec: ReportSpec, family: Family, found: PooledFamily) -> str:
+    pooled = sum(each.pooled is not None for each in found.contrasts.values())
+    if not found.left_out:
+        return f"{number_of(pooled, 'row')} pooled, none left out"
+    names = [display_name(spec, row.cells[0].cell) for row in family.compared if row.name in found.left_out]
+    more = len(names) - MOST_NAMED
+    listed = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{number_of(pooled, 'row')} pooled; left out, and tested by their own variance: {listed}"

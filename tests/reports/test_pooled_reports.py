@@ -1,0 +1,140 @@
+"""`test: pooled`: tests by variances that the compared rows share."""
+
+import json
+
+import numpy as np
+import pytest
+from made_up import fill, report, report_spec
+from pydantic import ValidationError
+
+from ema_lab.statistics.pooled import corrected_p, pooled_contrasts
+from ema_lab.tables.csv_text import render_csv
+from ema_lab.tables.render import flat_records, render_json
+from ema_lab.tables.table import Mark
+
+SEEDS = [0, 1, 2]
+ROWS = [f"r{number}" for number in range(6)]
+STUDY = f"seeds: {SEEDS}\nbaseline: r0\nvariants:\n" + "".join(
+    f"  {name}: {{model.attention: {{name: se, reduction: {number + 1}}}}}\n"
+    for number, name in enumerate(ROWS)
+)
+VALUES = 90 + np.random.default_rng(27).normal(0, 0.2, (len(ROWS), len(SEEDS)))
+VALUES[2] += 1.2
+VALUES[4] = 90 + np.array([-9.0, 8.0, 2.0])  # a diverged run, say
+COLUMNS = ["top1", "delta", "p", "wilcoxon"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pooled")
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    return fill(folder, "s", STUDY, lambda cell: float(VALUES[ROWS.index(cell.variant), cell.seed]))
+
+
+@pytest.fixture
+def table(folder, store):
+    """Return a function that builds a report's first table."""
+    return lambda **keys: report(folder, store, ablation="s", **{"columns": COLUMNS, **keys}).tables[0]
+
+
+def cells(table, column):
+    index = [each.key for each in table.columns].index(column)
+    return {row.key: row.cells[index] for row in table.rows}
+
+
+def contrasts():
+    return pooled_contrasts((VALUES[1:] - VALUES[0]).tolist())
+
+
+def test_p_values_are_those_of_the_pooled_analysis(table):
+    paired, pooled = cells(table(), "p"), cells(table(test="pooled"), "p")
+    expected = dict(zip(ROWS[1:], corrected_p(contrasts().contrasts), strict=True))
+    assert {name: pooled[name].p for name in ROWS[1:]} == pytest.approx(expected)
+    assert pooled["r2"].p < 0.05 < paired["r2"].p
+    assert pooled["r2"].p_raw <= pooled["r2"].p
+    assert (pooled["r2"].test, pooled["r2"].family) == ("paired t, pooled variance", 5)
+    assert pooled["r2"].degrees == pytest.approx(4 * 2 / (1 + 3 / 4))
+    assert (pooled["r4"].test, pooled["r4"].degrees) == ("paired t", 2)
+    assert cells(table(), "wilcoxon") == cells(table(test="pooled"), "wilcoxon")
+
+
+def test_a_cell_does_not_depend_on_what_else_is_shown(table):
+    keys = {"test": "pooled", "intervals": "simultaneous"}
+    for column in ("p", "delta"):
+        assert cells(table(rows=["r2"], **keys), column)["r2"] == cells(table(**keys), column)["r2"]
+
+
+def test_intervals_by_themselves_are_a_rows_own_and_simultaneous_ones_pooled(table):
+    assert cells(table(test="pooled"), "delta") == cells(table(), "delta")
+    alone, together = (
+        cells(table(intervals="simultaneous", **keys), "delta")["r2"] for keys in ({}, {"test": "pooled"})
+    )
+    assert together.spread < alone.spread
+    expected = contrasts().contrasts[1].interval(5)
+    assert (together.low, together.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_the_caption_states_the_model_and_what_the_check_decided(table):
+    notes = " ".join(table(test="pooled").notes)
+    assert "p (Top-1): pooled t test against 'r0', Holm-corrected over the rows." in notes
+    assert "; 4.57 degrees of freedom. A row is significant only if its own paired t test" in notes
+    assert "5 % over all rows): 4 rows pooled; left out, and tested by their own variance: r4." in notes
+    assert "pooled t tests, Holm-corrected over all pairs of rows" in notes
+    assert "Pooled" not in " ".join(table().notes)
+    simultaneous = table(test="pooled", intervals="simultaneous", columns=["delta"])
+    assert "(pooled variance, Bonferroni over 5 comparisons)" in " ".join(simultaneous.notes)
+    assert "Pooled" not in " ".join(table(test="pooled", columns=["top1", "delta"]).notes)
+
+
+def test_a_single_compared_row_has_nothing_to_pool(folder):
+    study = STUDY[: STUDY.index("  r2:")]
+    small = fill(folder, "two", study, lambda cell: float(VALUES[ROWS.index(cell.variant), cell.seed]))
+    keys = {"ablation": "two", "columns": COLUMNS}
+    pooled, paired = (report(folder, small, test=test, **keys).tables[0] for test in ("pooled", "paired"))
+    assert cells(pooled, "p") == cells(paired, "p")
+    assert "Pooled variance (Top-1): none" in " ".join(pooled.notes)
+
+
+def test_files_name_the_test_and_its_degrees_of_freedom(table):
+    built = table(test="pooled")
+    text = render_json("r", [built])
+    assert '"test": "paired t, pooled variance"' in text
+    degrees = {
+        cell["degrees_of_freedom"] for row in json.loads(text)["tables"][0]["rows"] for cell in row["cells"]
+    }
+    assert sorted(degrees - {None}) == pytest.approx([2, 32 / 7])
+    [line] = [line for line in render_csv(flat_records(built)).splitlines() if line.startswith("r2")]
+    assert '5,"paired t, pooled variance",4.57' in line
+
+
+def test_ranks_and_equivalence_are_pooled(table):
+    built = table(test="pooled", columns=["top1", "delta", "equivalence"], margin=1.0)
+    paired = table(columns=["top1", "delta", "equivalence"], margin=1.0)
+    assert cells(built, "top1")["r2"].mark is cells(paired, "top1")["r2"].mark is None  # r4 is too loud
+    equal, alone = (cells(each, "equivalence") for each in (built, paired))
+    assert sum(cell.mark is Mark.EQUIVALENT for cell in equal.values()) > sum(
+        cell.mark is Mark.EQUIVALENT for cell in alone.values()
+    )
+    assert equal["r1"].test == "two one-sided paired t, pooled variance"
+    assert "two one-sided pooled t tests" in " ".join(built.notes)
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"seeds": "decided", "columns": ["delta"]}, "pooled needs a fixed number of seeds"),
+        ({"kind": "classes", "columns": ()}, "changes nothing in this report of the kind classes"),
+        ({"columns": ["top1", "delta"], "rank": False}, "changes nothing without a test"),
+        (
+            {"intervals": "simultaneous", "figures": [{"kind": "forest", "name": "f"}]},
+            "a forest has no pooled intervals",
+        ),
+    ],
+)
+def test_a_pool_that_would_change_nothing_is_refused(folder, keys, why):
+    kept = {key: value for key, value in {"columns": COLUMNS, **keys}.items() if value != ()}
+    with pytest.raises(ValidationError, match=why):
+        report_spec(folder, ablation="s", test="pooled", **kept)
