@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError
 from ema_lab.measured.selection import measure, rows_of
 from ema_lab.specs.metric import Metric
 from ema_lab.statistics.paired import SIGNIFICANCE
-from ema_lab.statistics.power import detectable_difference, pooled_std, seeds_needed
+from ema_lab.statistics.power import ASSURANCE, detectable_difference, pooled_std, seeds_needed, upper_std
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.selection import chosen_metric
 
@@ -22,7 +22,7 @@ class Power:
 
     Attributes:
         metric: Metric that is compared; None takes the task's primary one.
-        std: Standard deviation of paired differences; None takes it from finished runs.
+        std: Standard deviation of paired differences; None takes the upper limit of that of finished runs.
         differences: Differences to detect, for each of which the number of seeds is returned.
 
     Raises:
@@ -119,4 +119,5 @@ def _spread(ablation: Ablation, store: RunStore, std: float | None, metric: str)
     spread, degrees = pooled
     if spread == 0:
         raise SpecError(f"--power: all paired differences of {ablation.name} are equal; give --std")
-    return spread, f"pooled over finished runs, degrees of freedom: {degrees}"
+    origin = f"upper {ASSURANCE:.0%} limit of {spread:.3g}, pooled over finished runs"
+    return upper_std(spread, degrees), f"{origin}, degrees of freedom: {degrees:.3g}"

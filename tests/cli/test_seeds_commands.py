@@ -1,12 +1,14 @@
 """plan --power and run --until-decided: what seeds can show, and seeds only where they are needed."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny import TINY, TINY_DETECTION, fake_outcome
 
+from ema_lab.statistics.power import upper_std
 from ema_lab.store.store import RunStore
 
 ABLATIONS = {
@@ -141,7 +143,9 @@ class TestPower:
         assert half["seeds_holm"] > half["seeds"] > 3
         assert rows[3]["detectable"] > rows[5]["detectable"] > rows[20]["detectable"] > 0
         assert rows[5]["detectable_holm"] > rows[5]["detectable"]
-        assert "pooled over finished runs, degrees of freedom: 4" in answer.err
+        origin = r"differences: (\S+) \(upper 80% limit of (\S+), pooled over .*, degrees of freedom: 3.2\)"
+        (numbers,) = re.findall(origin, answer.err)
+        assert float(numbers[0]) == pytest.approx(upper_std(float(numbers[1]), 3.2), rel=0.01)
         assert "with 3 seeds you can see" in answer.err
 
     def test_or_is_given_before_any_run(self, command, three, tree):
