@@ -15,6 +15,7 @@ from ema_lab.models.insertion import insert
 from ema_lab.models.yolov5 import YOLOv5, small_objects, standard, yolov5
 from ema_lab.models.yolov5_layers import C3
 from ema_lab.profiling.measure import count_parameters, measure_cost
+from ema_lab.tasks.detection.decode import decode
 
 CBAM = {"name": "cbam", "bias": False, "norm": False}
 BACKBONE_ENDS = {"after": ["stage4", "stage5"]}
@@ -216,6 +217,9 @@ def test_heads_and_gradients_are_those_of_the_authors_network(name):
         found = model.eval()(images)
     for number, raw in enumerate(found):
         torch.testing.assert_close(raw, torch.from_numpy(golden[f"eval_head{number}"]), rtol=0, atol=1e-10)
+    anchors = [sizes / stride for sizes, stride in zip(model.anchors.double(), model.strides, strict=True)]
+    boxes = decode(found, anchors, model.strides)
+    torch.testing.assert_close(boxes, torch.from_numpy(golden["decoded"]), rtol=1e-10, atol=1e-10)
     loss = torch.zeros((), dtype=torch.float64)
     for number, raw in enumerate(model.train()(images)):
         torch.testing.assert_close(raw, torch.from_numpy(golden[f"train_head{number}"]), rtol=0, atol=1e-10)
@@ -225,3 +229,14 @@ def test_heads_and_gradients_are_those_of_the_authors_network(name):
     assert loss.item() == pytest.approx(float(golden["loss"]), rel=1e-10)
     step = images.grad[:, :, ::4, ::4]
     torch.testing.assert_close(step, torch.from_numpy(golden["grad_input_step4"]), rtol=1e-9, atol=1e-9)
+    tensors = [tensor for layer in golden_order(model) for tensor in tensors_of(layer)]
+    gradients = [tensor.grad for tensor in tensors if isinstance(tensor, nn.Parameter)]
+    length = golden["param_grad_l2"]
+    np.testing.assert_allclose([grad.norm().item() for grad in gradients], length, rtol=1e-9)
+    apart = np.array([grad.sum().item() for grad in gradients]) - golden["param_grad_sum"]
+    assert np.abs(apart / length).max() < 1e-9
+    running = [tensor for tensor in tensors if not isinstance(tensor, nn.Parameter) and tensor.ndim]
+    np.testing.assert_allclose(
+        [tensor.sum().item() for tensor in running], golden["buffer_after_sum"], rtol=1e-10, atol=1e-10
+    )
+    assert sum(gradient.numel() for gradient in gradients) == entry["parameters"]

@@ -35,6 +35,7 @@ def test_the_table_without_torch_is_coco_s(name):
             assert found == pytest.approx(expected.totals[f"map_{area}"], abs=1e-6)
     for cls, value in expected.per_class.items():
         assert average[:, cls, 0].mean() == pytest.approx(value, abs=1e-6)
+        assert average[0, cls, 0] == pytest.approx(golden["coco_max100_class_ap50"][cls], abs=1e-12)
 
 
 def test_crowds_and_images_without_detections_are_coco_s_too():
@@ -44,6 +45,7 @@ def test_crowds_and_images_without_detections_are_coco_s_too():
     average = table.precision.mean(1)[..., 0]
     expected = golden["crowd_ap_ap50_ap75_small_medium_large"]
     assert average[average >= 0].mean() == pytest.approx(expected[0], abs=1e-6)
+    np.testing.assert_allclose(np.where(average[0] < 0, np.nan, average[0]), golden["crowd_class_ap50"])
     silent = [scene_with(boxes=[[0, 0, 9, 9]], classes=[1])]
     assert coco_table(silent, 2).precision[..., 1, 0].max() == 0
 

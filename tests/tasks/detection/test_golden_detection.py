@@ -33,6 +33,7 @@ def test_overlap_and_its_gradient(kind):
     predicted = golden["pred_xywh"].requires_grad_()
     found = paired_overlap(corners_of(predicted), corners_of(golden["target_xywh"]), kind)
     torch.testing.assert_close(found, golden[kind], **CLOSE)
+    torch.testing.assert_close(found, golden[f"{kind}_from_xyxy"], **CLOSE)
     found.sum().backward()
     torch.testing.assert_close(predicted.grad, golden[f"grad_{kind}"], rtol=1e-10, atol=1e-10)
 

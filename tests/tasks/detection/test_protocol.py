@@ -58,13 +58,17 @@ class TestUltralytics:
             np.testing.assert_allclose(getattr(found, key), golden[f"ref_{key}"], rtol=0, atol=1e-7)
         mean = golden["ref_mp_mr_map50_map_fitness"]
         np.testing.assert_allclose([found.map50, found.map], mean[2:4], rtol=0, atol=tolerance / 5)
+        np.testing.assert_allclose([found.precision.mean(), found.recall.mean()], mean[:2], rtol=0, atol=1e-7)
+        fitness = 0.1 * found.map50 + 0.9 * found.map
+        assert fitness == pytest.approx(mean[4], abs=tolerance / 5)
 
 
 def test_coco():
     for most in [100, 300, 500]:
         for name in SETS:
             golden = np.load(GOLDEN / name)
-            found = coco.evaluate(scenes_of(golden), (1, 10 if most == 100 else 100, most))
+            middle = 100 if most == 500 else 10
+            found = coco.evaluate(scenes_of(golden), (1, middle, most))
             keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
             expected = golden[f"coco_max{most}_ap_ap50_ap75_small_medium_large"]
             np.testing.assert_allclose(
@@ -73,6 +77,8 @@ def test_coco():
             average = golden[f"coco_max{most}_class_ap"]
             mine = [found.per_class.get(cls, np.nan) for cls in range(len(average))]
             np.testing.assert_allclose(mine, average, atol=1e-7)
+            recall = [found.totals[f"ar{limit}"] for limit in (1, middle, most)]
+            np.testing.assert_allclose(recall, golden[f"coco_max{most}_ar"], atol=1e-7)
 
 
 def test_crowds_count_neither_way():
@@ -81,20 +87,22 @@ def test_crowds_count_neither_way():
     keys = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
     expected = golden["crowd_ap_ap50_ap75_small_medium_large"]
     np.testing.assert_allclose([found.totals[key] for key in keys], expected, atol=1e-7)
+    classes = [found.per_class.get(cls, np.nan) for cls in range(5)]
+    np.testing.assert_allclose(classes, golden["crowd_class_ap"], atol=1e-7)
 
 
 @pytest.mark.parametrize("name", DRONES)
 class TestVisDrone:
+    def corners(self, rows):
+        return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
+
     def scenes(self, name) -> list[Scene]:
         golden = np.load(GOLDEN / name)
         scenes = []
         for number, (height, width) in enumerate(golden["sizes_hw"]):
             truth, found = golden[f"annotation{number}"], golden[f"detection{number}"]
             region, truth = truth[truth[:, 5] == 0], truth[truth[:, 5] != 0]
-            true, seen, aside = (
-                np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
-                for rows in (truth, found, region)
-            )
+            true, seen, aside = map(self.corners, (truth, found, region))
             classes, detected = truth[:, 5].astype(np.int64) - 1, found[:, 5].astype(np.int64) - 1
             scenes.append(
                 Scene(
@@ -115,8 +123,13 @@ class TestVisDrone:
         golden = np.load(GOLDEN / name)
         for number, scene in enumerate(self.scenes(name)):
             kept = visdrone.drop_in_ignored_regions(scene)
-            assert len(kept.boxes) == len(golden[f"kept_annotation{number}"])
-            np.testing.assert_array_equal(kept.scores, golden[f"kept_detection{number}"][:, 4])
+            truth, found = golden[f"kept_annotation{number}"], golden[f"kept_detection{number}"]
+            np.testing.assert_array_equal(kept.boxes, self.corners(truth))
+            np.testing.assert_array_equal(kept.classes, truth[:, 5] - 1)
+            np.testing.assert_array_equal(kept.ignored, truth[:, 4] == 0)
+            np.testing.assert_array_equal(kept.detected, self.corners(found))
+            np.testing.assert_array_equal(kept.detected_classes, found[:, 5] - 1)
+            np.testing.assert_array_equal(kept.scores, found[:, 4])
 
     def test_precision_and_recall(self, name):
         golden = np.load(GOLDEN / name)
@@ -124,6 +137,8 @@ class TestVisDrone:
         np.testing.assert_allclose(found.average, golden["ap"], atol=1e-10)
         np.testing.assert_allclose(found.recall, golden["ar"], atol=1e-10)
         np.testing.assert_allclose(list(found.summary().values()), golden["summary"], atol=1e-10)
+        counted = np.bincount(golden["eval_class"].astype(np.int64), minlength=11)[1:]
+        np.testing.assert_array_equal(found.images, counted)
         there = found.average[found.images > 0]
         plain = [there.mean(), there[:, 0].mean(), there[:, 5].mean()]
         np.testing.assert_allclose(plain, golden["summary_unweighted"], atol=1e-10)
