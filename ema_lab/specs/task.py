@@ -20,6 +20,7 @@ from ema_lab.specs.document import error_messages
 from ema_lab.specs.metric import COSTS, Metric
 from ema_lab.specs.strict import Spec, invalid
 
+PACKAGE = __name__.partition(".")[0]
 DEFAULT_TASK = "classification"
 SPLITS = ("train", "val", "test")
 METRIC_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
@@ -145,12 +146,24 @@ def task_description(name: str) -> TaskDescription:
     """
     try:
         module, literal = split_target(TASKS[name].target)
-        path = source_file(module)
-        return _described(name, module, literal, path, path.stat().st_mtime_ns)
+        return _described(name, module, literal, *_state(module))
     except _MalformedError as error:
         raise SpecError(f"{error}; {_EXPECTED}") from None
     except SpecError as error:
         raise SpecError(f"{error}; {_EXPECTED}" if ":" in name else str(error)) from None
+
+
+def _state(module: str) -> tuple[Path, int]:
+    """Return a module's file and when it was last changed; this package's own files do not change."""
+    return _own_state(module) if module.partition(".")[0] == PACKAGE else _file_state(module)
+
+
+def _file_state(module: str) -> tuple[Path, int]:
+    path = source_file(module)
+    return path, path.stat().st_mtime_ns
+
+
+_own_state = cache(_file_state)
 
 
 class _MalformedError(SpecError):
