@@ -161,11 +161,13 @@ class TestPairs:
             {"matmul_precision": "medium"},
             {"deterministic": "no"},
             {"cudnn_benchmark": True},
+            {"attention_kernel": "exact"},
         ],
     )
     def test_a_pair_that_is_not_clean_is_flagged(self, study, difference):
         known = {"instruction_set": "AVX512", "processor": "one", "tf32": False}
         known |= {"matmul_precision": "highest", "deterministic": "always", "cudnn_benchmark": False}
+        known |= {"attention_kernel": "formula"}
 
         def environment(spec):
             return known | difference if spec.model.attention.name == "se" and spec.seed == 1 else known
