@@ -11,8 +11,9 @@ from ema_lab.errors import SpecError
 from ema_lab.measured.selection import select_rows
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.reports.figures.draw_predictions import draw_confusion, draw_dots
+from ema_lab.reports.figures.fit import fitted, width_of
 from ema_lab.reports.figures.predictions import BACKGROUND, Confusion, Dots
-from ema_lab.reports.figures.style import look
+from ema_lab.reports.figures.style import look, styled
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import task_description
 from ema_lab.statistics import paired_difference
@@ -144,6 +145,13 @@ def test_a_matrix_of_many_classes_has_colours_alone():
     assert not draw_confusion(many, names).axes[0].texts
     written = [text.get_text() for text in draw_confusion(few, few.names).axes[0].texts]
     assert written == ["60", "10", "30", "80", "20", "100"]
+
+
+def test_a_label_breaks_at_joints_but_not_inside_a_number():
+    with styled():
+        number, names = "false alarms (1,298)", "ema, groups=8,16,32"
+        assert fitted(number, width_of("false alarms (1,") + 1) == "false alarms\n(1,298)"
+        assert fitted(names, width_of("ema, groups=8,16,") + 1) == "ema, groups=8,16,\n32"
 
 
 def test_a_point_of_one_seed_is_hollow():

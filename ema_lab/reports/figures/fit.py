@@ -15,9 +15,9 @@ EDGE, HANDLE, BETWEEN = 14, 17, 8  # legend widths in points: both margins, an e
 
 
 class _Wrapper(textwrap.TextWrapper):
-    """Wrapper that also breaks lines at the joints of row names."""
+    """Wrapper that also breaks lines at the joints of row names, but at no comma of thousands."""
 
-    wordsep_re = re.compile(r"(\s+|[^\s_/=,;-]*[_/=,;-]+)")
+    wordsep_re = re.compile(r"(\s+|(?:[^\s_/=,;-]|,(?=\d{3}(?!\d)))*(?:[_/=;-]|,(?!\d{3}(?!\d)))+)")
 
 
 def width_of(text: str, size: float = SMALL) -> float:
