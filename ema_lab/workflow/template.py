@@ -12,6 +12,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.definition import definitions
+from ema_lab.workflow.detector_template import DETECTOR_TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,11 @@ TEMPLATES: Mapping[str, Template] = {
         BACKBONE_TEMPLATE,
         "model: {{backbone: '{name}:{name}', placement: {{after: 'blocks.*.norm2'}}}}",
         "my_net",
+    ),
+    "detector": Template(
+        DETECTOR_TEMPLATE,
+        "model: {{detector: '{name}:{name}', backbone: resnet18, placement: {{after: block_end}}}}",
+        "my_head",
     ),
     "dataset": Template(DATASET_TEMPLATE, "data: {{name: '{name}:{name}'}}", "my_data"),
     "sweep": Template(SWEEP_TEMPLATE, "ema-lab sweep sweeps/{name}.yaml", "my-search", "sweeps"),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny import TINY_DETECTION
 
 from ema_lab.store.store import RunStore
 
@@ -120,3 +121,29 @@ def test_a_users_own_detector_is_held_to_the_contract(folder, command):
     )
     guessed = command("check", "own_raw_detector:Raw")
     assert (guessed.code, "--kind detector" in guessed.out.replace("\n", " ")) == (1, True), guessed.out
+
+
+HEAD = "{detector: 'my_head:my_head', backbone: resnet18, placement: {after: block_end}}"
+YOLO = "{backbone: yolov5n, placement: {stages: [3, 4]}}"
+
+
+def test_a_new_detector_can_be_named_in_an_ablation_at_once(folder, command):
+    written = command("new", "detector", "my_head")
+    assert (written.code, written.out) == (0, "my_head.py\n")
+    assert HEAD in written.err
+    assert "width: int (default 64)" in command("show", "detector", "my_head:my_head").out
+    too_many = HEAD.replace("'my_head:my_head'", "{name: 'my_head:my_head', scales: 5}")
+    Path("ablations/tiny.yaml").write_text(TINY_DETECTION.replace(YOLO, too_many))
+    refused = command("plan", "tiny", "--check")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "scales must be at most 4, the backbone's stages, got 5" in refused.err
+
+
+@pytest.mark.slow
+def test_a_new_detector_keeps_the_contract_and_trains(folder, command):
+    command("new", "detector", "my_head")
+    checked = command("check", "my_head:my_head", "--kind", "detector")
+    assert checked.code == 0, checked.err
+    Path("ablations/tiny.yaml").write_text(TINY_DETECTION.replace(YOLO, HEAD))
+    trained = command("run", "tiny", "--smoke", *HERE)
+    assert trained.code == 0, trained.err
