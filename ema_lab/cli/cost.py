@@ -104,7 +104,9 @@ def cost(
 
     --latency times the baseline and a row in turn (A B B A), after warming up, and prints the median, and
     the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's, with
-    one model on it at a time, and a hole on a CPU, where torch keeps no such count.
+    one model on it at a time, and a hole on a CPU, where torch keeps no such count. A detector's
+    inference holds decoding and suppression (NMS). Models are timed as they start, on noise: a trained one
+    may find more boxes to suppress.
 
     Examples: ema-lab cost quickstart; ema-lab cost quickstart --layers --only variant=ema
     """
