@@ -203,7 +203,8 @@ def _print_decisions(outcome: GridOutcome, until: Until, *, as_json: bool) -> No
     decided = f"{num_decided} of {number_of(len(comparisons), 'comparison')} decided{still}"
     test, seeds = "always-valid paired t tests", "decided"
     if until.planned_seeds is not None:
-        test = f"group-sequential paired t tests of at most {until.planned_seeds} seeds, fixed in advance"
+        most = number_of(until.planned_seeds, "seed")
+        test = f"group-sequential paired t tests of at most {most}, fixed in advance"
         seeds = f"{{decided: {until.planned_seeds}}}"
     error = "Holm-corrected: at most 5 % chance of any false difference"
     say(f"{outcome.ablation.name}: {decided} ({test}, {error})")

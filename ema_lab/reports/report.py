@@ -43,6 +43,7 @@ from ema_lab.statistics import comparable_means
 from ema_lab.store.cost_cache import CachedCosts, cached_latencies
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+from ema_lab.wording import number_of
 
 
 def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
@@ -356,7 +357,7 @@ def _with_decided_seeds(spec: ReportSpec, ablation: Ablation, store: RunStore) -
         return ablation
     planned = spec.planned_seeds
     if planned is not None and planned < ablation.num_seeds:
-        has = f"the ablation {ablation.name} has {ablation.num_seeds} seeds in its file"
+        has = f"the ablation {ablation.name} has {number_of(ablation.num_seeds, 'seed')} in its file"
         raise spec.error_at(f"{has}, more than the {planned} planned", "seeds", "decided")
     return ablation.with_stored_seeds(store.folder_names(), planned)
 

@@ -195,7 +195,7 @@ def compare_within(
         ValueError: If there are more differences than `max_seeds`.
     """
     if len(differences) > max_seeds:
-        raise ValueError(f"a design of {max_seeds} seeds takes no more, got {len(differences)}")
+        raise ValueError(f"differences of {len(differences)} seeds, but the design ends at seed {max_seeds}")
     design, p, low, high = design_of(max_seeds), 1.0, -math.inf, math.inf
     futile_level = 0.0
     for count in range(MIN_SEEDS, len(differences) + 1):

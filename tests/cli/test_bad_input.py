@@ -231,7 +231,7 @@ ARGUMENTS = {
     "new attention my-gate": ["is no name for an attention file", "'my_gate' is"],
     "run tiny --workers 0": ["--workers must be 1 or more"],
     "run tiny --device tpu": ["must be auto, cpu or cuda", "'tpu'"],
-    "run tiny --track mlflow": ["no tracker is named 'mlflow'", "known: wandb"],
+    "run tiny --track comet": ["no tracker is named 'comet'", "wandb", "mlflow"],
     "plan tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
     "status tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],
     "run tiny --store ablations/tiny.yaml": ["the store must be a folder", "is a file"],

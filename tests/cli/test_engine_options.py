@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.workflow import engine as engines
+from ema_lab.execution.engines import ray, slurm
 
 SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"
 
@@ -13,8 +13,8 @@ SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"
 @pytest.fixture
 def installed(monkeypatch):
     """Pretend that submitit, Slurm and Ray are here."""
-    monkeypatch.setattr(engines, "check_slurm", lambda: None)
-    monkeypatch.setattr(engines, "import_ray", lambda: None)
+    monkeypatch.setattr(slurm, "check_slurm", lambda: None)
+    monkeypatch.setattr(ray, "import_ray", lambda: None)
 
 
 @pytest.mark.parametrize(

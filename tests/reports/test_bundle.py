@@ -99,7 +99,7 @@ def verified(bundled: Path) -> list[str]:
     ("name", "old", "new", "words"),
     [
         ("report/index.html", '"top1":92.0', '"top1":97.0', "metrics.top1: 97.0 is written"),
-        ("report/index.html", "92.50 ±", "97.50 ±", "row 'se', column 'Top-1 (%)'"),
+        ("report/table.html", "92.50 ±", "97.50 ±", "row 'se', column 'Top-1 (%)'"),
         ("report/figures/differences.svg", "<path ", "<path  ", "is not the figure that the records give"),
         ("report/figures/differences.txt", "n=2", "n=9", "in a line"),
         ("bundle.json", '"runs": 4', '"runs": 5', "bundle.json: runs: 5 is written, the records give 4"),

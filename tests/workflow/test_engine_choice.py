@@ -2,9 +2,9 @@
 
 import pytest
 
+from ema_lab.execution.engines import ray, slurm
 from ema_lab.execution.engines.ray import RayEngine
 from ema_lab.specs.engine import RaySpec
-from ema_lab.workflow import engine as engines
 from ema_lab.workflow.engine import choose_engine
 
 SLURM = "engine: slurm\ncpus_per_task: 4\narray_parallelism: 8\n"
@@ -24,8 +24,8 @@ def config(tmp_path):
 @pytest.fixture
 def installed(monkeypatch):
     """Pretend that submitit, Slurm and Ray are here."""
-    monkeypatch.setattr(engines, "check_slurm", lambda: None)
-    monkeypatch.setattr(engines, "import_ray", lambda: None)
+    monkeypatch.setattr(slurm, "check_slurm", lambda: None)
+    monkeypatch.setattr(ray, "import_ray", lambda: None)
 
 
 @pytest.mark.parametrize("name", [None, "local"])

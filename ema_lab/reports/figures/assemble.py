@@ -207,7 +207,8 @@ class _Drawer:
         )
         text = curves_caption(curves, figure.column, figure.band, decided=self.decided)
         if not figure.rows and len(rows) < len(self.rows):
-            text += f" The first {len(rows)} of {len(self.rows)} rows; the figure's `rows` chooses others."
+            every = number_of(len(self.rows), "row")
+            text += f" The first {len(rows)} of {every}; the figure's `rows` chooses others."
         return drawing, text + self._absent([curve.row for curve in curves], rows)
 
     def heatmap(self, figure: HeatmapFigure) -> tuple["Drawing", str]:

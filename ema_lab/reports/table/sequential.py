@@ -16,6 +16,7 @@ from ema_lab.statistics.group_sequential import compare_decided
 from ema_lab.statistics.sequential import decide
 from ema_lab.tables.table import Mark, SpreadKind, TableCell
 from ema_lab.tables.text import p_text
+from ema_lab.wording import number_of
 
 
 def test_words(spec: ReportSpec) -> str:
@@ -32,7 +33,7 @@ def limit_words(spec: ReportSpec) -> str:
     """Return the limit of the seeds, and what the test assumes of it and of the differences."""
     if spec.planned_seeds is None:
         return "at most a limit"
-    return f"at most {spec.planned_seeds} seeds, fixed in advance; differences taken as normal"
+    return f"at most {number_of(spec.planned_seeds, 'seed')}, fixed in advance; differences taken as normal"
 
 
 def sequential_cells(spec: ReportSpec, rows: Sequence[Row], key: str, family: Family) -> list[TableCell]:
