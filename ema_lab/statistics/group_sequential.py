@@ -195,7 +195,7 @@ def compare_within(
         ValueError: If there are more differences than `max_seeds`.
     """
     if len(differences) > max_seeds:
-        raise ValueError(f"differences of {len(differences)} seeds, but the design ends at seed {max_seeds}")
+        raise ValueError(f"the design ends at seed {max_seeds}, the differences at seed {len(differences)}")
     design, p, low, high = design_of(max_seeds), 1.0, -math.inf, math.inf
     futile_level = 0.0
     for count in range(MIN_SEEDS, len(differences) + 1):

@@ -154,7 +154,7 @@ def test_futility_is_judged_at_the_level_that_holm_leaves():
 
 
 def test_a_plan_takes_no_more_seeds_than_it_has():
-    with pytest.raises(ValueError, match="differences of 4 seeds, but the design ends at seed 3"):
+    with pytest.raises(ValueError, match="the design ends at seed 3, the differences at seed 4"):
         compare_within([1.0, 2.0, 3.0, 4.0], 3)
     for number in (MIN_SEEDS - 1, MOST_PLANNED + 1):
         with pytest.raises(ValueError, match=f"got {number}"):
