@@ -161,10 +161,8 @@ def test_an_unknown_mutant_is_named(capsys):
     assert "no mutant is named adamw-beta3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "code"),
-    [(["killed", "killed"], 0), pytest.param(["killed", "survived"], 1, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("outcomes", "code"), [(["killed", "killed"], 0), (["killed", "survived"], 1)])
 def test_a_surviving_mutant_is_printed_with_its_harm(monkeypatch, capsys, outcomes, code):
     chosen = [MUTANTS[1].name, MUTANTS[0].name]
     verdicts = list(map(Verdict, MUTANTS[:2], outcomes))

@@ -120,7 +120,7 @@ def cost(
         store=store,
         watch=Display(),
     )
-    if not output.is_text or timing.latency or counts.macs == "thop":
+    if not output.is_text or timing.latency:
         output.print(rows)
     elif counts.layers:
         print_rows([_layer_row(row) for row in rows], as_json=False)
@@ -132,7 +132,8 @@ def cost(
 def _count_row(row: Mapping[str, Any], macs: Convention, *, full: bool) -> dict[str, Any]:
     """Return a row's counts, each with its difference to the baseline, absolute and in percent."""
     shown = {"variant": row["variant"]}
-    keys = [key for key in row if f"delta_{key}" in row] if full else ["parameters", KEYS[macs]]
+    every = full or macs == "thop"
+    keys = [key for key in row if f"delta_{key}" in row] if every else ["parameters", KEYS[macs]]
     for key in keys:
         label = f"MACs ({macs}, M)" if key.startswith("macs") else _label(key)
         name = label.partition(" (")[0]
@@ -151,10 +152,13 @@ def _layer_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _label(key: str) -> str:
-    return f"{key} (M)" if key.startswith(SCALED) else key.replace("_", " ")
+    words = key.replace("_", " ").replace("gflops", "GFLOPs")
+    return f"{key} (M)" if key.startswith(SCALED) else words
 
 
-def _number(key: str, value: int, form: str = "") -> str:
-    """Return a count with thousands apart: multiply-adds and activations in millions."""
-    is_scaled = key.startswith(SCALED)
-    return number_text(value / 1e6 if is_scaled else value, 2 if is_scaled else 0, f"{form},")
+def _number(key: str, value: float, form: str = "") -> str:
+    """Return a count with thousands apart; multiply-adds in millions, few with four digits."""
+    if not key.startswith((*SCALED, "gflops")):
+        return number_text(value, 0, f"{form},")
+    scaled = value / 1e6 if key.startswith(SCALED) else value
+    return number_text(scaled, 2 if abs(scaled) >= 0.1 or not scaled else 4, f"{form},")

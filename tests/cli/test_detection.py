@@ -91,6 +91,7 @@ def test_detection_goes_the_whole_way(runs, command):
     assert verified.code == 0, verified.err
 
 
+@pytest.mark.slow
 def test_what_the_references_groups_leave_untrained_is_said(squares, command):
     text = ABLATION.replace("    protocol: best-val", "    decays: yolov5")
     text = text.replace("ema: {model.attention: ema}", "sa: {model.attention: {name: sa, groups: 8}}")
@@ -106,6 +107,7 @@ def test_what_the_references_groups_leave_untrained_is_said(squares, command):
     )
 
 
+@pytest.mark.slow
 def test_a_protocol_is_computed_again_without_training(runs, command):
     store, run_id = runs, runs.run_ids()[0]
     record = store.record(run_id)

@@ -53,6 +53,7 @@ def test_a_row_without_a_run_is_a_named_hole(command, folder):
         assert words in wrong.err
 
 
+@pytest.mark.slow
 def test_without_a_target_layer_it_is_the_last_stage_and_stale_runs_are_named(command, folder):
     specs = [spec for spec in load_ablation("tiny").runs() if spec.seed == 0]
     execute(specs, train=train_run, store=RunStore("runs"))

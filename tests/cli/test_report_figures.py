@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from ema_lab.reports.figures import style
 
 FIGURES = [
@@ -17,6 +19,7 @@ def write_report(**keys):
     Path("reports/tiny.yaml").write_text(json.dumps(report))
 
 
+@pytest.mark.slow
 def test_characters_that_no_font_has_are_named_in_one_line(command, trained, monkeypatch):
     monkeypatch.setattr(style, "font_families", lambda: (style.FONT,))
     trained()

@@ -278,6 +278,7 @@ class TestOptimism:
         ):
             assert f"small: {OPTIMISTIC}; seeds that no trial has seen" in command("sweep", *words).err
 
+    @pytest.mark.slow
     def test_in_captions_tables_and_data(self, command, searched):
         searched()
         command("sweep", "plot", "small", "--out", "out")
@@ -321,6 +322,7 @@ class TestBudget:
         assert "3 pruned or failed trials count as the worst finished one" in figure.caption
         assert "drawn at random from the 8 ended trials" in figure.caption
 
+    @pytest.mark.slow
     def test_one_value_is_no_curve(self, command, searched):
         searched(2)
         assert command("sweep", "plot", "small", "--out", "out").code == 0
@@ -382,6 +384,7 @@ class TestMirror:
         assert first.config.items() >= study.trials()[0].choice.items()
         assert (second.summary, second.curve, second.tags) == ({}, [], ("pruned",))
 
+    @pytest.mark.slow
     def test_each_trial_is_a_run_and_twice_sends_nothing(self, command, searched, monkeypatch):
         monkeypatch.setenv("WANDB_MODE", "offline")
         made = searched(2, states=("COMPLETE", "PRUNED"))

@@ -211,6 +211,7 @@ def test_seeds_of_an_earlier_search_are_not_fresh(trained, tmp_path):
     assert len(specs) == count
 
 
+@pytest.mark.slow
 def test_seeds_of_searches_of_other_models_are_fresh(trained, tmp_path):
     assert run([*CALL, "--only", "variant=cbam", "--workers", "1", "--search-seeds", "1,"]) == 0
     assert run([*CALL, *ROWS]) == 0

@@ -127,6 +127,7 @@ def test_a_classifiers_weights_start_a_detectors_backbone(tmp_path):
     assert torch.equal(model.backbone.body.conv1[0].weight, classifier.conv1[0].weight)
 
 
+@pytest.mark.slow
 def test_a_finished_runs_checkpoint_starts_another(tmp_path):
     machine = Machine(data_root=tmp_path, device="cpu", num_threads=1)
     first = spec_of()

@@ -283,6 +283,7 @@ def test_what_changes_no_number_is_there_and_says_why():
     )  # the metric that chooses an epoch, though its table is in no hash
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_left_out_whole_and_nothing_else(trained):
     spec, _ = trained
     files = {item.package_path for part in Sources().files(spec).values() for item in part}
