@@ -363,14 +363,15 @@ def masked(line: str) -> str:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory) -> Path:
-    """A folder whose recipe for digits takes three epochs."""
+    """A folder whose recipes for digits and for scenes of digits take three epochs."""
     path = tmp_path_factory.mktemp("commands")
-    text = (ROOT / "ablations" / "recipes" / "digits-quick.yaml").read_text()
     recipes = path / "ablations" / "recipes"
     recipes.mkdir(parents=True)
-    shorter, count = re.subn(r"epochs: \d+", SHORT_RECIPE, text, count=1)
-    assert count == 1
-    (recipes / "digits-quick.yaml").write_text(shorter)
+    for name in ("digits-quick.yaml", "digit-scenes.yaml"):
+        text = (ROOT / "ablations" / "recipes" / name).read_text()
+        shorter, count = re.subn(r"(?<= )epochs: \d+", SHORT_RECIPE, text, count=1)
+        assert count == 1
+        (recipes / name).write_text(shorter)
     return path
 
 
@@ -392,9 +393,17 @@ def test_every_command_of_every_page_runs(short):
         in_this_process(short, "status", "digit_scenes_quick", "--json").partition("]")[0] + "]"
     )
     assert [row["status"] for row in status] == ["done"] * 4
-    assert min(row["map"] for row in status) > 15
     for name in ("quickstart", "my-paper", "detection"):
         assert (short / "out" / name / "table.tex").is_file()
+
+
+@pytest.mark.system
+def test_the_first_detector_learns_in_its_whole_recipe(tmp_path):
+    in_this_process(tmp_path, "run", "digit_scenes_quick", "--workers", "2", *HERE)
+    status = json.loads(
+        in_this_process(tmp_path, "status", "digit_scenes_quick", "--json").partition("]")[0] + "]"
+    )
+    assert min(row["map"] for row in status) > 15
 
 
 @pytest.mark.slow
