@@ -49,6 +49,20 @@ def test_f_is_that_of_statsmodels(shape, seeds):
             assert test.p == pytest.approx(p)
 
 
+def test_degrees_are_corrected_by_greenhouse_and_geissers_formula():
+    """Their epsilon (1958) from the covariance of four levels with unequal noise."""
+    noise = {(level, 0): deviation for level, deviation in enumerate((0.2, 0.5, 1.0, 3.0))}
+    values = experiment(np.random.default_rng(2), (4, 1), 6, noise=noise)
+    covariance = np.cov([list(values[str(level), "0"].values()) for level in range(4)])
+    grand = covariance.mean()
+    above = 16 * (covariance.diagonal().mean() - grand) ** 2
+    below = (covariance**2).sum() - 8 * (covariance.mean(axis=0) ** 2).sum() + 16 * grand**2
+    epsilon = above / (3 * below)
+    assert epsilon < 0.6
+    [test] = omnibus_tests(values, FACTORS)
+    assert test.degrees == pytest.approx((3 * epsilon, 15 * epsilon))
+
+
 def test_two_levels_give_the_paired_t_test():
     values = experiment(np.random.default_rng(1), (2, 3), 4, main=0.4)
     [effect] = [each for each in effects(values, FACTORS) if each.factors == ("size",)]
