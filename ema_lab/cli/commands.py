@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from ema_lab.cli.help import EVERYWHERE
+from ema_lab.cli.volume import VOLUME_OPTIONS
 from ema_lab.errors import UnknownNameError
 
 
@@ -115,10 +115,10 @@ class Commands(TyperGroup):
         self.commands: Any = LazyCommands()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command.
+        """Import the module of a command and return the command.
 
         Raises:
-            UnknownNameError: If there is none of this name.
+            UnknownNameError: If no command has this name.
         """
         if cmd_name in ENTRIES:
             return self.commands[cmd_name]
@@ -141,7 +141,7 @@ class Commands(TyperGroup):
                     [(name.ljust(widest), each.summary) for name, each in group.items() if not each.hidden]
                 )
         with formatter.section("Everywhere"):
-            formatter.write_dl([*EVERYWHERE])
+            formatter.write_dl([*VOLUME_OPTIONS])
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete a command's name from the table."""

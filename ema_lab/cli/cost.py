@@ -21,7 +21,7 @@ SCALED = ("macs", "activations")  # printed in millions
 
 @dataclass(frozen=True)
 class CountOptions:
-    """What is counted, and how much of it is shown."""
+    """Options of counting: the convention, and which counts are printed."""
 
     layers: Annotated[
         bool, typer.Option("--layers", help="One row per inserted module instead: its own share.")

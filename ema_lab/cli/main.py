@@ -15,7 +15,6 @@ import typer
 from typer.main import get_command
 
 from ema_lab.cli.commands import Commands
-from ema_lab.cli.help import split_volume
 from ema_lab.cli.output import (
     ClosedOutput,
     discard,
@@ -24,10 +23,10 @@ from ema_lab.cli.output import (
     output_works,
     put,
     say,
-    set_volume,
 )
 from ema_lab.cli.spelling import modern
 from ema_lab.cli.usage import usage_message
+from ema_lab.cli.volume import set_volume, split_volume
 from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
 
@@ -108,7 +107,7 @@ def _command() -> Callable[..., Any]:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; a user's mistake is one line per problem."""
     volume, argv = split_volume(sys.argv[1:] if arguments is None else arguments)
-    set_volume(max(-1, min(volume, 1)))
+    set_volume(volume)
     argv, hints = modern(argv)
     say(*hints)
     try:

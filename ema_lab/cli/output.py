@@ -8,27 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from ema_lab.characters import escape_hidden
-
-
-class _Volume:
-    """How much is said: -1 errors and failures only (-q), 0 as usual, 1 more (-v)."""
-
-    level = 0
-
-
-def set_volume(level: int) -> None:
-    """Set how much is said: -1 with -q, 1 with -v."""
-    _Volume.level = level
-
-
-def is_verbose() -> bool:
-    """Return whether -v asks for more."""
-    return _Volume.level > 0
-
-
-def is_quiet() -> bool:
-    """Return whether -q asks for errors and failures only."""
-    return _Volume.level < 0
+from ema_lab.cli.volume import is_quiet
 
 
 def say(*lines: str, always: bool = False) -> None:

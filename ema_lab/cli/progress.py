@@ -19,7 +19,8 @@ from rich.progress import (
 )
 
 from ema_lab.characters import escape_hidden
-from ema_lab.cli.output import is_quiet, is_verbose, say
+from ema_lab.cli.output import say
+from ema_lab.cli.volume import is_quiet, is_verbose
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
 from ema_lab.store.curve import read_curve

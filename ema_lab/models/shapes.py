@@ -49,10 +49,10 @@ def _like(x: Tensor) -> Tensor:
 
 
 def _pointwise(*tensors: Tensor) -> Tensor | None:
-    """Return an output of the common shape; None if there is none.
+    """Allocate the output of a pointwise operator. None if the inputs do not broadcast.
 
-    It lies in memory as PyTorch's TensorIterator decides: dimensions are sorted by the strides of the inputs,
-    an earlier input before a later one.
+    Its order in memory is that of PyTorch's TensorIterator: dimensions are sorted by the strides of the
+    inputs, an earlier input before a later one.
     """
     shape: list[int] | None = []
     for tensor in tensors:
@@ -169,7 +169,7 @@ def _arithmetic_in_place(x: Any, y: Any, /) -> Tensor | None:
 
 
 def _broadcast(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
-    """Return the common shape of two shapes; None if there is none."""
+    """Broadcast two shapes to one. None if they do not broadcast."""
     length = max(len(first), len(second))
     padded = ([1] * (length - len(shape)) + list(shape) for shape in (first, second))
     sides = list(zip(*padded, strict=True))

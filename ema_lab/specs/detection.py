@@ -26,7 +26,9 @@ ANCHOR_SIDES = (0.001, 1_000_000)  # pixels; others would be 0 or infinite in th
 
 
 def _checked_anchors(value: object) -> object:
-    """Validate `anchors`: `fitted`, `published`, anchors per head, or the path of a file with such a list.
+    """Validate the anchors of a detector and read them if they are in a file.
+
+    The value is `fitted`, `published`, a list of anchors for each head, or the path of a file with them.
 
     Raises:
         PydanticCustomError: If the value is none of these, or its heads differ in their number of anchors.

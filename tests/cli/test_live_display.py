@@ -10,8 +10,8 @@ from tiny import fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli import progress
-from ema_lab.cli.output import set_volume
 from ema_lab.cli.progress import CheckDisplay, RunDisplay, epoch_text, finished_epochs
+from ema_lab.cli.volume import set_volume
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.executor import execute
