@@ -18,44 +18,44 @@ if TYPE_CHECKING:
     from ema_lab.profiling.measure import measure_cost
     from ema_lab.specs.run import RunSpec
     from ema_lab.store.store import RunStore
-    from ema_lab.workflow.audit import audit_claims
-    from ema_lab.workflow.cost import Latency, costs
-    from ema_lab.workflow.frame import results
-    from ema_lab.workflow.plan import plan
-    from ema_lab.workflow.report import report
-    from ema_lab.workflow.run import run
-    from ema_lab.workflow.status import status
-    from ema_lab.workflow.sweep import SearchOptions, sweep
-    from ema_lab.workflow.tune import Space, tune
-    from ema_lab.workflow.until import Until
+    from ema_lab.workflow.look.cost import Latency, costs
+    from ema_lab.workflow.look.frame import results
+    from ema_lab.workflow.publish.audit import audit_claims
+    from ema_lab.workflow.publish.report import report
+    from ema_lab.workflow.search.sweep import SearchOptions, sweep
+    from ema_lab.workflow.search.tune import Space, tune
+    from ema_lab.workflow.train.plan import plan
+    from ema_lab.workflow.train.run import run
+    from ema_lab.workflow.train.status import status
+    from ema_lab.workflow.train.until import Until
 
 _WHERE = {
-    "Latency": "ema_lab.workflow.cost",
+    "Latency": "ema_lab.workflow.look.cost",
     "RunSpec": "ema_lab.specs.run",
     "RunStore": "ema_lab.store.store",
-    "SearchOptions": "ema_lab.workflow.sweep",
-    "Space": "ema_lab.workflow.tune",
-    "Until": "ema_lab.workflow.until",
+    "SearchOptions": "ema_lab.workflow.search.sweep",
+    "Space": "ema_lab.workflow.search.tune",
+    "Until": "ema_lab.workflow.train.until",
     "attentions": "ema_lab.attention",
-    "audit_claims": "ema_lab.workflow.audit",
+    "audit_claims": "ema_lab.workflow.publish.audit",
     "build_attention": "ema_lab.attention",
     "build_model": "ema_lab.models.build",
     "cost": "ema_lab.profiling.cost",
-    "costs": "ema_lab.workflow.cost",
+    "costs": "ema_lab.workflow.look.cost",
     "execute": "ema_lab.execution.executor",
     "insert": "ema_lab.models.own",
     "load_ablation": "ema_lab.ablation.ablation",
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",
     "measure_cost": "ema_lab.profiling.measure",
-    "plan": "ema_lab.workflow.plan",
-    "report": "ema_lab.workflow.report",
-    "results": "ema_lab.workflow.frame",
-    "run": "ema_lab.workflow.run",
-    "status": "ema_lab.workflow.status",
-    "sweep": "ema_lab.workflow.sweep",
+    "plan": "ema_lab.workflow.train.plan",
+    "report": "ema_lab.workflow.publish.report",
+    "results": "ema_lab.workflow.look.frame",
+    "run": "ema_lab.workflow.train.run",
+    "status": "ema_lab.workflow.train.status",
+    "sweep": "ema_lab.workflow.search.sweep",
     "train_run": "ema_lab.one_run.pipeline",
-    "tune": "ema_lab.workflow.tune",
+    "tune": "ema_lab.workflow.search.tune",
 }
 __all__ = [
     "Latency",

@@ -72,6 +72,13 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "gallery": {"errors", "models", "registry"},
 }
 ALLOWED["workflow"] = set(ALLOWED)
+WORKFLOW_ROOMS = {  # rooms of `workflow`, named as the groups of `--help`, and the rooms each may import
+    "define": set(),
+    "train": set(),
+    "look": {"train"},
+    "publish": {"train"},
+    "search": {"train"},
+}
 ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
 MAX_PARAMETERS = 8
@@ -112,6 +119,20 @@ def layer_breaches(package: Path) -> list[str]:
 
 def test_imports_point_down():
     assert layer_breaches(PACKAGE) == []
+
+
+def test_rooms_of_workflow_import_training_only_and_its_loose_files_import_no_room():
+    folder = PACKAGE / "workflow"
+    assert {path.name for path in folder.iterdir() if (path / "__init__.py").exists()} == set(WORKFLOW_ROOMS)
+    breaches = []
+    for path in sorted(folder.rglob("*.py")):
+        room = path.relative_to(folder).parts[0]
+        package = ".".join(["ema_lab", *path.relative_to(PACKAGE).parts[:-1]])
+        for module in imported_modules(path.read_text(encoding="utf-8"), package):
+            target = (*module.split("."), "", "")[2] if module.startswith("ema_lab.workflow.") else ""
+            if target in WORKFLOW_ROOMS.keys() - WORKFLOW_ROOMS.get(room, set()) - {room}:
+                breaches.append(f"{path.relative_to(folder)} imports {target}")
+    assert breaches == []
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import typer
 from ema_lab.cli.display import Display
 from ema_lab.cli.options import Json, Store
 from ema_lab.cli.output import put, say
-from ema_lab.workflow.audit import Format, audit_claims
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.publish.audit import Format, audit_claims
 
 
 def register(app: typer.Typer) -> None:

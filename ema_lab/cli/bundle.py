@@ -12,7 +12,7 @@ from ema_lab.specs.definition import find_definition
 from ema_lab.store.survey import damage_lines
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.status import existing_store
+from ema_lab.workflow.folders import existing_store
 
 
 def register(app: typer.Typer) -> None:

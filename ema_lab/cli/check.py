@@ -19,8 +19,8 @@ from ema_lab.cli.output import print_rows, say
 from ema_lab.errors import DefinitionError, SpecError
 from ema_lab.specs.document import parse_document
 from ema_lab.specs.scalar import read_scalar
-from ema_lab.workflow.check import Sizes
-from ema_lab.workflow.check import check as check_target
+from ema_lab.workflow.define.check import Sizes
+from ema_lab.workflow.define.check import check as check_target
 from ema_lab.workflow.events import CheckStarted, Event, Remark
 from ema_lab.workflow.execution import DEFAULT_DATA
 

@@ -11,8 +11,8 @@ from ema_lab.cli.groups import OutputOptions, RowOptions, expanded
 from ema_lab.cli.options import MOST, AblationName, Device, Store, refuse_without
 from ema_lab.cli.output import print_rows
 from ema_lab.tables.text import number_text
-from ema_lab.workflow.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.look.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.selection import selected
 
 KEYS: Mapping[Convention, str] = {"matmul": "macs_matmul", "fvcore": "macs", "all": "macs_all"}

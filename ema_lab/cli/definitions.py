@@ -11,13 +11,13 @@ from ema_lab.cli.options import Json, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
-from ema_lab.workflow.catalogue import LISTS
-from ema_lab.workflow.definitions import KINDS, description, kinds_of, list_things
+from ema_lab.workflow.define.catalogue import LISTS
+from ema_lab.workflow.define.definitions import KINDS, description, kinds_of, list_things
+from ema_lab.workflow.define.template import TEMPLATES, new_file
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.output import make_folder
-from ema_lab.workflow.runs import KEYS as RUN_KEYS
-from ema_lab.workflow.runs import list_runs
-from ema_lab.workflow.template import TEMPLATES, new_file
+from ema_lab.workflow.folders import make_folder
+from ema_lab.workflow.look.runs import KEYS as RUN_KEYS
+from ema_lab.workflow.look.runs import list_runs
 
 
 def register(app: typer.Typer) -> None:

@@ -11,9 +11,9 @@ from ema_lab.cli.options import AblationName, Data, Only, Set, Store
 from ema_lab.cli.output import put, say
 from ema_lab.errors import SpecError
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
-from ema_lab.workflow.gallery import draw_gallery
-from ema_lab.workflow.gallery_options import GalleryOptions
-from ema_lab.workflow.output import make_folder
+from ema_lab.workflow.folders import make_folder
+from ema_lab.workflow.look.gallery import draw_gallery
+from ema_lab.workflow.look.gallery_options import GalleryOptions
 from ema_lab.workflow.selection import selected
 
 

@@ -10,7 +10,7 @@ from ema_lab.cli.output import put
 from ema_lab.store.record import Attempt
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.runs import RunLog, run_log
+from ema_lab.workflow.look.runs import RunLog, run_log
 
 FRAMES = 5
 

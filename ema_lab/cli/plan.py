@@ -20,14 +20,14 @@ from ema_lab.statistics.power import POWER
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.folders import existing_store
 from ema_lab.workflow.outcome import stale_counts
-from ema_lab.workflow.plan import STATES, Forecast, Plan
-from ema_lab.workflow.plan import plan as make_plan
-from ema_lab.workflow.power import Power, PowerTable
-from ema_lab.workflow.power import power as power_of
 from ema_lab.workflow.selection import selected
-from ema_lab.workflow.status import existing_store
 from ema_lab.workflow.text import read_duration, stale_lines, write_duration
+from ema_lab.workflow.train.plan import STATES, Forecast, Plan
+from ema_lab.workflow.train.plan import plan as make_plan
+from ema_lab.workflow.train.power import Power, PowerTable
+from ema_lab.workflow.train.power import power as power_of
 
 POWER_FIELDS = ("seeds", "detectable", "detectable_holm", "difference", "seeds_holm")
 

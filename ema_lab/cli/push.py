@@ -11,7 +11,7 @@ from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
 from ema_lab.cli.output import print_rows, say
 from ema_lab.cli.stores import command_arguments
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.push import push as push_ablation
+from ema_lab.workflow.publish.push import push as push_ablation
 from ema_lab.workflow.selection import read_seeds
 from ema_lab.workflow.text import stale_lines
 

@@ -13,7 +13,7 @@ from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from ema_lab.workflow.report import BuiltReport
+    from ema_lab.workflow.publish.report import BuiltReport
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.tables.render import render_text
-    from ema_lab.workflow.report import report as build
+    from ema_lab.workflow.publish.report import report as build
 
     if not check:
         refuse_without("--check", {"--tables": tables})

@@ -9,8 +9,8 @@ from ema_lab.cli.output import print_rows, say
 from ema_lab.measured.selection import PAIR_LABELS
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
-from ema_lab.workflow.results import diff as compare_runs
-from ema_lab.workflow.results import evaluate as evaluate_run
+from ema_lab.workflow.look.results import diff as compare_runs
+from ema_lab.workflow.look.results import evaluate as evaluate_run
 
 RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
 

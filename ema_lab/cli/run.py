@@ -19,10 +19,10 @@ from ema_lab.store.layout import PROFILE
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
 from ema_lab.workflow.outcome import Comparison, GridOutcome
-from ema_lab.workflow.run import run as train
-from ema_lab.workflow.status import survey
 from ema_lab.workflow.text import read_duration
-from ema_lab.workflow.until import MAX_SEEDS, Until
+from ema_lab.workflow.train.run import run as train
+from ema_lab.workflow.train.status import survey
+from ema_lab.workflow.train.until import MAX_SEEDS, Until
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def run(
 def _print_table(outcome: GridOutcome, arguments: str) -> None:
     """Print the table of an ablation so far, and the command that writes it with its figures and the page."""
     from ema_lab.tables.render import render_text
-    from ema_lab.workflow.report import usual_report
+    from ema_lab.workflow.publish.report import usual_report
 
     if not (outcome.trained or outcome.done_before or outcome.elsewhere):
         return

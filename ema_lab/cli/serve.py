@@ -40,7 +40,7 @@ def serve(
     """
     from ema_lab.reports.page.server import LOOPBACK, Site, in_url
     from ema_lab.reports.page.server import serve as listen
-    from ema_lab.workflow.report import find_report
+    from ema_lab.workflow.publish.report import find_report
 
     reports = [find_report(name) for name in names or definitions("reports")]
     site = Site({report.name: report for report in reports}, store_to_come(store))

@@ -14,10 +14,11 @@ from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.folders import existing_store
 from ema_lab.workflow.selection import selected
-from ema_lab.workflow.status import existing_store, survey
-from ema_lab.workflow.status import retry as retry_failed
 from ema_lab.workflow.text import stale_lines, untrained_line
+from ema_lab.workflow.train.status import retry as retry_failed
+from ema_lab.workflow.train.status import survey
 
 SHOWN_RUNS = 10
 REFRESH_SECONDS = 2.0

@@ -19,10 +19,10 @@ from ema_lab.search.sweep import load_sweep
 from ema_lab.specs.sweep import VALIDATION
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import Execution
-from ema_lab.workflow.sweep import SearchOptions, SearchOutcome, smoke_sweep
-from ema_lab.workflow.sweep import sweep as search
+from ema_lab.workflow.search.sweep import SearchOptions, SearchOutcome, smoke_sweep
+from ema_lab.workflow.search.sweep import sweep as search
+from ema_lab.workflow.search.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 from ema_lab.workflow.text import read_duration
-from ema_lab.workflow.wandb_agents import AgentsOutcome, WandbProject, check_account, search_with_wandb
 
 WITHOUT_MEMORY = {"grid", "random"}  # samplers that do not learn from earlier trials
 ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # options by the only chooser that takes them

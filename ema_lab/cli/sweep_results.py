@@ -15,8 +15,8 @@ from ema_lab.search.report.trials import counts_text, seeds_text, trial_records
 from ema_lab.search.sweep import load_sweep
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
-from ema_lab.workflow.status import existing_store
-from ema_lab.workflow.sweep import best_first
+from ema_lab.workflow.folders import existing_store
+from ema_lab.workflow.search.sweep import best_first
 
 
 def _history(sweep: str, objective: list[str] | None, store: Path, storage: str | None) -> History:
@@ -68,7 +68,7 @@ def plot(
 
     Example: ema-lab sweep plot quick_search --out out/search
     """
-    from ema_lab.workflow.search_export import plot_search
+    from ema_lab.workflow.search.export import plot_search
 
     history = _history(sweep, objective, store, storage)
     files, figures = plot_search(history, out)
@@ -91,7 +91,7 @@ def export(
 
     Example: ema-lab sweep export quick_search --out trials.csv
     """
-    from ema_lab.workflow.search_export import check_export_path, export_trials
+    from ema_lab.workflow.search.export import check_export_path, export_trials
 
     check_export_path(out)
     history = _history(sweep, objective, store, storage)
@@ -127,7 +127,7 @@ def push(
 
 
 def _mirror(history: History, project: str | None, *, prune: bool) -> None:
-    from ema_lab.workflow.search_export import mirror_trials
+    from ema_lab.workflow.search.export import mirror_trials
 
     mirrored = mirror_trials(history, project, prune=prune)
     study = history.study.study_name

@@ -14,7 +14,7 @@ from ema_lab.errors import EmaLabError
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, Execution
-from ema_lab.workflow.trial import is_of_agent, try_trial
+from ema_lab.workflow.search.trial import is_of_agent, try_trial
 
 Parameters = Annotated[
     str,

@@ -13,11 +13,11 @@ from ema_lab.cli.groups import FolderOptions, MachineOptions, execution_options,
 from ema_lab.cli.options import MOST, AblationName, Json, Only, Storage
 from ema_lab.cli.output import print_rows, put
 from ema_lab.errors import SpecError
+from ema_lab.workflow.search.sweep import SearchOptions
+from ema_lab.workflow.search.tune import DEFAULT_SPACE, Space, TuneOutcome
+from ema_lab.workflow.search.tune import tune as tune_rows
 from ema_lab.workflow.selection import read_seeds
-from ema_lab.workflow.sweep import SearchOptions
 from ema_lab.workflow.text import read_duration
-from ema_lab.workflow.tune import DEFAULT_SPACE, Space, TuneOutcome
-from ema_lab.workflow.tune import tune as tune_rows
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _read_seeds(text: str | None) -> list[int] | None:
 
 def _print(outcome: TuneOutcome, *, as_json: bool) -> None:
     from ema_lab.tables.render import render_text
-    from ema_lab.workflow.tuned_table import TunedTable
+    from ema_lab.workflow.search.tuned_table import TunedTable
 
     tables = TunedTable(outcome)
     if as_json:

@@ -390,7 +390,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("workflow.report", "reports.bundle.bundle", "reports.bundle.verify"):
+    for name in ("workflow.publish.report", "reports.bundle.bundle", "reports.bundle.verify"):
         importlib.import_module(f"ema_lab.{name}")  # one that is imported later would keep what is patched
     for name, module in list(sys.modules.items()):
         for function in ("load_ablation", "load_report", "verify_bundle"):

@@ -7,7 +7,7 @@ from tiny import RATES
 
 from ema_lab.store.job import RunOutcome
 from ema_lab.workflow.execution import Execution
-from ema_lab.workflow.wandb_agents import agent_environment
+from ema_lab.workflow.search.wandb_agents import agent_environment
 
 CPU = ("--workers", "1", "--device", "cpu")
 EMA = """

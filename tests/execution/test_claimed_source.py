@@ -13,7 +13,7 @@ from ema_lab.store import source
 from ema_lab.store.job import RunOutcome
 from ema_lab.store.source import loaded_sources, source_hashes
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.grid import check_each
+from ema_lab.workflow.train.grid import check_each
 
 GATE = "class Gate:\n    def __init__(self, channels: int) -> None:\n        self.scale = 1\n"
 

@@ -13,8 +13,8 @@ from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.statistics import holm, paired_test
 from ema_lab.statistics.power import detectable_difference
 from ema_lab.tables.table import Mark
-from ema_lab.workflow.power import Power, power
-from ema_lab.workflow.until import Until, compare
+from ema_lab.workflow.train.power import Power, power
+from ema_lab.workflow.train.until import Until, compare
 
 SEEDS = [0, 1, 2, 3, 4]
 ROWS = [f"r{number}" for number in range(8)]

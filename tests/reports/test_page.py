@@ -21,7 +21,7 @@ from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
 from ema_lab.specs.report import load_report
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.report import report
+from ema_lab.workflow.publish.report import report
 
 NASTY = ["{{data}}", "{{tables}}", "{{script}}", "y tabindex=0 autofocus onfocus=alert(1) z"]
 CURVE = "epoch,lr,train_loss,train_top1,train_seconds\n1,0.1,2.5,20.123456,1.0\n2,0.1,1.5,60.0,2.0\n"

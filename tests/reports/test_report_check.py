@@ -10,7 +10,7 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.store.store import RunStore
-from ema_lab.workflow.report import report
+from ema_lab.workflow.publish.report import report
 
 
 def write() -> None:

@@ -13,7 +13,7 @@ from ema_lab.one_run.model import load_model
 from ema_lab.store.record import RunRecord
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.garbage import Policy, Slimming, find_litter, remove, remove_runs
-from ema_lab.workflow.results import evaluate
+from ema_lab.workflow.look.results import evaluate
 from ema_lab.workflow.upkeep import check_runs, collect_garbage
 
 RESULTS = ["record.json", "last.ckpt", "best.ckpt", "predictions.npz", "curve.csv", "attempts/1.json"]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ema_lab.workflow.push import PushOutcome
+from ema_lab.workflow.publish.push import PushOutcome
 
 
 def counts(outcome: PushOutcome) -> Counter[str]:

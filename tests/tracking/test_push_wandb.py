@@ -16,7 +16,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import MirrorError
 from ema_lab.store.store import RunStore
 from ema_lab.tracking.mirror.wandb import WandbMirror
-from ema_lab.workflow.push import push
+from ema_lab.workflow.publish.push import push
 
 NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]
 MIRROR = Path("runs/.mirror/wandb-offline/ema-lab")

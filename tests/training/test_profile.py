@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError
 from ema_lab.store.job import RunJob
 from ema_lab.training.profile import MEANINGS, TRACED_STEPS, UNTRACED_STEPS, RunProfiler
 from ema_lab.training.run import Machine, train
-from ema_lab.workflow.run import run
+from ema_lab.workflow.train.run import run
 
 
 def test_a_profiled_run_tells_where_its_time_went(make_spec, tmp_path):

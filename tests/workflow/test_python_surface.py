@@ -12,7 +12,7 @@ from ema_lab.errors import EmaLabError, SpecError, StoreError, UnknownNameError
 from ema_lab.store.store import RunStore
 from ema_lab.workflow import events
 from ema_lab.workflow.execution import Execution, ExecutionOptions
-from ema_lab.workflow.trial import try_trial
+from ema_lab.workflow.search.trial import try_trial
 
 HERE = {"workers": 1, "device": "cpu"}
 PAPER = """\

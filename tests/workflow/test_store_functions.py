@@ -7,9 +7,9 @@ import pytest
 import ema_lab
 from ema_lab.errors import SpecError, StoreError, UnknownNameError
 from ema_lab.workflow import events
-from ema_lab.workflow.definitions import description, list_things
-from ema_lab.workflow.results import diff
-from ema_lab.workflow.template import new_file
+from ema_lab.workflow.define.definitions import description, list_things
+from ema_lab.workflow.define.template import new_file
+from ema_lab.workflow.look.results import diff
 from ema_lab.workflow.upkeep import RunChoice, check_runs, collect_garbage, merge_store, required_store
 
 HERE = {"workers": 1, "device": "cpu"}

@@ -1,0 +1,175 @@
+"""Panels of a gallery of detectors: images, boxes of each row's run, gates and Grad-CAM."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ema_lab.ablation.grid import Cell
+from ema_lab.data.detection.module import SceneData
+from ema_lab.errors import SpecError, StoreError
+from ema_lab.gallery.maps import attention_names, detector_cam, gate_of
+from ema_lab.one_run.model import load_model
+from ema_lab.registry.registry import unknown_name
+from ema_lab.reports.figures.gallery import Panel
+from ema_lab.reports.figures.scenes import Box, Kind, ScenePanel
+from ema_lab.store.predictions import read_predictions
+from ema_lab.store.store import RunStore
+from ema_lab.tasks.detection.analysis import in_ignored, matches
+from ema_lab.tasks.detection.protocol.scene import Scene, scenes_from
+from ema_lab.wording import number_of
+from ema_lab.workflow.look.gallery_options import GalleryOptions
+
+Pixels = np.ndarray[Any, Any]
+PYRAMID = "backbone.fpn.layer_blocks.0"  # the finest map of torchvision's feature pyramid
+
+
+class SceneGallery:
+    """Contents of the figures of detectors: images, detections as stored with the runs, and maps.
+
+    Args:
+        cells: One cell of each row, all with the same data.
+        runs: The store.
+        data: Folder of the data sets.
+        options: Images, layer and module.
+        thresholds: Least score of a detection, and least IoU of a hit.
+
+    Raises:
+        SpecError: If an image does not exist.
+    """
+
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        runs: RunStore,
+        data: Path,
+        options: GalleryOptions,
+        thresholds: tuple[float, float],
+    ) -> None:
+        self.cells, self.runs, self.options = cells, runs, options
+        self.score, self.iou = thresholds
+        self.done = {name: cell for name, cell in cells.items() if runs.state(cell.run_id) == "done"}
+        self.source = SceneData(next(iter(self.done.values())).spec, data)
+        self.test, self.names = self.source.splits.test, self.source.splits.names
+        if max(options.images) >= len(self.test):
+            rule = f"the test split has {number_of(len(self.test), 'image')}, got {max(options.images)}"
+            raise SpecError(f"--images: {rule}")
+        self.titles = [f"#{number}" for number in options.images]
+
+    def images(self) -> list[Pixels]:
+        """Return the images, (H, W, 3) from 0 to 1, in their own size."""
+        return [(self.test.pixels(one).permute(1, 2, 0) / 255).numpy() for one in self.options.images]
+
+    @cached_property
+    def _canvases(self) -> Tensor:
+        keys = [(0, number) for number in self.options.images]
+        return self.source.evaluation_images("test").__getitems__(keys)[0]
+
+    def canvases(self) -> Pixels:
+        """Return the images in letterboxes, as the models see them: (B, S, S, 3) from 0 to 1."""
+        return (self._canvases.permute(0, 2, 3, 1) / 255).numpy()
+
+    def panels(self) -> list[ScenePanel]:
+        """Return the truth's panel, then one for each row; a row without a run has no boxes.
+
+        Raises:
+            StoreError: If a run has no readable predictions.
+        """
+        found = {name: self._scenes(cell.run_id) for name, cell in self.done.items()}
+        truth = [truth_boxes(scene, self.names) for scene in next(iter(found.values()))]
+        judged = {
+            name: [judged_boxes(scene, self.names, self.score, self.iou) for scene in scenes]
+            for name, scenes in found.items()
+        }
+        return [ScenePanel("truth", truth), *(ScenePanel(name, judged.get(name)) for name in self.cells)]
+
+    @cached_property
+    def layer(self) -> str:
+        """The layer of Grad-CAM."""
+        return self.options.target_layer or finest_layer(
+            load_model(next(iter(self.done.values())).run_id, self.runs)
+        )
+
+    def maps(self) -> list[Panel]:
+        """Return the gate and the Grad-CAM of each row.
+
+        Raises:
+            SpecError: If a layer or a module does not exist.
+            StoreError: If a run has no readable weights.
+        """
+        inputs = self.source.normalised(self._canvases)
+        panels: list[Panel] = []
+        attentions: list[str] = []
+        for name in self.cells:
+            if name not in self.done:
+                panels.append(Panel(name, None, None))
+                continue
+            model = load_model(self.done[name].run_id, self.runs)
+            form = self.done[name].spec.recipe.detection.suppression
+            cam = detector_cam(model, inputs, self.score, self.layer, form)
+            panels.append(Panel(name, gate_of(model, inputs, self.options.module), cam))
+            attentions += attention_names(model)
+        if self.options.module and all(panel.gate is None for panel in panels):
+            name = self.options.module
+            raise SpecError(f"--module: {unknown_name('module', name, dict.fromkeys(attentions))}")
+        return panels
+
+    def _scenes(self, run_id: str) -> list[Scene]:
+        """Return the images from a run's stored predictions."""
+        try:
+            arrays = read_predictions(self.runs.folder(run_id))
+        except FileNotFoundError:
+            raise StoreError(f"the run {run_id} has no predictions to show") from None
+        places = {int(index): place for place, index in enumerate(arrays["indices"])}
+        scenes = scenes_from(arrays)
+        return [scenes[places[number]] for number in self.options.images]
+
+
+def finest_layer(model: nn.Module) -> str:
+    """Return the layer that the finest head reads: the end of a YOLOv5's top-down path, or of a pyramid.
+
+    Raises:
+        SpecError: If the model has neither.
+    """
+    path = getattr(model, "top_down", None)
+    if isinstance(path, nn.ModuleDict) and len(path):
+        return f"top_down.{list(path)[-1]}"
+    if PYRAMID in dict(model.named_modules()):
+        return PYRAMID
+    raise SpecError("the layers that the heads read are not known: name a layer with --target-layer")
+
+
+def truth_boxes(scene: Scene, names: Sequence[str]) -> list[Box]:
+    """Return the boxes of an image's truth; crowds, and what is else ignored, are marked as such."""
+    boxes = [
+        Box(_corners(box), names[cls], "ignored" if ignored else "truth")
+        for box, cls, ignored in zip(scene.boxes, scene.classes, scene.ignored, strict=True)
+    ]
+    return boxes + [Box(_corners(box), "", "ignored") for box in scene.ignored_regions]
+
+
+def judged_boxes(scene: Scene, names: Sequence[str], score: float, iou: float) -> list[Box]:
+    """Return an image's misses, then its hits and false alarms by rising score.
+
+    A hit takes the free box of its class with the greatest IoU, by falling score. What is left over in
+    ignored boxes or regions is left out.
+    """
+    chosen = np.nonzero(scene.scores >= score)[0]
+    taken = matches(scene, chosen, iou, same_class=True)
+    aside = dict(zip(chosen.tolist(), in_ignored(scene, chosen, iou).tolist(), strict=True))
+    missed = set(np.nonzero(~scene.ignored)[0].tolist()) - set(taken.values())
+    boxes = [Box(_corners(scene.boxes[one]), names[scene.classes[one]], "miss") for one in sorted(missed)]
+    for number in sorted(chosen.tolist(), key=lambda one: scene.scores[one]):
+        if number in taken or not aside[number]:
+            label = f"{names[scene.detected_classes[number]]}: {100 * scene.scores[number]:.0f}"
+            kind: Kind = "hit" if number in taken else "false alarm"
+            boxes.append(Box(_corners(scene.detected[number]), label, kind))
+    return boxes
+
+
+def _corners(box: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(value) for value in box)
+    return left, top, right, bottom
