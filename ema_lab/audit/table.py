@@ -9,7 +9,8 @@ from ema_lab.audit.verdict import Kind, Trained
 from ema_lab.measured.selection import Row
 from ema_lab.specs.published import PublishedSpec, TableSpec
 from ema_lab.specs.task import task_description
-from ema_lab.tables.table import SIGNS, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import SIGNS, Flag, TableCell
+from ema_lab.tables.table import Table, TableColumn, TableRow
 from ema_lab.wording import number_of
 
 LABELS = {

@@ -42,7 +42,8 @@ from ema_lab.specs.task import common_task
 from ema_lab.statistics import comparable_means
 from ema_lab.store.cost_cache import CachedCosts, cached_latencies
 from ema_lab.store.store import RunStore
-from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import TableCell
+from ema_lab.tables.table import ColumnKind, Table, TableColumn, TableRow
 from ema_lab.wording import number_of
 
 

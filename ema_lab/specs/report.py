@@ -23,26 +23,19 @@ from ema_lab.specs.columns import (
     DELTA,
     IMAGE_COLUMNS,
     USUAL_COLUMNS,
-    is_metric_delta,
     needs_baseline,
     unknown_column,
 )
 from ema_lab.specs.document import Document, read_document, require_file_name
-from ema_lab.specs.figure import Figure, ForestFigure, figure_problem
+from ema_lab.specs.figure import Figure, figure_problem
 from ema_lab.specs.metric import Metric
-from ema_lab.specs.pooling import problem_of_pooling
+from ema_lab.specs.report_rules import BY_CELL, broken_rules
 from ema_lab.specs.strict import Distinct, Name, Positive, Spec, invalid, problem
 from ema_lab.specs.task import METRIC_PATTERN, MetricName, TaskDescription, task_description
 
 REPORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-RUN_KEYS = (
-    *("ablation", "metric", "baseline", "set", "only", "rows", "spread", "intervals", "counts", "rank"),
-    *("margin", "test", "digits", "names"),
-)
-BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
 Kind = Literal["main", "grid", "leave_one_out", "datasets", "classes", "images", "claims"]
 Spread = Literal["std", "se", "interval", "bootstrap"]
-BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
 
 
 def _column(name: str) -> str:
@@ -172,82 +165,9 @@ class ReportSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        needs: dict[str, tuple[str, bool]] = {
-            "ablation": ("names the ablation of the table", bool(self.ablation)),
-            "ablations": ("maps data sets to ablations", bool(self.ablations)),
-            "factors": ("lists the key of the rows and the key of the columns", len(self.factors) == 2),
-            "published": ("names a file of published numbers", bool(self.published)),
-        }
-        needed = {"grid": ["ablation", "factors"], "claims": ["published"]}.get(self.kind, ["ablation"])
-        if self.kind == "datasets" and not self.ablation:
-            needed = ["ablations"]
-        for key in needed:
-            meaning, is_present = needs[key]
-            if not is_present:
-                raise invalid("report", f"is needed by the kind {self.kind}: it {meaning}", key)
-        ineffective = {
-            "factors": bool(self.factors) and self.kind != "grid" and not self.has_data_axis,
-            "columns": "columns" in self.model_fields_set and self.kind not in {"main", "leave_one_out"},
-            "across": self.across != "classes" and self.kind != "classes",
-            "cells": self.cells != "value" and self.kind not in BY_CELL,
-            **{key: key in self.model_fields_set and self.cells != "value" for key in ("spread", "rank")},
-            "seeds": self.seeds != "file" and self.kind not in {"main", "leave_one_out"},
-            "test": self.test != "paired" and self.kind not in {"main", "leave_one_out"},
-            "parts": bool(self.parts) and self.kind != "leave_one_out",
-            **{key: key in self.model_fields_set for key in RUN_KEYS if self.kind == "claims"},
-            "ablations": bool(self.ablations) and (self.kind != "datasets" or bool(self.ablation)),
-            "published": bool(self.published) and self.kind != "claims",
-            "tables": bool(self.tables) and self.kind != "claims",
-            "group": self.group is not None and self.kind != "main",
-            "order": self.order != "file" and (self.kind != "main" or bool(self.rows)),
-            **{key: key in self.model_fields_set for key in BY_SEED if self.kind == "images"},
-        }
-        for key, has_no_effect in ineffective.items():
-            if has_no_effect:
-                raise invalid("report", f"changes nothing in this report of the kind {self.kind}", key)
-        names = [figure.name for figure in self.figures]
-        for number, name in enumerate(names):
-            if name in names[:number]:
-                rule = f"another figure is named {name!r} too: rename one of them"
-                raise invalid("report", rule, "figures", number, "name")
-        if self.figures and self.kind == "claims":
-            rule = "changes nothing in a report of the kind claims: remove the figures"
-            raise invalid("report", rule, "figures")
-        for column in self.columns:
-            fixed = column in ("wilcoxon", "equivalence", "pairing", "detectable", *IMAGE_COLUMNS)
-            fixed = fixed or is_metric_delta(column)
-            if self.is_decided and fixed:
-                rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
-                raise invalid("report", rule, "seeds")
-        shown = self.columns or USUAL_COLUMNS
-        has_delta = (
-            self.cells == "delta"
-            or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
-            or any(isinstance(figure, ForestFigure) for figure in self.figures)
-        )
-        if self.intervals != "each" and (self.is_decided or not has_delta):
-            why = "of seeds: decided" if self.is_decided else "without a difference or a forest"
-            raise invalid("report", f"changes nothing {why}", "intervals")
-        if rule := problem_of_pooling(self):
-            raise invalid("report", rule, "test")
-        if self.margin is None and "equivalence" in self.columns:
-            rule = "needs `margin`, the smallest relevant difference"
-            raise invalid("report", rule, "columns", self.columns.index("equivalence"))
-        is_used = self.kind in {"main", "leave_one_out"} and {"delta", "equivalence"}.intersection(shown)
-        if self.margin is not None and not is_used:
-            raise invalid("report", "changes nothing without a column `delta` or `equivalence`", "margin")
-        if self.is_decided and self.spread in {"interval", "bootstrap"}:
-            rule = "an interval of a mean needs a fixed number of seeds: use std or se"
-            raise invalid("report", rule, "spread")
-        return self
-
-    @model_validator(mode="after")
-    def _no_duplicates(self) -> Self:
-        for key in ("columns", "rows", "factors"):
-            listed = getattr(self, key)
-            for number, name in enumerate(listed):
-                if name in listed[:number]:
-                    raise invalid("report", f"{name!r} is listed twice", key, number)
+        if (broken := next(broken_rules(self), None)) is not None:
+            rule, key_path = broken
+            raise invalid("report", rule, *key_path)
         return self
 
     def for_task(self, task: TaskDescription) -> "ReportSpec":

@@ -6,14 +6,18 @@ Data attributes carry all that the page needs to sort rows and open runs.
 import html
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableRow
+from ema_lab.tables.cell import HOLE, Mark, TableCell
 from ema_lab.tables.text import one_line
+
+if TYPE_CHECKING:
+    from ema_lab.tables.table import Table, TableRow
 
 TAGS = {Mark.BEST: "strong", Mark.SECOND: "u"}
 
 
-def render_html(table: Table) -> str:
+def render_html(table: "Table") -> str:
     """Return a `<table>` whose cells carry their data as attributes.
 
     A cell has `data-value` (unrounded), `data-n`, `data-runs` (the runs behind the number, then the missing
@@ -39,7 +43,7 @@ def render_html(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bodies(table: Table) -> Iterator[str]:
+def _bodies(table: "Table") -> Iterator[str]:
     for group, rows in itertools.groupby(table.rows, lambda row: row.group):
         members = list(rows)
         yield "<tbody>"
@@ -49,7 +53,7 @@ def _bodies(table: Table) -> Iterator[str]:
         yield "</tbody>"
 
 
-def _row(row: TableRow, head: str) -> str:
+def _row(row: "TableRow", head: str) -> str:
     marks = f"<sup>{','.join(map(str, row.footnotes))}</sup>" if row.footnotes else ""
     name = f'<th scope="row">{escape(row.name)}{marks}</th>'
     runs = escape(" ".join(row.run_ids))

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ema_lab.tables.cell import HOLE, Mark, TableCell
 from ema_lab.tables.latex_text import escaped, unknown_to_pdflatex
 from ema_lab.tables.render import left_columns
-from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableRow
+from ema_lab.tables.table import Table, TableRow
 from ema_lab.tables.text import one_line
 
 MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}

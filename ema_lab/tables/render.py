@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ema_lab.specs.metric import COSTS
+from ema_lab.tables.cell import HOLE, Mark, TableCell
 from ema_lab.tables.csv_text import render_csv as render_csv
 from ema_lab.tables.markdown_text import escaped, escaped_line
-from ema_lab.tables.table import HOLE, Mark, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.table import Table, TableColumn, TableRow
 from ema_lab.tables.text import one_line
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

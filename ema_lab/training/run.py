@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from torch import nn
 
+from ema_lab.data.module import RunData
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, quarantine_file
 from ema_lab.models.build import build_model
@@ -90,19 +91,8 @@ def train(
     module = TrainingModule(spec, model, task, len(data.train_dataloader()))
     module.profiler = profiler
     epoch_end = EpochEnd(job.folder, data, report)
-    trainer = build_trainer(spec.recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)], profiler)
     try:
-        with compiler_cache(spec.recipe, job.cache):
-            trainer.fit(
-                module,
-                datamodule=data,
-                ckpt_path=checkpoint_to_resume(job.folder, spec.run_id),
-                weights_only=True,
-            )
-    except SystemExit as stop:  # Lightning turns Ctrl-C into an exit
-        if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
+        _fit(module, data, epoch_end, job, profiler)
     finally:
         if isinstance(profiler, RunProfiler):
             profiler.close()
@@ -110,11 +100,8 @@ def train(
     # Before the evaluation, which sets torch's flags again.
     ran_on = environment(device, spec.recipe) | started | compiled | _untrained(model, spec)
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
-    model = module.evaluated
-    if epoch_end.best is not None:
-        load_weights(model, job.folder / BEST, spec.run_id)
     with profiler.profile("final_evaluation"):
-        predictions = evaluate(model, task, data, "test", device)
+        predictions = evaluate(_chosen(module, epoch_end, job), task, data, "test", device)
     arrays = {name: rows.numpy() for name, rows in predictions.items()}
     predictions_sha256 = write_predictions(job.folder, arrays, "test", spec.run_id)
     if isinstance(profiler, RunProfiler):
@@ -128,6 +115,36 @@ def train(
         data_sha256=data.splits.sha256,
         predictions_sha256=predictions_sha256,
     )
+
+
+def _fit(module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, profiler: Profiler) -> None:
+    """Train all epochs, or those after the checkpoint.
+
+    Raises:
+        KeyboardInterrupt: If the user stops the run, which Lightning turns into an exit.
+    """
+    recipe, device = module.spec.recipe, data.device
+    trainer = build_trainer(recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)], profiler)
+    try:
+        with compiler_cache(recipe, job.cache):
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=checkpoint_to_resume(job.folder, module.spec.run_id),
+                weights_only=True,
+            )
+    except SystemExit as stop:
+        if trainer.interrupted or isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _chosen(module: TrainingModule, epoch_end: EpochEnd, job: RunJob) -> nn.Module:
+    """Return the model with the weights that the protocol chooses."""
+    model = module.evaluated
+    if epoch_end.best is not None:
+        load_weights(model, job.folder / BEST, module.spec.run_id)
+    return model
 
 
 def _untrained(model: nn.Module, spec: RunSpec) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.task import task_description
 from ema_lab.store.layout import ANALYSIS, PREDICTIONS
 from ema_lab.store.predictions import read_predictions, write_predictions
+from ema_lab.tables.cell import Flag
 from ema_lab.tables.render import flat_records, render_markdown, render_text
-from ema_lab.tables.table import Flag
 
 CLASSES = {"classification": 6, "detection": 3}
 

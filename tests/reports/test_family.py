@@ -12,7 +12,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.statistics import holm, paired_test
 from ema_lab.statistics.power import detectable_difference
-from ema_lab.tables.table import Mark
+from ema_lab.tables.cell import Mark
 from ema_lab.workflow.train.power import Power, power
 from ema_lab.workflow.train.until import Until, compare
 

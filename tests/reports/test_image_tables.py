@@ -29,8 +29,8 @@ from ema_lab.statistics.images import crossed_estimate
 from ema_lab.store.layout import ANALYSIS, PREDICTIONS
 from ema_lab.store.predictions import read_predictions, write_predictions
 from ema_lab.store.store import RunStore
+from ema_lab.tables.cell import Flag
 from ema_lab.tables.render import flat_records, render_csv, table_data
-from ema_lab.tables.table import Flag
 
 COLUMNS = ["metric_images", "delta_images"]
 IMAGES = {"classification": 60, "detection": 20}

@@ -18,8 +18,8 @@ from ema_lab.statistics import holm, paired_test
 from ema_lab.statistics.omnibus import omnibus_tests
 from ema_lab.store.cost_cache import CostCache
 from ema_lab.store.store import RunStore
+from ema_lab.tables.cell import Flag, Mark
 from ema_lab.tables.render import flat_records, render_markdown, render_text, table_data
-from ema_lab.tables.table import Flag, Mark
 
 NOISE = [0.00, 0.07, -0.05, 0.11, 0.02, -0.08, 0.04]
 GRID = """\

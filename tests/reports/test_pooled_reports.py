@@ -8,9 +8,9 @@ from made_up import fill, report, report_spec
 from pydantic import ValidationError
 
 from ema_lab.statistics.pooled import corrected_p, pooled_contrasts
+from ema_lab.tables.cell import Mark
 from ema_lab.tables.csv_text import render_csv
 from ema_lab.tables.render import flat_records, render_json
-from ema_lab.tables.table import Mark
 
 SEEDS = [0, 1, 2]
 ROWS = [f"r{number}" for number in range(6)]

@@ -15,9 +15,10 @@ from ema_lab.statistics.power import detectable_difference, std_limits
 from ema_lab.store.job import RunStopped
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
+from ema_lab.tables.cell import Mark
 from ema_lab.tables.latex import render_latex
 from ema_lab.tables.render import flat_records, render_csv, render_text, table_data
-from ema_lab.tables.table import Mark, Table, TableColumn, TableRow
+from ema_lab.tables.table import Table, TableColumn, TableRow
 
 
 def lowered(measured):

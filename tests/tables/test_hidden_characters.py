@@ -9,10 +9,11 @@ import pytest
 from ema_lab.characters import escape_hidden, hidden_characters
 from ema_lab.reports.check.compare import compare
 from ema_lab.reports.page.page import render_page
+from ema_lab.tables.cell import TableCell
 from ema_lab.tables.html import render_html
 from ema_lab.tables.latex import render_latex
 from ema_lab.tables.render import flat_records, render_csv, render_markdown, render_text
-from ema_lab.tables.table import Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.table import Table, TableColumn, TableRow
 
 HOSTILE = "a\x1b[31mb\rc\u202ed\u200be\x9bf\x00g\u2028h\U000e0041i"
 RENDERERS = {

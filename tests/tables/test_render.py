@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from ema_lab.tables.cell import Flag, Mark, TableCell
 from ema_lab.tables.html import render_html
 from ema_lab.tables.latex import render_latex
 from ema_lab.tables.markdown_text import cells_of, escaped
 from ema_lab.tables.render import render_csv, render_markdown, render_text
-from ema_lab.tables.table import Flag, Mark, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.table import Table, TableColumn, TableRow
 
 
 def text_table(title, header, rows, notes) -> Table:

@@ -19,7 +19,7 @@ from ema_lab.statistics import (
 )
 from ema_lab.statistics.pairing import pairing_ratio
 from ema_lab.statistics.pooled import Contrast
-from ema_lab.tables.table import Flag, SpreadKind, TableCell
+from ema_lab.tables.cell import Flag, SpreadKind, TableCell
 from ema_lab.tables.text import difference_text, number_text
 
 

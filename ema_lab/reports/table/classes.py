@@ -21,7 +21,8 @@ from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
 from ema_lab.specs.class_names import class_names
 from ema_lab.specs.report import ReportSpec
-from ema_lab.tables.table import ColumnKind, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import TableCell
+from ema_lab.tables.table import ColumnKind, Table, TableColumn, TableRow
 
 
 def classes_table(

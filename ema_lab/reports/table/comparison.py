@@ -25,7 +25,8 @@ from ema_lab.statistics import (
 )
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import detectable_difference, std_limits
-from ema_lab.tables.table import Flag, Mark, TableCell, TableColumn
+from ema_lab.tables.cell import Flag, Mark, TableCell
+from ema_lab.tables.table import TableColumn
 from ema_lab.tables.text import p_text
 
 PAIRED_T, WILCOXON, TWO_ONE_SIDED = "paired t", "Wilcoxon signed-rank", "two one-sided paired t"

@@ -32,7 +32,8 @@ from ema_lab.reports.table.rank_notes import Ranked, rank_notes
 from ema_lab.reports.table.scope import scope_notes
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import Summary, holm, paired_test, summarise, win_tie_loss
-from ema_lab.tables.table import ColumnKind, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import Flag, TableCell
+from ema_lab.tables.table import ColumnKind, Table, TableColumn, TableRow
 from ema_lab.wording import number_of
 
 

@@ -19,7 +19,8 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
 from ema_lab.statistics.factorial import Effect, effects
 from ema_lab.statistics.omnibus import OmnibusTest, omnibus_tests
-from ema_lab.tables.table import Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import Flag, TableCell
+from ema_lab.tables.table import Table, TableColumn, TableRow
 from ema_lab.tables.text import p_text
 from ema_lab.wording import number_of
 

@@ -15,7 +15,8 @@ from ema_lab.reports.table.rank_notes import listed
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, t_quantile
 from ema_lab.statistics.images import CrossedEstimate, crossed_estimate
-from ema_lab.tables.table import SCOPES, Flag, Table, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import SCOPES, Flag, TableCell
+from ema_lab.tables.table import Table, TableColumn, TableRow
 from ema_lab.tables.text import interval_text, number_text, p_text
 from ema_lab.wording import are, number_of
 

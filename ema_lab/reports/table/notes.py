@@ -17,7 +17,8 @@ from ema_lab.specs.columns import LATENCIES
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import wilcoxon_pairs_needed
 from ema_lab.store.cost_cache import CachedCosts
-from ema_lab.tables.table import MARK_SIGNS, SIGNS, Flag, Mark, TableCell, TableColumn, TableRow
+from ema_lab.tables.cell import MARK_SIGNS, SIGNS, Flag, Mark, TableCell
+from ema_lab.tables.table import TableColumn, TableRow
 from ema_lab.wording import are, number_of
 
 SPREADS = {

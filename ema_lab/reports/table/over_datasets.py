@@ -8,7 +8,8 @@ from ema_lab.measured.selection import Row
 from ema_lab.reports.table.cells import compared_cell, difference_numbers
 from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm, paired_difference, paired_test, summarise
-from ema_lab.tables.table import Flag, TableCell, TableColumn
+from ema_lab.tables.cell import Flag, TableCell
+from ema_lab.tables.table import TableColumn
 from ema_lab.tables.text import p_text
 from ema_lab.wording import are, number_of
 

@@ -9,7 +9,8 @@ from ema_lab.measured.selection import Row
 from ema_lab.reports.naming import display_name
 from ema_lab.reports.table.comparison import Marks
 from ema_lab.specs.report import ReportSpec
-from ema_lab.tables.table import MARK_SIGNS, Flag, Mark, TableCell, TableRow
+from ema_lab.tables.cell import MARK_SIGNS, Flag, Mark, TableCell
+from ema_lab.tables.table import TableRow
 
 MOST_NAMED = 10
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ema_lab.tables.table import OVER_SEEDS, TableCell
+from ema_lab.tables.cell import OVER_SEEDS, TableCell
 
 
 def scope_notes(cells: Sequence[TableCell], test_set: str = "this test set") -> list[str]:

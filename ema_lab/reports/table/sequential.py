@@ -14,7 +14,7 @@ from ema_lab.specs.report import ReportSpec
 from ema_lab.statistics import holm
 from ema_lab.statistics.group_sequential import compare_decided
 from ema_lab.statistics.sequential import decide
-from ema_lab.tables.table import Mark, SpreadKind, TableCell
+from ema_lab.tables.cell import Mark, SpreadKind, TableCell
 from ema_lab.tables.text import p_text
 from ema_lab.wording import number_of
 

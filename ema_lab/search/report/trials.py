@@ -11,7 +11,7 @@ from ema_lab.search.report.labels import label, short_keys, value_text
 from ema_lab.specs.metric import COSTS
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
-from ema_lab.tables.table import SIGNS, Flag
+from ema_lab.tables.cell import SIGNS, Flag
 from ema_lab.wording import are, number_of
 
 PLAIN = str | int | float

@@ -1,0 +1,132 @@
+"""Rules of a report file: which keys each kind of report needs, and which would change nothing."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ema_lab.specs.columns import IMAGE_COLUMNS, USUAL_COLUMNS, is_metric_delta
+from ema_lab.specs.figure import ForestFigure
+
+if TYPE_CHECKING:
+    from ema_lab.specs.report import ReportSpec
+
+BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
+WITH_COLUMNS = ("main", "leave_one_out")
+RUN_KEYS = (
+    *("ablation", "metric", "baseline", "set", "only", "rows", "spread", "intervals", "counts", "rank"),
+    *("margin", "test", "digits", "names"),
+)
+BY_SEED = ("spread", "intervals", "counts", "rank", "margin")  # keys of tables that average over seeds
+FIXED_SEEDS = ("wilcoxon", "equivalence", "pairing", "detectable", *IMAGE_COLUMNS)
+KeyPath = tuple[str | int, ...]
+
+
+def broken_rules(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    """Yield each broken rule with the key path of the value that breaks it, the most basic rule first."""
+    yield from _missing_keys(report)
+    for key, has_no_effect in _ineffective_keys(report).items():
+        if has_no_effect:
+            yield f"changes nothing in this report of the kind {report.kind}", (key,)
+    yield from _wrong_figures(report)
+    yield from _rules_of_seeds(report)
+    yield from _rules_of_comparisons(report)
+    yield from _repeated_items(report)
+
+
+def _missing_keys(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    needs = {
+        "ablation": ("names the ablation of the table", bool(report.ablation)),
+        "ablations": ("maps data sets to ablations", bool(report.ablations)),
+        "factors": ("lists the key of the rows and the key of the columns", len(report.factors) == 2),
+        "published": ("names a file of published numbers", bool(report.published)),
+    }
+    needed = {"grid": ["ablation", "factors"], "claims": ["published"]}.get(report.kind, ["ablation"])
+    if report.kind == "datasets" and not report.ablation:
+        needed = ["ablations"]
+    for key in needed:
+        meaning, is_present = needs[key]
+        if not is_present:
+            yield f"is needed by the kind {report.kind}: it {meaning}", (key,)
+
+
+def _ineffective_keys(report: "ReportSpec") -> dict[str, bool]:
+    """Return, by key, whether its value would change nothing in a report of this kind."""
+    kind, is_set = report.kind, report.model_fields_set
+    return {
+        "factors": bool(report.factors) and kind != "grid" and not report.has_data_axis,
+        "columns": "columns" in is_set and kind not in WITH_COLUMNS,
+        "across": report.across != "classes" and kind != "classes",
+        "cells": report.cells != "value" and kind not in BY_CELL,
+        **{key: key in is_set and report.cells != "value" for key in ("spread", "rank")},
+        "seeds": report.seeds != "file" and kind not in WITH_COLUMNS,
+        "test": report.test != "paired" and kind not in WITH_COLUMNS,
+        "parts": bool(report.parts) and kind != "leave_one_out",
+        **{key: key in is_set for key in RUN_KEYS if kind == "claims"},
+        "ablations": bool(report.ablations) and (kind != "datasets" or bool(report.ablation)),
+        "published": bool(report.published) and kind != "claims",
+        "tables": bool(report.tables) and kind != "claims",
+        "group": report.group is not None and kind != "main",
+        "order": report.order != "file" and (kind != "main" or bool(report.rows)),
+        **{key: key in is_set for key in BY_SEED if kind == "images"},
+    }
+
+
+def _wrong_figures(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    names = [figure.name for figure in report.figures]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            yield f"another figure is named {name!r} too: rename one of them", ("figures", number, "name")
+    if report.figures and report.kind == "claims":
+        yield "changes nothing in a report of the kind claims: remove the figures", ("figures",)
+
+
+def _rules_of_seeds(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    """Yield what seeds that were added until a decision do not allow."""
+    if not report.is_decided:
+        return
+    for column in report.columns:
+        if column in FIXED_SEEDS or is_metric_delta(column):
+            rule = f"the column {column!r} needs a fixed number of seeds: remove it, or use seeds: file"
+            yield rule, ("seeds",)
+    if report.spread in {"interval", "bootstrap"}:
+        yield "an interval of a mean needs a fixed number of seeds: use std or se", ("spread",)
+
+
+def _rules_of_comparisons(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    shown = report.columns or USUAL_COLUMNS
+    has_delta = (
+        report.cells == "delta"
+        or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
+        or any(isinstance(figure, ForestFigure) for figure in report.figures)
+    )
+    if report.intervals != "each" and (report.is_decided or not has_delta):
+        why = "of seeds: decided" if report.is_decided else "without a difference or a forest"
+        yield f"changes nothing {why}", ("intervals",)
+    if rule := _problem_of_pooling(report):
+        yield rule, ("test",)
+    if report.margin is None and "equivalence" in report.columns:
+        place = ("columns", report.columns.index("equivalence"))
+        yield "needs `margin`, the smallest relevant difference", place
+    is_used = report.kind in WITH_COLUMNS and {"delta", "equivalence"}.intersection(shown)
+    if report.margin is not None and not is_used:
+        yield "changes nothing without a column `delta` or `equivalence`", ("margin",)
+
+
+def _problem_of_pooling(report: "ReportSpec") -> str:
+    """Return why the tests of a report cannot be pooled; empty if they can, or are not to be."""
+    if report.test != "pooled":
+        return ""
+    if report.is_decided:
+        return "pooled needs a fixed number of seeds: remove it, or use seeds: file"
+    is_simultaneous = report.intervals == "simultaneous"
+    if is_simultaneous and any(isinstance(figure, ForestFigure) for figure in report.figures):
+        return "a forest has no pooled intervals: use intervals: each, or test: paired"
+    is_tested = {"p", "equivalence"}.intersection(report.columns) or report.margin is not None
+    return "" if report.rank or is_simultaneous or is_tested else "changes nothing without a test"
+
+
+def _repeated_items(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+    for key in ("columns", "rows", "factors"):
+        listed = getattr(report, key)
+        for number, name in enumerate(listed):
+            if name in listed[:number]:
+                yield f"{name!r} is listed twice", (key, number)
