@@ -28,9 +28,15 @@ def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[s
 
     A fact that a record lacks, as in records of older versions, is unknown and equals any value. The
     precision of evaluation is an exception: older versions always evaluated in the precision of training.
+    A run that was resumed elsewhere has the facts of each of its environments (`earlier`).
     """
     values_by_key: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
-    for environment in environments:
+    parts = (
+        part
+        for environment in environments
+        for part in (environment, *({**environment, **other} for other in environment.get("earlier", ())))
+    )
+    for environment in parts:
         known = {"evaluation_precision": environment.get("precision"), **environment}
         for key in PAIR_KEYS:
             if (

@@ -63,9 +63,8 @@ def train_run(
 
         try:
             with chosen_kernel(machine.attention_kernel) as ran:
-                outcome = train(spec, job, machine, on_epoch)
-            environment = {**outcome.environment, **fact_of(ran)}
-            outcome = replace(outcome, environment=environment, cost=_cost_or_reason(spec))
+                outcome = train(spec, job, machine, on_epoch, lambda: fact_of(ran))
+            outcome = replace(outcome, cost=_cost_or_reason(spec))
         except BaseException:
             tracker.finish(None)
             raise

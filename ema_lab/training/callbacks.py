@@ -16,6 +16,7 @@ from ema_lab.training.evaluation import predict
 from ema_lab.training.module import TrainingModule
 
 Row = dict[str, float]
+Facts = dict[str, Any]
 
 
 class EpochEnd(Callback):
@@ -27,12 +28,17 @@ class EpochEnd(Callback):
         folder: The run's folder.
         data: The run's data.
         report: Receives each epoch's row, once the checkpoint is written.
+        facts: Returns the facts of the environment that training has run in so far.
     """
 
-    def __init__(self, folder: Path, data: RunData, report: Callable[[Row], None]) -> None:
+    def __init__(
+        self, folder: Path, data: RunData, report: Callable[[Row], None], facts: Callable[[], Facts] = dict
+    ) -> None:
         self.folder = folder
         self.data = data
         self.report = report
+        self.facts = facts
+        self.earlier: list[Facts] = []  # environments of interrupted attempts
         self.rows: list[Row] = []
         self.train_seconds = 0.0
         self.compiled: dict[str, Any] = {}  # mode, seconds of all attempts, graphs
@@ -104,6 +110,10 @@ class EpochEnd(Callback):
             "best": self.best,
             "compiled": self.compiled,
             "num_threads": torch.get_num_threads(),
+            "environments": [
+                *self.earlier,
+                *([facts] if (facts := self.facts()) not in self.earlier else []),
+            ],
         }
 
     def wall_seconds(self) -> float:
@@ -116,6 +126,7 @@ class EpochEnd(Callback):
         self.earlier_seconds = state_dict["wall_seconds"]
         self.best = state_dict["best"]
         self.compiled = state_dict.get("compiled", {})  # absent in older checkpoints
+        self.earlier = state_dict.get("environments", [])  # absent in older checkpoints
         self.data.first_epoch = len(self.rows)
         torch.set_num_threads(
             state_dict["num_threads"]

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,24 @@ def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
         **arithmetic(),
         "num_threads": torch.get_num_threads(),
     }
+
+
+def with_earlier(facts: dict[str, Any], environments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add to a resumed run's facts what was different in the environments of its earlier attempts.
+
+    Returns:
+        The facts; if any differed, with a list `earlier` that has the other values of each environment. The
+        commit is left out: changed sources are told by their hashes.
+    """
+    source = commit()
+    earlier: list[dict[str, Any]] = []
+    for environment in environments:
+        other = {
+            key: value for key, value in environment.items() if key not in source and value != facts.get(key)
+        }
+        if other and other not in earlier:
+            earlier.append(other)
+    return {**facts, "earlier": earlier} if earlier else facts
 
 
 def arithmetic() -> dict[str, Any]:

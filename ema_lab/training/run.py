@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.compiled import compiler_cache
-from ema_lab.training.environment import environment
+from ema_lab.training.environment import environment, with_earlier
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import Heartbeat
 from ema_lab.training.module import TrainingModule
@@ -60,6 +60,7 @@ def train(
     job: RunJob,
     machine: Machine,
     report: Callable[[Row], None] = lambda row: None,
+    kernels: Callable[[], Mapping[str, str]] = dict,
 ) -> RunOutcome:
     """Train a run to its end; resume an interrupted run after its last finished epoch.
 
@@ -71,6 +72,7 @@ def train(
         job: Folder and attempt of the run.
         machine: Device, threads and data folder.
         report: Receives each epoch's row of the curve.
+        kernels: Returns the facts of the environment about kernels that have run.
 
     Raises:
         SpecError: If the device does not exist, or the model cannot be built.
@@ -90,7 +92,7 @@ def train(
     task.prepare(model, data)
     module = TrainingModule(spec, model, task, len(data.train_dataloader()))
     module.profiler = profiler
-    epoch_end = EpochEnd(job.folder, data, report)
+    epoch_end = EpochEnd(job.folder, data, report, lambda: environment(device, spec.recipe) | dict(kernels()))
     try:
         _fit(module, data, epoch_end, job, profiler)
     finally:
@@ -98,7 +100,8 @@ def train(
             profiler.close()
     compiled = {"compile": epoch_end.compiled} if epoch_end.compiled else {}
     # Before the evaluation, which sets torch's flags again.
-    ran_on = environment(device, spec.recipe) | started | compiled | _untrained(model, spec)
+    ran_on = with_earlier(epoch_end.facts(), epoch_end.earlier) | started | compiled
+    ran_on |= _untrained(model, spec)
     chosen_epoch = spec.recipe.epochs if epoch_end.best is None else epoch_end.best[1]
     with profiler.profile("final_evaluation"):
         predictions = evaluate(_chosen(module, epoch_end, job), task, data, "test", device)

@@ -10,10 +10,10 @@ from ema_lab.store.job import RunJob, RunOutcome
 def test_a_run_uses_its_machines_kernel_and_its_record_names_it(make_spec, tmp_path, monkeypatch):
     module = build_attention("ema", 8, groups=2)
 
-    def train(spec, _job, _machine, _on_epoch):
+    def train(spec, _job, _machine, _on_epoch, kernels):
         if spec.model.attention.name == "ema":
             module(torch.ones(2, 8, 4, 4))
-        return RunOutcome({}, environment={"device": "cpu"})
+        return RunOutcome({}, environment={"device": "cpu", **kernels()})
 
     def environment(attention, kernel):
         machine = pipeline.Machine(device="cpu", attention_kernel=kernel)

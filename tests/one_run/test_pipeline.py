@@ -5,7 +5,7 @@ from ema_lab.store.job import RunJob, RunOutcome
 
 
 def test_each_epoch_is_shown_and_reported(make_spec, tmp_path, monkeypatch):
-    def train(_spec, _job, _machine, on_epoch):
+    def train(_spec, _job, _machine, on_epoch, _kernels):
         for epoch in (1, 2):
             on_epoch({"epoch": epoch})
         return RunOutcome({})

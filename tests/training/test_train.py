@@ -16,6 +16,7 @@ from lightning.pytorch import Callback
 import ema_lab.training.run as run_module
 from ema_lab.errors import StoreError
 from ema_lab.execution.executor import execute
+from ema_lab.measured.selection import environment_differences
 from ema_lab.one_run.model import load_model
 from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.job import RunJob
@@ -24,6 +25,7 @@ from ema_lab.store.store import RunStore
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training import callbacks, heartbeat
+from ema_lab.training import environment as environment_module
 from ema_lab.training import module as training_module
 from ema_lab.training.environment import INSTRUCTION_LIMITS, instruction_set
 from ema_lab.training.evaluation import evaluate
@@ -444,3 +446,25 @@ def test_metrics_are_percentages_of_the_images():
     )
     assert "top5" in classification_metrics(logits, labels)
     assert "top5" not in classification_metrics(logits[:, :5], torch.tensor([0, 1, 2, 3]))
+
+
+def test_a_run_that_is_resumed_elsewhere_records_what_was_different_there(
+    make_spec, tmp_path, machine, stop_after, monkeypatch
+):
+    job, kernel = folder(tmp_path / "run"), {"attention_kernel": "formula"}
+    for epoch in (1, 2):
+        stop_after(epoch)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(make_spec(recipe={"epochs": 3}), job, machine, kernels=lambda: kernel)
+    stop_after(None)
+    kernel = {"attention_kernel": "exact"}
+    monkeypatch.setattr(environment_module, "processor", lambda: "another processor")
+    resumed = train(make_spec(recipe={"epochs": 3}), job, machine, kernels=lambda: kernel).environment
+    assert resumed["processor"] == "another processor"
+    assert resumed["attention_kernel"] == "exact"
+    (earlier,) = resumed["earlier"]
+    assert earlier.keys() == {"processor", "device", "attention_kernel"}
+    assert earlier["attention_kernel"] == "formula"
+    assert set(environment_differences([resumed])) == earlier.keys()
+    whole = train(make_spec(), folder(tmp_path / "whole"), machine).environment
+    assert "earlier" not in whole
