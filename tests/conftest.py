@@ -207,7 +207,8 @@ name: study
 base:
   model: {{backbone: resnet20}}
   data: {{name: synthetic, val_images: {val_images}}}
-  recipe: {{epochs: 1, batch_size: 16, optimizer: {{name: sgd, lr: 0.1}}, protocol: {protocol}}}
+  recipe:
+    {{epochs: 1, batch_size: 16, optimizer: {{name: sgd, lr: 0.1}}, protocol: {protocol}, watch: {watch}}}
 seeds: [0, 1, 2]
 {more}
 variants:
@@ -249,11 +250,12 @@ def study(tmp_path: Path) -> Callable[..., Study]:
         environment: Callable[[RunSpec], dict[str, Any]] = lambda spec: {},
         cost: Callable[[RunSpec], dict[str, Any]] = lambda spec: {},
         protocol: str = "last",
+        watch: str = "val",
         more: str = "baseline: none",
     ) -> Study:
         val_images = 50 if protocol == "best-val" else 0
         path = tmp_path / "study.yaml"
-        path.write_text(STUDY.format(protocol=protocol, more=more, val_images=val_images))
+        path.write_text(STUDY.format(protocol=protocol, watch=watch, more=more, val_images=val_images))
         ablation = load_ablation(path)
         score = {cell.run_id: scores[cell.variant][cell.seed] for cell in ablation.cells}
 

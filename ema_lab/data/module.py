@@ -89,14 +89,12 @@ class RunData(LightningDataModule):
         return self._loader(self.training_images(), batches, self.num_workers)
 
     def watched(self) -> tuple[str, Loader] | None:
-        """Return the split that is evaluated after every epoch, and its loader.
-
-        The split is `test` for the protocol `best-test`, else `val` if the run has a validation split.
-        """
-        if self.spec.recipe.protocol == "best-test":
-            return "test", self.test_dataloader()
-        if len(self.val_indices):
-            return "val", self._evaluation("train", self.val_indices)
+        """Return the split that is evaluated after every epoch, and its loader."""
+        match self.spec.watched:
+            case "test":
+                return "test", self.test_dataloader()
+            case "val":
+                return "val", self._evaluation("train", self.val_indices)
         return None
 
     def split(self, name: str) -> Loader:

@@ -214,6 +214,8 @@ class RecipeSpec(Spec):
             The compiled model rounds in another order: other last digits.
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
+        watch: Split that is evaluated after every epoch, if the run has it: `val`, or `test` to see the test
+            metrics of every epoch. They choose nothing, and tables say that test data was looked at.
         decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
             `yolov5`, which leave parameters called neither weight nor bias untrained.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down.
@@ -236,6 +238,7 @@ class RecipeSpec(Spec):
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     protocol: Protocol = "last"
+    watch: Literal["val", "test"] = "val"
     decays: Literal["all", "matrices", "yolov5"] = "all"
     clip_norm: Positive | None = None
     nominal_batch: PositiveInt | None = None
@@ -251,6 +254,18 @@ class RecipeSpec(Spec):
                 f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
             )
             raise invalid("recipe", message, "schedule", "warmup_epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _watched_test_data_choose_nothing(self) -> "RecipeSpec":
+        if self.watch == "test" and self.protocol != "last":
+            why = {
+                "best-val": "chooses by the validation split",
+                "best-test": "watches the test split already",
+            }
+            raise invalid(
+                "recipe", f"test needs protocol: last; {self.protocol} {why[self.protocol]}", "watch"
+            )
         return self
 
     @model_validator(mode="after")

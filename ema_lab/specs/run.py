@@ -328,6 +328,9 @@ class RunSpec(Spec):
         if self.recipe.protocol == "best-val" and not self.data.val_images:
             rule = "best-val needs a validation split: set data.val_images"
             raise invalid("run", rule, "recipe", "protocol")
+        if self.recipe.watch == "test" and self.data.val_images:
+            rule = "test stands without validation images: remove it, or data.val_images"
+            raise invalid("run", rule, "recipe", "watch")
         channels = {len(values) for values in self.recipe.statistics(self.data.facts)}
         if channels != {self.data.facts.channels}:
             rule = f"needs one value per channel: {self.data.name} has {self.data.facts.channels}"
@@ -349,6 +352,13 @@ class RunSpec(Spec):
         for place in settings_of_yolov5(self.recipe.detection):
             rule = f"does not apply to the detector {detector}, which has its own"
             raise invalid("run", rule, "recipe", "detection", *place)
+
+    @property
+    def watched(self) -> Literal["val", "test"] | None:
+        """Split that is evaluated after every epoch; None if the run evaluates only at its end."""
+        if self.recipe.protocol == "best-test" or self.recipe.watch == "test":
+            return "test"
+        return "val" if self.data.val_images else None
 
     def resolved(self) -> dict[str, Any]:
         """Return the spec as plain data without keys at their default."""

@@ -44,9 +44,9 @@ def probe(spec: RunSpec, machine: Machine) -> float:
         seconds += max(0.0, steps_seconds[0] - step)  # the first step compiles
     epochs = spec.recipe.epochs
     steps = -(-spec.data.trained_images // spec.recipe.batch_size)
-    watched = {"last": spec.data.val_images, "best-val": spec.data.val_images}
-    images_per_epoch = watched.get(spec.recipe.protocol, spec.data.facts.test_images)
-    return seconds + epochs * (steps * step + images_per_epoch * image) + spec.data.facts.test_images * image
+    tested = spec.data.facts.test_images
+    watched = {"val": spec.data.val_images, "test": tested, None: 0}[spec.watched]
+    return seconds + epochs * (steps * step + watched * image) + tested * image
 
 
 def _training_steps(spec: RunSpec, model: torch.nn.Module, device: torch.device) -> Iterator[float]:

@@ -230,6 +230,13 @@ def test_the_protocol_is_labelled(study, protocol, words):
     assert study(protocol=protocol).table().notes[-1] == words
 
 
+def test_a_look_at_test_data_is_said(study):
+    found = study(watch="test")
+    looked = "Test data was looked at after every epoch (recipe.watch: test); it chose nothing."
+    assert looked in found.table().notes
+    assert looked not in study().table().notes
+
+
 class TestReportKeys:
     def test_names_rename_rows_in_print_but_not_in_data(self, study):
         found = study()

@@ -208,6 +208,7 @@ DECISIONS = [
     ("recipe.augment", {"resized_crop_area": [0.08, 1.0]}),
     ("recipe.precision", "bf16"),
     ("recipe.protocol", "best-test"),
+    ("recipe.watch", "test"),
 ]
 
 

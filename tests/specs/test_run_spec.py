@@ -101,6 +101,12 @@ WRONG = [
     (changed("recipe", normalise="cifar10"), "one value per channel: digits has 1"),
     (changed("recipe", normalise={"mean": [0.5], "std": [0.5, 0.5]}), "one value per channel"),
     (changed("recipe", protocol="best-val"), "best-val needs a validation split: set data.val_images"),
+    (changed("recipe", protocol="best-test", watch="test"), "best-test watches the test split already"),
+    (changed("recipe", protocol="best-val", watch="test"), "best-val chooses by the validation split"),
+    (
+        changed("recipe", watch="test") | {"data": {"name": "digits", "val_images": 50}},
+        "recipe.watch: test stands without validation images: remove it, or data.val_images",
+    ),
     ({"model": TREE["model"], "data": {"name": "digitz"}, "seed": 0}, "recipe: is missing"),
 ]
 

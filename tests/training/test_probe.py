@@ -40,15 +40,16 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data", "protocol", "expected"),
+    ("data", "recipe", "expected"),
     [
-        ({}, "last", 2 * 5 * 1.0 + 20 * 0.1),  # 40 images in batches of 8, twice; then 20 test images
-        ({"val_images": 10}, "best-val", 2 * (4 * 1.0 + 10 * 0.1) + 20 * 0.1),
-        ({}, "best-test", 2 * (5 * 1.0 + 20 * 0.1) + 20 * 0.1),
+        ({}, {}, 2 * 5 * 1.0 + 20 * 0.1),  # 40 images in batches of 8, twice; then 20 test images
+        ({"val_images": 10}, {"protocol": "best-val"}, 2 * (4 * 1.0 + 10 * 0.1) + 20 * 0.1),
+        ({}, {"protocol": "best-test"}, 2 * (5 * 1.0 + 20 * 0.1) + 20 * 0.1),
+        ({}, {"watch": "test"}, 2 * (5 * 1.0 + 20 * 0.1) + 20 * 0.1),
     ],
 )
-def test_every_step_and_every_evaluated_image_counts(make_spec, clock, data, protocol, expected):
-    spec = make_spec("se", data=data, recipe={"protocol": protocol})
+def test_every_step_and_every_evaluated_image_counts(make_spec, clock, data, recipe, expected):
+    spec = make_spec("se", data=data, recipe=recipe)
     assert probe(spec, Machine(device="cpu", num_threads=1)) == pytest.approx(expected)
 
 

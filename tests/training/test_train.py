@@ -376,6 +376,18 @@ def test_the_last_protocol_never_looks_at_the_test_split_before_the_end(make_spe
     assert not [key for key in curve(tmp_path / "run")[0] if key.startswith("test_")]
 
 
+@BOTH_IN_TIME
+def test_watched_test_data_fill_the_curve_and_change_no_result(make_spec, tmp_path, machine, task):
+    watched = train(make_spec(task=task, recipe={"watch": "test"}), folder(tmp_path / "watched"), machine)
+    plain = train(make_spec(task=task), folder(tmp_path / "plain"), machine)
+    assert watched.metrics == plain.metrics
+    assert same_weights(tmp_path / "watched", tmp_path / "plain")
+    last = curve(tmp_path / "watched")[-1]
+    name = WATCHED[task]
+    assert float(last[f"test_{name}"]) == pytest.approx(watched.metrics[name], abs=1e-4)
+    assert watched.chosen_epoch == int(last["epoch"])
+
+
 @BOTH
 def test_a_diverged_run_fails_instead_of_giving_a_number(make_spec, tmp_path, machine, task):
     spec = make_spec(task=task, recipe={"optimizer": {"name": "sgd", "lr": 1e30}})

@@ -33,6 +33,7 @@ PROTOCOLS = {
     "best-val": "Test split, epoch chosen on the validation split",
     "best-test": "BEST TEST EPOCH: test data chose the epoch, so the numbers are too high",
 }
+WATCHED = "Test data was looked at after every epoch (recipe.watch: test); it chose nothing."
 
 
 def notes_of(
@@ -311,7 +312,10 @@ def protocol_notes(rows: Sequence[Row]) -> list[str]:
     cells = [item.cell for row in rows for item in row.cells]
     protocols = sorted({cell.spec.recipe.protocol for cell in cells})
     data = sorted({cell.spec.data.name for cell in cells})
-    return [f"{PROTOCOLS[protocol]} ({', '.join(data)})." for protocol in protocols]
+    notes = [f"{PROTOCOLS[protocol]} ({', '.join(data)})." for protocol in protocols]
+    if any(cell.spec.recipe.watch == "test" for cell in cells):
+        notes.append(WATCHED)
+    return notes
 
 
 def hole_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
