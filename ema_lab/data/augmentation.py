@@ -43,8 +43,16 @@ def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: i
         images_BCHW = crops(images_BCHW, spec.crop_padding, rows, columns)
     if spec.flip:
         mirror = integers_below(bits("flip"), 2).bool()
-        images_BCHW = torch.where(mirror[:, None, None, None], images_BCHW.flip(3), images_BCHW)
+        images_BCHW = _mirrored(images_BCHW, mirror)
     return images_BCHW
+
+
+def _mirrored(images_BCHW: Tensor, mirror_B: Tensor) -> Tensor:
+    """Flip some images horizontally."""
+    if images_BCHW.device.type != "cpu":  # without a wait for the device, which has to count the images first
+        return torch.where(mirror_B[:, None, None, None], images_BCHW.flip(3), images_BCHW)
+    chosen = mirror_B.nonzero()[:, 0]
+    return images_BCHW.index_copy(0, chosen, images_BCHW.index_select(0, chosen).flip(3))
 
 
 def crops(images_BCHW: Tensor, padding: int, rows_B: Tensor, columns_B: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
 from torchvision.transforms import InterpolationMode
@@ -19,7 +20,8 @@ from torchvision.transforms import functional as F
 
 from ema_lab.data.augmentation import RandomCrop
 from ema_lab.data.images import ImageSplits
-from ema_lab.data.pictures import Picture, file_status, read_picture
+from ema_lab.data.jpeg import Pixels
+from ema_lab.data.pictures import Picture, file_status, read_pixels
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.wording import are, number_of
 
@@ -115,11 +117,23 @@ class ImageFolderImages:
         return len(self.files), self.channels, self.image_size, self.image_size
 
     def whole(self, indices_B: Tensor) -> Tensor:
-        return torch.stack([self._middle(self._picture(index)) for index in indices_B.tolist()])
+        batch = self._empty(len(indices_B))
+        for image, index in zip(batch.numpy(), indices_B.tolist(), strict=True):
+            resized = F.resize(
+                Image.fromarray(self._pixels(index)), self._resized, InterpolationMode.BILINEAR
+            )
+            _fill(image, F.center_crop(resized, self.image_size))
+        return batch
 
     def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
-        pairs = zip(indices_B.tolist(), crops, strict=True)
-        return torch.stack([self._part(self._picture(index), crop) for index, crop in pairs])
+        batch = self._empty(len(indices_B))
+        size = (self.image_size, self.image_size)
+        for image, index, crop in zip(batch.numpy(), indices_B.tolist(), crops, strict=True):
+            pixels = self._pixels(index)
+            top, left, height, width = crop.box(*pixels.shape[:2])
+            part = Image.fromarray(pixels[top : top + height, left : left + width])
+            _fill(image, part.resize(size, Image.Resampling.BILINEAR))
+        return batch
 
     def content(self) -> Iterator[bytes]:
         """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
@@ -134,20 +148,23 @@ class ImageFolderImages:
             size = file_status(self.folder / os.fsdecode(path)).st_size
             yield path + f"\0{size}\0{label}\n".encode()
 
-    def _picture(self, index: int) -> Picture:
+    @property
+    def _resized(self) -> int:
+        return round(self.image_size * EVALUATION_SCALE)
+
+    def _empty(self, count: int) -> Tensor:
+        return torch.empty((count, *self.shape[1:]), dtype=torch.uint8)
+
+    def _pixels(self, index: int) -> Pixels:
         path = self.folder / os.fsdecode(self.files[index])
-        return read_picture(path, self.channels, upright=self.upright)
+        pixels = read_pixels(path, self.channels, upright=self.upright)
+        return pixels[:, :, 0] if self.channels == 1 else pixels  # as Pillow takes them
 
-    def _middle(self, picture: Picture) -> Tensor:
-        resized = F.resize(picture, round(self.image_size * EVALUATION_SCALE), InterpolationMode.BILINEAR)
-        pixels: Tensor = F.pil_to_tensor(F.center_crop(resized, self.image_size))
-        return pixels
 
-    def _part(self, picture: Picture, crop: RandomCrop) -> Tensor:
-        box = crop.box(picture.height, picture.width)
-        size = [self.image_size, self.image_size]
-        pixels: Tensor = F.pil_to_tensor(F.resized_crop(picture, *box, size, InterpolationMode.BILINEAR))
-        return pixels
+def _fill(image_CHW: Pixels, picture: Picture) -> None:
+    """Copy a picture's values into an image."""
+    values = np.asarray(picture)
+    image_CHW[:] = values if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:

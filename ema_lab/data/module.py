@@ -121,7 +121,10 @@ class RunData(LightningDataModule):
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise uint8 images (B, C, H, W) to float32 by the recipe's mean and standard deviation."""
         mean, std = self._statistics_on(images.device)
-        return (images - mean).div_(std)
+        whole = images.to(
+            torch.float32, memory_format=torch.contiguous_format
+        )  # twice as fast as `images - mean`
+        return whole.sub_(mean).div_(std)
 
     def _statistics_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and deviation on a device. They are copied once: each copy waits for the device."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ema_lab.data.jpeg import Pixels, decode_jpeg
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 
 Picture = Any  # PIL.Image.Image
@@ -46,6 +47,30 @@ def read_picture(path: Path, channels: int = 3, *, upright: bool = False) -> Pic
         picture = ImageOps.exif_transpose(file) if upright else file
         colour = _eight_bits(path, file, picture).convert("RGB")
     return colour if channels == 3 else colour.convert("L")
+
+
+def read_pixels(path: Path, channels: int = 3, *, upright: bool = False) -> Pixels:
+    """Return the pixels of `read_picture`, uint8 (H, W, `channels`). JPEG files are decoded faster.
+
+    Raises:
+        UnreadableDataError: If the file is gone, or cannot be opened.
+        DamagedDataError: If the file cannot be decoded, or the range of its values is not defined.
+    """
+    pixels = None if upright else decode_jpeg(_content(path), channels)
+    if pixels is None:
+        picture = read_picture(path, channels, upright=upright)
+        pixels = np.array(picture).reshape(picture.height, picture.width, channels)
+    return pixels
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a regular file; none of another kind, which `read_picture` refuses."""
+    if not stat.S_ISREG(file_status(path).st_mode):
+        return b""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 @contextmanager

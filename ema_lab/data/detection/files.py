@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as vision
 
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems
 from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth, truth_bytes
-from ema_lab.data.pictures import file_status, open_picture, read_picture
+from ema_lab.data.pictures import file_status, open_picture, read_pixels
 from ema_lab.errors import DamagedDataError, DataError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -29,12 +28,12 @@ class SceneFiles:
 
     def pixels(self, index: int) -> Tensor:
         path = self.images[index].path
-        pixels: Tensor = vision.pil_to_tensor(read_picture(path))
+        pixels = torch.from_numpy(read_pixels(path)).permute(2, 0, 1).contiguous()
         if tuple(pixels.shape[1:]) != self.images[index].size:
             found = f"{pixels.shape[2]} x {pixels.shape[1]}"
             height, width = self.images[index].size
             raise DamagedDataError(f"{path} is {found} pixels, its annotations say {width} x {height}")
-        return pixels.to(torch.uint8)
+        return pixels
 
     def size(self, index: int) -> Size:
         return self.images[index].size

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as vision
 
 from ema_lab.data.detection.annotation import Problems
 from ema_lab.data.detection.geometry import Floats
 from ema_lab.data.detection.scenes import ScenesInMemory, SceneSplits, Truth
 from ema_lab.data.detection.voc import read_voc
-from ema_lab.data.pictures import read_picture
+from ema_lab.data.pictures import read_pixels
 from ema_lab.errors import DataError
 from ema_lab.files import atomic_write
 
@@ -93,7 +92,7 @@ def _tiles(folder: Path, scene: str) -> ScenesInMemory:
     problems = Problems(limit=0)
     listed = read_voc([folder / f"{scene}.xml"], folder, NAMES, problems)
     problems.check(f"{folder / scene}.xml")
-    pixels: Tensor = vision.pil_to_tensor(read_picture(listed[0].path))
+    pixels = torch.from_numpy(read_pixels(listed[0].path)).permute(2, 0, 1).contiguous()
     return cut(pixels, listed[0].truth, TILE, scene)
 
 
