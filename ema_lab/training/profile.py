@@ -1,4 +1,4 @@
-"""Where a run's time goes: seconds by phase over the whole run, and torch's trace of a few steps."""
+"""Profile of a run: seconds by phase over the whole run, and torch's trace of a few steps."""
 
 import os
 import time
