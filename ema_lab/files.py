@@ -125,7 +125,7 @@ def restrict_reading(folder: Path) -> Iterator[None]:
 
 
 def is_readable(path: Path, *more: Path) -> bool:
-    """Whether a definition or module may be read under `restrict_reading`.
+    """Return whether a definition or module may be read under `restrict_reading`.
 
     An untrusted bundle may name only files inside its own folder, so that it reveals no others.
 

@@ -211,7 +211,7 @@ def value_of(cell: Cell, key: str) -> Any:
 
 
 def matches(cell: Cell, key: str, wanted: Any) -> bool:
-    """Whether a cell's value of a key equals `wanted`, or one of its items if `wanted` is a list.
+    """Return whether a cell's value of a key equals `wanted`, or one of its items if `wanted` is a list.
 
     A `variant` is named by its name or, for one of its rows alone, as tables print the row.
     """
@@ -224,7 +224,7 @@ def matches(cell: Cell, key: str, wanted: Any) -> bool:
 
 
 def _equal(value: Any, item: Any) -> bool:
-    """Whether two values give the same run id: 1 equals 1.0, but true does not equal 1."""
+    """Return whether two values give the same run id: 1 equals 1.0, but true does not equal 1."""
     return isinstance(value, bool) is isinstance(item, bool) and bool(value == item)
 
 

@@ -35,7 +35,7 @@ class Convention:
         return Decimal(self.per_mac * costs[self.count]) if self.count in costs else None
 
     def fits(self, costs: Costs, claim: PublishedNumber) -> bool:
-        """Whether the claim is the count of a model with these costs under the convention."""
+        """Return whether the claim is the count of a model with these costs under the convention."""
         number = self.number(costs)
         return number is not None and claim.agrees_with(number, self.digits, self.units)
 

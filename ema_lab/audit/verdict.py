@@ -224,7 +224,7 @@ def _listed(items: Sequence[Convention], claim: PublishedNumber, assumed: Conven
 
 
 def _adds_alike(row: Counted, baseline: Counted, convention: Convention) -> bool:
-    """Whether claimed and computed difference to the baseline agree within the published digits."""
+    """Return whether claimed and computed difference to the baseline agree within the published digits."""
     more, less = convention.number(row.costs), convention.number(baseline.costs)
     if more is None or less is None:
         return False

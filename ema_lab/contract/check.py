@@ -151,7 +151,7 @@ def error_location(error: BaseException, source: Path) -> str:
 
 
 def _is_call_error(error: BaseException) -> bool:
-    """Whether the call failed because of its arguments, before any code under check ran."""
+    """Return whether the call failed because of its arguments, before any code under check ran."""
     frames = traceback.extract_tb(error.__traceback__)
     return isinstance(error, TypeError) and Path(frames[-1].filename).parent == _PACKAGE / "registry"
 

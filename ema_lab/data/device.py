@@ -60,7 +60,7 @@ class DeviceBatches:
 
 
 def fits(source: LabelledImages, device: torch.device) -> bool:
-    """Whether images may be kept on a device; the memory of the CPU has them already."""
+    """Return whether images may be kept on a device; the memory of the CPU has them already."""
     if device.type == "cpu":
         return True
     memory = torch.cuda.get_device_properties(device).total_memory

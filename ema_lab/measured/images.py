@@ -31,7 +31,7 @@ class ImageResult:
     right: tuple[bool, ...] = ()
 
     def has_images_of(self, other: "ImageResult") -> bool:
-        """Whether both results are of the same test images and draws."""
+        """Return whether both results are of the same test images and draws."""
         mine, theirs = (
             (each.test_set, each.images, len(each.drawn), len(each.right)) for each in (self, other)
         )

@@ -33,14 +33,14 @@ class ShapesOnly(TorchFunctionMode):
 
 
 def _fits(*tensors: Any) -> bool:
-    """Whether arguments are floating tensors of one kind on the meta device."""
+    """Return whether arguments are floating tensors of one kind on the meta device."""
     return all(
         isinstance(tensor, Tensor) and tensor.is_meta and tensor.is_floating_point() for tensor in tensors
     ) and (len({tensor.dtype for tensor in tensors}) == 1)
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Whether tensors also lie in memory in order: then the output does, too."""
+    """Return whether tensors also lie in memory in order: then the output does, too."""
     return _fits(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
 
 
@@ -120,7 +120,7 @@ def _batch_norm(
 
 
 def _per_channel(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether parameters have a value for each channel of `x`, or are None."""
+    """Return whether parameters have a value for each channel of `x`, or are None."""
     return all(tensor is None or (tensor.is_meta and tensor.shape == x.shape[1:2]) for tensor in parameters)
 
 

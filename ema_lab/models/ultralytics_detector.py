@@ -52,7 +52,7 @@ def ultralytics_detector(classes: int, channels: int, architecture: str) -> Back
 
 
 def _has_raw_heads(network: Any, classes: int) -> bool:
-    """Whether a network's last layer predicts as YOLOv5's does."""
+    """Return whether a network's last layer predicts as YOLOv5's does."""
     head = network.model[-1]
     anchors, outputs = getattr(head, "anchors", None), getattr(head, "no", None)
     return isinstance(anchors, Tensor) and anchors.ndim == 3 and outputs == 5 + classes

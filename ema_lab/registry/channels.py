@@ -19,7 +19,7 @@ _MODIFIERS = {
 
 
 def means_channels(name: str) -> bool:
-    """Whether a parameter's name means a number of channels, such as `in_planes` or `c1`."""
+    """Return whether a parameter's name means a number of channels, such as `in_planes` or `c1`."""
     parts = [re.sub(r"\d+$", "", part) for part in name.lower().strip("_").split("_")]
     known = all(part in _NOUNS | _MODIFIERS for part in parts)
     return name == "d_model" or (known and any(part in _NOUNS for part in parts))

@@ -120,7 +120,7 @@ class Registry(Mapping[str, Entry]):
         return installed(self.group) if self.group else {}
 
     def knows(self, name: str) -> bool:
-        """Whether the registry has a name without a colon."""
+        """Return whether the registry has a name without a colon."""
         return name in [*self] or name.startswith(tuple(self._families))
 
     def signature(self, name: str) -> Signature:

@@ -58,10 +58,10 @@ def unknown_column(name: str, metrics: Iterable[str]) -> str:
 
 
 def is_metric_delta(column: str) -> bool:
-    """Whether a column contains differences of a metric, such as `delta_top5`."""
+    """Return whether a column contains differences of a metric, such as `delta_top5`."""
     return column.startswith(DELTA) and column not in (*COST_DELTAS, *IMAGE_COLUMNS)
 
 
 def needs_baseline(column: str) -> bool:
-    """Whether a column compares rows with the baseline."""
+    """Return whether a column compares rows with the baseline."""
     return column in (*COMPARISONS, *LATENCIES) or column.startswith(DELTA)

@@ -89,7 +89,7 @@ class PublishedNumber:
         return not fraction and whole[-1] == "0" and self.value > 0
 
     def agrees_with(self, exact: Decimal, digits: Digits = "rounded", units: Units = "decimal") -> bool:
-        """Whether `exact` prints as this number: rounded, truncated, or rounded to tens of the last digit.
+        """Return whether `exact` prints as this number: rounded, truncated, or to tens of the last digit.
 
         A value halfway between two printed numbers agrees with both.
         """

@@ -223,7 +223,7 @@ def seeds_problem(seeds: object) -> str | None:
 
 
 def _in_order(required: tuple[str, ...], command: tuple[str, ...]) -> bool:
-    """Whether a command has the required arguments in order, possibly with options in between."""
+    """Return whether a command has the required arguments in order, possibly with options in between."""
     rest = iter(command)
     return all(word in rest for word in required)
 

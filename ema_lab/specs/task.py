@@ -107,7 +107,7 @@ class TaskDescription:
     analysis: AnalysisForm | None = None
 
     def analyses(self, kind: Analysis) -> bool:
-        """Whether stored predictions of the task have an analysis of this kind."""
+        """Return whether stored predictions of the task have an analysis of this kind."""
         return self.analysis is not None and kind in self.analysis.kinds
 
     def curve_label(self, column: str) -> str:

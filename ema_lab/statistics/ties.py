@@ -12,7 +12,7 @@ TIE_TOLERANCE = 1e-9  # relative: rounding errors are about 1e-15, one image is 
 
 
 def is_tied(a: float, b: float) -> bool:
-    """Whether two values are equal up to rounding."""
+    """Return whether two values are equal up to rounding."""
     return math.isclose(a, b, rel_tol=TIE_TOLERANCE)
 
 

@@ -174,7 +174,7 @@ def loaded_sources() -> Sources:
 
 @lru_cache(maxsize=4096)
 def changes_no_number(source: Source) -> bool:
-    """Whether a file belongs to the package and is in no hash."""
+    """Return whether a file belongs to the package and is in no hash."""
     path = source.package_path
     return path.endswith("__init__.py") or path.startswith(tuple(CHANGE_NO_NUMBER))
 

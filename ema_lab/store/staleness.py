@@ -56,7 +56,7 @@ def _declared() -> Steps:
 
 
 def equivalent(part: str, old: str, new: str, declared: Steps | None = None) -> bool:
-    """Whether two hashes of a part are equal or linked by a chain of declared changes."""
+    """Return whether two hashes of a part are equal or linked by a chain of declared changes."""
     steps = _declared() if declared is None else declared
     reached: set[str] = set()
     waiting = [old]

@@ -257,7 +257,7 @@ class RunStore:
         return "pending"
 
     def is_locked(self, run_id: str) -> bool:
-        """Whether a process holds the run's lock."""
+        """Return whether a process holds the run's lock."""
         try:
             descriptor = os.open(layout.lock_path(self.root, run_id), os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
@@ -370,7 +370,7 @@ class RunStore:
 
 
 def _is_later(record: Mapping[str, Any]) -> bool:
-    """Whether a later version of this package wrote a record."""
+    """Return whether a later version of this package wrote a record."""
     number = record.get("format")
     return isinstance(number, int) and number > FORMAT
 

@@ -33,7 +33,7 @@ def _hashed(canonical: object) -> str:
 
 
 def is_type_checking(node: ast.AST) -> bool:
-    """Whether a node is `if TYPE_CHECKING:`, whose body never runs."""
+    """Return whether a node is `if TYPE_CHECKING:`, whose body never runs."""
     if not isinstance(node, ast.If):
         return False
     test = node.test

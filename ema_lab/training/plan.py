@@ -138,7 +138,7 @@ class Rhythm:
         self.batches = _accumulation(recipe, steps_per_epoch)
 
     def due(self, batch: int) -> bool:
-        """Whether an optimizer step follows a batch; the same for a run that was resumed before it."""
+        """Return whether an optimizer step follows a batch; the same for a run that was resumed before it."""
         while len(self._due) <= batch:
             number = len(self._due)
             ends = not self._drops and (number + 1) % self._steps_per_epoch == 0
@@ -148,7 +148,7 @@ class Rhythm:
         return self._due[batch]
 
     def starts(self, batch: int) -> bool:
-        """Whether a batch's gradients are the first of a step."""
+        """Return whether a batch's gradients are the first of a step."""
         return batch % self._steps_per_epoch == 0 or self.due(batch - 1)
 
 

@@ -168,7 +168,7 @@ def clipped(boxes_N4: Floats, size: Size, *, margin: float = 0.0) -> Floats:
 
 
 def worth_keeping(before_N4: Floats, after_N4: Floats, scale: float) -> NDArray[np.bool_]:
-    """Whether enough of each box is left after a map that scaled it: sides, share of area, aspect ratio."""
+    """Return whether enough of each box is left after a map that scaled it: sides, area, aspect ratio."""
     width, height = (before_N4[:, 2:] - before_N4[:, :2]).T * scale
     new_width, new_height = (after_N4[:, 2:] - after_N4[:, :2]).T
     aspect = np.maximum(new_width / (new_height + _EPS), new_height / (new_width + _EPS))

@@ -258,7 +258,7 @@ def job_states(name: str) -> Mapping[str, str] | None:
 
 
 def _is_running(job_id: str) -> bool:
-    """Whether Slurm lets the job continue: it is neither cancelled nor requeued."""
+    """Return whether Slurm lets the job continue: it is neither cancelled nor requeued."""
     command = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return answer.stdout.strip() in {"RUNNING", "PREEMPTED"}

@@ -103,7 +103,7 @@ def _in_run(store: RunStore, run_id: str, policy: Policy) -> Iterator[Litter]:
 
 
 def has_result(store: RunStore, run_id: str) -> bool:
-    """Whether a folder without a spec holds a result or an attempt, whole or damaged."""
+    """Return whether a folder without a spec holds a result or an attempt, whole or damaged."""
     folder = store.folder(run_id)
     try:
         names = os.listdir(folder)

@@ -198,7 +198,7 @@ def _check_cells(what: str, model: nn.Module, heads: Sequence[Tensor], sides: tu
 
 
 def _is_shipped(spec: RunSpec) -> bool:
-    """Whether a detector is this package's own on one of its backbones."""
+    """Return whether a detector is this package's own on one of its backbones."""
     detector = spec.model.detector
     return detector is not None and DETECTOR_HEADS[detector.name].target.startswith("ema_lab.")
 

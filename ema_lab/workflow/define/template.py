@@ -342,6 +342,6 @@ def new_file(kind: str, name: str) -> NewFile:
 
 
 def _is_another_module(name: str, path: Path) -> bool:
-    """Whether Python finds a module of that name in another file than `path`."""
+    """Return whether Python finds a module of that name in another file than `path`."""
     found = importlib.util.find_spec(name)
     return found is not None and found.origin != str(path.resolve())
