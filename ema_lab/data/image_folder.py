@@ -12,20 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
-from ema_lab.data.augmentation import RandomCrop
+from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
-from ema_lab.data.pictures import Picture, file_status, read_pixels
+from ema_lab.data.pictures import file_status, read_pixels
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.wording import are, number_of
-
-EVALUATION_SCALE = 256 / 224
 
 
 def image_folder_splits(
@@ -62,11 +57,8 @@ def image_folder_splits(
 
 
 @dataclass(frozen=True)
-class ImageFolderImages:
-    """Labelled images in files; an `ImageSource` of uint8 (B, C, H, W).
-
-    Evaluation resizes the shorter side to `image_size` * 256 / 224 (bilinear, antialiased) and crops the
-    central square of `image_size`. Training without a random crop does the same.
+class ImageFolderImages(EncodedImages):
+    """Labelled images in files of a folder.
 
     Attributes:
         folder: Folder that contains one folder per class.
@@ -112,29 +104,6 @@ class ImageFolderImages:
         labels = torch.tensor([label for _, label in samples])
         return cls(folder, tuple(classes), np.array(paths), labels, image_size, channels, upright)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.files), self.channels, self.image_size, self.image_size
-
-    def whole(self, indices_B: Tensor) -> Tensor:
-        batch = self._empty(len(indices_B))
-        for image, index in zip(batch.numpy(), indices_B.tolist(), strict=True):
-            resized = F.resize(
-                Image.fromarray(self._pixels(index)), self._resized, InterpolationMode.BILINEAR
-            )
-            _fill(image, F.center_crop(resized, self.image_size))
-        return batch
-
-    def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
-        batch = self._empty(len(indices_B))
-        size = (self.image_size, self.image_size)
-        for image, index, crop in zip(batch.numpy(), indices_B.tolist(), crops, strict=True):
-            pixels = self._pixels(index)
-            top, left, height, width = crop.box(*pixels.shape[:2])
-            part = Image.fromarray(pixels[top : top + height, left : left + width])
-            _fill(image, part.resize(size, Image.Resampling.BILINEAR))
-        return batch
-
     def content(self) -> Iterator[bytes]:
         """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
 
@@ -148,23 +117,12 @@ class ImageFolderImages:
             size = file_status(self.folder / os.fsdecode(path)).st_size
             yield path + f"\0{size}\0{label}\n".encode()
 
-    @property
-    def _resized(self) -> int:
-        return round(self.image_size * EVALUATION_SCALE)
+    def name(self, index: int) -> str:
+        return str(self.folder / os.fsdecode(self.files[index]))
 
-    def _empty(self, count: int) -> Tensor:
-        return torch.empty((count, *self.shape[1:]), dtype=torch.uint8)
-
-    def _pixels(self, index: int) -> Pixels:
+    def pixels(self, index: int) -> Pixels:
         path = self.folder / os.fsdecode(self.files[index])
-        pixels = read_pixels(path, self.channels, upright=self.upright)
-        return pixels[:, :, 0] if self.channels == 1 else pixels  # as Pillow takes them
-
-
-def _fill(image_CHW: Pixels, picture: Picture) -> None:
-    """Copy a picture's values into an image."""
-    values = np.asarray(picture)
-    image_CHW[:] = values if values.ndim == 2 else values.transpose(2, 0, 1)
+        return read_pixels(path, self.channels, upright=self.upright)
 
 
 def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:
