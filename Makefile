@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEBIAN := chromium chromium-driver fonts-dejavu-core munge postgresql slurm-wlm texlive-latex-base \
-	texlive-latex-extra texlive-latex-recommended
+	texlive-latex-extra texlive-latex-recommended texlive-science
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 SYSTEM_STAMP := $(VENV)/.installed-system

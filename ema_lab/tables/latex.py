@@ -1,20 +1,21 @@
-"""Rendering of a table as LaTeX with the packages booktabs, threeparttable, multirow and amssymb."""
+"""Rendering of a table as LaTeX with the packages booktabs, threeparttable, siunitx, multirow and amssymb."""
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ema_lab.tables.cell import HOLE, Mark, TableCell
+from ema_lab.tables.cell import TableCell
+from ema_lab.tables.latex_columns import LatexColumn
 from ema_lab.tables.latex_text import escaped, unknown_to_pdflatex
 from ema_lab.tables.render import left_columns
-from ema_lab.tables.table import Table, TableRow
+from ema_lab.tables.table import Table
 from ema_lab.tables.text import one_line
 
-MARKS = {Mark.BEST: r"\textbf{%s}", Mark.SECOND: r"\underline{%s}"}
 PACKAGES = {
     "booktabs": r"\toprule",
     "threeparttable": r"\begin{threeparttable}",
+    "siunitx": "S[table-format=",
     "multirow": r"\multirow",
     "amssymb": r"\checkmark",
 }
@@ -24,12 +25,16 @@ MAX_NAMED = 8  # unsupported characters named in the comment
 
 
 def render_latex(table: Table) -> str:
-    """Return a `table` environment with booktabs rules and multirow groups.
+    """Return a `table` environment with booktabs rules, multirow groups and numbers aligned by siunitx.
 
     The caption is the title, with n if all cells agree on it. The notes follow below the rows. Leading
     comments name the required packages, the engine if pdflatex lacks a character, and the notes' commands.
     """
     left, count = left_columns(table), _common_count(table)
+    columns = [
+        LatexColumn(column.label, [_counted_once(row.cells[index], count) for row in table.rows])
+        for index, column in enumerate(table.columns)
+    ]
     notes, commands = _notes(table)
     caption = escaped(table.title.strip().rstrip(".") + (f" ({count})." if count else "."))
     lines = [
@@ -38,11 +43,11 @@ def render_latex(table: Table) -> str:
         r"\begin{threeparttable}",
         rf"\caption{{{caption.strip()}}}",
         rf"\label{{tab:{_label(table)}}}",
-        rf"\begin{{tabular}}{{{'l' * left}{'r' * len(table.columns)}}}",
+        rf"\begin{{tabular}}{{{'l' * left}{''.join(column.spec for column in columns)}}}",
         r"\toprule",
-        _line([escaped(text) for text in table.header]),
+        _line([*map(escaped, table.header[:left]), *(column.header for column in columns)]),
         r"\midrule",
-        *_body(table, count),
+        *_body(table, columns),
         r"\bottomrule",
         r"\end{tabular}",
         *notes,
@@ -93,30 +98,26 @@ def _line(cells: list[str]) -> str:
     return f"{{}}{text}" if text.startswith("*") else text
 
 
-def _body(table: Table, count: str) -> list[str]:
+def _body(table: Table, columns: Sequence[LatexColumn]) -> list[str]:
+    rows = [_row(table, columns, index) for index in range(len(table.rows))]
     if not table.group_label:
-        return [_line(_row(row, count)) for row in table.rows]
+        return [_line(row) for row in rows]
     lines: list[str] = []
-    for group, rows in itertools.groupby(table.rows, lambda row: row.group):
-        members = list(rows)
+    for group, members in itertools.groupby(range(len(rows)), lambda index: table.rows[index].group):
         if lines:
             lines.append(r"\midrule")
-        for number, row in enumerate(members):
-            head = rf"\multirow{{{len(members)}}}{{*}}{{{escaped(group)}}}" if number == 0 else ""
-            lines.append(_line([head, *_row(row, count)]))
+        first, *others = members
+        lines.append(_line([rf"\multirow{{{1 + len(others)}}}{{*}}{{{escaped(group)}}}", *rows[first]]))
+        lines += [_line(["", *rows[index]]) for index in others]
     return lines
 
 
-def _row(row: TableRow, count: str) -> list[str]:
+def _row(table: Table, columns: Sequence[LatexColumn], index: int) -> list[str]:
+    row = table.rows[index]
     marks = f"$^{{{','.join(map(str, row.footnotes))}}}$" if row.footnotes else ""
-    return [escaped(row.name) + marks, *(_cell(cell, count) for cell in row.cells)]
+    return [escaped(row.name) + marks, *(column.cell(index) for column in columns)]
 
 
-def _cell(cell: TableCell, count: str) -> str:
-    """Return a cell; its n is left out if it is `count`, which the caption has."""
-    if count and cell.count == count:
-        cell = replace(cell, count="")
-    text = escaped(HOLE if cell.text is None else cell.text)
-    if cell.mark in MARKS:
-        text = MARKS[cell.mark] % text
-    return text + escaped(cell.tail)
+def _counted_once(cell: TableCell, count: str) -> TableCell:
+    """Return a cell without its n if that is `count`, which the caption has."""
+    return replace(cell, count="") if count and cell.count == count else cell

@@ -179,7 +179,7 @@ def test_pdflatex_compiles_the_audit(command, trained):
     assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
     trained()
     command("audit", "paper", "--out", ".")
-    packages = r"\usepackage{booktabs,threeparttable,multirow}"
+    packages = r"\usepackage{booktabs,threeparttable,siunitx,multirow}"
     Path("main.tex").write_text(
         rf"\documentclass{{article}}{packages}\begin{{document}}\input{{audit}}\end{{document}}"
     )

@@ -162,19 +162,21 @@ def test_a_title_has_no_line_breaks(render):
 
 def test_latex_is_a_booktabs_table():
     assert render_latex(TABLE) == (
-        "% needs \\usepackage{booktabs,threeparttable}\n"
+        "% needs \\usepackage{booktabs,threeparttable,siunitx}\n"
         "\\begin{table}\n"
         "\\centering\n"
         "\\begin{threeparttable}\n"
         "\\caption{A study.}\n"
         "\\label{tab:a-study}\n"
-        "\\begin{tabular}{lrr}\n"
+        "\\begin{tabular}{l"
+        "S[table-format=2.2]@{\\,}r@{\\,}lS[table-format=+1.2, retain-explicit-plus]@{\\,}r@{\\,}l}\n"
         "\\toprule\n"
-        "Variant & Top-1 (\\%) & $\\Delta$ Top-1 vs none \\\\\n"
+        "Variant & \\multicolumn{3}{c}{Top-1 (\\%)} & "
+        "\\multicolumn{3}{c}{$\\Delta$ Top-1 vs none} \\\\\n"
         "\\midrule\n"
-        "none & 91.00 $\\pm$ 1.00 (n=3) & baseline \\\\\n"
-        "se & 93.00 (n=1 of 3) & +2.00 {[}$-$0.48, +4.48{]} $\\dagger$ \\\\\n"
-        "ca & n/a & n/a \\\\\n"
+        "none & 91.00 & ${}\\pm 1.00$ & (n=3) & \\multicolumn{3}{c}{baseline} \\\\\n"
+        "se & 93.00 &  & (n=1 of 3) & +2.00 & $[-0.48, +4.48]$ & $\\dagger$ \\\\\n"
+        "ca & \\multicolumn{3}{c}{n/a} & \\multicolumn{3}{c}{n/a} \\\\\n"
         "\\bottomrule\n"
         "\\end{tabular}\n"
         "\\begin{tablenotes}\\footnotesize\n"
@@ -200,7 +202,9 @@ def test_every_row_of_latex_has_as_many_cells_as_columns():
     lines = render_latex(odd_table(ODD)).splitlines()
     rows = [line for line in lines if line.endswith(r" \\")]
     assert len(rows) == 4
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {1}
+    more = [sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d)\}", row)) for row in rows]
+    cells = {len(re.findall(r"(?<!\\)&", row)) + wide for row, wide in zip(rows, more, strict=True)}
+    assert cells == {2}  # the name, the number, its ±
 
 
 def test_marks_groups_and_footnotes_in_every_format():
@@ -213,9 +217,10 @@ def test_marks_groups_and_footnotes_in_every_format():
     assert "n/a † ‡ ¶" in text
     assert "| first | a¹ | ✓ | **91.0** (n=3) |" in markdown
     assert "|  | b¹,² | – | <u>90.0</u> (n=3) |" in markdown
-    assert "% needs \\usepackage{booktabs,threeparttable,multirow,amssymb}" in latex
-    assert r"\multirow{2}{*}{first} & a$^{1}$ & $\checkmark$ & \textbf{91.0} (n=3) \\" in latex
-    assert r" & b$^{1,2}$ & -- & \underline{90.0} (n=3) \\" in latex
+    assert "% needs \\usepackage{booktabs,threeparttable,siunitx,multirow,amssymb}" in latex
+    assert r"\multirow{2}{*}{first} & a$^{1}$ & $\checkmark$ & \bfseries 91.0 & (n=3) \\" in latex
+    second = r"{\underline{\tablenum[table-format=2.1, detect-weight]{90.0}}}"
+    assert rf" & b$^{{1,2}}$ & -- & {second} & (n=3) \\" in latex
     assert r"n/a $\dagger$ $\ddagger$ \P{}" in latex
     assert "\\item[1] A footnote, 5 \\%.\n\\item[2] Another \\& more.\n" in latex
     assert latex.isascii()
@@ -250,6 +255,50 @@ def test_csv_parses_back_to_the_same_values(study):
 def test_csv_quotes_what_has_a_comma():
     text = render_csv([{"variant": 'ema [groups=4, size="a"]', "top1": 1.5}])
     assert list(csv.reader(io.StringIO(text)))[1] == ['ema [groups=4, size="a"]', "1.5"]
+
+
+ALIGNED = Table(
+    "table",
+    "Aligned",
+    "Variant",
+    (
+        TableColumn("top1", "Top-1 (%)", "metric", "top1"),
+        TableColumn("delta", "Δ", "delta"),
+        TableColumn("p", "p", "p"),
+        TableColumn("parameters", "Parameters", "cost"),
+        TableColumn("n", "n", "count"),
+    ),
+    tuple(
+        TableRow(name, name, tuple(map(TableCell, texts)))
+        for name, *texts in (
+            ("none", "98.33 ± 0.48", "baseline", "baseline", "1,269,434", "3"),
+            ("se", "8.33 ± 10.48", "+10.28 [+8.20, +12.00]", "< 0.001", "434", "2 of 3"),
+            ("ca", "100.00", "-0.28 [-0.54, 0.00]", "0.012", "9,434", "3"),
+            ("eca", "98.80 [97.10, 99.20]", "+0.28", "untested", None, "3"),
+        )
+    ),
+)
+
+
+def test_latex_aligns_numbers_at_the_decimal_point():
+    text = render_latex(ALIGNED)
+    grouped = "group-digits=integer, group-minimum-digits=4, group-separator={,}"
+    columns = [
+        r"S[table-format=3.2]@{\,}r",
+        r"S[table-format=+2.2, retain-explicit-plus]@{\,}r",
+        "S[table-format=<1.3]",
+        f"S[table-format=7.0, {grouped}]",
+        "r",  # the text `2 of 3` is no number
+    ]
+    assert rf"\begin{{tabular}}{{l{''.join(columns)}}}" in text
+    wide = r"\multicolumn{2}{c}"
+    assert [line for line in text.splitlines() if line.endswith(r" \\")] == [
+        rf"Variant & {wide}{{Top-1 (\%)}} & {wide}{{$\Delta$}} & {{p}} & {{Parameters}} & n \\",
+        rf"none & 98.33 & ${{}}\pm 0.48$ & {wide}{{baseline}} & {{baseline}} & 1269434 & 3 \\",
+        r"se & 8.33 & ${}\pm 10.48$ & +10.28 & $[+8.20, +12.00]$ & <0.001 & 434 & 2 of 3 \\",
+        r"ca & 100.00 &  & -0.28 & $[-0.54, \phantom{+1}0.00]$ & 0.012 & 9434 & 3 \\",
+        r"eca & 98.80 & $[97.10, 99.20]$ & +0.28 &  & {untested} & {n/a} & 3 \\",
+    ]
 
 
 HOSTILE_LATEX = (
@@ -299,7 +348,7 @@ def test_latex_has_an_n_that_all_cells_share_once_in_the_caption():
     for others in (("n=3", "n=2 of 3"), ("n=3", "")):
         text = render_latex(counted_table(*others))
         assert r"\caption{A study.}" in text
-        assert "a & 91.0 (n=3) & 7" in text
+        assert "a & 91.0 & (n=3) & 7" in text
 
 
 def test_a_command_that_a_note_advises_is_a_comment_of_latex():
@@ -315,13 +364,21 @@ def test_a_command_that_a_note_advises_is_a_comment_of_latex():
 @pytest.mark.system
 @pytest.mark.parametrize(
     "table",
-    [TABLE, odd_table(ODD), MARKED, odd_table(HOSTILE_LATEX), odd_table("*star*"), odd_table("[x]\n\n[y]")],
-    ids=["plain", "odd", "marked", "hostile", "star", "brackets"],
+    [
+        TABLE,
+        odd_table(ODD),
+        MARKED,
+        odd_table(HOSTILE_LATEX),
+        odd_table("*star*"),
+        odd_table("[x]\n\n[y]"),
+        ALIGNED,
+    ],
+    ids=["plain", "odd", "marked", "hostile", "star", "brackets", "aligned"],
 )
 def test_pdflatex_compiles_the_table(tmp_path, table):
     assert shutil.which("pdflatex"), "pdflatex is not installed; `make test-system` installs it"
     (tmp_path / "table.tex").write_text(render_latex(table), encoding="utf-8")
-    packages = r"\documentclass{article}\usepackage{booktabs,threeparttable,multirow,amssymb}"
+    packages = r"\documentclass{article}\usepackage{booktabs,threeparttable,siunitx,multirow,amssymb}"
     document = packages + r"\begin{document}\input{table}\end{document}"
     (tmp_path / "main.tex").write_text(document)
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
@@ -329,5 +386,6 @@ def test_pdflatex_compiles_the_table(tmp_path, table):
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "main.pdf").stat().st_size > 1000
     log = (tmp_path / "main.log").read_text(errors="replace")
+    assert "siunitx Warning" not in log
     assert "Missing character" not in log
     assert "Undefined control sequence" not in log

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ema_lab.reports.check.difference import ABSENT, Difference, aligned, line_differences, same
 from ema_lab.tables.markdown_text import cells_of
 
+WIDE = re.compile(r"\\multicolumn\{(\d+)\}\{c\}\{(.*)\}")
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
 
 
@@ -63,12 +64,22 @@ def _markdown(text: str) -> Grid:
 
 def _latex(text: str) -> Grid:
     lines = text.splitlines()
-    rows: list[list[str]] = [
-        re.split(r" (?<!\\)& ", line.removesuffix(r" \\")) for line in lines if line.endswith(r" \\")
-    ]
+    rows = [_latex_cells(line.removesuffix(r" \\")) for line in lines if line.endswith(r" \\")]
+    header = rows[0] if rows else []
+    for index, cell in enumerate(header):  # a header over several LaTeX columns names each of them
+        header[index] = cell or header[index - 1]
     columns = re.search(r"\\begin\{tabular\}\{(l*)", text)
     left = len(columns[1]) if columns else 1
     return Grid(left, rows or [[]], [line for line in lines if not line.endswith(r" \\")])
+
+
+def _latex_cells(line: str) -> list[str]:
+    """Return a row's cells, as many as LaTeX columns; a text over several of them is the first."""
+    cells: list[str] = []
+    for cell in re.split(r" (?<!\\)& ", line):
+        wide = WIDE.fullmatch(cell)
+        cells += [wide[2], *[""] * (int(wide[1]) - 1)] if wide else [cell]
+    return cells
 
 
 def _csv(text: str) -> Grid:
