@@ -11,6 +11,7 @@ Conversion of pixels:
 - EXIF orientation: ignored, unless `upright` is set.
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -43,9 +44,13 @@ def read_picture(path: Path, channels: int = 3, *, upright: bool = False) -> Pic
         DamagedDataError: If the file cannot be decoded, or the range of its values is not defined.
     """
     with open_picture(path) as file:
-        file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
-        picture = ImageOps.exif_transpose(file) if upright else file
-        colour = _eight_bits(path, file, picture).convert("RGB")
+        return _converted(path, file, channels, upright=upright)
+
+
+def _converted(name: Path | str, file: Picture, channels: int, *, upright: bool) -> Picture:
+    file.info.pop("transparency", None)  # dropped; Pillow would warn of a palette's
+    picture = ImageOps.exif_transpose(file) if upright else file
+    colour = _eight_bits(name, file, picture).convert("RGB")
     return colour if channels == 3 else colour.convert("L")
 
 
@@ -57,10 +62,31 @@ def read_pixels(path: Path, channels: int = 3, *, upright: bool = False) -> Pixe
         DamagedDataError: If the file cannot be decoded, or the range of its values is not defined.
     """
     pixels = None if upright else decode_jpeg(_content(path), channels)
-    if pixels is None:
-        picture = read_picture(path, channels, upright=upright)
-        pixels = np.array(picture).reshape(picture.height, picture.width, channels)
-    return pixels
+    return _array(read_picture(path, channels, upright=upright)) if pixels is None else pixels
+
+
+def decode_pixels(content: bytes, name: str, channels: int = 3, *, upright: bool = False) -> Pixels:
+    """Return the pixels of an encoded image, uint8 (H, W, `channels`), as `read_pixels` does.
+
+    Args:
+        content: Bytes of the image's file.
+        name: Place of the image, for messages.
+        channels: 3 for RGB, 1 for grey.
+        upright: Whether to rotate the picture by its EXIF orientation.
+
+    Raises:
+        DamagedDataError: If the image cannot be decoded, or the range of its values is not defined.
+    """
+    pixels = None if upright else decode_jpeg(content, channels)
+    if pixels is not None:
+        return pixels
+    with _errors_of(name), Image.open(io.BytesIO(content)) as file:
+        return _array(_converted(name, file, channels, upright=upright))
+
+
+def _array(picture: Picture) -> Pixels:
+    values: Pixels = np.array(picture)
+    return values[:, :, None] if values.ndim == 2 else values
 
 
 def _content(path: Path) -> bytes:
@@ -81,11 +107,18 @@ def open_picture(path: Path) -> Iterator[Picture]:
         UnreadableDataError: If the file is gone, or cannot be opened.
         DamagedDataError: If the file cannot be decoded.
     """
-    try:
+    with _errors_of(path):
         if not stat.S_ISREG(file_status(path).st_mode):
             raise ValueError("it is no regular file")  # opening a pipe would wait for ever
         with Image.open(path) as file:
             yield file
+
+
+@contextmanager
+def _errors_of(path: Path | str) -> Iterator[None]:
+    """Turn errors inside a block into those of an image's file."""
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # Pillow raises nearly any class for a malformed file
@@ -107,14 +140,14 @@ def file_status(path: Path) -> os.stat_result:
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path: Path, error: OSError) -> UnreadableDataError:
+def _unreadable(path: Path | str, error: OSError) -> UnreadableDataError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         rule = "although it is listed (removed since, or a link to nothing): put it back"
         return UnreadableDataError(f"{path} is not there, {rule}")
     return UnreadableDataError(f"{path} cannot be opened: {error.strerror}")
 
 
-def _eight_bits(path: Path, file: Picture, picture: Picture) -> Picture:
+def _eight_bits(path: Path | str, file: Picture, picture: Picture) -> Picture:
     """Return the picture, which may be a rotated copy of the file's, with 8 bits per channel."""
     tags = file.tag_v2 if file.format == "TIFF" else {}
     wide = picture.mode.startswith("I;16")
