@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pages import (
@@ -28,6 +29,7 @@ from pages import (
     spans,
     text_of,
 )
+from PIL import Image
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli.main import UsageError, app, run
@@ -372,6 +374,12 @@ def short(tmp_path_factory) -> Path:
         shorter, count = re.subn(r"(?<= )epochs: \d+", SHORT_RECIPE, text, count=1)
         assert count == 1
         (recipes / name).write_text(shorter)
+    for number, place in enumerate(
+        ("train/cat", "train/cat", "train/dog", "train/dog", "val/cat", "val/dog")
+    ):
+        values = np.random.default_rng(number).integers(0, 256, (40, 32, 3), dtype=np.uint8)
+        (path / "data" / "pets" / place).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path / "data" / "pets" / place / f"{number}.jpg")
     return path
 
 

@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.groups import OutputOptions, expanded
-from ema_lab.cli.options import Json, Store, refuse_without
+from ema_lab.cli.options import Data, Json, LoaderWorkers, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
+from ema_lab.wording import number_of
 from ema_lab.workflow.define.catalogue import LISTS
 from ema_lab.workflow.define.definitions import KINDS, description, kinds_of, list_things
 from ema_lab.workflow.define.template import TEMPLATES, new_file
-from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.folders import make_folder
 from ema_lab.workflow.look.runs import KEYS as RUN_KEYS
 from ema_lab.workflow.look.runs import list_runs
@@ -88,6 +89,24 @@ def new(
     name: Annotated[
         str, typer.Argument(help="Name of the file: letters, digits, _ and, for a YAML file, -.")
     ],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Of a dataset: measure the images of a folder below --data, once, and write what was found.",
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=1, help="With --from: side of the images; 224."),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, help="With --from: images to read of each split; all by default."),
+    ] = None,
+    loader_workers: LoaderWorkers = 0,
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Write a file to start from.
 
@@ -95,7 +114,28 @@ def new(
 
     Example: ema-lab new ablation my-study
     """
-    file = new_file(kind, name)
+    if source is None:
+        given = {"--image-size": image_size is not None, "--sample": sample is not None}
+        refuse_without("--from FOLDER", given)
+        file = new_file(kind, name)
+    elif kind != "dataset":
+        raise SpecError(f"--from measures images, so it is for `new dataset`, not for `new {kind}`")
+    else:
+        from ema_lab.cli.progress import CountDisplay
+        from ema_lab.workflow.define.measured_dataset import measured_dataset
+
+        with CountDisplay("reading images") as bar:
+            file = measured_dataset(
+                name,
+                source,
+                data=data,
+                image_size=image_size,
+                sample=sample,
+                workers=loader_workers,
+                seen=lambda number, total: bar.count(
+                    number, total, f"{number:,} of {number_of(total, 'image')} read"
+                ),
+            )
     put(file.path)
     say(f"next: {file.use}")
 

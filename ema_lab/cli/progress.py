@@ -127,25 +127,34 @@ class RunDisplay(LiveDisplay):
         return ended + sum(finished_epochs(self._store, run_id) for run_id in counts.running)
 
 
-class CheckDisplay(ExitStack):
-    """Bar over the models that are checked before training; nothing without a terminal."""
+class CountDisplay(ExitStack):
+    """Bar over things that are counted; nothing without a terminal."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, description: str, console: Console | None = None) -> None:
         super().__init__()
         console = console or Console(stderr=True)
         self._bar: Progress | None = None
         if console.is_terminal and not is_quiet():
             columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._bar = self.enter_context(Progress(*columns, console=console, transient=True))
-            self._line = self._bar.add_task("checking")
+            self._line = self._bar.add_task(description)
+
+    def count(self, number: int, total: int, text: str) -> None:
+        """Move the bar to a number, and describe it."""
+        if self._bar is not None:
+            self._bar.update(self._line, total=total, completed=number, description=escape(text))
+
+
+class CheckDisplay(CountDisplay):
+    """Bar over the models that are checked before training."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__("checking", console)
 
     def update(self, checked: ModelChecked) -> None:
         """Move the bar to a model."""
-        if self._bar is not None:
-            text = f"checking {number_of(checked.total, 'model')}: {checked.number}, {checked.row}"
-            self._bar.update(
-                self._line, total=checked.total, completed=checked.number, description=escape(text)
-            )
+        text = f"checking {number_of(checked.total, 'model')}: {checked.number}, {checked.row}"
+        self.count(checked.number, checked.total, text)
 
 
 def ended_text(ended: RunEnded, store: RunStore) -> str:

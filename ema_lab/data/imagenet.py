@@ -16,14 +16,26 @@ FACTS = {
 }
 
 
-def imagenet(root: Path, *, upright: bool = False) -> ImageSplits:
+def imagenet(
+    root: Path,
+    *,
+    upright: bool = False,
+    folder: str = "imagenet",
+    classes: int = 1000,
+    train_images: int = 1_281_167,
+    test_images: int = 50_000,
+) -> ImageSplits:
     """ImageNet-1k: 1,000 classes, 1,281,167 training and 50,000 test images, RGB, 224 x 224.
 
     ILSVRC 2012 (arXiv:1409.0575). The test split is ImageNet's validation set, because the labels of the
-    original test images are not public. The files are imagenet/train/<wnid>/*.JPEG and
-    imagenet/val/<wnid>/*.JPEG in the data folder; they are never downloaded.
+    original test images are not public. The files are FOLDER/train/<wnid>/*.JPEG and FOLDER/val/<wnid>/*.JPEG
+    in the data folder; they are never downloaded. A subset is a folder with fewer classes, and its numbers.
 
     Args:
         upright: Whether to rotate each image by its EXIF orientation; published results mostly do not.
+        folder: Folder of the images.
+        classes: Number of classes, for a subset.
+        train_images: Number of training images.
+        test_images: Number of test images.
     """
-    return image_folder_splits(root / "imagenet", image_size=224, upright=upright)
+    return image_folder_splits(root / folder, image_size=224, upright=upright)

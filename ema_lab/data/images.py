@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ema_lab.data.augmentation import RandomCrop, resized_crops
+from ema_lab.errors import DataError
 from ema_lab.randomness import hash_counters, hash_indices
 
 
@@ -73,6 +74,17 @@ class ImageSplits:
 
     train: ImageSource
     test: ImageSource
+
+    def checked(self, sha256: str) -> "ImageSplits":
+        """Return the splits if they have a checksum.
+
+        Raises:
+            DataError: If they have another one.
+        """
+        if self.sha256 != sha256:
+            rule = "its files changed (name, size or label) after its facts were measured; measure them again"
+            raise DataError(f"the data set has the checksum {self.sha256[:12]}, not {sha256[:12]}: {rule}")
+        return self
 
     @cached_property
     def sha256(self) -> str:

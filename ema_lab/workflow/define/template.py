@@ -4,7 +4,7 @@ import importlib.util
 import keyword
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -323,6 +323,25 @@ def new_file(kind: str, name: str) -> NewFile:
     """
     if kind not in TEMPLATES:
         raise UnknownNameError(unknown_name("kind of file", kind, TEMPLATES))
+
+    def text() -> str:
+        fields = {"name": name, "title": title_of(name)} | (_report_fields(name) if kind == "report" else {})
+        return TEMPLATES[kind].text.format(**fields)
+
+    return write_new(kind, name, text)
+
+
+def title_of(name: str) -> str:
+    """Return the name of a class for a name of a file: MyGate for my_gate."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def write_new(kind: str, name: str, text: Callable[[], str]) -> NewFile:
+    """Write a new file of a kind, once its name is checked.
+
+    Raises:
+        SpecError: If the name is not valid, or the file exists.
+    """
     template = TEMPLATES[kind]
     pattern = r"[A-Za-z][A-Za-z0-9_-]*" if template.folder else r"_*[a-z][a-z0-9_]*"
     if not re.fullmatch(pattern, name) or (not template.folder and keyword.iskeyword(name)):
@@ -334,11 +353,10 @@ def new_file(kind: str, name: str) -> NewFile:
     if path.exists():
         raise SpecError(f"{path} exists already; nothing was written")
     _refuse_hiding(kind, name, path)
-    fields = {"name": name, "title": "".join(part.capitalize() for part in name.split("_"))}
-    fields |= _report_fields(name) if kind == "report" else {}
+    content = text()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(template.text.format(**fields), encoding="utf-8")
-    return NewFile(path, template.use.format(**fields))
+    path.write_text(content, encoding="utf-8")
+    return NewFile(path, template.use.format(name=name, title=title_of(name)))
 
 
 def _is_another_module(name: str, path: Path) -> bool:
