@@ -124,6 +124,9 @@ def new(
         from ema_lab.cli.progress import CountDisplay
         from ema_lab.workflow.define.measured_dataset import measured_dataset
 
+        def seen(number: int, total: int) -> None:
+            bar.count(number, total, f"{number:,} of {number_of(total, 'image')} read")
+
         with CountDisplay("reading images") as bar:
             file = measured_dataset(
                 name,
