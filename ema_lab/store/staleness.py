@@ -88,4 +88,8 @@ class Staleness:
         """Return the parts whose source has changed since a run was done; empty for an unfinished run."""
         if record is None or record.status != "done":
             return ()
-        return changed_parts(record.source, self._sources.of(spec))
+        return self.changed(spec, record.source)
+
+    def changed(self, spec: RunSpec, recorded: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the parts of a run whose source differs from the recorded hashes."""
+        return changed_parts(recorded, self._sources.of(spec))

@@ -20,6 +20,12 @@ export function duration(seconds: number): string {
   return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
 }
 
+/** How long ago a time in seconds since 1970 was. */
+export function ago(time: number): string {
+  const seconds = Math.max(0, Date.now() / 1000 - time);
+  return seconds < 60 ? "just now" : `${duration(seconds)} ago`;
+}
+
 export const times = (count: number): string => ["", "once", "twice"][count] || `${count} times`;
 
 export function extreme(values: Iterable<number>): [low: number, high: number] {

@@ -8,30 +8,43 @@ import { copyButton } from "./copy";
 import { find } from "./dom";
 import { armLive } from "./live";
 import { changed, model, on } from "./model";
+import { armOverview } from "./overview";
 import { armPictures } from "./pictures";
 import { armProgress } from "./progress";
 import { armRuns, drawRuns } from "./runs";
 import { armTables, armWidths, filterTables } from "./tables";
 import { armTheme } from "./theme";
-import { armViews } from "./views";
+import { armRunPage, armViews } from "./views";
 
-find("charts").append(tradeoff().node, curves().node, parallel().node);
-armTables();
-armLegend();
-predictions();
-armPictures();
-armProgress();
-armRuns(showChosenCurves);
-armWidths();
-find("filter").addEventListener("input", () => {
-  filterTables();
-  drawRuns();
-});
-find("commands").after(copyButton("Copy the commands", () => model.data.commands.join("\n")));
-on(["data"], () => {
-  find("commands").textContent = model.data.commands.join("\n");
-});
+function armReport(): void {
+  find("charts").append(tradeoff().node, curves().node, parallel().node);
+  armTables();
+  armLegend();
+  predictions();
+  armPictures();
+  armProgress();
+  armRuns(showChosenCurves);
+  armWidths();
+  find("filter").addEventListener("input", () => {
+    filterTables();
+    drawRuns();
+  });
+  find("commands").after(copyButton("Copy the commands", () => model.data.commands.join("\n")));
+  on(["data"], () => {
+    find("commands").textContent = model.data.commands.join("\n");
+  });
+}
+
+const KINDS: Record<string, () => void> = { report: armReport, overview: armOverview, run: armRunPage };
+
+const { kind = "report", live } = document.body.dataset;
+for (const node of document.querySelectorAll<HTMLElement>("[data-for]")) if (node.dataset.for !== kind) node.remove();
+KINDS[kind]?.();
 changed("data");
 armTheme();
-armViews();
+if (kind === "report") armViews();
+if (live && kind !== "overview" && model.data.home !== false) {
+  find<HTMLAnchorElement>("home").href = "/";
+  find("home").hidden = false;
+}
 armLive();

@@ -7,8 +7,12 @@ type PlacedRow = Row & { place: number };
 
 const observers: [Change[], () => void][] = [];
 
+/** The page's data as it came: of a report, or of another kind of page. */
+export const raw: { data: unknown } = { data: JSON.parse(find("data").textContent ?? "") };
+const hasRuns = ["report", "run"].includes(document.body.dataset.kind ?? "report");
+
 export const model = {
-  data: JSON.parse(find("data").textContent ?? "") as PageData,
+  data: raw.data as PageData,
   /** Rows by name, hidden rows' runs too: looked up once, since there may be thousands. */
   rows: new Map<string, PlacedRow>(),
   idsOf: new Map<string, string[]>(),
@@ -22,8 +26,13 @@ export function on(changes: Change[], view: () => void): void {
   observers.push([changes, view]);
 }
 
+export function replaceData(data: unknown): void {
+  raw.data = data;
+  model.data = data as PageData;
+}
+
 export function changed(change: Change): void {
-  if (change === "data") index();
+  if (change === "data" && hasRuns) index();
   for (const [changes, view] of observers) if (changes.includes(change)) view();
 }
 

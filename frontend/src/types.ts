@@ -90,8 +90,91 @@ export interface DotsFigure extends Drawn {
 
 export type Figure = PrecisionFigure | ConfusionFigure | DotsFigure;
 
+/** Epochs of a grid in all and done, runs at a time, and the time that is left if it is known. */
+export interface Progress {
+  total: number;
+  done: number;
+  workers: number;
+  seconds_left: number | null;
+}
+
+export interface AblationEntry {
+  name: string;
+  href: string;
+  description: string;
+  local: boolean;
+  counts: Record<string, number>;
+  stale: number;
+  progress: Progress;
+  /** Time of the last change of one of its runs, in seconds since 1970. */
+  changed: number | null;
+}
+
+export interface SweepEntry {
+  name: string;
+  href: string | null;
+  note: string;
+  counts: Record<string, number>;
+  best: string[];
+  over: number;
+  cap: number | null;
+}
+
+export interface NamedRun {
+  run_id: string;
+  href: string;
+  seed: number | null;
+  names: { ablation: string; row: string }[];
+  trial: { text: string; href: string } | null;
+}
+
+export interface RecentRun extends NamedRun {
+  state: string;
+  attention: string | null;
+  backbone: string | null;
+  data: string | null;
+  epoch: number | null;
+  epochs: number | null;
+  seconds: number | null;
+  ended: string | null;
+  metric: string | null;
+  value: string | null;
+}
+
+export interface FailureEntry {
+  message: string;
+  place: string;
+  remedy: string;
+  count: number;
+  given_up: number;
+  attempts: [fewest: number, most: number];
+  runs: NamedRun[];
+}
+
+export interface ReportEntry {
+  name: string;
+  href: string | null;
+  title: string;
+  ablations: string[];
+  problem: string | null;
+}
+
+export interface OverviewData {
+  store: string | null;
+  ablations: AblationEntry[];
+  problems: { name: string; problem: string }[];
+  reports: ReportEntry[];
+  sweeps: SweepEntry[];
+  counts: Record<string, number>;
+  runs: RecentRun[];
+  failures: FailureEntry[];
+}
+
 export interface PageData {
   name: string;
+  /** Whether the server has more than this page. */
+  home?: boolean;
+  progress: Progress;
   title: string;
   digits: number;
   metrics: Record<string, Metric>;

@@ -3,7 +3,7 @@ import { curvesOfRun } from "./charts/curves";
 import { copyButton } from "./copy";
 import { check, find, folded, make, table } from "./dom";
 import { pairs, shown, times } from "./format";
-import { cost, metricHeader, model, runName, runOf } from "./model";
+import { cost, metricHeader, model, on, runName, runOf } from "./model";
 import type { Run } from "./types";
 
 const MOST_COMPARED = 6;
@@ -29,7 +29,7 @@ const metricsOf = (run: Run): Entry[] =>
 const costsOf = (run: Run): Entry[] => Object.entries(run.cost).map(([key, value]) => [cost(key).header, run.texts[key] ?? shown(value)]);
 const environmentOf = (run: Run): Entry[] => [...texts(run.environment), ["data sha256", shown(run.data_sha256)]];
 
-function runBody(id: string): HTMLElement {
+function runBody(id: string, address = `${location.href.split("#")[0]}#run=${id}`): HTMLElement {
   const run = runOf(id);
   const body = make("div", { "data-run": id }, make("h3", {}, runName(id)));
   const facts: Entry[] = [["run", id], ["status", standing(run) + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
@@ -37,7 +37,6 @@ function runBody(id: string): HTMLElement {
   facts.push(...metricsOf(run));
   if (run.chosen_epoch) facts.push(["chosen epoch", shown(run.chosen_epoch)]);
   if (run.wall_seconds) facts.push(["seconds", run.texts.wall_seconds ?? shown(run.wall_seconds)]);
-  const address = `${location.href.split("#")[0]}#run=${id}`;
   body.append(make("p", { class: "tools" }, copyButton("Copy run id", () => id), copyButton("Copy link", () => address)));
   body.append(list("Result", facts, true));
   if (run.curve) body.append(curvesOfRun(id));
@@ -99,7 +98,7 @@ function open(title: string, address: string, content: HTMLElement[]): void {
 export function openRuns(wanted: string[]): void {
   const ids = known(wanted);
   if (!ids.length) return;
-  open(ids.length === 1 ? `Run ${ids[0]}` : `${ids.length} runs`, `run=${ids.join(",")}`, ids.map(runBody));
+  open(ids.length === 1 ? `Run ${ids[0]}` : `${ids.length} runs`, `run=${ids.join(",")}`, ids.map((id) => runBody(id)));
 }
 
 export function openComparison(wanted: string[]): void {
@@ -128,4 +127,16 @@ export function armViews(): void {
   addEventListener("hashchange", follow);
   addEventListener("popstate", follow);
   follow();
+}
+
+/** A page of one run alone. */
+export function armRunPage(): void {
+  on(["data"], () => {
+    const ids = Object.keys(model.data.runs);
+    const opened = [...document.querySelectorAll<HTMLDetailsElement>("#onerun details")].map((one) => one.open);
+    find("onerun").replaceChildren(...ids.map((id) => runBody(id, location.href.split("#")[0] ?? "")));
+    const blocks = [...document.querySelectorAll<HTMLDetailsElement>("#onerun details")];
+    if (blocks.length === opened.length) blocks.forEach((block, number) => (block.open = opened[number] ?? false));
+    find("standing").textContent = ids.map((id) => standing(runOf(id))).join(", ");
+  });
 }

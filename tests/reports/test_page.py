@@ -17,8 +17,8 @@ from tiny import TINY, TINY_REPORT, fake_outcome
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.characters import hidden_characters
 from ema_lab.reports.page.page import render_page
-from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
+from ema_lab.reports.page.site import Site
 from ema_lab.specs.report import load_report
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.publish.report import report
@@ -194,7 +194,9 @@ class TestPage:
 
 
 @contextmanager
-def served(site: Site, host: str = "127.0.0.1") -> Iterator[Callable[..., http.client.HTTPResponse]]:
+def served(
+    site: Site, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[Callable[..., http.client.HTTPResponse]]:
     servers = []
     ready = threading.Event()
 
@@ -202,7 +204,7 @@ def served(site: Site, host: str = "127.0.0.1") -> Iterator[Callable[..., http.c
         servers.append(server)
         ready.set()
 
-    thread = threading.Thread(target=listen, args=(site, host, 0, keep))
+    thread = threading.Thread(target=listen, args=(site, host, port, keep))
     thread.start()
     assert ready.wait(10)
     port = servers[0].server_port
@@ -232,7 +234,8 @@ def site(folder) -> Site:
 class TestServer:
     def test_shows_a_grid_as_it_grows(self, site, trained):
         with served(site) as ask:
-            assert b'<a href="/tiny">' in ask("/").read()
+            [entry] = json.loads(ask("/_data").read())["data"]["reports"]
+            assert (entry["name"], entry["href"]) == ("tiny", "/tiny")
             assert b'data-live="/tiny/data"' in ask("/tiny").read()
             before = ask("/tiny/data")
             tag, data = before.headers["ETag"], json.loads(before.read())

@@ -234,6 +234,7 @@ def test_the_progress_of_a_grid_has_the_time_that_is_left(page):
     for number, run in enumerate(data["runs"].values()):
         if number >= 4:
             run["status"] = "running" if number == 4 else "pending"
+    data["progress"] = {"total": 8, "done": 4, "workers": 1, "seconds_left": 14400.0}
     text = re.sub(r'(?<=id="data">).*?(?=</script>)', lambda _: json.dumps(data), text, flags=re.DOTALL)
     Path("out/part.html").write_text(text)
     assert not one(page, "#progress").is_displayed()
@@ -243,7 +244,7 @@ def test_the_progress_of_a_grid_has_the_time_that_is_left(page):
 
 def test_served_it_shows_the_figures(site, trained, browser):  # noqa: F811
     Path("reports/tiny.yaml").write_text(TINY_REPORT + FIGURES)
-    from ema_lab.reports.page.server import Site
+    from ema_lab.reports.page.site import Site
     from ema_lab.specs.report import load_report
 
     trained()

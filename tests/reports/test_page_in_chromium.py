@@ -12,7 +12,7 @@ from chromium import all_of, errors, one, plotted
 from test_page import NASTY, failing, page_of, served, site, with_curve  # noqa: F401 (a fixture)
 from tiny import TINY, fake_outcome
 
-from ema_lab.reports.page.server import Site
+from ema_lab.reports.page.site import Site
 from ema_lab.specs.report import load_report
 from ema_lab.store.store import RunStore
 

@@ -32,7 +32,7 @@ def test_the_built_page_was_not_edited_by_hand():
 
 
 def test_it_has_each_place_that_python_fills():
-    assert sorted(PLACES.findall(template())) == ["data", "live", "tables", "title", "title"]
+    assert sorted(PLACES.findall(template())) == ["data", "kind", "live", "tables", "title", "title"]
 
 
 @pytest.mark.parametrize("name", ["echarts", "zrender", "@tanstack/table-core", "tslib"])

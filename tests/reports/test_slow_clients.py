@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ema_lab.reports.page.server import Site
 from ema_lab.reports.page.server import serve as listen
+from ema_lab.reports.page.site import Site
 from ema_lab.specs.report import load_report
 from ema_lab.store.store import RunStore
 

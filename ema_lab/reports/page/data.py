@@ -13,6 +13,7 @@ from ema_lab.measured.selection import Measured, Row, rows_of
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.page.figures import page_figures
+from ema_lab.reports.page.progress import Work, progress
 from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
 from ema_lab.specs.metric import COSTS, Cost
@@ -66,6 +67,7 @@ def page_data(
     }
     columns = dict.fromkeys(column for run in runs.values() for column in run["curve"] or ())
     return {
+        "kind": "report",
         "name": spec.name,
         "title": spec.title or spec.name,
         "ablations": [ablation.name for ablation, _ in sections],
@@ -86,9 +88,25 @@ def page_data(
         "tables": [_formats(table) for table in tables],
         "pictures": [{"name": figure.name, "title": figure.title or figure.name} for figure in spec.figures],
         "figures": page_figures(spec, sections[0][1], store) if len(sections) == 1 else [],
+        "progress": _progress(cells, runs),
         "left_out": None if is_whole else f"more than {MOST_CURVES} runs",
         "runs": runs,
     }
+
+
+def _progress(
+    cells: Mapping[str, tuple[list[str], Cell]], runs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    return progress(
+        Work(
+            names[0],
+            cell.spec.recipe.epochs,
+            runs[run_id]["status"],
+            runs[run_id]["wall_seconds"],
+            runs[run_id]["heartbeat"],
+        )
+        for run_id, (names, cell) in cells.items()
+    )
 
 
 def _formats(table: Table) -> dict[str, str]:

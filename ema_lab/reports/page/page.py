@@ -1,4 +1,4 @@
-"""HTML page of a report: one file without network access, with tables, figures and runs."""
+"""HTML page of a report, an overview, a search or a run: one file that needs no network."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from ema_lab.tables.html import escape, render_html
 from ema_lab.tables.table import Table
 
 INVISIBLE = re.compile("[<\u2028\u2029\u2060]")  # in JSON, an escape stands for each
-PLACES = re.compile(r"\{\{(title|tables|data|live)\}\}")
+PLACES = re.compile(r"\{\{(title|tables|data|kind|live)\}\}")
 
 
 def report_page(spec: ReportSpec, report: Report, store: RunStore) -> str:
@@ -29,16 +29,22 @@ def render_page(tables: Sequence[Table], data: Mapping[str, Any], *, live: str =
 
     Args:
         tables: Tables of the report.
-        data: Data from `page_data`.
+        data: Data from `page_data`, or of another `kind` of page.
         live: Path from which a served page refreshes itself; empty for a file.
     """
     parts = {
         "title": escape(str(data["title"])),
-        "tables": "\n".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables),
+        "tables": tables_html(tables),
         "data": _script_json(shown_data(data)),
+        "kind": escape(str(data.get("kind", "report"))),
         "live": escape(live),
     }
     return PLACES.sub(lambda match: parts[match[1]], template())
+
+
+def tables_html(tables: Sequence[Table]) -> str:
+    """Return the tables of a page, each in a box that scrolls."""
+    return "\n".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
 
 
 @cache

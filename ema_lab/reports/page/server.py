@@ -1,39 +1,28 @@
-"""Live read-only server of reports. It never serves a file of the store."""
+"""Live read-only server of a site. It never serves a file of the store."""
 
 import hashlib
-import json
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from ema_lab.characters import escape_hidden
 from ema_lab.errors import EmaLabError, EngineError
-from ema_lab.reports.files import FIGURES, figure_files
-from ema_lab.reports.page.data import report_data
-from ema_lab.reports.page.page import render_page, shown_data
-from ema_lab.reports.report import build_report
-from ema_lab.specs.report import ReportSpec
-from ema_lab.store.store import RunStore
-from ema_lab.tables.html import render_html
+from ema_lab.reports.page.site import EVENTS, Site
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PATIENCE_SECONDS = 10.0
 SENDING_SECONDS = 60.0
-FIGURE_TYPES = {
-    "pdf": "application/pdf",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "txt": "text/plain; charset=utf-8",
-}
-DRAWING = threading.Lock()  # matplotlib's settings are global
+LOOK_SECONDS = 1.0
+SHARE = 20  # looks take at most one part in so many of the time
+ALIVE_SECONDS = 15.0  # a write shows whether a quiet client is still there
+RETRY_MS = 2000  # a client that lost its stream asks again after so long
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -43,65 +32,55 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True)
-class Site:
-    """Routes of the server.
+class Feed:
+    """Versions of a site for waiting clients, who share one look at the store.
 
-    `/` lists the reports, `/NAME` is a page, `/NAME/data` its refreshed data, `/NAME/figures/FILE` a figure's
-    file, drawn from the records.
+    Nobody looks while no client waits. Looks take at most a twentieth of the time.
 
-    Attributes:
-        reports: Reports by name. Each request builds the report from the records.
-        store: Store of the records.
+    Args:
+        look: Function that returns the version.
+        interval: Seconds between two looks at least.
     """
 
-    reports: Mapping[str, ReportSpec]
-    store: RunStore
+    def __init__(self, look: Callable[[], str], interval: float = LOOK_SECONDS) -> None:
+        self._look = look
+        self.interval = interval
+        self._lock = threading.Lock()
+        self._next = float("-inf")
+        self._version = ""
+        self._closed = threading.Event()
 
-    def answer(self, path: str) -> tuple[str, bytes] | None:
-        """Return the content type and the content of a path; None for an unknown path."""
-        name, _, rest = unquote(path.partition("?")[0].strip("/")).partition("/")
-        if not name and not rest:
-            return "text/html; charset=utf-8", self._overview().encode()
-        if name not in self.reports:
-            return None
-        spec = self.reports[name]
-        if rest.startswith("figures/"):
-            return self._figure(spec, rest.removeprefix("figures/"))
-        if rest not in {"", "data"}:
-            return None
-        tables = build_report(spec, self.store).tables
-        data = report_data(spec, tables, self.store)
-        if not rest:
-            return "text/html; charset=utf-8", render_page(tables, data, live=f"/{quote(name)}/data").encode()
-        parts = "".join(f'<div class="scroll">{render_html(table)}</div>' for table in tables)
-        return "application/json", json.dumps(
-            {"data": shown_data(data), "tables": parts}, allow_nan=False
-        ).encode()
+    def version(self) -> str:
+        """Return the version, after a look if the last one is old enough."""
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._next:
+                self._version = self._look()
+                took = time.monotonic() - began
+                self._next = began + max(self.interval, SHARE * took)
+            return self._version
 
-    def _figure(self, spec: ReportSpec, file: str) -> tuple[str, bytes] | None:
-        """Return the content type and the content of a figure's file; None if there is no such file."""
-        name, _, ending = file.partition(".")
-        wanted = next((figure for figure in spec.figures if figure.name == name), None)
-        if wanted is None or ending not in FIGURE_TYPES:
-            return None
-        with DRAWING:
-            files = figure_files(spec.model_copy(update={"figures": (wanted,)}), self.store)
-        content = files.get(f"{FIGURES}/{file}")
-        if content is None:
-            return None
-        return FIGURE_TYPES[ending], content.encode() if isinstance(content, str) else content
+    def events(self, seen: str | None = None) -> Iterator[bytes]:
+        """Yield server-sent events until the feed is closed: each new version, and signs of life between.
 
-    def _overview(self) -> str:
-        items = "".join(
-            f'<li><a href="/{quote(name)}">{escape(name)}</a> {escape(spec.title)}</li>'
-            for name, spec in self.reports.items()
-        )
-        return (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>ema-lab</title>'
-            '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
-            f"<h1>Reports</h1><ul>{items}</ul></html>"
-        )
+        Args:
+            seen: Version that the client already knows.
+        """
+        yield f"retry: {RETRY_MS}\n\n".encode()
+        quiet = time.monotonic()
+        while not self._closed.is_set():
+            version = self.version()
+            if version != seen:
+                seen, quiet = version, time.monotonic()
+                yield f"id: {version}\nevent: change\ndata: {version}\n\n".encode()
+            elif time.monotonic() - quiet > ALIVE_SECONDS:
+                quiet = time.monotonic()
+                yield b": alive\n\n"
+            self._closed.wait(self.interval)
+
+    def close(self) -> None:
+        """End all streams of events."""
+        self._closed.set()
 
 
 def serve(
@@ -123,14 +102,18 @@ def serve(
     Raises:
         EngineError: If the server cannot listen on the address.
     """
+    feed = Feed(lambda: site.version(quick=True))
     try:
         kind = _Server6 if ":" in host else _Server
-        server = kind((host, port), _handler(site, host, patience))
+        server = kind((host, port), _handler(site, feed, host, patience))
     except (OSError, OverflowError) as error:
         raise EngineError(f"cannot listen on {in_url(host)}:{port}: {error}") from None
     with server:
         ready(server)
-        server.serve_forever()
+        try:
+            server.serve_forever()
+        finally:
+            feed.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -151,7 +134,7 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHandler]:
+def _handler(site: Site, feed: Feed, host: str, patience: float) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """Handler of GET and HEAD. It refuses requests with another host name, against DNS rebinding."""
 
@@ -179,6 +162,9 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
             if host in LOOPBACK and _asked_host(self.headers.get("Host", "")) not in LOOPBACK:
                 self.send_error(HTTPStatus.FORBIDDEN, "this address only")
                 return
+            if urlsplit(self.path).path == f"/{EVENTS}":
+                self._stream()
+                return
             try:
                 answer = site.answer(self.path)
             except EmaLabError as error:
@@ -205,8 +191,18 @@ def _handler(site: Site, host: str, patience: float) -> type[BaseHTTPRequestHand
             if self.command != "HEAD" and not unchanged:
                 self.wfile.write(content)
 
+        def _stream(self) -> None:
+            """Send events until the client leaves or the server stops."""
+            self.send_response(HTTPStatus.OK)
+            for key, value in {**HEADERS, "Content-Type": "text/event-stream"}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                for event in feed.events(self.headers.get("Last-Event-ID")):
+                    self.wfile.write(event)
+
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class's name)
-            """Log nothing: an open page sends a request every two seconds."""
+            """Log nothing: an open page asks for its data after every change."""
 
     return Handler
 
