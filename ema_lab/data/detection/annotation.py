@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth
-from ema_lab.errors import DataError
+from ema_lab.errors import DataError, Problem
 
-SHOWN = 10  # problems that a message names
+SHOWN = 10  # problems whose places a message names
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,35 @@ class Problems:
     """Broken lines and images of one split. More than `limit` of them end the reading.
 
     What is broken is left out, and named; nothing is left out in silence.
+
+    Attributes:
+        limit: The most problems with which reading succeeds.
+        option: Name of the limit in a run spec; "" if a user cannot set it.
+        found: The problems, in the order of the files.
     """
 
     limit: int
-    found: list[str] = field(default_factory=list)
+    option: str = "data.max_broken"
+    found: list[Problem] = field(default_factory=list)
 
-    def add(self, place: str, rule: str) -> None:
+    def add(self, place: str | Path, rule: str) -> None:
         """Note a problem at a place such as `labels/7.txt:3`."""
-        self.found.append(f"{place}: {rule}")
+        self.found.append(Problem(str(place), rule))
 
-    def check(self, what: str) -> None:
-        """Raise DataError if there are more problems than the limit."""
-        count = len(self.found)
-        if count > self.limit:
-            more = f"\nand {count - SHOWN} more" if count > SHOWN else ""
-            rule = f"{count} broken in {what} (max_broken: {self.limit}); mend them, or raise max_broken"
-            raise DataError("\n".join([rule, *self.found[:SHOWN]]) + more)
+    def check(self) -> None:
+        """Raise DataError if there are more problems than the limit.
+
+        Its one line has the first problem, and the places of the others.
+        """
+        if len(self.found) <= self.limit:
+            return
+        first, *others = self.found
+        notes = [f"{self.option}={self.limit}"] if self.option else []
+        if others:
+            places = [Path(problem.where).name for problem in others]
+            more = ", ..." if len(self.found) > SHOWN else ""
+            notes.insert(0, f"and {len(others)} more: {', '.join(places[: SHOWN - 1])}{more}")
+        raise DataError(f"{first} ({'; '.join(notes)})" if notes else str(first))
 
 
 def box_problem(corners: Sequence[float], size: Size) -> str | None:
@@ -53,7 +66,8 @@ def box_problem(corners: Sequence[float], size: Size) -> str | None:
         return f"a box needs a width and a height above 0, got {_shown((x2 - x1, y2 - y1))}"
     height, width = size
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        return f"a box lies outside of the image of {width} x {height} pixels: {_shown(corners)}"
+        edges = f"0, 0, {width}, {height} (left, top, right, bottom), got {_shown(corners)}"
+        return f"a box must overlap its image, which is {edges}"
     return None
 
 

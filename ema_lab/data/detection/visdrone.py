@@ -4,6 +4,7 @@ A line is `left,top,width,height,score,category,truncation,occlusion`. Category 
 annotated, 1 to 10 are the classes, 11 is `others`; a score of 0 marks a box that is not considered.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
@@ -17,6 +18,7 @@ NAMES = (
 REGION = 0
 OTHERS = 11
 _COLUMNS = 8
+_LARGEST = 2**31
 
 
 def read_visdrone(folder: Path, problems: Problems) -> list[AnnotatedImage]:
@@ -32,7 +34,8 @@ def read_visdrone(folder: Path, problems: Problems) -> list[AnnotatedImage]:
         if size is None:
             continue
         if not labels.is_file():
-            problems.add(f"annotations/{labels.name}", "the image has no annotation file")
+            rule = f"{path.name} has no annotation file: write one, empty if the image shows nothing"
+            problems.add(labels, rule)
             continue
         found.append(AnnotatedImage(path, size, _truth(labels, size, problems)))
     return found
@@ -47,10 +50,9 @@ def _truth(path: Path, size: tuple[int, int], problems: Problems) -> Truth:
         parts = [part for part in line.strip().rstrip(",").split(",") if part.strip()]
         if not parts:
             continue
-        where = f"annotations/{path.name}:{number}"
-        try:
-            values = [int(part) for part in parts]
-        except ValueError:
+        where = f"{path}:{number}"
+        values = _whole_numbers(parts)
+        if values is None:
             problems.add(where, f"needs {_COLUMNS} whole numbers, got {line!r:.60}")
             continue
         if len(values) != _COLUMNS or not REGION <= values[5] <= OTHERS:
@@ -68,3 +70,12 @@ def _truth(path: Path, size: tuple[int, int], problems: Problems) -> Truth:
             classes.append(category - 1)
             ignored.append(score == 0)
     return Truth.of(boxes, classes, ignored, regions)
+
+
+def _whole_numbers(parts: Sequence[str]) -> list[int] | None:
+    """Return the numbers of a line; None if one is not whole, or too large for a pixel."""
+    try:
+        values = [int(part) for part in parts]
+    except ValueError:
+        return None
+    return values if all(abs(value) < _LARGEST for value in values) else None

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
 from ema_lab.data.detection.files import image_size
+from ema_lab.data.detection.lines import xml_lines
 from ema_lab.data.detection.scenes import Truth
 from ema_lab.files import read_bytes
 
@@ -39,17 +40,20 @@ def _root(path: Path, problems: Problems) -> ElementTree.Element | None:
     """Return an annotation file's root. XML entities are refused: they can expand without limit."""
     try:
         if path.stat().st_size > LARGEST_FILE:
-            problems.add(path.name, f"is larger than {LARGEST_FILE // 2**20} MiB")
+            problems.add(path, f"must have at most {LARGEST_FILE // 2**20} MiB")
             return None
         text = read_bytes(path)
         if b"<!ENTITY" in text:
-            problems.add(path.name, "declares entities, which no annotation needs")
+            problems.add(path, "must not declare entities, which no annotation needs")
             return None
         return ElementTree.fromstring(text)
     except OSError as error:
-        problems.add(path.name, error.strerror or str(error))
-    except (ElementTree.ParseError, ValueError) as error:
-        problems.add(path.name, f"is not XML: {error}")
+        rule = "expected an annotation file for each listed image"
+        problems.add(path, f"{error.strerror or error}; {rule}")
+    except ElementTree.ParseError as error:
+        problems.add(f"{path}:{error.position[0]}", f"is not XML: {error}")
+    except (ValueError, LookupError) as error:  # such as an unknown encoding
+        problems.add(path, f"is not XML: {error}")
     return None
 
 
@@ -59,22 +63,26 @@ def _truth(
     boxes: list[list[float]] = []
     classes: list[int] = []
     ignored: list[bool] = []
-    for number, item in enumerate(root.iter("object"), 1):
-        where = f"{path.name}: object {number}"
+    broken: dict[int, str] = {}
+    for number, item in enumerate(root.iter("object")):
         name = (item.findtext("name") or "").strip()
         if name not in names:
-            problems.add(where, f"no class is named {name!r}; known: {', '.join(names)}")
+            broken[number] = f"its name must be a class ({', '.join(names)}), got {name!r:.40}"
             continue
         edges = [item.findtext(f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax")]
         try:
             corners = [float(edge or "") for edge in edges]
         except ValueError:
-            problems.add(where, f"bndbox needs four numbers, got {edges}")
+            broken[number] = f"bndbox needs the numbers xmin, ymin, xmax, ymax, got {edges}"
             continue
         if rule := box_problem(corners, size):
-            problems.add(where, rule)
+            broken[number] = rule
             continue
         boxes.append(inside(corners, size))
         classes.append(names.index(name))
         ignored.append((item.findtext("difficult") or "0").strip() == "1")
+    if broken:
+        lines = xml_lines(read_bytes(path), "object")
+        for number, rule in broken.items():
+            problems.add(f"{path}:{lines[number]}: object {number + 1}", rule)
     return Truth.of(boxes, classes, ignored)

@@ -34,18 +34,22 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict) or not {"train", "val", "names"} <= tree.keys():
-        raise DataError(f"{path}: needs the keys train, val and names")
+        got = ", ".join(map(str, tree)) if isinstance(tree, dict) else repr(tree)
+        raise DataError(f"{path}: needs the keys train, val and names, got {got:.80}")
+    for part in ("train", "val"):
+        if not isinstance(tree[part], str):
+            raise DataError(f"{path}: {part} must name one folder of images, got {tree[part]!r:.60}")
     names = tree["names"]
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise DataError(f"{path}: names must count from 0 without gaps, got {sorted(names)[:8]}")
+        if set(names) != set(range(len(names))):
+            raise DataError(f"{path}: names must count from 0 without gaps, got {list(names)[:8]}")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: names must be a list or a mapping of numbers to names, got {names!r:.60}")
     base = path.parent / str(tree.get("path", "."))
     return {
-        "train": base / str(tree["train"]),
-        "val": base / str(tree["val"]),
+        "train": base / tree["train"],
+        "val": base / tree["val"],
         "names": tuple(map(str, names)),
     }
 
@@ -83,19 +87,18 @@ def label_file(image: Path) -> Path:
 def _truth(path: Path, size: tuple[int, int], classes: int, problems: Problems) -> Truth:
     boxes: list[list[float]] = []
     kinds: list[int] = []
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for number, line in enumerate(_lines(path, problems), 1):
         if not line.strip():
             continue
-        where = f"{path.parent.name}/{path.name}:{number}"
-        if line.strip() in seen:
-            problems.add(where, "the same line stands above")
+        where = f"{path}:{number}"
+        if (first := seen.setdefault(line.strip(), number)) != number:
+            problems.add(where, f"each box needs a line of its own, got that of line {first} again")
             continue
-        seen.add(line.strip())
         try:
             cls, *shares = (float(part) for part in line.split())
         except ValueError:
-            problems.add(where, f"needs numbers, got {line!r:.60}")
+            problems.add(where, f"needs a class and 4 numbers, or a class and a polygon, got {line!r:.60}")
             continue
         corners, rule = _corners(shares, size)
         if not 0 <= cls < classes or cls != int(cls):
@@ -113,9 +116,11 @@ def _lines(path: Path, problems: Problems) -> Iterable[str]:
         return read_text(path).splitlines()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(f"{path.parent.name}/{path.name}", f"cannot be read: {error}")
-        return []
+    except OSError as error:
+        problems.add(path, f"cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        problems.add(path, f"cannot be read: {error}; labels must be UTF-8 text")
+    return []
 
 
 def _corners(shares: list[float], size: tuple[int, int]) -> tuple[list[float], str | None]:

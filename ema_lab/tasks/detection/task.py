@@ -237,4 +237,5 @@ def _check_boxes(what: str, source: SceneSource, classes: int) -> None:
             expected = f"classes from 0 to {classes - 1}, found {low} to {high}"
             raise DataError(f"{what}: {source.name(index)}: expected {expected}")
     if not boxes:
-        raise DataError(f"{what}: none of {len(source)} has a box to learn or to find")
+        rule = "at least one needs a box that is not ignored"
+        raise DataError(f"{what}: none of {len(source)} has a box to learn or to find; {rule}")

@@ -38,6 +38,17 @@ def test_the_table_without_torch_is_coco_s(name):
         assert average[0, cls, 0] == pytest.approx(golden["coco_max100_class_ap50"][cls], abs=1e-12)
 
 
+@pytest.mark.parametrize("most", [100, 300, 500])
+@pytest.mark.parametrize("name", SETS)
+def test_the_table_takes_a_limit_of_detections(name, most):
+    golden = np.load(GOLDEN / name)
+    average = golden[f"coco_max{most}_class_ap"]
+    found = coco_table(scenes_of(golden), len(average), most).precision.mean(1)[..., 0]
+    found[found < 0] = np.nan
+    np.testing.assert_allclose(found[0], golden[f"coco_max{most}_class_ap50"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.mean(0), average, rtol=0, atol=1e-7)
+
+
 def test_crowds_and_images_without_detections_are_coco_s_too():
     golden = np.load(GOLDEN / "ap_mixed.npz")
     scenes = scenes_of(golden, crowd=True)

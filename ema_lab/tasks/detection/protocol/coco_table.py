@@ -23,7 +23,7 @@ class CocoTable:
     """Precision and recall in [0, 1]; -1 where the truth has no box.
 
     Attributes:
-        precision: (10 IoU thresholds, 101 recalls, classes, 4 areas), at most 100 detections.
+        precision: (10 IoU thresholds, 101 recalls, classes, 4 areas).
         recall: (10, classes, 4), the greatest recall.
     """
 
@@ -31,12 +31,13 @@ class CocoTable:
     recall: Floats
 
 
-def coco_table(scenes: Sequence[Scene], classes: int) -> CocoTable:
+def coco_table(scenes: Sequence[Scene], classes: int, most: int = MOST[-1]) -> CocoTable:
     """Evaluate detections as COCO does; ignored boxes are crowds.
 
     Args:
         scenes: Truth and detections of every image.
         classes: Number of classes.
+        most: Detections of a class and image that count, those with the greatest scores.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -50,7 +51,7 @@ def coco_table(scenes: Sequence[Scene], classes: int) -> CocoTable:
     found = truth.loadRes(_detections(scenes))
     evaluation = COCOeval_faster(truth, found, iouType="bbox", print_function=lambda *_: None)
     evaluation.params.iouThrs, evaluation.params.recThrs = THRESHOLDS, RECALLS
-    evaluation.params.maxDets = list(MOST)
+    evaluation.params.maxDets = [most]
     evaluation.params.catIds = list(range(classes))
     evaluation.evaluate()
     evaluation.accumulate()
