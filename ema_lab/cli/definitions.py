@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.groups import OutputOptions, expanded
-from ema_lab.cli.options import Data, Json, LoaderWorkers, Store, refuse_without
+from ema_lab.cli.options import MOST, Data, Json, LoaderWorkers, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.registry.registry import unknown_name
@@ -19,6 +19,8 @@ from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.folders import make_folder
 from ema_lab.workflow.look.runs import KEYS as RUN_KEYS
 from ema_lab.workflow.look.runs import list_runs
+
+MOST_PIXELS = 10_000
 
 
 def register(app: typer.Typer) -> None:
@@ -99,11 +101,13 @@ def new(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", min=1, help="With --from: side of the images; 224."),
+        typer.Option("--image-size", min=1, max=MOST_PIXELS, help="With --from: side of the images; 224."),
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, help="With --from: images to read of each split; all by default."),
+        typer.Option(
+            "--sample", min=1, max=MOST, help="With --from: images to read of each split; all by default."
+        ),
     ] = None,
     loader_workers: LoaderWorkers = 0,
     data: Data = DEFAULT_DATA,

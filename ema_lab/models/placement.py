@@ -1,5 +1,6 @@
 """Placement of attention: named places and name patterns, resolved to sites of a backbone."""
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -98,7 +99,9 @@ def _matched_names(backbone: Backbone, placement: PlacementSpec) -> list[str]:
             matches = [name for name in names if glob_matches(item, name)]
         if not matches:
             known = _known_names(backbone, names)
-            raise SpecError(f"placement: {item!r} matches no submodule; {known}")
+            close = difflib.get_close_matches(item, list(backbone.places), n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise SpecError(f"placement: {item!r} matches no submodule; {hint}{known}")
         chosen |= dict.fromkeys(matches)
     return list(chosen)
 

@@ -52,7 +52,7 @@ def test_a_placement_that_matches_nothing_is_named_once_with_its_line(command, o
     (problem,) = answer.err.splitlines()
     assert answer.code == 2
     assert problem.startswith(f"ema-lab: ablations/tiny.yaml:{line}: se")
-    assert "placement: 'blok_end' matches no submodule; places: after_conv1" in problem
+    assert "'blok_end' matches no submodule; did you mean 'block_end'? places: after_conv1" in problem
     assert (" and 3 more: " in problem) is (line == 4)
 
 
