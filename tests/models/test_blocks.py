@@ -194,7 +194,8 @@ class TestPlacesThatOnceCoveredAPart:
 
     @pytest.mark.parametrize("after", ["block_end", "stage_end", "after_depthwise"])
     def test_are_refused_with_the_new_name(self, make_spec, after):
-        message = rf"'{after}' matches no submodule; (did you mean .*)?places: block_end.v2, .* once covered 24 of 32 blocks"
+        new = r"places: block_end.v2, .* once covered 24 of 32 blocks"
+        message = rf"'{after}' matches no submodule; (did you mean .*)?{new}"
         with pytest.raises(SpecError, match=message):
             placed(make_spec, self.NAME, {"after": after})
 
