@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ema_lab.reports.figures import draw
+from ema_lab.errors import SpecError
+from ema_lab.reports.figures import draw, draw_curves, draw_tradeoff
 from ema_lab.reports.figures.gallery import Panel, draw_gallery
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
 from ema_lab.reports.figures.ranks import Ranks
-from ema_lab.reports.figures.style import COLUMN_INCHES, Look, look, save
+from ema_lab.reports.figures.style import COLUMN_INCHES, USUAL, Form, Look, look, save
 from ema_lab.specs.metric import Metric
 from ema_lab.statistics import PairedDifference
 
@@ -42,16 +43,16 @@ def looks(rows: Sequence[str]) -> tuple[dict[str, Look], dict[str, str]]:
     return {row: look(place) for place, row in enumerate(rows)}, {row: row for row in rows}
 
 
-def tradeoff(cost: str, costs: Sequence[float], rows: Sequence[str] = ROWS) -> Figure:
+def tradeoff(cost: str, costs: Sequence[float], rows: Sequence[str] = ROWS, form: Form = USUAL) -> Figure:
     points = [Point(row, x, interval(i)) for i, (row, x) in enumerate(zip(rows, costs, strict=False))]
-    return draw.draw_tradeoff(points, *looks(rows), TOP1, cost)
+    return draw_tradeoff.draw_tradeoff(points, *looks(rows), TOP1, cost, form)
 
 
 def curves(rows: Sequence[str] = ROWS) -> Figure:
     epochs, mean = tuple(range(1, 201)), tuple(100 / (1 + epoch) for epoch in range(200))
     low, high = tuple(value - 1 for value in mean), tuple(value + 1 for value in mean)
     found = [Curve(row, epochs, mean, low, high, (3,) * 200) for row in rows]
-    return draw.draw_curves(found, *looks(rows), "train_loss")
+    return draw_curves.draw_curves(found, *looks(rows), "train_loss")
 
 
 def heatmap(down: Sequence[str], across: Sequence[str]) -> Figure:
@@ -174,6 +175,81 @@ def write_all(folder: Path) -> None:
     """Write a figure of each kind to a folder."""
     for kind in ONE_OF_EACH:
         save(FIGURES[kind](), folder, kind)
+
+
+MANY = tuple(f"{name} [reduction={r}]" for name in ("se", "cbam", "ema", "ca", "gam") for r in range(1, 6))
+CLUSTERS: dict[str, list[float]] = {
+    "spread": [2.5e6 + 6e4 * i for i in range(25)],
+    "cluster": [2.54e6 + 2e3 * i for i in range(23)] + [3.3e6, 4e6],
+    "equal": [2.5e6] * 25,
+}
+
+
+@pytest.mark.parametrize("kind", CLUSTERS)
+@pytest.mark.parametrize("rows", [3, 8, 25])
+def test_the_labels_of_a_tradeoff_do_not_overlap(kind, rows):
+    figure = tradeoff("macs", CLUSTERS[kind][-rows:], MANY[:rows])
+    drawn, axes = texts(figure), figure.axes[0]
+    assert_no_overlap(figure, drawn)
+    labels = [text.get_text() for text in axes.texts]
+    listed = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    if listed:
+        assert labels == [str(number) for number in range(1, rows + 1)]
+        named = [" ".join(text.split()) for text in listed]
+        assert named == [*(f"{i} {name}" for i, name in enumerate(MANY[:rows], start=1)), "Pareto front"]
+    else:
+        assert labels == list(MANY[:rows])
+    axes_box = axes.get_window_extent()
+    assert all(axes_box.contains(*text.get_window_extent().min) for text in axes.texts)
+
+
+def test_few_labels_are_names_and_many_in_a_cluster_are_numbers():
+    assert not tradeoff("macs", CLUSTERS["spread"], MANY[:3]).legends
+    points = [Point(row, 2.5e6, interval(0)) for row in MANY]
+    figure = draw_tradeoff.draw_tradeoff(points, *looks(MANY), TOP1, "macs")
+    assert figure.legends
+    assert [text.get_text() for text in figure.axes[0].texts] == [str(number) for number in range(1, 26)]
+    assert_no_overlap(figure, texts(figure))
+
+
+@pytest.mark.parametrize("form", [Form(6.9), Form(6.9, 5.0), Form(3.3, font=9.5), Form(3.3, legend="below")])
+def test_a_figure_of_another_form_can_be_read_too(form):
+    drawings = [
+        tradeoff("macs", CLUSTERS["spread"][:8], MANY[:8], form),
+        draw.draw_forest(
+            [(row, interval(i)) for i, row in enumerate(ROWS)], *looks(ROWS), TOP1, "none", form
+        ),
+    ]
+    for figure in drawings:
+        assert figure.get_figwidth() == form.width
+        assert form.height in {None, figure.get_figheight()}
+        assert_no_overlap(figure, texts(figure))
+        assert figure.axes[0].xaxis.label.get_fontsize() == form.font
+
+
+def test_a_height_that_leaves_no_room_is_refused():
+    rule = "size: this figure needs a height of .* inches at least, got 2; leave the height out"
+    found = [(row, interval(0)) for row in MANY]
+    with pytest.raises(SpecError, match=rule):
+        draw.draw_forest(found, *looks(MANY), TOP1, "none", Form(3.3, 2.0))
+
+
+@pytest.mark.parametrize("rows", [3, 8, 25])
+def test_facets_can_be_read(rows):
+    means = tuple(100 / (1 + epoch) for epoch in range(20))
+    found = [Curve(row, tuple(range(1, 21)), means, means, means, (3,) * 20) for row in MANY[:rows]]
+    figure = draw_curves.draw_facets(found, found[0], *looks(MANY[:rows]), "Train loss (nats)")
+    drawn = texts(figure)
+    titles = [axes.title for axes in figure.axes if axes.title in drawn]
+    assert len(titles) == rows
+    ticks = [label for axes in figure.axes for labels in ticks_of(axes)[:1] for label in labels]
+    assert clashes([*titles, *(label for label in ticks if label in drawn and label.get_visible())]) == []
+
+
+def test_a_line_is_dashed_only_beside_another_of_its_colour():
+    black, blue = look(0), look(1)
+    assert draw_curves.lines_of_rows([Look("a", "o", "--"), blue, black]) == ["-", "-", "-"]
+    assert draw_curves.lines_of_rows([blue, black, blue]) == ["-", "-", "--"]
 
 
 @pytest.mark.slow

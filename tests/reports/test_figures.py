@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import BASE, fill
+from pydantic import ValidationError
 from scipy.stats import friedmanchisquare
 
 from ema_lab.errors import SpecError
 from ema_lab.measured.selection import Row
 from ema_lab.reports.figures.assemble import draw_figures, report_figures
-from ema_lab.reports.figures.draw import draw_forest, draw_ranks, draw_tradeoff
+from ema_lab.reports.figures.draw import draw_forest, draw_ranks
+from ema_lab.reports.figures.draw_tradeoff import draw_tradeoff
+from ema_lab.reports.figures.drawer import form_of
 from ema_lab.reports.figures.numbers import Point, pareto_front, shown_rows
 from ema_lab.reports.figures.ranks import (
     Ranks,
@@ -60,14 +63,22 @@ def drawn(study, tmp_path):
     return build
 
 
+def front_line(figure):
+    """Return the corners of the Pareto front, the one dashed line."""
+    [front] = [line for line in figure.drawing.axes[0].lines if line.get_linestyle() == "--"]
+    return front.get_xydata().tolist()
+
+
 def test_a_tradeoff_shows_each_row_at_its_cost_and_mean(drawn):
     figure = drawn({"kind": "tradeoff"})
     bars = figure.drawing.axes[0].containers
     assert [tuple(bar[0].get_xydata()[0]) for bar in bars] == [(2, 91), (3, 93)]
-    front = figure.drawing.axes[0].lines[-1].get_xydata().tolist()
+    front = front_line(figure)
     assert front[:-1] == [[2, 91], [3, 93]]
     assert front[-1] == [figure.drawing.axes[0].get_xlim()[1], 93]
-    assert "95 % t interval over n=3 seeds" in figure.caption
+    assert [text.get_text() for text in figure.drawing.axes[0].texts] == ["none", "se"]
+    assert "95 % within-seed interval (Cousineau and Morey) over n=3 seeds" in figure.caption
+    assert "Bars leave out what differs between seeds in all rows alike." in figure.caption
 
 
 def test_a_cost_that_was_not_measured_is_no_figure_but_a_sentence(drawn, tmp_path):
@@ -360,20 +371,21 @@ def test_no_two_rows_look_the_same_nor_share_a_colour_while_one_is_free(modules)
 
 def test_a_lone_seed_is_not_on_the_pareto_front_of_means(drawn):
     lucky = drawn({"kind": "tradeoff"}, scores={"none": [90.0, 91.0, 92.0], "se": [99.0, None, None]})
-    assert [y for _, y in lucky.drawing.axes[0].lines[-1].get_xydata()] == [91.0, 91.0]
+    assert [y for _, y in front_line(lucky)] == [91.0, 91.0]
     assert "A row with one seed is not on it." in lucky.caption
 
 
 def test_rows_of_one_seed_each_have_a_front_of_their_own(drawn):
     alone = drawn({"kind": "tradeoff"}, scores={"none": [90.0, None, None], "se": [99.0, None, None]})
-    assert [y for _, y in alone.drawing.axes[0].lines[-1].get_xydata()] == [90.0, 99.0, 99.0]
+    assert [y for _, y in front_line(alone)] == [90.0, 99.0, 99.0]
     assert "is not on it" not in alone.caption
 
 
 @pytest.mark.parametrize("kind", ["tradeoff", "curves"])
 def test_a_figure_shows_the_rows_that_it_names(drawn, kind):
-    figure = drawn({"kind": kind, "rows": ["se"]})
-    assert [text.get_text() for text in figure.drawing.legends[0].get_texts()][-1] == "se"
+    figure = drawn({"kind": kind, "rows": ["se"], "legend": "below"})
+    named = {text.get_text() for text in figure.drawing.legends[0].get_texts()}
+    assert named - {"Pareto front"} == {"se"}
     assert "Not shown" not in figure.caption
     with pytest.raises(SpecError, match="no row is named 'see'; did you mean 'se'"):
         drawn({"kind": kind, "rows": ["see"]})
@@ -384,10 +396,91 @@ def test_more_rows_than_curves_are_shown_with_the_baseline_and_that_is_said(draw
     assert [row.name for row in shown_rows(rows, (), 8)] == [*"0123456", "9"]
     assert [row.name for row in shown_rows(rows, ("11", "3"), 1)] == ["3", "11"]
     assert shown_rows(rows, ()) == rows
-    monkeypatch.setattr("ema_lab.reports.figures.assemble.MOST_CURVES", 1)
+    monkeypatch.setattr("ema_lab.reports.figures.drawer.MOST_CURVES", 1)
     figure = drawn({"kind": "curves"})
     assert [text.get_text() for text in figure.drawing.legends[0].get_texts()] == ["none"]
-    assert "The first 1 of 2 rows; the figure's `rows` chooses others." in figure.caption
+    assert "The first 1 of 2 rows; the figure's `rows` chooses others, `facets` shows all." in figure.caption
+
+
+def test_a_tradeoff_of_differences_has_the_baseline_at_zero_and_paired_intervals(drawn):
+    figure = drawn({"kind": "tradeoff", "difference": True})
+    axes = figure.drawing.axes[0]
+    assert [tuple(bar[0].get_xydata()[0]) for bar in axes.containers] == [(2, 0), (3, 2)]
+    assert [bar.has_yerr for bar in axes.containers] == [False, True]
+    assert axes.get_ylabel().startswith("Δ Top-1")
+    assert "Mean paired difference to 'none', which is at zero, over n=3 seeds in common" in figure.caption
+    assert "Hollow" not in figure.caption
+    forest = drawn({"kind": "forest"}).drawing.axes[0].containers[0][2][0].get_segments()[0]
+    bar = axes.containers[1][2][0].get_segments()[0]
+    assert [y for _, y in bar] == pytest.approx([x for x, _ in forest])
+
+
+def test_curves_of_differences_are_paired_by_seed(drawn):
+    """The curves begin at seed + 1 in every row, so that all paired differences are zero."""
+    figure = drawn({"kind": "curves", "difference": True})
+    _, curve = figure.drawing.axes[0].lines
+    assert curve.get_xydata().tolist() == [[1, 0], [2, 0]]
+    assert "Paired difference to 'none'. Mean over n=3 seeds" in figure.caption
+    assert "Not shown" not in figure.caption
+
+
+def test_facets_have_one_row_each_with_the_baseline_in_grey(drawn):
+    figure = drawn({"kind": "curves", "facets": True})
+    titles = [axes.get_title() for axes in figure.drawing.axes]
+    assert titles == ["none", "se"]
+    assert [len(axes.lines) for axes in figure.drawing.axes] == [1, 2]
+    assert figure.caption.endswith("Grey: none.")
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves"])
+def test_a_figure_of_differences_needs_a_baseline(drawn, kind):
+    with pytest.raises(
+        SpecError, match="a figure of differences needs a baseline; name one in study or in the"
+    ):
+        drawn({"kind": kind, "difference": True}, more="")
+
+
+def test_more_than_eight_curves_are_refused_with_the_remedy(drawn):
+    rows = [f"row {number}" for number in range(9)]
+    words = "rows: 9 curves cannot be told apart on one pair of axes: name 8 at most, or set facets: true"
+    with pytest.raises(SpecError, match=words):
+        drawn({"kind": "curves", "rows": rows})
+
+
+@pytest.mark.parametrize(
+    "kind", ["tradeoff", "curves", "forest", "heatmap", "classes", "confusion", "sizes", "precision_recall"]
+)
+def test_every_kind_of_figure_has_a_size_and_a_font(kind):
+    figure = {"kind": kind, "name": "f", "size": [6.9, 4], "font": 9}
+    figure |= {"factors": ["a", "b"]} if kind == "heatmap" else {}
+    read = ReportSpec.model_validate({"name": "r", "ablation": "a", "figures": [figure]}).figures[0]
+    form = form_of(read)
+    assert (form.width, form.height, form.font) == (6.9, 4, 9)
+
+
+@pytest.mark.parametrize("size", [[1, 4], [3, 4, 5], [50]])
+def test_a_wrong_size_says_what_is_right(size):
+    figure = {"kind": "forest", "name": "f", "size": size}
+    with pytest.raises(
+        ValidationError, match=r"must be \[WIDTH\] or \[WIDTH, HEIGHT\] in inches, each from 2 to"
+    ):
+        ReportSpec.model_validate({"name": "r", "ablation": "a", "figures": [figure]})
+
+
+def test_size_and_font_are_those_of_the_drawing(drawn):
+    figure = drawn({"kind": "tradeoff", "size": [5, 3], "font": 10}).drawing
+    assert tuple(figure.get_size_inches()) == (5, 3)
+    assert figure.axes[0].xaxis.label.get_fontsize() == 10
+    assert [text.get_fontsize() for text in figure.axes[0].texts] == pytest.approx([7 * 10 / 7.5] * 2)
+    ticks = figure.axes[0].get_xticklabels()  # made here, outside of our style
+    assert [text.get_fontsize() for text in ticks] == pytest.approx([7 * 10 / 7.5] * len(ticks))
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "curves"])
+def test_a_figure_without_a_legend_has_none(drawn, kind):
+    drawing = drawn({"kind": kind, "legend": "none"}).drawing
+    assert not drawing.legends
+    assert not drawing.axes[0].texts
 
 
 def test_every_module_has_a_look_of_its_own():

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 
-from ema_lab.reports.figures.numbers import Curve
+from ema_lab.reports.figures.numbers import Curve, Point
 from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve
 from ema_lab.specs.figure import ConfusionFigure, PrecisionRecallFigure
 from ema_lab.statistics import PairedDifference
 from ema_lab.wording import number_of
 
 MOST_NAMED = 5
+PARETO = "dashed: the Pareto front of the means"
 FIXED = ", for this test set"  # of an interval over seeds: other test images would add to it
 BANDS = {"std": "± sample standard deviation", "interval": "95 % t interval", "range": "from least to most"}
 WITHOUT = (
@@ -18,15 +19,33 @@ WITHOUT = (
 )
 
 
-def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool) -> str:
+def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool, is_within: bool = False) -> str:
     """Describe a trade-off's points and bars."""
     seeds = counted([value.count for value in values])
-    mean = "Mean and 95 % t interval" if any(value.has_interval for value in values) else "Mean"
+    bars = "95 % within-seed interval (Cousineau and Morey)" if is_within else "95 % t interval"
+    mean = f"Mean and {bars}" if any(value.has_interval for value in values) else "Mean"
     scope = WITHOUT if decided else _scope(values)
-    text = f"{mean} over {seeds} of each row{scope}; dashed: the Pareto front of the means."
-    if min(value.count for value in values) == 1 < max(value.count for value in values):
-        text += " A row with one seed is not on it."
+    text = f"{mean} over {seeds} of each row{scope}; {PARETO}."
+    if is_within:
+        text += " Bars leave out what differs between seeds in all rows alike."
+    text += _lone(values)
     return text if decided else text + hollow_note(values)
+
+
+def differences_caption(points: Sequence[Point], baseline: str, kind: str) -> str:
+    """Describe a trade-off of paired differences to the baseline."""
+    values = [point.value for point in points if not point.is_reference]
+    text = f"Mean paired difference to {baseline!r}, which is at zero"
+    if values:
+        text += f", over {counted([value.count for value in values])} in common"
+    if any(value.has_interval for value in values):
+        text += f", with its {kind}{FIXED}"
+    return f"{text}; {PARETO}.{_lone([point.value for point in points])}{hollow_note(values)}"
+
+
+def _lone(values: Sequence[PairedDifference]) -> str:
+    counts = [value.count for value in values]
+    return " A row with one seed is not on it." if min(counts) == 1 < max(counts) else ""
 
 
 def forest_caption(values: Sequence[PairedDifference], baseline: str, kind: str, limit: str = "") -> str:

@@ -4,27 +4,31 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ema_lab.reports.figures.draw import bars_of, canvas, draw_legend, mark_of
-from ema_lab.reports.figures.fit import COLUMN, LINE_INCHES, fitted, legend_of, lines_of, width_of
+from ema_lab.reports.figures.draw import bars_of, canvas, draw_legend, mark_of, plain_axes
+from ema_lab.reports.figures.fit import column, fitted, legend_of, line_inches, lines_of, small, width_of
 from ema_lab.reports.figures.predictions import Confusion, Dots, PrecisionCurve, matrix_names
-from ema_lab.reports.figures.style import Look, styled
+from ema_lab.reports.figures.style import FONT_POINTS, USUAL, Form, Look, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = 0.3 * COLUMN  # width limit of class names, in points
+NAME = 0.3  # width limit of class names, as a share of the figure's
 MOST_WRITTEN = 16  # classes of a confusion matrix up to which its cells have numbers
 DOT_INCHES = 0.085  # height of one row's point within a group
 
 
 def draw_precision(
-    curves: Sequence[PrecisionCurve], looks: Mapping[str, Look], labels: Mapping[str, str], iou: float
+    curves: Sequence[PrecisionCurve],
+    looks: Mapping[str, Look],
+    labels: Mapping[str, str],
+    iou: float,
+    form: Form = USUAL,
 ) -> "Figure":
     """Draw each row's precision over recall with its band; the legend has the area below, in percent."""
-    with styled():
+    with styled(form):
         named = [f"{labels[curve.row]} ({curve.average.mean:.1f})" for curve in curves]
-        legend = legend_of(named)
-        figure, axes = canvas(2.3 + legend.inches)
+        legend = legend_of(named, form)
+        figure, axes = canvas(form, 2.3 + legend.inches, 1.2 + legend.inches)
         for number, (curve, text) in enumerate(zip(curves, legend.texts, strict=True)):
             look = looks[curve.row]
             recalls = range(len(curve.mean))
@@ -39,7 +43,7 @@ def draw_precision(
     return figure
 
 
-def draw_confusion(confusion: Confusion, names: Sequence[str]) -> "Figure":
+def draw_confusion(confusion: Confusion, names: Sequence[str], form: Form = USUAL) -> "Figure":
     """Draw the matrix as colours: each row in percent of its boxes or images.
 
     `names`: display names of the classes. Cells have numbers up to `MOST_WRITTEN` classes; zeros stay empty.
@@ -48,22 +52,24 @@ def draw_confusion(confusion: Confusion, names: Sequence[str]) -> "Figure":
     shares = [list(row) for row in confusion.shares]
     if confusion.has_background:
         shares[-1][-1] = math.nan  # what nothing is and nothing found cannot be counted
-    with styled():
-        down = [fitted(name, NAME) for name in down]
-        room = COLUMN - max(map(width_of, down)) - 75  # minus the colour bar, labels and margins
+    with styled(form):
+        down = [fitted(name, NAME * column()) for name in down]
+        beside = 40 if form.legend == "none" else 75
+        room = column() - max(map(width_of, down)) - beside  # the colour bar, labels and margins
         is_upright = max(map(width_of, across)) > room / len(names) - 3
-        above = min(NAME, max(map(width_of, across))) / 72 if is_upright else LINE_INCHES
-        across = [fitted(name, NAME) for name in across]
+        above = min(NAME * column(), max(map(width_of, across))) / 72 if is_upright else line_inches()
+        across = [fitted(name, NAME * column()) for name in across]
         tall = max(room / len(names) / 72, 0.09)
-        figure, axes = canvas(0.75 + above + tall * len(names))
+        figure, axes = canvas(form, 0.75 * form.font / FONT_POINTS + above + tall * len(names))
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         is_written = len(names) <= MOST_WRITTEN
+        size = small() * (1 if len(names) < 9 else 5.5 / 7)
         for i, row in enumerate(shares if is_written else ()):
             for j, share in enumerate(row):
                 if confusion.counts[i][j]:
                     axes.text(
                         j, i, "<1" if share < 0.5 else f"{share:.0f}", ha="center", va="center",
-                        color="white" if share > 55 else "black", fontsize=7 if len(names) < 9 else 5.5,
+                        color="white" if share > 55 else "black", fontsize=size,
                     )  # fmt: skip
         if confusion.has_background:
             for line in (axes.axhline, axes.axvline):
@@ -71,28 +77,31 @@ def draw_confusion(confusion: Confusion, names: Sequence[str]) -> "Figure":
         axes.set_xticks(range(len(names)), across, rotation=90 if is_upright else 0)
         axes.set_yticks(range(len(names)), down)
         axes.set_facecolor("#DDDDDD")
-        axes.tick_params(length=0, labelsize=7 if is_written else 5)
+        axes.tick_params(length=0, labelsize=small() * (1 if is_written else 5 / 7))
         axes.grid(False)
         axes.spines[:].set_visible(True)
         found = "Detected as" if confusion.has_background else "Predicted as"
         axes.set(ylabel="Truth", xlabel=found)
-        figure.colorbar(image, ax=axes, label="Share of the row (%)")
+        if form.legend != "none":
+            plain_axes(figure.colorbar(image, ax=axes, label="Share of the row (%)").ax)
     return figure
 
 
-def draw_dots(dots: Dots, looks: Mapping[str, Look], labels: Mapping[str, str], header: str) -> "Figure":
+def draw_dots(
+    dots: Dots, looks: Mapping[str, Look], labels: Mapping[str, str], header: str, form: Form = USUAL
+) -> "Figure":
     """Draw a band for each group, the first on top, with one point and interval per row.
 
     Vertical positions are in inches.
     """
     rows = dots.rows
-    with styled():
-        names = [fitted(name, NAME) for name in dots.groups]
+    with styled(form):
+        names = [fitted(name, NAME * column()) for name in dots.groups]
         lines = max(map(lines_of, names))
-        band = max(0.1 + DOT_INCHES * len(rows), 0.06 + LINE_INCHES * lines)
-        legend = legend_of([labels[row] for row in rows])
-        below = fitted(header, COLUMN - max(map(width_of, names)) - 24, 7.5)
-        figure, axes = canvas(0.35 + band * len(names) + legend.inches + 0.13 * lines_of(below))
+        band = max(0.1 + DOT_INCHES * len(rows), 0.06 + line_inches() * lines)
+        legend = legend_of([labels[row] for row in rows], form)
+        below = fitted(header, column() - max(map(width_of, names)) - 24, form.font)
+        figure, axes = canvas(form, 0.35 + band * len(names) + legend.inches + 0.13 * lines_of(below))
         step = (band - 0.1) / max(1, len(rows))
         for number, values in enumerate(dots.values):
             if number % 2:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ema_lab.reports.figures.fit import LINE_INCHES, fitted, lines_of
+from ema_lab.reports.figures.fit import fitted, line_inches, lines_of
 from ema_lab.reports.figures.style import styled
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def draw_gallery(images: Any, labels: Sequence[str], panels: Sequence[Panel]) ->
     scale = gate_range(panels)
     with styled():
         names = [fitted(panel.name, NAME) for panel in panels]
-        tall = max(0.62, LINE_INCHES * max(map(lines_of, names)) + 0.04)
+        tall = max(0.62, line_inches() * max(map(lines_of, names)) + 0.04)
         size = (1.2 * len(images) + 1 + NAME / 72, tall * (1 + len(panels)) + 0.35)
         layout = ConstrainedLayoutEngine(w_pad=0.08)  # square panels move a little after layout
         figure = Figure(figsize=size, layout=layout, facecolor="white")

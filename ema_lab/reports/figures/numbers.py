@@ -3,7 +3,7 @@
 import logging
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.figure import CurvesFigure, HeatmapFigure
 from ema_lab.statistics import PairedDifference, paired_difference
 from ema_lab.statistics.group_sequential import compare_decided
-from ema_lab.statistics.ties import merge_ties
+from ema_lab.statistics.ties import difference, merge_ties
+from ema_lab.statistics.within import within_seeds
 from ema_lab.store.curve import curve_rows
 from ema_lab.store.layout import CURVE
 from ema_lab.store.store import RunStore
@@ -29,11 +30,15 @@ class NothingToDrawError(SpecError):
 
 @dataclass(frozen=True)
 class Point:
-    """Row's cost and metric; `value` comes from `mean_interval` over `value.count` seeds."""
+    """Row's cost and metric, over `value.count` seeds.
+
+    `is_reference`: the row is the baseline of a figure of differences, at zero by definition.
+    """
 
     row: str
     cost: float
     value: PairedDifference
+    is_reference: bool = False
 
 
 def mean_interval(values: Sequence[float], *, decided: bool = False) -> PairedDifference:
@@ -90,14 +95,35 @@ def shown_rows(rows: Sequence[Row], names: Sequence[str], most: int | None = Non
     return [row for row in rows if row.is_baseline or row in first][:most]
 
 
-def tradeoff_points(rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False) -> list[Point]:
-    """Return a point for every row that has both the metric and the cost; `decided`: see `mean_interval`."""
-    values_by_row = [(row.name, cost_of(row, cost), row.values(metric)) for row in rows]
-    return [
-        Point(name, x, mean_interval(values, decided=decided))
-        for name, x, values in values_by_row
-        if x is not None and values
-    ]
+def tradeoff_points(
+    rows: Sequence[Row], metric: str, cost: str, *, decided: bool = False
+) -> tuple[list[Point], bool]:
+    """Return a point for every row that has both the metric and the cost, and whether bars are within seeds.
+
+    `decided`: see `mean_interval`.
+    """
+    priced = [(row, cost_of(row, cost)) for row in rows]
+    placed = [(row, x) for row, x in priced if x is not None and row.values(metric)]
+    within = None if decided else within_seeds([row.by_seed(metric) for row, _ in placed])
+    values = within or [mean_interval(row.values(metric), decided=decided) for row, _ in placed]
+    points = [Point(row.name, x, value) for (row, x), value in zip(placed, values, strict=True)]
+    return points, within is not None
+
+
+def tradeoff_differences(
+    rows: Sequence[Row], metric: str, cost: str, differences: Mapping[str, PairedDifference]
+) -> list[Point]:
+    """Return a point for every row that has the cost and a difference to the baseline, which is at zero.
+
+    `differences`: see `forest_differences`.
+    """
+    points = []
+    for row in rows:
+        zero = PairedDifference(0.0, math.nan, math.nan, len(row.values(metric)))
+        value = zero if row.is_baseline and zero.count else differences.get(row.name)
+        if (x := cost_of(row, cost)) is not None and value is not None:
+            points.append(Point(row.name, x, value, is_reference=row.is_baseline))
+    return points
 
 
 def cost_of(row: Row, cost: str) -> float | None:
@@ -124,19 +150,51 @@ def curves_of(
     rows: Sequence[Row], store: RunStore, spec: CurvesFigure, *, decided: bool = False
 ) -> list[Curve]:
     """Return a curve for every row with a finished run; `decided`: see `mean_interval`."""
+    found = [(row, _by_seed(row, store, spec)) for row in rows]
+    return [
+        curve_of(row.name, by_seed, spec.band, decided=decided)
+        for row, by_seed in found
+        if any(by_seed.values())
+    ]
+
+
+def curve_differences(
+    rows: Sequence[Row], store: RunStore, spec: CurvesFigure, *, decided: bool = False
+) -> list[Curve]:
+    """Return the paired difference to the baseline by epoch, of every other row with common seeds."""
     curves = []
     for row in rows:
-        by_epoch: dict[int, list[float]] = {}
-        for item in row.cells:
-            for epoch, value in _column_or_hole(store.folder(item.cell.run_id), spec) if item.record else ():
-                by_epoch.setdefault(epoch, []).append(value)
-        if by_epoch:
-            epochs = sorted(by_epoch)
-            bands = [band_of(by_epoch[epoch], spec.band, decided=decided) for epoch in epochs]
-            means, lows, highs = zip(*bands, strict=True)
-            counts = tuple(len(by_epoch[epoch]) for epoch in epochs)
-            curves.append(Curve(row.name, tuple(epochs), means, lows, highs, counts))
+        by_seed = {}
+        for item in row.cells if not row.is_baseline else ():
+            if item.record and item.baseline and item.baseline_id:
+                zero = dict(_column_or_hole(store.folder(item.baseline_id), spec))
+                mine = _column_or_hole(store.folder(item.cell.run_id), spec)
+                by_seed[item.cell.seed] = {e: difference(value, zero[e]) for e, value in mine if e in zero}
+        if any(by_seed.values()):
+            curves.append(curve_of(row.name, by_seed, spec.band, decided=decided))
     return curves
+
+
+def curve_of(row: str, by_seed: Mapping[int, Mapping[int, float]], band: str, *, decided: bool) -> Curve:
+    """Return the mean and band by epoch of the curves of a row's seeds."""
+    by_epoch: dict[int, list[float]] = {}
+    for curve in by_seed.values():
+        for epoch, value in curve.items():
+            by_epoch.setdefault(epoch, []).append(value)
+    epochs = sorted(by_epoch)
+    means, lows, highs = zip(
+        *(band_of(by_epoch[epoch], band, decided=decided) for epoch in epochs), strict=True
+    )
+    return Curve(row, tuple(epochs), means, lows, highs, tuple(len(by_epoch[epoch]) for epoch in epochs))
+
+
+def _by_seed(row: Row, store: RunStore, spec: CurvesFigure) -> dict[int, dict[int, float]]:
+    """Return a column of each finished run, by seed and epoch."""
+    return {
+        item.cell.seed: dict(_column_or_hole(store.folder(item.cell.run_id), spec))
+        for item in row.cells
+        if item.record
+    }
 
 
 def _column_or_hole(folder: Path, spec: CurvesFigure) -> list[tuple[int, float]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ema_lab.reports.figures.fit import LINE_INCHES, fitted, lines_of
+from ema_lab.reports.figures.fit import fitted, line_inches, lines_of
 from ema_lab.reports.figures.style import styled
 from ema_lab.wording import number_of
 
@@ -51,7 +51,7 @@ def draw_scenes(images: Sequence[Any], titles: Sequence[str], panels: Sequence[S
     with styled():
         names = [fitted(panel.name, NAME) for panel in panels]
         tallest = max(image.shape[0] / image.shape[1] for image in images)
-        tall = max(PANEL_INCHES * min(1.5, tallest), LINE_INCHES * max(map(lines_of, names))) + 0.18
+        tall = max(PANEL_INCHES * min(1.5, tallest), line_inches() * max(map(lines_of, names))) + 0.18
         size = (PANEL_INCHES * len(images) + NAME / 72 + 0.2, tall * len(panels) + 0.55)
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         grid = figure.subplots(len(panels), len(images), squeeze=False)

@@ -41,6 +41,29 @@ RC: Mapping[Any, Any] = {
 }  # fmt: skip
 
 
+FONT_POINTS = 7.5  # of axis labels; ticks, legends and panels are a little smaller
+SIZED: tuple[Any, ...] = (
+    *("font.size", "axes.labelsize", "axes.titlesize"),
+    *("xtick.labelsize", "ytick.labelsize", "legend.fontsize"),
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Size of a figure in inches, its font in points, and the place of its legend.
+
+    `height` is None for as high as needed. `legend` is empty for the usual place.
+    """
+
+    width: float = COLUMN_INCHES
+    height: float | None = None
+    font: float = FONT_POINTS
+    legend: str = ""
+
+
+USUAL = Form()
+
+
 @dataclass(frozen=True)
 class Look:
     """Colour, marker and line style, by matplotlib's names."""
@@ -89,8 +112,8 @@ def looks_of(modules: Mapping[str, str]) -> dict[str, Look]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Draw in our style, whatever the user's matplotlibrc says.
+def styled(form: Form = USUAL) -> Iterator[None]:
+    """Draw in our style, whatever the user's matplotlibrc says, with the width and the font of a form.
 
     Missing glyphs raise no warning; see `unknown_characters`.
     """
@@ -100,6 +123,8 @@ def styled() -> Iterator[None]:
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(RC)
+        matplotlib.rcParams.update({key: RC[key] * form.font / FONT_POINTS for key in SIZED})
+        matplotlib.rcParams["figure.figsize"] = (form.width, form.height or form.width)
         matplotlib.rcParams["font.family"] = list(font_families())
         yield
 
