@@ -8,10 +8,10 @@ import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import OutputOptions, RowOptions, expanded
-from ema_lab.cli.options import MOST, AblationName, Device, Store, refuse_without
+from ema_lab.cli.options import MOST, AblationName, Data, Device, Store, refuse_without
 from ema_lab.cli.output import print_rows
 from ema_lab.tables.text import number_text
-from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.look.cost import MIN_ROUNDS, Convention, Latency, costs
 from ema_lab.workflow.selection import selected
 
@@ -60,6 +60,11 @@ class LatencyOptions:
         ),
     ] = 40
     device: Device = "auto"
+    trained: Annotated[
+        bool,
+        typer.Option("--trained", help="With --latency: time finished runs on test images, not new models."),
+    ] = False
+    data: Data = DEFAULT_DATA
 
     def request(self) -> Latency | None:
         """Return the request to time models; None without --latency.
@@ -67,10 +72,14 @@ class LatencyOptions:
         Raises:
             SpecError: If an option has no effect.
         """
-        request = Latency(self.mode, self.batch, self.rounds, self.device)
+        request = Latency(self.mode, self.batch, self.rounds, self.device, self.trained, self.data)
         if self.latency:
             return request
-        changed = {f"--{name}": value != getattr(Latency(), name) for name, value in vars(request).items()}
+        changed = {
+            f"--{name}": value != getattr(Latency(), name)
+            for name, value in vars(request).items()
+            if name != "data"
+        }
         refuse_without("--latency", changed)
         return None
 
@@ -106,7 +115,8 @@ def cost(
     the ratio to the baseline with a 99 % interval. GPUs are timed by events; peak memory is a GPU's, with
     one model on it at a time, and a hole on a CPU, where torch keeps no such count. A detector's
     inference holds decoding and suppression (NMS). Models are timed as they start, on noise: a trained one
-    may find more boxes to suppress.
+    may find more boxes to suppress. --trained times each row's finished run with the lowest seed, on test
+    images.
 
     Examples: ema-lab cost quickstart; ema-lab cost quickstart --layers --only variant=ema
     """

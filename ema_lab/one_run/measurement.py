@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from ema_lab.errors import CostError, EmaLabError, error_summary
 from ema_lab.models.build import build_model, sites_of
+from ema_lab.one_run.model import load_model
 from ema_lab.profiling.latency import Work, compare, inference, peak_bytes, timer_of
 from ema_lab.profiling.measure import measure_cost, measure_layers
 from ema_lab.specs.run import RunSpec
-from ema_lab.tasks.task import load_task
+from ema_lab.store.store import RunStore
+from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.environment import device_name
 from ema_lab.training.precision import exact_arithmetic
 from ema_lab.training.step import Step, moved
@@ -105,8 +109,45 @@ class Timing:
         return number_of(torch.get_num_threads(), "thread")
 
 
-def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """Finished runs, and the folder of the data sets on whose test images their models are timed."""
+
+    store: RunStore
+    data: Path
+
+    def model(self, spec: RunSpec) -> nn.Module:
+        """Return a run's trained model.
+
+        Raises:
+            StoreError: As `load_model` does.
+        """
+        return load_model(spec.run_id, self.store)
+
+    def images(self, spec: RunSpec, count: int) -> Tensor:
+        """Return normalised test images, at equal distances in the split: (count, C, H, W).
+
+        Raises:
+            DataError: If the data cannot be loaded.
+        """
+        data, total = load_data(spec, self.data), spec.data.facts.test_images
+        keys = [(0, number * total // count) for number in range(count)]
+        served: Any = data.evaluation_images("test")
+        images: Tensor = served.__getitems__(keys)[0]
+        return data.normalised(images)
+
+
+def run_latency(
+    spec: RunSpec, baseline: RunSpec, timing: Timing, finished: Finished | None = None
+) -> dict[str, Any]:
     """Time a run's model and its baseline's in turn.
+
+    Args:
+        spec: The run.
+        baseline: The run of its baseline.
+        timing: Settings of the measurement.
+        finished: Where the trained models and their test images are; without it, models are timed as they
+            start, on noise.
 
     Returns:
         `ms` and `baseline_ms`: median milliseconds per call; `ratio` with `ratio_low` and `ratio_high`, its
@@ -118,8 +159,8 @@ def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, A
     """
     exact_arithmetic()
     try:
-        peaks = [_peak(item, timing) for item in (baseline, spec)]
-        baseline_work, variant_work = (_work(item, timing) for item in (baseline, spec))
+        peaks = [_peak(item, timing, finished) for item in (baseline, spec)]
+        baseline_work, variant_work = (_work(item, timing, finished) for item in (baseline, spec))
         with torch.random.fork_rng():  # a training step seeds torch's generators
             comparison = compare(baseline_work, variant_work, timer_of(timing.device), rounds=timing.rounds)
     except EmaLabError:
@@ -140,27 +181,31 @@ def run_latency(spec: RunSpec, baseline: RunSpec, timing: Timing) -> dict[str, A
     }
 
 
-def _peak(spec: RunSpec, timing: Timing) -> int | None:
+def _peak(spec: RunSpec, timing: Timing, finished: Finished | None) -> int | None:
     """Return the peak memory in bytes during a call, with only this model on the device."""
     if timing.device.type != "cuda":
         return None
-    work = _work(spec, timing)
+    work = _work(spec, timing, finished)
     work()  # the first call allocates lasting state, such as the optimizer's
     return peak_bytes(work, timing.device)
 
 
-def _work(spec: RunSpec, timing: Timing) -> Work:
-    facts = spec.data.facts
-    images = torch.zeros(timing.batch, *facts.image_shape)
-    images = images.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).to(timing.device)
-    model = build_model(spec).to(timing.device)
+def _work(spec: RunSpec, timing: Timing, finished: Finished | None) -> Work:
+    images = finished.images(spec, timing.batch) if finished else _noise(spec, timing.batch)
+    images = images.to(timing.device)
+    model = (finished.model(spec) if finished else build_model(spec)).to(timing.device)
     if timing.mode == "inference":
         task = load_task(spec.data)
         return inference(model, images, lambda batch: task.inference(model, batch, spec.recipe))
     return _training(spec, model, images)
 
 
-def _training(spec: RunSpec, model: torch.nn.Module, images: torch.Tensor) -> Work:
+def _noise(spec: RunSpec, count: int) -> Tensor:
+    images = torch.zeros(count, *spec.data.facts.image_shape)
+    return images.uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+
+
+def _training(spec: RunSpec, model: nn.Module, images: Tensor) -> Work:
     """Return a function that runs the first training step, on the same batch at each call."""
     task = load_task(spec.data)
     _, targets = task.made_up_batch(len(images))

@@ -180,6 +180,12 @@ class TestCost:
         [
             (["--batch", "4"], "--batch changes nothing without --latency"),
             (["--latency", "--layers"], "--latency times whole models: it does not go with --layers"),
+            (["--trained"], "--trained changes nothing without --latency"),
+            (["--latency", "--trained", "--mode", "training"], "trained models are timed in inference"),
+            (
+                ["--latency", "--trained"],
+                "no finished run of none, se (store runs); train them first: ema-lab run",
+            ),
             (["--macs", "flops"], "--macs must be one of"),
         ],
     )

@@ -35,7 +35,7 @@ def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch)
     measured = []
 
     class Work:
-        def __init__(self, spec, timing):
+        def __init__(self, spec, timing, finished):
             self.calls = 0
             alive.add(self)
 
@@ -67,7 +67,7 @@ def test_two_modules_after_one_block_are_counted_separately(make_spec):
 def test_times_of_the_baseline_and_of_the_model_are_separate(make_spec, monkeypatch):
     specs = {"se": make_spec("se"), "none": make_spec("none")}
     seconds = {specs["se"].run_id: 0.5, specs["none"].run_id: 0.25}
-    monkeypatch.setattr(measurement, "_work", lambda spec, timing: spec.run_id)
+    monkeypatch.setattr(measurement, "_work", lambda spec, timing, finished: spec.run_id)
     monkeypatch.setattr(measurement, "timer_of", lambda device: seconds.__getitem__)
     timing = Timing("inference", 32, 8, torch.device("cpu"))
     latency = run_latency(specs["se"], specs["none"], timing)

@@ -1,23 +1,29 @@
 """Costs of an ablation's models from Python: the same as the command `ema-lab cost`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ema_lab.ablation.ablation import Ablation
-from ema_lab.errors import CostError, SpecError
+from ema_lab.ablation.grid import Cell
+from ema_lab.errors import CostError, SpecError, StoreError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.cost_cache import CostCache
+from ema_lab.store.staleness import Staleness
+from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Remark, TimingStarted
-from ema_lab.workflow.execution import DEFAULT_STORE, Watch, ignore
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE, Watch, ignore
 from ema_lab.workflow.folders import existing_store
 from ema_lab.workflow.selection import Conditions, selected
 from ema_lab.workflow.train.grid import check_models
+
+if TYPE_CHECKING:
+    from ema_lab.one_run.measurement import Finished, Timing
 
 Convention = Literal["matmul", "fvcore", "all", "thop"]
 Rows = list[dict[str, Any]]
@@ -34,9 +40,11 @@ class Latency:
         batch: Images at a time.
         rounds: Rounds A B B A; each times row and baseline twice.
         device: "auto", "cpu" or "cuda".
+        trained: Time each row's finished run with the lowest seed on test images, not a new model on noise.
+        data: Folder of the data sets, for `trained`.
 
     Raises:
-        SpecError: If a number is too small.
+        SpecError: If a number is too small, or training steps of trained models are asked for.
 
     Example:
         >>> ema_lab.Latency(mode="training", batch=4).rounds
@@ -47,11 +55,15 @@ class Latency:
     batch: int = 8
     rounds: int = 40
     device: str = "auto"
+    trained: bool = False
+    data: Path | str = DEFAULT_DATA
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("rounds", MIN_ROUNDS)):
             if getattr(self, name) < least:
                 raise SpecError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.trained and self.mode == "training":
+            raise SpecError("trained models are timed in inference, not in training steps")
 
 
 def costs(
@@ -95,14 +107,14 @@ def costs(
         raise SpecError("--latency times whole models: it does not go with --layers")
     if latency is None and macs == "thop" and layers:
         raise SpecError("--macs thop counts whole models: it does not go with --layers")
-    root = existing_store(store).root
+    runs = existing_store(store)
     whole = selected(ablation)
     chosen = selected(whole, only)
     check_models(chosen)
-    cache = CostCache(root, versions(), fresh)
+    cache = CostCache(runs.root, versions(), fresh)
     measured = _Costs(chosen, whole, cache, watch)
     if latency is not None:
-        rows = list(measured.timed(latency))
+        rows = list(measured.timed(latency, runs))
     elif macs == "thop":
         rows = list(measured.printed())
     else:
@@ -175,13 +187,14 @@ class _Costs:
                 sums = {key: sum(share[key] for share in shares.values()) for key in keys}
                 yield {"variant": row, "layer": "sum", **dict.fromkeys(PLACE), **sums}
 
-    def timed(self, latency: Latency) -> Iterator[dict[str, Any]]:
+    def timed(self, latency: Latency, runs: RunStore) -> Iterator[dict[str, Any]]:
         """Yield the latency of each row and of its baseline, timed in turn.
 
         Raises:
             SpecError: If the ablation names no baseline.
+            StoreError: If rows without a finished run are to be timed as trained.
         """
-        from ema_lab.one_run.measurement import Timing, run_latency
+        from ema_lab.one_run.measurement import Finished, Timing, run_latency
         from ema_lab.training.environment import device_name
         from ema_lab.training.trainer import choose_device
 
@@ -189,11 +202,17 @@ class _Costs:
             raise SpecError(
                 f"--latency compares with the baseline, and the ablation {self.whole.name} names none"
             )
+        pairs = self._pairs() if latency.trained else {}
+        done = self._lowest_seeds({*pairs, *pairs.values()}, runs) if latency.trained else {}
         device = choose_device(latency.device)
         timing = Timing(latency.mode, latency.batch, latency.rounds, device)
         rule = f"batches of {latency.batch}, {number_of(latency.rounds, 'round')} of A B B A, fp32"
         self.watch(Remark("", f"{latency.mode}, {rule}, {timing.threads()}, {device_name(device)}"))
         setting = {"what": "latency", **timing.facts()}
+        if latency.trained:
+            self._report_stale(done, runs)
+            yield from self._timed_runs(pairs, done, Finished(runs, Path(latency.data)), timing)
+            return
         for row, cells in self.chosen.rows().items():
             base = self.whole.baseline_of(cells[0])
             if base is None or base.spec.model_key == cells[0].spec.model_key:
@@ -203,6 +222,51 @@ class _Costs:
             with _named(row):
                 measured = self.cache.get(pair, setting, partial(run_latency, *pair, timing))
             yield {"variant": row, "baseline": base.row, **measured}
+
+    def _pairs(self) -> dict[str, str]:
+        """Return the baseline row of each row that has one."""
+        bases = {row: self.whole.baseline_of(cells[0]) for row, cells in self.chosen.rows().items()}
+        return {row: base.row for row, base in bases.items() if base is not None and base.row != row}
+
+    def _report_stale(self, done: Mapping[str, Cell], runs: RunStore) -> None:
+        staleness = Staleness()
+        stale = [row for row, cell in done.items() if staleness.parts(cell.spec, runs.record(cell.run_id))]
+        if stale:
+            self.watch(Remark("", f"stale, as their source has changed since: {', '.join(stale)}"))
+
+    def _timed_runs(
+        self, pairs: Mapping[str, str], done: Mapping[str, Cell], finished: "Finished", timing: "Timing"
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the latency of each row's finished run, timed in turn with that of its baseline."""
+        from ema_lab.one_run.measurement import run_latency
+
+        rule = f"finished runs, on {number_of(timing.batch, 'test image')} at equal distances in the split"
+        self.watch(Remark("", rule))
+        for row, base_row in pairs.items():
+            cells = (done[row], done[base_row])
+            specs = (cells[0].spec, cells[1].spec)
+            facts = {"what": "latency of runs", "runs": [cell.run_id for cell in cells], **timing.facts()}
+            self.watch(TimingStarted(row, base_row))
+            with _named(row):
+                measured = self.cache.get(specs, facts, partial(run_latency, *specs, timing, finished))
+            ids = {"run_id": cells[0].run_id, "baseline_run_id": cells[1].run_id}
+            yield {"variant": row, "baseline": base_row, "seed": cells[0].seed, **measured, **ids}
+
+    def _lowest_seeds(self, rows: Set[str], runs: RunStore) -> dict[str, Cell]:
+        """Return the cell with the lowest seed among the finished runs of each row.
+
+        Raises:
+            StoreError: If a row has none. The message names all such rows.
+        """
+        done: dict[str, Cell] = {}
+        for row, cells in self.whole.rows().items():
+            finished = [cell for cell in cells if row in rows and runs.state(cell.run_id) == "done"]
+            if finished:
+                done[row] = min(finished, key=lambda cell: cell.seed)
+        if missing := [row for row in self.whole.rows() if row in rows and row not in done]:
+            rule = f"train them first: ema-lab run {self.whole.name}"
+            raise StoreError(f"no finished run of {', '.join(missing)} (store {runs.root}); {rule}")
+        return done
 
     def _keys(self, macs: Convention) -> tuple[str, ...]:
         """Return the keys of the counts, and report the rules by which they are counted."""

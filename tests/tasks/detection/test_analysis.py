@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_protocol import GOLDEN, SETS, scenes_of
+from test_protocol import GOLDEN, SETS, one_box, scenes_of
 
 from ema_lab.specs.class_names import LITERALS, NAMES, class_names
 from ema_lab.specs.run import DataSpec
@@ -47,6 +47,14 @@ def test_the_table_takes_a_limit_of_detections(name, most):
     found[found < 0] = np.nan
     np.testing.assert_allclose(found[0], golden[f"coco_max{most}_class_ap50"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.mean(0), average, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("most", [100, 300, 500])
+def test_detections_beyond_the_limit_do_not_count(most):
+    """No image of the golden sets has so many of one class."""
+    there, beyond = (coco_table([one_box(wrong=wrong)], 1, most) for wrong in (most - 1, most))
+    assert (there.recall[0, 0, 0], beyond.recall[0, 0, 0]) == (1.0, 0.0)
+    assert there.precision[0, :, 0, 0].mean() > 0 == beyond.precision[0, :, 0, 0].mean()
 
 
 def test_crowds_and_images_without_detections_are_coco_s_too():
