@@ -82,15 +82,16 @@ class Detection(Task):
         what, shape = f"backbone {spec.model.network}", (2, *self.facts.image_shape)
         outputs = output_of(what, model, shape, with_values=lambda: build_model(spec))
         if isinstance(model, OwnLossDetector):
+            if outputs is not UNKNOWN and not _is_shipped(spec):  # a shipped one keeps the contract
+                images, targets = self.made_up_batch(2)
+                check_own_loss(what, lambda: build_model(spec), (images / 255, targets), self.facts.classes)
             if place := next(settings_of_yolov5(spec.recipe.detection), None):
-                raise SpecError(f"recipe.detection.{'.'.join(place)}: {what} has its own")
+                rule = f"does not apply to {what}, which has a loss of its own: remove it"
+                raise SpecError(f"recipe.detection.{'.'.join(place)} {rule}")
             if spec.recipe.compile != "off":
                 raise SpecError(
                     f"recipe.compile: {what} computes its own losses, uncompiled; set compile: off"
                 )
-            if outputs is not UNKNOWN and not _is_shipped(spec):  # a shipped one keeps the contract
-                images, targets = self.made_up_batch(2)
-                check_own_loss(what, lambda: build_model(spec), (images / 255, targets), self.facts.classes)
             return
         if outputs is UNKNOWN:
             return
