@@ -43,10 +43,13 @@ def serve(
     from ema_lab.reports.page.server import LOOPBACK, in_url
     from ema_lab.reports.page.server import serve as listen
     from ema_lab.reports.page.site import Site, report_href
+    from ema_lab.search.report.pages import SweepPages
     from ema_lab.workflow.publish.report import find_report
 
     reports = [find_report(name) for name in names or ()]
-    site = Site({report.name: report for report in reports}, store_to_come(store), whole=not names)
+    runs = store_to_come(store)
+    by_name = {report.name: report for report in reports}
+    site = Site(by_name, runs, whole=not names, sweeps=None if names else SweepPages(runs))
 
     def ready(server: ThreadingHTTPServer) -> None:
         path = report_href(reports[0].name) if reports else "/"

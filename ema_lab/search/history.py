@@ -131,16 +131,7 @@ class History:
 
     def counts(self) -> Counts:
         """Return the number of trials per state."""
-        counts = Counts()
-        trials = self.study.get_trials(deepcopy=False)
-        replaced = replaced_numbers(trials)
-        names = {**STATES, "RUNNING": "running"}
-        for trial in trials:
-            if trial.number in replaced:
-                continue
-            name = "warm" if trial.user_attrs.get(WARM) else names.get(trial.state.name, "waiting")
-            setattr(counts, name, getattr(counts, name) + 1)
-        return counts
+        return count_trials(self.study.get_trials(deepcopy=False))
 
     def running_run_ids(self) -> list[str]:
         """Return the runs of trials that are still running."""
@@ -168,6 +159,19 @@ class History:
             return states.index(trial.state), trial.number not in front, first, trial.number
 
         return sorted(self.trials(), key=rank)
+
+
+def count_trials(trials: Sequence[Any]) -> Counts:
+    """Return the number of a study's trials per state. A retried trial counts once."""
+    counts = Counts()
+    replaced = replaced_numbers(trials)
+    names = {**STATES, "RUNNING": "running"}
+    for trial in trials:
+        if trial.number in replaced:
+            continue
+        name = "warm" if trial.user_attrs.get(WARM) else names.get(trial.state.name, "waiting")
+        setattr(counts, name, getattr(counts, name) + 1)
+    return counts
 
 
 def find_history(
@@ -253,10 +257,7 @@ def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
     """Describe the other studies: the same file by other objectives, or another state of the file."""
     same = []
     for study in studies:
-        names = zip(study.metric_names or (), study.directions, strict=False)
-        objectives = tuple(
-            Objective(name, +1 if direction.name == "MAXIMIZE" else -1) for name, direction in names
-        )
+        objectives = objectives_of(study)
         if objectives and sweep.study_name(objectives) == study.study_name:
             same.append(" ".join(f"--objective {objective}" for objective in objectives))
     if same:
@@ -265,6 +266,12 @@ def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
         return ""
     count = f"{len(studies)} of other bases, spaces or seeds" if len(studies) > 1 else "one of another"
     return f"; there {'are' if len(studies) > 1 else 'is'} {count}: the file was changed since"
+
+
+def objectives_of(study: Any) -> tuple[Objective, ...]:
+    """Return the objectives that a study names, without descriptions of their metrics."""
+    names = zip(study.metric_names or (), study.directions, strict=False)
+    return tuple(Objective(name, +1 if direction.name == "MAXIMIZE" else -1) for name, direction in names)
 
 
 def _listed(objectives: Sequence[Objective]) -> str:

@@ -250,5 +250,8 @@ def read_journal(path: Path) -> Any:
         _require_regular(path)
         with quiet_optuna():
             return JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise StoreError(f"the journal {path} cannot be read: {error}") from None
+    except Exception as error:  # lines that are not JSON, or records that contradict each other
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise StoreError(f"the journal {path} cannot be read ({reason})") from None

@@ -20,6 +20,9 @@ export function duration(seconds: number): string {
   return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
 }
 
+/** How long something took: seconds are worth showing below two minutes. */
+export const took = (seconds: number): string => (seconds < 120 ? `${Number(seconds.toPrecision(2))} s` : duration(seconds));
+
 /** How long ago a time in seconds since 1970 was. */
 export function ago(time: number): string {
   const seconds = Math.max(0, Date.now() / 1000 - time);

@@ -12,6 +12,7 @@ import { armOverview } from "./overview";
 import { armPictures } from "./pictures";
 import { armProgress } from "./progress";
 import { armRuns, drawRuns } from "./runs";
+import { armSweep } from "./sweep";
 import { armTables, armWidths, filterTables } from "./tables";
 import { armTheme } from "./theme";
 import { armRunPage, armViews } from "./views";
@@ -35,7 +36,7 @@ function armReport(): void {
   });
 }
 
-const KINDS: Record<string, () => void> = { report: armReport, overview: armOverview, run: armRunPage };
+const KINDS: Record<string, () => void> = { report: armReport, overview: armOverview, run: armRunPage, sweep: armSweep };
 
 const { kind = "report", live } = document.body.dataset;
 for (const node of document.querySelectorAll<HTMLElement>("[data-for]")) if (node.dataset.for !== kind) node.remove();

@@ -1,50 +1,12 @@
 /** The overview of a store: its ablations, searches, recent runs and failures. */
-import { find, make, scrolling } from "./dom";
-import { ago, duration, shown } from "./format";
-import { armHeaders, arranged, type Order, type Value } from "./grid";
+import { find, make } from "./dom";
+import { ago, shown, took } from "./format";
+import { type Column, counts, link, list, plural } from "./lists";
 import { on, raw } from "./model";
 import { progressBar, progressText } from "./progress";
 import type { AblationEntry, FailureEntry, OverviewData, RecentRun, ReportEntry, SweepEntry } from "./types";
 
-interface Column<T> {
-  title: string;
-  cell: (item: T) => (Node | string)[];
-  value: (item: T) => Value;
-}
-
 const overview = (): OverviewData => raw.data as OverviewData;
-const link = (text: string, href: string, more: Record<string, string> = {}): HTMLElement => make("a", { href, ...more }, text);
-const plural = (count: number, noun: string): string => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-
-/** A table that sorts by its headers; the first column names the row. */
-function list<T>(key: string, caption: string, columns: Column<T>[], items: T[]): HTMLElement {
-  const table = make("table", { id: key, class: "list" });
-  table.createCaption().textContent = caption;
-  table.createTHead().insertRow().append(...columns.map(({ title }) => make("th", { scope: "col" }, title)));
-  const body = table.createTBody();
-  const lines = new Map(
-    items.map((item) => {
-      const cells = columns.map(({ cell, title }, number) => make(number ? "td" : "th", number ? { "data-title": title } : { scope: "row" }, ...cell(item)));
-      return [item, make("tr", {}, ...cells)];
-    }),
-  );
-  const refill = (orders: Order[]): void => {
-    const sorted = orders.length ? arranged(items, columns.map(({ value }) => value), orders) : items;
-    body.replaceChildren(...sorted.flatMap((item) => lines.get(item) ?? []));
-  };
-  refill([]);
-  armHeaders(table, key, (order) => refill([order]));
-  return scrolling(table);
-}
-
-/** Counts by state, each in its colour; states without a run are left out. */
-function counts(states: Record<string, number>, stale = 0): (Node | string)[] {
-  const parts = Object.entries(states).filter(([, count]) => count);
-  const all = parts.flatMap(([state, count]): (Node | string)[] => [make("span", { class: state }, `${count.toLocaleString("en")} ${state}`), ", "]);
-  if (stale) all.push(make("span", { class: "stale" }, `${stale.toLocaleString("en")} stale`), ", ");
-  return all.length ? all.slice(0, -1) : ["none"];
-}
-
 const finished = ({ progress }: AblationEntry): boolean => progress.done >= progress.total;
 
 function ablationColumns(reports: ReportEntry[]): Column<AblationEntry>[] {
@@ -102,7 +64,7 @@ const runColumns: Column<RecentRun>[] = [
     cell: ({ metric, value }) => (value === null ? [""] : [value, make("small", {}, metric ?? "")]),
     value: ({ value }) => (value === null ? null : Number(value)),
   },
-  { title: "Duration", cell: ({ seconds }) => [seconds === null ? "" : duration(seconds)], value: ({ seconds }) => seconds },
+  { title: "Duration", cell: ({ seconds }) => [seconds === null ? "" : took(seconds)], value: ({ seconds }) => seconds },
   { title: "When", cell: ({ ended }) => (ended ? [make("time", { datetime: ended, title: ended }, ago(Date.parse(ended) / 1000))] : [""]), value: ({ ended }) => ended },
   { title: "Run", cell: ({ run_id, href }) => [link(run_id, href, { class: "id" })], value: ({ run_id }) => run_id },
 ];

@@ -170,6 +170,43 @@ export interface OverviewData {
   failures: FailureEntry[];
 }
 
+export interface SweepParameter {
+  key: string;
+  label: string;
+  log: boolean;
+  choices: string[] | null;
+}
+
+export interface Trial {
+  number: number;
+  state: string;
+  stale: string[];
+  best: boolean;
+  /** One value per objective, in the unit of its label. */
+  values: number[] | null;
+  texts: string[];
+  /** By dotted key: a number, or the label of a listed value. */
+  choice: Record<string, number | string>;
+  shown: Record<string, string>;
+  runs: string[];
+  seconds: number | null;
+  message: string;
+}
+
+export interface SweepData {
+  name: string;
+  study: string;
+  notes: string[];
+  counts: Record<string, number>;
+  cap: number | null;
+  objectives: { label: string; sign: 1 | -1; digits: number }[];
+  parameters: SweepParameter[];
+  trials: Trial[];
+  running: { number: number; shown: Record<string, string>; runs: string[] }[];
+  importance: { label: string; shares: [name: string, share: number][]; note: string }[];
+  commands: string[];
+}
+
 export interface PageData {
   name: string;
   /** Whether the server has more than this page. */

@@ -1,13 +1,14 @@
 """The overview in a real browser: its lists, its links, its changes while it is open."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from chromium import all_of, errors, one
+from chromium import all_of, errors, one, plotted
 from pages import ROOT
 from test_page import failing, served, with_curve
-from tiny import TINY, fake_outcome
+from tiny import TINY, fake_outcome, rates
 
 from ema_lab.reports.page.site import Site
 from ema_lab.store.store import RunStore
@@ -143,3 +144,64 @@ def test_no_text_is_read_as_the_pages_own_language(shown, trained, name):
     page = shown()
     one(page, "#ablations summary").click()
     assert name in one(page, "#newablations").text
+
+
+@pytest.fixture
+def search_page(folder, browser):
+    """Serve a search of two objectives; return the browser on its page, and a function that goes on."""
+    sys.path.append(str(ROOT / "tests" / "search"))
+    from search_fakes import FakeTrain, run
+
+    from ema_lab.search.objective import read_objectives
+    from ema_lab.search.report.pages import SweepPages
+    from ema_lab.search.strategy import choose_strategy
+    from ema_lab.search.study import Search
+    from ema_lab.search.sweep import load_sweep
+    from ema_lab.search.trial import Trier
+
+    Path("sweeps").mkdir()
+    groups = "  model.attention.reduction: {values: [2, 4, 8]}\n"
+    space = "{distribution: log_uniform_values, min: 0.001, max: 1.0}"
+    Path("sweeps/rates.yaml").write_text(rates(space, more="run_cap: 12") + groups)
+
+    def search(trials):
+        sweep = load_sweep("rates")
+        read = read_objectives(sweep, ["top1:max", "macs:min"])
+        one = Search(sweep, read, choose_strategy(sweep, read), Path("runs"))
+        run(one, Trier(one, FakeTrain(Path("log")), trials, 3))
+
+    search(6)
+    store = RunStore("runs")
+    with served(Site({}, store, whole=True, sweeps=SweepPages(store))) as ask:
+        browser.get(f"http://127.0.0.1:{ask.port}/")
+        one(browser, "#sweeplist a").click()
+        until(browser, lambda _: all_of(browser, "#triallist"))
+        yield browser, search
+        assert errors(browser) == []
+        browser.get("about:blank")
+
+
+def test_the_page_of_a_search(search_page):
+    page, search = search_page
+    assert one(page, "h1").text == "Sweep rates"
+    assert one(page, "#standing").text == "6 done of 12 trials"
+    assert len(rows(page, "triallist")) == len(plotted(page, "#history")) == 6
+    assert len(plotted(page, "#front")) == len(plotted(page, "#trialparallel")) == 6
+    best = [row[2] for row in plotted(page, "#history")]
+    assert best == sorted(best, key=float)
+    one(page, "#objective").send_keys("MACs")
+    assert float(plotted(page, "#history")[0][1]) > 0
+    assert serious(page) == []
+    one(page, "#theme").click()
+    assert serious(page) == []
+    search(8)
+    until(page, lambda _: one(page, "#standing").text == "8 done of 12 trials")
+    assert len(rows(page, "triallist")) == 8
+    assert one(page, "#objective").get_attribute("value") == "1"
+    page.set_window_size(400, 900)
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        page.set_window_size(1200, 1400)
+    one(page, "#triallist .id").click()
+    until(page, lambda _: all_of(page, "#onerun h3"))

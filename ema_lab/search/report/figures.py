@@ -1,7 +1,6 @@
 """Figures of a search: their drawings, captions, and reasons for not drawing one."""
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,9 @@ from ema_lab.search.history import STEPS, History
 from ema_lab.search.objective import Objective
 from ema_lab.search.optimism import optimism_text
 from ema_lab.search.report import plot
+from ema_lab.search.report.importance import FEW, importances
 from ema_lab.search.report.study_copy import study_as_searched, study_of_values
 from ema_lab.search.report.trials import counts_text, seeds_text, stale_text
-from ema_lab.search.storage import quiet_optuna
 from ema_lab.statistics.search import expected_best
 from ema_lab.wording import number_of
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_CONTOURS = 3  # contours are drawn for all pairs of so many most important parameters
-FEW = 20  # below so many finished trials, the best tenth that PED-ANOVA uses is one or two
 FRONTS = (2, 3)  # numbers of objectives that a plot can show
 
 
@@ -58,7 +56,7 @@ class _OneObjective:
         self.done = [trial for trial in self.study.trials if trial.state.name == "COMPLETE"]
         names = dict.fromkeys(name for trial in self.done for name in trial.params)
         self.varied = [name for name in names if len({trial.params[name] for trial in self.done}) > 1]
-        self.importances = self._importances()
+        self.importances = importances(history, objective)
 
     def figures(self) -> Iterator[Drawn]:
         drawn = {"importance": self.importance, "slice": self.slices, "history": self.past}
@@ -71,19 +69,6 @@ class _OneObjective:
             yield _drawn(self.history, name, lambda a=first, b=second: self.contour(a, b))  # type: ignore[misc]
         if len(self.varied) < 2:
             yield _drawn(self.history, f"contour{self.end}", self._no_contour)
-
-    def _importances(self) -> dict[str, float]:
-        """Return each parameter's importance, the greatest first; empty with too few trials."""
-        from optuna.importance import get_param_importances
-
-        if len(self.done) < 2:
-            return {}
-        with quiet_optuna(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            searched = study_as_searched(self.history, self.objective)
-            importances = get_param_importances(searched, normalize=False)
-        too_few = any("importance" in str(warning.message).lower() for warning in caught)
-        return {} if too_few or not sum(importances.values()) else dict(importances)
 
     def importance(self) -> tuple["Figure", str]:
         self._need(2)

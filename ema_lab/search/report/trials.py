@@ -144,7 +144,7 @@ def trials_markdown(history: History) -> str:
             [
                 str(trial.number),
                 "warm" if trial.warm else trial.state,
-                *_numbers(trial, history.objectives),
+                *value_texts(trial, history.objectives),
                 *(["yes" if trial.number in front else ""] if several else []),
                 *(label(trial.choice[key]) if key in trial.choice else "" for key in keys),
                 " ".join(trial.run_ids),
@@ -171,12 +171,13 @@ def _caption(history: History, keys: Mapping[str, str]) -> str:
     return "  \n".join([*lines, *([f"Parameters: {named}."] if named else [])])
 
 
-def _numbers(trial: EndedTrial, objectives: Sequence[Objective]) -> list[str]:
+def value_texts(trial: EndedTrial, objectives: Sequence[Objective]) -> list[str]:
+    """Return the values of a trial as tables print them; `n/a` for a trial without values."""
     if trial.values is None:
         return ["n/a"] * len(objectives)
     sign = SIGNS[Flag.STALE] if trial.stale else ""
     return [
-        f"{value / objective.scale:,.{_digits(objective)}f}{sign}"
+        f"{value / objective.scale:,.{digits_of(objective)}f}{sign}"
         for objective, value in zip(objectives, trial.values, strict=True)
     ]
 
@@ -185,5 +186,6 @@ def _escaped(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _digits(objective: Objective) -> int:
+def digits_of(objective: Objective) -> int:
+    """Return the number of decimals of an objective's values in tables."""
     return METRIC_DIGITS if objective.is_metric else COSTS[objective.name].digits
