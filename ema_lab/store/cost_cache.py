@@ -6,7 +6,7 @@ the package versions and the device.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,18 +67,28 @@ class CostCache:
 
 def _source_facts(specs: tuple[RunSpec, ...]) -> dict[str, Any]:
     """Return the facts of an entry that need none of the measuring packages, such as torch."""
-    sources = Sources()
+    return _facts_of_sources(specs, Sources(), _counting())
+
+
+def _facts_of_sources(
+    specs: tuple[RunSpec, ...], sources: Sources, counting: Sequence[str]
+) -> dict[str, Any]:
     return {
         "models": [spec.model_key for spec in specs],
         "source": [
             {key: part for key, part in sources.of(spec).items() if key in ("module", "backbone")}
             for spec in specs
         ],
-        "counting": [
-            package_hash(path.read_text(encoding="utf-8"))
-            for path in (*_files("profiling"), *_files("models"), _PACKAGE / "one_run/measurement.py")
-        ],
+        "counting": list(counting),
     }
+
+
+def _counting() -> list[str]:
+    """Return the hashes of the source that counts."""
+    return [
+        package_hash(path.read_text(encoding="utf-8"))
+        for path in (*_files("profiling"), *_files("models"), _PACKAGE / "one_run/measurement.py")
+    ]
 
 
 def _files(layer: str) -> list[Path]:
@@ -144,3 +154,32 @@ def cached_latencies(root: Path, pairs: Mapping[str, tuple[RunSpec, RunSpec]]) -
         return None
     best = max(settings, key=lambda setting: (len(settings[setting]), latest[setting]))
     return CachedCosts(json.loads(best)[0], settings[best])
+
+
+def cached_counts(root: Path, specs: Mapping[str, RunSpec]) -> dict[str, Mapping[str, Any]]:
+    """Return the cached counts of models by name, without loading torch.
+
+    Of entries under several versions of the counting packages, the latest wins. Entries of an older source
+    are ignored.
+
+    Args:
+        root: The store's folder.
+        specs: A run of each model, by name.
+    """
+    entries = [
+        (path.stat().st_mtime, entry)
+        for path in sorted((root / COSTS).glob("*.json"))
+        if (entry := _entry(path)) is not None and entry["facts"]["how"].get("what") == "count"
+    ]
+    if not entries:
+        return {}
+    kept: dict[str, Mapping[str, Any]] = {}
+    for _, entry in sorted(entries, key=lambda item: item[0]):
+        facts = {key: value for key, value in entry["facts"].items() if key not in ("how", "versions")}
+        kept[json.dumps(facts, sort_keys=True)] = entry["measured"]
+    sources, counting = Sources(), _counting()
+    wanted = {
+        name: json.dumps(_facts_of_sources((spec,), sources, counting), sort_keys=True)
+        for name, spec in specs.items()
+    }
+    return {name: kept[key] for name, key in wanted.items() if key in kept}

@@ -91,6 +91,26 @@ function armTable(table: HTMLTableElement): void {
     const name = nameCell(row);
     if (name) arm(name, idsIn(row), "Its runs");
   }
+  showCounted(table);
+}
+
+/** Show the costs of rows without a finished run, where they are known: counted, not trained. */
+function showCounted(table: HTMLTableElement): void {
+  const headers = [...(table.tHead?.rows[0]?.cells ?? [])];
+  const keys = headers.map((header) => Object.keys(model.data.costs).find((key) => model.data.costs[key]?.header === header.textContent));
+  for (const row of table.querySelectorAll<HTMLTableRowElement>("tbody tr")) {
+    const texts = model.data.counted?.[row.dataset.row ?? ""];
+    keys.forEach((key, number) => {
+      const cell = row.cells[row.cells.length - (headers.length - number)];
+      const text = key && texts?.[key];
+      if (!text || !cell?.classList.contains("hole")) return;
+      const value = make("span", {}, text, make("small", {}, "counted"));
+      (cell.querySelector("button") ?? cell).replaceChildren(value);
+      cell.className = "counted";
+      cell.dataset.value = text.replaceAll(",", "");
+      cell.title = "Counted, not trained: no run of this row is finished";
+    });
+  }
 }
 
 /** Make a table that is too wide smaller, in two steps, before it has to scroll. */

@@ -212,6 +212,8 @@ export interface PageData {
   /** Whether the server has more than this page. */
   home?: boolean;
   progress: Progress;
+  /** Costs as text of rows without a finished run, which a server knows. */
+  counted?: Record<string, Record<string, string>>;
   title: string;
   digits: number;
   metrics: Record<string, Metric>;

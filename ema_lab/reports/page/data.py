@@ -12,6 +12,7 @@ from ema_lab.errors import StoreError
 from ema_lab.measured.selection import Measured, Row, rows_of
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
+from ema_lab.reports.page.counted import counted_costs
 from ema_lab.reports.page.figures import page_figures
 from ema_lab.reports.page.progress import Work, progress
 from ema_lab.reports.report import with_task
@@ -39,6 +40,27 @@ AblationRows = Sequence[tuple[Ablation, Sequence[Row]]]
 def report_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
     """Return the data of the page that shows these tables of a report."""
     return page_data(spec, report_rows(spec, store), tables, store)
+
+
+def served_data(spec: ReportSpec, tables: Iterable[Table], store: RunStore) -> dict[str, Any]:
+    """Return the data of a served page, which also has the counted costs of rows without a finished run.
+
+    A written page lacks them: they depend on what `ema-lab cost` has kept on this machine.
+    """
+    sections = report_rows(spec, store)
+    return {**page_data(spec, sections, tables, store), "counted": _counted(spec, sections, store)}
+
+
+def _counted(spec: ReportSpec, sections: AblationRows, store: RunStore) -> dict[str, dict[str, str]]:
+    """Return costs as text by the name that the table of the report gives a row."""
+    if spec.kind not in {"main", "leave_one_out"} or len(sections) != 1:
+        return {}
+    [(_, rows)] = sections
+    finished = {
+        item.cell.spec.model_key: item.record.cost for row in rows for item in row.cells if item.record
+    }
+    waiting = {row.name: row.cells[0].cell.spec for row in rows if not row.records}
+    return counted_costs(waiting, finished, store)
 
 
 def page_data(

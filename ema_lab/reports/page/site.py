@@ -14,8 +14,8 @@ from uuid import uuid4
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import EmaLabError
 from ema_lab.reports.files import FIGURES, figure_files
-from ema_lab.reports.page.data import report_data
-from ema_lab.reports.page.definitions import Known, definition_stamps, is_local
+from ema_lab.reports.page.data import served_data
+from ema_lab.reports.page.definitions import Known, definition_stamps, file_stamps, is_local
 from ema_lab.reports.page.one_run import run_page_data
 from ema_lab.reports.page.overview import Overview, TrialName
 from ema_lab.reports.page.page import render_page, shown_data, tables_html
@@ -24,6 +24,7 @@ from ema_lab.reports.usual import ablation_report
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.report import ReportSpec, load_report
 from ema_lab.store.index import StoreIndex
+from ema_lab.store.layout import COSTS
 from ema_lab.store.store import RunStore
 from ema_lab.tables.table import Table
 
@@ -131,7 +132,8 @@ class Site:
         defined = definition_stamps()
         try:
             index = self._index.glance() if quick else self._index.refresh()
-            state: object = (index, defined, self._sweeps.stamps())
+            costs = file_stamps([self.store.root / COSTS])
+            state: object = (index, defined, self._sweeps.stamps(), costs)
         except (EmaLabError, OSError) as error:
             state = (str(error), defined)
         with self._lock:
@@ -211,7 +213,7 @@ class Site:
         if tuple(rest) not in ((), (DATA,)):
             return None
         tables = build_report(spec, self.store).tables
-        data = {**report_data(spec, tables, self.store), "home": self.whole or len(self.reports) > 1}
+        data = {**served_data(spec, tables, self.store), "home": self.whole or len(self.reports) > 1}
         return _json(tables, data) if rest else _page(tables, data, f"{href}/{DATA}")
 
     def _figure(self, spec: ReportSpec, file: str) -> Answer | None:
