@@ -152,6 +152,7 @@ def test_a_registered_module_is_checked_at_the_first_width_that_it_takes(command
     ("words", "summary"),
     [
         (["resnet20", "--image-size", "8", "--in-channels", "1", "--classes", "4"], "4 classes, 1 x 8 x 8)"),
+        (["timm/test_resnet"], "timm/test_resnet (backbone, 10 classes, 3 x 32 x 32)"),
         (["digits"], "digits (data set): 8 passed, 1 does not apply"),
         (["synthetic", "--option", "train_images=20", "--option", "test_images=10"], "(data set): 9 passed"),
     ],

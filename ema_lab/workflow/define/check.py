@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ema_lab.contract.attention import AttentionCase
     from ema_lab.contract.check import Check, Result
 
+DETECTOR_FAMILY = "ultralytics/"
 REGISTRIES: Mapping[str, Registry] = {
     "attention": ATTENTIONS,
     "backbone": BACKBONES,
@@ -145,8 +146,9 @@ def _registered_kind(name: str, kind: str | None) -> str:
         _ = _registry(kind, name)[name]  # raises if there is no such name
         return kind
     for known_kind, registry in REGISTRIES.items():
-        if name in list(registry):
-            return "detector" if name in DETECTORS else known_kind
+        if registry.knows(name):
+            whole = registry is BACKBONES and (name in DETECTORS or name.startswith(DETECTOR_FAMILY))
+            return "detector" if whole else known_kind
     every_name = [known for registry in REGISTRIES.values() for known in registry]
     message = unknown_name("attention, backbone, detector or data set", name, every_name)
     raise UnknownNameError(f"{message}; your own is package.module:Name")
