@@ -103,7 +103,26 @@ def test_the_plots_of_a_slice_figure_are_equally_wide(listed, count):
             study.tell(study.ask({name: space[name] for name in names}), float(number))
     figure = plot_slices(study, names, "Validation top-1 (%)")
     figure.draw_without_rendering()
-    *plots, bar = (axes.get_position() for axes in figure.axes)
+    plots = [axes.get_position() for axes in figure.axes]
     assert len(plots) == count
     assert {round(box.width, 6) for box in plots} == {round(plots[0].width, 6)}
-    assert bar.y1 < min(box.y0 for box in plots)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_best_trial_of_a_slice_is_the_darkest_and_on_top(direction):
+    with optuna_styled():
+        study = optuna.create_study(direction=direction)
+        for value in (3.0, 9.0, 1.0, 5.0):
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={"lr": value / 10},
+                    distributions={"lr": FloatDistribution(0.01, 1)},
+                    value=value,
+                )
+            )
+    figure = plot_slices(study, ["lr"], "Loss")
+    figure.draw_without_rendering()
+    points = figure.axes[0].collections[0]
+    brightness = [float(sum(colour[:3])) for colour in points.get_facecolors()]
+    assert brightness == sorted(brightness, reverse=True)
+    assert [float(x) for x, _ in points.get_offsets()][-1] == study.best_params["lr"]

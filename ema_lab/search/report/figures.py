@@ -89,7 +89,7 @@ class _OneObjective:
             raise NothingToDrawError("no parameter has two values among the finished trials")
         self._need_two_values()
         drawing = plot.plot_slices(self.study, self._ordered(), self.objective.label)
-        return drawing, f"{self.objective.label} of the finished trials; the darker, the later."
+        return drawing, f"{self.objective.label} of the finished trials; the darker, the better."
 
     def past(self) -> tuple["Figure", str]:
         self._need(1)

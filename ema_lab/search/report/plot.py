@@ -122,7 +122,7 @@ def plot_intermediate(study: Any, label: str) -> "Figure":
 
 
 def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
-    """Draw the value over each parameter; darker points are later trials.
+    """Draw the value over each parameter; darker points are better trials, the best on top.
 
     All plots have the same width: two side by side, unless the labels of one do not fit.
     """
@@ -142,22 +142,24 @@ def plot_slices(study: Any, names: Sequence[str], label: str) -> "Figure":
             axes.set(xlabel=axes.get_xlabel(), ylabel="")
             for points in axes.collections:
                 points.set(sizes=[16], linewidth=0.4)
+            _shade_by_rank(axes.collections[0], study)
             deeper += _plain_axis(axes, "x", study, COLUMN if columns == 1 else HALF_COLUMN)
         figure.supylabel(label, fontsize=RC["axes.labelsize"])
-        _lay_down(panels)
-        return _finished(figure, 0.9 + 1.4 * rows + deeper)
+        panels[-1].collections[0].colorbar.remove()
+        return _finished(figure, 0.45 + 1.4 * rows + deeper)
 
 
-def _lay_down(panels: Sequence[Any]) -> None:
-    """Put the colour bar below the plots. Beside many rows it would be as wide as a plot."""
-    from matplotlib.ticker import MaxNLocator
+def _shade_by_rank(points: Any, study: Any) -> None:
+    """Shade the points of a slice by their rank among all finished trials: the best darkest, drawn last."""
+    import numpy as np
 
-    points = panels[-1].collections[0]
-    points.colorbar.remove()
-    whole = MaxNLocator(nbins=6, integer=True)
-    panels[0].figure.colorbar(
-        points, ax=list(panels), location="bottom", aspect=40, label="Trial", ticks=whole
-    )
+    sign = 1 if study.direction.name == "MAXIMIZE" else -1
+    ranked = sorted(sign * trial.value for trial in study.trials if trial.state.name == "COMPLETE")
+    offsets = np.asarray(points.get_offsets())
+    order = np.argsort(sign * offsets[:, 1], kind="stable")
+    points.set_offsets(offsets[order])
+    points.set_array(np.searchsorted(ranked, sign * offsets[order, 1], side="right"))
+    points.set_clim(-len(ranked) / 4, len(ranked))  # the worst is not white
 
 
 def _place_in_rows(figure: Any, panels: Sequence[Any], rows: int, columns: int) -> None:
