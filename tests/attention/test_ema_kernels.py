@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ema_lab.attention import build_attention
 from ema_lab.attention.ema import EMA, attention_map, directional_gate
+from ema_lab.attention.kernels import choice as kernels
 from ema_lab.attention.kernels import ema as dispatch
 from ema_lab.attention.kernels.choice import VARIABLE, chosen_kernel, fact_of, kernel_on
 from ema_lab.attention.kernels.linear_maps import SMALL_MAP, SMALL_TAPS
+from ema_lab.attention.kernels.many_maps_ema import is_for_many_maps
 from ema_lab.errors import SpecError
 from ema_lab.profiling.measure import measure_cost
 
@@ -29,6 +31,11 @@ SHAPES = [  # batch, channels, rows, columns, groups
     (2, 4, 1, 70, 2),
     (2, 4, 70, 1, 2),
     (1, 3, 13, 11, 1),
+    (16, 8, 8, 8, 4),
+    (22, 9, 3, 5, 3),
+    (64, 8, 2, 2, 1),
+    (32, 2, 1, 6, 2),
+    (65, 3, 7, 1, 1),
 ]
 
 
@@ -66,9 +73,16 @@ def test_the_shapes_reach_every_way_of_summing():
     pixels = [(height * width, channels // groups) for _, channels, height, width, groups in SHAPES]
     assert {size > SMALL_MAP for size, _ in pixels} == {True, False}
     assert {size * width > SMALL_TAPS for size, width in pixels if size <= SMALL_MAP} == {True, False}
+    many = {
+        is_for_many_maps((batch * groups, channels // groups, *size))
+        for batch, channels, *size, groups in SHAPES
+    }
+    assert many == {True, False}
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 3, 2, 2), (2, 4, 9, 8, 2), (1, 2, 1, 3, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 3, 2, 2), (2, 4, 9, 8, 2), (1, 2, 1, 3, 1), (32, 4, 3, 2, 2)], ids=str
+)
 def test_the_gradients_of_exact_are_those_of_its_output(shape):
     *size, groups = shape
     module = random_module(size[1], groups)
@@ -221,9 +235,9 @@ class TestTrust:
         self.check_falls_back("exact on cpu, maps 4 x 4 x 5 of torch.float64: the output differs from")
 
     def test_a_wrong_gradient_of_one_weight_falls_back(self, breaks):
-        def wrong(x, weights, eps):
+        def wrong(x, weights, *others):
             twice = weights.mix_bias * 2 - weights.mix_bias.detach()  # equal, with twice the gradient
-            return dispatch.exact_ema(x, weights._replace(mix_bias=twice), eps)
+            return dispatch.exact_ema(x, weights._replace(mix_bias=twice), *others)
 
         breaks(wrong)
         self.check_falls_back("the gradient of mix.bias differs from the formula by")
@@ -264,16 +278,23 @@ class TestChoice:
             (None, "formula", "formula"),
             ("formula", "formula", "formula"),
             ("exact", "exact", "exact"),
-            ("auto", "exact", "formula"),
+            ("triton", "formula", "triton"),
+            ("auto", "exact", "triton"),
         ],
     )
     def test_each_device_has_its_kernel(self, choice, on_cpu, on_cuda, monkeypatch):
         monkeypatch.delenv(VARIABLE, raising=False)
+        monkeypatch.setattr(kernels, "has_triton", lambda: True)
         assert [kernel_on(device, choice) for device in ("cpu", "cuda", "mps")] == [
             on_cpu,
             on_cuda,
             "formula",
         ]
+
+    def test_auto_is_exact_where_triton_is_missing(self, monkeypatch):
+        monkeypatch.setattr(kernels, "has_triton", lambda: False)
+        assert kernel_on("cuda", "auto") == "exact"
+        assert kernel_on("cuda", "triton") == "triton"  # asked for: the fallback says what is missing
 
     def test_the_variable_is_the_default_and_a_choice_replaces_it(self, monkeypatch):
         monkeypatch.setenv(VARIABLE, "exact")
@@ -282,7 +303,7 @@ class TestChoice:
             assert kernel_on("cpu") == "formula"
         assert kernel_on("cpu") == "exact"
         monkeypatch.setenv(VARIABLE, "fastest")
-        with pytest.raises(SpecError, match=r"must be one of formula, exact, auto, got 'fastest'"):
+        with pytest.raises(SpecError, match=r"must be one of formula, exact, triton, auto, got 'fastest'"):
             kernel_on("cpu")
 
     def test_an_inner_block_is_not_counted_in_the_outer_one(self):

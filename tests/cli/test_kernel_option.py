@@ -75,7 +75,7 @@ def test_pairs_of_two_kernels_are_said_before_and_marked_after(command, kernels,
 def test_a_wrong_kernel_is_refused(command, kernels, ablation):
     answer = command("run", ablation, *CPU, "--attention-kernel", "fast")
     assert (answer.code, kernels) == (2, [])
-    assert "the attention kernel must be one of formula, exact, auto, got 'fast'" in answer.err
+    assert "the attention kernel must be one of formula, exact, triton, auto, got 'fast'" in answer.err
 
 
 def test_a_trial_and_wandbs_agents_get_the_kernel(command, kernels, tmp_path):

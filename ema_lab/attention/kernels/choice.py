@@ -4,17 +4,20 @@ Kernels agree with a module's formula within rounding, not bit by bit. So the ch
 and a run's record names the kernels that ran.
 """
 
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from ema_lab.errors import SpecError
 
 KERNELS: Mapping[str, str] = {
     "formula": "the module's formula, operator by operator",
     "exact": "exact algebra with a hand-written backward, in plain PyTorch",
-    "auto": "`exact` on a CPU, `formula` on a GPU",
+    "triton": "the same algebra in Triton kernels, also in 16 bits, on CUDA; `formula` elsewhere",
+    "auto": "`triton` on CUDA where Triton is installed, else `exact`",
 }
 VARIABLE = "EMA_LAB_ATTENTION_KERNEL"
 FACT = "attention_kernel"  # key of the environment in a run's record
@@ -62,7 +65,7 @@ def chosen_kernel(name: str | None) -> Iterator[set[str]]:
 
 
 def kernel_on(device_type: str, choice: str | None = None) -> str:
-    """Return the kernel for a type of device: `formula` or `exact`.
+    """Return the kernel for a type of device: `formula`, `exact` or `triton`.
 
     Args:
         device_type: Such as "cpu" or "cuda".
@@ -75,8 +78,14 @@ def kernel_on(device_type: str, choice: str | None = None) -> str:
         return "formula"
     choice = check_kernel(choice or _PROCESS.choice or os.environ.get(VARIABLE) or "formula")
     if choice == "auto":
-        return "exact" if device_type == "cpu" else "formula"
-    return choice
+        return "triton" if device_type == "cuda" and has_triton() else "exact"
+    return "formula" if choice == "triton" and device_type == "cpu" else choice
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed: it comes with torch on Linux."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def note(kernel: str) -> None:

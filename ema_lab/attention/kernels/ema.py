@@ -2,22 +2,43 @@
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.kernels.choice import kernel_on, note
-from ema_lab.attention.kernels.exact_ema import EMAWeights, exact_ema
+from ema_lab.attention.kernels.exact_ema import exact_ema
+from ema_lab.attention.kernels.many_maps_ema import FEW_MAPS, is_for_many_maps
+from ema_lab.attention.kernels.triton_ema import takes_size, triton_ema
+from ema_lab.attention.kernels.weights import EMAWeights
 
 if TYPE_CHECKING:
     from ema_lab.attention.ema import EMA
 
-Kernel = Callable[[Tensor, EMAWeights, float], Tensor]
+Kernel = Callable[[Tensor, EMAWeights, int, float], Tensor]
+TYPES = {
+    "exact": (torch.float64, torch.float32),
+    "triton": (torch.float32, torch.float16, torch.bfloat16),
+}
 # Largest difference to the formula in float64, per tensor: a share of the tensor's largest value plus FLOOR.
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3}
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 2e-2}
 FLOOR = 0.1
-_trusted: dict[tuple[object, ...], bool] = {}
+
+
+class _Case(NamedTuple):
+    """What a kernel's code depends on; each case is tried once in a process."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    width: int  # channels of a group
+    size: tuple[int, ...]
+    is_for_many_maps: bool
+    is_channels_last: bool
+
+
+_trusted: dict[_Case, bool] = {}
 
 
 def apply_ema(module: "EMA", x: Tensor) -> Tensor:
@@ -25,24 +46,20 @@ def apply_ema(module: "EMA", x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or torch._C._is_tracing():  # both see the operators of the formula
         return module.formula(x)
     name = kernel_on(x.device.type)
-    if name == "formula" or not _in_reach(module, x):
+    if name == "formula" or not _in_reach(name, module, x) or not _is_trusted(_case(name, module, x)):
         if x.device.type != "meta":
             note("formula")
         return module.formula(x)
-    x_BCHW = x.reshape(x.shape[0] * module.groups, x.shape[1] // module.groups, *x.shape[2:])
-    if not _is_trusted(name, x_BCHW):
-        note("formula")
-        return module.formula(x)
     note(name)
-    return kernel(name)(x_BCHW, _weights(module), _eps(module)).reshape(x.shape)
+    return kernel(name)(x, _weights(module), module.groups, _eps(module))
 
 
 def kernel(name: str) -> Kernel:
-    """Return the function of a kernel: `exact`."""
-    return {"exact": exact_ema}[name]
+    """Return the function of a kernel: `exact` or `triton`."""
+    return {"exact": exact_ema, "triton": triton_ema}[name]
 
 
-def _in_reach(module: "EMA", x: Tensor) -> bool:
+def _in_reach(name: str, module: "EMA", x: Tensor) -> bool:
     """Whether the exact algebra holds for a module's options, and a kernel can stand in for this call."""
     mix, local, norm = module.mix, module.local, module.norm
     if mix is None or local is None or norm is None or module.cross_spatial != "cross":
@@ -50,14 +67,24 @@ def _in_reach(module: "EMA", x: Tensor) -> bool:
     if local.kernel_size != (3, 3) or norm.num_groups != norm.num_channels or x.dim() != 4:
         return False
     return (
-        x.dtype in TOLERANCES
-        and x.dtype == mix.weight.dtype
+        _takes_types(name, x, mix.weight.dtype)
         and x.shape[0] > 0
         and x.shape[2] * x.shape[3] > 1  # the formula refuses some maps of one pixel
-        and not torch.is_autocast_enabled(x.device.type)
+        and (name != "triton" or takes_size(*x.shape[2:]))
         and all(_is_plain(part) for part in (mix, local, norm))
         and not _is_watched()
     )
+
+
+def _takes_types(name: str, x: Tensor, weights: torch.dtype) -> bool:
+    """Whether a kernel computes what the formula does in these types; mixed precision is for Triton alone."""
+    if x.dtype not in TYPES[name]:
+        return False
+    device_type = x.device.type
+    if not torch.is_autocast_enabled(device_type):
+        return x.dtype == weights
+    mixed = (torch.float32, torch.get_autocast_dtype(device_type))
+    return name == "triton" and weights == torch.float32 and x.dtype in mixed
 
 
 def _is_plain(part: nn.Module) -> bool:
@@ -81,46 +108,61 @@ def _eps(module: "EMA") -> float:
     return module.norm.eps
 
 
-def _is_trusted(name: str, x_BCHW: Tensor) -> bool:
-    """Whether a kernel agrees with the formula on this device, type and size. Each is tried once."""
-    key = (name, x_BCHW.device, x_BCHW.dtype, *x_BCHW.shape[1:])
-    if key not in _trusted:
-        if x_BCHW.is_cuda and torch.cuda.is_current_stream_capturing():
-            return False  # the check waits for the device, which a captured graph must not
-        problem = _problem(name, x_BCHW)
-        _trusted[key] = problem is None
+def _case(name: str, module: "EMA", x: Tensor) -> _Case:
+    batch, channels, *size = x.shape
+    width = channels // module.groups
+    return _Case(
+        *(name, x.device, x.dtype, width, tuple(size)),
+        is_for_many_maps=name == "exact" and is_for_many_maps((batch * module.groups, width, *size)),
+        is_channels_last=name == "triton" and _is_channels_last(x),
+    )
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _is_trusted(case: _Case) -> bool:
+    """Whether a kernel agrees with the formula in a case."""
+    if case not in _trusted:
+        if case.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return False  # the comparison reads values from the device
+        problem = _problem(case)
+        _trusted[case] = problem is None
         if problem is not None:
-            size = " x ".join(str(side) for side in x_BCHW.shape[1:])
-            text = f"attention kernel {name} on {x_BCHW.device}, maps {size} of {x_BCHW.dtype}: {problem}"
+            maps = " x ".join(str(side) for side in (case.width, *case.size))
+            text = f"attention kernel {case.name} on {case.device}, maps {maps} of {case.dtype}: {problem}"
             warnings.warn(f"{text}; the formula is used", RuntimeWarning, stacklevel=3)
-    return _trusted[key]
+    return _trusted[case]
 
 
-def _problem(name: str, x_BCHW: Tensor) -> str | None:
+def _problem(case: _Case) -> str | None:
     """Compare a kernel's output and gradients with the formula on random input; None if they agree."""
-    device = x_BCHW.device
+    layout = torch.channels_last if case.is_channels_last else torch.contiguous_format
     with (
         torch.inference_mode(mode=False),
         torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
+        torch.autocast(case.device.type, enabled=False),
     ):
-        module = _random_module(x_BCHW.shape[1]).to(device)
-        shape = (3, 2 * x_BCHW.shape[1], *x_BCHW.shape[2:])
-        x, grad = (_noise(shape, seed).to(device, x_BCHW.dtype) for seed in (1, 2))
+        module = _random_module(case.width).to(case.device)
+        shape = (FEW_MAPS if case.is_for_many_maps else 2, 2 * case.width, *case.size)
+        x, grad = (
+            _noise(shape, seed).to(case.device, case.dtype).contiguous(memory_format=layout)
+            for seed in (1, 2)
+        )
         expected = _output_and_gradients(module, module.formula, x.double(), grad.double())
         try:
-            rounded = module.to(x_BCHW.dtype)
-            function = kernel(name)
+            rounded = module.to(case.dtype)
+            function = kernel(case.name)
 
             def fast(x: Tensor) -> Tensor:
-                maps = x.reshape(3 * rounded.groups, -1, *shape[2:])
-                return function(maps, _weights(rounded), _eps(rounded)).reshape(shape)
+                return function(x, _weights(rounded), rounded.groups, _eps(rounded))
 
             actual = _output_and_gradients(rounded, fast, x, grad)
         except Exception as error:  # a compiler of kernels raises anything
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     for part, value in expected.items():
-        allowed = TOLERANCES[x_BCHW.dtype] * (value.abs().max().item() + FLOOR)
+        allowed = TOLERANCES[case.dtype] * (value.abs().max().item() + FLOOR)
         difference = (actual[part].double() - value).abs().max().item()
         if not difference <= allowed:  # NaN is a difference, too
             return f"{part} differs from the formula by {difference:.1e}, at most {allowed:.1e} is allowed"

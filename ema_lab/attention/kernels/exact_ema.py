@@ -14,36 +14,30 @@ branches and a 3x3 kernel:
 Shape letters: B batch x groups, C channels of one group, H rows, W columns, L = H + W, M = H * W, K = 9 taps.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ema_lab.attention.kernels.linear_maps import linear_maps
+from ema_lab.attention.kernels.many_maps_ema import ManyMapsEMA, is_for_many_maps
+from ema_lab.attention.kernels.weights import EMAWeights
 
 
-class EMAWeights(NamedTuple):
-    """Parameters of an EMA module, with the shapes of its convolutions and its norm."""
-
-    mix_weight: Tensor
-    mix_bias: Tensor
-    local_weight: Tensor
-    local_bias: Tensor
-    norm_weight: Tensor
-    norm_bias: Tensor
-
-
-def exact_ema(x_BCHW: Tensor, weights: EMAWeights, eps: float) -> Tensor:
-    """Apply EMA to the maps of groups; differentiable once.
+def exact_ema(x: Tensor, weights: EMAWeights, groups: int, eps: float) -> Tensor:
+    """Apply EMA; differentiable once.
 
     Args:
-        x_BCHW: Maps with more than one pixel.
-        weights: Parameters of the module, of the same type as the maps.
+        x: Input (batch, channels, H, W), with maps of more than one pixel.
+        weights: Parameters of the module, of the same type as the input.
+        groups: Channel groups.
         eps: Epsilon of the norm.
     """
-    result: Tensor = _ExactEMA.apply(x_BCHW.contiguous(), *weights, eps)
-    return result
+    x_BCHW = x.reshape(x.shape[0] * groups, x.shape[1] // groups, *x.shape[2:])
+    function = ManyMapsEMA if is_for_many_maps(x_BCHW.shape) else _ExactEMA
+    result: Tensor = function.apply(x_BCHW.contiguous(), *weights, eps)
+    return result.reshape(x.shape)
 
 
 class _ExactEMA(torch.autograd.Function):

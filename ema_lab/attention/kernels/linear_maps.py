@@ -127,21 +127,21 @@ class SmallMaps(WideMaps):
     """
 
     def __init__(self, sums_ML: Tensor, means_ML: Tensor, taps_KMM: Tensor) -> None:
-        self._sums, self._means, self._taps = sums_ML, means_ML, taps_KMM
+        self.sums_ML, self.means_ML, self.taps_KMM = sums_ML, means_ML, taps_KMM
 
     def means(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """See `LinearMaps`."""
-        means = x_BCHW.view(-1, len(self._means)).mm(self._means).view(*x_BCHW.shape[:2], -1)
+        means = x_BCHW.view(-1, len(self.means_ML)).mm(self.means_ML).view(*x_BCHW.shape[:2], -1)
         return means[:, :, :-9], means[:, :, -9:]
 
     def add_means_gradient(self, x_BCHW: Tensor, means_BCL: Tensor, windows_BCK: Tensor) -> None:
         """See `LinearMaps`."""
         gradient = torch.cat([means_BCL, windows_BCK], 2).flatten(0, 1)
-        x_BCHW.view(len(gradient), -1).addmm_(gradient, self._means.t())
+        x_BCHW.view(len(gradient), -1).addmm_(gradient, self.means_ML.t())
 
     def sums(self, x_BCHW: Tensor) -> Tensor:
         """See `LinearMaps`."""
-        return x_BCHW.view(-1, len(self._sums)).mm(self._sums).view(*x_BCHW.shape[:2], -1)
+        return x_BCHW.view(-1, len(self.sums_ML)).mm(self.sums_ML).view(*x_BCHW.shape[:2], -1)
 
     def correlate(self, x_BCHW: Tensor, kernel_CK: Tensor) -> Tensor:
         """See `LinearMaps`."""
@@ -154,11 +154,11 @@ class SmallMaps(WideMaps):
         if x_BCHW[0].numel() > SMALL_TAPS:
             return super().correlation_gradient(x_BCHW, kernel_CK, map_BM, out)
         out.flatten(1).addmm_(map_BM, self._matrix(kernel_CK).t())
-        return (x_BCHW.flatten(1).t() @ map_BM).view(len(kernel_CK), -1) @ self._taps.flatten(1).t()
+        return (x_BCHW.flatten(1).t() @ map_BM).view(len(kernel_CK), -1) @ self.taps_KMM.flatten(1).t()
 
     def _matrix(self, kernel_CK: Tensor) -> Tensor:
         """Return the correlation as a matrix (C M, M)."""
-        return (kernel_CK @ self._taps.flatten(1)).view(-1, self._taps.shape[2])
+        return (kernel_CK @ self.taps_KMM.flatten(1)).view(-1, self.taps_KMM.shape[2])
 
 
 @lru_cache(maxsize=64)
