@@ -4,8 +4,9 @@
 
 First the module alone, then a training step of ResNet-20 with EMA after every block, relative to the same
 step without attention. Contenders alternate, so that a busy machine slows all of them. Times are medians of
-the process's CPU time. Operators are counted by torch's profiler, forward and backward. The last lines are
-the same figures as JSON, one object per row.
+the process's CPU time. Operators are counted by torch's profiler, forward and backward. Then the Triton
+kernels are compiled for A100 and H100, which need not be there: registers of a thread, and bytes spilled to
+memory. The last lines are the same figures as JSON, one object per row.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from step import bare_loop, operators, spec_of
 from torch import Tensor
 
 from ema_lab.attention import build_attention
-from ema_lab.attention.kernels.choice import chosen_kernel
+from ema_lab.attention.kernels.choice import chosen_kernel, has_triton
 from ema_lab.models.build import build_model
 from ema_lab.training.environment import environment
 
@@ -67,11 +68,30 @@ def main() -> None:
         ratios, counts = row["ratio_to_none"], row["operators"]
         line = f"{f'{side}x{side}, batch {batch}':<22}{row['ms']['none']:>11.2f}{ratios['formula']:>10.2f}"
         print(f"{line}{ratios['exact']:>8.2f}{counts['formula']:>13} -> {counts['exact']}", flush=True)
+    rows += code_rows()
     machine = environment(torch.device("cpu"), spec_of("resnet20", {"name": "none"}, 8, 8).recipe)
     print(f"{machine['device']}, {machine['instruction_set']}, {arguments.threads} thread(s)")
     for row in rows:
         facts = {key: machine[key] for key in ("device", "instruction_set", "num_threads", "versions")}
         print(json.dumps(row | facts))
+
+
+def code_rows() -> list[dict]:
+    rows = []
+    if not has_triton():
+        print("no Triton here: its kernels are not compiled")
+        return rows
+    from triton_code import compiled_rows
+
+    print("{:<22}{:>7}  {}".format("Triton, bf16", "", "registers + spilled bytes"))
+    for row in compiled_rows():
+        rows.append(row)
+        name = f"{'x'.join(str(side) for side in row['compiled'])} / {row['groups']}"
+        kernels = (
+            f"{name} {row['registers'][name]}+{row['spilled_bytes'][name]}" for name in row["registers"]
+        )
+        print(f"{name:<22}{row['target']:>7}  {'  '.join(kernels)}", flush=True)
+    return rows
 
 
 def module_row(shape: tuple[int, ...], groups: int, rounds: int) -> dict:

@@ -61,7 +61,7 @@ class Execution:
         engine: "local", "slurm" or "ray"; None takes what `engine_config` says, else "local".
         engine_config: YAML file with the options of the engine.
         threads: Threads of torch in each run; None takes the number that the ablation has in this store.
-        attention_kernel: "formula", "exact" or "auto" (`ema_lab.attention.kernels`); None is the formula.
+        attention_kernel: Key of `KERNELS` (`ema_lab.attention.kernels.choice`); None is the formula.
         profile: Write where each run's time went, and a trace of a few steps, to its folder.
 
     Raises:

@@ -29,11 +29,10 @@ MORE_CASES = [
     for shape, groups, dtype, layout, limits in [
         ((3, 6, 5, 7), 2, "bfloat16", "contiguous_format", {**SMALL, "PROGRAMS": 3}),
         ((2, 4, 1, 6), 2, "float32", "contiguous_format", SMALL),
-        ((2, 4, 6, 1), 2, "bfloat16", "contiguous_format", {}),
         ((1, 4, 2, 2), 4, "bfloat16", "contiguous_format", {}),
         ((3, 5, 7, 7), 5, "bfloat16", "contiguous_format", {"PROGRAMS": 4}),
         ((1, 20, 4, 4), 1, "float16", "contiguous_format", {}),
-        ((1, 33, 2, 3), 3, "float32", "channels_last", SMALL),
+        ((1, 9, 2, 3), 3, "float32", "channels_last", SMALL),
         ((1, 4, 9, 33), 2, "float16", "channels_last", {}),
     ]
 ]
@@ -70,6 +69,15 @@ def test_kernels_equal_the_formula_and_are_chosen():
 def test_kernels_equal_the_formula_for_more_sizes():
     for case, answer in zip(MORE_CASES, interpreted(MORE_CASES), strict=True):
         check(case, answer)
+
+
+@pytest.mark.slow
+def test_a_compiler_for_gpus_takes_the_kernels(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    from triton_code import KERNELS, compiled
+
+    x = torch.empty(2, 8, 6, 5, dtype=torch.bfloat16, device="meta")
+    assert [compiled(name, x, 2, target=90)[1] for name in KERNELS] == [0, 0, 0, 0]  # bytes spilled
 
 
 def test_where_the_kernels_do_not_run_the_formula_does(monkeypatch):
