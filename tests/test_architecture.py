@@ -324,11 +324,13 @@ def test_many_parameters_are_counted(signature, expected):
     assert functions_with_many_parameters(f"def f({signature}): ...") == expected
 
 
-def test_no_function_takes_many_parameters_but_data_sets():
-    """A data set's parameters are its options in YAML."""
+def test_no_function_takes_many_parameters_but_data_sets_and_gpu_kernels():
+    """A data set's parameters are its options in YAML; a GPU kernel takes each pointer and size by itself."""
+    kernels = PACKAGE / "attention" / "kernels" / "triton_kernels.py"
     found = {
         (str(path.relative_to(PACKAGE)), name)
         for path in PACKAGE.rglob("*.py")
+        if path != kernels
         for name in functions_with_many_parameters(path.read_text(encoding="utf-8"))
     }
     targets = (DATASETS[name].target.partition(":") for name in DATASETS)

@@ -61,7 +61,8 @@ class ManyMapsEMA(torch.autograd.Function):
         map_N1M = map_MN.sigmoid_().t().contiguous().view(maps, 1, pixels)
         kept = (matrix_RP, constant_C, linear_RN, own_CN, gated_CMN, mean_C1N, inverse_C1N, scale_C1N)
         ctx.save_for_backward(x, *weights, *kept)
-        return (x.view(maps, channels, pixels) * map_N1M).view(x.shape)
+        output: Tensor = (x.view(maps, channels, pixels) * map_N1M).view(x.shape)
+        return output
 
     @staticmethod
     @once_differentiable
