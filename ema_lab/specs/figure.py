@@ -162,7 +162,7 @@ class PrecisionRecallFigure(_Figure):
         iou: IoU from which a detection finds a box: 0.5, 0.55, ..., 0.95.
         classes: Names of the classes to average; all by default.
         band: Sample standard deviation over seeds, 95 % t interval, or range.
-        rows: Names of the rows to show; all by default.
+        rows: Names of the rows to show; by default the first eight, the baseline among them.
         legend: Place of the legend.
     """
 
@@ -215,7 +215,7 @@ class ClassesFigure(_Figure):
         kind: The constant `classes`.
         metric: Metric of each class; the task's primary metric by default.
         classes: Names of the classes to show, in this order; all by default.
-        rows: Names of the rows to show; all by default.
+        rows: Names of the rows to show; by default the first eight, the baseline among them.
         legend: Place of the legend.
     """
 

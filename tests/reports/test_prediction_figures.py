@@ -61,6 +61,15 @@ def test_every_row_has_a_precision_curve_with_band_and_its_area(draw, predicted)
         assert words in figure.caption
 
 
+def test_of_many_rows_the_first_are_shown_by_class_and_that_is_said(draw, predicted, monkeypatch):
+    monkeypatch.setattr("ema_lab.reports.figures.drawer.MOST_CURVES", 2)
+    first, named = draw({"kind": "classes"}, {"kind": "classes", "rows": ["none", "se", "ema"]})
+    assert len(first.drawing.legends[0].get_texts()) == 2
+    assert "The first 2 of 3 rows; the figure's `rows` chooses others." in first.caption
+    assert len(named.drawing.legends[0].get_texts()) == 3
+    assert "The first" not in named.caption
+
+
 def test_one_class_alone_has_its_own_curve(draw, predicted):
     if of("classification", predicted):
         with pytest.raises(SpecError, match="needs predictions"):

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 MOST_CURVES = 8  # more cannot be told apart
+_WithRows = CurvesFigure | PrecisionRecallFigure | ClassesFigure | SizesFigure
 
 
 def form_of(figure: Figure) -> Form:
@@ -175,11 +176,7 @@ class Drawer:
             drawing = draw_curves.draw_curves(
                 curves, self.looks, self.labels, label, form_of(figure), is_difference=figure.difference
             )
-        if not figure.rows and len(rows) < len(self.rows):
-            every = number_of(len(self.rows), "row")
-            text += (
-                f" The first {len(rows)} of {every}; the figure's `rows` chooses others, `facets` shows all."
-            )
+        text += self._first_rows(rows, figure, ", `facets` shows all")
         shown = [curve.row for curve in curves] + [
             row.name for row in rows if figure.difference and row.is_baseline
         ]
@@ -279,7 +276,7 @@ class Drawer:
         return draw.draw_ranks(ranked, names, form_of(figure)), text
 
     def precision(self, figure: PrecisionRecallFigure) -> tuple["Drawing", str]:
-        rows = numbers.shown_rows(self.rows, figure.rows)
+        rows = numbers.shown_rows(self.rows, figure.rows, MOST_CURVES)
         curves = predictions.precision_curves(rows, self.analyses, figure, decided=self.decided)
         if not curves:
             raise NothingToDrawError("no run is finished, so there is no curve")
@@ -287,6 +284,7 @@ class Drawer:
             curves, self.looks, self.labels, figure.iou, form_of(figure)
         )
         text = precision_caption(curves, figure, decided=self.decided)
+        text += self._first_rows(rows, figure)
         return drawing, text + self._absent([curve.row for curve in curves], rows)
 
     def confusion(self, figure: ConfusionFigure) -> tuple["Drawing", str]:
@@ -299,7 +297,8 @@ class Drawer:
 
     def dots(self, figure: SizesFigure | ClassesFigure) -> tuple["Drawing", str]:
         metrics = self.report.task.metrics
-        rows = numbers.shown_rows(self.rows, figure.rows)
+        most = MOST_CURVES if isinstance(figure, ClassesFigure) else None
+        rows = numbers.shown_rows(self.rows, figure.rows, most)
         if isinstance(figure, ClassesFigure):
             metric = metrics[figure.metric]
             dots = predictions.class_dots(rows, self.analyses, figure, metric, decided=self.decided)
@@ -312,7 +311,15 @@ class Drawer:
         if not dots.rows:
             raise NothingToDrawError("no run is finished, so there is no number to show")
         drawing = draw_predictions.draw_dots(dots, self.looks, self.labels, metric.header, form_of(figure))
-        return drawing, dots_caption(dots, what, decided=self.decided) + self._absent(dots.rows, rows)
+        text = dots_caption(dots, what, decided=self.decided) + self._first_rows(rows, figure)
+        return drawing, text + self._absent(dots.rows, rows)
+
+    def _first_rows(self, rows: Sequence[Row], figure: _WithRows, more: str = "") -> str:
+        """Say which rows are shown, if the figure names none and there are too many."""
+        if figure.rows or len(rows) == len(self.rows):
+            return ""
+        every = number_of(len(self.rows), "row")
+        return f" The first {len(rows)} of {every}; the figure's `rows` chooses others{more}."
 
     def _absent(self, drawn_rows: Sequence[str], rows: Sequence[Row] | None = None) -> str:
         """Name the rows without numbers, among those that a figure was to show."""
