@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Bytecode that is kept spares each run of the suite, and each process that it starts, the compiling.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEBIAN := chromium chromium-driver fonts-dejavu-core munge postgresql slurm-wlm texlive-latex-base \
 	texlive-latex-extra texlive-latex-recommended texlive-science

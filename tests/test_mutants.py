@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -109,9 +110,18 @@ def checkout(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_other_plugin() -> Iterator[None]:
+    """Let the processes of the made-up checkout load the one plugin of pytest that they need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        patch.setenv("PYTEST_PLUGINS", "xdist.plugin")
+        yield
+
+
 @pytest.fixture(scope="module")
 def runner(checkout):
-    with Runner(checkout) as runner:
+    with Runner(checkout, ["pytest"]) as runner:
         yield runner
 
 

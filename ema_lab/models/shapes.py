@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -15,14 +15,14 @@ class ShapesOnly(TorchFunctionMode):
 
     PyTorch emulates most operators of the meta device in Python, and imports its compiler and SymPy for it,
     which takes longer than the passes of small models. The operators below are common in networks, and their
-    shapes are simple. Normal draws take most of a network's construction. Whatever does not fit, such as a
-    norm of another width, is left to PyTorch, which raises its own error.
+    shapes are simple. Initial values take most of a network's construction. Whatever does not fit, such as
+    a norm of another width, is left to PyTorch, which raises its own error.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         shape_of = _SHAPES.get(func)
-        if shape_of is not None and not torch.is_grad_enabled():
+        if shape_of is not None and (not torch.is_grad_enabled() or func in _OUTSIDE_OF_AUTOGRAD):
             try:
                 output = shape_of(*args, **kwargs)
             except TypeError:  # arguments that the function below does not take
@@ -149,7 +149,47 @@ def _function(x: Tensor, /) -> Tensor | None:
 
 
 def _normal(x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: object = None) -> Tensor | None:
-    return x if x.is_meta and std >= 0 else None
+    return x if _fits(x) and std >= 0 else None
+
+
+def _uniform(x: Tensor, low: float = 0.0, high: float = 1.0, *, generator: object = None) -> Tensor | None:
+    return x if _fits(x) and low <= high else None
+
+
+def _initially_uniform(
+    tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: object = None
+) -> Tensor | None:
+    return _uniform(tensor, a, b)
+
+
+def _initially_constant(tensor: Tensor, val: float) -> Tensor | None:
+    return tensor if _fits(tensor) else None
+
+
+def _kaiming_uniform(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: object = None,
+) -> Tensor | None:
+    usual = mode in ("fan_in", "fan_out") and nonlinearity in ("leaky_relu", "relu", "linear")
+    fits = _fits(tensor) and tensor.dim() > 1 and 0 not in tensor.shape
+    return tensor if fits and usual and type(a) in (int, float) else None
+
+
+def _fill(x: Tensor, value: Any = 0, /) -> Tensor | None:
+    """Return the tensor itself, unless autograd would have to take note of it."""
+    plain = type(value) in (int, float) and not (torch.is_grad_enabled() and x.requires_grad)
+    return x if x.is_meta and plain else None
+
+
+def _function_in_place(x: Tensor, /) -> Tensor | None:
+    return x if _fits(x) else None
+
+
+def _clamp_in_place(x: Tensor, min: Any = None, max: Any = None) -> Tensor | None:  # noqa: A002  PyTorch's
+    return x if _fits(x) and {type(min), type(max)} <= {int, float} else None
 
 
 def _arithmetic(x: Any, y: Any, /) -> Tensor | None:
@@ -292,6 +332,14 @@ _SHAPES: dict[Any, Callable[..., Tensor | None]] = {
     F.conv2d: _conv2d,
     F.adaptive_avg_pool2d: _adaptive_pool,
     Tensor.normal_: _normal,
+    Tensor.uniform_: _uniform,
+    Tensor.erfinv_: _function_in_place,
+    Tensor.clamp_: _clamp_in_place,
+    Tensor.fill_: _fill,
+    Tensor.zero_: _fill,
+    nn.init.uniform_: _initially_uniform,
+    nn.init.constant_: _initially_constant,
+    nn.init.kaiming_uniform_: _kaiming_uniform,
     Tensor.softmax: _softmax,
     torch.softmax: _softmax,
     F.softmax: _softmax,
@@ -309,4 +357,8 @@ _SHAPES: dict[Any, Callable[..., Tensor | None]] = {
     **dict.fromkeys((Tensor.add_, Tensor.sub_, Tensor.mul_, Tensor.div_), _arithmetic_in_place),
     **dict.fromkeys((torch.mean, torch.sum, Tensor.mean, Tensor.sum), _reduction),
     **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _matmul),
+}
+_OUTSIDE_OF_AUTOGRAD = {
+    *(nn.init.uniform_, nn.init.constant_, nn.init.kaiming_uniform_),  # which switch it off themselves
+    *(Tensor.fill_, Tensor.zero_),  # which look for it
 }

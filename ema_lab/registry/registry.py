@@ -134,7 +134,10 @@ class Registry(Mapping[str, Entry]):
             name: A registered name, or "package.module:Name".
             channels_as: Parameter that takes the number of channels, if not the first.
         """
-        entry, signature = self[name], self.signature(name)
+        entry = self[name]
+        return self._options(entry, read_signature(entry.target), channels_as)
+
+    def _options(self, entry: Entry, signature: Signature, channels_as: object) -> dict[str, Option]:
         taken = [*self._passed_parameters(signature, channels_as), *entry.fixed]
         available = {**signature.positional_options, **signature.options}
         return {key: option for key, option in available.items() if key not in taken}
@@ -153,9 +156,9 @@ class Registry(Mapping[str, Entry]):
             SpecError: If a parameter's declaration rules it out as an option, or if the parameter for
                 the number of channels is unknown.
         """
-        channels_as, settings = self._split(name, options)
-        known = self.options(name, channels_as)
-        checked = _options_model(self[name].target, known).model_validate(settings)
+        entry = self[name]
+        channels_as, settings, known = self._split(name, entry, options)
+        checked = _options_model(entry.target, known).model_validate(settings)
         kept = {
             key: value
             for key, value in checked.model_dump().items()
@@ -169,27 +172,29 @@ class Registry(Mapping[str, Entry]):
         Raises:
             SpecError: If an option is unknown.
         """
-        channels_as, settings = self._split(name, options)
-        known = self.options(name, channels_as)
+        entry = self[name]
+        channels_as, settings, known = self._split(name, entry, options)
         if unknown := [option for option in settings if option not in known]:
             raise SpecError(unknown_name(f"option of {self.kind} {name!r}", unknown[0], known))
-        entry = self[name]
         if channels_as is not None:
             return entry.load()(**{str(channels_as): arguments[0]}, **entry.fixed, **settings)
         return entry.load()(*arguments, **entry.fixed, **settings)
 
-    def _split(self, name: str, options: Mapping[str, object]) -> tuple[object, dict[str, object]]:
-        """Return the parameter that takes the channels (None for the first) and the other options."""
+    def _split(
+        self, name: str, entry: Entry, options: Mapping[str, object]
+    ) -> tuple[object, dict[str, object], dict[str, Option]]:
+        """Return the parameter of the channels (None: the first), the other options, and all that exist."""
         settings, channels_as, subject = dict(options), None, f"{self.kind} {name!r}"
-        signature = self.signature(name)
+        signature = read_signature(entry.target)
         if self.takes_channels:
             channels_as = settings.pop(CHANNELS_AS, None)
             check_channels(subject, signature, channels_as)
-        self._reject_non_options(subject, self.options(name, channels_as), signature, settings)
-        passed = [*self._passed_parameters(signature, channels_as), *self[name].fixed]
+        known = self._options(entry, signature, channels_as)
+        self._reject_non_options(subject, known, signature, settings)
+        passed = [*self._passed_parameters(signature, channels_as), *entry.fixed]
         if needed := [parameter for parameter in signature.required if parameter not in passed]:
             raise SpecError(f"{subject} cannot be built: {signature.rejection_reason(needed[0])}")
-        return channels_as, settings
+        return channels_as, settings, known
 
     @staticmethod
     def _reject_non_options(

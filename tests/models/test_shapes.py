@@ -54,6 +54,63 @@ def test_normal_draws_leave_the_tensor_and_refuse_a_negative_deviation():
             x.normal_(0, -1)
 
 
+FILLS = {
+    "uniform": nn.init.uniform_,
+    "uniform the wrong way": lambda x: nn.init.uniform_(x, 1, 0),
+    "constant": lambda x: nn.init.constant_(x, 2),
+    "ones": nn.init.ones_,
+    "kaiming": nn.init.kaiming_uniform_,
+    "kaiming of a slope": lambda x: nn.init.kaiming_uniform_(x, 5**0.5, "fan_out", "relu"),
+    "kaiming of no such mode": lambda x: nn.init.kaiming_uniform_(x, mode="fan_across"),
+    "kaiming of no such gain": lambda x: nn.init.kaiming_uniform_(x, nonlinearity="rectified"),
+    "kaiming normal": nn.init.kaiming_normal_,
+    "truncated normal": nn.init.trunc_normal_,
+    "zero": lambda x: x.zero_(),
+    "fill": lambda x: x.fill_(3),
+    "fill with a word": lambda x: x.fill_("three"),
+    "draw": lambda x: x.uniform_(-2, to=2),
+    "draw the wrong way": lambda x: x.uniform_(2, -2),
+    "inverse": lambda x: x.erfinv_(),
+    "clamp": lambda x: x.clamp_(min=-1, max=1),
+    "clamp below": lambda x: x.clamp_(min=-1),
+    "clamp by nothing": lambda x: x.clamp_(),
+}
+LEARNED = {  # whether autograd takes note of what happens to the tensor
+    "a buffer": lambda shape, dtype: torch.empty(shape, device="meta", dtype=dtype),
+    "a weight": lambda shape, dtype: nn.Parameter(torch.empty(shape, device="meta", dtype=dtype)),
+}
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op")
+def test_initial_values_leave_the_tensor_or_are_refused_as_by_pytorch(fill):
+    for shape in [(4, 3, 3, 3), (4, 3), (4,), (), (0, 3)]:
+        for dtype in (torch.float32, torch.float16, torch.int64):
+            for kind, make in LEARNED.items():
+                if kind == "a weight" and dtype == torch.int64:
+                    continue
+                expected = filled(FILLS[fill], make(shape, dtype))
+                with ShapesOnly():
+                    assert filled(FILLS[fill], make(shape, dtype)) == expected, (shape, dtype, kind)
+
+
+def filled(fill, x):
+    """Return whether a function gives back the tensor that it was given, or what it raises."""
+    try:
+        return fill(x) is x
+    except (RuntimeError, ValueError, TypeError, ZeroDivisionError, NotImplementedError) as error:
+        return type(error), str(error)
+
+
+def test_initial_values_are_drawn_where_there_are_values():
+    with ShapesOnly():
+        weight = nn.init.kaiming_uniform_(torch.zeros(4, 3))
+        assert weight.std() > 0
+        assert (nn.init.constant_(weight, 2) == 2).all()
+        assert (weight.uniform_(3, 4).clamp_(3.5, 3.5) == 3.5).all()
+        assert not weight.zero_().any()
+
+
 def test_values_are_computed_where_there_are_values():
     norm, x = nn.BatchNorm2d(3).eval(), torch.randn(2, 3, 4, 4)
     with torch.no_grad():

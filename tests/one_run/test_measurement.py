@@ -20,10 +20,16 @@ OPTIONS = {
 }
 
 
+@pytest.fixture(scope="module")
+def without(make_spec):
+    """Return the cost of the model without attention."""
+    return run_cost(make_spec("none"))
+
+
 @pytest.mark.parametrize("name", [name for name in ATTENTIONS if name != "none"])
-def test_shares_add_up_to_the_difference(make_spec, name):
+def test_shares_add_up_to_the_difference(make_spec, without, name):
     spec = make_spec({"name": name, **OPTIONS.get(name, {})})
-    with_it, without = run_cost(spec), run_cost(make_spec("none"))
+    with_it = run_cost(spec)
     shares = layer_costs(spec)
     assert len(shares) == 9
     for key in KEYS:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.execution.executor import execute
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.publish.report import report
 
@@ -100,13 +102,28 @@ FIGURE = "figures: [{kind: forest, name: differences}]\n"
 PICTURES = [f"differences.{kind}" for kind in ("svg", "pdf", "png")]
 
 
+@pytest.fixture(scope="module")
+def written_of_module(tmp_path_factory) -> Path:
+    """Make the runs, and write their report with a figure into `out`, once; no test writes there."""
+    here = tmp_path_factory.mktemp("written")
+    for kind, text in (("ablations", TINY), ("reports", TINY_REPORT + FIGURE)):
+        (here / kind).mkdir()
+        (here / kind / "tiny.yaml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.delenv("EMA_LAB_STORE", raising=False)
+        execute(
+            load_ablation("tiny").runs(), train=lambda spec, _: fake_outcome(spec), store=RunStore("runs")
+        )
+        write()
+    return here
+
+
 @pytest.fixture
-def written(trained) -> list[str]:
-    """Write the report with a figure into `out`; return the run ids."""
-    Path("reports/tiny.yaml").write_text(TINY_REPORT + FIGURE)
-    run_ids = trained()
-    write()
-    return run_ids
+def written(written_of_module, folder) -> list[str]:
+    """Copy the runs and their report into the current folder; return the run ids."""
+    shutil.copytree(written_of_module, folder, dirs_exist_ok=True)
+    return [spec.run_id for spec in load_ablation("tiny").runs()]
 
 
 def edit(path: str, old: str, new: str) -> None:
