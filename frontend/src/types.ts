@@ -209,6 +209,8 @@ export interface SweepData {
 
 export interface PageData {
   name: string;
+  /** Of a run's own page: the pages on which it stands among others. */
+  places?: { text: string; href: string }[];
   /** Whether the server has more than this page. */
   home?: boolean;
   progress: Progress;

@@ -29,9 +29,9 @@ const metricsOf = (run: Run): Entry[] =>
 const costsOf = (run: Run): Entry[] => Object.entries(run.cost).map(([key, value]) => [cost(key).header, run.texts[key] ?? shown(value)]);
 const environmentOf = (run: Run): Entry[] => [...texts(run.environment), ["data sha256", shown(run.data_sha256)]];
 
-function runBody(id: string, address = `${location.href.split("#")[0]}#run=${id}`): HTMLElement {
+function runBody(id: string, heading: "h2" | "h3" = "h3", address = `${location.href.split("#")[0]}#run=${id}`): HTMLElement {
   const run = runOf(id);
-  const body = make("div", { "data-run": id }, make("h3", {}, runName(id)));
+  const body = make("div", { "data-run": id }, make(heading, {}, runName(id)));
   const facts: Entry[] = [["run", id], ["status", standing(run) + (run.stale.length ? ` (stale: ${run.stale.join(", ")})` : "")]];
   if (run.why) facts.push(["why", run.why]);
   facts.push(...metricsOf(run));
@@ -134,7 +134,12 @@ export function armRunPage(): void {
   on(["data"], () => {
     const ids = Object.keys(model.data.runs);
     const opened = [...document.querySelectorAll<HTMLDetailsElement>("#onerun details")].map((one) => one.open);
-    find("onerun").replaceChildren(...ids.map((id) => runBody(id, location.href.split("#")[0] ?? "")));
+    const places = model.data.places ?? [];
+    const links = places.flatMap(({ text, href }): (Node | string)[] => [make("a", { href }, text), "; "]).slice(0, -1);
+    find("onerun").replaceChildren(
+      ...(links.length ? [make("p", { class: "tools" }, "In ", ...links)] : []),
+      ...ids.map((id) => runBody(id, "h2", location.href.split("#")[0] ?? "")),
+    );
     const blocks = [...document.querySelectorAll<HTMLDetailsElement>("#onerun details")];
     if (blocks.length === opened.length) blocks.forEach((block, number) => (block.open = opened[number] ?? false));
     find("standing").textContent = ids.map((id) => standing(runOf(id))).join(", ");

@@ -125,6 +125,15 @@ class TestRuns:
         page = data_of(site, f"{run['href']}/data")
         assert (page["kind"], list(page["runs"])) == ("run", [run_ids[2]])
         assert page["runs"][run_ids[2]]["curve"]["epoch"] == [1, 2]
+        assert page["places"] == []
+
+    def test_the_page_of_a_run_leads_to_its_ablations(self, site, trained):
+        run_id = trained()[3]
+        Path("ablations/again.yaml").write_text(TINY.replace("name: tiny", "name: again"))
+        assert data_of(site, f"/runs/{run_id}/data")["places"] == [
+            {"text": f"{name}: se, seed 1", "href": f"/ablations/{name}#run={run_id}"}
+            for name in ("again", "tiny")
+        ]
 
     def test_a_seed_beyond_the_file_is_named_by_its_row(self, site):
         more = load_ablation("tiny").with_seeds({"se": 3}).runs()[-1:]

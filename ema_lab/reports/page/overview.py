@@ -138,6 +138,18 @@ class Overview:
         parts = ("model", "data", "recipe")
         return spec if all(isinstance(spec.get(part, {}), dict) for part in parts) else {}
 
+    def places(self, run_id: str, known: Known, trials: Mapping[str, TrialName]) -> list[dict[str, str]]:
+        """Return text and address of the pages on which a run stands among others."""
+        places = [
+            {
+                "text": f"{name.ablation}: {name.row}, seed {name.seed}",
+                "href": f"{ablation_href(name.ablation)}#run={run_id}",
+            }
+            for name in known.names.get(run_id, ())
+        ]
+        trial = trials.get(run_id)
+        return [*places, *([{"text": trial.text, "href": trial.href}] if trial else [])]
+
     def _names(self, run_id: str, known: Known, trials: Mapping[str, TrialName]) -> dict[str, Any]:
         """Return a run's names and the address of its page."""
         names = known.names.get(run_id) or []

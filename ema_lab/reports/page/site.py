@@ -190,12 +190,18 @@ class Site:
         if not self.whole or tuple(rest) not in ((), (DATA,)):
             return None
         if kind == RUNS:
-            data = run_page_data(self.store, name) if name in self.store.run_ids() else None
+            data = self._run_data(name) if name in self.store.run_ids() else None
         else:
             data = self._sweeps.data(name)
         if data is None:
             return None
         return _json((), data) if rest else _page((), data, f"{href}/{DATA}")
+
+    def _run_data(self, run_id: str) -> dict[str, Any]:
+        data = run_page_data(self.store, run_id)
+        with self._reading:
+            places = self._overview.places(run_id, self._definitions(), self._sweeps.trials())
+        return {**data, "places": places}
 
     def _report(self, name: str) -> ReportSpec | None:
         if name in self.reports:
