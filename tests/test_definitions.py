@@ -23,6 +23,7 @@ REPORTS = sorted(ROOT.glob("reports/*.yaml"))
 LARGE = {  # two steps of these take long
     *("cifar100_resnet50", "cifar100_resnet101", "visdrone_yolov5xp2", "ema_branches"),
     *("ema_groups", "ema_norm", "ema_placement", "imagenet_mobilenetv2", "coco_yolov5s"),
+    "imagenet_mobilenetv2_like_for_like",
     *("accuracy_macs", "ema_design", "lr_weight_decay"),
 }
 

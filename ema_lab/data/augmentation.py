@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ema_lab.randomness import hash_counters, hash_indices, integers_below, uniforms
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 
 CROP_TRIES = 10
 CROP_ASPECTS = (3 / 4, 4 / 3)
@@ -24,7 +24,8 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: int, epoch: int) -> Tensor:
     """Augment uint8 images (B, C, H, W) for one epoch: crop from a zero-padded border, then flip.
 
-    The image source has applied the random resized crop before: see `random_crops()`.
+    The image source has applied the random resized crop before: see `random_crops()`. Changes of single
+    images (`appearance`) and mixtures (`mixing`) come after.
 
     Args:
         images_BCHW: The images.

@@ -13,7 +13,7 @@ from torch import Tensor
 from ema_lab.data.images import LabelledImages
 from ema_lab.data.loading import Batch, OrderedBatches, ShuffledBatches
 from ema_lab.randomness import hash_counters, hash_indices, integers_below
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 
 MEMORY_SHARE = 8  # images take at most this part of a GPU's memory
 
@@ -24,7 +24,7 @@ class DeviceBatches:
     Args:
         source: The images, on the device.
         batches: Indices of each batch.
-        augment: Augmentation; None for evaluation. A resized crop is refused.
+        augment: Augmentation, padded crops and flips alone; None for evaluation.
         seed: The run's seed.
 
     Attributes:
@@ -38,8 +38,8 @@ class DeviceBatches:
         augment: AugmentSpec | None,
         seed: int,
     ) -> None:
-        if augment is not None and augment.resized_crop_area is not None:
-            raise ValueError("resized crops are made by a loader, not on the device")
+        if augment is not None and augment.needs_a_loader:
+            raise ValueError("only padded crops and flips are made on the device, the rest by a loader")
         self.batch_sampler = batches
         self._images = source.images
         self._labels = source.labels

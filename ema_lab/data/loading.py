@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ema_lab.data.appearance import Appearance
 from ema_lab.data.augmentation import augmented, random_crops
 from ema_lab.data.images import ImageSource
+from ema_lab.data.mixing import mixed
 from ema_lab.errors import DataError
 from ema_lab.randomness import permutation
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 
 Key = tuple[int, int]  # epoch, index: all that a loader worker needs
 Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, C, H, W), labels (B,), indices (B,)
@@ -76,26 +78,48 @@ class OrderedBatches(Sampler[list[Key]]):
 
 @dataclass(frozen=True)
 class Images(Dataset[Batch]):
-    """Data set that returns whole batches (see `Batch`); `augment` is None for evaluation."""
+    """Data set that returns whole batches (see `Batch`); `augment` is None for evaluation.
+
+    With `augment.mix` the labels are the share of each class, float32 (B, classes).
+
+    Attributes:
+        source: The images.
+        augment: The augmentation.
+        seed: The run's seed.
+        appearance: Changes of single images, where the augmentation has some.
+        classes: Number of classes, where it mixes images.
+    """
 
     source: ImageSource
     augment: AugmentSpec | None = None
     seed: int = 0
+    appearance: Appearance | None = None
+    classes: int = 0
 
     def __getitem__(self, key: Key) -> Batch:
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         indices = torch.tensor([index for _, index in keys])
-        images = self._pixels(indices, keys[0][0])
-        return images, self.source.labels[indices], indices
+        epoch = keys[0][0]
+        images = self._pixels(indices, epoch)
+        labels = self.source.labels[indices]
+        if self.augment is None or self.augment.mix is None:
+            return images, labels, indices
+        key = (self.seed, epoch, self.classes)
+        return *mixed(images, labels, indices, self.augment.mix, key), indices
 
     def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
         images = self._cropped(indices, epoch)
         if images.dtype != torch.uint8:  # normalisation would take any values as 0..255
             source = type(self.source).__name__
             raise DataError(f"{source} must give images of type torch.uint8, not {images.dtype}")
-        return images if self.augment is None else augmented(images, indices, self.augment, self.seed, epoch)
+        if self.augment is None:
+            return images
+        images = augmented(images, indices, self.augment, self.seed, epoch)
+        if self.appearance is None:
+            return images
+        return self.appearance.changed(images, indices, self.seed, epoch)
 
     def _cropped(self, indices: Tensor, epoch: int) -> Tensor:
         if self.augment is None or self.augment.resized_crop_area is None:

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ema_lab.data.appearance import Appearance
 from ema_lab.data.device import DeviceBatches, fits
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
@@ -174,7 +175,11 @@ class ImageData(RunData):
         self._on_device: dict[tuple[int, torch.device], LabelledImages] = {}
 
     def training_images(self) -> Images:
-        return Images(self.splits.train, self.spec.recipe.augment, self.spec.seed)
+        recipe, facts = self.spec.recipe, self.spec.data.facts
+        if not recipe.augment.needs_a_loader:
+            return Images(self.splits.train, recipe.augment, self.spec.seed)
+        appearance = Appearance(recipe.augment, *recipe.statistics(facts))
+        return Images(self.splits.train, recipe.augment, self.spec.seed, appearance, facts.classes)
 
     def evaluation_images(self, part: Literal["train", "test"]) -> Images:
         return Images(self._part(part))
@@ -191,8 +196,8 @@ class ImageData(RunData):
         if type(images) is not Images or (num_workers > 0 and self.device.type == "cpu"):
             return loader
         source, augment = images.source, images.augment
-        is_resized = augment is not None and augment.resized_crop_area is not None
-        if is_resized or not _is_in_memory(source) or not fits(source, self.device):
+        needs_a_loader = augment is not None and augment.needs_a_loader
+        if needs_a_loader or not _is_in_memory(source) or not fits(source, self.device):
             return loader
         key = (id(source), self.device)
         if key not in self._on_device:

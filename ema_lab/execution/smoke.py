@@ -4,6 +4,7 @@ from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.run import RunSpec
 
 BATCH = 4
+OF_LONG_RUNS = ("warmup_epochs", "warmup_from", "per", "span")  # keys of schedules
 
 
 def smoke_spec(spec: RunSpec) -> RunSpec:
@@ -27,8 +28,8 @@ def smoke_spec(spec: RunSpec) -> RunSpec:
     tree["data"] = {"name": name, **{key: form[key] for key in DATASETS.options(name) if key in form}}
     if spec.data.val_images:
         tree["data"]["val_images"] = classes
-    schedule = {
-        key: value for key, value in tree["recipe"].get("schedule", {}).items() if key != "warmup_epochs"
-    }
+    given = tree["recipe"].get("schedule", {})
+    schedule = {key: value for key, value in given.items() if key not in OF_LONG_RUNS}
+    tree["recipe"].get("augment", {}).pop("resolution", None)
     tree["recipe"] |= {"epochs": 1, "batch_size": BATCH} | ({"schedule": schedule} if schedule else {})
     return RunSpec.model_validate(tree)

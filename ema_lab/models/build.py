@@ -15,6 +15,7 @@ from ema_lab.models.features import features_of, with_blocks_of
 from ema_lab.models.initialisation import build_seeded, refuse_lazy
 from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
+from ema_lab.models.regularisation import regularise
 from ema_lab.models.shapes import ShapesOnly
 from ema_lab.models.start import freeze
 from ema_lab.models.trial import UNKNOWN, output_of, shape_of
@@ -50,6 +51,7 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
         for site, build in zip(sites, attention_builders(insertion, sites), strict=True):
             insert_built(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
+    regularise(model, meta.blocks, spec.recipe, spec.seed)
     freeze(model, spec.model.frozen, spec.model.frozen_norms)
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights
         model.to(memory_format=torch.channels_last)

@@ -67,6 +67,21 @@ class _Cleared(nn.Identity):
 
 
 CHILD = re.compile(r"attention(_\d+)?")
+RESIDUAL_DROP = "residual_drop"  # the child that drops a residual branch, after all attention
+_APPLIED = re.compile(rf"{CHILD.pattern}|{RESIDUAL_DROP}")
+
+
+def drop_after(module: nn.Module, site: str, drop: nn.Module) -> None:
+    """Apply `drop` to the output of the submodule named `site`, after the attention there.
+
+    Raises:
+        SpecError: If the submodule cannot carry the child, or would call the child by itself.
+    """
+    target = module.get_submodule(site)
+    refuse_site(target, site)
+    if not _is_plain(target) and not isinstance(target, Carrier):
+        _make_carrier(target)
+    target.add_module(RESIDUAL_DROP, drop)
 
 
 def next_child_name(target: nn.Module) -> str:
@@ -99,7 +114,7 @@ class Carrier(nn.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = super().__call__(*args, **kwargs)
         for name, child in self.named_children():
-            if CHILD.fullmatch(name):
+            if _APPLIED.fullmatch(name):
                 output = child(output)
         return output
 

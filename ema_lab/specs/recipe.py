@@ -1,14 +1,14 @@
 """Schema of a training recipe. Defaults never change, so that run ids stay valid."""
 
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
+from ema_lab.specs.augment import AugmentSpec
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.detection import DetectionSpec
 from ema_lab.specs.strict import (
-    AreaShare,
     Finite,
     Fraction,
     Natural,
@@ -65,46 +65,73 @@ class AdamWSpec(Spec):
     beta2: Fraction = 0.999
 
 
-class ConstantSpec(Spec):
+class WarmupSpec(Spec):
+    """Warm-up of the learning rate, and how often the rate changes.
+
+    Attributes:
+        warmup_epochs: Epochs in which the rate rises linearly to its peak.
+        warmup_from: Rate at which the warm-up begins; it then reaches the peak at the first step after the
+            warm-up. By default the warm-up rises from 0 and reaches the peak at its own last step.
+        per: Whether the rate changes with every `batch`, or only at the start of every `epoch`.
+    """
+
+    warmup_epochs: Natural = 0
+    warmup_from: NonNegative | None = None
+    per: Literal["batch", "epoch"] = "batch"
+
+    @model_validator(mode="after")
+    def _warmup_from_of_a_warmup(self) -> Self:
+        if self.warmup_from is not None and not self.warmup_epochs:
+            raise invalid("schedule", "changes nothing without warmup_epochs", "warmup_from")
+        if self.per == "epoch" and not self.warmup_epochs and not isinstance(self, CosineSpec):
+            rule = "changes nothing without warmup_epochs: this rate changes only between epochs"
+            raise invalid("schedule", rule, "per")
+        return self
+
+
+class ConstantSpec(WarmupSpec):
     """Constant learning rate after an optional linear warm-up.
 
     Attributes:
         name: The constant `constant`.
-        warmup_epochs: Epochs in which the rate rises linearly to its peak.
     """
 
     name: Literal["constant"]
-    warmup_epochs: Natural = 0
 
 
-class MultistepSpec(Spec):
+class MultistepSpec(WarmupSpec):
     """Learning rate multiplied by `gamma` at the start of each milestone epoch.
 
     Attributes:
         name: The constant `multistep`.
         milestones: Epochs at whose start the rate falls.
         gamma: Factor of the rate at each milestone.
-        warmup_epochs: Epochs in which the rate rises linearly to its peak.
     """
 
     name: Literal["multistep"]
     milestones: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)]
     gamma: Positive = 0.1
-    warmup_epochs: Natural = 0
 
 
-class CosineSpec(Spec):
+class CosineSpec(WarmupSpec):
     """Learning rate that falls along half a cosine to `min_lr` after an optional linear warm-up.
 
     Attributes:
         name: The constant `cosine`.
         min_lr: Learning rate at the end.
-        warmup_epochs: Epochs in which the rate rises linearly to its peak.
+        span: Epochs that the half cosine covers: the `rest` after the warm-up, or `all`, whose beginning the
+            warm-up then replaces, as in timm.
     """
 
     name: Literal["cosine"]
     min_lr: NonNegative = 0.0
-    warmup_epochs: Natural = 0
+    span: Literal["rest", "all"] = "rest"
+
+    @model_validator(mode="after")
+    def _span_around_a_warmup(self) -> Self:
+        if self.span == "all" and not self.warmup_epochs:
+            raise invalid("schedule", "changes nothing without warmup_epochs", "span")
+        return self
 
 
 class YoloSchedule(Spec):
@@ -142,39 +169,12 @@ class AverageSpec(Spec):
 
     Attributes:
         decay: Share of the average that a late step keeps.
-        ramp: Number of steps over which that share rises from 0.
+        ramp: Number of steps over which that share rises from 0; with 0 it is the same at every step, as in
+            timm.
     """
 
     decay: Fraction = 0.9999
-    ramp: Positive = 2000.0
-
-
-class AugmentSpec(Spec):
-    """Random augmentation of training images: a crop, then a horizontal flip.
-
-    Attributes:
-        crop_padding: Zero padding in pixels on each side before a random crop of the image size.
-        flip: Whether to flip an image horizontally with probability 1/2.
-        resized_crop_area: Range of the crop's area relative to the image, such as [0.08, 1.0]. The aspect
-            ratio is 3/4 to 4/3, and the crop is resized as by torchvision's RandomResizedCrop.
-    """
-
-    crop_padding: Natural = 0
-    flip: bool = False
-    resized_crop_area: Annotated[tuple[AreaShare, AreaShare], Strict(False)] | None = None
-
-    @model_validator(mode="after")
-    def _one_crop(self) -> "AugmentSpec":
-        if self.resized_crop_area is None:
-            return self
-        least, greatest = self.resized_crop_area
-        if least > greatest:
-            rule = f"needs the smaller share first, got {[least, greatest]}"
-            raise invalid("augment", rule, "resized_crop_area")
-        if self.crop_padding:
-            rule = "and crop_padding are two ways to crop: set one of them"
-            raise invalid("augment", rule, "resized_crop_area")
-        return self
+    ramp: NonNegative = 2000.0
 
 
 class ChannelStatistics(Spec):
@@ -223,6 +223,9 @@ class RecipeSpec(Spec):
         leftover: What happens at the end of an epoch to gradients of fewer images: `step` or `drop`.
         reduction: `mean` over images, or `sum`, which multiplies the loss by the number of images.
         average: Average of the weights, which is evaluated instead of them.
+        dropout: Rate of the backbone's dropout layers. By default each has its own.
+        drop_path: Stochastic depth (arXiv:1603.09382): the probability that an image skips the residual
+            branch of the last block. It rises linearly from 0 at the first. By default that of the backbone.
         detection: Settings of detectors alone.
     """
 
@@ -245,6 +248,8 @@ class RecipeSpec(Spec):
     leftover: Literal["step", "drop"] = "step"
     reduction: Literal["mean", "sum"] = "mean"
     average: AverageSpec | None = None
+    dropout: Fraction | None = None
+    drop_path: Fraction | None = None
     detection: DetectionSpec = DetectionSpec()
 
     @model_validator(mode="after")
@@ -254,6 +259,24 @@ class RecipeSpec(Spec):
                 f"warm-up must end before the last epoch, got {self.schedule.warmup_epochs} of {self.epochs}"
             )
             raise invalid("recipe", message, "schedule", "warmup_epochs")
+        first = getattr(self.schedule, "warmup_from", None)
+        if first is not None and first >= self.optimizer.lr:
+            rule = f"must be below the peak rate {self.optimizer.lr:g}, got {first:g}"
+            raise invalid("recipe", rule, "schedule", "warmup_from")
+        return self
+
+    @model_validator(mode="after")
+    def _resolution_fits(self) -> "RecipeSpec":
+        growing = self.augment.resolution
+        if growing is None:
+            return self
+        place = ("augment", "resolution")
+        if growing.full_from >= self.epochs > 1:
+            rule = f"must be before the last epoch, got {growing.full_from} of {self.epochs}"
+            raise invalid("recipe", rule, *place, "full_from")
+        if self.compile != "off":
+            rule = "changes the size of images, for which torch would compile anew: set compile: off"
+            raise invalid("recipe", rule, *place)
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from ema_lab.errors import SpecError
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS, DETECTOR_HEADS, DETECTORS
+from ema_lab.specs.augment import check_augmentation
 from ema_lab.specs.dataset import DatasetFacts, dataset_facts
 from ema_lab.specs.detection import settings_of_yolov5
 from ema_lab.specs.named import NamedSpec, checked_options, named
@@ -339,6 +340,7 @@ class RunSpec(Spec):
             given = getattr(self.recipe, part) != RecipeSpec.model_fields[part].default
             if given and part not in self.data.task.recipe:
                 raise invalid("run", f"does not apply to the task {self.data.facts.task}", "recipe", part)
+        check_augmentation(self.recipe.augment, self.data.facts, self.data.name)
         if self.model.detector is not None:
             self._refuse_what_a_detector_decides(self.model.detector.name)
         return self

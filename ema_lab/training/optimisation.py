@@ -7,10 +7,19 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ema_lab.specs.recipe import AdamWSpec, CosineSpec, MultistepSpec, Optimizer, RecipeSpec, Schedule
+from ema_lab.specs.recipe import (
+    AdamWSpec,
+    ConstantSpec,
+    CosineSpec,
+    MultistepSpec,
+    Optimizer,
+    RecipeSpec,
+    YoloSchedule,
+)
 from ema_lab.training.plan import batch_plan
 
 BIASES = "biases"  # marks a group whose rate warms up on its own
+PlainSchedule = ConstantSpec | MultistepSpec | CosineSpec
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
@@ -86,28 +95,42 @@ def build_schedule(
         )
         factors = [biases if group.get(BIASES) else weights for group in optimizer.param_groups]
         return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
-    floor = recipe.schedule.min_lr / recipe.optimizer.lr if isinstance(recipe.schedule, CosineSpec) else 0.0
+    schedule, peak = recipe.schedule, recipe.optimizer.lr
+    assert not isinstance(schedule, YoloSchedule)
+    floor = schedule.min_lr / peak if isinstance(schedule, CosineSpec) else 0.0
+    first = None if schedule.warmup_from is None else schedule.warmup_from / peak
 
     def factor(step: int) -> float:
-        return lr_factor(recipe.schedule, step, steps_per_epoch, recipe.epochs, floor)
+        return lr_factor(schedule, step, steps_per_epoch, recipe.epochs, floor, first)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def lr_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int, floor: float = 0.0) -> float:
+def lr_factor(
+    schedule: PlainSchedule,
+    step: int,
+    steps_per_epoch: int,
+    epochs: int,
+    floor: float = 0.0,
+    first: float | None = None,
+) -> float:
     """Return the learning rate of a step (from 0) as a fraction of the recipe's learning rate.
 
-    Warm-up rises linearly and reaches 1 at its last step. The cosine (arXiv:1608.03983, without restarts)
-    starts after warm-up and would reach `floor` one step after the last.
+    Warm-up rises linearly and reaches 1 at its last step. With `first` it begins there and reaches 1 one step
+    later. The cosine (arXiv:1608.03983, without restarts) starts after warm-up, or at the first step if it
+    spans all epochs. It would reach `floor` one step after the last.
     """
+    if schedule.per == "epoch":
+        step, steps_per_epoch = step // steps_per_epoch, 1
     warmup_steps = schedule.warmup_epochs * steps_per_epoch
     if step < warmup_steps:
-        return (step + 1) / warmup_steps
+        return (step + 1) / warmup_steps if first is None else first + (1 - first) * step / warmup_steps
     if isinstance(schedule, MultistepSpec):
         passed = sum(step >= milestone * steps_per_epoch for milestone in schedule.milestones)
         return schedule.gamma**passed
     if isinstance(schedule, CosineSpec):
-        after = max(1, epochs * steps_per_epoch - warmup_steps)  # a single epoch may be all warm-up
-        progress = min(1.0, (step - warmup_steps) / after)
+        before = warmup_steps if schedule.span == "rest" else 0
+        after = max(1, epochs * steps_per_epoch - before)  # a single epoch may be all warm-up
+        progress = min(1.0, (step - before) / after)
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
     return 1.0

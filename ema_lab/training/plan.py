@@ -101,8 +101,11 @@ class DetectionSchedule:
 
 
 def average_decay(step: int, decay: float = 0.9999, ramp: float = 2000.0) -> float:
-    """Return the weight average's decay at an optimizer step, counted from 1: it grows to `decay`."""
-    return decay * (1 - math.exp(-step / ramp))
+    """Return the weight average's decay at an optimizer step, counted from 1: it grows to `decay`.
+
+    Without a ramp (0) it is `decay` from the first step on.
+    """
+    return decay * (1 - math.exp(-step / ramp)) if ramp else decay
 
 
 def batch_plan(recipe: RecipeSpec, steps_per_epoch: int) -> DetectionSchedule | None:

@@ -13,7 +13,7 @@ from ema_lab.data.device import DeviceBatches, fits
 from ema_lab.data.images import LabelledImages
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 
 CPU = torch.device("cpu")
 SIDES = st.integers(1, 9)
@@ -81,7 +81,7 @@ def test_large_images_stay_on_the_host(monkeypatch):
 
 def test_a_resized_crop_is_refused():
     augment = AugmentSpec(resized_crop_area=(0.3, 1.0))
-    with pytest.raises(ValueError, match="resized crops"):
+    with pytest.raises(ValueError, match="only padded crops and flips"):
         DeviceBatches(images(4, 1, 2, 2), OrderedBatches(torch.arange(4), 2), augment, 0)
 
 

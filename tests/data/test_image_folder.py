@@ -17,7 +17,7 @@ from ema_lab.data.module import ImageData
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.execution.smoke import smoke_spec
 from ema_lab.one_run.pipeline import train_run
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 from ema_lab.specs.run import DataSpec
 from ema_lab.store.job import RunJob
 from ema_lab.training.run import Machine

@@ -12,7 +12,7 @@ from ema_lab.data.images import ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData, split_indices
 from ema_lab.errors import SpecError
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 from ema_lab.specs.run import DataSpec
 
 VARIANTS = ["none", "se", "cbam", "ca", {"name": "ema", "groups": 4}]

@@ -16,7 +16,7 @@ from ema_lab.data.images import LabelledImages
 from ema_lab.data.loading import Images
 from ema_lab.data.pictures import file_status, read_picture
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
-from ema_lab.specs.recipe import AugmentSpec
+from ema_lab.specs.augment import AugmentSpec
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T], axis=2)

@@ -20,7 +20,8 @@ from ema_lab.wording import number_of
 class Classification(Task):
     """Classification by cross-entropy with label smoothing (arXiv:1512.00567).
 
-    Targets are int64 (B,), predictions float32 logits (N, classes).
+    Targets are int64 (B,), predictions float32 logits (N, classes). Targets of mixed images are the share of
+    each class, float32 (B, classes); a hit is then the class with the largest share.
     """
 
     def check_targets(self, name: str, source: ImageSource, count: int) -> None:
@@ -62,7 +63,8 @@ class Classification(Task):
         images, labels, _ = batch
         logits = model(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        return BatchLoss(loss, len(labels), {"hits": (logits.detach().argmax(1) == labels).sum()})
+        classes = labels.argmax(1) if labels.is_floating_point() else labels
+        return BatchLoss(loss, len(labels), {"hits": (logits.detach().argmax(1) == classes).sum()})
 
     def epoch_summary(self, sums: Mapping[str, Tensor], images: int) -> dict[str, float]:
         return {"train_top1": 100 * (sums["hits"] / images).item()}

@@ -115,7 +115,7 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
     """
     note_sources(cell.spec for cell in ablation.cells)
     problems: dict[str, list[str]] = {}
-    models = {(cell.spec.model_key, cell.spec.recipe.compile): cell for cell in ablation.cells}
+    models = {_model_and_mode(cell.spec): cell for cell in ablation.cells}
     try:
         for number, cell in enumerate(models.values(), start=1):
             watch(events.ModelChecked(cell.row, number, len(models)))
@@ -127,6 +127,11 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
         watch(events.ChecksEnded())
     if problems:
         raise SpecError("\n".join(_problem_line(ablation, rows, text) for text, rows in problems.items()))
+
+
+def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
+    """Return what a model's check depends on: its structure, and the recipe's keys that change the model."""
+    return spec.model_key, spec.recipe.compile, spec.recipe.dropout, spec.recipe.drop_path
 
 
 def _problem_line(ablation: Ablation, rows: Sequence[str], text: str) -> str:
