@@ -10,6 +10,8 @@ OF_LONG_RUNS = ("warmup_epochs", "warmup_from", "per", "span")  # keys of schedu
 def smoke_spec(spec: RunSpec) -> RunSpec:
     """Return a run with the same model and two training steps on the task's synthetic data.
 
+    It starts from drawn weights instead of weights that are downloaded.
+
     The facts of the original data set (classes, channels, image size) become options of the synthetic one, as
     far as it has such options.
     """
@@ -30,6 +32,8 @@ def smoke_spec(spec: RunSpec) -> RunSpec:
         tree["data"]["val_images"] = classes
     given = tree["recipe"].get("schedule", {})
     schedule = {key: value for key, value in given.items() if key not in OF_LONG_RUNS}
+    if spec.model.start is not None and spec.model.start.weights is not None:
+        del tree["model"]["start"]  # two steps need no download
     tree["recipe"].get("augment", {}).pop("resolution", None)
     tree["recipe"] |= {"epochs": 1, "batch_size": BATCH} | ({"schedule": schedule} if schedule else {})
     return RunSpec.model_validate(tree)

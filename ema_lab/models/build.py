@@ -17,7 +17,7 @@ from ema_lab.models.insertion import clear, insert, next_child_name
 from ema_lab.models.placement import Site, find_sites
 from ema_lab.models.regularisation import regularise
 from ema_lab.models.shapes import ShapesOnly
-from ema_lab.models.start import freeze
+from ema_lab.models.start import freeze, rate_factors
 from ema_lab.models.trial import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.signature import Signature
@@ -53,6 +53,7 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
     seed_dropout(model, spec.seed)
     regularise(model, meta.blocks, spec.recipe, spec.seed)
     freeze(model, spec.model.frozen, spec.model.frozen_norms)
+    rate_factors(model, spec.recipe.lr_factors)  # training reads them again
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights
         model.to(memory_format=torch.channels_last)
     return model

@@ -1,4 +1,4 @@
-"""Start weights from a file, by name and shape, and parameters that are not trained.
+"""Start weights from a file, by name and shape, and parameters that are not trained, or at another rate.
 
 A file is read as data: torch unpickles tensors and plain containers, and runs no code from it.
 """
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ema_lab.errors import SpecError
 from ema_lab.models.insertion import CHILD
 from ema_lab.models.placement import glob_matches
+from ema_lab.models.weights import fetched_weights
 from ema_lab.specs.start import StartSpec, file_sha256
 
 AVERAGE = "average.module."  # where this package's checkpoints have the average of the weights
@@ -90,13 +91,17 @@ def start_summary(table: Iterable[StartTensor], start: StartSpec) -> dict[str, o
 
 
 def _path(start: StartSpec, folders: Sequence[Path]) -> Path:
-    places = [Path(start.file), *(folder / start.file for folder in folders)]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        looked = ", ".join(str(place) for place in places)
-        raise SpecError(f"start: there is no file {start.file}; looked for {looked}")
-    if (found := file_sha256(path)) != start.sha256:
-        raise SpecError(f"start: {path} has the SHA-256 {found[:12]}..., not {start.sha256[:12]}...")
+    if start.weights is not None:
+        path = fetched_weights(start.weights, start.sha256)
+    else:
+        places = [Path(start.file), *(folder / start.file for folder in folders)]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            looked = ", ".join(str(place) for place in places)
+            raise SpecError(f"start: there is no file {start.file}; looked for {looked}")
+        path = found
+    if not (digits := file_sha256(path)).startswith(start.sha256):
+        raise SpecError(f"start: {path} has the SHA-256 {digits[:12]}..., not {start.sha256[:12]}...")
     return path
 
 
@@ -107,7 +112,7 @@ def _state(path: Path, device: str) -> dict[str, Tensor]:
         SpecError: If it is not a file of plain tensors.
     """
     try:
-        loaded: object = torch.load(path, map_location=device, weights_only=True)
+        loaded: object = _loaded(path, device)
     except Exception as error:  # torch raises what its readers raise
         hint = "only state dicts are read; save one with torch.save(model.float().state_dict(), FILE)"
         kind = "holds more than tensors" if "nsupported" in str(error) else "cannot be read"
@@ -129,6 +134,18 @@ def _state(path: Path, device: str) -> dict[str, Tensor]:
             name.removeprefix(AVERAGE): value for name, value in tensors.items() if name.startswith(AVERAGE)
         }
     return tensors
+
+
+def _loaded(path: Path, device: str) -> object:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        tensors = load_file(path)
+        return {name: value.to(device) for name, value in tensors.items()}
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except NotImplementedError:  # files of torch before 1.6 have no meta tensors
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _names(model: nn.Module, start: StartSpec, theirs: Mapping[str, Tensor]) -> dict[str, str]:
@@ -172,14 +189,9 @@ def freeze(
             nothing because no frozen norm has running statistics.
     """
     parameters = dict(model.named_parameters())
-    names = {name: _ancestors(name) for name in parameters}
     frozen: dict[str, None] = {}
     for pattern in patterns:
-        matches = [name for name, above in names.items() if any(glob_matches(pattern, one) for one in above)]
-        if not matches:
-            parts = list(dict.fromkeys(re.sub(r"\d+", "*", name.rpartition(".")[0]) for name in parameters))
-            raise SpecError(f"frozen: {pattern!r} matches no parameter; there are {', '.join(parts[:12])}")
-        frozen |= dict.fromkeys(matches)
+        frozen |= dict.fromkeys(_matches(model, pattern, "frozen"))
     for name in frozen:
         parameters[name].requires_grad_(False)
     if patterns and not any(value.requires_grad for value in parameters.values()):
@@ -187,6 +199,39 @@ def freeze(
     if norms == "evaluation":
         _fix_norms(model, patterns)
     return list(frozen)
+
+
+def rate_factors(model: nn.Module, factors: Mapping[str, float]) -> dict[str, float]:
+    """Return the factor of the learning rate of each parameter that a pattern names, as `freeze` reads them.
+
+    Raises:
+        SpecError: If a pattern matches no parameter that is trained, or two patterns match the same one.
+    """
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    found: dict[str, tuple[str, float]] = {}
+    for pattern, factor in factors.items():
+        names = [name for name in _matches(model, pattern, "lr_factors") if name in trained]
+        if not names:
+            raise SpecError(f"lr_factors: {pattern!r} changes nothing: all that it matches is frozen")
+        if both := next((name for name in names if name in found), None):
+            rule = f"{found[both][0]!r} and {pattern!r} both match {both}: make one of them narrower"
+            raise SpecError(f"lr_factors: {rule}")
+        found |= dict.fromkeys(names, (pattern, factor))
+    return {name: factor for name, (_, factor) in found.items()}
+
+
+def _matches(model: nn.Module, pattern: str, key: str) -> list[str]:
+    """Return the parameters that a pattern names, by their own name or that of a submodule.
+
+    Raises:
+        SpecError: If there are none.
+    """
+    parameters = [name for name, _ in model.named_parameters()]
+    matches = [name for name in parameters if any(glob_matches(pattern, one) for one in _ancestors(name))]
+    if not matches:
+        parts = list(dict.fromkeys(re.sub(r"\d+", "*", name.rpartition(".")[0]) for name in parameters))
+        raise SpecError(f"{key}: {pattern!r} matches no parameter; there are {', '.join(parts[:12])}")
+    return matches
 
 
 def _fix_norms(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ ATTENTIONS = Registry(
         "se": "ema_lab.attention.se:SE",
         "simam": "ema_lab.attention.simam:SimAM",
         "triplet": "ema_lab.attention.triplet:Triplet",
+        "zero_start": "ema_lab.attention.zero_start:ZeroStart",
     },
     group="ema_lab.attention",
     takes_channels=True,

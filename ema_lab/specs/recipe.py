@@ -1,5 +1,6 @@
 """Schema of a training recipe. Defaults never change, so that run ids stay valid."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -226,6 +227,8 @@ class RecipeSpec(Spec):
         dropout: Rate of the backbone's dropout layers. By default each has its own.
         drop_path: Stochastic depth (arXiv:1603.09382): the probability that an image skips the residual
             branch of the last block. It rises linearly from 0 at the first. By default that of the backbone.
+        lr_factors: Factors of the learning rate by pattern, such as `{"layer*": 0.1}`. A pattern is that of
+            `model.frozen`; attention inside a submodule keeps its rate unless a pattern names it.
         detection: Settings of detectors alone.
     """
 
@@ -250,6 +253,7 @@ class RecipeSpec(Spec):
     average: AverageSpec | None = None
     dropout: Fraction | None = None
     drop_path: Fraction | None = None
+    lr_factors: Mapping[Annotated[str, Field(min_length=1)], Positive] = {}
     detection: DetectionSpec = DetectionSpec()
 
     @model_validator(mode="after")

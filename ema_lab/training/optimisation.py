@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ema_lab.models.start import rate_factors
 from ema_lab.specs.recipe import (
     AdamWSpec,
     ConstantSpec,
@@ -43,6 +44,25 @@ def parameter_groups(model: nn.Module, decays: Literal["all", "matrices", "yolov
         norms, weights, biases = (list(found) for found in _yolov5_groups(model))
         groups = [{"params": norms, "weight_decay": 0.0}, {"params": weights}]
     return [*groups, {"params": biases, "weight_decay": 0.0, BIASES: True}]
+
+
+def trained_groups(model: nn.Module, recipe: RecipeSpec) -> Parameters:
+    """Return a recipe's parameter groups, split where patterns give parameters a rate of their own."""
+    groups = parameter_groups(model, recipe.decays)
+    if not recipe.lr_factors:
+        return groups
+    names = {id(value): name for name, value in model.named_parameters()}
+    factors = rate_factors(model, recipe.lr_factors)
+    split: list[dict[str, Any]] = []
+    for group in groups if isinstance(groups, list) else [{"params": groups}]:
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for value in group["params"]:
+            by_factor.setdefault(factors.get(names[id(value)], 1.0), []).append(value)
+        split += [
+            {**group, "params": values, "lr": recipe.optimizer.lr * factor}
+            for factor, values in by_factor.items()
+        ]
+    return split
 
 
 def _yolov5_groups(model: nn.Module) -> tuple[Iterator[nn.Parameter], ...]:

@@ -17,7 +17,7 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.average import WeightAverage
 from ema_lab.training.compiled import CompiledModel
-from ema_lab.training.optimisation import build_optimizer, build_schedule, parameter_groups
+from ema_lab.training.optimisation import build_optimizer, build_schedule, trained_groups
 from ema_lab.training.plan import Rhythm, batch_plan
 from ema_lab.training.precision import training_precision
 
@@ -63,7 +63,7 @@ class Step:
         self.model = model
         self.task = task
         self.average = average
-        self.optimizer = build_optimizer(spec.recipe.optimizer, parameter_groups(model, spec.recipe.decays))
+        self.optimizer = build_optimizer(spec.recipe.optimizer, trained_groups(model, spec.recipe))
         self.schedule = build_schedule(spec.recipe, self.optimizer, steps_per_epoch)
         self.rhythm = Rhythm(spec.recipe, steps_per_epoch)
         self._plan = batch_plan(spec.recipe, steps_per_epoch)

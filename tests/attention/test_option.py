@@ -40,6 +40,7 @@ CHANGES: Mapping[str, Mapping[str, tuple[Any, Options]]] = {
     "sa": {"groups": (32, {})},
     "frozen": {"of": ({"name": "ca"}, {"of": {"name": "se"}})},
     "matched": {"of": ({"name": "gam"}, {"of": {"name": "se"}})},
+    "zero_start": {"of": ({"name": "gam"}, {"of": {"name": "se"}})},
     "se": {"reduction": (8, {}), "bias": (True, {})},
     "simam": {"regularisation": (1e-2, {})},
     "triplet": {"kernel_size": (3, {})},

@@ -27,6 +27,7 @@ FORMULAS: Mapping[str, Callable[[int], int]] = {
     "se": lambda c: 2 * c * (c // 16),
     "simam": lambda c: 0,
     "triplet": lambda c: 3 * (2 * 49 + 2),
+    "zero_start": lambda c: 2 * c * (c // 16) + c,
 }
 WITH_OPTIONS: list[tuple[str, int, Mapping[str, Any], int]] = [
     ("cbam", 64, {"spatial": False}, 2 * 64 * 4 + 4 + 64),
@@ -50,7 +51,7 @@ def count_parameters(name: str, channels: int, **options: object) -> int:
 def test_every_module_has_as_many_parameters_as_its_formula() -> None:
     wrong = {}
     for name, channels in itertools.product(attentions(), (128, 256, 512)):
-        of = {"of": {"name": "se"}} if name in {"frozen", "matched"} else {}
+        of = {"of": {"name": "se"}} if name in {"frozen", "matched", "zero_start"} else {}
         counted, expected = count_parameters(name, channels, **of), FORMULAS[name](channels)
         if counted != expected:
             wrong[name, channels] = f"{counted}, not {expected}"

@@ -14,7 +14,9 @@ def test_every_row_of_a_bundled_ablation_has_a_smoke_run_of_its_model(name):
     for cells in load_ablation(name).rows().values():
         spec = cells[0].spec
         smoke = smoke_spec(spec)
-        assert smoke.model == spec.model
+        start = spec.model.start
+        kept = None if start is not None and start.weights else start
+        assert smoke.model == spec.model.model_copy(update={"start": kept})
         assert smoke.data.name == spec.data.task.made_up
         facts, expected = smoke.data.facts, spec.data.facts
         takes_sizes = "image_size" in DATASETS.options(smoke.data.name)  # detectors are tried on small images

@@ -164,8 +164,9 @@ def _require_hashes(spec: ReportSpec, ablations: Iterable[Ablation]) -> None:
         text = ablation.path.read_text(encoding="utf-8")
         for start in (run.model.start for run in ablation.runs() if run.model.start):
             if start.sha256 not in text:
-                rule = f"write `sha256: {start.sha256}` beside `file`: a bundle does not hold the weights"
-                raise SpecError(f"report {spec.name}: {ablation.path}: start: {start.file}: {rule}")
+                beside = "file" if start.weights is None else "weights"
+                rule = f"write `sha256: {start.sha256}` beside `{beside}`: a bundle does not hold the weights"
+                raise SpecError(f"report {spec.name}: {ablation.path}: start: {start.source}: {rule}")
 
 
 def _own_modules(specs: Iterable[RunSpec]) -> Iterator[tuple[str, Path]]:

@@ -27,7 +27,7 @@ FALLBACKS = (  # installed fonts among these draw characters that FONT lacks
 # A module's index here determines its look in every figure: append new names only at the end.
 MODULES = (
     "none", "ema", "cbam", "se", "eca", "ca", "sa", "bam", "gam", "gc", "ge", "nam", "simam", "triplet",
-    "identity", "random_gate", "matched", "frozen",
+    "identity", "random_gate", "matched", "frozen", "zero_start",
 )  # fmt: skip
 # matplotlib's version stays in the files: another one draws other bytes, and `report --check` must know.
 FILES: Mapping[str, Mapping[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}

@@ -95,7 +95,7 @@ def _started(ablation: Ablation) -> Iterator[events.Remark]:
 
     for name, cells in ablation.rows().items():
         start = cells[0].spec.model.start if cells else None
-        if start is None or not Path(start.file).is_file():
+        if start is None or (start.weights is None and not Path(start.file).is_file()):
             continue
         try:
             facts = start_summary(start_weights(build_model(cells[0].spec, device="meta"), start), start)
@@ -104,7 +104,7 @@ def _started(ablation: Ablation) -> Iterator[events.Remark]:
         total = facts["tensors"]
         assert isinstance(total, int)
         taken = f"{facts['tensors_taken']} of {number_of(total, 'tensor')}"
-        yield events.Remark(name, f"{taken} start from {start.file}")
+        yield events.Remark(name, f"{taken} start from {start.source}")
 
 
 def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watch = ignore) -> None:
