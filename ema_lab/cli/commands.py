@@ -51,7 +51,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "diff": Entry("results", "Show the differences of two runs."),
         "eval": Entry("results", "Evaluate a finished run's model again."),
         "gallery": Entry("gallery", "Draw gate maps and Grad-CAM of finished runs."),
-        "serve": Entry("serve", "Show reports in a browser, live."),
+        "serve": Entry("serve", "Show the store, or reports, in a browser, live."),
     },
     "Publish": {
         "report": Entry("report", "Print and write the tables of a report."),

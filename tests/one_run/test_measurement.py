@@ -13,6 +13,7 @@ from ema_lab.registry.catalogue import ATTENTIONS
 KEYS = ("parameters", "parameters_without_norm", "macs", "macs_matmul", "macs_all", "activations")
 OPTIONS = {
     "frozen": {"of": {"name": "ema", "groups": 4}},
+    "zero_start": {"of": {"name": "se", "reduction": 4}},
     "matched": {"of": {"name": "se", "reduction": 4}, "by": "parameters"},
     "ema": {"groups": 4},
     "sa": {"groups": 4},

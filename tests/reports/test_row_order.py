@@ -39,7 +39,7 @@ def shown(tmp_path):
         table = [row.name for row in tables[0].rows]
         pareto, forest = report_figures(spec, store)
         page = report_data(spec, tables, store)
-        points = [bar.get_label().replace("\n", " ") for bar in pareto.drawing.axes[0].containers]
+        points = [text.get_text().replace("\n", " ") for text in pareto.drawing.axes[0].texts]
         ticks = [label.get_text().replace("\n", " ") for label in forest.drawing.axes[0].get_yticklabels()]
         names.forest, names.page = forest, page
         return table, points, ticks, [row["label"] for row in page["rows"]]

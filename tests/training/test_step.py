@@ -153,7 +153,7 @@ def test_what_is_timed_is_the_step_of_the_recipe(make_spec, monkeypatch):
     update = Step.update
     monkeypatch.setattr(Step, "update", lambda self, *rest: steps.append(self) or update(self, *rest))
     spec = make_spec(recipe={"optimizer": {"name": "adamw", "lr": 0.01}})
-    work = _work(spec, Timing("training", 2, 8, torch.device("cpu")))
+    work = _work(spec, Timing("training", 2, 8, torch.device("cpu")), None)
     with torch.random.fork_rng():
         work()
     [step] = steps
