@@ -83,9 +83,13 @@ class LatexColumn:
             return rf"${{}}\pm {_maths(parts.spread)}$"
         if not parts.low:
             return ""
-        missing = self._high[: len(self._high) - len(parts.high)]  # room of a sign or digits
+        start = int(parts.high[0] in "+-")  # a sign is there: only digits are missing
+        missing = self._high[start : start + len(self._high) - len(parts.high)]
         room = rf"\phantom{{{_maths(missing)}}}" if missing else ""
-        return rf"$[{_maths(parts.low)}, {room}{_maths(parts.high)}]$"
+        high = _maths(parts.high)
+        if room and high[0] in "+-":
+            high = f"{{{high[0]}}}{high[1:]}"  # a sign, which after the room would be read as an operator
+        return rf"$[{_maths(parts.low)}, {room}{high}]$"
 
 
 def _parts(cell: TableCell) -> _Parts | None:

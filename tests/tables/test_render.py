@@ -280,6 +280,14 @@ ALIGNED = Table(
 )
 
 
+def test_a_sign_in_an_interval_of_latex_is_no_operator():
+    texts = ("+0.97 [-0.79, +2.74]", "+4.01 [-4.70, +12.72]")
+    rows = tuple(TableRow(text, text, (TableCell(text),)) for text in texts)
+    text = render_latex(Table("t", "T", "Row", (TableColumn("delta", "D", "delta"),), rows))
+    assert r"$[-0.79, \phantom{1}{+}2.74]$" in text
+    assert "$[-4.70, +12.72]$" in text
+
+
 def test_latex_aligns_numbers_at_the_decimal_point():
     text = render_latex(ALIGNED)
     grouped = "group-digits=integer, group-minimum-digits=4, group-separator={,}"
