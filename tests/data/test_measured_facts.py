@@ -146,8 +146,13 @@ def test_a_folder_outside_of_the_data_is_refused(pets, tmp_path):
         measured_dataset("outside", tmp_path / "pets")
     with pytest.raises(DataError, match="holds images in no known way: expected train/CLASS and val/CLASS"):
         measured_dataset("nothing", Path("data"))
-    with pytest.raises(DataError, match="data/nothing is no folder"):
+    with pytest.raises(SpecError, match=r"data/nothing is no folder$"):
         measured_dataset("nothing", Path("data/nothing"))
+
+
+def test_a_path_that_counts_from_the_data_gets_a_suggestion(pets):
+    with pytest.raises(SpecError, match=r"^pets is no folder; did you mean data/pets\?"):
+        measured_dataset("mine", Path("pets"))
 
 
 def test_the_command_measures_and_says_how_to_go_on(pets):

@@ -92,6 +92,10 @@ def measured_dataset(
 
 def _below(folder: Path, data: Path) -> str:
     """Return the path of a folder from the folder of the data sets."""
+    if not folder.is_dir():
+        inside = data / folder
+        hint = f"; did you mean {inside}? --from is a path from here" if inside.is_dir() else ""
+        raise SpecError(f"{folder} is no folder{hint}")
     if not folder.resolve().is_relative_to(data.resolve()):
         rule = "runs look for images there; move or link the folder, or name another --data"
         raise SpecError(f"{folder} does not lie below the folder of the data sets, {data}: {rule}")
