@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DATASETS
@@ -119,7 +120,8 @@ def compared(old: Path, kept: Path, fresh: Path) -> list[Equivalence]:
     changes = changed(then, now)
     runs: list[Mapping[str, str]] = []
     for name, path in TRAINED.items():
-        stores = [trained(tree, path, folder) for tree, folder in ((old, kept), (ROOT, fresh))]
+        text = of_both(path, old)
+        stores = [trained(tree, path.stem, text, folder) for tree, folder in ((old, kept), (ROOT, fresh))]
         if different := list(differences(*stores)):
             raise DifferenceError(f"{name}: " + "; ".join(different))
         runs += [read_record(run)["source"] for run in run_folders(stores[1])]
@@ -214,18 +216,31 @@ def changed(then: Sequence[Any], now: Sequence[Any]) -> list[tuple[str, str, str
     return sorted(item for item in found if item[1] != item[2])
 
 
-def trained(tree: Path, ablation: Path, folder: Path) -> Path:
+def of_both(ablation: Path, old: Path) -> str:
+    """Return the text of an ablation's file without the rows that the code of another tree refuses."""
+    cells = load_ablation(ablation).cells
+    then = hashes(old, [cell.spec.resolved() for cell in cells])
+    new = {cell.variant for cell, found in zip(cells, then, strict=True) if found is None}
+    text = ablation.read_text(encoding="utf-8")
+    if not new:
+        return text
+    tree = yaml.safe_load(text)
+    tree["variants"] = {name: changes for name, changes in tree["variants"].items() if name not in new}
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def trained(tree: Path, name: str, text: str, folder: Path) -> Path:
     """Train the first seed of an ablation with a tree's code; return the store.
 
     Raises:
         DifferenceError: If a run fails.
     """
     (folder / "ablations").mkdir(parents=True, exist_ok=True)
-    (folder / "ablations" / ablation.name).write_bytes(ablation.read_bytes())
-    store = folder / f"runs-{ablation.stem}"
+    (folder / "ablations" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    store = folder / f"runs-{name}"
     command = [
         "run",
-        ablation.stem,
+        name,
         "--seeds",
         "1",
         "--workers",
@@ -239,7 +254,7 @@ def trained(tree: Path, ablation: Path, folder: Path) -> Path:
         [sys.executable, "-c", RUN, *command], cwd=folder, env=environment(tree), preexec_fn=_take_one_core
     )
     if done.returncode:
-        raise DifferenceError(f"{ablation.stem} cannot be trained in {tree.name}")
+        raise DifferenceError(f"{name} cannot be trained in {tree.name}")
     return store
 
 

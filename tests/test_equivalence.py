@@ -189,6 +189,7 @@ class TestCommand:
         monkeypatch.setattr(equivalence, "check_facts", lambda *_: None)
         monkeypatch.setattr(equivalence, "hashes", lambda tree, _: found[tree])
         monkeypatch.setattr(equivalence, "trained", lambda tree, *_: sides[tree])
+        monkeypatch.setattr(equivalence, "of_both", lambda path, _old: path.read_text(encoding="utf-8"))
         monkeypatch.setattr(equivalence, "commit_of", lambda tree: "abc1234")
         for store in stores:
             edit_record(store / "0123456789abcdef", source=OTHER)
