@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ema_lab.errors import CostError, EmaLabError, error_summary
 from ema_lab.models.build import build_model, sites_of
-from ema_lab.one_run.model import load_model
 from ema_lab.profiling.latency import Work, compare, inference, peak_bytes, timer_of
 from ema_lab.profiling.measure import measure_cost, measure_layers
 from ema_lab.specs.run import RunSpec
@@ -122,6 +121,8 @@ class Finished:
         Raises:
             StoreError: As `load_model` does.
         """
+        from ema_lab.one_run.model import load_model  # Lightning, which counting can do without
+
         return load_model(spec.run_id, self.store)
 
     def images(self, spec: RunSpec, count: int) -> Tensor:
