@@ -5,6 +5,7 @@ The facts (classes, numbers of images, statistics) are options, so that planning
 those of Imagenette (https://github.com/fastai/imagenette).
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ema_lab.data.image_folder import image_folder_splits
@@ -12,15 +13,20 @@ from ema_lab.data.image_list import image_list_splits
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.shards import shard_splits
 
-FACTS = {  # statistics of ImageNet, unless the options say otherwise
-    "imagefolder": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-    "csv": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
-    "shards": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+FACTS = {
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}  # ImageNet's, unless options say otherwise
+READERS: Mapping[str, Callable[..., ImageSplits]] = {
+    "folders": image_folder_splits,
+    "lists": image_list_splits,
+    "shards": shard_splits,
 }
 
 
-def imagefolder(
+def own_images(
     root: Path,
+    form: str,
     *,
     folder: str = "imagenette2",
     classes: int = 10,
@@ -28,88 +34,24 @@ def imagefolder(
     test_images: int = 3925,
     image_size: int = 224,
     channels: int = 3,
-    train: str = "train",
-    test: str = "val",
+    train: str | None = None,
+    test: str | None = None,
     upright: bool = False,
 ) -> ImageSplits:
-    """Image files in one folder per class, as torchvision's ImageFolder reads them.
+    """Your own images: a folder per class, CSV lists of files, or WebDataset's tar shards.
 
     Args:
         root: Where the folder is.
-        folder: Holds the folders of the splits.
+        form: Key of `READERS`.
+        folder: Folder of the images, of the lists, or of the shards.
         classes: Number of classes.
         train_images: Number of training images.
         test_images: Number of test images.
         image_size: Height and width of the resulting images, in pixels.
         channels: 3 for RGB, 1 for grey images.
-        train: Folder of the training split.
-        test: Folder of the test split.
+        train: Training split; by default the folder `train`, the list train.csv, or the shards train-*.tar.
+        test: Test split; by default the folder `val`, the list test.csv, or the shards val-*.tar.
         upright: Whether to rotate each image by its EXIF orientation.
     """
-    return image_folder_splits(
-        root / folder, image_size=image_size, channels=channels, train=train, test=test, upright=upright
-    )
-
-
-def csv(
-    root: Path,
-    *,
-    folder: str = "imagenette2",
-    classes: int = 10,
-    train_images: int = 9469,
-    test_images: int = 3925,
-    image_size: int = 224,
-    channels: int = 3,
-    train: str = "train.csv",
-    test: str = "test.csv",
-    upright: bool = False,
-) -> ImageSplits:
-    """Image files that a CSV file per split lists, with the columns `path` and `label`.
-
-    Args:
-        root: Where the folder is.
-        folder: Holds the CSV files; paths in them count from there.
-        classes: Number of classes.
-        train_images: Number of training images.
-        test_images: Number of test images.
-        image_size: Height and width of the resulting images, in pixels.
-        channels: 3 for RGB, 1 for grey images.
-        train: File of the training split.
-        test: File of the test split.
-        upright: Whether to rotate each image by its EXIF orientation.
-    """
-    return image_list_splits(
-        root / folder, image_size=image_size, channels=channels, train=train, test=test, upright=upright
-    )
-
-
-def shards(
-    root: Path,
-    *,
-    folder: str = "imagenette2",
-    classes: int = 10,
-    train_images: int = 9469,
-    test_images: int = 3925,
-    image_size: int = 224,
-    channels: int = 3,
-    train: str = "train-*.tar",
-    test: str = "val-*.tar",
-    upright: bool = False,
-) -> ImageSplits:
-    """Tar shards as of WebDataset: image and class of a sample side by side, uncompressed.
-
-    Args:
-        root: Where the folder is.
-        folder: Holds the shards.
-        classes: Number of classes.
-        train_images: Number of training images.
-        test_images: Number of test images.
-        image_size: Height and width of the resulting images, in pixels.
-        channels: 3 for RGB, 1 for grey images.
-        train: Pattern of the names of the training split's shards.
-        test: Pattern of the names of the test split's shards.
-        upright: Whether to rotate each image by its EXIF orientation.
-    """
-    return shard_splits(
-        root / folder, image_size=image_size, channels=channels, train=train, test=test, upright=upright
-    )
+    names = {key: name for key, name in (("train", train), ("test", test)) if name is not None}
+    return READERS[form](root / folder, image_size=image_size, channels=channels, upright=upright, **names)

@@ -3,7 +3,7 @@
 Members of one sample share their name up to the first dot: `000123.jpg` and `000123.cls`. The class is the
 whole number in `.cls`, or the number `label` of `.json`. Any image is read by its position in its shard, so
 that order and crops follow from (seed, epoch, index) as for files in folders. The positions are found once
-and kept in `index.npz` beside the shards, with their sizes and times.
+and kept in a file `index-*.npz` beside the shards, with the shards' sizes and times.
 """
 
 import glob

@@ -41,11 +41,11 @@ def environment(device: torch.device, recipe: RecipeSpec) -> dict[str, Any]:
 
 
 def with_earlier(facts: dict[str, Any], environments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add to a resumed run's facts what was different in the environments of its earlier attempts.
+    """Add the differing facts of earlier attempts to those of a resumed run.
 
     Returns:
-        The facts; if any differed, with a list `earlier` that has the other values of each environment. The
-        commit is left out: changed sources are told by their hashes.
+        The facts. If an earlier environment differed, the key `earlier` lists its differing values. The
+        commit is left out, because source hashes show changed code.
     """
     source = commit()
     earlier: list[dict[str, Any]] = []

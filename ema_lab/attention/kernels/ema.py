@@ -28,7 +28,7 @@ MANY_MAPS = "many_maps"  # in a record: the form of `exact` for many small maps,
 
 
 class _Case(NamedTuple):
-    """What a kernel's code depends on; each case is tried once in a process."""
+    """Key of a comparison with the formula: all that selects a kernel's code."""
 
     name: str
     device: torch.device

@@ -161,7 +161,7 @@ def _weight_gradients(
     d_matrix: tuple[Tensor, ...],
     d_bias: tuple[Tensor, ...],
 ) -> EMAWeights:
-    """Return the gradients of the weights through the linear part; that of `norm_weight` is none of them."""
+    """Return the gradients of the weights through the linear part, which does not use `norm_weight`."""
     channels, (sides, _, pixels) = len(constant_C), constants.means.shape
     gates, logits, local = d_matrix
     total = d_bias[2].sum()

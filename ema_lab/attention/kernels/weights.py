@@ -1,4 +1,4 @@
-"""What a kernel of EMA gets of a module."""
+"""Parameters of an EMA module, as all its kernels take them."""
 
 from typing import NamedTuple
 

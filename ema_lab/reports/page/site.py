@@ -163,7 +163,7 @@ class Site:
         return kept.answer
 
     def _tidy(self, route: Route, kept: _Kept, version: str) -> None:
-        """Forget an answer that is none, or that was made before a change, and the oldest of too many."""
+        """Remove a failed or outdated answer from the cache, and the oldest answers if there are too many."""
         with self._lock:
             is_current = kept.answer is not None and version == self._version
             if not is_current and self._kept.get(route) is kept:

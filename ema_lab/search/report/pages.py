@@ -260,7 +260,7 @@ def _running(history: History) -> Iterator[dict[str, Any]]:
 
 
 def _importance(history: History, objective: Objective) -> dict[str, Any]:
-    """Return each parameter's importance for an objective, or a sentence that says why there is none."""
+    """Return each parameter's importance for an objective. A note explains missing or uncertain values."""
     found = importances(history, objective)
     done = sum(trial.values is not None for trial in history.trials())
     if not found:
