@@ -31,7 +31,13 @@ class ShuffledBatches(Sampler[list[Key]]):
         self._indices = indices
         self._batch_size = batch_size
         self._seed = seed
+        self._first = (0, 0)
         self.epoch = 0
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """Begin an epoch at a batch, for a run that is resumed within the epoch; later epochs are whole."""
+        self._first = (epoch, batch)
+        self.epoch = epoch
 
     @property
     def sampler(self) -> "ShuffledBatches":
@@ -54,7 +60,8 @@ class ShuffledBatches(Sampler[list[Key]]):
         order = self._indices.to(device)
         if self._shuffle:
             order = order[permutation(len(order), self._seed, "order", self.epoch, device=device)]
-        for number in range(len(self)):
+        epoch, batch = self._first
+        for number in range(batch if self.epoch == epoch else 0, len(self)):
             yield self.epoch, order[number * self._batch_size : (number + 1) * self._batch_size]
 
 

@@ -41,8 +41,8 @@ class RunData(LightningDataModule):
 
     Attributes:
         device: Device of the model: images in memory are served from there.
-        first_epoch: Epoch at which a resumed run continues. Loader workers fetch the first batches before
-            Lightning sets the sampler's epoch.
+        resumed_at: Epoch and batch, from 0, at which a resumed run continues. Loader workers fetch the first
+            batches before Lightning sets the sampler's epoch.
 
     Raises:
         DataError: If the data cannot be loaded, or does not match its facts.
@@ -53,7 +53,7 @@ class RunData(LightningDataModule):
         self.spec = spec
         self.splits = splits
         self.num_workers = num_workers
-        self.first_epoch = 0
+        self.resumed_at = (0, 0)
         self.device = torch.device("cpu")
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._statistics = {
@@ -86,7 +86,7 @@ class RunData(LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         batches = self.training_batches()
-        batches.set_epoch(self.first_epoch)
+        batches.begin_at(*self.resumed_at)
         return self._loader(self.training_images(), batches, self.num_workers)
 
     def watched(self) -> tuple[str, Loader] | None:

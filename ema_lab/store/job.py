@@ -55,3 +55,7 @@ Report = Callable[[Mapping[str, float]], None]  # epoch observer: gets each fini
 
 class RunStopped(Exception):  # noqa: N818 - control flow, as StopIteration
     """Raised by an epoch observer to stop a run early. The run stays pending and keeps its checkpoint."""
+
+
+class RunPaused(RunStopped):
+    """Raised by training at its deadline. The run stays pending and goes on from its checkpoint."""

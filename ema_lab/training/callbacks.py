@@ -1,9 +1,9 @@
-"""End-of-epoch callback: writes the curve, the best weights and the checkpoint to resume from."""
+"""Callback that writes the curve, the best weights and the checkpoint from which a run resumes."""
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,6 +17,14 @@ from ema_lab.training.module import TrainingModule
 
 Row = dict[str, float]
 Facts = dict[str, Any]
+
+
+class Begun(TypedDict):
+    """Progress of a begun epoch: its batches, the seconds of their training, and the first learning rate."""
+
+    batches: int
+    seconds: float
+    lr: float
 
 
 class EpochEnd(Callback):
@@ -43,7 +51,7 @@ class EpochEnd(Callback):
         self.train_seconds = 0.0
         self.compiled: dict[str, Any] = {}  # mode, seconds of all attempts, graphs
         self._compiled_for = 0.0
-        self.earlier_seconds = 0.0  # of interrupted attempts, up to their last finished epoch
+        self.earlier_seconds = 0.0  # of interrupted attempts, up to their last checkpoint
         self._began = time.perf_counter()
         self.best: tuple[float, int] | None = None
         self.watched = data.watched()
@@ -53,6 +61,12 @@ class EpochEnd(Callback):
         self._chooses = data.spec.recipe.protocol != "last"
         self._started = 0.0
         self._first_lr = 0.0
+        self._begun: Begun | None = None  # the epoch within which a checkpoint was saved
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._begun is not None:  # Lightning starts no epoch that has begun
+            self._started = time.perf_counter() - self._begun["seconds"]
+            self._first_lr = self._begun["lr"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
@@ -75,9 +89,15 @@ class EpochEnd(Callback):
         self.rows.append(row)
         text = render_curve(self.rows, self.data.spec.run_id)
         write_text(self.folder / CURVE, text, durable=False)
+        self.save(trainer)
+        self.report(row)
+
+    def save(self, trainer: Trainer, batches: int = 0) -> None:
+        """Write the checkpoint, at the end of an epoch or after some batches of one."""
+        seconds = time.perf_counter() - self._started
+        self._begun = {"batches": batches, "seconds": seconds, "lr": self._first_lr} if batches else None
         with atomic_write(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
-        self.report(row)
 
     def _compile_seconds(self, module: TrainingModule) -> float:
         """Return the seconds of the epoch that compiled the model, which are not counted as training."""
@@ -108,6 +128,7 @@ class EpochEnd(Callback):
             "train_seconds": self.train_seconds,
             "wall_seconds": self.wall_seconds(),
             "best": self.best,
+            "begun": self._begun,
             "compiled": self.compiled,
             "num_threads": torch.get_num_threads(),
             "environments": [
@@ -117,7 +138,7 @@ class EpochEnd(Callback):
         }
 
     def wall_seconds(self) -> float:
-        """Return the seconds that the run has taken, including finished epochs of earlier attempts."""
+        """Return the seconds that the run has taken, including earlier attempts up to their checkpoint."""
         return self.earlier_seconds + time.perf_counter() - self._began
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -127,7 +148,8 @@ class EpochEnd(Callback):
         self.best = state_dict["best"]
         self.compiled = state_dict.get("compiled", {})  # absent in older checkpoints
         self.earlier = state_dict.get("environments", [])  # absent in older checkpoints
-        self.data.first_epoch = len(self.rows)
+        self._begun = state_dict.get("begun")  # absent in older checkpoints
+        self.data.resumed_at = (len(self.rows), self._begun["batches"] if self._begun else 0)
         torch.set_num_threads(
             state_dict["num_threads"]
         )  # the order of sums depends on it, so a resumed run keeps it

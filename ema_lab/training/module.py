@@ -14,6 +14,7 @@ from ema_lab.training.average import WeightAverage
 from ema_lab.training.step import Step
 from ema_lab.wording import number_of
 
+EPOCH_SUMS = "ema_lab_epoch_sums"  # in checkpoints
 CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
 
 
@@ -39,6 +40,10 @@ class TrainingModule(LightningModule):
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_sums: dict[str, Tensor] = {}
         self.epoch_images = 0
+
+    def on_train_start(self) -> None:
+        self.epoch_loss = self.epoch_loss.to(self.device)  # a checkpoint's are on the CPU
+        self.epoch_sums = {name: total.to(self.device) for name, total in self.epoch_sums.items()}
 
     def on_train_epoch_start(self) -> None:
         self.epoch_loss = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -87,6 +92,14 @@ class TrainingModule(LightningModule):
             loss = (self.epoch_loss / self.epoch_images).item()
             words = f"epoch {self.current_epoch + 1}, noticed after {number_of(self.epoch_images, 'image')}"
             raise DivergedError(f"the training loss is {loss} in {words}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[EPOCH_SUMS] = (self.epoch_loss, self.epoch_sums, self.epoch_images)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the sums of a begun epoch, which older checkpoints lack; an epoch's start clears them."""
+        if EPOCH_SUMS in checkpoint:
+            self.epoch_loss, self.epoch_sums, self.epoch_images = checkpoint[EPOCH_SUMS]
 
     def epoch_summary(self) -> dict[str, float]:
         """Return the mean loss and the task's own columns of the epoch that has just ended.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from ema_lab.data.module import RunData
@@ -31,6 +31,9 @@ from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
 from ema_lab.training.profile import RunProfiler
 from ema_lab.training.trainer import build_trainer, choose_device, unfilled_memory
+from ema_lab.training.within_epoch import WithinEpoch
+
+CHECKPOINT_MINUTES = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Machine:
         num_threads: Number of torch's threads; None keeps torch's default.
         loader_workers: Number of processes that prepare batches.
         attention_kernel: Kernel of attention modules, chosen by `train_run`; None is the formula.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
+        stop_at: Time, in seconds since 1970, at which a run saves its checkpoint and stops.
         profile: Whether to write where the time went.
     """
 
@@ -52,6 +57,8 @@ class Machine:
     loader_workers: int = 0
     attention_kernel: str | None = None
     profile: bool = False
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    stop_at: float | None = None
 
 
 @unfilled_memory()
@@ -62,7 +69,7 @@ def train(
     report: Callable[[Row], None] = lambda row: None,
     kernels: Callable[[], Mapping[str, str]] = dict,
 ) -> RunOutcome:
-    """Train a run to its end; resume an interrupted run after its last finished epoch.
+    """Train a run to its end; resume an interrupted run from its checkpoint.
 
     The curve, the checkpoints and the predictions go to the run's folder, each with the run's id. The test
     split is evaluated once, with the weights that the protocol chooses.
@@ -79,6 +86,7 @@ def train(
         DataError: If the data cannot be loaded.
         DivergedError: If the training loss is not finite.
         CompileError: If the recipe compiles the model, and that fails.
+        RunPaused: If the time to stop has come; the checkpoint is written.
     """
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
@@ -94,7 +102,7 @@ def train(
     module.profiler = profiler
     epoch_end = EpochEnd(job.folder, data, report, lambda: environment(device, spec.recipe) | dict(kernels()))
     try:
-        _fit(module, data, epoch_end, job, profiler)
+        _fit(module, data, epoch_end, job, machine)
     finally:
         if isinstance(profiler, RunProfiler):
             profiler.close()
@@ -120,14 +128,18 @@ def train(
     )
 
 
-def _fit(module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, profiler: Profiler) -> None:
-    """Train all epochs, or those after the checkpoint.
+def _fit(
+    module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, machine: Machine
+) -> None:
+    """Train all epochs, or what is left after the checkpoint.
 
     Raises:
         KeyboardInterrupt: If the user stops the run, which Lightning turns into an exit.
     """
     recipe, device = module.spec.recipe, data.device
-    trainer = build_trainer(recipe, device, job.folder, [epoch_end, Heartbeat(job.folder)], profiler)
+    within = WithinEpoch(epoch_end, machine.checkpoint_minutes, machine.stop_at)
+    callbacks = [epoch_end, Heartbeat(job.folder), within]
+    trainer = build_trainer(recipe, device, job.folder, callbacks, module.profiler)
     try:
         with compiler_cache(recipe, job.cache):
             trainer.fit(
@@ -167,7 +179,7 @@ def _start(model: nn.Module, spec: RunSpec, job: RunJob, machine: Machine) -> di
 
 
 def checkpoint_to_resume(folder: Path, run_id: str) -> Path | None:
-    """Return the checkpoint of the last finished epoch; None if the run must start from scratch.
+    """Return the checkpoint from which a run goes on; None if the run must start from scratch.
 
     An unreadable checkpoint, or another run's, is renamed with a warning. If the checkpoint has a best
     epoch, the run's best weights must exist too. A slimmed checkpoint cannot be resumed.

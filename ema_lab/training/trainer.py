@@ -59,6 +59,8 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    # Batches depend on (seed, epoch, index) alone, and the loader begins where the checkpoint ended.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     exact_arithmetic()
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",

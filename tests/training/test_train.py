@@ -236,24 +236,28 @@ def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machi
 
 
 class StopAfter(Callback):
-    """Callback that raises at the start of an epoch, as if the process had been killed."""
+    """Callback that raises at the start of an epoch or of a batch, as if the process had been killed."""
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self, epoch: int, batch: int | None = None) -> None:
+        self.place = (epoch, batch)
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
-        if trainer.current_epoch == self.epoch:
+        if (trainer.current_epoch, None) == self.place:
+            raise RuntimeError("stopped")
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if (trainer.current_epoch, batch_idx) == self.place:
             raise RuntimeError("stopped")
 
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Return a function that makes the next training stop at the start of an epoch."""
+    """Return a function that makes the next training stop at the start of an epoch or of a batch."""
     build = run_module.build_trainer
 
-    def stop(epoch: int | None) -> None:
+    def stop(epoch: int | None, batch: int | None = None) -> None:
         def with_stop(recipe, device, path, callbacks, *rest):
-            extra = [] if epoch is None else [StopAfter(epoch)]
+            extra = [] if epoch is None else [StopAfter(epoch, batch)]
             return build(recipe, device, path, [*callbacks, *extra], *rest)
 
         monkeypatch.setattr(run_module, "build_trainer", with_stop)
@@ -301,6 +305,49 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(
         alone = train(spec, folder(tmp_path / "alone"), machine)
         assert alone.metrics == whole.metrics
         assert same_weights(tmp_path / "alone", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "loader_workers", "recipe"),
+    [
+        pytest.param("resnet20", 0, {"protocol": "best-val"}, id="images in memory"),
+        pytest.param("resnet20", 2, {}, id="loader workers", marks=pytest.mark.slow),
+        pytest.param("yolov5n", 0, {}, id="detection", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", 0, {"average": {"decay": 0.9}}, id="average", marks=pytest.mark.slow),
+        pytest.param("resnet20", 0, {"nominal_batch": 16}, id="accumulation", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_resumed_within_an_epoch_ends_bit_equal_to_an_uninterrupted_one(
+    make_spec, tmp_path, machine, stop_after, backbone, loader_workers, recipe
+):
+    spec = make_spec(
+        task="detection" if backbone == "yolov5n" else "classification",
+        model={"backbone": backbone},
+        recipe={"epochs": 3, "schedule": {"name": "cosine", "warmup_epochs": 1}, **recipe},
+        data={"val_images": 10},
+    )
+    often = replace(machine, loader_workers=loader_workers, checkpoint_minutes=1e-9)
+    whole = train(spec, folder(tmp_path / "whole"), machine)
+    job = folder(tmp_path / "resumed")
+    places = [(0, 2), (1, 1), (1, 3), (2, 2)]
+    for epoch, batch in places:
+        stop_after(epoch, batch)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(spec, job, often)
+        assert job.folder.joinpath("curve.csv").exists() == (epoch > 0)
+    stop_after(None)
+    assert begun_batches(job.folder) == 2
+    resumed = train(spec, job, often)
+    assert resumed.metrics == whole.metrics
+    assert resumed.chosen_epoch == whole.chosen_epoch
+    assert same_weights(job.folder, tmp_path / "whole")
+    assert curve_without_time(job.folder) == curve_without_time(tmp_path / "whole")
+
+
+def begun_batches(path: Path) -> int:
+    """Return the batches of the begun epoch in a checkpoint."""
+    callbacks_state = torch.load(path / "last.ckpt", weights_only=True)["callbacks"]
+    return callbacks_state["EpochEnd"]["begun"]["batches"]
 
 
 def same_weights(first: Path, second: Path) -> bool:
