@@ -1,6 +1,7 @@
 """The command line: the only layer that prints, parses arguments and exits.
 
-Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 a run or a check failed, 2 the request was wrong, 75 --stop-after has left runs, 130
+interrupted, 143 terminated.
 """
 
 import errno

@@ -24,6 +24,8 @@ from ema_lab.workflow.train.run import run as train
 from ema_lab.workflow.train.status import survey
 from ema_lab.workflow.train.until import MAX_SEEDS, Until
 
+LEFT = 75  # EX_TEMPFAIL of sysexits: the same command goes on
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -50,7 +52,22 @@ class TrainingOptions:
             "--refresh", help="Train stale results again; the old ones are kept in the run's folder."
         ),
     ] = False
-
+    stop_after: Annotated[
+        str | None,
+        typer.Option(
+            "--stop-after",
+            metavar="TIME",
+            help="Save checkpoints and stop after a time, such as 3h50m; exit code 75 if runs are left.",
+        ),
+    ] = None
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-minutes",
+            min=0,
+            help="Minutes between checkpoints within an epoch; 0 saves only at the ends of epochs.",
+        ),
+    ] = 10.0
     profile: Annotated[
         bool,
         typer.Option(
@@ -62,7 +79,9 @@ class TrainingOptions:
     def settings(self) -> dict[str, Any]:
         """Return the settings of execution among the options."""
         settings = {key: value for key, value in vars(self).items() if key != "smoke"}
-        return {**settings, "timeout": read_duration("--timeout", self.timeout)}
+        settings["timeout"] = read_duration("--timeout", self.timeout)
+        settings["stop_after"] = read_duration("--stop-after", self.stop_after)
+        return settings
 
 
 @dataclass(frozen=True)
@@ -133,7 +152,8 @@ def run(
     """Train every cell that has no result yet.
 
     Finished runs are kept, failed ones retried; Ctrl-C loses none. At the end the table so far is printed,
-    and the command that writes it with figures and a page. Exit code 1 if a run failed.
+    and the command that writes it with figures and a page. Exit code 1 if a run failed, 75 if --stop-after
+    left runs for the next call.
 
     Examples: ema-lab run quickstart --workers 2; ema-lab run quickstart --until-decided --max-seeds 20
     """
@@ -149,7 +169,9 @@ def run(
         print_rows(watch.rows, as_json=True)
     elif not training.smoke:
         _print_table(outcome, command_arguments(ablation, folders.store, cells.changes))
-    return 0 if outcome.ok else 1
+    if outcome.failed:
+        return 1
+    return LEFT if outcome.left else 0
 
 
 def _print_table(outcome: GridOutcome, arguments: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ from ema_lab.errors import RunTimeoutError, StoreError
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.attempts import note_killed
 from ema_lab.store.document import first_problem
-from ema_lab.store.job import RunJob, RunOutcome, RunStopped, Train, ignore
+from ema_lab.store.job import RunJob, RunOutcome, RunPaused, RunStopped, Train, ignore
 from ema_lab.store.killed import oom_kills
 from ema_lab.store.layout import CACHE
 from ema_lab.store.quarantine import quarantine_damaged, supersede_stale_progress
@@ -65,6 +66,7 @@ class Claim:
             those of other processes, whose outcome the engine must not change.
         watch: Observer in the worker's process, called when an attempt begins and after each epoch. An error
             of the observer is logged and does not fail the run.
+        stop_at: Time, in seconds since 1970, from which no further run is begun; `train` has its own.
     """
 
     train: Train
@@ -73,9 +75,12 @@ class Claim:
     device: str
     session: str = ""
     watch: Callable[[], None] = ignore
+    stop_at: float = math.inf
 
     def __call__(self, task: Task) -> Result:
         run_id = task.spec.run_id
+        if time.time() >= self.stop_at:
+            return "stopped"
         with self.store.claim(run_id) as claimed:
             if not claimed:
                 return "busy"
@@ -126,6 +131,9 @@ class Claim:
         except KeyboardInterrupt:
             self.store.end(run_id, attempt, "interrupted")
             raise
+        except RunPaused as paused:
+            self.store.end(run_id, attempt, "interrupted", str(paused))
+            return "stopped"
         except RunStopped as stopped:
             self.store.end(run_id, attempt, "pruned", str(stopped) or None)
             return "stopped"

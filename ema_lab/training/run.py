@@ -1,5 +1,6 @@
 """Training of one run, from its spec to its metrics."""
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -58,7 +59,7 @@ class Machine:
     attention_kernel: str | None = None
     profile: bool = False
     checkpoint_minutes: float = CHECKPOINT_MINUTES
-    stop_at: float | None = None
+    stop_at: float = math.inf
 
 
 @unfilled_memory()
@@ -128,9 +129,7 @@ def train(
     )
 
 
-def _fit(
-    module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, machine: Machine
-) -> None:
+def _fit(module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, machine: Machine) -> None:
     """Train all epochs, or what is left after the checkpoint.
 
     Raises:

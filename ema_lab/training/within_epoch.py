@@ -22,7 +22,7 @@ class WithinEpoch(Callback):
         stop_at: Time, in seconds since 1970, after which the run saves its checkpoint and stops.
     """
 
-    def __init__(self, epoch_end: EpochEnd, minutes: float, stop_at: float | None) -> None:
+    def __init__(self, epoch_end: EpochEnd, minutes: float, stop_at: float) -> None:
         self._epoch_end = epoch_end
         self._minutes = minutes
         self._stop_at = stop_at
@@ -63,4 +63,4 @@ class WithinEpoch(Callback):
             raise RunPaused(f"stopped after epoch {epoch}")
 
     def _is_over(self) -> bool:
-        return self._stop_at is not None and time.time() >= self._stop_at
+        return time.time() >= self._stop_at

@@ -172,8 +172,12 @@ class GridEnded(Event):
         counts = f"{len(outcome.trained)} trained, {len(outcome.done_before)} done before"
         counts += f", {len(outcome.failed)} failed"
         counts += f", {len(outcome.elsewhere)} trained by another process" if outcome.elsewhere else ""
+        counts += f", {len(outcome.left)} left at --stop-after" if outcome.left else ""
         name = outcome.ablation.name
         yield f"{name}: {counts} (store {outcome.store.root})"
+        if outcome.left:
+            them = "them" if len(outcome.left) > 1 else "it"
+            yield f"hint: the same command goes on with {them}, from the last checkpoint"
         yield from stale_lines(name, outcome.stale)
         yield from (_failed_line(cell, outcome.max_attempts) for cell in outcome.failed)
 

@@ -1,8 +1,10 @@
 """Settings of execution: workers, device, engine, store, data. None of them is part of a run."""
 
+import math
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
@@ -41,6 +43,8 @@ class ExecutionOptions(TypedDict, total=False):
     threads: int | None
     attention_kernel: str | None
     profile: bool
+    checkpoint_minutes: float
+    stop_after: float | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Execution:
         threads: Threads of torch in each run; None takes the number that the ablation has in this store.
         attention_kernel: Key of `KERNELS` (`ema_lab.attention.kernels.choice`); None is the formula.
         profile: Write where each run's time went, and a trace of a few steps, to its folder.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
+        stop_after: Seconds after which the runs save their checkpoints and stop; they stay pending.
 
     Raises:
         SpecError: If options contradict each other, or a number is out of range.
@@ -84,6 +90,9 @@ class Execution:
     threads: int | None = None
     attention_kernel: str | None = None
     profile: bool = False
+    checkpoint_minutes: float = 10.0
+    stop_after: float | None = None
+    _began: float = field(default_factory=time.time, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}
@@ -96,6 +105,13 @@ class Execution:
             check_kernel(self.attention_kernel)
         if self.timeout is not None and self.timeout <= 0:
             raise SpecError(f"timeout must be above zero seconds, got {self.timeout}")
+        if self.checkpoint_minutes < 0:
+            raise SpecError(f"checkpoint_minutes must be zero or more, got {self.checkpoint_minutes}")
+        if self.stop_after is not None and self.stop_after <= 0:
+            raise SpecError(f"stop_after must be above zero seconds, got {self.stop_after}")
+        if self.elsewhere is not None and self.stop_after is not None:
+            rule = "the cluster's own time limit stops and requeues jobs; put `time` into --engine-config"
+            raise SpecError(f"--stop-after is for workers here: {rule}")
         if self.elsewhere is not None and (self.timeout is not None or self.gpu_slots > 1):
             raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
 
@@ -103,6 +119,16 @@ class Execution:
     def elsewhere(self) -> Elsewhere | None:
         """The engine whose workers are not processes of this one; None trains on this machine."""
         return choose_engine(self.engine, self.engine_config, self.workers)
+
+    @property
+    def stop_at(self) -> float:
+        """Time, in seconds since 1970, at which the runs stop; infinite without `stop_after`."""
+        return math.inf if self.stop_after is None else self._began + self.stop_after
+
+    def refuse_stop_after(self, command: str) -> None:
+        """Raise a `SpecError` if a command that cannot stop early is asked to."""
+        if self.stop_after is not None:
+            raise SpecError(f"stop_after changes nothing in {command}; Ctrl-C stops it, and it goes on later")
 
     @property
     def run_store(self) -> RunStore:

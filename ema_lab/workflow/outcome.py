@@ -49,6 +49,7 @@ class GridOutcome:
         done_before: Run ids that were done already.
         elsewhere: Run ids that another process trained meanwhile.
         failed: Runs without a result, with the reason of each.
+        left: Run ids that are still pending, because the time of `stop_after` was over.
         stale: Number of stale results by the parts whose source has changed; empty with `refresh`.
         max_attempts: Attempts after which a failed run is left alone.
         comparisons: With `until`, each row's comparison with its baseline.
@@ -60,6 +61,7 @@ class GridOutcome:
     done_before: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     failed: tuple[FailedCell, ...] = ()
+    left: tuple[str, ...] = ()
     stale: Mapping[str, int] = field(default_factory=dict)
     max_attempts: int = 0
     comparisons: tuple[Comparison, ...] = ()
@@ -67,7 +69,7 @@ class GridOutcome:
     @property
     def ok(self) -> bool:
         """Whether every requested run has a result."""
-        return not self.failed
+        return not (self.failed or self.left)
 
 
 def stale_counts(statuses: Mapping[str, RunStatus]) -> Counter[str]:

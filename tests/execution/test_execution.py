@@ -18,7 +18,7 @@ from ema_lab.execution.engines import local
 from ema_lab.execution.engines.local import LocalEngine
 from ema_lab.execution.executor import execute
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import RunJob, RunOutcome
+from ema_lab.store.job import RunJob, RunOutcome, RunPaused
 from ema_lab.store.store import RunStore
 
 METRICS = {"top1": 50.0, "loss": 1.0}
@@ -391,3 +391,26 @@ class TimedPool:
 def wait_for_ever(*_run: object) -> RunOutcome:
     threading.Event().wait()
     return RunOutcome(METRICS)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_stops_at_the_deadline_is_pending_and_its_attempt_does_not_count(
+    store, specs, fake, workers
+):
+    train = fake({0: RunPaused("stopped in epoch 1, after batch 3")})
+    progress = execute(specs[:2], train=train, store=store, workers=workers)
+    assert (progress.failed, progress.done) == ([], [specs[1].run_id])
+    attempts = store.attempts(specs[0].run_id)
+    assert [(attempt.outcome, attempt.reason) for attempt in attempts] == [
+        ("interrupted", "stopped in epoch 1, after batch 3")
+    ]
+    assert store.state(specs[0].run_id, 1) == "pending"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_the_deadline_no_run_is_begun_and_none_is_waited_for(store, specs, fake, workers):
+    with store.claim(specs[0].run_id) as claimed:  # held, as by another process
+        assert claimed
+        train = fake()
+        progress = execute(specs, train=train, store=store, workers=workers, stop_at=time.time())
+    assert (progress.done, progress.failed, train.trained) == ([], [], [])

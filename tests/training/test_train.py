@@ -19,7 +19,7 @@ from ema_lab.execution.executor import execute
 from ema_lab.measured.selection import environment_differences
 from ema_lab.one_run.model import load_model
 from ema_lab.one_run.pipeline import train_run
-from ema_lab.store.job import RunJob
+from ema_lab.store.job import RunJob, RunPaused
 from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
@@ -340,6 +340,23 @@ def test_a_run_that_is_resumed_within_an_epoch_ends_bit_equal_to_an_uninterrupte
     resumed = train(spec, job, often)
     assert resumed.metrics == whole.metrics
     assert resumed.chosen_epoch == whole.chosen_epoch
+    assert same_weights(job.folder, tmp_path / "whole")
+    assert curve_without_time(job.folder) == curve_without_time(tmp_path / "whole")
+
+
+@BOTH_IN_TIME
+def test_a_run_that_stops_at_each_chance_goes_on_until_it_is_done(make_spec, tmp_path, machine, task):
+    spec = make_spec(task=task, recipe={"epochs": 2})
+    whole = train(spec, folder(tmp_path / "whole"), machine)
+    job, stops, outcome = folder(tmp_path / "stopped"), [], None
+    while outcome is None:
+        try:
+            outcome = train(spec, job, replace(machine, stop_at=0.0))
+        except RunPaused as paused:
+            stops.append(str(paused))
+    first = [f"stopped in epoch 1, after batch {batch}" for batch in range(1, 5)]
+    assert stops == [*first, "stopped after epoch 1", *(stop.replace("1,", "2,", 1) for stop in first)]
+    assert outcome.metrics == whole.metrics
     assert same_weights(job.folder, tmp_path / "whole")
     assert curve_without_time(job.folder) == curve_without_time(tmp_path / "whole")
 

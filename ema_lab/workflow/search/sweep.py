@@ -103,6 +103,7 @@ def sweep(
     """
     loaded, options = load_sweep(str(sweep)), options or SearchOptions()
     how = Execution(**execution)
+    how.refuse_stop_after("sweep")
     search = make_search(loaded, objectives, options, Path(how.store))
     limit = trials_in_all(search, trials, options.seconds)
     for line in loaded.remarks():

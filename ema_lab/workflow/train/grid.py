@@ -1,5 +1,6 @@
 """Training of everything pending in an ablation: choose, check, train, and report each step as an event."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -192,6 +193,7 @@ def train_grid(
         done_before=tuple(run_id for run_id, state in by_state.items() if state == "done"),
         elsewhere=tuple(progress.elsewhere),
         failed=tuple(failed_cells(store, tasks, progress, given_up)),
+        left=_left(pending, progress) if time.time() >= how.stop_at else (),
         stale={} if how.refresh else stale_counts(statuses),
         max_attempts=how.max_attempts,
     )
@@ -201,6 +203,11 @@ def train_grid(
 
 def _is_pending(status: RunStatus) -> bool:
     return status.state in {"pending", "running"}
+
+
+def _left(pending: Sequence[Task], progress: Progress) -> tuple[str, ...]:
+    ended = {*progress.done, *progress.elsewhere, *progress.failed}
+    return tuple(task.spec.run_id for task in pending if task.spec.run_id not in ended)
 
 
 def _longest_first(pending: Sequence[Task], ablation: Ablation, store: RunStore) -> list[Task]:
@@ -257,6 +264,7 @@ class Training:
                 engine=elsewhere.engine if elsewhere else local,
                 max_attempts=how.max_attempts,
                 device=device,
+                stop_at=how.stop_at,
                 watch=_Reporter(self.pending, self.watch),
             )
         finally:
@@ -299,7 +307,14 @@ class Training:
         threads = settled_threads(self.store, *self._thread_facts())
         how = self.how
         machine = Machine(
-            how.data_folder, device, threads, how.loader_workers, how.attention_kernel, how.profile
+            how.data_folder,
+            device,
+            threads,
+            how.loader_workers,
+            how.attention_kernel,
+            how.profile,
+            how.checkpoint_minutes,
+            how.stop_at,
         )
         return partial(train_run, machine=machine, track=self.how.track)
 
