@@ -25,6 +25,7 @@ from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress as Counts
 from ema_lab.store.curve import read_curve
 from ema_lab.store.failure import failure_of
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import ModelChecked, RunEnded
@@ -32,6 +33,7 @@ from ema_lab.workflow.text import write_duration
 
 PLAIN_SECONDS = 30.0
 MAX_ROWS = 8  # running rows with a line of their own
+LONG_WAIT = 0.05  # of the time: a smaller share of waiting for data is not shown
 
 
 class LiveDisplay:
@@ -68,6 +70,7 @@ class RunDisplay(LiveDisplay):
         self._last_line = time.monotonic()
         self._lines: dict[str, TaskID] = {}
         self._told: dict[str, int] = {}
+        self._stalled: set[str] = set()
         total = sum(task.spec.recipe.epochs for task in tasks)
         columns = (TextColumn("ETA"), TimeRemainingColumn())
         super().__init__(total, columns, console or Console(stderr=True))
@@ -82,6 +85,7 @@ class RunDisplay(LiveDisplay):
 
     def update(self, counts: Counts) -> None:
         """Move the bars; without a terminal, print the counts after a long silence, and epochs with -v."""
+        self._warn_of_stalls(counts.running)
         if self._bar is not None:
             self._bar.update(self._line, completed=self._epochs(counts), description=_counts_text(counts))
             self._update_rows(self._bar, counts.running)
@@ -100,20 +104,38 @@ class RunDisplay(LiveDisplay):
         for run_id in running[:MAX_ROWS]:
             if run_id not in self._lines:
                 self._lines[run_id] = bar.add_task("", total=self._tasks[run_id].spec.recipe.epochs, left="")
-            completed = finished_epochs(self._store, run_id)
+            completed = trained_epochs(self._store, run_id)
             bar.update(self._lines[run_id], completed=completed, description=escape(self._row_text(run_id)))
 
     def _print_epochs(self, running: Sequence[str]) -> None:
         for run_id in running:
-            epochs = finished_epochs(self._store, run_id)
+            epochs = len(read_curve(self._store.folder(run_id)))
             if epochs > self._told.get(run_id, 0):
                 self._told[run_id] = epochs
                 self._print(f"  {self._row_text(run_id)}")
 
     def _row_text(self, run_id: str) -> str:
+        folder = self._store.folder(run_id)
+        text = epoch_text(self._tasks[run_id], read_curve(folder), Heartbeat.read(folder))
+        return f"{self._name(run_id)}: {text}"
+
+    def _name(self, run_id: str) -> str:
         task = self._tasks[run_id]
-        curve = read_curve(self._store.folder(run_id))
-        return f"{task.variant} seed {task.spec.seed}: {epoch_text(task, curve)}"
+        return f"{task.variant} seed {task.spec.seed}"
+
+    def _warn_of_stalls(self, running: Sequence[str]) -> None:
+        """Name each run whose batches have stopped, once per stall."""
+        for run_id in running:
+            beat = Heartbeat.read(self._store.folder(run_id))
+            if beat is None or not beat.is_stalled:
+                self._stalled.discard(run_id)
+            elif run_id not in self._stalled:
+                self._stalled.add(run_id)
+                usual = f"a batch took {write_duration(beat.batch_seconds)}"
+                silence = f"no batch for {write_duration(beat.seconds_ago)}, where {usual}"
+                self._print(
+                    f"warning: {self._name(run_id)} is stalled at {beat.place}: {silence}", always=True
+                )
 
     def _print(self, line: str, *, always: bool = False) -> None:
         self._last_line = time.monotonic()
@@ -122,9 +144,9 @@ class RunDisplay(LiveDisplay):
         else:
             say(line, always=always)
 
-    def _epochs(self, counts: Counts) -> int:
+    def _epochs(self, counts: Counts) -> float:
         ended = sum(self._tasks[run_id].spec.recipe.epochs for run_id in _ended(counts))
-        return ended + sum(finished_epochs(self._store, run_id) for run_id in counts.running)
+        return ended + sum(trained_epochs(self._store, run_id) for run_id in counts.running)
 
 
 class CountDisplay(ExitStack):
@@ -174,11 +196,22 @@ def ended_text(ended: RunEnded, store: RunStore) -> str:
     return f"done: {name}{result}{f', {write_duration(seconds)}' if value is not None and seconds else ''}"
 
 
-def epoch_text(task: Task, curve: Sequence[Mapping[str, float]]) -> str:
-    """Return a running row's epoch, loss, metric and images per second, as far as its curve has them."""
+def epoch_text(task: Task, curve: Sequence[Mapping[str, float]], beat: Heartbeat | None = None) -> str:
+    """Return a running row's epoch, loss, metric and images per second, as far as they are known.
+
+    Args:
+        task: The row's run.
+        curve: Its finished epochs.
+        beat: Its last heartbeat, which knows the batch, the present speed and the waiting for data.
+    """
     parts = [f"epoch {len(curve)}/{task.spec.recipe.epochs}"]
+    pace: list[str] = []
+    if beat is not None and beat.batches:
+        parts.append("evaluating" if beat.phase == "evaluating" else f"batch {beat.batch}/{beat.batches}")
+        pace = [beat.speed]
+        pace += [f"{beat.data_share:.0%} waiting for data"] if beat.data_share >= LONG_WAIT else []
     if not curve:
-        return parts[0]
+        return ", ".join([*parts, *pace])
     last, primary = curve[-1], task.spec.data.task.primary
     if "train_loss" in last:
         parts.append(f"loss {last['train_loss']:.3g}")
@@ -187,10 +220,10 @@ def epoch_text(task: Task, curve: Sequence[Mapping[str, float]]) -> str:
             metric = task.spec.data.task.metrics[primary].prefixed(split)
             parts.append(f"{metric.label} {value:.2f}{f' {metric.unit}' if metric.unit else ''}")
             break
-    if seconds := last.get("train_seconds"):
+    if not pace and (seconds := last.get("train_seconds")):
         speed = task.spec.data.trained_images * len(curve) / seconds
         parts.append(f"{number_of(round(speed), 'image')}/s")
-    return ", ".join(parts)
+    return ", ".join([*parts, *pace])
 
 
 def _ended(counts: Counts) -> list[str]:
@@ -203,6 +236,8 @@ def _counts_text(counts: Counts) -> str:
     return text + (f", {len(counts.busy)} elsewhere" if counts.busy else "")
 
 
-def finished_epochs(store: RunStore, run_id: str) -> int:
-    """Return the number of epochs in a run's curve."""
-    return len(read_curve(store.folder(run_id)))
+def trained_epochs(store: RunStore, run_id: str) -> float:
+    """Return the epochs that a run has trained, with the begun part of the next one."""
+    folder = store.folder(run_id)
+    finished, beat = len(read_curve(folder)), Heartbeat.read(folder)
+    return finished + (beat.fraction if beat is not None and beat.epoch == finished + 1 else 0.0)

@@ -13,7 +13,7 @@ from rich.progress import TextColumn
 
 from ema_lab.characters import escape_hidden
 from ema_lab.cli.output import say
-from ema_lab.cli.progress import LiveDisplay, finished_epochs
+from ema_lab.cli.progress import LiveDisplay, trained_epochs
 from ema_lab.search.history import Counts, EndedTrial
 from ema_lab.search.objective import Objective
 from ema_lab.search.report.labels import value_text
@@ -52,7 +52,7 @@ class SearchDisplay(LiveDisplay):
         now = self._clock()
         if self._bar is not None and (ended is not None or self._start is None or now - self._last > SECONDS):
             self._last = now if ended is None else -math.inf  # the next trial may already run
-            running = [finished_epochs(self._study.store, run_id) for run_id in self._study.running_run_ids()]
+            running = [trained_epochs(self._study.store, run_id) for run_id in self._study.running_run_ids()]
             counts = self._study.counts()
             completed = counts.over + min(counts.running, sum(running) / self._trial_epochs)
             self._start = self._start or (now, completed)
@@ -85,11 +85,11 @@ class SearchDisplay(LiveDisplay):
     def _is_best(self, ended: EndedTrial) -> bool:
         return ended.values is not None and any(trial.number == ended.number for trial in self._study.best())
 
-    def _description(self, counts: Counts, epochs: Sequence[int]) -> str:
+    def _description(self, counts: Counts, epochs: Sequence[float]) -> str:
         trials = number_of(self._total or counts.over, "trial")
         text = f"{counts.over}/{trials}" if self._total else trials
         text += f", {counts.running} running"
-        return f"{text} (epochs {', '.join(map(str, epochs))})" if epochs else text
+        return f"{text} (epochs {', '.join(f'{int(epoch)}' for epoch in epochs)})" if epochs else text
 
 
 def ended_line(ended: EndedTrial, objectives: Sequence[Objective], *, best: bool) -> str:

@@ -3,7 +3,6 @@
 A failing run is recorded and does not stop the others. An interrupted run is pending again.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -27,7 +26,6 @@ def execute(
     engine: Engine | None = None,
     max_attempts: int = MAX_ATTEMPTS,
     device: str = "",
-    stop_at: float = math.inf,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Train every pending run and record each outcome.
@@ -42,7 +40,6 @@ def execute(
         engine: Engine that executes the runs; by default workers on this machine.
         max_attempts: Number of failed or killed attempts after which a run is left alone.
         device: Device that the attempts record; `train` chooses the device itself.
-        stop_at: Time, in seconds since 1970, from which no further run is begun or waited for.
         watch: Observer of the progress, called several times per second and at the end.
 
     Raises:
@@ -63,18 +60,18 @@ def execute(
     tasks = [item if isinstance(item, Task) else Task(item) for item in specs]
     tasks = [task for task in tasks if store.state(task.spec.run_id, max_attempts) in {"pending", "running"}]
     note_sources(task.spec for task in tasks)
-    claim = Claim(train, store, max_attempts, device, stop_at=stop_at)
+    claim = Claim(train, store, max_attempts, device, stop_at=engine.stop_at)
     monitor = Monitor(Progress(len(tasks)), watch)
     # A claim that another process holds ends as busy. Such a run may still become ours if the holder dies,
     # so the engine gets it again as soon as a lock is free.
     waiting: Sequence[Task] = tasks
-    while waiting and time.time() < stop_at:
+    while waiting and time.time() < engine.stop_at:
         monitor.progress.busy = []
         engine.run(waiting, claim, monitor)
         note_all_killed(store, monitor.progress.failed)
         held = set(monitor.progress.busy)
         waiting = [task for task in waiting if task.spec.run_id in held]
-        while waiting and time.time() < stop_at and _all_locked(store, waiting):
+        while waiting and time.time() < engine.stop_at and _all_locked(store, waiting):
             watch(monitor.progress)
             time.sleep(TICK_SECONDS)
     watch(monitor.progress)

@@ -48,7 +48,7 @@ class SlurmSpec(Spec):
         engine: The constant `slurm`.
         partition: Slurm partition. None uses the cluster's default.
         time: Time limit of a job: minutes, hh:mm:ss or days-hh:mm:ss. Slurm requeues a job at its limit,
-            and the job resumes from its last finished epoch.
+            and the job resumes from its last checkpoint.
         gpus_per_task: GPUs per job.
         cpus_per_task: CPU cores per job, and torch's threads if the job has no GPU.
         mem_gb: Memory per job in GB. None uses the partition's default.

@@ -35,7 +35,7 @@ REMEDIES: dict[Cause, str] = {
     "data unreadable": "put the file back, or make it readable",
     "import error": "install the missing package, or start in the folder of your module",
     "disk full": "free some space (ema-lab store gc shows what can go)",
-    "killed": "see the system's log; a killed run resumes from its last finished epoch",
+    "killed": "see the system's log; a killed run resumes from its last checkpoint",
     "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
     "error": f"read the traceback in {RECORD} and mend what raised it",
 }

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from ema_lab.errors import StoreError
 from ema_lab.store import layout
 from ema_lab.store.failure import Failure, failure_of, shown_state
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.store import RunStore, State
-from ema_lab.store.survey import Heartbeat
 
 SETTLED_NS = 2_000_000_000  # file systems stamp times coarsely: a younger folder may change under its stamp
 LIVELY_NS = 600 * 1_000_000_000  # a folder that changed within ten minutes is looked at every time
@@ -135,7 +135,7 @@ class StoreIndex:
         facts = self.store.facts(run_id)
         state = self.store.state_of(run_id, facts)
         ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
-        beat = Heartbeat.read(self.store, run_id) if state == "running" else None
+        beat = Heartbeat.read(self.store.folder(run_id)) if state == "running" else None
         record = facts.record if facts.done else None
         recorded = _mtime_ns(f"{self.store.root}/{run_id}/{layout.RECORD}") if facts.record else 0
         return RunSummary(

@@ -52,6 +52,7 @@ CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in n
     "wording.py": "words of messages",
     "training/environment.py": "records facts beside a result",
     "training/heartbeat.py": "shows progress to the user",
+    "training/within_epoch.py": "chooses when checkpoints are written",
     "training/profile.py": "measures the time of phases beside a result",
     "__init__.py": "imports public names on first use",
 }

@@ -2,36 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Self
 
-from ema_lab.errors import StoreError
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.document import read_json
 from ema_lab.store.failure import Failure, failure_of
-from ema_lab.store.layout import HEARTBEAT
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunFacts, RunStore, State
 
 NOTHING = RunFacts()
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """Last progress report of a running run: its epoch (from 1) and its age in seconds."""
-
-    epoch: int
-    seconds_ago: float
-
-    @classmethod
-    def read(cls, store: RunStore, run_id: str) -> Self | None:
-        """Read a run's heartbeat; None if the file is missing or unreadable."""
-        try:
-            beat = read_json(store.folder(run_id) / HEARTBEAT)
-            age = datetime.now(UTC) - datetime.fromisoformat(beat["time"])
-            return cls(int(beat["epoch"]), max(0.0, age.total_seconds()))
-        except (OSError, StoreError, ValueError, OverflowError, KeyError, TypeError):
-            return None
 
 
 @dataclass(frozen=True)
@@ -82,7 +60,7 @@ class Survey:
             return RunStatus()
         facts = self._store.facts(run_id)
         state = self._store.state_of(run_id, facts, self._max_attempts)
-        beat = Heartbeat.read(self._store, run_id) if state == "running" else None
+        beat = Heartbeat.read(self._store.folder(run_id)) if state == "running" else None
         stale = self._staleness.parts(spec, facts.record)
         ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
         return RunStatus(state, facts, stale, failure_of(ended), beat)

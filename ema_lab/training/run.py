@@ -27,7 +27,7 @@ from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment, with_earlier
 from ema_lab.training.evaluation import evaluate
-from ema_lab.training.heartbeat import Heartbeat
+from ema_lab.training.heartbeat import HeartbeatWriter
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
 from ema_lab.training.profile import RunProfiler
@@ -137,7 +137,7 @@ def _fit(module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob
     """
     recipe, device = module.spec.recipe, data.device
     within = WithinEpoch(epoch_end, machine.checkpoint_minutes, machine.stop_at)
-    callbacks = [epoch_end, Heartbeat(job.folder), within]
+    callbacks = [HeartbeatWriter(job.folder), epoch_end, within]
     trainer = build_trainer(recipe, device, job.folder, callbacks, module.profiler)
     try:
         with compiler_cache(recipe, job.cache):

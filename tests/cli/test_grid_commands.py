@@ -182,7 +182,7 @@ class TestStatus:
         [
             (
                 '{"epoch": 7, "time": "2020-01-01T00:00:00+00:00"}',
-                r", epoch 7, last sign of life \d{9} s ago",
+                r", epoch 7, last sign of life \d{9} s ago: stalled",
             ),
             ("{half", ""),
         ],

@@ -1,7 +1,10 @@
 """A line per finished run where nobody looks at a terminal, a live line where somebody does."""
 
 import io
+import json
+import re
 import runpy
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,13 @@ from tiny import fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.cli import progress
-from ema_lab.cli.progress import CheckDisplay, RunDisplay, epoch_text, finished_epochs
+from ema_lab.cli.progress import CheckDisplay, RunDisplay, epoch_text, trained_epochs
 from ema_lab.cli.volume import set_volume
 from ema_lab.execution.claim import Task
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.executor import execute
 from ema_lab.store.curve import read_curve
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.events import ModelChecked, RunEnded
 
@@ -83,10 +87,10 @@ def test_the_terminal_is_given_back_after_an_error(tasks):
 
 def test_epochs_are_counted_from_the_curve(folder):
     store = RunStore("runs")
-    assert finished_epochs(store, "a") == 0
+    assert trained_epochs(store, "a") == 0
     store.folder("a").mkdir(parents=True)
     (store.folder("a") / "curve.csv").write_text("epoch,lr\n1,0.1\n2,0.1\n")
-    assert finished_epochs(store, "a") == 2
+    assert trained_epochs(store, "a") == 2
 
 
 def curve(store: RunStore, run_id: str, *rows: str) -> None:
@@ -164,3 +168,58 @@ def test_the_checks_of_models_have_a_bar_on_a_terminal_alone(capsys):
     with CheckDisplay(Console(file=(plain := io.StringIO()))) as bar:
         bar.update(ModelChecked("ema", 3, 12))
     assert plain.getvalue() == ""
+
+
+def beat(run_id: str, seconds_ago: float = 0.0, **facts) -> Heartbeat:
+    """Write a heartbeat in the second epoch, and age it."""
+    path = RunStore("runs").folder(run_id)
+    path.mkdir(parents=True, exist_ok=True)
+    known = {"batch": 120, "batches": 400, "batch_seconds": 0.5, "images_per_second": 256.0, **facts}
+    Heartbeat(2, **known).write(path)
+    file = path / "heartbeat.json"
+    written = json.loads(file.read_text())
+    then = datetime.fromisoformat(written["time"]) - timedelta(seconds=seconds_ago)
+    file.write_text(json.dumps({**written, "time": then.isoformat()}))
+    read = Heartbeat.read(path)
+    assert read is not None
+    return read
+
+
+def test_a_long_epoch_shows_its_batch_its_speed_and_the_waiting_for_data(tasks, ids):
+    curve = [{"epoch": 1.0, "train_loss": 2.0, "train_seconds": 10.0}]
+    assert epoch_text(tasks[0], curve, beat(ids[0])) == "epoch 1/1, batch 120/400, loss 2, 256 images/s"
+    waiting = beat(ids[0], data_share=0.31)
+    assert epoch_text(tasks[0], curve, waiting).endswith("256 images/s, 31% waiting for data")
+    evaluating = beat(ids[0], phase="evaluating")
+    assert epoch_text(tasks[0], [], evaluating) == "epoch 0/1, evaluating, 256 images/s"
+    (RunStore("runs").folder(ids[0]) / "curve.csv").write_text("epoch,train_loss\n1,2.0\n")
+    beat(ids[0])
+    assert trained_epochs(RunStore("runs"), ids[0]) == 1.3
+
+
+def test_a_stall_is_named_once_and_again_if_it_comes_back(tasks, ids, capsys):
+    with RunDisplay(tasks, RunStore("runs"), Console(file=io.StringIO())) as display:
+        for seconds in (5.0, 700.0, 705.0, 1.0, 130.0):
+            beat(ids[0], seconds)
+            display.update(Progress(4, running=ids[:1]))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "stalled" in line]
+    stalled = "warning: none seed 0 is stalled at epoch 2, batch 120 of 400: no batch for"
+    usual = "where a batch took 0.5 s"
+    assert [re.sub(r"\d\d s", "NN s", line) for line in lines] == [
+        f"{stalled} 11 min NN s, {usual}",
+        f"{stalled} 2 min NN s, {usual}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "facts", "expected"),
+    [
+        (100.0, {}, False),
+        (130.0, {}, True),
+        (130.0, {"batch_seconds": 30.0}, False),
+        (700.0, {"batch_seconds": 30.0}, True),
+        (9000.0, {"phase": "evaluating"}, False),
+    ],
+)
+def test_silence_is_a_stall_where_batches_were_quick(tasks, ids, seconds_ago, facts, expected):
+    assert beat(ids[0], seconds_ago, **facts).is_stalled is expected

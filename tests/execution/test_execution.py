@@ -412,5 +412,6 @@ def test_after_the_deadline_no_run_is_begun_and_none_is_waited_for(store, specs,
     with store.claim(specs[0].run_id) as claimed:  # held, as by another process
         assert claimed
         train = fake()
-        progress = execute(specs, train=train, store=store, workers=workers, stop_at=time.time())
+        engine = LocalEngine(workers, stop_at=time.time())
+        progress = execute(specs, train=train, store=store, engine=engine)
     assert (progress.done, progress.failed, train.trained) == ([], [], [])

@@ -6,7 +6,7 @@ import signal
 import pytest
 from search_fakes import ASHA, GROUPS, LR, METRICS, FakeTrain, run, train_unobserved
 
-from ema_lab.cli.progress import finished_epochs
+from ema_lab.cli.progress import trained_epochs
 from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.search.objective import read_objectives
@@ -82,7 +82,7 @@ def test_one_worker_in_this_process_shows_the_trial_that_runs(write, make):
 
     def watch(ended):
         seen.append(
-            (ended is not None, [finished_epochs(search.store, run) for run in study.running_run_ids()])
+            (ended is not None, [trained_epochs(search.store, run) for run in study.running_run_ids()])
         )
 
     run_search(trier, study, watch=watch)

@@ -1,5 +1,4 @@
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from ema_lab.execution.executor import execute
 from ema_lab.measured.selection import environment_differences
 from ema_lab.one_run.model import load_model
 from ema_lab.one_run.pipeline import train_run
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.job import RunJob, RunPaused
 from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore
@@ -224,14 +224,21 @@ def test_a_limit_on_torchs_instruction_set_is_recorded(capability):
 def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machine, monkeypatch):
     monkeypatch.setattr(heartbeat, "SECONDS", 0)
     job = folder(tmp_path / "run")
-    epochs = []
-    train(
-        make_spec(recipe={"epochs": 2}),
-        job,
-        machine,
-        lambda row: epochs.append(json.loads((job.folder / HEARTBEAT).read_text())["epoch"]),
+    beats = []
+
+    class Reader(Callback):
+        def on_train_batch_end(self, *_) -> None:
+            beats.append(Heartbeat.read(job.folder))
+
+    build = run_module.build_trainer
+    monkeypatch.setattr(
+        run_module, "build_trainer", lambda *args: build(*args[:3], [*args[3], Reader()], *args[4:])
     )
-    assert epochs == [1, 2]
+    train(make_spec(recipe={"epochs": 2}), job, machine, lambda row: beats.append(Heartbeat.read(job.folder)))
+    batches = [f"batch {batch} of 5" for batch in range(1, 6)]
+    places = [f"epoch {epoch}, {place}" for epoch in (1, 2) for place in (*batches, "evaluating")]
+    assert [beat.place for beat in beats] == places
+    assert all(beat.images_per_second > 0 and 0 <= beat.data_share <= 1 for beat in beats[:5])
     assert not (job.folder / HEARTBEAT).exists()
 
 

@@ -58,6 +58,10 @@ class Monitor:
 class Engine(Protocol):
     """Executor of claims: in this process, in others, or on a cluster."""
 
+    @property
+    def stop_at(self) -> float:
+        """Time, in seconds since 1970, from which no further run is begun or waited for."""
+
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """Call the claim once for each task and pass each result to the monitor.
 

@@ -1,5 +1,6 @@
 """Local engine: runs in this process, or in a pool of long-lived worker processes."""
 
+import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -37,11 +38,13 @@ class LocalEngine:
         timeout: Seconds after which a run is killed and recorded as failed; None sets no limit. A limit
             needs a worker process, also for one worker.
         gpus: Value of `CUDA_VISIBLE_DEVICES` for each worker, by slot; empty keeps the current value.
+        stop_at: See `Engine`.
     """
 
     workers: int = 1
     timeout: float | None = None
     gpus: tuple[str, ...] = ()
+    stop_at: float = math.inf
 
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """See `Engine`."""

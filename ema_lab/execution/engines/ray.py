@@ -1,6 +1,7 @@
 """Ray engine: tasks on a running Ray cluster, or on one started on this machine."""
 
 import logging
+import math
 import os
 import socket
 import time
@@ -34,6 +35,11 @@ class RayEngine:
 
     options: RaySpec
     workers: int | None = None
+
+    @property
+    def stop_at(self) -> float:
+        """See `Engine`. The cluster has its own time limits."""
+        return math.inf
 
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """See `Engine`.

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -42,10 +43,15 @@ class SlurmEngine:
     """Engine with job arrays: each job claims and trains its share of the runs.
 
     A preempted job, or one at its time limit, ends its attempt as interrupted and is requeued. The run then
-    resumes from its last finished epoch.
+    resumes from its last checkpoint.
     """
 
     options: SlurmSpec
+
+    @property
+    def stop_at(self) -> float:
+        """See `Engine`. The cluster has its own time limits."""
+        return math.inf
 
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """See `Engine`.

@@ -252,7 +252,7 @@ class Training:
         train = self._train_function(requested)
         from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
 
-        local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else ())
+        local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
         if how.refresh:  # only now, when every check has passed
             self.watch(events.StaleKept(len(refresh(self.store, self.specs, Staleness()))))
         self.watch(events.TrainingStarted(tuple(self.pending), self.store))
@@ -264,7 +264,6 @@ class Training:
                 engine=elsewhere.engine if elsewhere else local,
                 max_attempts=how.max_attempts,
                 device=device,
-                stop_at=how.stop_at,
                 watch=_Reporter(self.pending, self.watch),
             )
         finally:

@@ -13,6 +13,7 @@ from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import task_description
 from ema_lab.store.attempts import forgive
 from ema_lab.store.failure import FailedRun, shown_state
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -155,6 +156,14 @@ def retry(ablation: Ablation, store: RunStore, signature: str | None = None) -> 
     return Retried(ablation, forgiven, len(chosen) - len(forgiven))
 
 
+def _pace(beat: Heartbeat) -> str:
+    """Return speed and share of waiting for data as the end of a sentence; "" if they are not known."""
+    if not beat.images_per_second:
+        return ""
+    waiting = f", {beat.data_share:.0%} of the time waiting for data"
+    return f", {beat.speed}{waiting}"
+
+
 def _facts(run_status: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
     facts, failure = run_status.facts, run_status.failure
     by = None
@@ -162,7 +171,8 @@ def _facts(run_status: RunStatus, metrics: Iterable[str]) -> dict[str, Any]:
         last = facts.attempts[-1]
         by = f"{last.host}:{last.pid} on {last.device or '?'} since {last.started}"
         if beat := run_status.heartbeat:
-            by += f", epoch {beat.epoch}, last sign of life {beat.seconds_ago:.0f} s ago"
+            by += f", {beat.place}{_pace(beat)}, last sign of life {beat.seconds_ago:.0f} s ago"
+            by += ": stalled" if beat.is_stalled else ""
     return {
         "status": run_status.state,
         "stale": " ".join(run_status.stale) or None,
