@@ -146,6 +146,8 @@ def _print_plan(view: Plan, ablation: str) -> None:
     say(_summary(view))
     if view.threads is not None:
         say(f"{view.ablation.name}: {view.threads}")
+    if view.disk is not None:
+        say(f"{view.ablation.name}: {view.disk.sentence}{' (too small)' if view.disk.is_short else ''}")
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:

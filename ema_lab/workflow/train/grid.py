@@ -9,7 +9,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.attention.kernels.choice import FACT, kernel_on
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, StoreError
 from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.estimate import estimates, longest_first
@@ -246,6 +246,7 @@ class Training:
         workers = min(how.workers or len(slots) or default_workers(threads or 1), len(self.pending))
         self._announce(workers, threads)
         device, requested = self._check()
+        self._check_disk(workers)
         here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
@@ -299,6 +300,19 @@ class Training:
         for data in {repr(spec.data): spec.data for spec in self.specs}.values():
             check_data(data, Path(how.data))  # downloads a missing data set before any worker starts
         return device, requested
+
+    def _check_disk(self, workers: int) -> None:
+        """Raise a `StoreError` if the checkpoints do not fit on the store's disk."""
+        from ema_lab.training.disk import disk_need
+
+        need = disk_need(self.specs, self.store.root, workers)
+        if need.is_short:
+            advice = "free some, name another folder by --store, or choose fewer runs by --seeds or --only"
+            raise StoreError(
+                f"the disk of the store {self.store.root} is too small: {need.sentence}; {advice}"
+            )
+        if need.is_notable:
+            self.watch(events.Remark("disk", need.sentence))
 
     def _train_function(self, device: str) -> Callable[..., Any]:
         from ema_lab.one_run.pipeline import Machine, train_run

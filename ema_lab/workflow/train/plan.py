@@ -17,6 +17,7 @@ from ema_lab.execution.estimate import (
 )
 from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.disk import DiskNeed
 from ema_lab.store.store import State
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import number_of
@@ -40,6 +41,7 @@ class Plan:
         workers: Runs trained at the same time.
         threads: Of each run; None where a GPU leaves the number to torch.
         limit: Seconds within which runs are to end; None sets no limit.
+        disk: Space for the checkpoints of the pending runs, where the models were built.
     """
 
     ablation: Ablation
@@ -48,6 +50,7 @@ class Plan:
     workers: int
     threads: Threads | None = None
     limit: float | None = None
+    disk: DiskNeed | None = None
 
     @cached_property
     def pending(self) -> list[RunSpec]:
@@ -148,7 +151,14 @@ def plan(
     name = _probe(bare, how, watch) if forecast.probe else ""
     is_left_to_torch = bool(gpus) and how.threads is None
     known = estimates(chosen.runs(), store, name)
-    return replace(bare, known=known, threads=None if is_left_to_torch else threads)
+    disk = _disk(bare, store.root) if forecast.check or forecast.probe else None
+    return replace(bare, known=known, threads=None if is_left_to_torch else threads, disk=disk)
+
+
+def _disk(plan: Plan, root: Path) -> DiskNeed | None:
+    from ema_lab.training.disk import disk_need
+
+    return disk_need(plan.pending, root, plan.workers) if plan.pending else None
 
 
 def _run_ids(ablation: Ablation) -> list[str]:

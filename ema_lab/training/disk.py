@@ -1,0 +1,44 @@
+"""Size of a run's checkpoints, from its model without weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ema_lab.models.build import build_model
+from ema_lab.specs.recipe import RecipeSpec, SgdSpec
+from ema_lab.specs.run import RunSpec
+from ema_lab.store.disk import DiskNeed, free_bytes
+
+
+def checkpoint_bytes(spec: RunSpec) -> int:
+    """Return about how many bytes the checkpoints of a finished run take."""
+    model = build_model(spec, device="meta")
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    parameters = sum(value.numel() * value.element_size() for value in model.parameters())
+    copies = 1 + (spec.recipe.average is not None) + (spec.recipe.protocol != "last")
+    return copies * weights + _moments(spec.recipe) * parameters
+
+
+def disk_need(specs: Sequence[RunSpec], root: Path, workers: int) -> DiskNeed:
+    """Return what the checkpoints of pending runs need of a store's disk.
+
+    A checkpoint is replaced by a complete new one, so that each worker needs the space of one run more.
+    """
+    sizes: dict[object, int] = {}
+    for spec in specs:
+        key = _key(spec)
+        if key not in sizes:
+            sizes[key] = checkpoint_bytes(spec)
+    each = sorted((sizes[_key(spec)] for spec in specs), reverse=True)
+    return DiskNeed(len(each), sum(each) + sum(each[:workers]), free_bytes(root))
+
+
+def _key(spec: RunSpec) -> tuple[object, ...]:
+    recipe = spec.recipe
+    return spec.model_key, recipe.average is not None, recipe.protocol != "last", _moments(recipe)
+
+
+def _moments(recipe: RecipeSpec) -> int:
+    """Return how many numbers an optimizer keeps for each parameter."""
+    if isinstance(recipe.optimizer, SgdSpec):
+        return 1 if recipe.optimizer.momentum else 0
+    return 2
