@@ -213,6 +213,8 @@ class RecipeSpec(Spec):
         compile: Mode of torch.compile for training; evaluation is never compiled. `default` fuses operations,
             `reduce-overhead` also captures CUDA graphs, `max-autotune` also chooses kernels by timing them.
             The compiled model rounds in another order: other last digits.
+        recompute: Keep only the inputs of blocks for the backward pass, and compute what is inside them again
+            (activation checkpointing): less memory, more time, the same bits.
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
         watch: Split that is evaluated after every epoch, if the run has it: `val`, or `test` to see the test
@@ -243,6 +245,7 @@ class RecipeSpec(Spec):
     evaluation_precision: Literal["training", "fp32"] = "training"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    recompute: bool = False
     protocol: Protocol = "last"
     watch: Literal["val", "test"] = "val"
     decays: Literal["all", "matrices", "yolov5"] = "all"
@@ -306,6 +309,13 @@ class RecipeSpec(Spec):
         if self.compile not in ("off", "default") and self.nominal_batch is not None:
             rule = "captures CUDA graphs, whose gradients cannot add up (nominal_batch): use default"
             raise invalid("recipe", f"{self.compile} {rule}", "compile")
+        return self
+
+    @model_validator(mode="after")
+    def _compilers_choose_what_to_recompute(self) -> "RecipeSpec":
+        if self.recompute and self.compile != "off":
+            rule = "changes the blocks that torch.compile compiles: leave one of them out"
+            raise invalid("recipe", rule, "recompute")
         return self
 
     @model_validator(mode="after")

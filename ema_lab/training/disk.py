@@ -15,7 +15,8 @@ def checkpoint_bytes(spec: RunSpec) -> int:
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     parameters = sum(value.numel() * value.element_size() for value in model.parameters())
     copies = 1 + (spec.recipe.average is not None) + (spec.recipe.protocol != "last")
-    return copies * weights + _moments(spec.recipe) * parameters
+    total: int = copies * weights + _moments(spec.recipe) * parameters
+    return total
 
 
 def disk_need(specs: Sequence[RunSpec], root: Path, workers: int) -> DiskNeed:

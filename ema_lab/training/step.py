@@ -20,6 +20,7 @@ from ema_lab.training.compiled import CompiledModel
 from ema_lab.training.optimisation import build_optimizer, build_schedule, trained_groups
 from ema_lab.training.plan import Rhythm, batch_plan
 from ema_lab.training.precision import training_precision
+from ema_lab.training.recompute import recompute_blocks
 
 
 def moved(targets: Any, device: torch.device) -> Any:
@@ -63,6 +64,8 @@ class Step:
         self.model = model
         self.task = task
         self.average = average
+        if spec.recipe.recompute:
+            recompute_blocks(model)
         self.optimizer = build_optimizer(spec.recipe.optimizer, trained_groups(model, spec.recipe))
         self.schedule = build_schedule(spec.recipe, self.optimizer, steps_per_epoch)
         self.rhythm = Rhythm(spec.recipe, steps_per_epoch)
