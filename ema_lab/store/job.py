@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from ema_lab.specs.run import RunSpec
+
+must_end = Event()  # set by an engine: training saves its checkpoint soon, and raises KeyboardInterrupt
 
 
 def ignore() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ema_lab.store.job import RunPaused
+from ema_lab.store.job import RunPaused, must_end
 from ema_lab.training.callbacks import EpochEnd
 from ema_lab.training.module import TrainingModule
 
@@ -37,17 +37,20 @@ class WithinEpoch(Callback):
         """Save the checkpoint if it is time.
 
         Raises:
-            RunPaused: If the run must end.
+            RunPaused: If the time to stop has come.
+            KeyboardInterrupt: If the engine must end the run.
         """
         assert isinstance(pl_module, TrainingModule)
         batches = batch_idx + 1
         number = trainer.current_epoch * pl_module.steps_per_epoch + batches
         if batches == pl_module.steps_per_epoch or not pl_module.step.rhythm.starts(number):
             return
-        is_over = self._is_over()
+        is_over = self._is_over() or must_end.is_set()
         if is_over or (self._minutes and time.monotonic() - self._saved >= 60 * self._minutes):
             self._epoch_end.save(trainer, batches)
             self._saved = time.monotonic()
+        if must_end.is_set():
+            raise KeyboardInterrupt
         if is_over:
             raise RunPaused(f"stopped in epoch {trainer.current_epoch + 1}, after batch {batches}")
 

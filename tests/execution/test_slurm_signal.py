@@ -1,15 +1,20 @@
 """Signal of Slurm's time limit before the job can handle the signal."""
 
+import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from ema_lab.execution.engines import slurm
 from ema_lab.execution.engines.slurm import Job, launcher
+from ema_lab.store.job import must_end
 
 PROGRAM = """
 import signal, sys
@@ -71,8 +76,8 @@ def requeued(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "submitit.slurm.slurm", module)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    seen: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    seen: list[signal.Signals] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGALRM)}
     signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(number))
     yield seen
     for number, handler in before.items():
@@ -91,3 +96,48 @@ def test_a_job_that_was_not_warned_works(requeued):
     session = Session()
     Job(None, ["one", "two"], session)()
     assert (requeued, session.worked) == ([], ["one", "two"])
+
+
+class Working(Session):
+    """Fake session whose tasks are functions."""
+
+    def work(self, claim: object, task: object) -> None:
+        super().work(claim, task)
+        task()
+
+
+def warn() -> None:
+    os.kill(os.getpid(), signal.SIGUSR2)
+
+
+def train() -> None:
+    """Train as a run does: save the checkpoint at the end of a step, if that is asked for."""
+    for _ in range(50):
+        time.sleep(0.01)
+        if must_end.is_set():
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("patience", "second", "handled"),
+    [
+        pytest.param(30.0, train, [signal.SIGUSR2], id="the checkpoint is saved"),
+        pytest.param(0.2, partial(time.sleep, 30), [signal.SIGUSR2], id="the checkpoint takes too long"),
+        pytest.param(
+            30.0, partial(os.kill, os.getpid(), signal.SIGTERM), [signal.SIGTERM], id="Slurm ends the job"
+        ),
+        pytest.param(30.0, lambda: None, [], id="the last run is done in time"),
+    ],
+)
+def test_a_warned_job_waits_for_the_checkpoint_of_its_run(requeued, monkeypatch, patience, second, handled):
+    monkeypatch.setattr(slurm, "_is_running", lambda job_id: True)
+    Job(None, [lambda: (warn(), second())], Working(), patience)()
+    assert requeued == handled
+    assert not must_end.is_set()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_warned_job_begins_no_further_run(requeued):
+    session = Working()
+    Job(None, [warn, warn], session, 30.0)()
+    assert (requeued, session.worked) == ([signal.SIGUSR2], [warn])

@@ -19,7 +19,7 @@ from ema_lab.measured.selection import environment_differences
 from ema_lab.one_run.model import load_model
 from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.heartbeat import Heartbeat
-from ema_lab.store.job import RunJob, RunPaused
+from ema_lab.store.job import RunJob, RunPaused, must_end
 from ema_lab.store.layout import HEARTBEAT
 from ema_lab.store.store import RunStore
 from ema_lab.tasks.classification.metrics import classification_metrics, topk_accuracy
@@ -366,6 +366,17 @@ def test_a_run_that_stops_at_each_chance_goes_on_until_it_is_done(make_spec, tmp
     assert outcome.metrics == whole.metrics
     assert same_weights(job.folder, tmp_path / "whole")
     assert curve_without_time(job.folder) == curve_without_time(tmp_path / "whole")
+
+
+def test_a_run_that_must_end_saves_its_checkpoint_and_is_interrupted(make_spec, tmp_path, machine):
+    job = folder(tmp_path / "run")
+    must_end.set()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(make_spec(), job, machine)
+    finally:
+        must_end.clear()
+    assert begun_batches(job.folder) == 1
 
 
 def begun_batches(path: Path) -> int:

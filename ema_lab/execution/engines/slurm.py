@@ -21,6 +21,7 @@ from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.engines.engine import Monitor
 from ema_lab.execution.engines.session import Session
 from ema_lab.specs.engine import SlurmSpec
+from ema_lab.store.job import must_end
 from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.5
@@ -42,8 +43,8 @@ logger = logging.getLogger(__name__)
 class SlurmEngine:
     """Engine with job arrays: each job claims and trains its share of the runs.
 
-    A preempted job, or one at its time limit, ends its attempt as interrupted and is requeued. The run then
-    resumes from its last checkpoint.
+    A preempted job, or one at its time limit, ends its attempt as interrupted and is requeued. The warning
+    before the time limit makes training save a checkpoint, from which the run goes on.
     """
 
     options: SlurmSpec
@@ -83,7 +84,7 @@ class SlurmEngine:
         """Follow one array to its end; return the tasks that its dead jobs had not begun."""
         size = self.options.runs_per_job
         chunks = (tasks[start : start + size] for start in range(0, len(tasks), size))
-        jobs = submit([Job(claim, chunk, session) for chunk in chunks], self.options, session)
+        jobs = submit([self._job(claim, chunk, session) for chunk in chunks], self.options, session)
         queue = _Queue(_name(session), set(jobs), self.options.poll_seconds)
         left = {task.spec.run_id: (task, job_id) for job_id, job in jobs.items() for task in job.chunk}
         unbegun: list[Task] = []
@@ -109,15 +110,27 @@ class SlurmEngine:
             time.sleep(TICK_SECONDS if left else 0)
         return unbegun
 
+    def _job(self, claim: Claim, chunk: Sequence[Task], session: Session) -> "Job":
+        return Job(claim, chunk, session, self.options.grace_seconds / 2)
+
 
 @dataclass
 class Job:
-    """Work of one Slurm job. Submitit pickles the object and calls its `checkpoint` to requeue it."""
+    """Work of one Slurm job. Submitit pickles the object and calls its `checkpoint` to requeue it.
+
+    Attributes:
+        claim: Claim of a run.
+        chunk: The runs.
+        session: Messages to the engine.
+        patience: Seconds that a warned job waits for the checkpoint of its run, before it interrupts the run.
+    """
 
     claim: Claim
     chunk: Sequence[Task]
     session: Session
+    patience: float = 0.0
     _signal: int | None = field(default=None, init=False)
+    _waits: bool = field(default=False, init=False)
 
     @property
     def run_ids(self) -> list[str]:
@@ -130,15 +143,19 @@ class Job:
         requeue: Any = signal.getsignal(
             preempted
         )  # submitit's handler: pickles this job, requeues it and exits
-        for number in (preempted, signal.SIGTERM):
+        for number in (preempted, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, self._stop)
         try:
             signal.pthread_sigmask(
                 signal.SIG_UNBLOCK, {preempted}
             )  # delivers a signal that was blocked during the imports
             for task in self.chunk:
+                if self._signal is not None:
+                    raise KeyboardInterrupt
                 self.session.work(self.claim, task)
+            self._end_wait()
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
+            self._end_wait()
             is_final = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
             if self._signal is None or is_final:
                 raise  # cancelled, or requeued by Slurm itself
@@ -151,9 +168,20 @@ class Job:
         return DelayedSubmission(replace(self))  # a copy without the received signal
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is None:  # later signals must not disturb the clean-up or the requeueing
-            self._signal = number
+        """Interrupt the run: at the warning, after its next checkpoint, else at once."""
+        if self._signal is None and number not in (signal.SIGTERM, signal.SIGALRM):
+            self._signal, self._waits = number, True
+            must_end.set()
+            signal.setitimer(signal.ITIMER_REAL, max(self.patience, 0.001))
+        elif self._signal is None or self._waits:  # later signals must not disturb the clean-up
+            self._signal = self._signal if number == signal.SIGALRM else number
+            self._end_wait()
             raise KeyboardInterrupt
+
+    def _end_wait(self) -> None:
+        self._waits = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        must_end.clear()
 
 
 class _Queue:
