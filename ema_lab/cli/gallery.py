@@ -46,6 +46,14 @@ class PanelOptions:
         typer.Option("--iou", min=0, max=1, help="Least IoU of a hit with its box.  [default: 0.5]"),
     ] = None
 
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained",
+            help="Show the models as their training starts: with start weights, or drawn. Needs no run.",
+        ),
+    ] = False
+
     def options(self) -> GalleryOptions:
         """Return the choice.
 
@@ -53,7 +61,9 @@ class PanelOptions:
             SpecError: If --images is not a list of numbers.
         """
         numbers = _read_numbers(self.images)
-        return GalleryOptions(numbers, self.seed, self.target_layer, self.module, self.score, self.iou)
+        return GalleryOptions(
+            numbers, self.seed, self.target_layer, self.module, self.score, self.iou, self.untrained
+        )
 
 
 def register(app: typer.Typer) -> None:
@@ -78,6 +88,7 @@ def gallery(
     the gates and Grad-CAM.
 
     Example: ema-lab gallery quickstart --images 0,7 --out out/gallery
+    Example: ema-lab gallery quickstart --untrained --out out/start
     """
     from ema_lab.reports.figures.assemble import remarks
 

@@ -1,8 +1,9 @@
 """Detectors of the `ultralytics` package, where a user has installed it, under the names `ultralytics/NAME`.
 
 That package is under the AGPL, so nothing here depends on it: without it these names are refused in one line.
-Its networks take attention, are counted and timed. A network with YOLOv5's heads (a box, objectness and
-classes for each anchor) is trained by our loss of YOLOv5; others are not trained here.
+Its networks take attention, are counted, timed and drawn in a gallery (`--untrained`). A network with heads
+of YOLOv5's kind (a box, objectness and classes for each anchor) is trained by our loss of YOLOv5; others are
+not trained here.
 """
 
 import contextlib
@@ -58,6 +59,11 @@ def _has_raw_heads(network: Any, classes: int) -> bool:
     return isinstance(anchors, Tensor) and anchors.ndim == 3 and outputs == 5 + classes
 
 
+def _finest_layer(network: Any) -> str:
+    """Return the name of the layer that the finest head reads."""
+    return f"network.model.{network.model[-1].f[0]}"
+
+
 class RawHeads(nn.Module):
     """A network with YOLOv5's heads: (B, C, H, W) -> one (B, A, rows, columns, 5 + classes) for each."""
 
@@ -65,7 +71,7 @@ class RawHeads(nn.Module):
 
     def __init__(self, network: Any, name: str) -> None:
         super().__init__()
-        self.network, self.name = network, name
+        self.network, self.name, self.finest_layer = network, name, _finest_layer(network)
         head = network.model[-1]
         strides = [int(stride) for stride in head.stride]
         self.strides = tuple(strides)
@@ -79,11 +85,11 @@ class RawHeads(nn.Module):
 
 
 class Counted(nn.Module):
-    """A network with heads of its own: counted and timed, not trained."""
+    """A network with heads of its own: counted, timed and drawn, not trained."""
 
     def __init__(self, network: Any, name: str) -> None:
         super().__init__()
-        self.network, self.name = network, name
+        self.network, self.name, self.finest_layer = network, name, _finest_layer(network)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         head = self.network.model[-1]
@@ -102,7 +108,8 @@ class Counted(nn.Module):
         """
         head = type(self.network.model[-1]).__name__
         rule = "its heads do not predict x, y, width, height, objectness and classes for each anchor"
-        raise SpecError(f"{self.name} ({head}) cannot be trained here: {rule}; it can be counted and timed")
+        use = "it can be counted, timed and drawn untrained"
+        raise SpecError(f"{self.name} ({head}) cannot be trained here: {rule}; {use}")
 
     def detections(self, images: Tensor, suppression: SuppressionForm) -> list[Tensor]:
         """Return the detections of each image: (M, 6), corners in pixels, score, class.

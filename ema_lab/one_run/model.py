@@ -1,13 +1,17 @@
-"""Loading of a finished run's model from its checkpoint."""
+"""Models of runs: a finished run's from its checkpoint, and any run's as its training starts."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from ema_lab.errors import StoreError
 from ema_lab.models.build import build_model
+from ema_lab.models.start import start_summary, start_weights
+from ema_lab.specs.run import RunSpec
 from ema_lab.store.layout import weights_file
 from ema_lab.store.store import RunStore
+from ema_lab.tasks.task import load_task
 from ema_lab.training.run import load_weights
 
 
@@ -38,3 +42,24 @@ def load_model(run_id: str, store: RunStore | Path | str = "runs") -> nn.Module:
     model = build_model(spec)
     load_weights(model, path, run_id)
     return model.eval()
+
+
+def untrained_model(spec: RunSpec, data_root: Path) -> tuple[nn.Module, dict[str, Any] | None]:
+    """Return a run's model in eval mode as its training starts, and a summary of its start weights, if any.
+
+    What a task fits to the data before training, such as anchors, is fitted.
+
+    Args:
+        spec: The run, which needs no record.
+        data_root: Folder of the data sets.
+
+    Raises:
+        SpecError: If the model cannot be built, or the start weights do not fit it.
+    """
+    model = build_model(spec)
+    start, summary = spec.model.start, None
+    if start is not None:
+        summary = start_summary(start_weights(model, start, [data_root]), start)
+    task = load_task(spec.data)
+    task.prepare(model, task.data_of(spec, data_root, 0))
+    return model.eval(), summary

@@ -17,6 +17,7 @@ LAYER = ("--target-layer", "layer3", "--out", "out")
     [
         (("--images", "0,x"), "whole numbers"),
         (("--images", "0"), "no run of tiny"),
+        (("--images", "0"), "--untrained shows the models as their training starts"),
         (("--seed", "7"), "no cell of seed 7"),
     ],
 )
@@ -51,6 +52,16 @@ def test_a_row_without_a_run_is_a_named_hole(command, folder):
         wrong = command("gallery", "tiny", *LAYER, "--images", images)
         assert wrong.code == 2
         assert words in wrong.err
+
+
+@pytest.mark.slow
+def test_untrained_models_need_no_run_and_are_labelled(command, folder):
+    answer = command("gallery", "tiny", *LAYER, "--images", "0,3", "--untrained")
+    assert answer.code == 0, answer.err
+    caption = (folder / "out" / "gallery.txt").read_text()
+    assert caption.rstrip().endswith("Untrained, all weights drawn, so that maps show chance: none, se.")
+    assert "none (untrained)" in (folder / "out" / "gallery.svg").read_text()
+    assert not (folder / "runs").exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ema_lab.ablation.grid import Cell
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model, sites_of
 from ema_lab.one_run.measurement import Timing, run_latency
@@ -16,6 +17,9 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import check_run
 from ema_lab.training.run import Machine, train
+from ema_lab.workflow.look.gallery_options import GalleryOptions
+from ema_lab.workflow.look.scene_gallery import SceneGallery
+from ema_lab.workflow.look.shown_models import UntrainedModels
 
 STAND_IN = '''
 import torch
@@ -29,7 +33,7 @@ class Head(nn.Module):
 
     def __init__(self, nc, width, kind):
         super().__init__()
-        self.nc, self.kind = nc, kind
+        self.nc, self.kind, self.f = nc, kind, [2]
         self.no = 5 + nc if kind == "five" else 4 + nc
         self.stride = torch.tensor([8.0])
         self.conv = nn.Conv2d(width, 2 * self.no if kind == "five" else self.no, 1)
@@ -88,11 +92,12 @@ def package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "site")
 
 
-def spec_of(name, attention="none", **recipe) -> RunSpec:
-    placement = {} if attention == "none" else {"placement": {"after": "network.model.2"}}
+def spec_of(name, attention="none", start=None, **recipe) -> RunSpec:
+    more = {} if attention == "none" else {"placement": {"after": "network.model.2"}}
+    more |= {} if start is None else {"start": start}
     return RunSpec.model_validate(
         {
-            "model": {"backbone": f"ultralytics/{name}", "attention": attention, **placement},
+            "model": {"backbone": f"ultralytics/{name}", "attention": attention, **more},
             "data": {"name": "synthetic_scenes", "train_images": 8, "test_images": 4},
             "recipe": {"epochs": 1, "batch_size": 4, "optimizer": {"name": "sgd", "lr": 0.01}, **recipe},
             "seed": 0,
@@ -142,7 +147,7 @@ def test_overlapping_boxes_are_suppressed_by_the_settings(package):
 @pytest.mark.parametrize("name", ["v8", "v10"])
 def test_heads_that_our_loss_does_not_fit_are_refused_in_one_line(package, name):
     with pytest.raises(
-        SpecError, match=r"\(Head\) cannot be trained here: .*; it can be counted and timed"
+        SpecError, match=r"\(Head\) cannot be trained here: .*; it can be counted, timed and drawn untrained"
     ) as caught:
         check_run(spec_of(name))
     assert "\n" not in str(caught.value)
@@ -157,6 +162,29 @@ def test_heads_that_our_loss_fits_are_trained(package, tmp_path):
     job.folder.mkdir()
     outcome = train(spec, job, Machine(data_root=tmp_path, device="cpu", num_threads=1))
     assert 0 <= outcome.metrics["map"] <= 100
+
+
+def test_untrained_detectors_are_drawn_with_their_start_weights_named(package, tmp_path):
+    network = build_model(spec_of("v8")).network
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    start = {"file": str(tmp_path / "weights.pt"), "prefix": "network."}
+    cells = {
+        name: Cell(name, (), (), spec.seed, spec)
+        for name, spec in {"eca": spec_of("v8", "eca"), "mine": spec_of("v8", start=start)}.items()
+    }
+    models = UntrainedModels(tmp_path)
+    found = SceneGallery(cells, models, tmp_path, GalleryOptions((0, 1), untrained=True), (0.1, 0.5))
+    truth, *rows = found.panels()
+    assert [row.name for row in rows] == ["eca (untrained)", "mine (start weights)"]
+    assert all(box.kind == "truth" for boxes in truth.boxes for box in boxes)
+    assert any(box.kind == "false alarm" for row in rows for boxes in row.boxes for box in boxes)
+    assert found.layer == "network.model.2"
+    tensors = len(network.state_dict())
+    assert list(models.remarks(cells)) == [
+        "Untrained, all weights drawn, so that maps show chance: eca.",
+        "Start weights only, the rest drawn, not trained here: "
+        f"mine ({tmp_path / 'weights.pt'}, {tensors} of {tensors} tensors).",
+    ]
 
 
 def test_a_name_that_the_package_lacks_is_one_line(package):

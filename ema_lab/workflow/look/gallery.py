@@ -1,4 +1,4 @@
-"""Gallery of trained models from Python: the same as the command `ema-lab gallery`."""
+"""Gallery of models from Python: the same as the command `ema-lab gallery`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,11 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.errors import SpecError
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.task import DEFAULT_TASK
-from ema_lab.store.staleness import Staleness
-from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.folders import existing_store
 from ema_lab.workflow.look.gallery_options import GalleryOptions
+from ema_lab.workflow.look.shown_models import FinishedRuns, ShownModels, UntrainedModels
 from ema_lab.workflow.selection import Conditions, selected
 
 if TYPE_CHECKING:
@@ -38,12 +37,13 @@ def draw_gallery(
 ) -> tuple["Drawn", ...]:
     """Draw attention-gate maps and Grad-CAM of each row's finished run, on the same test images.
 
-    Rows without a finished run are empty, and the caption names them. Detectors have two figures: `gallery`
+    Rows without a finished run are empty, and the caption names them. With `untrained` each row's model is
+    shown as its training starts, and labelled so; no run is needed. Detectors have two figures: `gallery`
     with the detections, and `maps` with gates and Grad-CAM.
 
     Args:
         ablation: A path, the name of a definition, or a loaded ablation.
-        options: Images, seed, layer, module and thresholds.
+        options: Images, seed, layer, module and thresholds, and whether the models are untrained.
         only: Conditions on cells: values by key, or "KEY=VALUE" texts.
         store: Folder of the runs.
         data: Folder of the data sets.
@@ -56,7 +56,8 @@ def draw_gallery(
     cells = {name: cell for name, row in chosen.rows().items() for cell in row if cell.seed == options.seed}
     if not cells:
         raise SpecError(f"{chosen.name} has no cell of seed {options.seed}")
-    return _Gallery(chosen.name, cells, options, existing_store(store), Path(data)).drawn()
+    models = UntrainedModels(Path(data)) if options.untrained else FinishedRuns(existing_store(store))
+    return _Gallery(chosen.name, cells, options, models, Path(data)).drawn()
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class _Gallery:
     name: str
     cells: Mapping[str, Cell]
     options: GalleryOptions
-    store: RunStore
+    models: ShownModels
     data: Path
 
     def drawn(self) -> tuple["Drawn", ...]:
@@ -79,7 +80,7 @@ class _Gallery:
         for option, value in (("--score", self.options.score), ("--iou", self.options.iou)):
             if value is not None:
                 raise SpecError(f"{option} changes nothing: {self.name} trains classifiers, not detectors")
-        layer = self.options.target_layer or _last_stage(next(iter(self.done.values())))
+        layer = self.options.target_layer or _last_stage(next(iter(self.shown.values())))
         labels, pixels = self._images()
         panels = self._panels(layer)
         titles = [
@@ -98,9 +99,9 @@ class _Gallery:
         options = self.options
         score = SCORE if options.score is None else options.score
         iou = IOU if options.iou is None else options.iou
-        found = SceneGallery(self.cells, self.store, self.data, options, (score, iou))
+        found = SceneGallery(self.cells, self.models, self.data, options, (score, iou))
         boxes = (
-            f"Detections with a score of {score:g} or more, as stored with the runs. Hit: it takes, by "
+            f"Detections with a score of {score:g} or more, {self.models.detections}. Hit: it takes, by "
             f"falling score, a free box of its class with an IoU of at least {iou:g}; false alarm: it takes "
             "none; miss: a box that none takes. Beside a detection: class and score in percent, in panels "
             f"of at most {MOST_WRITTEN} boxes."
@@ -121,17 +122,15 @@ class _Gallery:
         return next(iter(self.cells.values())).spec.data.facts.task
 
     @cached_property
-    def done(self) -> dict[str, Cell]:
-        """Cells whose run is done, by row."""
-        return {name: cell for name, cell in self.cells.items() if self.store.state(cell.run_id) == "done"}
+    def shown(self) -> dict[str, Cell]:
+        """Cells that have a model to show, by row."""
+        return {name: cell for name, cell in self.cells.items() if self.models.has(cell)}
 
     def _check(self) -> None:
         tasks = {cell.spec.data.facts.task for cell in self.cells.values()}
         if other := tasks - {DEFAULT_TASK, DETECTION}:
             raise SpecError(f"a gallery shows classifiers and detectors, and {self.name} trains {min(other)}")
-        if not self.done:
-            seed, root = self.options.seed, self.store.root
-            raise SpecError(f"no run of {self.name} with seed {seed} is done (store {root})")
+        self.models.check(self.name, self.options.seed, self.cells)
         try:
             import pytorch_grad_cam  # noqa: F401
         except ImportError:
@@ -146,7 +145,7 @@ class _Gallery:
         from ema_lab.data.module import ImageData
 
         numbers = self.options.images
-        test = ImageData(next(iter(self.done.values())).spec, self.data).splits.test
+        test = ImageData(next(iter(self.shown.values())).spec, self.data).splits.test
         if max(numbers) >= len(test.labels):
             raise SpecError(
                 f"--images: the test split has {number_of(len(test.labels), 'image')}, got {max(numbers)}"
@@ -155,7 +154,7 @@ class _Gallery:
         return test.labels[indices].tolist(), (test.whole(indices).permute(0, 2, 3, 1) / 255).numpy()
 
     def _panels(self, layer: str) -> list["Panel"]:
-        """Return a panel for each row, empty for a row without a finished run.
+        """Return a panel for each row, empty for a row without a model.
 
         Raises:
             SpecError: If no model has the module.
@@ -164,21 +163,21 @@ class _Gallery:
 
         from ema_lab.data.module import ImageData
         from ema_lab.gallery.maps import attention_names, gate_of, grad_cam
-        from ema_lab.one_run.model import load_model
         from ema_lab.reports.figures.gallery import Panel
 
         module, indices = self.options.module, torch.tensor(self.options.images)
         panels: list[Panel] = []
         attentions: list[str] = []
         for name, cell in self.cells.items():
-            if name not in self.done:
-                panels.append(Panel(name, None, None))
+            label = self.models.label(name, cell)
+            if name not in self.shown:
+                panels.append(Panel(label, None, None))
                 continue
             source = ImageData(cell.spec, self.data)  # normalised as its recipe says
             test = source.splits.test
-            model, inputs = load_model(cell.run_id, self.store), source.normalised(test.whole(indices))
+            model, inputs = self.models.model(cell), source.normalised(test.whole(indices))
             cam = grad_cam(model, inputs, test.labels[indices], layer)
-            panels.append(Panel(name, gate_of(model, inputs, module), cam))
+            panels.append(Panel(label, gate_of(model, inputs, module), cam))
             attentions += attention_names(model)
         if module and all(panel.gate is None for panel in panels):
             raise SpecError(f"--module: {unknown_name('module', module, dict.fromkeys(attentions))}")
@@ -193,20 +192,10 @@ class _Gallery:
         )
 
     def _caption(self, text: str) -> str:
-        """Return a caption: what is shown, the text, and sentences on missing and stale runs."""
-        missing = [name for name in self.cells if name not in self.done]
-        staleness = Staleness()
-        stale = [
-            name
-            for name, cell in self.done.items()
-            if staleness.parts(cell.spec, self.store.record(cell.run_id))
-        ]
-        return (
-            f"{self.name}, seed {self.options.seed}, "
-            f"test images {', '.join(map(str, self.options.images))}. {text}"
-            + (f" Not there: {', '.join(missing)}." if missing else "")
-            + (f" Stale, as their source has changed since: {', '.join(stale)}." if stale else "")
-        )
+        """Return a caption: what is shown, the text, and sentences on where the models are from."""
+        images = ", ".join(map(str, self.options.images))
+        shown = f"{self.name}, seed {self.options.seed}, test images {images}."
+        return " ".join([shown, text, *self.models.remarks(self.cells)])
 
 
 def _last_stage(cell: Cell) -> str:

@@ -18,6 +18,7 @@ class GalleryOptions:
         module: Name of the module whose gate is drawn; None takes each model's last attention module.
         score: Least score of a shown detection, for detectors only; 0.25 by default.
         iou: Least IoU of a hit with a box of its class, for detectors only; 0.5 by default.
+        untrained: Whether to show every row's model as its training starts, instead of finished runs.
 
     Raises:
         SpecError: If there is no image, or a number is negative.
@@ -29,6 +30,7 @@ class GalleryOptions:
     module: str | None = None
     score: float | None = None
     iou: float | None = None
+    untrained: bool = False
 
     def __post_init__(self) -> None:
         if not self.images or min(self.images) < 0:

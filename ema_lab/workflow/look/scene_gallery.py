@@ -1,4 +1,4 @@
-"""Panels of a gallery of detectors: images, boxes of each row's run, gates and Grad-CAM."""
+"""Panels of a gallery of detectors: images, boxes of each row's model, gates and Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -6,33 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from ema_lab.ablation.grid import Cell
-from ema_lab.data.detection.module import SceneData
-from ema_lab.errors import SpecError, StoreError
+from ema_lab.data.detection.module import EvaluationBatch, SceneData
+from ema_lab.errors import SpecError
 from ema_lab.gallery.maps import attention_names, detector_cam, gate_of
-from ema_lab.one_run.model import load_model
 from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.figures.gallery import Panel
 from ema_lab.reports.figures.scenes import Box, Kind, ScenePanel
-from ema_lab.store.predictions import read_predictions
-from ema_lab.store.store import RunStore
 from ema_lab.tasks.detection.analysis import in_ignored, matches
 from ema_lab.tasks.detection.protocol.scene import Scene, scenes_from
+from ema_lab.tasks.task import load_task
 from ema_lab.wording import number_of
 from ema_lab.workflow.look.gallery_options import GalleryOptions
+from ema_lab.workflow.look.shown_models import ShownModels
 
 Pixels = np.ndarray[Any, Any]
 PYRAMID = "backbone.fpn.layer_blocks.0"  # the finest map of torchvision's feature pyramid
 
 
 class SceneGallery:
-    """Contents of the figures of detectors: images, detections as stored with the runs, and maps.
+    """Contents of the figures of detectors: images, detections of each row, and maps.
 
     Args:
         cells: One cell of each row, all with the same data.
-        runs: The store.
+        models: The models of the rows.
         data: Folder of the data sets.
         options: Images, layer and module.
         thresholds: Least score of a detection, and least IoU of a hit.
@@ -44,15 +44,15 @@ class SceneGallery:
     def __init__(
         self,
         cells: Mapping[str, Cell],
-        runs: RunStore,
+        models: ShownModels,
         data: Path,
         options: GalleryOptions,
         thresholds: tuple[float, float],
     ) -> None:
-        self.cells, self.runs, self.options = cells, runs, options
+        self.cells, self.models, self.options = cells, models, options
         self.score, self.iou = thresholds
-        self.done = {name: cell for name, cell in cells.items() if runs.state(cell.run_id) == "done"}
-        self.source = SceneData(next(iter(self.done.values())).spec, data)
+        self.shown = {name: cell for name, cell in cells.items() if models.has(cell)}
+        self.source = SceneData(next(iter(self.shown.values())).spec, data)
         self.test, self.names = self.source.splits.test, self.source.splits.names
         if max(options.images) >= len(self.test):
             rule = f"the test split has {number_of(len(self.test), 'image')}, got {max(options.images)}"
@@ -64,34 +64,33 @@ class SceneGallery:
         return [(self.test.pixels(one).permute(1, 2, 0) / 255).numpy() for one in self.options.images]
 
     @cached_property
-    def _canvases(self) -> Tensor:
+    def _batch(self) -> EvaluationBatch:
         keys = [(0, number) for number in self.options.images]
-        return self.source.evaluation_images("test").__getitems__(keys)[0]
+        return self.source.evaluation_images("test").__getitems__(keys)
 
     def canvases(self) -> Pixels:
         """Return the images in letterboxes, as the models see them: (B, S, S, 3) from 0 to 1."""
-        return (self._canvases.permute(0, 2, 3, 1) / 255).numpy()
+        return (self._batch[0].permute(0, 2, 3, 1) / 255).numpy()
 
     def panels(self) -> list[ScenePanel]:
-        """Return the truth's panel, then one for each row; a row without a run has no boxes.
+        """Return the truth's panel, then one for each row; a row without a model has no boxes.
 
         Raises:
             StoreError: If a run has no readable predictions.
         """
-        found = {name: self._scenes(cell.run_id) for name, cell in self.done.items()}
+        found = {name: self._scenes(cell) for name, cell in self.shown.items()}
         truth = [truth_boxes(scene, self.names) for scene in next(iter(found.values()))]
         judged = {
             name: [judged_boxes(scene, self.names, self.score, self.iou) for scene in scenes]
             for name, scenes in found.items()
         }
-        return [ScenePanel("truth", truth), *(ScenePanel(name, judged.get(name)) for name in self.cells)]
+        rows = [ScenePanel(self._label(name), judged.get(name)) for name in self.cells]
+        return [ScenePanel("truth", truth), *rows]
 
     @cached_property
     def layer(self) -> str:
         """The layer of Grad-CAM."""
-        return self.options.target_layer or finest_layer(
-            load_model(next(iter(self.done.values())).run_id, self.runs)
-        )
+        return self.options.target_layer or finest_layer(self.models.model(next(iter(self.shown.values()))))
 
     def maps(self) -> list[Panel]:
         """Return the gate and the Grad-CAM of each row.
@@ -100,40 +99,55 @@ class SceneGallery:
             SpecError: If a layer or a module does not exist.
             StoreError: If a run has no readable weights.
         """
-        inputs = self.source.normalised(self._canvases)
+        inputs = self.source.normalised(self._batch[0])
         panels: list[Panel] = []
         attentions: list[str] = []
         for name in self.cells:
-            if name not in self.done:
-                panels.append(Panel(name, None, None))
+            if name not in self.shown:
+                panels.append(Panel(self._label(name), None, None))
                 continue
-            model = load_model(self.done[name].run_id, self.runs)
-            form = self.done[name].spec.recipe.detection.suppression
+            model = self.models.model(self.shown[name])
+            spec = self.shown[name].spec
+            form = spec.recipe.detection.suppression
+            if self.options.untrained and spec.model.start is None:  # all its scores may be below the least
+                form = form.model_copy(update={"confidence": 0.0, "multi_label": False})
             cam = detector_cam(model, inputs, self.score, self.layer, form)
-            panels.append(Panel(name, gate_of(model, inputs, self.options.module), cam))
+            panels.append(Panel(self._label(name), gate_of(model, inputs, self.options.module), cam))
             attentions += attention_names(model)
         if self.options.module and all(panel.gate is None for panel in panels):
             name = self.options.module
             raise SpecError(f"--module: {unknown_name('module', name, dict.fromkeys(attentions))}")
         return panels
 
-    def _scenes(self, run_id: str) -> list[Scene]:
-        """Return the images from a run's stored predictions."""
-        try:
-            arrays = read_predictions(self.runs.folder(run_id))
-        except FileNotFoundError:
-            raise StoreError(f"the run {run_id} has no predictions to show") from None
+    def _label(self, name: str) -> str:
+        return self.models.label(name, self.cells[name])
+
+    def _scenes(self, cell: Cell) -> list[Scene]:
+        """Return the images with a cell's detections: as stored with its run, or predicted by its model."""
+        arrays = self.models.stored_predictions(cell) or self._predicted(cell)
         places = {int(index): place for place, index in enumerate(arrays["indices"])}
         scenes = scenes_from(arrays)
         return [scenes[places[number]] for number in self.options.images]
+
+    def _predicted(self, cell: Cell) -> dict[str, Pixels]:
+        images, truth, indices = self._batch
+        batch = self.source.normalised(images), truth, indices
+        with torch.no_grad():
+            rows = load_task(cell.spec.data).predict(self.models.model(cell), batch, cell.spec.recipe)
+        return {name: value.numpy() for name, value in {**rows, "indices": indices}.items()}
 
 
 def finest_layer(model: nn.Module) -> str:
     """Return the layer that the finest head reads: the end of a YOLOv5's top-down path, or of a pyramid.
 
+    A model that knows this layer names it in the attribute `finest_layer`.
+
     Raises:
-        SpecError: If the model has neither.
+        SpecError: If the model has none of them.
     """
+    named = getattr(model, "finest_layer", None)
+    if isinstance(named, str):
+        return named
     path = getattr(model, "top_down", None)
     if isinstance(path, nn.ModuleDict) and len(path):
         return f"top_down.{list(path)[-1]}"
