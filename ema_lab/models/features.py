@@ -137,7 +137,7 @@ def features_of(backbone: Backbone, image_shape: Sequence[int]) -> Features:
     features = Features(backbone.module, maps)
     shortened = Features(body, maps)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ShapesOnly():
             shortened.eval()(torch.empty(2, *image_shape, device="meta"))
     except Exception as error:  # the network's own code may raise anything
         raise SpecError(f"cannot run without what follows its last stage: {error_summary(error)}") from None
