@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ from ema_lab.measured.selection import Row, select_rows
 from ema_lab.reports.report import build_table
 from ema_lab.specs.report import ReportSpec
 from ema_lab.specs.run import RunSpec
+from ema_lab.specs.strict import canonical_json
 from ema_lab.specs.task import task_description
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.store import RunStore
@@ -48,6 +51,7 @@ TINY_DETECTION = {
 }
 SLURM = Path(__file__).parent / "system" / "slurm.sh"
 POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
+MARK = "<the modules that a test imports follow>"
 HEAD = """\
 name: grid
 base:
@@ -83,13 +87,18 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the folders and the modules that a test adds, so that the next finds its own of that name."""
+    """Forget the folders and the modules that a test adds, so that the next finds its own of that name.
+
+    What is imported comes after a mark in `sys.modules`, which keeps its order: comparing all of its
+    thousands of names would take longer than most tests.
+    """
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
+    sys.modules[MARK] = sys
     yield
-    for name in set(sys.modules) - before:
+    for name in list(takewhile(lambda name: name != MARK, reversed(sys.modules))):
         if "/pytest-of-" in (getattr(sys.modules[name], "__file__", None) or ""):
             del sys.modules[name]
+    sys.modules.pop(MARK, None)
 
 
 @pytest.fixture(scope="session")
@@ -337,6 +346,50 @@ def fake_training(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         return seen
 
     return replace
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lay figures out without painting them, which takes long, for tests of what is written beside them."""
+    monkeypatch.setattr("ema_lab.reports.figures.style.picture", lambda _figure, suffix: suffix.encode())
+
+
+FITTING: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def own_names() -> set[str]:
+    """Names of the attention modules, backbones and detectors of the package itself."""
+    from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
+
+    tables = (ATTENTIONS, BACKBONES, DETECTOR_HEADS)
+    return {name for table in tables for name, entry in table.items() if not entry.distribution}
+
+
+@pytest.fixture
+def checked_once(own_names: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check each model of the package's own parts once in a process, and not again in every test.
+
+    Models with a part of a user or of another package, and those that start from a file, are always checked.
+    """
+    from ema_lab.tasks import task
+
+    check = task.check_run
+
+    def check_once(spec: RunSpec) -> None:
+        tree = spec.resolved()
+        tree["recipe"] = {key: value for key, value in tree["recipe"].items() if key != "optimizer"}
+        key = canonical_json({**tree, "seed": 0})
+        names = {spec.model.backbone, *(one.attention.name for one in spec.model.insertions)}
+        if spec.model.start is None and names <= own_names and not re.search(r'"[\w.]+:\w+"', key):
+            if key in FITTING:
+                return
+            check(spec)
+            FITTING.add(key)
+        else:
+            check(spec)
+
+    monkeypatch.setattr(task, "check_run", check_once)
 
 
 @pytest.fixture

@@ -38,6 +38,11 @@ def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture(autouse=True)
+def _checks(checked_once: None) -> None:
+    """Spare most tests the check of the small models that all of them train."""
+
+
+@pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
     """Put back torch's number of threads, which a run sets for its process."""
     before = torch.get_num_threads()

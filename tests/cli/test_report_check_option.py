@@ -44,7 +44,7 @@ FIGURE = "figures: [{kind: forest, name: differences}]\n"
 
 
 @pytest.fixture
-def written(command, trained) -> list[str]:
+def written(command, trained, unpainted) -> list[str]:
     """Write the report with a figure into `out`; return the run ids."""
     Path("reports/tiny.yaml").write_text(TINY_REPORT + FIGURE)
     run_ids = trained()

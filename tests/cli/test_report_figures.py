@@ -38,6 +38,7 @@ def test_other_fonts_that_are_installed_are_asked_for_characters(monkeypatch):
     style.font_families.cache_clear()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_figure_that_lacks_data_sets_keeps_no_other_and_no_table_from_being_written(command, trained):
     trained()
     write_report(figures=FIGURES)

@@ -128,6 +128,7 @@ class TestWorkersThatCannotBeStarted:
 
 
 class TestStaleRuns:
+    @pytest.mark.usefixtures("unpainted")
     def test_are_marked_wherever_trials_are_shown(self, command, trained):
         assert "stale" not in command(*CALL).out
         first = found().trials()[0]

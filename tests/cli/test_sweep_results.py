@@ -238,6 +238,7 @@ class TestPlot:
         assert re.search(r"\| 2 \| pruned \| n/a \|", table)
         assert len(list(csv.DictReader(Path("out/trials.csv").read_text().splitlines()))) == 14
 
+    @pytest.mark.usefixtures("unpainted")
     def test_two_objectives_have_a_pareto_front(self, command, searched):
         objectives = ("--objective", "top1:max", "--objective", "macs:min")
         searched(objective=objectives[1::2])
@@ -247,6 +248,7 @@ class TestPlot:
         }
         assert "Pareto front" in Path("out/pareto.txt").read_text()
 
+    @pytest.mark.usefixtures("unpainted")
     def test_what_has_nothing_to_show_says_so(self, command, searched):
         searched(6, parameters=PARAMETERS.splitlines(keepends=True)[0])
         answer = command("sweep", "plot", "small", "--out", "out")
@@ -255,6 +257,7 @@ class TestPlot:
         assert not Path("out/contour.png").exists()
         assert Path("out/slice.png").exists()
 
+    @pytest.mark.usefixtures("unpainted")
     def test_one_finished_trial_has_no_importance(self, command, searched):
         searched(3, states=("COMPLETE", "PRUNED", "FAIL"))
         answer = command("sweep", "plot", "small", "--out", "out")
@@ -269,6 +272,7 @@ OPTIMISTIC = "the best of 12 validation values is optimistic, since it was chose
 class TestOptimism:
     """The best of several validation values is called optimistic wherever it is shown."""
 
+    @pytest.mark.usefixtures("unpainted")
     def test_on_the_terminal(self, command, searched):
         searched()
         for words in (
@@ -278,7 +282,7 @@ class TestOptimism:
         ):
             assert f"small: {OPTIMISTIC}; seeds that no trial has seen" in command("sweep", *words).err
 
-    @pytest.mark.slow
+    @pytest.mark.usefixtures("unpainted")
     def test_in_captions_tables_and_data(self, command, searched):
         searched()
         command("sweep", "plot", "small", "--out", "out")

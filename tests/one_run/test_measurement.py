@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from functools import cache
 
 import pytest
 import torch
@@ -21,20 +22,31 @@ OPTIONS = {
 }
 
 
+SMALL = {"backbone": "small_backbone:Small", "placement": {"after": "norm*"}}
+
+
 @pytest.fixture(scope="module")
 def without(make_spec):
-    """Return the cost of the model without attention."""
-    return run_cost(make_spec("none"))
+    """Return a function that gives the cost of a model without attention."""
+    return cache(lambda backbone: run_cost(make_spec("none", model={"backbone": backbone})))
 
 
-@pytest.mark.parametrize("name", [name for name in ATTENTIONS if name != "none"])
-def test_shares_add_up_to_the_difference(make_spec, without, name):
-    spec = make_spec({"name": name, **OPTIONS.get(name, {})})
+@pytest.mark.parametrize(
+    ("name", "model", "sites"),
+    [
+        *((name, SMALL, 2) for name in ATTENTIONS if name != "none"),
+        ("ema", {"backbone": "resnet20"}, 9),
+    ],
+)
+def test_shares_add_up_to_the_difference(make_spec, without, name, model, sites):
+    spec = make_spec({"name": name, **OPTIONS.get(name, {})}, model=model)
     with_it = run_cost(spec)
     shares = layer_costs(spec)
-    assert len(shares) == 9
+    assert len(shares) == sites
     for key in KEYS:
-        assert sum(share[key] for share in shares.values()) == with_it[key] - without[key], key
+        assert (
+            sum(share[key] for share in shares.values()) == with_it[key] - without(model["backbone"])[key]
+        ), key
 
 
 def test_a_models_peak_memory_is_taken_without_the_other(make_spec, monkeypatch):

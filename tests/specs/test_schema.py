@@ -55,9 +55,10 @@ class TestEverySchema:
 def test_every_bundled_file_has_the_keys_of_its_schema():
     assert {kind for kind, _ in FILES} == FOLDERS.keys()
     unknown, missing = {}, {}
+    schemas = {kind: json_schema(kind) for kind in FOLDERS}
     for kind, name in FILES:
         file = yaml.safe_load(definitions(FOLDERS[kind])[name].read_text(encoding="utf-8"))
-        schema = json_schema(kind)
+        schema = schemas[kind]
         unknown[kind, name] = file.keys() - schema["properties"].keys()
         missing[kind, name] = set(schema.get("required", [])) - file.keys()
     assert {place: keys for place, keys in unknown.items() if keys} == {}

@@ -28,9 +28,11 @@ OTHER = "f" * 16
 ATTEMPT = f"{ATTEMPTS}/1.json"
 
 
+MODEL = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3) for _ in range(30)))
+
+
 def put(folder: Path, name: str, run_id: str) -> None:
     """Write a file as training writes it."""
-    model = torch.nn.Sequential(*(torch.nn.Conv2d(3, 3, 3) for _ in range(30)))
     if name == CURVE:
         (folder / name).write_text(render_curve([{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.1}], run_id))
     elif name == PREDICTIONS:
@@ -39,9 +41,9 @@ def put(folder: Path, name: str, run_id: str) -> None:
     elif name == START:
         write_start(folder, [StartTensor("conv.weight", (8, 3), "conv.weight", "taken")], run_id)
     elif name == BEST:
-        save_weights(model, folder / name, 3, run_id)
+        save_weights(MODEL, folder / name, 3, run_id)
     else:
-        state = {"state_dict": model.state_dict(), "optimizer_states": [{"lr": 0.1}], "run_id": run_id}
+        state = {"state_dict": MODEL.state_dict(), "optimizer_states": [{"lr": 0.1}], "run_id": run_id}
         torch.save(state, folder / name)
 
 

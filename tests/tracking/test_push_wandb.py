@@ -95,30 +95,41 @@ def test_a_second_push_writes_nothing_and_a_change_one_run_again(study):
     assert content(MIRROR / "study" / study[0])[2]["top1"] == 50
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fatal", [1, 3, 6, 12])
-def test_a_push_killed_in_the_middle_is_made_good(study, fatal):
-    program = f"""
-import os, signal
+KILLED = """
+import os, signal, sys
 from wandb.sdk.wandb_run import Run
 from ema_lab.cli.main import run
 log, rows = Run.log, []
-def fatal(self, row, step=None):
-    rows.append(row)
-    if len(rows) == {fatal}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    log(self, row, step=step)
-Run.log = fatal
-run(["push", "study", "--to", "wandb", "--project", "killed"])
+for fatal in map(int, sys.argv[1:]):
+    def deadly(self, row, step=None):
+        rows.append(row)
+        if len(rows) == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        log(self, row, step=step)
+    if child := os.fork():  # of a process that has started nothing of W&B yet
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    else:
+        Run.log = deadly
+        run(["push", "study", "--to", "wandb", "--project", f"killed-{fatal}"])
+        os._exit(1)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert done.returncode == -9
-    push("study", "wandb", project="killed")
+
+
+@pytest.mark.slow
+def test_a_push_killed_in_the_middle_is_made_good(study):
+    rows = ("1", "3", "6", "12")
+    command = [sys.executable, "-c", KILLED, *rows]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["-9"] * len(rows)
     push("study", "wandb", project="whole")
-    for run_id in study:
-        killed, whole = (content(MIRROR.with_name(name) / "study" / run_id) for name in ("killed", "whole"))
-        assert killed[0] == {**whole[0], "project": "killed"}
-        assert killed[1:] == whole[1:]
+    whole = {run_id: content(MIRROR.with_name("whole") / "study" / run_id) for run_id in study}
+    for fatal in rows:
+        project = f"killed-{fatal}"
+        push("study", "wandb", project=project)
+        for run_id in study:
+            killed = content(MIRROR.with_name(project) / "study" / run_id)
+            assert killed[0] == {**whole[run_id][0], "project": project}
+            assert killed[1:] == whole[run_id][1:]
 
 
 def test_a_run_of_two_ablations_is_a_run_in_each_group(study):

@@ -81,11 +81,11 @@ def test_predictions_are_stored_as_those_of_yolo_are(tmp_path, machine):
 @pytest.mark.parametrize("name", ["retinanet", "fcos", pytest.param("fasterrcnn", marks=pytest.mark.system)])
 def test_a_detector_learns_a_few_images(tmp_path, machine, name):
     spec = spec_of(
-        {"name": name, "neck": 64},
-        "ema",
-        model={"backbone": "resnet18", "placement": {"stages": [3, 4]}},
+        {"name": name, **NARROW},
+        {"name": "ema", "groups": 8},
+        model={"placement": {"stages": [2, 3]}},
         data={"name": "digit_scenes", "image_size": 64, "train_images": 8, "test_images": 4},
-        epochs=15,
+        epochs=12,
         clip_norm=5.0,
     )
     job = folder(tmp_path / "run")
