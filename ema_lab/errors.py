@@ -62,6 +62,18 @@ class WorkersDiedError(EngineError):
     """Killed training processes. Calling the command again resumes their runs."""
 
 
+class RankError(EmaLabError):
+    """Process (rank) of a run on several devices that failed. The attempt counts; the next one goes on."""
+
+
+class RankDiedError(RankError):
+    """Rank that was killed."""
+
+
+class RankHungError(RankError):
+    """Rank that took no part while the others waited for it."""
+
+
 class MirrorError(EmaLabError):
     """Mirror that cannot be reached, or that lacks data sent to it."""
 

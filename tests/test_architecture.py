@@ -33,6 +33,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "one_run": {
         *(
             "attention",
+            "data",
             "errors",
             "models",
             "profiling",

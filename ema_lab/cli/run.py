@@ -18,6 +18,7 @@ from ema_lab.statistics.sequential import MIN_SEEDS, Decision
 from ema_lab.store.layout import PROFILE
 from ema_lab.wording import number_of
 from ema_lab.workflow.events import Event, GridEnded
+from ema_lab.workflow.execution import RANK_TIMEOUT
 from ema_lab.workflow.outcome import Comparison, GridOutcome
 from ema_lab.workflow.text import read_duration
 from ema_lab.workflow.train.run import run as train
@@ -68,6 +69,23 @@ class TrainingOptions:
             help="Minutes between checkpoints within an epoch; 0 saves only at the ends of epochs.",
         ),
     ] = 10.0
+    devices: Annotated[
+        int,
+        typer.Option(
+            "--devices",
+            min=1,
+            max=MOST_PROCESSES,
+            help="Processes that train each run together, each on its own GPU; the batch stays as it is.",
+        ),
+    ] = 1
+    rank_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--rank-timeout",
+            metavar="TIME",
+            help="With --devices: fail the attempt if one process keeps the others waiting so long; 30m.",
+        ),
+    ] = None
     profile: Annotated[
         bool,
         typer.Option(
@@ -81,6 +99,7 @@ class TrainingOptions:
         settings = {key: value for key, value in vars(self).items() if key != "smoke"}
         settings["timeout"] = read_duration("--timeout", self.timeout)
         settings["stop_after"] = read_duration("--stop-after", self.stop_after)
+        settings["rank_timeout"] = read_duration("--rank-timeout", self.rank_timeout) or RANK_TIMEOUT
         return settings
 
 

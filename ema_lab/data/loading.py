@@ -11,6 +11,7 @@ from ema_lab.data.appearance import Appearance
 from ema_lab.data.augmentation import augmented, random_crops
 from ema_lab.data.images import ImageSource
 from ema_lab.data.mixing import mixed
+from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import DataError
 from ema_lab.randomness import permutation
 from ema_lab.specs.augment import AugmentSpec
@@ -19,15 +20,26 @@ Key = tuple[int, int]  # epoch, index: all that a loader worker needs
 Batch = tuple[Tensor, Tensor, Tensor]  # images uint8 (B, C, H, W), labels (B,), indices (B,)
 
 
+class Keys(list[Key]):
+    """Keys of one rank of a batch. `following`: the next key of the global batch, if it is another rank's."""
+
+    following: Key | None = None
+
+
 class ShuffledBatches(Sampler[list[Key]]):
     """Batches of (epoch, index) in an order that depends on (seed, epoch) alone.
 
     The last batch may be smaller. A last batch of a single image is dropped, because batch normalisation
     cannot compute its variance. Without `shuffle`, every epoch has the order of the indices.
+
+    `share`: of the process; each process gets its part of every batch.
     """
 
-    def __init__(self, indices: Tensor, batch_size: int, seed: int, *, shuffle: bool = True) -> None:
+    def __init__(
+        self, indices: Tensor, batch_size: int, seed: int, *, shuffle: bool = True, share: Share = ALONE
+    ) -> None:
         self._shuffle = shuffle
+        self._share = share
         self._indices = indices
         self._batch_size = batch_size
         self._seed = seed
@@ -52,11 +64,20 @@ class ShuffledBatches(Sampler[list[Key]]):
         return whole + (rest > 1 or whole == 0)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for epoch, indices in self.on(torch.device("cpu")):
-            yield [(epoch, index) for index in indices.tolist()]
+        for epoch, batch in self._whole(torch.device("cpu")):
+            part = self._share.part(len(batch))
+            keys = Keys((epoch, index) for index in batch[part.start : part.stop].tolist())
+            if not part.is_whole:
+                keys.following = (epoch, int(batch[part.stop % len(batch)]))
+            yield keys
 
     def on(self, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-        """Yield the epoch and the indices of each batch, on a device."""
+        """Yield the epoch and the indices of this process's part of each batch, on a device."""
+        for epoch, batch in self._whole(device):
+            part = self._share.part(len(batch))
+            yield epoch, batch[part.start : part.stop]
+
+    def _whole(self, device: torch.device) -> Iterator[tuple[int, Tensor]]:
         order = self._indices.to(device)
         if self._shuffle:
             order = order[permutation(len(order), self._seed, "order", self.epoch, device=device)]
@@ -107,14 +128,18 @@ class Images(Dataset[Batch]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        mix = None if self.augment is None else self.augment.mix
+        count = len(keys)
+        if mix is not None and isinstance(keys, Keys) and keys.following is not None:
+            keys = [*keys, keys.following]  # the last image is mixed with it
         indices = torch.tensor([index for _, index in keys])
         epoch = keys[0][0]
         images = self._pixels(indices, epoch)
         labels = self.source.labels[indices]
-        if self.augment is None or self.augment.mix is None:
+        if mix is None:
             return images, labels, indices
-        key = (self.seed, epoch, self.classes)
-        return *mixed(images, labels, indices, self.augment.mix, key), indices
+        images, targets = mixed(images, labels, indices, mix, (self.seed, epoch, self.classes))
+        return images[:count], targets[:count], indices[:count]
 
     def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
         images = self._cropped(indices, epoch)

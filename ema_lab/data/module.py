@@ -15,6 +15,7 @@ from ema_lab.data.device import DeviceBatches, fits
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
 from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
+from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec
 
@@ -41,6 +42,7 @@ class RunData(LightningDataModule):
 
     Attributes:
         device: Device of the model: images in memory are served from there.
+        share: Share of this process in each training batch.
         resumed_at: Epoch and batch, from 0, at which a resumed run continues. Loader workers fetch the first
             batches before Lightning sets the sampler's epoch.
 
@@ -55,6 +57,7 @@ class RunData(LightningDataModule):
         self.num_workers = num_workers
         self.resumed_at = (0, 0)
         self.device = torch.device("cpu")
+        self.share: Share = ALONE
         mean, std = spec.recipe.statistics(spec.data.facts)
         self._statistics = {
             torch.device("cpu"): (
@@ -82,7 +85,8 @@ class RunData(LightningDataModule):
 
     def training_batches(self) -> ShuffledBatches:
         """Return the batches of an epoch."""
-        return ShuffledBatches(self.train_indices, self.spec.recipe.batch_size, self.spec.seed)
+        recipe = self.spec.recipe
+        return ShuffledBatches(self.train_indices, recipe.batch_size, self.spec.seed, share=self.share)
 
     def train_dataloader(self) -> Loader:
         batches = self.training_batches()

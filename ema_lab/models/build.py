@@ -18,6 +18,7 @@ from ema_lab.models.placement import Site, find_sites
 from ema_lab.models.regularisation import regularise
 from ema_lab.models.shapes import ShapesOnly
 from ema_lab.models.start import freeze, rate_factors
+from ema_lab.models.synchronised import check_synchronised
 from ema_lab.models.trial import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.signature import Signature
@@ -52,6 +53,8 @@ def build_model(spec: RunSpec, *, device: str = "cpu") -> nn.Module:
             insert_built(model, insertion.attention.name, site, build, seed=spec.seed, device=device)
     seed_dropout(model, spec.seed)
     regularise(model, meta.blocks, spec.recipe, spec.seed)
+    if spec.recipe.sync_batch_norm:
+        check_synchronised(model)  # training on several devices synchronises it
     freeze(model, spec.model.frozen, spec.model.frozen_norms)
     rate_factors(model, spec.recipe.lr_factors)  # training reads them again
     if spec.recipe.memory_format == "channels_last":  # the maps of a convolution follow its weights

@@ -23,6 +23,9 @@ class SeededDropout(nn.Module):
 
     Input and output: any shape (B, C, ...). The remaining values are divided by 1 - p if `rescale`. The
     buffer `step` is not part of the state dict.
+
+    Where several processes share a batch, positions are those of the global batch, as far as the first
+    dimension is the batch, or the batch times something.
     """
 
     step: Tensor
@@ -33,6 +36,8 @@ class SeededDropout(nn.Module):
         self.per = per
         self.key = key
         self.rescale = rescale
+        self.first = 0  # position of the first image in the global batch
+        self.images = 1  # of this process
         self.register_buffer("step", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +45,8 @@ class SeededDropout(nn.Module):
             return x
         mask_dims = {"element": x.dim(), "channel": 2, "image": 1, "batch": 0}[self.per]
         shape = x.shape[:mask_dims] + (1,) * (x.dim() - mask_dims)
-        positions = torch.arange(shape.numel(), device=x.device)
+        start = self.first * (shape.numel() // self.images) if mask_dims else 0
+        positions = torch.arange(start, start + shape.numel(), device=x.device)
         bits = hash_indices(hash_indices(self.key, self.step.to(x.device)), positions)
         mask = (~bernoulli(self.p, bits)).to(x.dtype).reshape(shape)
         return x * (mask / (1 - self.p) if self.rescale and self.p < 1 else mask)
@@ -62,10 +68,18 @@ def seeded_layers(model: nn.Module) -> list[SeededDropout]:
     return [layer for layer in model.modules() if isinstance(layer, SeededDropout)]
 
 
-def set_step(layers: Iterable[SeededDropout], step: int) -> None:
-    """Set the training step of seeded dropout layers, which selects their masks."""
+def set_step(layers: Iterable[SeededDropout], step: int, first: int = 0, images: int = 1) -> None:
+    """Set the training step of seeded dropout layers, which selects their masks.
+
+    Args:
+        layers: The layers.
+        step: The step.
+        first: Position of this process's first image in the global batch.
+        images: Number of this process's images, if `first` is not 0.
+    """
     for layer in layers:
         layer.step.fill_(step)
+        layer.first, layer.images = first, images
 
 
 def _seeded(layer: nn.Module, key: int) -> SeededDropout | None:

@@ -142,6 +142,14 @@ def _make_carrier(module: nn.Module) -> None:
     module.__class__ = _carrier_of(base)
 
 
+def change_class(module: nn.Module, changed: Callable[[Any], Any]) -> None:
+    """Replace a module's class by the one that `changed` makes of it, below the attention it may carry."""
+    if isinstance(module, Carrier):
+        module.__class__ = _carrier_of(changed(type(module).__bases__[1]))
+    else:
+        module.__class__ = changed(type(module))
+
+
 def _rebuild_carrier(function: Callable[..., nn.Module], arguments: tuple[Any, ...]) -> nn.Module:
     """Rebuild a copied or unpickled site."""
     module = function(*arguments)

@@ -1,17 +1,16 @@
 """Pipeline of one run: model, data, training, cost, trackers. The executor receives `train_run`."""
 
 import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
 from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
+from ema_lab.one_run.log import logging_to
 from ema_lab.one_run.measurement import run_cost
+from ema_lab.one_run.ranks import train_on_ranks
 from ema_lab.profiling.measure import count_parameters
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
@@ -43,6 +42,7 @@ def train_run(
         SpecError: If the device does not exist, or the model cannot be built.
         DataError: If the data cannot be loaded.
         DivergedError: If the training loss is not finite.
+        RankError: If one of several processes was killed, or hangs.
 
     Example:
         >>> short = {"data.train_images": 100, "recipe.epochs": 1}
@@ -62,14 +62,20 @@ def train_run(
                 report(row)
 
         try:
-            with chosen_kernel(machine.attention_kernel) as ran:
-                outcome = train(spec, job, machine, on_epoch, lambda: fact_of(ran))
+            outcome = _trained(spec, job, machine, on_epoch)
             outcome = replace(outcome, cost=_cost_or_reason(spec))
         except BaseException:
             tracker.finish(None)
             raise
         tracker.finish(outcome)
         return outcome
+
+
+def _trained(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:
+    if machine.devices > 1:
+        return train_on_ranks(spec, job, machine, report)
+    with chosen_kernel(machine.attention_kernel) as ran:
+        return train(spec, job, machine, report, lambda: fact_of(ran))
 
 
 def _cost_or_reason(spec: RunSpec) -> dict[str, Any]:
@@ -79,31 +85,3 @@ def _cost_or_reason(spec: RunSpec) -> dict[str, Any]:
     except CostError as error:
         logging.getLogger(__name__).warning("%s", error)
         return {**count_parameters(build_model(spec, device="meta")), "not_counted": str(error)}
-
-
-@contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Append log records and warnings to a file while a block runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    original = warnings.showwarning
-
-    def log_warning(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        root.warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
-
-    warnings.showwarning = log_warning
-    try:
-        yield
-    finally:
-        warnings.showwarning = original
-        root.removeHandler(handler)
-        handler.close()

@@ -49,8 +49,9 @@ class SlurmSpec(Spec):
         partition: Slurm partition. None uses the cluster's default.
         time: Time limit of a job: minutes, hh:mm:ss or days-hh:mm:ss. Slurm requeues a job at its limit,
             and the job resumes from its last checkpoint.
-        gpus_per_task: GPUs per job.
-        cpus_per_task: CPU cores per job, and torch's threads if the job has no GPU.
+        gpus_per_task: GPUs per job; with `--devices N`, of each of its N processes: 0 or 1.
+        cpus_per_task: CPU cores per job, and torch's threads if the job has no GPU; with `--devices N`, of
+            each process.
         mem_gb: Memory per job in GB. None uses the partition's default.
         array_parallelism: Maximum number of jobs that run at once.
         array_size: Maximum number of jobs in the queue, limited by the cluster's MaxArraySize.
@@ -99,8 +100,10 @@ class RaySpec(Spec):
     Attributes:
         engine: The constant `ray`.
         address: `auto` or HOST:PORT of a running cluster. None starts a cluster on this machine.
-        num_cpus: CPU cores per run, and torch's threads if the run has no GPU.
-        num_gpus: GPUs per run: a fraction of one GPU, such as 0.25, or a whole number.
+        num_cpus: CPU cores per run, and torch's threads if the run has no GPU; with `--devices N`, of each
+            of its N processes.
+        num_gpus: GPUs per run: a fraction of one GPU, such as 0.25, or a whole number; with `--devices N`, of
+            each process.
         max_retries: Number of retries after a worker or node died. Every retry counts as an attempt.
     """
 

@@ -224,6 +224,8 @@ class RecipeSpec(Spec):
         clip_norm: Largest norm of all gradients together; larger ones are scaled down.
         nominal_batch: Number of images whose gradients add up before each optimizer step.
         leftover: What happens at the end of an epoch to gradients of fewer images: `step` or `drop`.
+        sync_batch_norm: Whether batch normalisation takes its statistics from the global batch where several
+            devices share it (`--devices`). By default each device normalises by its own images.
         reduction: `mean` over images, or `sum`, which multiplies the loss by the number of images.
         average: Average of the weights, which is evaluated instead of them.
         dropout: Rate of the backbone's dropout layers. By default each has its own.
@@ -252,6 +254,7 @@ class RecipeSpec(Spec):
     clip_norm: Positive | None = None
     nominal_batch: PositiveInt | None = None
     leftover: Literal["step", "drop"] = "step"
+    sync_batch_norm: bool = False
     reduction: Literal["mean", "sum"] = "mean"
     average: AverageSpec | None = None
     dropout: Fraction | None = None

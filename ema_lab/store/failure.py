@@ -51,6 +51,8 @@ _KINDS: dict[str, Cause] = {
     "ImportError": "import error",
     "ModuleNotFoundError": "import error",
     "RunTimeoutError": "timeout",
+    "RankDiedError": "killed",
+    "RankHungError": "timeout",
 }
 _MARKS: tuple[tuple[Cause, str], ...] = (
     ("disk full", r"\[Errno (28|122)\]|No space left on device|Disk quota exceeded"),

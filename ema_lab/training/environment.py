@@ -15,6 +15,7 @@ import torch
 
 from ema_lab.specs.recipe import RecipeSpec
 
+WORLD_SIZE = "world_size"  # number of processes that train a run; a record without it means 1
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn")
 OPTIONAL_PACKAGES = ("timm",)
 # Environment variables by which users restrict the instructions that torch's libraries use.
@@ -49,7 +50,9 @@ def with_earlier(facts: dict[str, Any], environments: Iterable[Mapping[str, Any]
     """
     source = commit()
     earlier: list[dict[str, Any]] = []
+    alone = {WORLD_SIZE: 1} if WORLD_SIZE in facts else {}
     for environment in environments:
+        environment = {**alone, **environment}
         other = {
             key: value for key, value in environment.items() if key not in source and value != facts.get(key)
         }

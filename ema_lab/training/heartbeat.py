@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ema_lab.store.heartbeat import Heartbeat, Phase, remove_heartbeat
+from ema_lab.training.module import TrainingModule
 
 SECONDS = 5
 
@@ -37,7 +38,8 @@ class HeartbeatWriter(Callback):
     ) -> None:
         now = self._batch_ended = time.monotonic()
         self._batches += 1
-        self._images += len(batch[-1])
+        part = pl_module.step.part if isinstance(pl_module, TrainingModule) else None
+        self._images += len(batch[-1]) if part is None else part.images
         if now - self._reported >= SECONDS:
             self._report(trainer, batch_idx + 1)
 

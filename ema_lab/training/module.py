@@ -1,5 +1,7 @@
 """LightningModule that trains every task."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -7,14 +9,19 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from ema_lab.data.share import ALONE, Share
+from ema_lab.models.synchronised import set_alone
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.average import WeightAverage
+from ema_lab.training.ranks import summed
 from ema_lab.training.step import Step
 from ema_lab.wording import number_of
 
 EPOCH_SUMS = "ema_lab_epoch_sums"  # in checkpoints
+LOSS = "loss of the batch"  # no name of a task's sums
 CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
 
 
@@ -23,15 +30,21 @@ class DivergedError(RuntimeError):
 
 
 class TrainingModule(LightningModule):
-    """LightningModule that trains `model` for a task by the recipe, and sums up each epoch for the curve."""
+    """LightningModule that trains `model` for a task by the recipe, and sums up each epoch for the curve.
+
+    Where several ranks share each batch, the sums are those of all ranks, in every rank.
+    """
 
     step: Step
 
-    def __init__(self, spec: RunSpec, model: nn.Module, task: Task, steps_per_epoch: int) -> None:
+    def __init__(
+        self, spec: RunSpec, model: nn.Module, task: Task, steps_per_epoch: int, share: Share = ALONE
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.model = model
         self.task = task
+        self.share = share
         self.automatic_optimization = False  # `Step` says when gradients make a step
         average = spec.recipe.average
         self.average = None if average is None else WeightAverage(model, average)
@@ -58,6 +71,8 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         number = self.current_epoch * self.steps_per_epoch + batch_idx
         self.step.begin(number)
+        if self.step.part is not None:
+            set_alone(self.model, self.step.part.is_whole)
         with self.profiler.profile("forward"):
             result = self.step.loss(batch)
         self._collect(result)
@@ -67,18 +82,42 @@ class TrainingModule(LightningModule):
             self.step.learn(result, number, self._backward, optimizer.step)
 
     def _backward(self, loss: Tensor) -> None:
-        with self.profiler.profile("backward"):
+        with self.profiler.profile("backward"), self._reduced_when_due():
             self.manual_backward(loss)
 
+    @contextmanager
+    def _reduced_when_due(self) -> Iterator[None]:
+        """Average gradients over the ranks in backward passes before an optimizer step alone."""
+        if self.share.world == 1:
+            yield
+            return
+        model = self.trainer.strategy.model
+        assert isinstance(model, DistributedDataParallel)
+        if self.step.is_due:
+            yield
+        else:
+            with model.no_sync():
+                yield
+
     def _collect(self, result: BatchLoss) -> None:
-        self.epoch_loss += result.loss.detach() * result.images
-        for name, value in result.sums.items():
+        sums, images = result.sums, result.images
+        if (part := self.step.part) is None:
+            self.epoch_loss += result.loss.detach() * images
+        else:
+            own = {**sums, LOSS: result.loss.double() * images}
+            sums, images = summed(own, counts=part.counts), part.images
+            self.epoch_loss += sums.pop(LOSS)
+        for name, value in sums.items():
             if name not in self.epoch_sums:
                 self.epoch_sums[name] = torch.zeros((), dtype=torch.float64, device=self.device)
             self.epoch_sums[name] += value
-        self.epoch_images += result.images
+        self.epoch_images += images
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        model = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            # Every forward pass begins with rank 0's buffers; Lightning turns that off after the first one.
+            model.require_forward_param_sync = True
         if (batch_idx + 1) % CHECK_STEPS == 0:
             self._require_finite_loss()
 
@@ -112,6 +151,6 @@ class TrainingModule(LightningModule):
         return {"train_loss": loss} | self.task.epoch_summary(self.epoch_sums, self.epoch_images)
 
     def configure_optimizers(self) -> Any:
-        self.step = Step(self.spec, self.model, self.task, self.steps_per_epoch, self.average)
+        self.step = Step(self.spec, self.model, self.task, self.steps_per_epoch, self.average, self.share)
         schedule = {"scheduler": self.step.schedule, "interval": "step"}  # its state is in checkpoints
         return {"optimizer": self.step.optimizer, "lr_scheduler": schedule}

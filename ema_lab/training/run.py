@@ -5,18 +5,22 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from ema_lab.data.module import RunData
+from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, quarantine_file
 from ema_lab.models.build import build_model
 from ema_lab.models.start import AVERAGE, start_summary, start_weights
+from ema_lab.models.synchronised import synchronise
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.layout import BEST, LAST, RUN_ID_FIELD
@@ -25,16 +29,19 @@ from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.compiled import compiler_cache
-from ema_lab.training.environment import environment, with_earlier
+from ema_lab.training.environment import WORLD_SIZE, environment, with_earlier
 from ema_lab.training.evaluation import evaluate
+from ema_lab.training.follower import Follower
 from ema_lab.training.heartbeat import HeartbeatWriter
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
 from ema_lab.training.profile import RunProfiler
+from ema_lab.training.ranks import Rank, agreed
 from ema_lab.training.trainer import build_trainer, choose_device, unfilled_memory
 from ema_lab.training.within_epoch import WithinEpoch
 
 CHECKPOINT_MINUTES = 10.0
+RANK_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Machine:
         checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
         stop_at: Time, in seconds since 1970, at which a run saves its checkpoint and stops.
         profile: Whether to write where the time went.
+        devices: Number of processes that train the run together, each on a device of its own.
+        rank_timeout: Seconds that one of them waits for the others before the attempt fails.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
@@ -60,6 +69,8 @@ class Machine:
     profile: bool = False
     checkpoint_minutes: float = CHECKPOINT_MINUTES
     stop_at: float = math.inf
+    devices: int = 1
+    rank_timeout: float = RANK_TIMEOUT
 
 
 @unfilled_memory()
@@ -69,6 +80,7 @@ def train(
     machine: Machine,
     report: Callable[[Row], None] = lambda row: None,
     kernels: Callable[[], Mapping[str, str]] = dict,
+    rank: Rank | None = None,
 ) -> RunOutcome:
     """Train a run to its end; resume an interrupted run from its checkpoint.
 
@@ -81,6 +93,8 @@ def train(
         machine: Device, threads and data folder.
         report: Receives each epoch's row of the curve.
         kernels: Returns the facts of the environment about kernels that have run.
+        rank: This process among several that train the run. Those after the first write nothing, and their
+            outcome is empty.
 
     Raises:
         SpecError: If the device does not exist, or the model cannot be built.
@@ -92,21 +106,28 @@ def train(
     if machine.num_threads is not None:
         torch.set_num_threads(machine.num_threads)
     device = choose_device(machine.device)
-    profiler = RunProfiler(job.folder, device) if machine.profile else PassThroughProfiler()
+    leads = rank is None or rank.leads
+    profiler = RunProfiler(job.folder, device) if machine.profile and leads else PassThroughProfiler()
     task = load_task(spec.data)
     data = load_data(spec, machine.data_root, machine.loader_workers)
     data.device = device
+    data.share = rank.share if rank else ALONE
     model = build_model(spec)
-    started = _start(model, spec, job, machine)
+    started = _start(model, spec, job if leads else None, machine)
     task.prepare(model, data)
-    module = TrainingModule(spec, model, task, len(data.train_dataloader()))
+    if rank is not None and spec.recipe.sync_batch_norm:
+        synchronise(model)
+    module = TrainingModule(spec, model, task, len(data.train_dataloader()), data.share)
     module.profiler = profiler
-    epoch_end = EpochEnd(job.folder, data, report, lambda: environment(device, spec.recipe) | dict(kernels()))
+    facts = partial(_facts, device, spec, data.share, kernels)
+    epoch_end = (EpochEnd if leads else Follower)(job.folder, data, report, facts)
     try:
-        _fit(module, data, epoch_end, job, machine)
+        _fit(module, data, epoch_end, job, machine, rank)
     finally:
         if isinstance(profiler, RunProfiler):
             profiler.close()
+    if not leads:
+        return RunOutcome({})
     compiled = {"compile": epoch_end.compiled} if epoch_end.compiled else {}
     # Before the evaluation, which sets torch's flags again.
     ran_on = with_earlier(epoch_end.facts(), epoch_end.earlier) | started | compiled
@@ -129,22 +150,43 @@ def train(
     )
 
 
-def _fit(module: TrainingModule, data: RunData, epoch_end: EpochEnd, job: RunJob, machine: Machine) -> None:
+def _facts(
+    device: torch.device, spec: RunSpec, share: Share, kernels: Callable[[], Mapping[str, str]]
+) -> dict[str, Any]:
+    """Return the environment of a run so far. The number of processes is left out where it is 1."""
+    ranks = {WORLD_SIZE: share.world} if share.world > 1 else {}
+    return environment(device, spec.recipe) | ranks | dict(kernels())
+
+
+def _fit(
+    module: TrainingModule,
+    data: RunData,
+    epoch_end: EpochEnd,
+    job: RunJob,
+    machine: Machine,
+    rank: Rank | None,
+) -> None:
     """Train all epochs, or what is left after the checkpoint.
 
     Raises:
         KeyboardInterrupt: If the user stops the run, which Lightning turns into an exit.
     """
     recipe, device = module.spec.recipe, data.device
-    within = WithinEpoch(epoch_end, machine.checkpoint_minutes, machine.stop_at)
-    callbacks = [HeartbeatWriter(job.folder), epoch_end, within]
-    trainer = build_trainer(recipe, device, job.folder, callbacks, module.profiler)
+    callbacks: list[Callback] = [epoch_end]
+    checkpoint = None
+    if rank is None or rank.leads:
+        within = WithinEpoch(epoch_end, machine.checkpoint_minutes, machine.stop_at)
+        callbacks = [HeartbeatWriter(job.folder), epoch_end, within]
+        checkpoint = checkpoint_to_resume(job.folder, module.spec.run_id)
+    if rank is not None:
+        checkpoint = agreed(checkpoint)
+    trainer = build_trainer(recipe, device, job.folder, callbacks, module.profiler, rank)
     try:
         with compiler_cache(recipe, job.cache):
             trainer.fit(
                 module,
                 datamodule=data,
-                ckpt_path=checkpoint_to_resume(job.folder, module.spec.run_id),
+                ckpt_path=checkpoint,
                 weights_only=True,
             )
     except SystemExit as stop:
@@ -167,13 +209,14 @@ def _untrained(model: nn.Module, spec: RunSpec) -> dict[str, Any]:
     return {"untrained": names} if names else {}
 
 
-def _start(model: nn.Module, spec: RunSpec, job: RunJob, machine: Machine) -> dict[str, Any]:
-    """Copy start weights into a model, write what became of each tensor, and return a summary."""
+def _start(model: nn.Module, spec: RunSpec, job: RunJob | None, machine: Machine) -> dict[str, Any]:
+    """Copy start weights into a model, write what became of each tensor to a job, and return a summary."""
     start = spec.model.start
     if start is None:
         return {}
     table = start_weights(model, start, [machine.data_root])
-    write_start(job.folder, table, spec.run_id)
+    if job is not None:
+        write_start(job.folder, table, spec.run_id)
     return {"start": start_summary(table, start)}
 
 

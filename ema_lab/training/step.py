@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ema_lab.data.share import ALONE, Part, Share
 from ema_lab.errors import SpecError
 from ema_lab.models.dropout import seeded_layers, set_step
 from ema_lab.randomness import hash_counters
@@ -50,6 +51,10 @@ class Step:
         task: Its task.
         steps_per_epoch: Batches of an epoch.
         average: The average of the model's weights, where the recipe has one.
+        share: Share of this process in each batch.
+
+    Attributes:
+        part: This process's part of the batch that `begin` has prepared; None without other processes.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Step:
         task: Task,
         steps_per_epoch: int,
         average: WeightAverage | None = None,
+        share: Share = ALONE,
     ) -> None:
         self.spec = spec
         self.model = model
@@ -75,6 +81,9 @@ class Step:
         self._parameters = {name for name, _ in model.named_parameters()}
         self._is_checked = False
         self._number = 0
+        self._steps_per_epoch = steps_per_epoch
+        self._share = share
+        self.part: Part | None = None
         self.compiled = None if spec.recipe.compile == "off" else CompiledModel(spec, model, task)
 
     def begin(self, number: int) -> None:
@@ -84,8 +93,13 @@ class Step:
         random draws. A resumed run then draws the same numbers.
         """
         self._number = number
+        if self._share.world > 1:
+            self.part = self._share.part(self._images(number))
         self._seed()
-        set_step(self._dropouts, number)
+        if self.part is None:
+            set_step(self._dropouts, number)
+        else:
+            set_step(self._dropouts, number, self.part.start, self.part.size)
         if self._plan:
             momentum = self._plan.at(number).momentum
             for group in self.optimizer.param_groups:
@@ -100,8 +114,21 @@ class Step:
         model = self.model if self.compiled is None else self.compiled.for_batch(batch, self._seed)
         return self.task.loss(model, batch, self.spec.recipe)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether an optimizer step follows the batch that `begin` has prepared."""
+        return self.rhythm.due(self._number)
+
+    def _images(self, number: int) -> int:
+        """Return the number of images in a global batch."""
+        size = self.spec.recipe.batch_size
+        return min(size, self.spec.data.trained_images - number % self._steps_per_epoch * size)
+
     def _seed(self) -> None:
-        seed_generators(hash_counters(self.spec.seed, "step", self._number), self._device)
+        """Seed torch's generators: ranks with other images draw other numbers."""
+        is_whole = self.part is None or self.part.is_whole
+        of_rank = () if is_whole or self._share.rank == 0 else (self._share.rank,)
+        seed_generators(hash_counters(self.spec.seed, "step", self._number, *of_rank), self._device)
 
     def learn(
         self,
@@ -148,10 +175,14 @@ class Step:
             )
 
     def _minimised(self, result: BatchLoss, number: int) -> Tensor:
+        loss, images = result.loss, result.images
+        if self.part is not None:
+            images = self.part.images
+            loss = loss if self.part.factor == 1 else loss * self.part.factor
         if self.spec.recipe.reduction == "sum":
-            return result.loss * result.images
+            return loss * images
         batches = self.rhythm.batches(number)
-        return result.loss / batches if batches > 1 else result.loss
+        return loss / batches if batches > 1 else loss
 
     def update(self, batch: Batch, number: int) -> BatchLoss:
         """Run step `number` on a batch as training does; return the loss before the update."""

@@ -5,15 +5,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
 
 from ema_lab.errors import SpecError
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.training.precision import exact_arithmetic
+from ema_lab.training.ranks import OneWriter, Rank
 
 
 def choose_device(name: str) -> torch.device:
@@ -52,8 +55,12 @@ def build_trainer(
     folder: Path,
     callbacks: Sequence[Callback],
     profiler: Profiler | None = None,
+    rank: Rank | None = None,
 ) -> Trainer:
-    """Build a Trainer that only trains: no logger, progress bar, sanity check or checkpoint of its own."""
+    """Build a Trainer that only trains: no logger, progress bar, sanity check or checkpoint of its own.
+
+    `rank`: this process among several that train the run.
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Vectorised code makes the batches in the main process; loader workers would be slower.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -62,9 +69,18 @@ def build_trainer(
     # Batches depend on (seed, epoch, index) alone, and the loader begins where the checkpoint ended.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     exact_arithmetic()
+    devices: int | list[int] = 1 if device.type == "cpu" else [device.index]
+    strategy: str | Strategy = "auto"
+    plugins: list[Any] = [
+        LightningEnvironment()
+    ]  # the engine, not Lightning, handles a Slurm job's size and signals
+    if rank is not None:
+        devices, strategy, plugins = rank.per_node, OneWriter(rank), []
     return Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1 if device.type == "cpu" else [device.index],
+        devices=devices,
+        num_nodes=rank.nodes if rank else 1,
+        strategy=strategy,
         max_epochs=recipe.epochs,
         precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
         deterministic="warn",
@@ -79,5 +95,5 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        plugins=[LightningEnvironment()],  # the engine, not Lightning, handles a Slurm job's size and signals
+        plugins=plugins,
     )

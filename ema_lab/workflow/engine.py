@@ -20,13 +20,16 @@ class Elsewhere:
     options: EngineSpec
 
 
-def choose_engine(name: str | None, config: Path | None, workers: int | None) -> Elsewhere | None:
+def choose_engine(
+    name: str | None, config: Path | None, workers: int | None, devices: int = 1
+) -> Elsewhere | None:
     """Return the requested engine; None means workers on this machine.
 
     Args:
         name: `local`, `slurm` or `ray`; None takes what the file says, else `local`.
         config: YAML file with its options.
         workers: Runs at the same time; overrides the file.
+        devices: Processes that train a run together; each gets the resources that the file names.
 
     Raises:
         SpecError: If no engine has that name, or the file is wrong or belongs to another engine.
@@ -44,10 +47,16 @@ def choose_engine(name: str | None, config: Path | None, workers: int | None) ->
         from ema_lab.execution.engines.ray import RayEngine, import_ray
 
         import_ray()
-        return Elsewhere(RayEngine(options, workers), options)
+        if devices > 1 and options.num_gpus % 1:
+            raise SpecError(f"--devices {devices} needs whole GPUs, got num_gpus: {options.num_gpus}")
+        cpus, gpus = options.num_cpus * devices, options.num_gpus * devices
+        of_run = options.model_copy(update={"num_cpus": cpus, "num_gpus": gpus})
+        return Elsewhere(RayEngine(of_run, workers), options)
     from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
 
     check_slurm()
     if workers is not None:
         options = options.model_copy(update={"array_parallelism": workers})
-    return Elsewhere(SlurmEngine(options), options)
+    gpus, cpus = options.gpus_per_task * devices, options.cpus_per_task * devices
+    of_job = options.model_copy(update={"gpus_per_task": gpus, "cpus_per_task": cpus})
+    return Elsewhere(SlurmEngine(of_job), options)

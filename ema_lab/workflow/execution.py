@@ -18,6 +18,7 @@ from ema_lab.workflow.events import Event
 
 DEFAULT_STORE = Path("runs")
 DEFAULT_DATA = Path("data")
+RANK_TIMEOUT = 1800.0
 Watch = Callable[[Event], None]
 
 
@@ -45,6 +46,8 @@ class ExecutionOptions(TypedDict, total=False):
     profile: bool
     checkpoint_minutes: float
     stop_after: float | None
+    devices: int
+    rank_timeout: float
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Execution:
         profile: Write where each run's time went, and a trace of a few steps, to its folder.
         checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
         stop_after: Seconds after which the runs save their checkpoints and stop; they stay pending.
+        devices: Processes that train each run together, each on a GPU of its own or with threads of its own.
+        rank_timeout: Seconds that one of these processes waits for the others before the attempt fails.
 
     Raises:
         SpecError: If options contradict each other, or a number is out of range.
@@ -92,10 +97,19 @@ class Execution:
     profile: bool = False
     checkpoint_minutes: float = 10.0
     stop_after: float | None = None
+    devices: int = 1
+    rank_timeout: float = RANK_TIMEOUT
     _began: float = field(default_factory=time.time, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        smallest = {"workers": 1, "threads": 1, "max_attempts": 1, "gpu_slots": 1, "loader_workers": 0}
+        smallest = {
+            "workers": 1,
+            "threads": 1,
+            "max_attempts": 1,
+            "gpu_slots": 1,
+            "loader_workers": 0,
+            "devices": 1,
+        }
         for name, least in smallest.items():
             value = getattr(self, name)
             most = sys.maxsize if name == "max_attempts" else MOST_PROCESSES
@@ -109,6 +123,10 @@ class Execution:
             raise SpecError(f"checkpoint_minutes must be zero or more, got {self.checkpoint_minutes}")
         if self.stop_after is not None and self.stop_after <= 0:
             raise SpecError(f"stop_after must be above zero seconds, got {self.stop_after}")
+        if self.rank_timeout <= 0:
+            raise SpecError(f"rank_timeout must be above zero seconds, got {self.rank_timeout}")
+        if self.devices == 1 and self.rank_timeout != RANK_TIMEOUT:
+            raise SpecError("--rank-timeout changes nothing without --devices")
         if self.elsewhere is not None and self.stop_after is not None:
             rule = "the cluster's own time limit stops and requeues jobs; put `time` into --engine-config"
             raise SpecError(f"--stop-after is for workers here: {rule}")
@@ -118,15 +136,17 @@ class Execution:
     @cached_property
     def elsewhere(self) -> Elsewhere | None:
         """The engine whose workers are not processes of this one; None trains on this machine."""
-        return choose_engine(self.engine, self.engine_config, self.workers)
+        return choose_engine(self.engine, self.engine_config, self.workers, self.devices)
 
     @property
     def stop_at(self) -> float:
         """Time, in seconds since 1970, at which the runs stop; infinite without `stop_after`."""
         return math.inf if self.stop_after is None else self._began + self.stop_after
 
-    def refuse_stop_after(self, command: str) -> None:
-        """Raise a `SpecError` if a command that cannot stop early is asked to."""
+    def refuse_for_runs_alone(self, command: str) -> None:
+        """Raise a `SpecError` if a search is asked for what only `run` can do."""
+        if self.devices > 1:
+            raise SpecError(f"devices is for run: {command} trains each trial on one device")
         if self.stop_after is not None:
             raise SpecError(f"stop_after changes nothing in {command}; Ctrl-C stops it, and it goes on later")
 

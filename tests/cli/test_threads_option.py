@@ -111,9 +111,8 @@ def test_a_pair_that_will_not_be_clean_is_said_before_it_is_trained(command, mac
     command("run", "tiny", "--workers", "1", "--threads", "2", *CPU)
     table = command("report", "tiny", "--out", "out")
     assert "†" in table.out
-    assert (
-        "not a clean pair: device, processor, precision, threads, attention kernel or versions" in table.out
-    )
+    facts = "device, number of devices, processor, precision, threads, attention kernel or versions"
+    assert f"not a clean pair: {facts}" in table.out
 
 
 def test_what_ran_on_another_processor_is_said_and_marked(command, machines, monkeypatch):

@@ -63,9 +63,8 @@ class SceneData(RunData):
         )
 
     def training_batches(self) -> ShuffledBatches:
-        recipe = self.spec.recipe
-        shuffle = recipe.detection.shuffle
-        return ShuffledBatches(self.train_indices, recipe.batch_size, self.spec.seed, shuffle=shuffle)
+        size, shuffle = self.spec.recipe.batch_size, self.spec.recipe.detection.shuffle
+        return ShuffledBatches(self.train_indices, size, self.spec.seed, shuffle=shuffle, share=self.share)
 
     def evaluation_images(self, part: Literal["train", "test"]) -> "LetterboxedScenes":
         return LetterboxedScenes(self.splits.train if part == "train" else self.splits.test, self.canvas)

@@ -212,7 +212,7 @@ class Overview:
 def _work(row: str, spec: RunSpec, run: RunSummary | None) -> Work:
     if run is None:
         return Work(row, spec.recipe.epochs, "pending")
-    return Work(row, spec.recipe.epochs, run.state, run.wall_seconds, run.trained)
+    return Work(row, spec.recipe.epochs, run.state, run.wall_seconds, run.epoch)
 
 
 def _primary(metrics: Mapping[str, float]) -> dict[str, str | None]:

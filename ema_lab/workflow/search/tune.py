@@ -141,7 +141,7 @@ def tune(
     if trials < 1:
         raise SpecError(f"trials must be 1 or more, got {trials}")
     options, how = options or SearchOptions(), Execution(**execution)
-    how.refuse_stop_after("tune")
+    how.refuse_for_runs_alone("tune")
     tuning = _plan(selected(ablation, only), space or Space(), trials, out, options, Path(how.store), watch)
     searches = _search_all(tuning, how, options.seconds, watch)
     if lacking := missing(searches, tuning.budget):

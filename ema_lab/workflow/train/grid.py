@@ -15,6 +15,7 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
+from ema_lab.measured.selection import WORLD_SIZE
 from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
@@ -24,7 +25,6 @@ from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
-from ema_lab.workflow.data_files import check_files
 from ema_lab.workflow.execution import Execution, Watch, ignore
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
 from ema_lab.workflow.text import unhashed_lines
@@ -133,7 +133,8 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
 
 def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
     """Return what a model's check depends on: its structure, and the recipe's keys that change the model."""
-    return spec.model_key, spec.recipe.compile, spec.recipe.dropout, spec.recipe.drop_path
+    recipe = spec.recipe
+    return spec.model_key, recipe.compile, recipe.dropout, recipe.drop_path, recipe.sync_batch_norm
 
 
 def _problem_line(ablation: Ablation, rows: Sequence[str], text: str) -> str:
@@ -244,11 +245,14 @@ class Training:
         how, elsewhere = self.how, self.how.elsewhere
         slots = self._gpu_slots()
         threads = expected_threads(self.store, *self._thread_facts())
-        workers = min(how.workers or len(slots) or default_workers(threads or 1), len(self.pending))
+        workers = min(
+            how.workers or len(slots) or default_workers((threads or 1) * how.devices), len(self.pending)
+        )
         self._announce(workers, threads)
         device, requested = self._check()
         self._check_disk(workers)
         here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
+        here[WORLD_SIZE] = how.devices
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
         train = self._train_function(requested)
@@ -272,8 +276,21 @@ class Training:
             self.watch(events.TrainingEnded())
 
     def _gpu_slots(self) -> tuple[str, ...]:
+        """Return the GPUs of each slot, as `CUDA_VISIBLE_DEVICES` names them.
+
+        Raises:
+            SpecError: If a run needs more GPUs than there are.
+        """
+        devices = self.how.devices
         gpus = visible_gpus() if self.how.device != "cpu" and self.how.elsewhere is None else ()
-        return tuple(gpu for _ in range(self.how.gpu_slots) for gpu in gpus)
+        if gpus and len(gpus) < devices:
+            raise SpecError(
+                f"--devices {devices} needs {devices} GPUs, and this machine shows {len(gpus)}; "
+                "use --device cpu for processes without GPUs"
+            )
+        starts = range(0, len(gpus) - devices + 1, devices)
+        groups = [",".join(gpus[start : start + devices]) for start in starts]
+        return tuple(group for _ in range(self.how.gpu_slots) for group in groups)
 
     def _announce(self, workers: int, threads: int | None) -> None:
         elsewhere, name = self.how.elsewhere, self.ablation.name
@@ -284,11 +301,15 @@ class Training:
 
     def _check(self) -> tuple[str, str]:
         """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
+        from ema_lab.one_run.ranks import check_devices
+        from ema_lab.tasks.task import check_data
         from ema_lab.tracking.live import check_tracker
         from ema_lab.training.compiled import check_compiler
         from ema_lab.training.trainer import choose_device
 
         how, elsewhere = self.how, self.how.elsewhere
+        for spec in self.specs:
+            check_devices(spec, how.devices)
         check_tracker(how.track)
         requested = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
         device = requested if elsewhere else str(choose_device(requested))
@@ -298,7 +319,7 @@ class Training:
         cells = tuple(cell for cell in self.ablation.cells if cell.run_id in pending_ids)
         check_runs(replace(self.ablation, cells=cells), self.watch)
         for data in {repr(spec.data): spec.data for spec in self.specs}.values():
-            check_files(data, Path(how.data))  # downloads a missing data set before any worker starts
+            check_data(data, Path(how.data))  # downloads a missing data set before any worker starts
         return device, requested
 
     def _check_disk(self, workers: int) -> None:
@@ -328,6 +349,8 @@ class Training:
             how.profile,
             how.checkpoint_minutes,
             how.stop_at,
+            how.devices,
+            how.rank_timeout,
         )
         return partial(train_run, machine=machine, track=self.how.track)
 

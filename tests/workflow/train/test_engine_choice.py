@@ -2,6 +2,7 @@
 
 import pytest
 
+from ema_lab.errors import SpecError
 from ema_lab.execution.engines import ray, slurm
 from ema_lab.execution.engines.ray import RayEngine
 from ema_lab.specs.engine import RaySpec
@@ -47,6 +48,14 @@ class TestChoice:
     def test_workers_are_tasks_at_one_time_on_ray(self, config):
         options = RaySpec(engine="ray", num_gpus=0.5)
         assert choose_engine("ray", config(RAY), 6).engine == RayEngine(options, 6)
+
+    def test_a_run_on_several_devices_gets_the_resources_of_each(self, config):
+        of_slurm = choose_engine(None, config(SLURM), None, 2)
+        assert (of_slurm.engine.options.cpus_per_task, of_slurm.options.threads) == (8, 4)
+        of_ray = choose_engine("ray", None, None, 3)
+        assert (of_ray.engine.options.num_cpus, of_ray.options.threads) == (3, 1)
+        with pytest.raises(SpecError, match=r"--devices 2 needs whole GPUs, got num_gpus: 0.5"):
+            choose_engine("ray", config(RAY), None, 2)
 
     def test_an_engine_has_defaults(self):
         chosen = choose_engine("ray", None, None)

@@ -1,0 +1,136 @@
+"""One rank: a process that trains a run together with others, and ends when the process that started it ends.
+
+The starting process holds the run's lock, and gets every message. Import this module before the start: the
+process that forks ranks then has the imports of a run.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Literal
+
+from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
+from ema_lab.errors import SpecError
+from ema_lab.one_run.log import logging_to
+from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import RunJob
+from ema_lab.store.layout import LOG
+from ema_lab.store.source import Sources
+from ema_lab.training.ranks import Rank, joined
+from ema_lab.training.run import Machine, train
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a rank tells the process that started it.
+
+    Attributes:
+        kind: `ready` once it can be killed, the `row` of an epoch, the `outcome`, or an `error`.
+        value: The row, the outcome, or the pickled error; None if the error cannot be pickled.
+        text: Traceback of an error.
+        time: Seconds since 1970.
+    """
+
+    kind: Literal["ready", "row", "outcome", "error"]
+    value: Any = None
+    text: str = ""
+    time: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all ranks of a run train, and the hashes of the source that they must have imported."""
+
+    spec: RunSpec
+    job: RunJob
+    machine: Machine
+    source: Mapping[str, str]
+
+
+def run_rank(work: Work, rank: Rank, channel: Connection, lifeline: Connection, leader: int | None) -> None:
+    """Train as one rank and end this process; send messages through the channel.
+
+    Args:
+        work: The run.
+        rank: The rank.
+        channel: Takes messages, and answers each row.
+        lifeline: Ends when the process that started this one has ended.
+        leader: Process id of the first rank on this machine, whose process group the others join.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # the starting process handles a Ctrl-C and a cluster's signals
+    os.setpgid(0, leader or 0)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    channel.send(Message("ready"))
+    code = 0
+    try:
+        outcome = _train(work, rank, channel)
+        if rank.leads:
+            channel.send(Message("outcome", outcome))
+    except BaseException as error:  # the starting process raises it again
+        channel.send(Message("error", _pickled(error), traceback.format_exc(), time.time()))
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an ordinary exit may wait for ranks that have died
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Kill all ranks on this machine, also stopped ones, once the process that started them has ended."""
+    lifeline.poll(None)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _train(work: Work, rank: Rank, channel: Connection) -> Any:
+    spec, machine = work.spec, work.machine
+    if Sources().of(spec) != work.source:
+        raise SpecError("the source has changed since this command began: start it again")
+
+    def report(row: Mapping[str, float]) -> None:
+        channel.send(Message("row", dict(row)))
+        channel.recv()  # the starting process may rather stop the run
+
+    with (
+        _log_of(work.job, rank),
+        joined(rank, machine.device),
+        chosen_kernel(machine.attention_kernel) as ran,
+    ):
+        return train(spec, work.job, machine, report, lambda: fact_of(ran), rank)
+
+
+@contextmanager
+def _log_of(job: RunJob, rank: Rank) -> Iterator[None]:
+    """Log rank 0 to the run's folder; the others would repeat its warnings."""
+    if rank.leads:
+        with logging_to(job.folder / LOG):
+            yield
+    else:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda *_, **__: None
+            yield
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Pickle an error, if it can be rebuilt."""
+    try:
+        text = pickle.dumps(error)
+        pickle.loads(text)
+    except Exception:  # an error of a user's code may be anything
+        return None
+    return text
+
+
+def work_of(spec: RunSpec, job: RunJob, machine: Machine, source: Mapping[str, str]) -> Work:
+    """Return the work of ranks, without the observer of epochs, who stays in the starting process."""
+    return Work(
+        spec, RunJob(job.folder.absolute(), job.ablation, job.variant, cache=job.cache), machine, source
+    )
