@@ -10,18 +10,19 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.specs.chance import chance_level
 from ema_lab.statistics.ties import difference
 from ema_lab.store.failure import failure_of
-from ema_lab.store.record import RunRecord
+from ema_lab.store.record import ONES, PIECES, WORLD_SIZE, RunRecord
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 
-WORLD_SIZE = "world_size"  # processes that train a run together; a record without it means 1
 # Environment facts that move a result: only runs with equal facts differ by their variant alone.
 PAIR_KEYS = (
     *("device", "processor", "instruction_set", "precision", "evaluation_precision", "tf32"),
-    *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", WORLD_SIZE, "attention_kernel"),
-    "versions",
+    *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", "attention_kernel"),
+    *("versions", WORLD_SIZE, PIECES),
 )
-PAIR_LABELS = "device, number of devices, processor, precision, threads, attention kernel or versions"
+PAIR_LABELS = (
+    "device, number of devices, processor, precision, threads, batch pieces, attention kernel or versions"
+)
 
 
 def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -29,7 +30,7 @@ def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[s
 
     A fact that a record lacks, as in records of older versions, is unknown and equals any value. The
     precision of evaluation is an exception: older versions always evaluated in the precision of training. So
-    is the number of devices: one, where a record says none.
+    are the numbers of devices and of pieces of a batch: one, where a record says none.
     A run that was resumed elsewhere has the facts of each of its environments (`earlier`).
     """
     values_by_key: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}
@@ -39,7 +40,7 @@ def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[s
         for part in (environment, *({**environment, **other} for other in environment.get("earlier", ())))
     )
     for environment in parts:
-        known = {"evaluation_precision": environment.get("precision"), WORLD_SIZE: 1, **environment}
+        known = {"evaluation_precision": environment.get("precision"), **ONES, **environment}
         for key in PAIR_KEYS:
             if (
                 known.get(key) is not None

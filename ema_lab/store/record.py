@@ -11,6 +11,9 @@ FORMAT: Literal[1] = 1
 MAX_NUMBER = 1e100  # squares of larger numbers overflow in statistics; no measured value is as large
 MAX_DEPTH = 50
 COUNTED = ("parameters", "macs", "activations")  # prefixes of the costs that must be numbers
+WORLD_SIZE = "world_size"  # processes that train a run together
+PIECES = "pieces"  # pieces in which each batch is computed
+ONES = {WORLD_SIZE: 1, PIECES: 1}  # facts of an environment that are left out where they are 1
 AttemptOutcome = Literal["done", "failed", "interrupted", "pruned"]
 
 

@@ -115,6 +115,11 @@ class Task(ABC):
             SpecError: If the outputs do not fit the task.
         """
 
+    def piece(self, batch: Batch, start: int, stop: int) -> Batch:
+        """Return some images of a training batch with their targets: by default one row for each image."""
+        images, targets, indices = batch
+        return images[start:stop], targets[start:stop], indices[start:stop]
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> BatchLoss:
         """Return the loss of a training batch and the batch's share of the epoch's sums."""

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from ema_lab.specs.recipe import RecipeSpec
+from ema_lab.store.record import ONES
 
-WORLD_SIZE = "world_size"  # number of processes that train a run; a record without it means 1
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn")
 OPTIONAL_PACKAGES = ("timm",)
 # Environment variables by which users restrict the instructions that torch's libraries use.
@@ -50,7 +50,7 @@ def with_earlier(facts: dict[str, Any], environments: Iterable[Mapping[str, Any]
     """
     source = commit()
     earlier: list[dict[str, Any]] = []
-    alone = {WORLD_SIZE: 1} if WORLD_SIZE in facts else {}
+    alone = {name: one for name, one in ONES.items() if name in facts}
     for environment in environments:
         environment = {**alone, **environment}
         other = {

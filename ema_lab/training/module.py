@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from ema_lab.models.synchronised import set_alone
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import Batch, BatchLoss, Task
 from ema_lab.training.average import WeightAverage
+from ema_lab.training.pieces import Pieces
 from ema_lab.training.ranks import summed
 from ema_lab.training.step import Step
 from ema_lab.wording import number_of
 
-EPOCH_SUMS = "ema_lab_epoch_sums"  # in checkpoints
+EPOCH_SUMS = "ema_lab_epoch_sums"  # in checkpoints; an epoch's start clears them
+PIECE_COUNT = "ema_lab_pieces"  # in checkpoints
 LOSS = "loss of the batch"  # no name of a task's sums
 CHECK_STEPS = 50  # steps between checks of the loss: reading a loss waits for the device
 
@@ -50,6 +53,8 @@ class TrainingModule(LightningModule):
         self.average = None if average is None else WeightAverage(model, average)
         self.steps_per_epoch = steps_per_epoch
         self.profiler: Profiler = PassThroughProfiler()
+        may_cut = share.world == 1 and spec.recipe.compile == "off"  # else ranks would wait, graphs not fit
+        self.pieces = Pieces(model, task, allowed=may_cut)
         self.epoch_loss = torch.zeros((), dtype=torch.float64)
         self.epoch_sums: dict[str, Tensor] = {}
         self.epoch_images = 0
@@ -70,16 +75,43 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         number = self.current_epoch * self.steps_per_epoch + batch_idx
+        self.pieces.protect(may_fail=self.step.rhythm.starts(number))
+        while not self._train_on(batch, number):  # outside of the handler, whose traceback holds tensors
+            self.pieces.double(len(batch[-1]))
+
+    def _train_on(self, batch: Batch, number: int) -> bool:
+        """Train on a batch, in pieces if need be; return whether its memory sufficed.
+
+        Raises:
+            torch.OutOfMemoryError: If it did not, and smaller pieces are not possible.
+        """
         self.step.begin(number)
         if self.step.part is not None:
             set_alone(self.model, self.step.part.is_whole)
-        with self.profiler.profile("forward"):
-            result = self.step.loss(batch)
-        self._collect(result)
+        try:
+            results = [self._gradients(*piece, number, len(batch[-1])) for piece in self.pieces.of(batch)]
+        except torch.OutOfMemoryError:
+            if not self.pieces.can_double(len(batch[-1])):
+                raise
+            return False
+        for result in results:
+            self._collect(result)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         with torch.autocast(self.device.type, enabled=False):  # Lightning's context holds for the loss alone
-            self.step.learn(result, number, self._backward, optimizer.step)
+            self.step.finish(number, optimizer.step)
+        return True
+
+    def _gradients(self, first: int, piece: Batch, number: int, images: int) -> BatchLoss:
+        """Add up the gradients of a piece of a batch, and return its loss without its graph."""
+        own = len(piece[-1])
+        if own < images:
+            self.step.begin_piece(first, own)
+        with self.profiler.profile("forward"):
+            result = self.step.loss(piece)
+        with torch.autocast(self.device.type, enabled=False):
+            self.step.add_gradients(result, number, self._backward, own / images)
+        return replace(result, loss=result.loss.detach())
 
     def _backward(self, loss: Tensor) -> None:
         with self.profiler.profile("backward"), self._reduced_when_due():
@@ -134,11 +166,13 @@ class TrainingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[EPOCH_SUMS] = (self.epoch_loss, self.epoch_sums, self.epoch_images)
+        checkpoint[PIECE_COUNT] = self.pieces.count
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums of a begun epoch, which older checkpoints lack; an epoch's start clears them."""
+        """Restore the sums of a begun epoch, and the pieces of batches; older checkpoints lack both."""
         if EPOCH_SUMS in checkpoint:
             self.epoch_loss, self.epoch_sums, self.epoch_images = checkpoint[EPOCH_SUMS]
+        self.pieces.count = checkpoint.get(PIECE_COUNT, 1)
 
     def epoch_summary(self) -> dict[str, float]:
         """Return the mean loss and the task's own columns of the epoch that has just ended.

@@ -15,7 +15,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from torch import nn
 
 from ema_lab.data.module import RunData
-from ema_lab.data.share import ALONE, Share
+from ema_lab.data.share import ALONE
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, quarantine_file
 from ema_lab.models.build import build_model
@@ -25,11 +25,12 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.layout import BEST, LAST, RUN_ID_FIELD
 from ema_lab.store.predictions import write_predictions
+from ema_lab.store.record import PIECES, WORLD_SIZE
 from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Row
 from ema_lab.training.compiled import compiler_cache
-from ema_lab.training.environment import WORLD_SIZE, environment, with_earlier
+from ema_lab.training.environment import environment, with_earlier
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.follower import Follower
 from ema_lab.training.heartbeat import HeartbeatWriter
@@ -119,7 +120,7 @@ def train(
         synchronise(model)
     module = TrainingModule(spec, model, task, len(data.train_dataloader()), data.share)
     module.profiler = profiler
-    facts = partial(_facts, device, spec, data.share, kernels)
+    facts = partial(_facts, device, module, kernels)
     epoch_end = (EpochEnd if leads else Follower)(job.folder, data, report, facts)
     try:
         _fit(module, data, epoch_end, job, machine, rank)
@@ -151,11 +152,12 @@ def train(
 
 
 def _facts(
-    device: torch.device, spec: RunSpec, share: Share, kernels: Callable[[], Mapping[str, str]]
+    device: torch.device, module: TrainingModule, kernels: Callable[[], Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Return the environment of a run so far. The number of processes is left out where it is 1."""
-    ranks = {WORLD_SIZE: share.world} if share.world > 1 else {}
-    return environment(device, spec.recipe) | ranks | dict(kernels())
+    """Return the environment of a run so far. A number of processes or of pieces is left out if it is 1."""
+    counts = {WORLD_SIZE: module.share.world, PIECES: module.pieces.count}
+    more = {name: count for name, count in counts.items() if count > 1}
+    return environment(device, module.spec.recipe) | more | dict(kernels())
 
 
 def _fit(

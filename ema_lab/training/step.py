@@ -81,6 +81,7 @@ class Step:
         self._parameters = {name for name, _ in model.named_parameters()}
         self._is_checked = False
         self._number = 0
+        self._has_gradients = False
         self._steps_per_epoch = steps_per_epoch
         self._share = share
         self.part: Part | None = None
@@ -93,6 +94,7 @@ class Step:
         random draws. A resumed run then draws the same numbers.
         """
         self._number = number
+        self._has_gradients = False
         if self._share.world > 1:
             self.part = self._share.part(self._images(number))
         self._seed()
@@ -104,6 +106,10 @@ class Step:
             momentum = self._plan.at(number).momentum
             for group in self.optimizer.param_groups:
                 group.update({"momentum": momentum} if "momentum" in group else {})
+
+    def begin_piece(self, first: int, images: int) -> None:
+        """Prepare a piece of the batch, from its image `first` on: dropout masks are those of the batch."""
+        set_step(self._dropouts, self._number, first, images)
 
     def loss(self, batch: Batch) -> BatchLoss:
         """Return the loss of a batch that `begin` has prepared, in the caller's precision context.
@@ -148,12 +154,31 @@ class Step:
         Raises:
             SpecError: If the forward pass has made parameters, which no optimizer knows.
         """
+        self.add_gradients(result, number, backward)
+        self.finish(number, step)
+
+    def add_gradients(
+        self,
+        result: BatchLoss,
+        number: int,
+        backward: Callable[[Tensor], object] = Tensor.backward,
+        share: float = 1.0,
+    ) -> None:
+        """Add up the gradients of the batch `number`, or of a piece that is a `share` of its images.
+
+        Raises:
+            SpecError: If the forward pass has made parameters, which no optimizer knows.
+        """
         if not self._is_checked:
             self._refuse_late_parameters()
             self._is_checked = True
-        if self.rhythm.starts(number):
+        if self.rhythm.starts(number) and not self._has_gradients:
             self.optimizer.zero_grad()
-        backward(self._minimised(result, number))
+        self._has_gradients = True
+        backward(self._minimised(result, number, share))
+
+    def finish(self, number: int, step: Callable[[], object] | None = None) -> None:
+        """Take an optimizer step where one is due after the batch `number`, and step the learning rate."""
         if due := self.rhythm.due(number):
             if self.spec.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.recipe.clip_norm)
@@ -174,7 +199,7 @@ class Step:
                 "trained: make it in __init__"
             )
 
-    def _minimised(self, result: BatchLoss, number: int) -> Tensor:
+    def _minimised(self, result: BatchLoss, number: int, share: float) -> Tensor:
         loss, images = result.loss, result.images
         if self.part is not None:
             images = self.part.images
@@ -182,6 +207,7 @@ class Step:
         if self.spec.recipe.reduction == "sum":
             return loss * images
         batches = self.rhythm.batches(number)
+        loss = loss if share == 1 else loss * share
         return loss / batches if batches > 1 else loss
 
     def update(self, batch: Batch, number: int) -> BatchLoss:

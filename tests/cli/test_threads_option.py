@@ -111,7 +111,9 @@ def test_a_pair_that_will_not_be_clean_is_said_before_it_is_trained(command, mac
     command("run", "tiny", "--workers", "1", "--threads", "2", *CPU)
     table = command("report", "tiny", "--out", "out")
     assert "†" in table.out
-    facts = "device, number of devices, processor, precision, threads, attention kernel or versions"
+    facts = (
+        "device, number of devices, processor, precision, threads, batch pieces, attention kernel or versions"
+    )
     assert f"not a clean pair: {facts}" in table.out
 
 

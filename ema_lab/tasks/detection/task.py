@@ -113,6 +113,12 @@ class Detection(Task):
                 hint = "; or put a detector on it: model.detector: fcos" if torch.is_tensor(outputs) else ""
                 raise SpecError(f"backbone {backbone} must give raw heads {wanted}, got {shape}{hint}")
 
+    def piece(self, batch: Batch, start: int, stop: int) -> Batch:
+        images, targets, indices = batch
+        rows = targets[(targets[:, 0] >= start) & (targets[:, 0] < stop)].clone()
+        rows[:, 0] -= start
+        return images[start:stop], rows, indices[start:stop]
+
     def loss(self, model: nn.Module, batch: Batch, recipe: RecipeSpec) -> BatchLoss:
         images, targets, _ = batch
         if isinstance(model, OwnLossDetector):

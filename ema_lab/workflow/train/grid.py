@@ -15,10 +15,10 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
-from ema_lab.measured.selection import WORLD_SIZE
 from ema_lab.specs.document import KeyPath, read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
+from ema_lab.store.record import WORLD_SIZE
 from ema_lab.store.source import Sources
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
