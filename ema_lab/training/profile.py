@@ -35,6 +35,7 @@ MEANINGS = {
     "test": "final evaluation and predictions",
     "other": "building, loading, compiling, Lightning",
 }
+COMMUNICATION = ("gloo:", "nccl:")  # begin of the names of exchanges between devices
 STEP = "run_training_batch"  # Lightning's name of a step
 
 
@@ -60,6 +61,7 @@ class RunProfiler(Profiler):
         self._trace: torch_profile | None = None
         self._operators = 0
         self._traced = 0
+        self._communication = 0.0  # seconds in the traced steps
 
     def start(self, action_name: str) -> None:
         if action_name == STEP and self._steps == UNTRACED_STEPS:
@@ -110,8 +112,11 @@ class RunProfiler(Profiler):
             for phase, seconds in self._seconds.items()
         ]
         if self._traced:
-            first, last = UNTRACED_STEPS + 1, UNTRACED_STEPS + self._traced
-            lines.append(f"{self._operators / self._traced:.0f} operators a step in steps {first} to {last}")
+            where = f"a step in steps {UNTRACED_STEPS + 1} to {UNTRACED_STEPS + self._traced}"
+            lines.append(f"{self._operators / self._traced:.0f} operators {where}")
+            if self._communication:
+                seconds = self._communication / self._traced
+                lines.append(f"{seconds:.4f} s of communication with other devices {where}")
             lines.append(f"their trace, for ui.perfetto.dev: {self._folder / TRACE}")
         else:
             lines.append(f"no trace: it would begin after {UNTRACED_STEPS} steps")
@@ -138,6 +143,8 @@ class RunProfiler(Profiler):
             event.name.startswith("aten::") and any(_is_within(event.time_range, step) for step in steps)
             for event in events
         )
+        exchanges = [event for event in events if event.name.startswith(COMMUNICATION)]
+        self._communication = sum(event.time_range.elapsed_us() for event in exchanges) / 1e6
         with atomic_write(self._folder / TRACE) as partial:
             trace.export_chrome_trace(str(partial))
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +141,9 @@ def test_two_processes_learn_as_one_and_a_killed_one_costs_an_attempt_alone(
     spec = make_spec(SE, recipe=recipe, data=SMALL)
     alone, whole, killed = (RunStore(tmp_path / name) for name in ("alone", "whole", "killed"))
     assert trained(spec, alone, Machine(machine.data_root, "cpu", num_threads=1)) == "done"
-    assert trained(spec, whole, machine) == "done"
+    assert trained(spec, whole, replace(machine, profile=True)) == "done"
+    summary = (whole.folder(spec.run_id) / "profile.txt").read_text()
+    assert "s of communication with other devices a step in steps 4 to" in summary
     for mine, other in zip(curve(alone, spec.run_id), curve(whole, spec.run_id), strict=True):
         assert other == pytest.approx(mine, rel=1e-3)
     of_one = weights(alone, spec.run_id)
