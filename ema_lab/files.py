@@ -10,6 +10,7 @@ from typing import IO
 
 PARTIAL = ".partial"
 DAMAGED = ".damaged-"  # suffix of quarantined files, followed by a number
+_CHUNK_BYTES = 2**20
 _PACKAGE = Path(__file__).resolve().parent
 _reading_root: ContextVar[Path | None] = ContextVar("_below", default=None)
 
@@ -64,8 +65,7 @@ def open_regular(path: Path | str) -> Iterator[IO[bytes]]:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a plain open of a pipe blocks
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotRegularFileError(0, "it is not a regular file")
+        _size_of_regular(descriptor)
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
@@ -93,11 +93,46 @@ def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
         NotRegularFileError: If the path is not a regular file, or the file is larger than `limit`.
         OSError: If the file cannot be read.
     """
-    with open_regular(path) as file:
-        status = os.fstat(file.fileno())
-        if limit is not None and status.st_size > limit:
-            raise NotRegularFileError(0, f"it has {status.st_size:,} B, more than {limit}")
-        return file.read()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a file object needs four more system calls
+    try:
+        size = _size_of_regular(descriptor)
+        if limit is not None and size > limit:
+            raise NotRegularFileError(0, f"it has {size:,} B, more than {limit}")
+        content = os.read(descriptor, size + 1)
+        if len(content) == size:
+            return content
+        chunks = [content]  # the file is growing, or too large for one call
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def read_part(path: Path | str, size: int, *, at_end: bool = False) -> bytes:
+    """Return the first or the last bytes of a regular file, at most `size`. Opening never blocks.
+
+    Raises:
+        OSError: As for `read_bytes`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        total = _size_of_regular(descriptor)
+        return os.pread(descriptor, size, max(0, total - size) if at_end else 0)
+    finally:
+        os.close(descriptor)
+
+
+def _size_of_regular(descriptor: int) -> int:
+    """Return the size of an open file.
+
+    Raises:
+        NotRegularFileError: If the file is not a regular one.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularFileError(0, "it is not a regular file")
+    return status.st_size
 
 
 def quarantine_file(path: Path) -> Path:

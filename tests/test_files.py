@@ -10,6 +10,7 @@ from ema_lab.files import (
     atomic_write,
     quarantine_file,
     read_bytes,
+    read_part,
     remove_leftovers,
     write_text,
 )
@@ -80,6 +81,21 @@ class TestReading:
         with pytest.raises(NotRegularFileError) as caught:
             read_bytes(tmp_path / "a", 3)
         assert caught.value.strerror == "it has 4 B, more than 3"
+
+    def test_gives_all_of_a_file_that_tells_no_size(self):
+        assert read_bytes("/proc/self/status").startswith(b"Name:")
+        assert b"Threads:" in read_bytes("/proc/self/status")
+
+    def test_gives_a_part_from_either_end(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"abcd")
+        assert [read_part(tmp_path / "a", size) for size in (0, 3, 9)] == [b"", b"abc", b"abcd"]
+        assert [read_part(tmp_path / "a", size, at_end=True) for size in (3, 9)] == [b"bcd", b"abcd"]
+
+    @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["a pipe", "a folder"])
+    def test_gives_no_part_of_what_is_no_file(self, tmp_path, make):
+        make(tmp_path / "a")
+        with pytest.raises(NotRegularFileError):
+            read_part(tmp_path / "a", 3)
 
     def test_leaves_no_file_open(self, tmp_path):
         before = len(os.listdir("/proc/self/fd"))

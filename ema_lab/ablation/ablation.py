@@ -63,8 +63,12 @@ class Ablation:
     def rows(self) -> dict[str, list[Cell]]:
         """Return the cells by table row, in file order."""
         rows: dict[str, list[Cell]] = {}
+        members, last = list[Cell](), None
         for cell in self.cells:
-            rows.setdefault(cell.row, []).append(cell)
+            if last is None or not cell.is_another_seed_of(last):
+                members = rows.setdefault(cell.row, [])
+            members.append(cell)
+            last = cell
         return rows
 
     @property

@@ -48,6 +48,11 @@ class Cell:
         values = [f"{name.rpartition('.')[2]}={format_value(value)}" for name, value in axes]
         return f"{self.variant} [{', '.join(values)}]" if values else self.variant
 
+    def is_another_seed_of(self, cell: "Cell") -> bool:
+        """Return whether two cells come from one combination of a variant and axis values: one row."""
+        same_axes = self.axes is cell.axes and self.own_axes is cell.own_axes
+        return same_axes and self.variant == cell.variant
+
     @property
     def run_id(self) -> str:
         """Run id of the cell's run spec."""
@@ -144,9 +149,10 @@ class _Expansion:
                     (axis.name, item[0]) for axis, item in zip((*row.axes, *shared), combination, strict=True)
                 )
                 own, common = values[: len(row.axes)], values[len(row.axes) :]
-                for seed in self.spec.seeds:
-                    run = RunSpec.model_validate({**parts, "seed": seed})
-                    yield Cell(row.name, common, own, seed, run)
+                for seed in self.spec.seeds:  # parts fit, and seeds are checked: to validate again takes long
+                    yield Cell(
+                        row.name, common, own, seed, RunSpec.model_construct(**{**parts, "seed": seed})
+                    )
 
 
 def _axes(axes: Mapping[str, Any], key_path: KeyPath) -> tuple[_Axis, ...]:

@@ -5,6 +5,7 @@ interrupted, 143 terminated.
 """
 
 import errno
+import gc
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ from ema_lab.wording import with_short_values
 INTERRUPTED = 130
 TERMINATED = 143
 TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs when they are interrupted
+COLLECT_AFTER = 200_000  # new objects; Python's default is 700
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -81,6 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; SIGTERM stops it as Ctrl-C does."""
     open_closed_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if not TRAINING.intersection(sys.argv[1:2] if arguments is None else arguments[:1]):
+        gc.set_threshold(COLLECT_AFTER)  # thousands of records are kept to the end: to search them is waste
     code = run(arguments)
     try:
         sys.stdout.flush()

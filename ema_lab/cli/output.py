@@ -121,6 +121,8 @@ def print_rows(
 
 
 def _cell_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value is None:
         return "-"
     if isinstance(value, bool):

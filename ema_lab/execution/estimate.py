@@ -13,7 +13,7 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.specs.strict import canonical_json
 from ema_lab.store.document import read_json, write_json
 from ema_lab.store.layout import PROBES
-from ema_lab.store.record import Number
+from ema_lab.store.record import Number, RunRecord
 from ema_lab.store.store import RunStore
 
 _PROBED = TypeAdapter(dict[str, dict[str, Number]])
@@ -44,17 +44,27 @@ class Estimates:
         return self.finished.get(key, self.probed.get(key))
 
 
-def estimates(specs: Iterable[RunSpec], store: RunStore, device: str = "") -> Estimates:
+def estimates(
+    specs: Iterable[RunSpec],
+    store: RunStore,
+    device: str = "",
+    records: Mapping[str, RunRecord | None] | None = None,
+) -> Estimates:
     """Collect estimates from the finished runs and the probes of a store.
 
     Args:
         specs: Runs to look for in the store.
         store: The store.
         device: Device whose probes count. Without one all probes count, which is enough to order runs.
+        records: Records by run id, if they have been read.
     """
     times: dict[str, list[float]] = {}
+    if records is None:
+        present = store.folder_names()
+        specs = [spec for spec in specs if spec.run_id in present]
+        records = store.records(spec.run_id for spec in specs)
     for spec in specs:
-        record = store.facts(spec.run_id).record
+        record = records.get(spec.run_id)
         if record is not None and record.status == "done":
             times.setdefault(work_key(spec), []).append(record.wall_seconds)
     finished = {key: statistics.fmean(seconds) for key, seconds in times.items()}

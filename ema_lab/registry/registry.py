@@ -25,6 +25,7 @@ from ema_lab.registry.signature import (
 )
 
 MAX_LISTED_NAMES = 24
+GROUP_PREFIX = "ema_lab."
 
 
 @dataclass(frozen=True)
@@ -216,14 +217,25 @@ def _boolean_pattern(value: object) -> object:
     )
 
 
-@cache
 def installed(group: str) -> Mapping[str, tuple[Entry, ...]]:
-    """Return the entries that installed packages declare in an entry point group, by name (cached)."""
-    entries: dict[str, tuple[Entry, ...]] = {}
-    for point in importlib.metadata.entry_points(group=group):
-        owner = point.dist.name if point.dist else "a package without a name"
-        entries[point.name] = (*entries.get(point.name, ()), Entry(point.value, distribution=owner))
-    return entries
+    """Return the entries that installed packages declare in an entry point group, by name."""
+    return all_installed().get(group, {})
+
+
+@cache
+def all_installed() -> Mapping[str, Mapping[str, tuple[Entry, ...]]]:
+    """Return the entries that installed packages declare in this package's groups, by group and name.
+
+    One search serves all groups, because it reads a file of every installed package.
+    """
+    points = importlib.metadata.entry_points()
+    groups: dict[str, dict[str, tuple[Entry, ...]]] = {}
+    for group in (name for name in points.groups if name.startswith(GROUP_PREFIX)):
+        entries = groups.setdefault(group, {})
+        for point in points.select(group=group):
+            owner = point.dist.name if point.dist else "a package without a name"
+            entries[point.name] = (*entries.get(point.name, ()), Entry(point.value, distribution=owner))
+    return groups
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

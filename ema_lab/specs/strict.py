@@ -109,6 +109,8 @@ def canonical_json(value: object) -> str:
     Raises:
         ValueError: If a number is not finite.
     """
+    if type(value) is int:  # a seed, for each cell of a grid
+        return str(value)
     return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 

@@ -40,8 +40,8 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """
     try:
         content = read_bytes(path, MAX_BYTES)
-        value = json.loads(content, parse_constant=_refuse)
-        if _SURROGATE_ESCAPE.encode() in content.lower():
+        value = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
+        if b"\\u" in content and _SURROGATE_ESCAPE.encode() in content.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise
@@ -68,3 +68,6 @@ def first_problem(error: ValidationError) -> str:
     """Return the key and the message of an error's first problem, on one line of bounded length."""
     _, problem = error_messages(error)[0]
     return problem if len(problem) <= MAX_PROBLEM_LENGTH else f"{problem[:MAX_PROBLEM_LENGTH]}..."
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)  # json.loads would make one for each text

@@ -11,7 +11,14 @@ from itertools import chain
 from pathlib import Path
 
 from ema_lab.registry.signature import source_file
-from ema_lab.store.syntax import PACKAGE, TARGET, is_type_checking
+from ema_lab.store.syntax import (
+    PACKAGE,
+    TARGET,
+    Imports,
+    is_type_checking,
+    named_by,
+    package_syntax,
+)
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 INSTALLED = {"site-packages", "dist-packages"}  # folders of unrelated packages
@@ -122,24 +129,24 @@ def _imported(source: Source, read: Read) -> Iterable[Source]:
     # Python first runs each enclosing package's __init__.py; those of this package compute nothing.
     around = source.name.split(".")[:-1]
     enclosing = (_look_up(around[: size + 1], source.root) for size in range(len(around)))
-    return chain(_named_in(source, text), *enclosing)
+    return chain(_named_in(source, imported_names(text)), *enclosing)
 
 
 @lru_cache(maxsize=4096)
 def _imported_in_package(source: Source, text: str) -> tuple[Source, ...]:
     """Return what a file of this package imports; see `_package_source`."""
-    return tuple(_named_in(source, text))
+    return tuple(_named_in(source, package_syntax(text)[1]))
 
 
-def _named_in(source: Source, text: str) -> Iterator[Source]:
-    for level, name in imported_names(text):
+def _named_in(source: Source, imports: Imports) -> Iterator[Source]:
+    for level, name in imports:
         package = source.package.split(".") if source.package else []
         above = package[: len(package) + 1 - level] if level else []
         yield from _resolved(".".join([*above, *([name] if name else [])]), source)
 
 
 @lru_cache(maxsize=4096)
-def imported_names(text: str) -> tuple[tuple[int, str], ...]:
+def imported_names(text: str) -> Imports:
     """Return the level (0: absolute) and the dotted name of each import, also of those inside functions.
 
     `from a import b` gives `a` and `a.b`, because `b` may be a module. Imports under `if TYPE_CHECKING` never
@@ -149,12 +156,8 @@ def imported_names(text: str) -> tuple[tuple[int, str], ...]:
     waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.Import):
-            names |= dict.fromkeys((0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            prefix = f"{node.module}." if node.module else ""
-            targets = [node.module or "", *(f"{prefix}{alias.name}" for alias in node.names)]
-            names |= dict.fromkeys((node.level, name) for name in targets)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= dict.fromkeys(named_by(node))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and TARGET.fullmatch(node.value):
             names[0, node.value.partition(":")[0]] = None
         elif isinstance(node, ast.If) and is_type_checking(node):

@@ -6,13 +6,11 @@ files to their end. No file is executed or unpickled, and neither torch nor nump
 """
 
 import csv
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from typing import IO
 
-from ema_lab.files import open_regular
+from ema_lab.files import open_regular, read_part
 from ema_lab.store.layout import BEST, CURVE, LAST, PREDICTIONS, RUN_ID, RUN_ID_FIELD, START
 
 RESULT_FILES = (CURVE, PREDICTIONS)  # with the record, they make the result
@@ -42,28 +40,26 @@ def stranger_in(folder: str, name: str, run_id: str) -> str | None:
     path = f"{folder}/{name}"
     words, read_names = _READERS[name]
     try:
-        with open_regular(path) as file:
-            names = [name for name in read_names(file) if RUN_ID.fullmatch(name)]
+        names = [name for name in read_names(path) if RUN_ID.fullmatch(name)]
     except _UNREADABLE:
         return None
     return f"{path} {words} {names[0]!r}" if names and run_id not in names else None
 
 
-def _named_in_table(file: IO[bytes]) -> Iterable[str]:
+def _named_in_table(path: str) -> Iterable[str]:
     """Return the run id in the first row of a CSV file. A row that was cut off names no run."""
-    head = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    head = read_part(path, _HEAD_BYTES).decode("utf-8", errors="replace")
     names, row, *_ = csv.reader(head.splitlines()[:2])
     return (dict(zip(names, row, strict=True)).get(RUN_ID_FIELD, ""),)
 
 
-def _named_in_predictions(file: IO[bytes]) -> Iterable[str]:
+def _named_in_predictions(path: str) -> Iterable[str]:
     """Return the run id in an npz file, whose last array holds one text.
 
     Reading the array's own header near the end is ten times as fast as `zipfile`, which every `status` of
     thousands of runs would feel.
     """
-    file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-    tail = file.read()
+    tail = read_part(path, _TAIL_BYTES, at_end=True)
     at = tail.find(_ARRAY_NAME)
     header = tail[max(0, at - 30) : max(0, at)]
     if not header.startswith(b"PK\x03\x04"):
@@ -79,19 +75,20 @@ def _named_in_predictions(file: IO[bytes]) -> Iterable[str]:
     return (text.decode("utf-32-le" if kind[1] == b"<" else "utf-32-be").rstrip("\0"),)
 
 
-def _named_in_checkpoint(file: IO[bytes]) -> Iterable[str]:
+def _named_in_checkpoint(path: str) -> Iterable[str]:
     """Return all run ids in a checkpoint of torch, whose pickle is the first member and not compressed."""
     pickled = b""
-    while _END_OF_MEMBER not in pickled and len(pickled) < _PICKLE_BYTES:
-        if not (chunk := file.read(_CHUNK_BYTES)):
-            return ()
-        pickled += chunk
+    with open_regular(path) as file:
+        while _END_OF_MEMBER not in pickled and len(pickled) < _PICKLE_BYTES:
+            if not (chunk := file.read(_CHUNK_BYTES)):
+                return ()
+            pickled += chunk
     pickled = pickled.partition(_END_OF_MEMBER)[0]
     names = dict.fromkeys(_PICKLED_NAME.findall(pickled))
     return [name.decode() for name in names] if RUN_ID_FIELD.encode() in pickled else ()
 
 
-_READERS: dict[str, tuple[str, Callable[[IO[bytes]], Iterable[str]]]] = {
+_READERS: dict[str, tuple[str, Callable[[str], Iterable[str]]]] = {
     CURVE: ("is the curve of", _named_in_table),
     PREDICTIONS: ("holds the predictions of", _named_in_predictions),
     LAST: ("is the checkpoint of", _named_in_checkpoint),

@@ -1,6 +1,6 @@
 """Records of a run's outcome and of each attempt at the run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -25,13 +25,16 @@ def _plain(value: Any, depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
-        raise ValueError("a number must be finite and at most 1e100")
-    if isinstance(value, Mapping):
-        for item in value.values():
-            _plain(item, depth + 1)
+    if isinstance(value, dict | Mapping):
+        items: Iterable[Any] = value.values()
     elif isinstance(value, list | tuple):
-        for item in value:
+        items = value
+    else:
+        if isinstance(value, int | float) and not -MAX_NUMBER <= value <= MAX_NUMBER:
+            raise ValueError("a number must be finite and at most 1e100")
+        return value
+    for item in items:
+        if not isinstance(item, str) or depth == MAX_DEPTH:  # most values are texts
             _plain(item, depth + 1)
     return value
 

@@ -83,10 +83,15 @@ class Sources:
         self._texts = dict(texts or {})
         self._hashes: dict[_Part, str] = {}
         self._part_files: dict[_Part, set[Source]] = {}
+        self._hashes_by_names: dict[object, dict[str, str]] = {}
 
     def of(self, spec: RunSpec) -> dict[str, str]:
         """Return the hash of each part that a run's result depends on."""
-        return {part.name: self._hash(part) for part in _parts(spec)}
+        normalise = spec.recipe.normalise if isinstance(spec.recipe.normalise, str) else None
+        names = (spec.model.canonical, spec.data.canonical, normalise)  # all that `_parts` looks at
+        if names not in self._hashes_by_names:
+            self._hashes_by_names[names] = {part.name: self._hash(part) for part in _parts(spec)}
+        return dict(self._hashes_by_names[names])
 
     def note_training(self) -> None:
         """Read and hash the source that every run executes."""
@@ -102,7 +107,11 @@ class Sources:
 
     def unhashed(self, spec: RunSpec) -> dict[str, Path]:
         """Return the modules, with their files, that a run's own code imports and no hash covers."""
-        files = set[Source]().union(*self.files(spec).values())
+        files = set[Source]()
+        for part in _parts(spec):
+            with suppress(*_READ_ERRORS):
+                if not all(root.in_package for root in _roots(part)):  # the package imports no user's file
+                    files |= self._files(part)
         return imported_from_elsewhere(files, self._read)
 
     def _hash(self, part: _Part) -> str:
@@ -119,8 +128,7 @@ class Sources:
             elif part.name == _EVERY_RUN.name:
                 files = self._files(_EVERY_RUN).union(*(self._task(name) for _, name in part.named))
             else:
-                roots = [_source(_TABLES[table], name) for table, name in part.named]
-                files = closure(roots, self._read, changes_no_number) - self._files(_EVERY_RUN)
+                files = closure(_roots(part), self._read, changes_no_number) - self._files(_EVERY_RUN)
             self._part_files[part] = files
         return self._part_files[part]
 
@@ -195,6 +203,13 @@ def _parts(spec: RunSpec) -> tuple[_Part, ...]:
         _Part("data", tuple(("data", name) for name in data)),
         _Part(_EVERY_RUN.name, (("task", spec.data.facts.task),)),
     )
+
+
+def _roots(part: _Part) -> list[Source]:
+    """Return the files of the names that a spec selects; of a task, that of its code."""
+    if part.name == _EVERY_RUN.name:
+        return [source_of(split_target(task_description(name).code)[0]) for _, name in part.named]
+    return [_source(_TABLES[table], name) for table, name in part.named]
 
 
 def _source(table: Registry, name: str) -> Source:

@@ -83,6 +83,7 @@ class Staleness:
 
     def __init__(self) -> None:
         self._sources = Sources()
+        self._changed: dict[object, tuple[str, ...]] = {}  # by the hashes now and the recorded ones
 
     def parts(self, spec: RunSpec, record: RunRecord | None) -> tuple[str, ...]:
         """Return the parts whose source has changed since a run was done; empty for an unfinished run."""
@@ -92,4 +93,8 @@ class Staleness:
 
     def changed(self, spec: RunSpec, recorded: Mapping[str, str]) -> tuple[str, ...]:
         """Return the parts of a run whose source differs from the recorded hashes."""
-        return changed_parts(recorded, self._sources.of(spec))
+        now = self._sources.of(spec)
+        key = (*now.items(), None, *recorded.items())
+        if key not in self._changed:
+            self._changed[key] = changed_parts(recorded, now)
+        return self._changed[key]

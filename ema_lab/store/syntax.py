@@ -8,10 +8,14 @@ import ast
 import hashlib
 import re
 from functools import lru_cache
+from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
 TARGET = re.compile(rf"{PACKAGE}(?:\.\w+)+:(\w+)")
+Imports = tuple[tuple[int, str], ...]
 _LOGGERS = {"logger", "logging", "warnings"}
+_IGNORED = {"ctx", "kind"}  # fields that follow from others
+_DOCUMENTED = {"Module", "ClassDef", "FunctionDef", "AsyncFunctionDef"}
 
 
 @lru_cache(maxsize=4096)
@@ -23,9 +27,15 @@ def syntax_hash(source: str) -> str:
 @lru_cache(maxsize=4096)
 def package_hash(source: str) -> str:
     """Return a hash of a file of this package that also ignores import paths and error texts."""
+    return package_syntax(source)[0]
+
+
+@lru_cache(maxsize=4096)
+def package_syntax(source: str) -> tuple[str, Imports]:
+    """Return `package_hash` and `imported_names` of a file of this package, which is parsed once for both."""
     reduced = _Reduced()
-    tree = reduced.visit(ast.parse(source))
-    return _hashed((_canonical(tree), sorted(reduced.imported)))
+    canonical = reduced.of(ast.parse(source))
+    return _hashed((canonical, sorted(reduced.imported))), tuple(reduced.names)
 
 
 def _hashed(canonical: object) -> str:
@@ -41,59 +51,99 @@ def is_type_checking(node: ast.AST) -> bool:
     return name == "TYPE_CHECKING"
 
 
-class _Reduced(ast.NodeTransformer):
-    """Remove from a tree all that changes no number, and collect the names imported from the package."""
+class _Reduced:
+    """Builder of a tree's nested tuples without all that changes no number; see `_canonical`.
+
+    Attributes:
+        imported: Names imported from the package, with the names that the file gives them.
+        names: Level and dotted name of each import; see `imported_names`.
+    """
 
     def __init__(self) -> None:
         self.imported: set[tuple[str, str]] = set()
+        self.names: dict[tuple[int, str], None] = {}
 
-    def visit_Import(self, node: ast.Import) -> ast.Import | None:
-        own = [alias for alias in node.names if alias.name.partition(".")[0] == PACKAGE]
-        self.imported |= {(alias.name.rpartition(".")[2], alias.asname or PACKAGE) for alias in own}
-        node.names = [alias for alias in node.names if alias not in own]
-        return node if node.names else None
+    def of(self, node: ast.AST, with_texts: bool = True) -> Any:
+        """Return a node as nested tuples; without texts, every string in it is empty."""
+        if isinstance(node, ast.Constant):
+            return self._constant(node.value, with_texts)
+        name = type(node).__name__
+        if name == "Raise" or (isinstance(node, ast.Call) and _is_logging(node)):
+            with_texts = False
+        result: list[Any] = [name]
+        for field in node._fields:
+            if field in _IGNORED:
+                continue
+            value = getattr(node, field, None)
+            if isinstance(value, ast.AST):
+                value = self.of(value, with_texts)
+            elif isinstance(value, list):
+                value = self._list(value, with_texts)
+                if field == "body" and name in _DOCUMENTED and _is_text(value):
+                    value = value[1:]
+            if value is not None and value != () and not (name == "Assert" and field == "msg"):
+                result.append((field, value))
+        return ("Constant", ("value", "")) if name == "JoinedStr" and not with_texts else tuple(result)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+    def _constant(self, value: object, with_texts: bool) -> Any:
+        if isinstance(value, str):
+            if target := TARGET.fullmatch(value):
+                self.names[0, value.partition(":")[0]] = None
+                value = target[1]
+            if not with_texts:
+                value = ""
+        return ("Constant",) if value is None else ("Constant", ("value", value))
+
+    def _list(self, items: list[Any], with_texts: bool) -> tuple[Any, ...]:
+        result: list[Any] = []
+        for item in items:
+            if isinstance(item, ast.Import | ast.ImportFrom):
+                result += self._import(item, with_texts)
+            elif isinstance(item, ast.If) and is_type_checking(item):
+                result += self._list(item.orelse, with_texts)
+            else:
+                result.append(self.of(item, with_texts) if isinstance(item, ast.AST) else item)
+        return tuple(result)
+
+    def _import(self, node: ast.Import | ast.ImportFrom, with_texts: bool) -> list[Any]:
+        """Return an import from elsewhere as it is, and note the names that come from this package."""
+        self.names |= dict.fromkeys(named_by(node))
+        if isinstance(node, ast.Import):
+            own = [alias for alias in node.names if alias.name.partition(".")[0] == PACKAGE]
+            self.imported |= {(alias.name.rpartition(".")[2], alias.asname or PACKAGE) for alias in own}
+            others = self._list([alias for alias in node.names if alias not in own], with_texts)
+            return [("Import", ("names", others))] if others else []
         if not node.level and (node.module or "").partition(".")[0] != PACKAGE:
-            return node
+            return [self.of(node, with_texts)]
         self.imported |= {(alias.name, alias.asname or alias.name) for alias in node.names}
-        return None
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
-        if is_type_checking(node):
-            return [item for child in node.orelse for item in _as_list(self.visit(child))]
-        return self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return self.generic_visit(_WithoutTexts().visit(node))
-
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        node.msg = None
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Attribute) and _leftmost_name(node.func) in _LOGGERS:
-            node = _WithoutTexts().visit(node)
-        return self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        if isinstance(node.value, str) and (target := TARGET.fullmatch(node.value)):
-            return ast.Constant(target.group(1))
-        return node
+        return []
 
 
-class _WithoutTexts(ast.NodeTransformer):
-    """Replace every string of a tree by the empty string."""
+def _is_text(body: tuple[Any, ...]) -> bool:
+    """Return whether statements begin with a docstring."""
+    first: tuple[Any, ...] = body[0] if body else ()
+    return (
+        first[:1] == ("Expr",)
+        and first[1][1][:1] == ("Constant",)
+        and isinstance(dict(first[1][1][1:]).get("value"), str)
+    )
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return ast.Constant("") if isinstance(node.value, str) else node
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        return ast.Constant("")
+def _is_logging(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Attribute) and _leftmost_name(node.func) in _LOGGERS
 
 
-def _as_list(visited: ast.AST | list[ast.AST] | None) -> list[ast.AST]:
-    return visited if isinstance(visited, list) else [visited] if visited is not None else []
+def named_by(node: ast.Import | ast.ImportFrom) -> list[tuple[int, str]]:
+    """Return the level (0: absolute) and the dotted name of each import of a statement.
+
+    `from a import b` gives `a` and `a.b`, because `b` may be a module.
+    """
+    if isinstance(node, ast.Import):
+        return [(0, alias.name) for alias in node.names]
+    prefix = f"{node.module}." if node.module else ""
+    return [
+        (node.level, name) for name in (node.module or "", *(f"{prefix}{alias.name}" for alias in node.names))
+    ]
 
 
 def _leftmost_name(node: ast.AST) -> str:
@@ -106,7 +156,7 @@ def _leftmost_name(node: ast.AST) -> str:
 def _canonical(node: object) -> object:
     """Return a syntax tree as nested tuples without empty fields, equal on every Python version."""
     if isinstance(node, ast.AST):
-        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in {"ctx", "kind"}]
+        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _IGNORED]
         if _has_docstring(node):
             fields = [(name, value[1:] if name == "body" else value) for name, value in fields]
         kept = [(name, _canonical(value)) for name, value in fields if value not in (None, [])]

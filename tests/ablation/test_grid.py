@@ -6,6 +6,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.ablation.grid import matches
 from ema_lab.errors import DefinitionError
 from ema_lab.specs.definition import definitions
+from ema_lab.specs.run import RunSpec
 
 NONE_AND_EMA = """\
 variants:
@@ -502,3 +503,24 @@ class TestRecipe:
 def test_a_number_of_seeds_counts_from_zero(load):
     ablation = load(NONE_AND_EMA, head=load.head.replace("seeds: [0, 1]", "seeds: 3"))
     assert [cell.seed for cell in ablation.cells] == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_spec_of_every_cell_is_as_if_it_were_read_alone():
+    for cell in load_ablation("ema_groups").cells:
+        alone = RunSpec.model_validate(cell.spec.resolved())
+        assert (alone, alone.run_id, alone.model_fields_set) == (
+            cell.spec,
+            cell.run_id,
+            cell.spec.model_fields_set,
+        )
+        assert cell.spec.seed == cell.seed
+
+
+def test_rows_gather_cells_that_stand_apart():
+    ablation = load_ablation("quickstart")
+    more = ablation.with_seeds(dict.fromkeys(ablation.rows(), 5))
+    expected = {
+        row: [cell.seed for cell in more.cells if cell.row == row] for row in dict.fromkeys(ablation.rows())
+    }
+    assert {row: [cell.seed for cell in cells] for row, cells in more.rows().items()} == expected
+    assert all(len(seeds) == 5 for seeds in expected.values())

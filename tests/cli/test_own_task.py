@@ -294,10 +294,10 @@ def test_an_installed_task_has_a_name(spots, tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spots\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[ema_lab.tasks]\nspots = spot_metrics:TASK\n")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    registry.installed.cache_clear()
+    registry.all_installed.cache_clear()
     try:
         assert task_description("spots").primary == "distance"
         with pytest.raises(SpecError, match="no task is named 'spot'; did you mean 'spots'"):
             task_description("spot")
     finally:
-        registry.installed.cache_clear()
+        registry.all_installed.cache_clear()

@@ -36,7 +36,7 @@ class Gate(nn.Module):
 def install(folder, tmp_path, monkeypatch):
     """Return a function that installs a distribution as pip leaves it: a module and a dist-info folder."""
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    registry.installed.cache_clear()
+    registry.all_installed.cache_clear()
 
     def install(entry_points: str, distribution: str = "gates-dist", module: str = "gates_of_others") -> Path:
         info = tmp_path / "site" / f"{distribution.replace('-', '_')}-1.0.dist-info"
@@ -48,7 +48,7 @@ def install(folder, tmp_path, monkeypatch):
         return path
 
     yield install
-    registry.installed.cache_clear()
+    registry.all_installed.cache_clear()
     sys.modules.pop("gates_of_others", None)
 
 
@@ -131,3 +131,17 @@ def test_a_helper_from_another_folder_is_named_by_plan_and_check(command, folder
         assert [said.startswith(line) for said in command(*words).err.splitlines()].count(True) == 1
     Path("gate_with_helper.py").write_text(GATE)
     assert "another folder" not in command("plan", "tiny").err
+
+
+def test_packages_are_searched_once_for_all_kinds_of_names(install, monkeypatch):
+    searches, search = [], registry.importlib.metadata.entry_points
+    monkeypatch.setattr(
+        registry.importlib.metadata, "entry_points", lambda **by: (searches.append(by), search(**by))[1]
+    )
+    install(
+        "[ema_lab.attention]\none_gate = a:Gate\n\n[ema_lab.tasks]\none_task = a:TASK\n[others]\nx = a:b\n"
+    )
+    assert registry.installed("ema_lab.attention")["one_gate"][0].distribution == "gates-dist"
+    assert registry.installed("ema_lab.tasks")["one_task"][0].target == "a:TASK"
+    assert registry.installed("others") == {}
+    assert searches == [{}]

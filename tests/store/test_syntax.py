@@ -2,7 +2,8 @@
 
 import pytest
 
-from ema_lab.store.syntax import package_hash, syntax_hash
+from ema_lab.store.imports import PACKAGE_FOLDER, imported_names
+from ema_lab.store.syntax import package_hash, package_syntax, syntax_hash
 
 CODE = '''\
 """A module."""
@@ -140,3 +141,37 @@ def test_in_the_package_neither_the_place_nor_the_words_of_errors_count(old, new
 def test_in_the_package_what_the_code_does_counts(old, new):
     assert old in PACKAGE_CODE
     assert package_hash(PACKAGE_CODE.replace(old, new)) != package_hash(PACKAGE_CODE)
+
+
+def test_the_hash_of_a_file_of_the_package_is_stable():
+    """Another hash would make every stored result stale."""
+    assert package_hash(PACKAGE_CODE)[:16] == "48ed1d68ffe76677"
+    assert package_hash(MANY_FORMS)[:16] == "4f96467eb693e4e8"
+
+
+MANY_FORMS = '''\
+if TYPE_CHECKING:
+    import typing
+else:
+    import ema_lab.errors, math as m
+"""A docstring after the imports, which are gone."""
+from .near import thing as other
+
+def f(a: "text" = ..., /, *names, **more) -> None:
+    from ema_lab.errors import SpecError
+    """Also a docstring."""
+    global G
+    assert a, f"{a!r} of {'ema_lab.models.scaled:Scaled'}"
+    log(f"{a:>{3}} ema_lab.models.scaled:Scaled", {None: 1, **more}, b"bytes", 1j, None)
+    logging.getLogger("x").warning(f"{a}", extra="e", key=lambda: "l")
+    raise SpecError(f"no {a}", "text", 3) from KeyError("k")
+'''
+
+
+def test_the_imports_of_a_file_of_the_package_are_those_of_any_file():
+    for path in sorted((PACKAGE_FOLDER / "store").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        assert sorted(package_syntax(text)[1]) == sorted(imported_names(text))
+    assert sorted(package_syntax(MANY_FORMS)[1]) == sorted(imported_names(MANY_FORMS))
+    assert (0, "ema_lab.models.scaled") in imported_names(MANY_FORMS)
+    assert (0, "typing") not in imported_names(MANY_FORMS)

@@ -143,14 +143,16 @@ def plan(
             watch(remark)
     store = how.run_store
     survey = Survey(store, how.max_attempts)
-    statuses = {spec.run_id: survey.status(spec) for spec in chosen.runs()}
+    runs = chosen.runs()
+    statuses = {spec.run_id: survey.status(spec) for spec in runs}
+    records = {run_id: status.facts.record for run_id, status in statuses.items()}
     gpus = visible_gpus() if how.device != "cpu" else ()
     threads = planned_threads(store, chosen.name, partial(_run_ids, chosen), how.threads)
     workers = how.workers or len(gpus) or default_workers(threads.number)
-    bare = Plan(chosen, statuses, estimates(chosen.runs(), store), workers, threads, forecast.limit)
+    bare = Plan(chosen, statuses, estimates(runs, store, records=records), workers, threads, forecast.limit)
     name = _probe(bare, how, watch) if forecast.probe else ""
     is_left_to_torch = bool(gpus) and how.threads is None
-    known = estimates(chosen.runs(), store, name)
+    known = estimates(runs, store, name, records) if name else bare.known
     disk = _disk(bare, store.root) if forecast.check or forecast.probe else None
     return replace(bare, known=known, threads=None if is_left_to_torch else threads, disk=disk)
 
