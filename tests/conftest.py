@@ -51,6 +51,11 @@ TINY_DETECTION = {
 }
 SLURM = Path(__file__).parent / "system" / "slurm.sh"
 POSTGRESQL = Path(__file__).parent / "system" / "postgresql.sh"
+SLOW_TO_LOAD = (
+    *("attention/test_contract", "contract/", "models/test_build", "models/test_insertion"),
+    *("training/test_compiled", "cli/test_check_command"),
+    *("tracking/", "cli/test_push_command", "cli/test_sweep_results", "workflow/search/test_wandb_agents"),
+)
 MARK = "<the modules that a test imports follow>"
 HEAD = """\
 name: grid
@@ -76,6 +81,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("EMA_LAB_STORE", "EMA_LAB_DATA"):
         os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what loads torch's compiler or a tracker's client: of two workers, one then loads all."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(SLOW_TO_LOAD))
 
 
 def pytest_collection_finish() -> None:

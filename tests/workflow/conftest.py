@@ -11,6 +11,11 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 
 
+@pytest.fixture(autouse=True)
+def _checks(checked_once: None) -> None:
+    """Spare most tests the check of the small models that all of them train."""
+
+
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
     """Change to a folder with `tiny` and `rates`; return a list that grows by each spec that is trained.
