@@ -87,8 +87,8 @@ def gallery(
     For detectors, gallery.* has the detections (hits, misses and false alarms beside the truth), and maps.*
     the gates and Grad-CAM.
 
-    Example: ema-lab gallery quickstart --images 0,7 --out out/gallery
-    Example: ema-lab gallery quickstart --untrained --out out/start
+    Examples: ema-lab gallery quickstart --images 0,7 --out out/gallery;
+    ema-lab gallery quickstart --untrained --out out/start
     """
     from ema_lab.reports.figures.assemble import remarks
 

@@ -66,6 +66,7 @@ class TrainingOptions:
         typer.Option(
             "--checkpoint-minutes",
             min=0,
+            max=MOST,
             help="Minutes between checkpoints within an epoch; 0 saves only at the ends of epochs.",
         ),
     ] = 10.0
