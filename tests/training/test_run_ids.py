@@ -18,7 +18,7 @@ from ema_lab.tasks.task import stored_metrics
 from ema_lab.training.run import Machine, checkpoint_to_resume, load_weights, train
 from ema_lab.training.slimming import slim
 
-CHOSEN = {"recipe": {"epochs": 1, "protocol": "best-val"}, "data": {"val_images": 10}}
+CHOSEN = {"recipe": {"epochs": 1, "protocol": "best-val"}, "data": {"train_images": 18, "val_images": 10}}
 ROWS = {"classification": "logits", "detection": "detected"}  # of the predictions
 
 
