@@ -6,6 +6,7 @@ interrupted, 143 terminated.
 
 import errno
 import gc
+import os
 import signal
 import sys
 import threading
@@ -32,6 +33,7 @@ from ema_lab.cli.volume import set_volume, split_volume
 from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
 
+WARM = "EMA_LAB_WARM"  # names the socket of a warm process, see `ema_lab.workflow.search.warm`
 INTERRUPTED = 130
 TERMINATED = 143
 TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs when they are interrupted
@@ -82,6 +84,8 @@ def options(version: Version = False) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; SIGTERM stops it as Ctrl-C does."""
     open_closed_streams()
+    if (answer := _forwarded(arguments)) is not None:
+        sys.exit(answer)
     signal.signal(signal.SIGTERM, _terminate)
     if not TRAINING.intersection(sys.argv[1:2] if arguments is None else arguments[:1]):
         gc.set_threshold(COLLECT_AFTER)  # thousands of records are kept to the end: to search them is waste
@@ -95,6 +99,15 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(sys.stdout, ClosedOutput) and sys.stdout.lost:
         code = code or _refused(["standard output is closed: what the command printed is lost"])
     sys.exit(code)
+
+
+def _forwarded(arguments: list[str] | None) -> int | None:
+    """Return the exit code of a command that a warm process has run; None if there is none."""
+    if arguments is not None or WARM not in os.environ:
+        return None
+    from ema_lab.workflow.search.warm import forwarded
+
+    return forwarded(sys.argv[1:])
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:

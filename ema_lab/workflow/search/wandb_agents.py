@@ -23,6 +23,8 @@ from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
 from ema_lab.workflow.events import AgentsStarted
 from ema_lab.workflow.execution import Execution, Watch
 from ema_lab.workflow.search.sweep import prepare
+from ema_lab.workflow.search.warm import VARIABLE as WARM
+from ema_lab.workflow.search.warm import warm_process
 from ema_lab.workflow.train.threads import base_ablation, expected_threads, visible_gpus
 
 DEFAULT_PROJECT = "ema-lab"
@@ -143,7 +145,8 @@ def search_with_wandb(
     address = create_sweep(sweep, project.project, project.entity)
     environments = agents.environments()
     watch(AgentsStarted(sweep.name, len(environments), address))
-    with tempfile.TemporaryFile("a+") as out:  # opened for appending: agents share it
+    with tempfile.TemporaryFile("a+") as out, warm_process() as socket:  # appended to: agents share it
+        environments = [{**environment, WARM: socket} for environment in environments]
         codes = run_agents(address, environments, agents.counts(len(environments)), out)
         out.seek(0)
         lines = [json.loads(line) for line in out if line.startswith("{")]
