@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from ema_lab.data.batches import Images, ShuffledBatches
 from ema_lab.data.image_folder import ImageFolderImages
-from ema_lab.data.loading import Images, ShuffledBatches
 from ema_lab.specs.recipe import AugmentSpec
 from ema_lab.training.environment import processor, versions
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ema_lab.attention import attentions, build_attention, load_reference_state
     from ema_lab.execution.executor import execute
     from ema_lab.models.build import build_model
-    from ema_lab.models.own import insert
+    from ema_lab.models.user_model import insert
     from ema_lab.one_run.model import load_model
     from ema_lab.one_run.pipeline import train_run
     from ema_lab.profiling.cost import cost
@@ -43,7 +43,7 @@ _WHERE = {
     "cost": "ema_lab.profiling.cost",
     "costs": "ema_lab.workflow.look.cost",
     "execute": "ema_lab.execution.executor",
-    "insert": "ema_lab.models.own",
+    "insert": "ema_lab.models.user_model",
     "load_ablation": "ema_lab.ablation.ablation",
     "load_model": "ema_lab.one_run.model",
     "load_reference_state": "ema_lab.attention",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.kernels.ema import apply_ema
+from ema_lab.attention.kernels.ema_module import EMAModule
 from ema_lab.attention.validation import check_choice, check_odd, normalise
 
 
@@ -47,7 +48,7 @@ def attention_map(branches: Sequence[Tensor], cross_spatial: str) -> Tensor:
     return sum(terms[1:], start=terms[0])
 
 
-class EMA(nn.Module):
+class EMA(EMAModule):
     """Multi-scale attention over channel groups (arXiv:2305.13563). Keeps (batch, channels, H, W).
 
     The channels are split into `groups` groups X of n = channels / groups neighbours. Per group:
@@ -130,7 +131,7 @@ class EMA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
-        return apply_ema(self, x)
+        return apply_ema(self, x, EMA)
 
     def formula(self, x: Tensor) -> Tensor:
         """Apply the formula of the class, operator by operator."""

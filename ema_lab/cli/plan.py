@@ -12,7 +12,7 @@ from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
-from ema_lab.cli.stores import command_arguments, store_to_come
+from ema_lab.cli.store_argument import command_arguments, store_to_come
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE

@@ -9,7 +9,7 @@ import typer
 from ema_lab.cli.mirror_output import MirrorDisplay, action_counts, orphan_lines
 from ema_lab.cli.options import AblationName, Json, Only, Seeds, Store
 from ema_lab.cli.output import print_rows, say
-from ema_lab.cli.stores import command_arguments
+from ema_lab.cli.store_argument import command_arguments
 from ema_lab.workflow.execution import DEFAULT_STORE
 from ema_lab.workflow.publish.push import push as push_ablation
 from ema_lab.workflow.selection import read_seeds

@@ -11,7 +11,7 @@ from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, FolderOptions, MachineOptions, execution_options, expanded
 from ema_lab.cli.options import MOST, AblationName, EngineConfig, EngineName, Json, refuse_without
 from ema_lab.cli.output import print_rows, put, say
-from ema_lab.cli.stores import command_arguments
+from ema_lab.cli.store_argument import command_arguments
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.files import read_text
 from ema_lab.statistics.sequential import MIN_SEEDS, Decision

@@ -8,7 +8,7 @@ import typer
 
 from ema_lab.cli.options import Store
 from ema_lab.cli.output import say
-from ema_lab.cli.stores import store_to_come
+from ema_lab.cli.store_argument import store_to_come
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 

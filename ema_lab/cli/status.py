@@ -9,7 +9,7 @@ import typer
 from ema_lab.cli.groups import CellOptions, OutputOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Store
 from ema_lab.cli.output import put, say
-from ema_lab.cli.stores import command_arguments
+from ema_lab.cli.store_argument import command_arguments
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of

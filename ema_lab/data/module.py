@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ema_lab.data.appearance import Appearance
-from ema_lab.data.device import DeviceBatches, fits
+from ema_lab.data.batches import Images, OrderedBatches, ShuffledBatches
+from ema_lab.data.device_batches import DeviceBatches, fits
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
-from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec

@@ -19,7 +19,7 @@ from ema_lab.models.regularisation import regularise
 from ema_lab.models.shapes import ShapesOnly
 from ema_lab.models.start import freeze, rate_factors
 from ema_lab.models.synchronised import check_synchronised
-from ema_lab.models.trial import UNKNOWN, output_of, shape_of
+from ema_lab.models.trial_pass import UNKNOWN, output_of, shape_of
 from ema_lab.registry.catalogue import ATTENTIONS, BACKBONES, DETECTOR_HEADS
 from ema_lab.registry.signature import Signature
 from ema_lab.specs.run import InsertionSpec, RunSpec

@@ -13,7 +13,7 @@ from ema_lab.errors import SpecError, error_summary, user_location
 from ema_lab.models.backbone import Backbone, Block
 from ema_lab.models.block_kinds import REVISION
 from ema_lab.models.shapes import ShapesOnly
-from ema_lab.models.trial import layer_of
+from ema_lab.models.trial_pass import layer_of
 from ema_lab.specs.run import PlacementSpec
 
 MAX_NAMES = 12  # submodule names in an error message

@@ -21,7 +21,7 @@ from ema_lab.data.images import ImageSource
 from ema_lab.data.load import load_splits
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.trial import UNKNOWN, output_of
+from ema_lab.models.trial_pass import UNKNOWN, output_of
 from ema_lab.registry.registry import Entry
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.recipe import RecipeSpec

@@ -15,7 +15,8 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.layout import SUPERSEDED
 from ema_lab.store.store import RunStore
 from ema_lab.wording import number_of
-from ema_lab.workflow.event import Event as Event
+from ema_lab.workflow.base_event import Event as Event
+from ema_lab.workflow.base_event import Remark as Remark
 from ema_lab.workflow.outcome import FailedCell, GridOutcome
 from ema_lab.workflow.search_events import AgentsStarted as AgentsStarted
 from ema_lab.workflow.search_events import Learned as Learned
@@ -35,17 +36,6 @@ if TYPE_CHECKING:
     from ema_lab.ablation.ablation import Ablation
     from ema_lab.tracking.mirror.content import MirrorRun
     from ema_lab.tracking.mirror.push import Sent
-
-
-@dataclass(frozen=True)
-class Remark(Event):
-    """A sentence for a person about `subject`, such as a sweep or a row, that asks for no reaction."""
-
-    subject: str
-    text: str
-
-    def lines(self) -> Iterable[str]:
-        yield f"{self.subject}: {self.text}" if self.subject else self.text
 
 
 def recipe_remarks(ablation: "Ablation") -> Iterator[Remark]:

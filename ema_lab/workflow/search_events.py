@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ema_lab.wording import number_of
-from ema_lab.workflow.event import Event
+from ema_lab.workflow.base_event import Event
 
 if TYPE_CHECKING:
     from ema_lab.search.history import EndedTrial

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as F
 
+from ema_lab.data.batches import Images
 from ema_lab.data.image_folder import ImageFolderImages, image_folder_splits
 from ema_lab.data.imagenet import imagenet
 from ema_lab.data.load import load_splits
-from ema_lab.data.loading import Images
 from ema_lab.data.module import ImageData
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.execution.smoke import smoke_spec

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from ema_lab.data import shards as shards_module
+from ema_lab.data.batches import Images
 from ema_lab.data.image_folder import image_folder_splits
 from ema_lab.data.image_list import image_list_splits
 from ema_lab.data.load import load_splits
-from ema_lab.data.loading import Images
 from ema_lab.data.shards import shard_splits
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.one_run.pipeline import train_run

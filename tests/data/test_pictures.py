@@ -11,9 +11,9 @@ import torch
 from PIL import Image, PngImagePlugin
 from torchvision.datasets.folder import ImageFolder, pil_loader
 
+from ema_lab.data.batches import Images
 from ema_lab.data.image_folder import ImageFolderImages
 from ema_lab.data.images import LabelledImages
-from ema_lab.data.loading import Images
 from ema_lab.data.pictures import file_status, read_picture
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 from ema_lab.specs.augment import AugmentSpec

@@ -2,21 +2,26 @@
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.kernels.choice import kernel_on, note
+from ema_lab.attention.kernels.ema_module import EMAModule, EMAWeights
 from ema_lab.attention.kernels.exact_ema import exact_ema
 from ema_lab.attention.kernels.many_maps_ema import FEW_MAPS, is_for_many_maps
 from ema_lab.attention.kernels.triton_ema import takes_size, triton_ema
-from ema_lab.attention.kernels.weights import EMAWeights
-
-if TYPE_CHECKING:
-    from ema_lab.attention.ema import EMA
 
 Kernel = Callable[[Tensor, EMAWeights, int, float], Tensor]
+
+
+class Build(Protocol):
+    """Constructor of an EMA module."""
+
+    def __call__(self, channels: int, *, groups: int) -> EMAModule: ...
+
+
 TYPES = {
     "exact": (torch.float64, torch.float32),
     "triton": (torch.float32, torch.float16, torch.bfloat16),
@@ -42,13 +47,19 @@ class _Case(NamedTuple):
 _trusted: dict[_Case, bool] = {}
 
 
-def apply_ema(module: "EMA", x: Tensor) -> Tensor:
-    """Apply an EMA module with the chosen kernel; calls out of the kernel's reach use the formula."""
+def apply_ema(module: EMAModule, x: Tensor, build: Build) -> Tensor:
+    """Apply an EMA module with the chosen kernel; calls out of the kernel's reach use the formula.
+
+    Args:
+        module: The module.
+        x: Its input.
+        build: Builds the module with which a kernel is compared before its first use.
+    """
     if torch.compiler.is_compiling() or torch._C._is_tracing():  # both see the operators of the formula
         return module.formula(x)
     name = kernel_on(x.device.type)
     case = None if name == "formula" or not _in_reach(name, module, x) else _case(name, module, x)
-    if case is None or not _is_trusted(case):
+    if case is None or not _is_trusted(case, build):
         if x.device.type != "meta":
             note("formula")
         return module.formula(x)
@@ -61,7 +72,7 @@ def kernel(name: str) -> Kernel:
     return {"exact": exact_ema, "triton": triton_ema}[name]
 
 
-def _in_reach(name: str, module: "EMA", x: Tensor) -> bool:
+def _in_reach(name: str, module: EMAModule, x: Tensor) -> bool:
     """Whether the exact algebra holds for a module's options, and a kernel can stand in for this call."""
     mix, local, norm = module.mix, module.local, module.norm
     if mix is None or local is None or norm is None or module.cross_spatial != "cross":
@@ -100,17 +111,17 @@ def _is_watched() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active()
 
 
-def _weights(module: "EMA") -> EMAWeights:
+def _weights(module: EMAModule) -> EMAWeights:
     parts = (module.mix, module.local, module.norm)
     return EMAWeights(*(tensor for part in parts if part is not None for tensor in (part.weight, part.bias)))  # type: ignore[arg-type]
 
 
-def _eps(module: "EMA") -> float:
+def _eps(module: EMAModule) -> float:
     assert module.norm is not None
     return module.norm.eps
 
 
-def _case(name: str, module: "EMA", x: Tensor) -> _Case:
+def _case(name: str, module: EMAModule, x: Tensor) -> _Case:
     batch, channels, *size = x.shape
     width = channels // module.groups
     return _Case(
@@ -124,12 +135,12 @@ def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
-def _is_trusted(case: _Case) -> bool:
+def _is_trusted(case: _Case, build: Build) -> bool:
     """Whether a kernel agrees with the formula in a case."""
     if case not in _trusted:
         if case.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return False  # the comparison reads values from the device
-        problem = _problem(case)
+        problem = _problem(case, build)
         _trusted[case] = problem is None
         if problem is not None:
             maps = " x ".join(str(side) for side in (case.width, *case.size))
@@ -138,7 +149,7 @@ def _is_trusted(case: _Case) -> bool:
     return _trusted[case]
 
 
-def _problem(case: _Case) -> str | None:
+def _problem(case: _Case, build: Build) -> str | None:
     """Compare a kernel's output and gradients with the formula on random input; None if they agree."""
     layout = torch.channels_last if case.is_channels_last else torch.contiguous_format
     with (
@@ -146,7 +157,7 @@ def _problem(case: _Case) -> str | None:
         torch.enable_grad(),
         torch.autocast(case.device.type, enabled=False),
     ):
-        module = _random_module(case.width).to(case.device)
+        module = _random_module(case.width, build).to(case.device)
         shape = (FEW_MAPS if case.is_for_many_maps else 2, 2 * case.width, *case.size)
         x, grad = (
             _noise(shape, seed).to(case.device, case.dtype).contiguous(memory_format=layout)
@@ -171,12 +182,10 @@ def _problem(case: _Case) -> str | None:
     return None
 
 
-def _random_module(width: int) -> "EMA":
+def _random_module(width: int, build: Build) -> EMAModule:
     """Return a module of two groups with random float64 weights; torch's generators keep their state."""
-    from ema_lab.attention.ema import EMA
-
     with torch.device("meta"):
-        module = EMA(2 * width, groups=2)
+        module = build(2 * width, groups=2)
     module = module.double().to_empty(device="cpu")
     with torch.no_grad():
         for seed, parameter in enumerate(module.parameters(), start=3):
@@ -190,7 +199,7 @@ def _noise(shape: tuple[int, ...] | torch.Size, seed: int) -> Tensor:
 
 
 def _output_and_gradients(
-    module: "EMA", function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor
+    module: EMAModule, function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor
 ) -> dict[str, Tensor]:
     x = x.detach().requires_grad_()
     output = function(x)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ema_lab.attention.kernels.ema_module import EMAWeights
 from ema_lab.attention.kernels.linear_maps import linear_maps
 from ema_lab.attention.kernels.many_maps_ema import ManyMapsEMA, is_for_many_maps
-from ema_lab.attention.kernels.weights import EMAWeights
 
 
 def exact_ema(x: Tensor, weights: EMAWeights, groups: int, eps: float) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ema_lab.attention.kernels.ema_module import EMAWeights
 from ema_lab.attention.kernels.linear_maps import SMALL_MAP, small_maps
-from ema_lab.attention.kernels.weights import EMAWeights
 
 FEW_MAPS = 64  # below, rows of N values are too short to pay
 MANY_ROWS = 192  # above, the product costs more than passes over the pixels

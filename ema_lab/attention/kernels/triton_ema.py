@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ema_lab.attention.kernels.weights import EMAWeights
+from ema_lab.attention.kernels.ema_module import EMAWeights
 
 BLOCK = 2048  # values that a program holds of one tensor at a time, if a channel is no larger
 LARGEST_CHANNEL = 16384  # values of a channel, each side rounded up to a power of two

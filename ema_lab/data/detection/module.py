@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ema_lab.data.batches import Key, ShuffledBatches
 from ema_lab.data.detection.augmentation import LoadedScenes, SceneAugmentation, TrainingScenes
 from ema_lab.data.detection.geometry import Floats, Size, letterbox, normalised, resized
 from ema_lab.data.detection.load import load_scenes
 from ema_lab.data.detection.pixels import boxed
 from ema_lab.data.detection.scenes import SceneSource, SceneSplits
-from ema_lab.data.loading import Key, ShuffledBatches
 from ema_lab.data.module import EVALUATION_BATCH, RunData
 from ema_lab.specs.run import RunSpec
 

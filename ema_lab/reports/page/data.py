@@ -9,7 +9,7 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
-from ema_lab.measured.selection import Measured, Row, rows_of
+from ema_lab.measured.selection import Measured, Row, measure, rows_of
 from ema_lab.reports.figures.numbers import mean_interval
 from ema_lab.reports.figures.style import look, looks_of
 from ema_lab.reports.page.counted import counted_costs
@@ -17,10 +17,11 @@ from ema_lab.reports.page.figures import page_figures
 from ema_lab.reports.page.progress import Work, progress
 from ema_lab.reports.report import with_task
 from ema_lab.reports.row_order import modules_of, report_rows, row_labels
+from ema_lab.reports.usual import ablation_report
 from ema_lab.specs.metric import COSTS, Cost
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve
-from ema_lab.store.layout import LOG
+from ema_lab.store.layout import LOG, SPEC
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
@@ -129,6 +130,20 @@ def _progress(
         )
         for run_id, (names, cell) in cells.items()
     )
+
+
+def run_page_data(store: RunStore, run_id: str) -> dict[str, Any]:
+    """Return the data of a page that shows one run.
+
+    Raises:
+        StoreError: If the run's spec cannot be read.
+    """
+    spec = store.spec(run_id)
+    cell = Cell(spec.model.attention.name, (), (), spec.seed, spec)
+    ablation = Ablation(run_id, "", store.folder(run_id) / SPEC, None, (cell,))
+    report = ablation_report(ablation)
+    data = page_data(report, [(ablation, rows_of(ablation, measure(ablation, store)))], (), store)
+    return {**data, "kind": "run", "title": f"Run {run_id}", "pictures": [], "commands": []}
 
 
 def _formats(table: Table) -> dict[str, str]:

@@ -14,9 +14,8 @@ from uuid import uuid4
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import EmaLabError
 from ema_lab.reports.files import FIGURES, figure_files
-from ema_lab.reports.page.data import served_data
+from ema_lab.reports.page.data import run_page_data, served_data
 from ema_lab.reports.page.definitions import Known, definition_stamps, file_stamps, is_local
-from ema_lab.reports.page.one_run import run_page_data
 from ema_lab.reports.page.overview import Overview, TrialName
 from ema_lab.reports.page.page import render_page, shown_data, tables_html
 from ema_lab.reports.report import build_report

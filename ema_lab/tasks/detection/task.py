@@ -16,7 +16,7 @@ from ema_lab.data.module import RunData
 from ema_lab.errors import DataError, SpecError
 from ema_lab.models.build import build_model
 from ema_lab.models.detector import OwnLossDetector
-from ema_lab.models.trial import UNKNOWN, output_of
+from ema_lab.models.trial_pass import UNKNOWN, output_of
 from ema_lab.registry.catalogue import DETECTOR_HEADS
 from ema_lab.specs.detection import settings_of_yolov5
 from ema_lab.specs.recipe import RecipeSpec

@@ -1,4 +1,4 @@
-"""Batches of images in memory, made on the device of the model: the same pixels as `loading.Images` gives.
+"""Batches of images in memory, made on the device of the model: the same pixels as `batches.Images` gives.
 
 A step then copies nothing from the host. Order, crops and flips are integer hashes, the same on every device.
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ema_lab.data.batches import Batch, OrderedBatches, ShuffledBatches
 from ema_lab.data.images import LabelledImages
-from ema_lab.data.loading import Batch, OrderedBatches, ShuffledBatches
 from ema_lab.randomness import hash_counters, hash_indices, integers_below
 from ema_lab.specs.augment import AugmentSpec
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 
 from ema_lab.data.augmentation import RandomCrop, augmented, crops, random_crops, resized_crops
+from ema_lab.data.batches import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.images import ImageSplits, LabelledImages, stratified_choice
-from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData, split_indices
 from ema_lab.errors import SpecError
 from ema_lab.specs.augment import AugmentSpec

@@ -9,7 +9,7 @@ from torch import nn
 from ema_lab.attention.se import SE
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.trial import UNKNOWN, layer_of, output_of, shape_of
+from ema_lab.models.trial_pass import UNKNOWN, layer_of, output_of, shape_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import check_run
 

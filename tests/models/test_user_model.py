@@ -6,7 +6,7 @@ from torch import nn
 
 from ema_lab.errors import SpecError
 from ema_lab.models.build import build_model
-from ema_lab.models.own import insert
+from ema_lab.models.user_model import insert
 
 
 class Net(nn.Module):

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from ema_lab.data import device as module
-from ema_lab.data.device import DeviceBatches, fits
+from ema_lab.data import device_batches as module
+from ema_lab.data.batches import Images, OrderedBatches, ShuffledBatches
+from ema_lab.data.device_batches import DeviceBatches, fits
 from ema_lab.data.images import LabelledImages
-from ema_lab.data.loading import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.module import ImageData
 from ema_lab.specs.augment import AugmentSpec
 
