@@ -31,7 +31,7 @@ class DamagedFileError(StoreError):
 
 
 class StrangerError(DamagedFileError):
-    """Record whose curve or predictions are another run's, so that its numbers may be, too."""
+    """Record whose curve or predictions belong to another run, so that its numbers may, too."""
 
 
 class DataError(EmaLabError):

@@ -75,4 +75,4 @@ def test_among_the_annotations_of_a_data_set(pipe, tmp_path):
         voc(pipe("VOCdevkit/VOC2012/ImageSets/Main/train.txt").parents[4])
     assert list(_lines(pipe("labels/a.txt"), problems)) == []
     assert read_voc([pipe("a.xml")], tmp_path, ("cat",), problems) == []
-    assert ["it is not a regular file" in problem.message for problem in problems.found] == [True, True]
+    assert ["it is not a regular file" in problem.message for problem in problems.entries] == [True, True]

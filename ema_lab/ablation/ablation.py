@@ -28,9 +28,9 @@ class Ablation:
         baseline: Name of the baseline variant, or None.
         cells: Cells to train, in file order.
         skipped: Cells that the file skips.
-        whole: Variant of each row before the cells were reduced; empty if they are all there.
+        whole: Variant of each row before the cells were reduced; empty if none was left out.
         changes: Values by dotted key that changed the file's base, as by `--set`.
-        recipes: Recipes by data set that the file left to the data set.
+        recipes: Default recipes, by data set, of cells whose file names no recipe.
         notes: Sentences of the file that every table repeats.
         form: Key of the file that defines the rows.
     """

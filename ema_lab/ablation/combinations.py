@@ -81,7 +81,7 @@ class Combine:
         return None if messages else dict(run)
 
     def _problem(self, key_path: KeyPath, message: str, tree: Tree, changes: Sequence[Change]) -> Problem:
-        """Return the problem of a key, at its change or in the base; of a missing part, at the base."""
+        """Return the problem of a key, with the line of its change or of the base."""
         if key_path[0] in tree:
             return Problem(self._where(_existing(key_path, tree), changes), message)
         if key_path == USE[:1]:
@@ -137,7 +137,7 @@ class Combine:
         return self._parts[key, text]
 
     def _line(self, key_path: KeyPath) -> str:
-        """Return "file:line" of a key path, or the option of a change that stands in no file."""
+        """Return "file:line" of a key path; for a change from the command line, its option."""
         return f"{SET} {key_path[1]}" if key_path[:1] == (SET,) else self.document.where(key_path)
 
     def _where(self, key_path: KeyPath, changes: Sequence[Change]) -> str:

@@ -142,7 +142,7 @@ def _notes(table: TableSpec, findings: Sequence[Finding], rows: Sequence[Row]) -
 
 
 def _claim_means(trained: Sequence[Trained]) -> str:
-    """Say of how many seeds the published numbers are means, by the file's key `seeds`."""
+    """Return the sentence on the number of seeds behind the published means: the file's key `seeds`."""
     counts = sorted({each.replication.earlier_seeds for each in trained})
     seeds = " or ".join(map(str, counts))
     return f"the mean of {seeds} seed{'' if counts == [1] else 's'} (`seeds` of the file)"

@@ -123,7 +123,10 @@ def corrected_together(all_trained: Sequence[Trained]) -> list[Trained]:
 
 
 def _corrected(p_values: Sequence[float]) -> list[float]:
-    """Return Holm-corrected p-values; a single seed is no test, and counts for none."""
+    """Return Holm-corrected p-values.
+
+    A single seed cannot be tested, and does not count towards the family.
+    """
     corrected = iter(holm([p for p in p_values if not math.isnan(p)]))
     return [math.nan if math.isnan(p) else next(corrected) for p in p_values]
 

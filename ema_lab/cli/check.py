@@ -99,7 +99,7 @@ def check(
 
 
 def _with_causes_once(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the rows without checks that fail of the cause of an earlier one, which says how many do."""
+    """Merge failed checks that have the same cause: the first one stays, with the number of the others."""
     failed = Counter(row["detail"] for row in rows if row["result"] == "failed")
     shown: dict[str, dict[str, str]] = {}
     for row in rows:

@@ -104,7 +104,7 @@ def _commands_of(module: str) -> dict[str, Any]:
 
 
 def _group() -> None:
-    """Make an app a group: typer makes an app of one command that command itself."""
+    """Turn an app into a command group, because typer turns an app with one command into that command."""
 
 
 class Commands(TyperGroup):

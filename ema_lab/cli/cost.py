@@ -167,7 +167,7 @@ def _label(key: str) -> str:
 
 
 def _number(key: str, value: float, form: str = "") -> str:
-    """Return a count with thousands apart; multiply-adds in millions, few with four digits."""
+    """Return a count with separated thousands; multiply-adds in millions, small ones with four digits."""
     if not key.startswith((*SCALED, "gflops")):
         return number_text(value, 0, f"{form},")
     scaled = value / 1e6 if key.startswith(SCALED) else value

@@ -1,4 +1,4 @@
-"""Observer of the command line: prints a line per event, and shows training and searching live."""
+"""Observer of the command line: prints events as lines, and shows training and searches live."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING

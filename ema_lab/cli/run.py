@@ -207,7 +207,7 @@ def _print_table(outcome: GridOutcome, arguments: str) -> None:
 
 
 class _Watch(Display):
-    """Display that also surveys the cells of the last grid, whose store is gone after --smoke.
+    """Display that also surveys the cells of the last grid before --smoke removes its store.
 
     `max_attempts`: of the survey; None leaves it out.
     """

@@ -1,4 +1,4 @@
-"""Progress display of a running search: a line per trial that ends; on a terminal, a live bar as well."""
+"""Progress display of a running search: a line per ended trial and, on a terminal, a live bar."""
 
 import math
 import time
@@ -56,7 +56,7 @@ class SearchDisplay(LiveDisplay):
             counts = self._study.counts()
             completed = counts.over + min(counts.running, sum(running) / self._trial_epochs)
             self._start = self._start or (now, completed)
-            left = self._left(now, completed)
+            left = self._time_left(now, completed)
             self._bar.update(
                 self._line, completed=completed, description=self._description(counts, running), left=left
             )
@@ -65,7 +65,7 @@ class SearchDisplay(LiveDisplay):
     def _trial_epochs(self) -> int:
         return self._study.sweep.epochs * len(self._study.sweep.seeds)
 
-    def _left(self, now: float, completed: float) -> str:
+    def _time_left(self, now: float, completed: float) -> str:
         """Return the remaining time at the pace of this call; empty if the search has no number of trials."""
         assert self._start is not None
         began, before = self._start

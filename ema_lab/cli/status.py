@@ -41,7 +41,7 @@ def status(
 ) -> None:
     """Show every cell: state, attempts, result.
 
-    Also which process works on it, and the failures by kind.
+    Also the process that works on each cell, and the failures by kind.
 
     Example: ema-lab status quickstart --watch
     """

@@ -1,4 +1,4 @@
-"""Store that a command names: a note where it does not exist yet, and its argument in hints."""
+"""Argument `--store` of a command: a note if the store does not exist yet, and the argument for hints."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,6 +17,6 @@ def store_to_come(path: Path) -> RunStore:
 
 
 def command_arguments(ablation: str, store: Path, changes: Sequence[str] | None = None) -> str:
-    """Return the ablation, its changes and the store as arguments of a command in a hint, as the user did."""
+    """Return the user's ablation, changes and store as the arguments of a command in a hint."""
     words = [ablation, *(word for change in changes or () for word in ("--set", change))]
     return shlex.join(words if store == DEFAULT_STORE else [*words, "--store", str(store)])

@@ -28,7 +28,7 @@ called like one of these commands by its path: ema-lab sweep ./show.yaml
 
 
 class RunByDefault(TyperGroup):
-    """A group of commands that runs `run` where the first word names no command of it."""
+    """Command group that runs `run` if the first word names none of its commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         own = {*self.commands, *ctx.help_option_names}

@@ -1,4 +1,4 @@
-"""Errors of the command line's parser in the words of all other messages."""
+"""Usage errors of the command-line parser, worded like all other messages."""
 
 import re
 from typing import Any

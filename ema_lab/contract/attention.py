@@ -242,7 +242,7 @@ def _options_have_an_effect(case: AttentionCase) -> str:
 
 
 def _effect(case: AttentionCase, option: Option) -> str:
-    """Change one option beside the case's options and, without an effect, beside the defaults."""
+    """Change one option of the case; without an effect, change the option of a module with defaults."""
     try:
         return _effect_beside(case, option)
     except RuleError:
@@ -256,7 +256,7 @@ def _effect_beside(case: AttentionCase, option: Option) -> str:
     base = _traits(case)
 
     def changes(value: object) -> bool:
-        return not _same(base, _traits(replace(case, options={**case.options, option.name: value})))
+        return not _are_close(base, _traits(replace(case, options={**case.options, option.name: value})))
 
     return effect_of(option, case.options.get(option.name, option.default), changes)
 
@@ -275,7 +275,7 @@ def _traits(case: AttentionCase) -> list[Tensor]:
     return [torch.zeros(0) if value is None else value.detach() for value in values]
 
 
-def _same(first: list[Tensor], second: list[Tensor]) -> bool:
+def _are_close(first: list[Tensor], second: list[Tensor]) -> bool:
     if [value.shape for value in first] != [value.shape for value in second]:
         return False
     return all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(first, second, strict=True))

@@ -179,7 +179,7 @@ def _is_the_same_every_time(case: DatasetCase) -> str:
 def _no_test_image_is_trained_on(case: DatasetCase) -> str:
     """Count test images among the training images; more than half of the test split is an error.
 
-    A few are only noted, because published data sets contain some.
+    A few are only reported, because published data sets contain some.
     """
     train = set(_digests(_in_memory(case.splits.train)))
     test = list(_digests(_in_memory(case.splits.test)))
@@ -202,7 +202,7 @@ def _digests(images: Tensor) -> Iterator[bytes]:
 def _statistics_are_as_known(case: DatasetCase) -> str:
     """Compare mean and deviation with the declared facts.
 
-    A difference is only noted, because facts may name other values for normalisation on purpose.
+    A difference is only reported, because facts may give other values for normalisation on purpose.
     """
     mean, std = _statistics(_sample(case.splits.train))
     measured = f"mean {_rounded(mean)}, std {_rounded(std)}"

@@ -1,8 +1,8 @@
 """Contract of detectors: the rules on which placement, insertion, training and evaluation rely.
 
 A detector is one of two things. It returns raw heads, and YOLOv5's loss trains it; or it has a loss and a
-decoding of its own (`ema_lab.models.detector.OwnLossDetector`). It is a backbone (classes, channels), or is
-put on the stages of any backbone (features, classes).
+decoding of its own (`ema_lab.models.detector.OwnLossDetector`). It is built whole from (classes, channels),
+or put on the stages of a backbone from (features, classes).
 """
 
 from collections.abc import Mapping

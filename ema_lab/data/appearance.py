@@ -181,7 +181,7 @@ def recoloured(image: Tensor, spec: ColourSpec, draw: Draw) -> Tensor:
 
 
 def erased_box(spec: EraseSpec, draw: Draw, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """Return top, left, height and width of the rectangle that an image loses; None for none.
+    """Return top, left, height and width of the erased rectangle; None if nothing is erased.
 
     The area is uniform, the aspect ratio log-uniform; the first of ten tries that fits counts.
     """

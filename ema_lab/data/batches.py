@@ -47,7 +47,10 @@ class ShuffledBatches(Sampler[list[Key]]):
         self.epoch = 0
 
     def begin_at(self, epoch: int, batch: int) -> None:
-        """Begin an epoch at a batch, for a run that is resumed within the epoch; later epochs are whole."""
+        """Begin an epoch at a batch, for a run that is resumed within the epoch.
+
+        Later epochs start at batch 0.
+        """
         self._first = (epoch, batch)
         self.epoch = epoch
 

@@ -1,7 +1,7 @@
-"""Fast decoder of JPEG files, used only where it gives the very pixels that Pillow gives.
+"""Fast decoder of JPEG files, used only where its pixels equal those of Pillow.
 
-libjpeg-turbo decodes for both; simplejpeg spares Pillow's copies. What differs between the two is left to
-Pillow: CMYK, files with damage that libjpeg can repair, and very large pictures, of which Pillow warns.
+Both use libjpeg-turbo; simplejpeg avoids Pillow's copies. Files that the two treat differently are left to
+Pillow: CMYK, damage that libjpeg can repair, and very large pictures, for which Pillow warns.
 """
 
 import io

@@ -26,7 +26,7 @@ EXPECTED = "train/CLASS and val/CLASS, train.csv and test.csv, or train-*.tar an
 
 @dataclass(frozen=True)
 class Layout:
-    """Way in which a folder holds its images: the function that reads it, and the names of its splits."""
+    """Layout of an image folder: the function that reads the folder, and the names of its splits."""
 
     read: Callable[..., ImageSplits]
     train: str
@@ -87,10 +87,10 @@ class Measured:
 
 
 def layout_of(folder: Path) -> Layout:
-    """Find how a folder holds its images.
+    """Detect the layout of an image folder.
 
     Raises:
-        DataError: If it holds them in no known way.
+        DataError: If the layout is unknown.
     """
     for test in TESTS:
         if (folder / "train").is_dir() and (folder / test).is_dir():

@@ -42,7 +42,7 @@ def mixed(
 
 
 def _shares(indices_B: Tensor, spec: MixSpec, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-    """Return each image's share of its own mixture, and whether a box is cut instead of a blend."""
+    """Return each image's share of its own mixture, and whether it is mixed by CutMix instead of Mixup."""
 
     from scipy.special import betaincinv
 

@@ -28,7 +28,7 @@ class Splits(Protocol):
 
     @property
     def sha256(self) -> str:
-        """A checksum of what identifies it."""
+        """Checksum of the data set's content."""
 
 
 class RunData(LightningDataModule):
@@ -195,7 +195,7 @@ class ImageData(RunData):
     def _loader(
         self, images: Dataset[Any], batches: ShuffledBatches | OrderedBatches, num_workers: int
     ) -> Loader:
-        """Return batches from the device for images in memory, unless a loader is needed or asked for."""
+        """Return batches from the device for images in memory, unless a loader is needed or requested."""
         loader = super()._loader(images, batches, num_workers)
         if type(images) is not Images or (num_workers > 0 and self.device.type == "cpu"):
             return loader

@@ -1,4 +1,4 @@
-"""Classification sets that a user has: a folder per class, a CSV list, or tar shards as of WebDataset.
+"""Classification data sets of a user: a folder per class, a CSV list, or WebDataset's tar shards.
 
 The facts (classes, numbers of images, statistics) are options, so that planning reads no image.
 `ema-lab new dataset NAME --from FOLDER` measures them once and writes a data set with them. The defaults are

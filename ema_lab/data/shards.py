@@ -1,4 +1,4 @@
-"""Tar shards as of WebDataset: an image and its class side by side in uncompressed tar files.
+"""WebDataset's tar shards: an image and its class side by side in uncompressed tar files.
 
 Members of one sample share their name up to the first dot: `000123.jpg` and `000123.cls`. The class is the
 whole number in `.cls`, or the number `label` of `.json`. Any image is read by its position in its shard, so
@@ -55,7 +55,8 @@ def shard_splits(
         upright: Whether to rotate each image by its EXIF orientation.
 
     Raises:
-        DataError: If no shard fits a pattern, a shard cannot be read, or a sample lacks its image or class.
+        DataError: If no shard matches a pattern, a shard cannot be read, or a sample lacks its image or
+            class.
     """
     return ImageSplits(
         *(
@@ -91,7 +92,7 @@ class ShardImages(EncodedImages):
     def read(
         cls, folder: Path, pattern: str, image_size: int, channels: int = 3, *, upright: bool = False
     ) -> "ShardImages":
-        """Find the images of the shards whose names fit a pattern, or read the index that has them.
+        """Find the images of the shards whose names match a pattern, or read them from the index.
 
         Raises:
             DataError: If there is no shard, or one cannot be read.

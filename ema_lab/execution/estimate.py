@@ -89,7 +89,7 @@ def _all_probes(root: Path) -> dict[str, dict[str, float]]:
 
 
 def longest_first(specs: Sequence[RunSpec], known: Estimates) -> list[RunSpec]:
-    """Order runs for the earliest end of the grid: unknown durations first, then the longest."""
+    """Order runs so that the grid ends earliest: unknown durations first, then the longest."""
 
     def order(spec: RunSpec) -> float:
         seconds = known.seconds(spec)

@@ -10,7 +10,7 @@ OF_LONG_RUNS = ("warmup_epochs", "warmup_from", "per", "span")  # keys of schedu
 def smoke_spec(spec: RunSpec) -> RunSpec:
     """Return a run with the same model and two training steps on the task's synthetic data.
 
-    It starts from drawn weights instead of weights that are downloaded.
+    It starts from random weights, so that nothing is downloaded.
 
     The facts of the original data set (classes, channels, image size) become options of the synthetic one, as
     far as it has such options.

@@ -40,7 +40,7 @@ def available_cores() -> int:
 
 
 def default_workers(threads: int = 1) -> int:
-    """Return the default number of CPU workers: cores over threads per run, at most eight."""
+    """Return the default number of CPU workers: cores divided by threads per run, at most eight."""
     return max(1, min(available_cores() // threads, MAX_DEFAULT_WORKERS))
 
 
@@ -49,8 +49,8 @@ def planned_threads(
 ) -> Threads:
     """Return the threads per run of an ablation, without writing anything.
 
-    Sources in order of precedence: `--threads`, the number kept in the store, the finished runs,
-    OMP_NUM_THREADS, the cores over the default number of workers.
+    Sources in order of precedence: `--threads`, the number stored for the ablation, the finished runs,
+    OMP_NUM_THREADS, the number of cores divided by the default number of workers.
 
     Args:
         store: The store of the runs.
@@ -61,10 +61,10 @@ def planned_threads(
     if requested is not None:
         return Threads(requested, "--threads")
     variable = _variable()
-    if (kept := _kept(store).get(name)) is not None:
+    if (stored := _stored_numbers(store).get(name)) is not None:
         ignored = f"; {VARIABLE}={variable} changes nothing, --threads {variable} would"
-        note = ignored if variable not in (None, kept) else ""
-        return Threads(kept, f"kept for {name} in this store{note}")
+        note = ignored if variable not in (None, stored) else ""
+        return Threads(stored, f"kept for {name} in this store{note}")
     if store.root.is_dir() and (recorded := _finished(store, run_ids())) is not None:
         return Threads(recorded, f"as the finished runs of {name}")
     if variable is not None:
@@ -88,9 +88,9 @@ def keep_threads(
         store.root.mkdir(parents=True, exist_ok=True)
         with FileLock(store.root / LOCK, fallback_to_soft=False):
             threads = planned_threads(store, name, run_ids, requested)
-            kept = _kept(store)
-            if kept.get(name) != threads.number:
-                text = json.dumps({**kept, name: threads.number}, indent=1, sort_keys=True)
+            stored = _stored_numbers(store)
+            if stored.get(name) != threads.number:
+                text = json.dumps({**stored, name: threads.number}, indent=1, sort_keys=True)
                 write_text(store.root / FILE, f"{text}\n")
     except OSError as error:
         raise StoreError(f"the store {store.root} cannot be written: {error.strerror or error}") from None
@@ -99,10 +99,10 @@ def keep_threads(
 
 def kept_threads(store: RunStore, name: str) -> int | None:
     """Return the number that the store keeps for an ablation; None without one."""
-    return _kept(store).get(name)
+    return _stored_numbers(store).get(name)
 
 
-def _kept(store: RunStore) -> dict[str, int]:
+def _stored_numbers(store: RunStore) -> dict[str, int]:
     try:
         value = json.loads(read_bytes(store.root / FILE))
     except (OSError, ValueError, RecursionError):  # the finished runs then decide the number

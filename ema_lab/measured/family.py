@@ -13,12 +13,12 @@ class Family:
     Attributes:
         rows: All rows of the ablation. A row that is shown has the cells that are shown; any other row has
             all its cells.
-        shown: Names of the shown rows.
+        shown_names: Names of the shown rows.
         groups: Group of each row of `rows`, within which rows are ranked; empty without groups.
     """
 
     rows: tuple[Row, ...]
-    shown: frozenset[str]
+    shown_names: frozenset[str]
     groups: tuple[str, ...] = ()
 
     @property
@@ -34,12 +34,12 @@ class Family:
     @property
     def num_compared_shown(self) -> int:
         """Number of shown rows that are compared with the baseline."""
-        return sum(row.name in self.shown for row in self.compared)
+        return sum(row.name in self.shown_names for row in self.compared)
 
     @property
     def num_shown(self) -> int:
         """Number of shown rows, baselines included."""
-        return sum(row.name in self.shown for row in self.rows)
+        return sum(row.name in self.shown_names for row in self.rows)
 
     @property
     def is_whole(self) -> bool:
@@ -47,14 +47,14 @@ class Family:
         return self.num_shown == len(self.rows)
 
 
-def family_of(all_rows: Sequence[Row], kept: Sequence[Row], shown: Sequence[Row]) -> Family:
+def family_of(all_rows: Sequence[Row], filtered: Sequence[Row], shown: Sequence[Row]) -> Family:
     """Return the family of the rows that a report shows.
 
     Args:
         all_rows: Rows of the whole ablation.
-        kept: Rows that pass the report's filter, which may leave out some of their seeds.
-        shown: Rows of `kept` that the report shows.
+        filtered: Rows that pass the report's filter, which may leave out some of their seeds.
+        shown: Rows of `filtered` that the report shows.
     """
-    by_name = {row.name: row for row in kept}
+    by_name = {row.name: row for row in filtered}
     rows = tuple(by_name.get(row.name, row) for row in all_rows)
     return Family(rows, frozenset(row.name for row in shown))

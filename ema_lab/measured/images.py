@@ -87,14 +87,14 @@ class ImageResults:
         if record is None or self.metric not in record.metrics:
             return None
         if record.run_id not in self._results:
-            found = self.analyses.of(spec, record, "images", {"metric": self.metric})
-            self._results[record.run_id] = _result(found or {})
+            analysis = self.analyses.of(spec, record, "images", {"metric": self.metric})
+            self._results[record.run_id] = _result(analysis or {})
         return self._results[record.run_id]
 
     def of_row(self, row: Row) -> list[tuple[Measured, ImageResult]]:
         """Return the cells of a row that have a result, on the test images of the first of them."""
-        found = [(item, self.of_run(item.cell.spec, item.record)) for item in row.cells]
-        known = [(item, result) for item, result in found if result is not None]
+        analysis = [(item, self.of_run(item.cell.spec, item.record)) for item in row.cells]
+        known = [(item, result) for item, result in analysis if result is not None]
         return [(item, result) for item, result in known if result.has_images_of(known[0][1])]
 
     def pairs(self, row: Row) -> list[ImagePair]:
@@ -117,18 +117,18 @@ class ImageResults:
         ]
 
 
-def _result(found: Mapping[str, Any]) -> ImageResult | None:
+def _result(analysis: Mapping[str, Any]) -> ImageResult | None:
     """Return the result of an analysis; None if the analysis is damaged."""
     try:
         images, value, packed = (
-            int(found["images"]),
-            float(found["value"]),
-            bytes.fromhex(found["right"] or ""),
+            int(analysis["images"]),
+            float(analysis["value"]),
+            bytes.fromhex(analysis["right"] or ""),
         )
-        drawn = tuple(math.nan if number is None else float(number) for number in found["drawn"])
+        drawn = tuple(math.nan if number is None else float(number) for number in analysis["drawn"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     right = [bit == "1" for byte in packed for bit in f"{byte:08b}"][:images]
     if images < 1 or not math.isfinite(value) or len(right) not in {0, images}:
         return None
-    return ImageResult(str(found.get("test_set")), images, value, drawn, tuple(right))
+    return ImageResult(str(analysis.get("test_set")), images, value, drawn, tuple(right))

@@ -23,7 +23,7 @@ class RunName:
 def run_names() -> dict[str, list[RunName]]:
     """Return the names of every run that an ablation has, by run id, the local ablations' first.
 
-    An ablation that cannot be read names no run.
+    An ablation that cannot be read is skipped.
     """
     names: dict[str, list[RunName]] = {}
     for run_id, name in _names():

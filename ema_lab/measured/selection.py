@@ -75,7 +75,7 @@ class Measured:
 
     @property
     def clean_pair(self) -> bool:
-        """Whether both runs of the pair have equal values of `PAIR_KEYS`."""
+        """Whether both runs of the pair have equal environment facts, as far as `PAIR_KEYS` names them."""
         if self.record is None or self.baseline is None:
             return True
         return not environment_differences([self.record.environment, self.baseline.environment])

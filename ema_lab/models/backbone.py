@@ -58,7 +58,8 @@ class Backbone:
 
     Attributes:
         module: The network.
-        blocks: All of the network's blocks, or none: a placement would take an incomplete list for all.
+        blocks: All blocks of the network, or none, because a placement would take an incomplete list for
+            complete.
         note: Reason why blocks or usual places are missing; empty if nothing is missing.
         revised: True if an earlier release counted stages and blocks differently. Only a placement after
             places with revised names may then choose stages or blocks.

@@ -144,7 +144,7 @@ def _built(subject: str, build: Build, signature: Signature, device: str) -> Any
 
 
 def _build_on_meta(build: Build) -> Any:
-    """Build without weights. Code that computes with values is run on the CPU, and its weights dropped."""
+    """Build without weights. Code that needs values runs on the CPU, and its weights are dropped."""
     try:
         with torch.device("meta"), ShapesOnly():
             return build()

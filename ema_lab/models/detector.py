@@ -13,14 +13,15 @@ ROW = 6  # numbers of a detection: corners, score, class
 
 @runtime_checkable
 class OwnLossDetector(Protocol):
-    """The contract of a detector that says itself how it learns and what it found.
+    """Interface of a detector with a loss and a decoding of its own.
 
-    Called with images (B, C, H, W) it returns its raw outputs, a tensor or a tuple of tensors (B, ...), whose
-    shapes depend on the shape of the images alone: they are counted, and run on the meta device.
+    Called with images (B, C, H, W), the detector returns its raw outputs: a tensor or a tuple of tensors (B,
+    ...). Their shapes depend on the shape of the images alone, because this call is counted and run on the
+    meta device.
     """
 
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return the terms of the loss in training mode, which are added up: scalars by name.
+        """Return the terms of the loss in training mode as scalars by name. Their sum is the loss.
 
         Each is a mean over the images. A name becomes a column `train_NAME` of the curve.
 
@@ -30,7 +31,7 @@ class OwnLossDetector(Protocol):
         """
 
     def detections(self, images: Tensor, suppression: SuppressionForm) -> list[Tensor]:
-        """Return the detections of each image in evaluation mode, by falling score.
+        """Return the detections of each image in evaluation mode, by descending score.
 
         Each is (M, 6): corners in pixels of the batch, score in [0, 1], class. M is at most
         `suppression.most`, and scores are above `suppression.confidence`.
@@ -38,7 +39,7 @@ class OwnLossDetector(Protocol):
 
 
 def loss_problem(terms: object) -> str:
-    """Return what is wrong with the terms of a loss; "" if nothing is."""
+    """Return the problem of the terms of a loss; "" for valid terms."""
     if not isinstance(terms, Mapping) or not terms:
         return f"losses() must return the terms of the loss by name, got {_kind(terms)}"
     for name, term in terms.items():
@@ -53,12 +54,14 @@ def loss_problem(terms: object) -> str:
     return ""
 
 
-def detection_problem(found: object, images: Tensor, classes: int, most: int = SuppressionForm().most) -> str:
-    """Return what is wrong with the detections of images; "" if nothing is."""
-    if not isinstance(found, list | tuple) or len(found) != len(images):
-        size = number_of(len(found), "item") if isinstance(found, list | tuple) else _kind(found)
+def detection_problem(
+    results: object, images: Tensor, classes: int, most: int = SuppressionForm().most
+) -> str:
+    """Return the problem of the detections of images; "" for valid detections."""
+    if not isinstance(results, list | tuple) or len(results) != len(images):
+        size = number_of(len(results), "item") if isinstance(results, list | tuple) else _kind(results)
         return f"detections() must return one tensor per image ({len(images)}), got {size}"
-    for rows in found:
+    for rows in results:
         if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] != ROW or len(rows) > most:
             return f"detections() must return (M, {ROW}) for each image, M at most {most}, got {_kind(rows)}"
         if not rows.isfinite().all():

@@ -1,7 +1,7 @@
 """Feature maps of a classifier's stages, which detectors read.
 
-The classifier runs as it is, and the outputs of its stages are collected on the way. What it does after the
-last stage that is read is taken out, so that it costs nothing. A map includes attention at its stage's end.
+The classifier runs unchanged, and the outputs of its stages are collected. Layers after the last stage in use
+are removed, so that they cost nothing. A map includes attention at its stage's end.
 """
 
 import copy
@@ -28,9 +28,9 @@ class FeatureMap:
     Attributes:
         stage: Number of the stage, from 1.
         name: Qualified name, in the classifier, of the submodule that returns the map.
-        channels: Of the map.
+        channels: Number of channels of the map.
         stride: Pixels of the image for each row of the map, rounded.
-        later: Qualified names of the submodules that run after it alone.
+        later: Qualified names of the submodules that run only after it.
     """
 
     stage: int
@@ -44,11 +44,11 @@ class Features(nn.Module):
     """A classifier's stages: (B, C, H, W) -> one map (B, channels, H / stride, W / stride) for each stage.
 
     Attributes:
-        body: The classifier without what follows the last stage.
-        maps: What is known of each map, fine to coarse.
+        body: The classifier without the layers after the last stage.
+        maps: Description of each map, fine to coarse.
 
     Args:
-        body: The classifier; what follows the last map is taken out of it.
+        body: The classifier; layers after the last map are removed from it.
         maps: The maps to return.
     """
 
@@ -73,7 +73,7 @@ class Features(nn.Module):
         """Return the maps of some stages.
 
         Raises:
-            ValueError: If a stage is not there, or they do not ascend.
+            ValueError: If a stage does not exist, or the stages do not ascend.
         """
         known = {one.stage: one for one in self.maps}
         if absent := [stage for stage in stages if stage not in known]:
@@ -84,26 +84,26 @@ class Features(nn.Module):
 
     def read(self, x: Tensor) -> list[Tensor]:
         """Return the maps of images, fine to coarse."""
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         parts = {one.name: _last_part(self.body.get_submodule(one.name)) for one in self.maps}
-        handles = [part.register_forward_hook(partial(_keep, found, name)) for name, part in parts.items()]
+        handles = [part.register_forward_hook(partial(_keep, outputs, name)) for name, part in parts.items()]
         try:
             self.body(x)
         finally:
             for handle in handles:
                 handle.remove()
-        return [found[one.name] for one in self.maps]
+        return [outputs[one.name] for one in self.maps]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.read(x)
 
 
-def _keep(found: dict[str, Tensor], name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
-    found[name] = output
+def _keep(outputs: dict[str, Tensor], name: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+    outputs[name] = output
 
 
 def _last_part(module: nn.Module) -> nn.Module:
-    """Return the attention that a submodule's output passes through last, or the submodule without any."""
+    """Return the last attention module inserted at a submodule; without any, the submodule itself."""
     if not isinstance(module, Carrier):  # a plain sequence runs its attention by itself
         return module
     inserted = [child for name, child in module.named_children() if CHILD.fullmatch(name)]
@@ -111,7 +111,7 @@ def _last_part(module: nn.Module) -> nn.Module:
 
 
 def _take_out(body: nn.Module, name: str) -> None:
-    """Replace a submodule by an identity; one that has gone with another already is left."""
+    """Replace a submodule by an identity, unless one around it has been replaced already."""
     parent, _, child = name.rpartition(".")
     try:
         container = body.get_submodule(parent)
@@ -128,7 +128,7 @@ def features_of(backbone: Backbone, image_shape: Sequence[int]) -> Features:
         image_shape: Channels, height and width of an image.
 
     Raises:
-        SpecError: If the classifier has no stages that are known, or a stage ends with no feature map.
+        SpecError: If the classifier's stages are unknown, or a stage does not end with a feature map.
     """
     ends = _stage_ends(backbone)
     body = copy.deepcopy(backbone.module).to("meta")
@@ -203,9 +203,9 @@ def _calls(body: nn.Module, image_shape: Sequence[int]) -> _Calls:
 def _map(stage: int, end: str, calls: _Calls, body: nn.Module, image_shape: Sequence[int]) -> FeatureMap:
     output = calls.outputs.get(end)
     if calls.began.count(end) != 1 or not isinstance(output, Tensor) or output.ndim != 4:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         times = calls.began.count(end)
-        rule = f"{end!r} is called {times} times and gives {found}"
+        rule = f"{end!r} is called {times} times and gives {given}"
         raise SpecError(f"stage {stage} must end with one map (B, C, H, W): {rule}")
     # What stands around the end of a stage and returns the same map may get attention of its own.
     name = end
@@ -218,18 +218,18 @@ def _map(stage: int, end: str, calls: _Calls, body: nn.Module, image_shape: Sequ
 
 def _outermost(body: nn.Module, done: set[str]) -> Iterator[str]:
     """Yield the outermost submodules with weights of which no part is called in `done`."""
-    found = ""
+    outermost = ""
     for name, module in body.named_modules():
-        if not name or (found and name.startswith(f"{found}.")):
+        if not name or (outermost and name.startswith(f"{outermost}.")):
             continue
         idle = not any(one == name or one.startswith(f"{name}.") for one in done)
         if idle and any(True for _ in module.parameters()):
-            found = name
+            outermost = name
             yield name
 
 
 def with_blocks_of(module: nn.Module, features: Features, backbone: Backbone) -> Backbone:
-    """Return a detector as a backbone, whose blocks are those of the classifier in it that are still there.
+    """Return a detector as a backbone, with the remaining blocks of the classifier inside it.
 
     Raises:
         SpecError: If the detector does not hold the features' body.

@@ -39,8 +39,8 @@ def _fits(*tensors: Any) -> bool:
     ) and (len({tensor.dtype for tensor in tensors}) == 1)
 
 
-def _plain(*tensors: Tensor) -> bool:
-    """Return whether tensors also lie in memory in order: then the output does, too."""
+def _are_contiguous(*tensors: Tensor) -> bool:
+    """Return whether tensors also are contiguous; the output then is contiguous, too."""
     return _fits(*tensors) and all(tensor.is_contiguous() for tensor in tensors)
 
 
@@ -86,7 +86,7 @@ def _strides(tensor: Tensor, shape: Sequence[int]) -> list[int]:
 
 
 def _compared(faster: int, slower: int, shape: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
-    """Compare two dimensions by their strides: 1 if they have to change places, -1 if not, 0 if unknown."""
+    """Compare two dimensions by their strides: 1 if they must be swapped, -1 if not, 0 if unknown."""
     for own in strides:
         if own[faster] == 0 or own[slower] == 0:
             continue
@@ -127,7 +127,7 @@ def _per_channel(x: Tensor, *parameters: Tensor | None) -> bool:
 def _group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor | None:
-    if not _plain(x) or x.dim() < 2 or x.shape[1] % groups or not _per_channel(x, weight, bias):
+    if not _are_contiguous(x) or x.dim() < 2 or x.shape[1] % groups or not _per_channel(x, weight, bias):
         return None
     if any(tensor is not None and tensor.dtype != x.dtype for tensor in (weight, bias)):
         return None
@@ -179,7 +179,7 @@ def _kaiming_uniform(
 
 
 def _fill(x: Tensor, value: Any = 0, /) -> Tensor | None:
-    """Return the tensor itself, unless autograd would have to take note of it."""
+    """Return the tensor itself, unless autograd would have to record the operation."""
     plain = type(value) in (int, float) and not (torch.is_grad_enabled() and x.requires_grad)
     return x if x.is_meta and plain else None
 
@@ -221,7 +221,11 @@ def _broadcast(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
 def _reduction(x: Tensor, dim: Any, keepdim: bool = False) -> Tensor | None:
     """Return an output for a mean or a sum over some dimensions."""
     dims = [dim] if type(dim) is int else list(dim)
-    if not _plain(x) or not dims or not all(type(d) is int and -x.dim() <= d < x.dim() for d in dims):
+    if (
+        not _are_contiguous(x)
+        or not dims
+        or not all(type(d) is int and -x.dim() <= d < x.dim() for d in dims)
+    ):
         return None
     reduced = {d % x.dim() for d in dims}
     if len(reduced) < len(dims) or 0 in x.shape:
@@ -230,14 +234,14 @@ def _reduction(x: Tensor, dim: Any, keepdim: bool = False) -> Tensor | None:
 
 
 def _softmax(input: Tensor, dim: int) -> Tensor | None:  # noqa: A002  PyTorch's own name
-    if not _plain(input) or type(dim) is not int or not -input.dim() <= dim < input.dim():
+    if not _are_contiguous(input) or type(dim) is not int or not -input.dim() <= dim < input.dim():
         return None
     return _new(input, input.shape)
 
 
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first, others = tensors[0], tensors[1:]
-    if not _plain(*tensors) or not -first.dim() <= dim < first.dim():
+    if not _are_contiguous(*tensors) or not -first.dim() <= dim < first.dim():
         return None
     dim %= first.dim()
     rest = [[n for d, n in enumerate(each.shape) if d != dim] for each in tensors]
@@ -250,7 +254,7 @@ def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first = tensors[0]
     same = all(each.shape == first.shape for each in tensors)
-    if not _plain(*tensors) or not same or not -first.dim() - 1 <= dim <= first.dim():
+    if not _are_contiguous(*tensors) or not same or not -first.dim() - 1 <= dim <= first.dim():
         return None
     dim %= first.dim() + 1
     return _new(first, (*first.shape[:dim], len(tensors), *first.shape[dim:]))
@@ -258,7 +262,7 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:  # noqa: A002
     parameters = (weight,) if bias is None else (weight, bias)
-    if not _plain(input, *parameters) or input.dim() < 2 or weight.dim() != 2:
+    if not _are_contiguous(input, *parameters) or input.dim() < 2 or weight.dim() != 2:
         return None
     if input.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):
         return None
@@ -268,7 +272,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 def _matmul(x: Any, y: Any, /) -> Tensor | None:
     if not _fits(x, y) or min(x.dim(), y.dim()) < 2 or x.shape[-1] != y.shape[-2]:
         return None
-    if x.dim() != y.dim() and not _plain(x, y):
+    if x.dim() != y.dim() and not _are_contiguous(x, y):
         return None  # one may be folded, which changes the order in memory
     batch = _broadcast(x.shape[:-2], y.shape[:-2])
     return None if batch is None else _new(x, (*batch, x.shape[-2], y.shape[-1]))
@@ -285,7 +289,12 @@ def _conv2d(
 ) -> Tensor | None:
     parameters = (weight,) if bias is None else (weight, bias)
     settings = [_pair(value) for value in (stride, padding, dilation)]
-    if not _fits(input) or not _plain(*parameters) or input.dtype != weight.dtype or None in settings:
+    if (
+        not _fits(input)
+        or not _are_contiguous(*parameters)
+        or input.dtype != weight.dtype
+        or None in settings
+    ):
         return None
     if (input.dim(), weight.dim()) != (4, 4) or (
         not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
@@ -316,7 +325,7 @@ def _pair(value: Any) -> tuple[int, int] | None:
 
 def _adaptive_pool(input: Tensor, output_size: Any) -> Tensor | None:  # noqa: A002  PyTorch's own name
     sides = (output_size, output_size) if type(output_size) is int else tuple(output_size)
-    if not _plain(input) or input.dim() != 4 or len(sides) != 2 or math.prod(input.shape[1:]) < 1:
+    if not _are_contiguous(input) or input.dim() != 4 or len(sides) != 2 or math.prod(input.shape[1:]) < 1:
         return None
     chosen = [n if side is None else side for side, n in zip(sides, input.shape[2:], strict=True)]
     if not all(type(side) is int and side > 0 for side in chosen):

@@ -1,4 +1,4 @@
-"""Start weights from a file, by name and shape, and parameters that are not trained, or at another rate.
+"""Start weights from a file, by name and shape; frozen parameters, and learning rates by pattern.
 
 A file is read as data: torch unpickles tensors and plain containers, and runs no code from it.
 """
@@ -30,20 +30,21 @@ class StartTensor:
     Attributes:
         name: Qualified name in the model.
         shape: In the model.
-        found: Name in the file that was looked for; empty if the file's naming has none for it.
-        outcome: `taken`, `absent` from the file, another `shape` there, or `new`: without a name there.
+        in_file: Name that was looked up in the file; empty if the file's naming has none for the tensor.
+        outcome: `taken` from the file, `absent` from it, of another `shape` there, or `new`: without a name
+            there.
     """
 
     name: str
     shape: tuple[int, ...]
-    found: str
+    in_file: str
     outcome: Literal["taken", "absent", "shape", "new"]
 
 
 def start_weights(model: nn.Module, start: StartSpec, folders: Sequence[Path] = ()) -> list[StartTensor]:
-    """Copy the tensors of a file into a model, by name and shape, and tell of each of the model's.
+    """Copy the tensors of a file into a model, by name and shape; return the origin of each model tensor.
 
-    On the meta device nothing is copied, and the answer is the same.
+    On the meta device nothing is copied, and the result is the same.
 
     Args:
         model: The model.
@@ -61,16 +62,16 @@ def start_weights(model: nn.Module, start: StartSpec, folders: Sequence[Path] = 
     table: list[StartTensor] = []
     with torch.no_grad():
         for name, tensor in own.items():
-            found = names.get(name, "")
-            other = theirs.get(found)
+            in_file = names.get(name, "")
+            other = theirs.get(in_file)
             shape = tuple(tensor.shape)
             if other is None:
-                table.append(StartTensor(name, shape, found, "absent" if found else "new"))
+                table.append(StartTensor(name, shape, in_file, "absent" if in_file else "new"))
             elif other.shape != tensor.shape:
-                table.append(StartTensor(name, shape, found, "shape"))
+                table.append(StartTensor(name, shape, in_file, "shape"))
             else:
                 tensor.copy_(other)
-                table.append(StartTensor(name, shape, found, "taken"))
+                table.append(StartTensor(name, shape, in_file, "taken"))
     if not any(one.outcome == "taken" for one in table):
         first = f"the model has {next(iter(own))!r}, the file {next(iter(theirs), 'nothing')!r}"
         raise SpecError(f"start: no tensor of {path} fits by name and shape: {first}")
@@ -78,7 +79,7 @@ def start_weights(model: nn.Module, start: StartSpec, folders: Sequence[Path] = 
 
 
 def start_summary(table: Iterable[StartTensor], start: StartSpec) -> dict[str, object]:
-    """Return how many tensors and values a model took from a file."""
+    """Return the numbers of tensors and values that a model took from a file."""
     rows = list(table)
     taken = [one for one in rows if one.outcome == "taken"]
     return {
@@ -95,11 +96,11 @@ def _path(start: StartSpec, folders: Sequence[Path]) -> Path:
         path = fetched_weights(start.weights, start.sha256)
     else:
         places = [Path(start.file), *(folder / start.file for folder in folders)]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
+        existing = next((place for place in places if place.is_file()), None)
+        if existing is None:
             looked = ", ".join(str(place) for place in places)
             raise SpecError(f"start: there is no file {start.file}; looked for {looked}")
-        path = found
+        path = existing
     if not (digits := file_sha256(path)).startswith(start.sha256):
         raise SpecError(f"start: {path} has the SHA-256 {digits[:12]}..., not {start.sha256[:12]}...")
     return path
@@ -149,7 +150,7 @@ def _loaded(path: Path, device: str) -> object:
 
 
 def _names(model: nn.Module, start: StartSpec, theirs: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the name in the file of each of the model's tensors that can be there."""
+    """Return, for each model tensor that the file's naming knows, the name in the file."""
     if start.names == "own":
         own = model.state_dict()
         for prefix in ("", *_PLAIN_PREFIXES):
@@ -208,16 +209,16 @@ def rate_factors(model: nn.Module, factors: Mapping[str, float]) -> dict[str, fl
         SpecError: If a pattern matches no parameter that is trained, or two patterns match the same one.
     """
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
-    found: dict[str, tuple[str, float]] = {}
+    rules: dict[str, tuple[str, float]] = {}
     for pattern, factor in factors.items():
         names = [name for name in _matches(model, pattern, "lr_factors") if name in trained]
         if not names:
             raise SpecError(f"lr_factors: {pattern!r} changes nothing: all that it matches is frozen")
-        if both := next((name for name in names if name in found), None):
-            rule = f"{found[both][0]!r} and {pattern!r} both match {both}: make one of them narrower"
+        if both := next((name for name in names if name in rules), None):
+            rule = f"{rules[both][0]!r} and {pattern!r} both match {both}: make one of them narrower"
             raise SpecError(f"lr_factors: {rule}")
-        found |= dict.fromkeys(names, (pattern, factor))
-    return {name: factor for name, (_, factor) in found.items()}
+        rules |= dict.fromkeys(names, (pattern, factor))
+    return {name: factor for name, (_, factor) in rules.items()}
 
 
 def _matches(model: nn.Module, pattern: str, key: str) -> list[str]:
@@ -251,7 +252,7 @@ def _fix_norms(model: nn.Module, patterns: Sequence[str]) -> None:
 
 
 def _evaluate(module: nn.Module, _inputs: object) -> None:
-    """Put a module into evaluation mode. As a hook it holds whatever mode the model is put into."""
+    """Put a module into evaluation mode. As a forward pre-hook this overrides `model.train()`."""
     module.eval()
 
 

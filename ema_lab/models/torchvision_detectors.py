@@ -35,7 +35,7 @@ class Pyramid(Features):
             makes one, by pooling.
 
     Raises:
-        ValueError: If the width is no number of channels, or a stage is not there.
+        ValueError: If the width is below 1, or a stage does not exist.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Pyramid(Features):
 
 
 class _AsTheyAre(nn.Module):
-    """In the place of torchvision's resizing and normalisation: images pass unchanged."""
+    """Replacement for torchvision's resizing and normalisation: images pass unchanged."""
 
     def forward(self, images: Tensor, targets: Any = None) -> tuple[ImageList, Any]:
         return ImageList(images, [tuple(images.shape[2:])] * len(images)), targets
 
-    def postprocess(self, found: Any, _sizes: object, _original_sizes: object) -> Any:
-        return found
+    def postprocess(self, predictions: Any, _sizes: object, _original_sizes: object) -> Any:
+        return predictions
 
 
 class _TorchvisionDetector(nn.Module):
-    """Base of the three detectors: fits torchvision's class to the contract of `OwnLossDetector`."""
+    """Base class of the three detectors: adapts torchvision's class to the interface `OwnLossDetector`."""
 
     first_class = 0  # torchvision's number of the first class
 
@@ -93,7 +93,7 @@ class _TorchvisionDetector(nn.Module):
         ]
 
     def suppress_by(self, suppression: Any) -> None:
-        """Take over settings of suppression, which torchvision keeps as attributes."""
+        """Apply settings of suppression, which torchvision keeps as attributes."""
         holder: Any = self
         holder.score_thresh = suppression.confidence
         holder.nms_thresh = suppression.iou

@@ -1,9 +1,8 @@
-"""Detectors of the `ultralytics` package, where a user has installed it, under the names `ultralytics/NAME`.
+"""Detectors of the `ultralytics` package, if a user has installed it, under the names `ultralytics/NAME`.
 
-That package is under the AGPL, so nothing here depends on it: without it these names are refused in one line.
-Its networks take attention, are counted, timed and drawn in a gallery (`--untrained`). A network with heads
-of YOLOv5's kind (a box, objectness and classes for each anchor) is trained by our loss of YOLOv5; others are
-not trained here.
+That package is under the AGPL, so ema-lab does not depend on it. Its networks can take attention, be counted,
+be timed, and be drawn in a gallery (`--untrained`). Networks with heads like YOLOv5's (a box, objectness and
+classes for each anchor) are trained by our YOLOv5 loss; others cannot be trained here.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Attention in any module: the insertion of run specs for a model that is at hand."""
+"""Insertion of attention into a user's model, as a run inserts it into a backbone."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

@@ -121,7 +121,7 @@ class YOLOv5(nn.Module):
         self.behind = nn.ModuleDict({name: nn.Identity() for name in places})
 
     def _guess(self) -> None:
-        """Move the heads' biases to how rare objects and classes are (arXiv:1708.02002, section 3.3)."""
+        """Set the heads' biases to the priors of objects and classes (arXiv:1708.02002, section 3.3)."""
         with torch.no_grad():
             for head, stride in zip(self.heads, self.strides, strict=True):
                 assert isinstance(head.bias, nn.Parameter)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Layout:
-    """The table of a network: what its size scales, and what its family fixes."""
+    """Layout of a network: the factors of its size, and the layers of its family."""
 
     depth: float
     width: float

@@ -49,8 +49,8 @@ def _model_cost(key: _ModelKey) -> dict[str, Any]:
     return measure_cost(build_model(key.spec), image_size=facts.image_size, channels=facts.channels)
 
 
-def printed_cost(spec: RunSpec) -> dict[str, Any]:
-    """Return a detector's cost as YOLOv5 and the papers built on it print it.
+def yolov5_cost(spec: RunSpec) -> dict[str, Any]:
+    """Return a detector's cost as YOLOv5, and the papers built on it, print it.
 
     Operations are thop's, two per multiply-add, counted on an image as small as the coarsest cell and scaled
     to the run's images. A model without `strides` is counted at its own image size.
@@ -99,7 +99,7 @@ class Timing:
     device: torch.device
 
     def facts(self) -> dict[str, Any]:
-        """Return everything but the models that a time depends on."""
+        """Return everything, apart from the models, that a time depends on."""
         facts = {"mode": self.mode, "batch": self.batch, "rounds": self.rounds}
         return {**facts, "device": device_name(self.device), "threads": self.threads()}
 

@@ -94,7 +94,7 @@ def compare(
 
 
 def warm_up(work: Work, timer: Timer) -> bool:
-    """Call until the median of five calls is within 5 % of the five before; return whether it got there."""
+    """Call until two successive medians of five calls agree within 5 %; return whether they do."""
     times: list[float] = []
     while len(times) < WARM_UP_LIMIT:
         times += [timer(work) for _ in range(WARM_UP)]

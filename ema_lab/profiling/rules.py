@@ -196,7 +196,7 @@ def _convolution(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
 
 
 def _rows_times_columns(first: int) -> Callable[[Sequence[Any], Sequence[Any]], int]:
-    """Count, per output element, as many products as the last dimension of input `first` is long."""
+    """Count, per output element, one product for each element of the last dimension of input `first`."""
     return lambda inputs, outputs: math.prod(shape(outputs[0]) or []) * (shape(inputs[first]) or [0])[-1]
 
 

@@ -45,14 +45,13 @@ def all_files(spec: ReportSpec, report: Report, store: RunStore) -> dict[str, st
 
 
 def unmade_files(spec: ReportSpec, made: Collection[str]) -> list[str]:
-    """Return the files that a report makes only of other records; existing ones are left over.
+    """Return the files that the report would make from other records. Existing ones are leftovers.
 
     Effects need a full grid, and a figure's pictures need something to draw.
 
     Args:
         spec: Spec of the report.
-        made: Names of the files that the report makes. If figures are left out, their names are included all
-            the same.
+        made: Names of the files that the report makes, including figures that were left out.
     """
     tables = ("effects", "factors") if spec.kind == "grid" else ()
     effects = [f"{name}.{ending}" for name in tables for ending in RENDERERS]

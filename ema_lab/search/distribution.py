@@ -23,7 +23,7 @@ Scale = Callable[[float], float]
 Ends = tuple[float, float]
 
 
-def _between(ends: Ends, share: float, to: Scale = float, back: Scale = float) -> float:
+def _between(ends: Ends, share: float, to_scale: Scale = float, from_scale: Scale = float) -> float:
     """Interpolate between two values by a share of their distance on another scale.
 
     The two ends are exact at 0 and 1, and results are clipped to them, since the scale's round trip is
@@ -32,7 +32,7 @@ def _between(ends: Ends, share: float, to: Scale = float, back: Scale = float) -
     low, high = ends
     if share in {0, 1}:
         return high if share else low
-    inner = back(to(low) + (to(high) - to(low)) * share)
+    inner = from_scale(to_scale(low) + (to_scale(high) - to_scale(low)) * share)
     return min(max(inner, low), high)
 
 
@@ -89,7 +89,7 @@ CONTINUOUS: Mapping[str, Quantile] = {
 
 
 def in_grid(spec: ParameterSpec) -> ParameterSpec:
-    """Return a parameter as a grid has it: q_uniform becomes the list min, min + q, ... below max.
+    """Return a parameter in its form for grids: q_uniform becomes the list min, min + q, ... below max.
 
     The cells equal W&B's to the last bit, except that cells which rounding lifts above max are dropped. For
     0.001 to 0.01 by 0.003, W&B has such a cell.
@@ -204,13 +204,13 @@ class Parameter:
             return IntDistribution(low, high)
         return FloatDistribution(self.at(0.0), self.at(1.0), log=self.kind != "uniform")
 
-    def value_of(self, held: Any) -> Any:
+    def value_of(self, stored: Any) -> Any:
         """Return the value for the number or label that the study stores under `name`."""
         if self.is_latent:
-            return self.at(held)
-        return self.choices[self.labels.index(held)] if self.is_listed else held
+            return self.at(stored)
+        return self.choices[self.labels.index(stored)] if self.is_listed else stored
 
-    def held_for(self, value: Any) -> Any:
+    def stored_for(self, value: Any) -> Any:
         """Return the number or label that the study stores for a value, or None if the value is impossible.
 
         Bisection finds a latent number: the quantiles of a rounded value form an interval, and the middle is
@@ -220,8 +220,8 @@ class Parameter:
         if self.is_listed:
             return next(
                 (
-                    held
-                    for held, c in zip(self.labels, self.choices, strict=True)
+                    stored
+                    for stored, c in zip(self.labels, self.choices, strict=True)
                     if canonical_json(c) == text
                 ),
                 None,
@@ -248,7 +248,7 @@ class Parameter:
 
 
 def _first(reached: Callable[[float], bool]) -> float:
-    """Return the smallest u in [0, 1] from which on the predicate holds, by bisection."""
+    """Return, by bisection, the smallest u in [0, 1] for which the predicate holds."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""Values of a space for which no model can be built, blamed by what the failing models have in common."""
+"""Values of a space for which no model can be built: those that only failing models have in common."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

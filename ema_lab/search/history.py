@@ -208,7 +208,9 @@ def find_history(
             if name.startswith(f"{sweep.name}-")
         ]
     where = path if storage is None else "the storage"
-    raise StoreError(f"no search of {sweep.path} by {_listed(wanted)} in {where}{_others(sweep, others)}")
+    raise StoreError(
+        f"no search of {sweep.path} by {_listed(wanted)} in {where}{_other_studies(sweep, others)}"
+    )
 
 
 def has_searches(store: RunStore, sweep: str, storage: str | None = None) -> bool:
@@ -253,7 +255,7 @@ def num_repeated(trials: Sequence[EndedTrial]) -> int:
     return count
 
 
-def _others(sweep: Sweep, studies: Sequence[Any]) -> str:
+def _other_studies(sweep: Sweep, studies: Sequence[Any]) -> str:
     """Describe the other studies: the same file by other objectives, or another state of the file."""
     same = []
     for study in studies:

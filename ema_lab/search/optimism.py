@@ -1,4 +1,4 @@
-"""Warning that the best of several validation values is optimistic, for every output of a search."""
+"""Warning that the best of several validation values is optimistic, in every output of a search."""
 
 from collections.abc import Sequence
 

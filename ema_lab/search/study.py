@@ -158,9 +158,9 @@ class SweepStudy(History):
                 return int(trial.system_attrs.get(HISTORY, [trial.number])[0])
         return len(trials)
 
-    def _choice(self, held: Mapping[str, Any]) -> dict[str, Any]:
+    def _choice(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            parameter.key: parameter.value_of(held[parameter.name]) for parameter in self.sweep.parameters
+            parameter.key: parameter.value_of(stored[parameter.name]) for parameter in self.sweep.parameters
         }
 
     def revive(self) -> None:
@@ -235,10 +235,10 @@ class SweepStudy(History):
                     self._enqueue(values, {CELL: number})
 
     def _enqueue(self, values: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        held = {
-            parameter.name: parameter.held_for(values[parameter.key]) for parameter in self.sweep.parameters
+        stored = {
+            parameter.name: parameter.stored_for(values[parameter.key]) for parameter in self.sweep.parameters
         }
-        self.study.enqueue_trial(held, user_attrs=dict(attributes))
+        self.study.enqueue_trial(stored, user_attrs=dict(attributes))
 
     def add_finished(self) -> int:
         """Add every choice whose runs are all finished in the store; return the number of additions.
@@ -285,7 +285,7 @@ class SweepStudy(History):
             earlier_numbers = [*instead_of.system_attrs.get(HISTORY, ()), instead_of.number]
         trial = create_trial(
             params={
-                parameter.name: parameter.held_for(choice[parameter.key])
+                parameter.name: parameter.stored_for(choice[parameter.key])
                 for parameter in self.sweep.parameters
             },
             distributions=self._distributions,
@@ -334,14 +334,14 @@ def _require_steps(study: Any, strategy: Strategy) -> None:
     Raises:
         SpecError: With the remedy. The pruner would compare an epoch with a seed of the same number.
     """
-    if (held := study.user_attrs.get(STEPS)) is None:
+    if (stored := study.user_attrs.get(STEPS)) is None:
         study.set_user_attr(STEPS, strategy.steps)
-    elif held != strategy.steps:
+    elif stored != strategy.steps:
         advice = "keep the pruner, or copy the file to a new name (its search learns from finished runs)"
-        began = "with" if held == "seed" else "without"
+        began = "with" if stored == "seed" else "without"
         raise SpecError(
             f"--pruner {strategy.pruner} compares by {strategy.steps}, but the study {study.study_name} was "
-            f"begun {began} --pruner wilcoxon and holds values by {held}: {advice}"
+            f"begun {began} --pruner wilcoxon and holds values by {stored}: {advice}"
         )
 
 

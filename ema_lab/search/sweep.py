@@ -148,7 +148,7 @@ class Sweep:
         return [RunSpec.model_validate({**parts, "seed": seed}) for seed in self.seeds]
 
     def remarks(self) -> list[str]:
-        """Return a line for each key of the file that has no effect, or less than the key suggests."""
+        """Return a line for each key of the file with no effect, or with less than its name suggests."""
         offline = "has no effect offline, only with --chooser wandb"
         remarks = [
             *self.spec.ineffective_keys(),
@@ -227,7 +227,7 @@ class Sweep:
 def _candidates(parameter: Parameter, value: Any) -> Sequence[Any]:
     """Return the parameter values that a resolved spec's value may stand for; defaults are absent there."""
     if not parameter.is_listed:
-        return () if value is ABSENT or parameter.held_for(value) is None else (value,)
+        return () if value is ABSENT or parameter.stored_for(value) is None else (value,)
     if value is ABSENT:
         return parameter.choices
     text = canonical_json(value)

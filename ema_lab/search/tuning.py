@@ -154,7 +154,7 @@ def _subject(spec: RunSpec) -> tuple[str, str]:
 def other_epochs(
     searches: Sequence[RowSearch], winners: Mapping[str, EndedTrial], final: Mapping[str, RunSpec]
 ) -> list[str]:
-    """Return a line, with its rows, per search length that differs from the final runs' length."""
+    """Return a line, with its rows, for each number of searched epochs that the final runs do not have."""
     rows: dict[tuple[int, int], list[str]] = {}
     for search in searches:
         if search.row in winners:
@@ -202,7 +202,7 @@ def tuned_definition(
         "base": base,
         "seeds": list(seeds),
         **({"baseline": baselines[0]} if baselines else {}),
-        "variants": {row: {**changes[row], **_plain(winners[row])} for row in cells},
+        "variants": {row: {**changes[row], **_with_lists(winners[row])} for row in cells},
     }
 
 
@@ -212,7 +212,7 @@ def _tree(cell: Cell) -> dict[str, Any]:
     return {**tree, "model": {"attention": "none", **tree["model"]}}
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def _with_lists(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

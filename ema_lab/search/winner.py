@@ -1,4 +1,4 @@
-"""Winner of a row's search, compared with the recipe as written, and doubts about either."""
+"""Winner of a row's search, compared with the recipe as written, with caveats about both."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ def _values(cells: Sequence[Cell], store: RunStore, metric: str) -> list[float]:
 
 
 def chance_warning(name: str, value: float, facts: DatasetFacts, images: int) -> str:
-    """Say that a metric is no better than chance; empty if the metric is better.
+    """Return a warning that a metric is no better than chance; empty if it is better.
 
     An accuracy counts as chance up to two standard errors above it, for that many guesses. Chance levels are
     known for classification only.

@@ -32,7 +32,7 @@ def _check_values(values: Any) -> Any:
 
 
 def _seeds(value: object) -> object:
-    """Return the seeds of a list, or the first so many from 0 for a number."""
+    """Return listed seeds as they are; expand a number n to the seeds 0 to n - 1."""
     if isinstance(value, list | tuple):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SEEDS:

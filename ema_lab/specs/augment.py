@@ -19,9 +19,9 @@ class RandAugmentSpec(Spec):
         std: Standard deviation of the strength around `magnitude`, drawn for every operation.
         operations: Number of operations per image, drawn with replacement.
         probability: Probability that a drawn operation is applied.
-        increasing: Whether every operation changes more with a greater magnitude. Otherwise posterising and
-            solarising change less, and changes of colour go from weaker to stronger than the image, as by
-            timm's default.
+        increasing: Whether every operation changes the image more at a greater magnitude. Otherwise, as by
+            timm's default, posterising and solarising change it less, and colour operations go from reducing
+            colour to enhancing it.
     """
 
     magnitude: Annotated[float, Field(ge=0, le=10)]
@@ -38,7 +38,7 @@ class ColourSpec(Spec):
         brightness: Largest change of the brightness, as a share of it.
         contrast: Largest change of the contrast, as a share of it.
         saturation: Largest change of the saturation, as a share of it.
-        hue: Largest turn of the hue, as a share of the colour circle, up to 0.5.
+        hue: Largest shift of the hue, as a share of the colour circle, up to 0.5.
     """
 
     brightness: NonNegative = 0.0
@@ -79,8 +79,8 @@ class MixSpec(Spec):
     With both, each image gets one of them, with equal probability.
 
     Attributes:
-        mixup: Shape of the Beta distribution of Mixup's share (arXiv:1710.09412); 0 is without Mixup.
-        cutmix: Shape of the Beta distribution of CutMix's area (arXiv:1905.04899); 0 is without CutMix.
+        mixup: Parameter of the Beta distribution of Mixup's share (arXiv:1710.09412); 0 turns Mixup off.
+        cutmix: Parameter of the Beta distribution of CutMix's area (arXiv:1905.04899); 0 turns CutMix off.
         probability: Probability that an image is mixed.
     """
 
@@ -102,7 +102,7 @@ class ResolutionSpec(Spec):
         start: Height and width of the first epoch's images, in pixels.
         full_from: Epoch, counted from 0, from which images have the data set's size. Before it the size grows
             linearly.
-        multiple_of: Number of pixels that every size before is a multiple of.
+        multiple_of: Number of pixels of which every smaller size is a multiple.
     """
 
     start: PositiveInt
@@ -160,7 +160,7 @@ class AugmentSpec(Spec):
 
     @property
     def needs_a_loader(self) -> bool:
-        """Return whether more is asked for than padded crops and flips, which are also made on a device."""
+        """Return whether a data loader is needed: a device can only make padded crops and flips."""
         return self != AugmentSpec(crop_padding=self.crop_padding, flip=self.flip)
 
 

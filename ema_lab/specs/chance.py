@@ -1,4 +1,4 @@
-"""Values of metrics that guessing gives."""
+"""Chance levels: the values of metrics that guessing gives."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Columns of tables beside the metrics of a task: their names, their meanings, and what they need."""
+"""Columns of tables besides the metrics of a task: their names, meanings and requirements."""
 
 from collections.abc import Iterable, Mapping
 

@@ -87,10 +87,8 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 class SceneAugmentSpec(Spec):
     """Random changes of training images and their boxes; 0 leaves a change out.
 
-    A mosaic lays four images around a point and cuts an image of the usual size out of them; `mixup` of the
-    mosaics are mixed with another one. The last `close_mosaic` epochs go without both. `degrees` and
-    `shear` are in degrees, `translate` and `scale` shares of the image, either way; `hue`, `saturation`
-    and `value` shares that these change by. `flip` and `flip_vertical` are probabilities.
+    A mosaic lays four images around a point and cuts an image of the usual size out of them. With the
+    probability `mixup` a mosaic is mixed with another one. The last `close_mosaic` epochs use neither.
 
     Attributes:
         mosaic: Probability of a mosaic of four images.
@@ -126,7 +124,7 @@ class SceneAugmentSpec(Spec):
 class DetectionLossSpec(Spec):
     """Weights of YOLOv5's loss.
 
-    `gains: explicit` takes `box`, `obj` and `cls` as they are. `scaled` multiplies all by 3 / heads, `obj` by
+    `gains: explicit` uses `box`, `obj` and `cls` unchanged. `scaled` multiplies all by 3 / heads, `obj` by
     the square of (image size / 640) and `cls` by classes / 80, as YOLOv5 v6.0 does: objectness then weighs
     0.04 at 128 pixels.
 
@@ -196,8 +194,8 @@ class DetectionSpec(Spec):
     shuffle: bool = True
 
 
-def settings_of_yolov5(given: DetectionSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the places of settings that differ from their default and that only YOLOv5's heads have."""
+def settings_of_yolov5(spec: DetectionSpec) -> Iterator[tuple[str, ...]]:
+    """Yield the key paths of settings that differ from their default and apply to YOLOv5's heads alone."""
     plain = DetectionSpec()
     places = [
         *(("loss", name) for name in DetectionLossSpec.model_fields),
@@ -205,4 +203,4 @@ def settings_of_yolov5(given: DetectionSpec) -> Iterator[tuple[str, ...]]:
         ("suppression", "agnostic"),
         ("anchors",),
     ]
-    yield from (place for place in places if reduce(getattr, place, given) != reduce(getattr, place, plain))
+    yield from (place for place in places if reduce(getattr, place, spec) != reduce(getattr, place, plain))

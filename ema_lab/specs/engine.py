@@ -55,7 +55,7 @@ class SlurmSpec(Spec):
         mem_gb: Memory per job in GB. None uses the partition's default.
         array_parallelism: Maximum number of jobs that run at once.
         array_size: Maximum number of jobs in the queue, limited by the cluster's MaxArraySize.
-        runs_per_job: Runs that one job trains in sequence.
+        runs_per_job: Number of runs that one job trains in sequence.
         grace_seconds: Seconds between the stop signal and the time limit of a job.
         max_timeouts: Number of time limits that a job may reach before the engine gives up.
         poll_seconds: Interval between calls of squeue in seconds.

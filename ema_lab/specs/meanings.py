@@ -27,7 +27,7 @@ def summary(form: type[BaseModel]) -> str:
 
 
 def forms_of(form: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """Yield a form and the forms of its keys, each once."""
+    """Yield a form and all forms nested in its keys, each once."""
     seen: dict[type[BaseModel], None] = {}
     waiting: list[Any] = [form]
     while waiting:

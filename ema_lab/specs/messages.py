@@ -1,4 +1,4 @@
-"""Problems of a value in plain words, in place of the validator's own terms.
+"""Validation problems in plain words, instead of the validator's own terms.
 
 A validator names its types (tuple, dictionary), its unions (one error for each member) and their tags. A
 user wrote a list, a mapping, or one key; each problem here is one sentence about that key.
@@ -91,14 +91,14 @@ def plain_errors(
             yield loc, _alternatives(kinds), kinds[0]["input"]
 
 
-def shown(value: object) -> str:
-    """Return a value as it is shown in a message, shortened."""
+def quoted(value: object) -> str:
+    """Return a value in the form for messages, shortened."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """Return the question for the nearest of some names, or "" if none is near."""
+    """Return a "did you mean" question with the nearest of some names, or "" if none is near."""
     close = difflib.get_close_matches(name, list(names), n=1) if isinstance(name, str) else []
     return f"did you mean {close[0]!r}?" if close else ""
 
@@ -151,36 +151,36 @@ def _message(
     item: ErrorDetails, loc: Loc, known: Iterable[str], form: type[BaseModel] | None
 ) -> tuple[Loc, str, Any]:
     """Return location, message and input of one error."""
-    kind, given, context = item["type"], item["input"], item.get("ctx", {})
+    kind, got, context = item["type"], item["input"], item.get("ctx", {})
     if kind == MISSING:
-        return loc, MISSING, given
+        return loc, MISSING, got
     if kind == PROBLEM:
-        return loc, item["msg"], given
+        return loc, item["msg"], got
     if kind == "extra_forbidden" and len(loc) == 1:
-        return loc, unknown_name("key", str(loc[0]), known), given
+        return loc, unknown_name("key", str(loc[0]), known), got
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         key = str(context["discriminator"]).strip("'")
-        return (*loc, key), _choice(key, loc, context, form), given
+        return (*loc, key), _choice(key, loc, context, form), got
     if kind == "string_pattern_mismatch":
         rule = _FORMS.get(context["pattern"], f"must have the form {context['pattern']}")
-        return loc, f"{rule}, got {shown(given)}", given
+        return loc, f"{rule}, got {quoted(got)}", got
     if kind in _LIMITS:
         rule = _LIMITS[kind].format(**context).replace("1 or more entries", "an entry")
-        return loc, f"{rule}, got {shown(given)}", given
+        return loc, f"{rule}, got {quoted(got)}", got
     if _is_kind(item):
-        return loc, _alternatives([item]), given
+        return loc, _alternatives([item]), got
     text = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return loc, f"{text[:1].lower()}{text[1:]}, got {shown(given)}", given
+    return loc, f"{text[:1].lower()}{text[1:]}, got {quoted(got)}", got
 
 
 def _alternatives(items: Sequence[ErrorDetails]) -> str:
     """Return one sentence on what kinds of value are possible."""
     rules = list(dict.fromkeys(rule for item in items for rule in _rules(item)))
-    given = items[0]["input"]
+    got = items[0]["input"]
     names = [name for item in items for name in _names(item)]
-    hint = nearest(given, names)
-    text = f"must be {', '.join(rules[:-1])}{' or ' if rules[1:] else ''}{rules[-1]}, got {shown(given)}"
-    return text + (f"; {hint}" if hint else _advice(items, given))
+    hint = nearest(got, names)
+    text = f"must be {', '.join(rules[:-1])}{' or ' if rules[1:] else ''}{rules[-1]}, got {quoted(got)}"
+    return text + (f"; {hint}" if hint else _advice(items, got))
 
 
 def _rules(item: ErrorDetails) -> list[str]:
@@ -193,14 +193,14 @@ def _names(item: ErrorDetails) -> list[str]:
     return re.findall(r"'([^']*)'", item["ctx"]["expected"]) if item["type"] == "literal_error" else []
 
 
-def _advice(items: Sequence[ErrorDetails], given: object) -> str:
-    """Return how to write a value of the right kind, where that is plain."""
+def _advice(items: Sequence[ErrorDetails], got: object) -> str:
+    """Return advice on writing a value of the right kind; empty without one."""
     kinds = {_KINDS.get(item["type"], "") for item in items}
-    if kinds == {"must be a list"} and isinstance(given, str | int) and not isinstance(given, bool):
-        return f": write [{given}]"
-    if kinds == {"must be text"} and isinstance(given, str | int | float | bool):
+    if kinds == {"must be a list"} and isinstance(got, str | int) and not isinstance(got, bool):
+        return f": write [{got}]"
+    if kinds == {"must be text"} and isinstance(got, str | int | float | bool):
         return ": write it in quotes"
-    if kinds <= {"must be a number", "must be a whole number"} and _is_number(given):
+    if kinds <= {"must be a number", "must be a whole number"} and _is_number(got):
         return ": write it without quotes"
     return ""
 

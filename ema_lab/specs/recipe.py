@@ -101,7 +101,7 @@ class ConstantSpec(WarmupSpec):
 
 
 class MultistepSpec(WarmupSpec):
-    """Learning rate multiplied by `gamma` at the start of each milestone epoch.
+    """Learning rate that is multiplied by `gamma` at the start of each milestone epoch.
 
     Attributes:
         name: The constant `multistep`.
@@ -164,9 +164,9 @@ class YoloSchedule(Spec):
 
 
 class AverageSpec(Spec):
-    """An average of the weights over optimizer steps, which is what is evaluated.
+    """Average of the weights over optimizer steps. Evaluation uses the average instead of the weights.
 
-    At step n it keeps decay * (1 - exp(-n / ramp)) of itself. Running statistics are averaged too.
+    At step n the average keeps decay * (1 - exp(-n / ramp)) of itself. Running statistics are averaged too.
 
     Attributes:
         decay: Share of the average that a late step keeps.
@@ -218,7 +218,8 @@ class RecipeSpec(Spec):
         protocol: Reported epoch. `last` is the last one, `best-val` the best on the validation split.
             `best-test` is the best on the test split, as in many papers, and is marked in tables.
         watch: Split that is evaluated after every epoch, if the run has it: `val`, or `test` to see the test
-            metrics of every epoch. They choose nothing, and tables say that test data was looked at.
+            metrics of every epoch. The test metrics choose nothing, and tables say that the test split was
+            watched.
         decays: Parameters with weight decay: `all`, `matrices` (neither norms nor biases), or the groups of
             `yolov5`, which leave parameters called neither weight nor bias untrained.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down.

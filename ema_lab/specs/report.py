@@ -96,7 +96,7 @@ class ReportSpec(Spec):
             intervals hold for the fixed test set. `intention` is the mean of `metric` by intention to treat:
             a run that diverged counts as guessing.
         metric: Metric of the comparisons, of a grid and of classes. The task's primary metric by default.
-        across: What a table of classes has across: the `classes`, or the `rows` of the ablation.
+        across: Columns of a table of classes: the `classes`, or the `rows` of the ablation.
         factors: Key of the rows and key of the columns of a `grid`; or the axis `data.name` of `datasets`.
         baseline: Variant to compare with, instead of the ablation's baseline.
         set: Values by dotted key that change the base of the ablations, as `--set` does.
@@ -115,8 +115,9 @@ class ReportSpec(Spec):
         intervals: Level of the intervals of differences, also in a forest figure. `each` holds 95 % for each
             by itself; `simultaneous` holds 95 % for all comparisons of the ablation together (Bonferroni).
         test: Tests of differences, equivalence and ranks. `paired` takes each row's own paired differences.
-            `pooled` also uses the variance of the other compared rows, which finds more with few seeds; a
-            check leaves out rows whose variance is clearly greater. Both are corrected for all comparisons.
+            `pooled` also uses the variances of the other compared rows, which detects more differences with
+            few seeds; a check leaves out rows whose variance is clearly greater. Both are corrected for all
+            comparisons.
         counts: Position of n: in every cell, or once in the caption if all cells agree.
         rank: Whether to mark the best and the second row where a test supports it.
         margin: Smallest relevant difference of the compared metric, in its unit. The columns `delta` and

@@ -1,4 +1,4 @@
-"""Report files read in part: without the columns and figures that are wrong, each of which is named."""
+"""Reader of report files that leaves out wrong columns and figures, and names each of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

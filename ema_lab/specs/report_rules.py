@@ -80,7 +80,7 @@ def _wrong_figures(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
 
 
 def _rules_of_seeds(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
-    """Yield what seeds that were added until a decision do not allow."""
+    """Yield keys that do not go with seeds that were added until a decision."""
     if not report.is_decided:
         return
     for column in report.columns:
@@ -112,7 +112,7 @@ def _rules_of_comparisons(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]
 
 
 def _problem_of_pooling(report: "ReportSpec") -> str:
-    """Return why the tests of a report cannot be pooled; empty if they can, or are not to be."""
+    """Return why the tests of a report cannot be pooled; empty if they can or need not be."""
     if report.test != "pooled":
         return ""
     if report.is_decided:

@@ -1,4 +1,4 @@
-"""Start weights of a model, from a file or by name: what they are, not where they lie, decides a result."""
+"""Start weights of a model, from a file or by name. A run's id holds their hash, not their path."""
 
 import ast
 import hashlib
@@ -80,7 +80,7 @@ class StartSpec(Spec):
         return {**source, **self.identity()}
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides a result."""
+        """Return the part of the spec that decides a result."""
         given = {"names": self.names, "prefix": self.prefix}
         plain = {"names": "own", "prefix": ""}
         return {"sha256": self.sha256, **{key: item for key, item in given.items() if item != plain[key]}}

@@ -55,7 +55,7 @@ class SweepMetric(Spec):
 
     Attributes:
         name: Validation metric, such as val_top1; that of the task's primary metric by default.
-        goal: `maximize` or `minimize`, as the metric is better.
+        goal: `maximize` or `minimize`, whichever improves the metric.
         target: Value at which the search stops.
         impute: Value that W&B's server takes for a failed trial; unused offline.
         impute_while_running: Value that W&B's server takes for a running trial; unused offline.
@@ -103,7 +103,7 @@ class SweepSpec(Spec):
         entity: User or team at W&B.
         program: Program at W&B; unused.
         method: `grid` tries every value, `random` draws, `bayes` learns from earlier trials.
-        metric: What is searched for.
+        metric: Objective of the search.
         controller: W&B's controller; unused offline.
         parameters: Parameters by dotted key of the run spec, and `base` and `seeds`.
         early_terminate: Rule that stops hopeless trials.

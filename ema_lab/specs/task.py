@@ -154,7 +154,7 @@ def task_description(name: str) -> TaskDescription:
 
 
 def _state(module: str) -> tuple[Path, int]:
-    """Return a module's file and when it was last changed; this package's own files do not change."""
+    """Return a module's file and the time of its last change; this package's own files do not change."""
     return _own_state(module) if module.partition(".")[0] == PACKAGE else _file_state(module)
 
 
@@ -172,7 +172,7 @@ class _MalformedError(SpecError):
 
 @cache
 def _described(name: str, module: str, literal: str, _path: Path, _modified: int) -> TaskDescription:
-    """Read a description once per state of its file: every run spec asks for its task."""
+    """Read a description, cached until its file changes, because every run spec needs its task."""
     where, value = read_literal(module, literal)
     try:
         form = TaskForm.model_validate(value)

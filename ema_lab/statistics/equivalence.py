@@ -1,6 +1,7 @@
 """Equivalence by two one-sided tests (TOST): a difference is shown to be smaller than a margin.
 
-No difference found is not equivalence shown: a test of few seeds finds nothing whether or not rows differ.
+A difference that is not significant does not show equivalence: with few seeds a test rarely finds one, even
+where rows differ.
 """
 
 import math

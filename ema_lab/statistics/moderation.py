@@ -1,4 +1,4 @@
-"""Moderated variances: rows that are compared lend each other degrees of freedom.
+"""Moderated variances: compared rows share degrees of freedom.
 
 Three seeds leave a row's own variance two degrees of freedom, and its paired t test little power. The
 moderated variance (Smyth 2004) of a row with n - 1 degrees of freedom counts its own variance once and the
@@ -6,9 +6,9 @@ pooled variance of all rows twice:
 
     variance = max(own, own / 3 + 2 pooled / 3), with at most 3 (n - 1) degrees of freedom.
 
-A row never has less than its own variance. A check decides which rows are pooled: an F test of each row
-against the mean of all others, at 5 % over all rows, leaves out rows whose own variance is clearly greater.
-They keep their own variance, so that a diverged run spoils its own row only.
+A row never has less than its own variance. An F test compares the variance of each row with the mean of all
+others, at 5 % over all rows. Rows with a clearly greater variance are left out of the pool and keep their own
+variance, so that a diverged run spoils its own row only.
 
 Rows share a baseline, so that their variances are correlated. If the baseline deviates as much as the rows,
 k rows of n seeds have k (n - 1) / (1 + (k - 1) / 4) degrees of freedom together, not k (n - 1).
@@ -48,7 +48,8 @@ def moderate(
 ) -> Moderated:
     """Moderate the variances of rows by their pooled variance.
 
-    Rows without a variance, of equal differences or of fewer than two pairs, neither give nor take.
+    Rows without a variance (equal differences, or fewer than two pairs) stay as they are and do not enter the
+    pool.
 
     Args:
         variances: Sample variances of paired differences, of shape (..., rows); 0 without spread.

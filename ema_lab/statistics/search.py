@@ -1,7 +1,7 @@
 """Statistics of searches: the best of several values, and what it promises.
 
-The best of k validation values is chosen for being high. Part of it is luck, which does not come again: it is
-an optimistic estimate, the more so the larger k and the noise of a trial are.
+The best of k validation values was chosen because it is high. Part of its height is luck, which a repetition
+lacks. It is therefore an optimistic estimate, the more so with more trials and with more noise per trial.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Disk space that the checkpoints of pending runs need, and that is left."""
+"""Disk space that the checkpoints of pending runs need, and free space."""
 
 import shutil
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class DiskNeed:
 
     @property
     def is_short(self) -> bool:
-        """Whether the runs do not fit."""
+        """Whether the checkpoints do not fit."""
         return self.needed > self.free
 
     @property
     def is_notable(self) -> bool:
-        """Whether the runs take a share of the free space that is worth a line."""
+        """Whether the checkpoints take a large enough share of the free space to print a line about it."""
         return self.needed > SHOWN_SHARE * self.free
 
     @property
     def sentence(self) -> str:
-        """What is needed and what is free."""
+        """Sentence with the needed and the free space."""
         needed = f"checkpoints of {number_of(self.runs, 'run')} take about {size_text(self.needed)}"
         return f"{needed}, {size_text(self.free)} free"
 

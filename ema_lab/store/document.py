@@ -20,8 +20,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Write JSON atomically; `durable` also flushes the file to the disk.
 
-    Surrogates, as in file names that are not UTF-8, are written as escapes in plain text: no text of a
-    document may be impossible to print.
+    Surrogates, as in file names that are not UTF-8, are written as escapes, so that every text of a document
+    can be printed.
     """
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     if _SURROGATE_ESCAPE in text:

@@ -96,7 +96,7 @@ class Failure:
 
 
 def shown_state(state: State, failure: Failure | None) -> str:
-    """Return a run's state for a person: a run that failed is called so, also if it is tried again."""
+    """Return a run's state for display: a failed run is called failed, even if it will be tried again."""
     return "failed" if failure is not None and state == "pending" else state
 
 

@@ -49,16 +49,16 @@ class RunSummary:
 
     @property
     def shown_state(self) -> str:
-        """State for a person: a run that failed is called so, also if it is tried again."""
+        """State for display: a failed run is called failed, even if it will be tried again."""
         return shown_state(self.state, self.failure)
 
 
 class StoreIndex:
     """Summaries of all runs of a store.
 
-    A look compares the times of the folders and reads the runs whose folders have changed. A quick look
-    leaves out the folders that have been quiet for long; a whole one, every ten seconds at most, does not.
-    A file that is rewritten in place, which no process of this package does, is not noticed.
+    A look compares the times of the folders and reads the runs whose folders have changed. A quick look skips
+    folders without recent changes; a full look, at most every ten seconds, visits all. A file that is
+    rewritten in place is not noticed, but no process of this package does that.
     """
 
     def __init__(self, store: RunStore) -> None:
@@ -75,7 +75,7 @@ class StoreIndex:
     def refresh(self) -> int:
         """Look at all folders and return the version, which grows with every change.
 
-        Calls at the same time share one look: that of a call which began later than they did.
+        Simultaneous calls share one look, which began after all of these calls.
         """
         asked = time.monotonic()
         with self._lock:
@@ -123,7 +123,7 @@ class StoreIndex:
         return not is_same or self.runs[name] != before
 
     def _was_killed(self, run: RunSummary) -> bool:
-        """Whether the process of a running run has ended without a word, which changes no file."""
+        """Whether the process of a running run has died, which changes no file."""
         return run.state == "running" and not self.store.is_locked(run.run_id)
 
     def _stamp(self, name: str) -> Stamp:

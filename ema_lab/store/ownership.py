@@ -28,7 +28,7 @@ _UNREADABLE = (OSError, ValueError, csv.Error, zlib.error)
 
 
 def stranger_in(folder: str, name: str, run_id: str) -> str | None:
-    """Return "PATH is the curve of 'OTHER'" or the like if a file of a run's folder names another run.
+    """Return a problem such as "PATH is the curve of 'OTHER'" if a file in a run's folder names another run.
 
     None if the file is the run's own, or cannot be read.
 

@@ -17,7 +17,7 @@ ONES = {WORLD_SIZE: 1, PIECES: 1}  # facts of an environment that are left out w
 AttemptOutcome = Literal["done", "failed", "interrupted", "pruned"]
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _checked_json(value: Any, depth: int = 0) -> Any:
     """Check JSON data and return it unchanged.
 
     Raises:
@@ -35,7 +35,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return value
     for item in items:
         if not isinstance(item, str) or depth == MAX_DEPTH:  # most values are texts
-            _plain(item, depth + 1)
+            _checked_json(item, depth + 1)
     return value
 
 
@@ -54,8 +54,8 @@ def _with_text_versions(environment: Mapping[str, Any]) -> Mapping[str, Any]:
     return environment
 
 
-Number = Annotated[float, AfterValidator(_plain)]
-Json = Annotated[Any, AfterValidator(_plain)]
+Number = Annotated[float, AfterValidator(_checked_json)]
+Json = Annotated[Any, AfterValidator(_checked_json)]
 Costs = Annotated[Mapping[str, Json], AfterValidator(_counted)]
 Environment = Annotated[Mapping[str, Json], AfterValidator(_with_text_versions)]
 

@@ -3,8 +3,8 @@
 A part's files are its roots and all their imports inside the package or beside a user's own file.
 `training` covers the code that every run executes, including model building and data loading. The other
 parts cover only the files that a spec names beyond that. A release of this package therefore never changes
-the hash of a user's own file. Two lists are kept by hand: the root of training, and the files that change no
-number.
+the hash of a user's own file. Two things are maintained by hand: the root of training, and the list of files
+that change no number.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The table of a run's start weights: what became of each tensor of its model."""
+"""Table of a run's start weights: the origin of each tensor of its model."""
 
 import csv
 import io
@@ -17,25 +17,27 @@ _COLUMNS = (RUN_ID_FIELD, "tensor", "shape", "in_file", "outcome")
 
 
 class Started(Protocol):
-    """One tensor of the model; see `ema_lab.models.start.StartTensor`."""
+    """Origin of one tensor of the model; see `ema_lab.models.start.StartTensor`."""
 
     @property
     def name(self) -> str: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
-    def found(self) -> str: ...
+    def in_file(self) -> str: ...
     @property
     def outcome(self) -> str: ...
 
 
 def write_start(folder: Path, table: Iterable[Started], run_id: str) -> None:
-    """Write `start.csv`: name and shape in the model, name in the file, and what became of it."""
+    """Write `start.csv`: each tensor's name and shape in the model, its name in the file, and its outcome."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
-    for one in table:
-        writer.writerow([run_id, one.name, "x".join(map(str, one.shape)), one.found, one.outcome])
+    for tensor in table:
+        writer.writerow(
+            [run_id, tensor.name, "x".join(map(str, tensor.shape)), tensor.in_file, tensor.outcome]
+        )
     write_text(folder / START, text.getvalue(), durable=False)
 
 

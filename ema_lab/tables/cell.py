@@ -124,6 +124,6 @@ class TableCell:
         return "".join(f" {part}" for part in ([f"({self.count})"] if self.count else []) + signs)
 
     @property
-    def plain(self) -> str:
-        """The whole cell as text, without the marks of rank."""
+    def plain_text(self) -> str:
+        """Complete text of the cell, without the marks of rank."""
         return (HOLE if self.text is None else self.text) + self.tail

@@ -119,5 +119,5 @@ def _row(table: Table, columns: Sequence[LatexColumn], index: int) -> list[str]:
 
 
 def _counted_once(cell: TableCell, count: str) -> TableCell:
-    """Return a cell without its n if that is `count`, which the caption has."""
+    """Return a cell without its n if the n equals `count`, which the caption states."""
     return replace(cell, count="") if count and cell.count == count else cell

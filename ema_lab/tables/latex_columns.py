@@ -74,11 +74,11 @@ class LatexColumn:
             number = rf"\bfseries {number}"
         if cell.mark is Mark.SECOND:
             number = UNDERLINED % (self._options, number)
-        rest = self._rest(parts)
+        rest = self._spread_or_interval(parts)
         tail = escaped(parts.tail.strip())
         return " & ".join([number, *([rest] if self._has_rest else []), *([tail] if self._has_tail else [])])
 
-    def _rest(self, parts: _Parts) -> str:
+    def _spread_or_interval(self, parts: _Parts) -> str:
         if parts.spread:
             return rf"${{}}\pm {_maths(parts.spread)}$"
         if not parts.low:

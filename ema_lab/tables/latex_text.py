@@ -47,7 +47,7 @@ MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def escaped(text: str) -> str:
-    """Escape text for LaTeX, on one line, and set a minus before a digit as a minus, not as a hyphen."""
+    """Escape text for LaTeX, on one line. A minus before a digit is set as a minus, not as a hyphen."""
     plain = unicodedata.normalize("NFC", one_line(text)).replace("--", f"-{JOINER}-")
     return MINUS.sub("$-$", plain.replace("--", f"-{JOINER}-").translate(_LATEX))
 

@@ -170,7 +170,7 @@ def unit_of(column: TableColumn) -> str:
 
 def _cell_data(cell: TableCell) -> dict[str, Any]:
     return {
-        "text": cell.plain,
+        "text": cell.plain_text,
         "value": _number(cell.value),
         "spread": _number(cell.spread),
         "spread_kind": cell.spread_kind,

@@ -108,7 +108,7 @@ class Table:
     def lines(self) -> tuple[tuple[str | None, ...], ...]:
         """The texts of each row without the marks of rank; a hole is None."""
         return tuple(
-            (row.name, *(None if cell.text is None else cell.plain for cell in row.cells))
+            (row.name, *(None if cell.text is None else cell.plain_text for cell in row.cells))
             for row in self.rows
         )
 

@@ -69,26 +69,26 @@ class Task(ABC):
         """
 
     def check_data(self, data: DataSpec, root: Path) -> None:
-        """Load a data set, downloaded where it is absent, and check its targets.
+        """Load a data set, downloading missing files, and check its targets.
 
         Raises:
-            DataError: If it cannot be loaded, or its targets are not what the task learns from.
+            DataError: If it cannot be loaded, or the task cannot learn from its targets.
         """
         splits = load_splits(data, root)
         self.check_targets(data.name, splits.train, data.facts.train_images)
         self.check_targets(data.name, splits.test, data.facts.test_images)
 
     def data_of(self, spec: RunSpec, root: Path, num_workers: int) -> "RunData":
-        """Return the data of a run, which was checked. By default images of one size."""
+        """Return the data of a run, already checked; by default images of one size."""
         from ema_lab.data.module import ImageData  # loads Lightning
 
         return ImageData(spec, root, num_workers, self.strata)
 
     def prepare(self, model: nn.Module, data: "RunData") -> None:  # noqa: B027  most tasks have nothing to do
-        """Fit to the data what of a new model is not learnt, such as anchors."""
+        """Fit those parts of a new model to the data that are not learned, such as anchors."""
 
     def strata(self, source: ImageSource) -> Tensor:
-        """Return the stratum of each image, int64 (N,), for validation splits. Default: a single stratum."""
+        """Return the stratum of each image, int64 (N,), for validation splits; by default a single one."""
         return torch.zeros(source.shape[0], dtype=torch.int64)
 
     @abstractmethod

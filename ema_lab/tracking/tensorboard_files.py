@@ -53,7 +53,7 @@ class EventFiles:
         self._writer.add_text("results", "\n".join(f"| {' | '.join(line)} |" for line in lines))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         self._writer.close()
 
 

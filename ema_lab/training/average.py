@@ -1,4 +1,4 @@
-"""The average of a model's weights over its optimizer steps."""
+"""Average of a model's weights over its optimizer steps."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ from ema_lab.training.plan import average_decay
 
 
 class WeightAverage(nn.Module):
-    """A copy of a model whose weights and running statistics follow the model's slowly, as YOLOv5's do.
+    """Copy of a model whose weights and running statistics slowly follow the model's, as in YOLOv5.
 
     torch's AveragedModel takes the first update as it is, and averages counts of batches as if they were
     weights. Here the average starts at the initial weights, and whole numbers stay as they were.

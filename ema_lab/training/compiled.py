@@ -106,7 +106,7 @@ class CompiledModel:
         self._images = 0
 
     def facts(self) -> dict[str, Any]:
-        """Return what a record says of the compilation."""
+        """Return the facts about the compilation for the record."""
         return {"mode": self._recipe.compile, "seconds": self.seconds, "graphs": self.graphs}
 
     def for_batch(self, batch: Batch, seed: Any) -> nn.Module:
@@ -143,7 +143,7 @@ class CompiledModel:
         before = stats["unique_graphs"]
         compiled = torch.compile(self._model, dynamic=False, options=_options(mode))
         try:
-            found = self._passed(compiled, batch, seed)
+            compiled_pass = self._passed(compiled, batch, seed)
         except Exception as error:  # torch's compilers raise anything
             rule = f"recipe.compile: {mode}: the model cannot be compiled here ({error_summary(error)})"
             raise CompileError(f"{rule}; set compile: off") from error
@@ -156,7 +156,7 @@ class CompiledModel:
             raise CompileError(f"{rule}; set compile: off")
         with torch.autocast(batch[0].device.type, enabled=False):
             exact = eager if self._recipe.precision == "fp32" else self._passed(self._model, batch, seed)
-        if difference := _difference(found, eager, exact):
+        if difference := _difference(compiled_pass, eager, exact):
             rule = f"recipe.compile: {mode}: the compiled model is wrong on the first batch: {difference}"
             raise CompileError(f"{rule}; set compile: off, and report it to PyTorch")
         if (
@@ -168,7 +168,7 @@ class CompiledModel:
         self._compiled = compiled
 
     def _passed(self, model: Any, batch: Batch, seed: Any) -> _Pass:
-        """Run a batch forward and backward, and leave no trace of it in the model."""
+        """Run a batch forward and backward, then restore the model's state."""
         buffers = {name: value.clone() for name, value in self._model.named_buffers()}
         trained = {name: value for name, value in self._model.named_parameters() if value.requires_grad}
         seed()
@@ -195,21 +195,21 @@ def _options(mode: str) -> dict[str, Any]:
     return {**modes.get(mode, {}), "fallback_random": True, "deterministic": mode != "max-autotune"}
 
 
-def _difference(found: _Pass, eager: _Pass, exact: _Pass) -> str | None:
-    """Return in words how a compiled pass differs from the eager one; None if rounding explains it.
+def _difference(compiled_pass: _Pass, eager: _Pass, exact: _Pass) -> str | None:
+    """Describe how a compiled pass differs from the eager one; None if rounding explains the difference.
 
-    The compiled pass may be as far from the exact one as rounding takes the eager pass, twice, and `LIMIT`.
+    The distance of the compiled pass from the exact one may be twice that of the eager pass, plus `LIMIT`.
 
     Args:
-        found: The compiled pass.
+        compiled_pass: The compiled pass.
         eager: The eager pass in the recipe's precision.
         exact: The eager pass in fp32.
     """
     if not torch.isfinite(eager.loss):
         return None  # nothing to compare; training will find that it diverges
-    apart, rounding = _distances(found, exact), _distances(eager, exact)
+    apart, rounding = _distances(compiled_pass, exact), _distances(eager, exact)
     for name, value in eager.gradients.items():
-        other = found.gradients[name]
+        other = compiled_pass.gradients[name]
         if (value is None) != (other is None) or (value is not None and _is_lost(other, value)):
             return f"{name} has {'no' if value is not None else 'a'} gradient"
     for what, distance in apart.items():
@@ -229,23 +229,23 @@ def _distances(one: _Pass, other: _Pass) -> dict[str, float]:
     }
 
 
-def _is_lost(found: Tensor | None, eager: Tensor) -> bool:
-    return found is not None and bool(eager.any()) and not bool(found.any())
+def _is_lost(compiled_pass: Tensor | None, eager: Tensor) -> bool:
+    return compiled_pass is not None and bool(eager.any()) and not bool(compiled_pass.any())
 
 
 def _pairs(
-    found: Mapping[str, Tensor | None], eager: Mapping[str, Tensor | None]
+    compiled_pass: Mapping[str, Tensor | None], eager: Mapping[str, Tensor | None]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    both = [(found[name], value) for name, value in eager.items()]
+    both = [(compiled_pass[name], value) for name, value in eager.items()]
     kept = [(one, other) for one, other in both if one is not None and other is not None]
     return [one for one, _ in kept], [other for _, other in kept]
 
 
-def _distance(found: list[Tensor], eager: list[Tensor]) -> float:
+def _distance(compiled_pass: list[Tensor], eager: list[Tensor]) -> float:
     """Return the length of the difference of two lists of tensors, relative to that of the second."""
 
     def length(values: list[Tensor]) -> float:
         return math.sqrt(sum(value.double().square().sum().item() for value in values))
 
-    apart = length([one.double() - other.double() for one, other in zip(found, eager, strict=True)])
+    apart = length([one.double() - other.double() for one, other in zip(compiled_pass, eager, strict=True)])
     return apart / size if (size := length(eager)) else apart

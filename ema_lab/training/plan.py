@@ -29,22 +29,22 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class DetectionSchedule:
-    """The plan of a run.
+    """Schedule of a run.
 
     Attributes:
-        epochs: Of the run.
-        batches: Of an epoch.
-        batch_size: Images of a batch.
-        lr: The peak rate.
-        final: Share of the peak at the end.
-        curve: How the rate falls from one to the other.
-        momentum: After warm-up.
-        warm_up_epochs: In which rates and momentum are interpolated.
-        warm_up_momentum: At the first batch.
-        warm_up_bias_lr: Of biases at the first batch; other rates start at 0.
-        nominal_batch: Images per optimizer step.
+        epochs: Number of epochs of the run.
+        batches: Number of batches of an epoch.
+        batch_size: Number of images of a batch.
+        lr: Peak learning rate.
+        final: Last rate as a share of the peak.
+        curve: Form of the fall from the peak to the last rate.
+        momentum: Momentum after warm-up.
+        warm_up_epochs: Number of epochs in which rates and momentum are interpolated.
+        warm_up_momentum: Momentum at the first batch.
+        warm_up_bias_lr: Rate of biases at the first batch; other rates start at 0.
+        nominal_batch: Number of images per optimizer step.
         lag: Whether epochs after that in which warm-up ends take the factor of the epoch before.
-        least_warm_up: Batches that warm-up lasts at least.
+        least_warm_up: Least number of batches of the warm-up.
     """
 
     epochs: int
@@ -77,7 +77,7 @@ class DetectionSchedule:
         return self.batch_size * self.accumulate / self.nominal_batch
 
     def factor(self, epoch: int) -> float:
-        """Return the share of the peak rate that an epoch is meant to have."""
+        """Return an epoch's rate as a share of the peak, without `lag`."""
         if self.curve == "cosine":
             return (1 - math.cos(epoch * math.pi / self.epochs)) / 2 * (self.final - 1) + 1
         return (1 - epoch / (self.epochs - 1)) * (1 - self.final) + self.final if self.epochs > 1 else 1.0

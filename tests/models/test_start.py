@@ -69,7 +69,7 @@ def test_the_papers_157_of_349_tensors_are_taken_by_number(yolov5s):
     table = start_weights(build_model(spec, device="meta"), spec.model.start)
     taken = [one for one in table if one.outcome == "taken"]
     assert len(taken) == 157
-    number = Counter(int(one.found.split(".")[1]) for one in taken)
+    number = Counter(int(one.in_file.split(".")[1]) for one in taken)
     assert sum(count for layer, count in number.items() if layer <= 6) == 150
     assert sum(torch.Size(one.shape).numel() for one in taken) == pytest.approx(1.29e6, rel=0.01)
 

@@ -53,11 +53,11 @@ def store(tmp_path):
 def test_a_diverged_run_counts_as_guessing_and_a_full_disk_does_not(tmp_path, store):
     [table] = report(tmp_path, store, ablation="s", columns=["top1", "intention"]).tables
     none, se, ema = (row.cells for row in table.rows)
-    assert (none[1].plain, none[1].value) == ("91.50 ± 1.29 (4 of 4 finished)", none[0].value)
+    assert (none[1].plain_text, none[1].value) == ("91.50 ± 1.29 (4 of 4 finished)", none[0].value)
     values = [95.0, 96.0, 10.0, 10.0]
-    assert se[1].plain == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} (2 of 4 finished)"
-    assert se[0].plain == "95.50 ± 0.71 (n=2 of 4)"  # the survivors
-    assert ema[1].plain == "52.00 ± 59.40 (1 of 2 finished, n=2 of 4)"
+    assert se[1].plain_text == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} (2 of 4 finished)"
+    assert se[0].plain_text == "95.50 ± 0.71 (n=2 of 4)"  # the survivors
+    assert ema[1].plain_text == "52.00 ± 59.40 (1 of 2 finished, n=2 of 4)"
     assert (ema[1].diverged, ema[1].n, len(ema[1].run_ids), len(ema[1].missing_run_ids)) == (1, 2, 2, 2)
 
 

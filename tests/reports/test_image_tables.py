@@ -132,7 +132,7 @@ def test_missing_predictions_are_a_named_hole(table, predicted):
     none, se, ema = (row.cells for row in found.rows)
     assert (ema[0].n, ema[1].n, ema[2].n) == (3, 2, 2)
     assert ema[1].missing_run_ids == ema[2].missing_run_ids == (lost,)
-    assert ema[1].plain.endswith("(n=2 of 3)")
+    assert ema[1].plain_text.endswith("(n=2 of 3)")
     assert (se[1].text, Flag.HOLE in se[1].flags, se[2].text) == (None, True, None)
     assert none[1].n == 3
     names = "se seed 0, se seed 1, se seed 2, ema seed 1"

@@ -61,7 +61,7 @@ def three_levels_score(cell):
 
 
 def texts(table):
-    return {row.key: [cell.plain for cell in row.cells] for row in table.rows}
+    return {row.key: [cell.plain_text for cell in row.cells] for row in table.rows}
 
 
 class TestGrid:

@@ -34,7 +34,7 @@ def test_it_is_over_common_seeds(table):
     assert cells["se"].n == 3
     assert cells["se"].text == f"{expected.ratio:.2f} [{expected.low:.2f}, {expected.high:.2f}]"
     assert cells["none"].text == "baseline"
-    assert cells["ca"].plain == "untested (needs three pairs)"
+    assert cells["ca"].plain_text == "untested (needs three pairs)"
     assert cells["ema"].value == pytest.approx(0, abs=1e-12)
 
 

@@ -191,7 +191,7 @@ class TestPairs:
         scores = {"none": [90.0, 91.0, 92.0], "se": [95.1, 96.0, 96.9]}
         on_gpu = study(scores, environment=lambda spec: {"device": spec.model.attention.name})
         table = on_gpu.table(columns=["top1"])
-        assert [cell.plain for row in table.rows for cell in row.cells] == [
+        assert [cell.plain_text for row in table.rows for cell in row.cells] == [
             "91.00 ± 1.00 (n=3)",
             "96.00 ± 0.90 (n=3) †",
         ]
@@ -207,7 +207,7 @@ class TestPairs:
         table = build_table(
             found.report(columns=["top1"]), found.ablation, [none, se, replace(se, name="twin")]
         )
-        assert [row.cells[0].plain for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3)"] * 2
+        assert [row.cells[0].plain_text for row in table.rows[1:]] == ["96.00 ± 0.90 (n=3)"] * 2
 
     def test_what_changes_no_result_is_not_flagged(self, study):
         table = study(environment=lambda spec: {"commit": spec.run_id, "processor": spec.seed}).table()
@@ -416,7 +416,7 @@ class TestManyRows:
         single = replace(none, name="one", cells=none.cells[:1])
         table = build_table(found.report(), found.ablation, [none, se, single])
         assert [row.cells[0].mark for row in table.rows] == [None, None, Mark.UNTESTED]
-        assert table.rows[2].cells[0].plain.endswith(" ?")
+        assert table.rows[2].cells[0].plain_text.endswith(" ?")
         assert notes_with(table, "?: in no test, so neither better nor worse: none (a test needs two seeds")
         assert notes_with(table, "Rows have different seeds: compare them by differences")
 
@@ -472,7 +472,7 @@ class TestEquivalence:
         top1, delta, p = table.rows[1].cells
         assert (top1.mark, delta.mark, p.mark) == (None, Mark.EQUIVALENT, Mark.EQUIVALENT)
         assert p.p == pytest.approx(paired_equivalence([0.1, 0.0, 0.05], 0.5).p)
-        assert delta.plain.endswith(" ≈")
+        assert delta.plain_text.endswith(" ≈")
         assert notes_with(table, "≈: equivalent to 'none' within ±0.5 points (two one-sided paired t tests")
         assert "≈" not in render_text(study(self.NEAR).table())
 

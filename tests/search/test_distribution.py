@@ -93,17 +93,17 @@ def test_a_value_is_found_again_in_the_study():
         one = parameter(distribution=name, **form)
         for quantile in (0.03, 0.5, 0.9):
             value = one.at(quantile)
-            assert one.value_of(one.held_for(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
-        assert one.held_for("a word") is None
-        assert one.held_for(-1e9) is None
+            assert one.value_of(one.stored_for(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert one.stored_for("a word") is None
+        assert one.stored_for(-1e9) is None
 
 
 def test_a_listed_value_is_found_again_and_others_are_not():
-    assert parameter(values=[1, 2.5, [3]]).held_for([3]) == "[3]"
-    assert parameter(values=[1, 2]).held_for(3) is None
-    assert parameter(min=1, max=3).held_for(4) is None
+    assert parameter(values=[1, 2.5, [3]]).stored_for([3]) == "[3]"
+    assert parameter(values=[1, 2]).stored_for(3) is None
+    assert parameter(min=1, max=3).stored_for(4) is None
     one = parameter(values=["a", "b"], probabilities=[0.5, 0.5])
-    assert one.value_of(one.held_for("b")) == "b"
+    assert one.value_of(one.stored_for("b")) == "b"
 
 
 GRIDS = json.loads((Path(__file__).parent / "wandb_grids.json").read_text(encoding="utf-8"))["grids"]
@@ -150,7 +150,7 @@ def test_the_ends_of_a_range_are_exact_found_again_and_nothing_lies_beyond(name,
     assert sorted([one.at(0.0), one.at(1.0)]) == sorted(ends)
     assert min(ends) <= one.at(u) <= max(ends)
     for end in ends:
-        assert one.value_of(one.held_for(end)) == end
+        assert one.value_of(one.stored_for(end)) == end
 
 
 @given(low=st.integers(-50, 50), width=st.integers(1, 50))
@@ -161,7 +161,7 @@ def test_the_ends_of_whole_numbers_and_of_a_beta_are_exact(low, width):
 
 
 def test_a_run_at_the_end_of_a_range_is_one_that_the_study_can_hold():
-    assert parameter(distribution="log_uniform_values", min=0.01, max=0.5).held_for(0.01) == 0.01
+    assert parameter(distribution="log_uniform_values", min=0.01, max=0.5).stored_for(0.01) == 0.01
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_a_choice_of_probability_zero_is_never_drawn_nor_found(shares):
     ]
     assert {*drawn, *(one.at(number / 1000) for number in range(1001))} == possible
     for value in values:
-        held = one.held_for(value)
+        held = one.stored_for(value)
         assert (held is not None) is (value in possible)
         assert held is None or one.value_of(held) == value

@@ -50,8 +50,8 @@ def chosen_kernel(name: str | None) -> Iterator[set[str]]:
     """Choose the kernel while a block runs; yield the set of kernels that have run in the block.
 
     Args:
-        name: Key of `KERNELS`. None takes the environment variable EMA_LAB_ATTENTION_KERNEL, else `formula`,
-            so that results keep their bits.
+        name: Key of `KERNELS`. None takes the environment variable EMA_LAB_ATTENTION_KERNEL, or else
+            `formula`, so that results stay bit-equal.
 
     Raises:
         SpecError: If the name is unknown.
@@ -94,5 +94,5 @@ def note(kernel: str) -> None:
 
 
 def fact_of(ran: set[str]) -> dict[str, str]:
-    """Return the environment fact of a run's record; none for a model without a module that has kernels."""
+    """Return the environment fact for a run's record; empty for a model whose modules have no kernels."""
     return {FACT: ", ".join(sorted(ran))} if ran else {}

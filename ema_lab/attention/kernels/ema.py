@@ -73,7 +73,7 @@ def kernel(name: str) -> Kernel:
 
 
 def _in_reach(name: str, module: EMAModule, x: Tensor) -> bool:
-    """Whether the exact algebra holds for a module's options, and a kernel can stand in for this call."""
+    """Whether the exact algebra holds for a module's options, and a kernel can replace this call."""
     mix, local, norm = module.mix, module.local, module.norm
     if mix is None or local is None or norm is None or module.cross_spatial != "cross":
         return False

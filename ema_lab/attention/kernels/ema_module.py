@@ -1,6 +1,6 @@
 """EMA module and its parameters, as the kernels take them.
 
-`ema_lab.attention.ema.EMA` is the only such module. The kernels know its base class alone, because EMA imports them.
+`EMA` of `ema_lab.attention.ema` is the only such module. Kernels know its base class alone: EMA imports them.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 """EMA's Triton kernels. Needs Triton; `triton_ema` launches them.
 
 A program has one map of a group, or a few in `input_gradient`, and takes its channels in NB blocks of KB.
-What a program reads again should come from the cache. All sums are in float32, and no kernel adds atomically,
-so that a repeated call gives equal bits.
+Values that a program reads again should come from the cache. All sums are in float32, and no kernel uses
+atomic additions, so that a repeated call gives equal bits.
 
 Shape letters: N maps (batch x groups), K channels of one group, KB channels of a block, H rows and W columns
 and their next powers of two HP and WP, L = H + W, M = H * W pixels. X, GRAD, OUT and D_X have any type and
@@ -38,7 +38,7 @@ def _gates(LOGITS, n, k, h, w, K: tl.constexpr, H: tl.constexpr, W: tl.constexpr
 
 @triton.jit
 def _tile(h, w, k, K: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
-    """Whether a place of a block holds a pixel of a channel, (KB, HP, WP)."""
+    """Return a mask of the block's places that hold a pixel of a channel, (KB, HP, WP)."""
     return (k < K)[:, None, None] & (h < H)[None, :, None] & (w < W)[None, None, :]
 
 

@@ -23,36 +23,36 @@ class AnnotatedImage:
 
 @dataclass
 class Problems:
-    """Broken lines and images of one split. More than `limit` of them end the reading.
+    """Broken lines and images of one split. Reading fails if there are more than `limit`.
 
-    What is broken is left out, and named; nothing is left out in silence.
+    Broken lines and images are left out and reported, never silently.
 
     Attributes:
-        limit: The most problems with which reading succeeds.
+        limit: Largest number of problems with which reading succeeds.
         option: Name of the limit in a run spec; "" if a user cannot set it.
         found: The problems, in the order of the files.
     """
 
     limit: int
     option: str = "data.max_broken"
-    found: list[Problem] = field(default_factory=list)
+    entries: list[Problem] = field(default_factory=list)
 
     def add(self, place: str | Path, rule: str) -> None:
         """Note a problem at a place such as `labels/7.txt:3`."""
-        self.found.append(Problem(str(place), rule))
+        self.entries.append(Problem(str(place), rule))
 
     def check(self) -> None:
         """Raise DataError if there are more problems than the limit.
 
-        Its one line has the first problem, and the places of the others.
+        The message is one line: the first problem, and the places of the others.
         """
-        if len(self.found) <= self.limit:
+        if len(self.entries) <= self.limit:
             return
-        first, *others = self.found
+        first, *others = self.entries
         notes = [f"{self.option}={self.limit}"] if self.option else []
         if others:
             places = [Path(problem.where).name for problem in others]
-            more = ", ..." if len(self.found) > SHOWN else ""
+            more = ", ..." if len(self.entries) > SHOWN else ""
             notes.insert(0, f"and {len(others)} more: {', '.join(places[: SHOWN - 1])}{more}")
         raise DataError(f"{first} ({'; '.join(notes)})" if notes else str(first))
 
@@ -60,13 +60,13 @@ class Problems:
 def box_problem(corners: Sequence[float], size: Size) -> str | None:
     """Return the problem of a box with corners in pixels; None for a valid box."""
     if not all(math.isfinite(value) for value in corners):
-        return f"a box must be finite, got {_shown(corners)}"
+        return f"a box must be finite, got {_listed(corners)}"
     x1, y1, x2, y2 = corners
     if x2 <= x1 or y2 <= y1:
-        return f"a box needs a width and a height above 0, got {_shown((x2 - x1, y2 - y1))}"
+        return f"a box needs a width and a height above 0, got {_listed((x2 - x1, y2 - y1))}"
     height, width = size
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        edges = f"0, 0, {width}, {height} (left, top, right, bottom), got {_shown(corners)}"
+        edges = f"0, 0, {width}, {height} (left, top, right, bottom), got {_listed(corners)}"
         return f"a box must overlap its image, which is {edges}"
     return None
 
@@ -78,5 +78,5 @@ def inside(corners: Sequence[float], size: Size) -> list[float]:
     return [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
 
 
-def _shown(values: Sequence[float]) -> str:
+def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)

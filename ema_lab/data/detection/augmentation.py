@@ -1,7 +1,7 @@
 """Training images of detection: mosaic, affine map, colour, flips, mixing, from (seed, epoch, index) alone.
 
-Every random number is a hash of what it is for, so that all variants of one seed see the same mosaics, in
-any order and in any number of loader processes.
+Every random number is a hash of its purpose. All variants of one seed therefore see the same mosaics, in any
+order and with any number of loader processes.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,12 +38,12 @@ class SceneAugmentation:
     Attributes:
         mosaic: Probability of a mosaic of four images.
         mixup: Probability that a mosaic is mixed with another one.
-        degrees: Of rotation, either way.
-        translate: Share of the image that its centre moves by, either way.
-        scale: Share that the image grows or shrinks by.
-        shear: Degrees, either way.
-        perspective: Of the projective terms, either way.
-        hue: Share that the hue changes by, like `saturation` and `value`.
+        degrees: Largest rotation in degrees, either way.
+        translate: Largest shift of the centre as a share of the image, either way.
+        scale: Largest change of the size, as a share.
+        shear: Largest shear in degrees, either way.
+        perspective: Largest projective term, either way.
+        hue: Largest change of the hue as a share; `saturation` and `value` likewise.
         flip: Probability of a left-right flip.
         flip_vertical: Probability of an upside-down flip.
     """
@@ -75,25 +75,25 @@ class Sample:
 class LoadedScenes:
     """Images of a source whose longer side is the image size, and the boxes that are trained on.
 
-    What was loaded once is kept, up to `most_bytes`: a mosaic needs every image four times an epoch.
+    Loaded images are cached up to `most_bytes`, because mosaics need every image four times an epoch.
     """
 
     source: SceneSource
     image_size: int
     most_bytes: int = 512 * 2**20
-    _kept: dict[int, Loaded] = field(default_factory=dict, repr=False)
+    _cache: dict[int, Loaded] = field(default_factory=dict, repr=False)
     _bytes: int = 0
 
     def __call__(self, index: int) -> Loaded:
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._cache:
+            return self._cache[index]
         pixels, truth = self.source.pixels(index), self.source.truth(index).trained()
         height, width = pixels.shape[1:]
         size = resized((height, width), self.image_size)
         scale = np.array([size[1] / width, size[0] / height] * 2)
         loaded = resize(pixels, size), truth.boxes * scale, truth.classes
         if self._bytes + loaded[0].numel() <= self.most_bytes:
-            self._kept[index] = loaded
+            self._cache[index] = loaded
             self._bytes += loaded[0].numel()
         return loaded
 
@@ -104,10 +104,10 @@ class TrainingScenes:
 
     Attributes:
         loaded: All images of the split, at the size of training.
-        members: Those that are trained on; a mosaic's partners come from them.
-        augmentation: What changes them.
-        seed: Of the run.
-        mosaic_epochs: Epochs with mosaics and mixing; later ones go without.
+        members: Indices of the training images; a mosaic's partners are drawn from them.
+        augmentation: Random changes of the images.
+        seed: Seed of the run.
+        mosaic_epochs: Number of first epochs with mosaics and mixing.
     """
 
     loaded: "LoadedScenes"
@@ -164,7 +164,7 @@ class TrainingScenes:
     def _mapped(
         self, draw: Callable[[str], float], pixels: Tensor, boxes: Floats, classes: NDArray[np.int64]
     ) -> Sample:
-        """Map an image by the drawn affine map, and drop boxes of which too little is left."""
+        """Apply the drawn affine map to an image, and drop boxes of which too little remains."""
         spec, target = self.augmentation, (self.image_size, self.image_size)
         draws = AffineDraws(
             perspective=(_between(draw("px"), spec.perspective), _between(draw("py"), spec.perspective)),
@@ -186,7 +186,7 @@ class TrainingScenes:
         return int(self.members[int(share * len(self.members))])
 
     def _draws(self, epoch: int, index: int, *parts: str) -> Callable[[str], float]:
-        """Return a function from what a number is for to that number in [0, 1)."""
+        """Return a function that maps the purpose of a random number to the number in [0, 1)."""
 
         def draw(purpose: str) -> float:
             bits = hash_counters(self.seed, "augmentation", "scene", *parts, purpose, epoch, index)

@@ -53,11 +53,11 @@ def read_coco(path: Path, images: Path, problems: Problems) -> tuple[list[Annota
     found = []
     for key, item in sorted(listed.items(), key=lambda pair: _sortable(pair[0])):
         picture, size = images / item["file_name"], (item["height"], item["width"])
-        if (shown := image_size(picture, problems)) is None:
+        if (actual := image_size(picture, problems)) is None:
             continue
-        if shown != size:
-            told = f"is {shown[1]} x {shown[0]} pixels, {path.name} says {size[1]} x {size[0]}"
-            problems.add(picture, told)
+        if actual != size:
+            rule = f"is {actual[1]} x {actual[0]} pixels, {path.name} says {size[1]} x {size[0]}"
+            problems.add(picture, rule)
             continue
         mine = boxes.get(key, [])
         truth = Truth.of(

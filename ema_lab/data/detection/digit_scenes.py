@@ -45,22 +45,22 @@ def digit_scenes(
         train_images: Number of training scenes.
         test_images: Number of test scenes.
     """
-    whole = digits(root)
-    assert isinstance(whole.train, LabelledImages)
-    assert isinstance(whole.test, LabelledImages)
+    splits = digits(root)
+    assert isinstance(splits.train, LabelledImages)
+    assert isinstance(splits.test, LabelledImages)
     photographs = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
     cuts = [round(photograph.shape[2] * LEFT_SHARE) for photograph in photographs]
     left = [photograph[:, :, :cut] for photograph, cut in zip(photographs, cuts, strict=True)]
     right = [photograph[:, :, cut:] for photograph, cut in zip(photographs, cuts, strict=True)]
-    train = _scenes("train", train_images, image_size, whole.train, left)
-    test = _scenes("test", test_images, image_size, whole.test, right)
+    train = _scenes("train", train_images, image_size, splits.train, left)
+    test = _scenes("test", test_images, image_size, splits.test, right)
     return SceneSplits(train, test, tuple(str(number) for number in range(10)))
 
 
 def _scenes(
-    split: str, count: int, image_size: int, found: LabelledImages, backgrounds: list[Tensor]
+    split: str, count: int, image_size: int, digits: LabelledImages, backgrounds: list[Tensor]
 ) -> ScenesInMemory:
-    scenes = [_Scene(split, number, image_size, found, backgrounds) for number in range(count)]
+    scenes = [_Scene(split, number, image_size, digits, backgrounds) for number in range(count)]
     return ScenesInMemory([scene.pixels for scene in scenes], [scene.truth for scene in scenes], split)
 
 
@@ -68,18 +68,18 @@ class _Scene:
     """One scene: its background, then its digits, one after the other."""
 
     def __init__(
-        self, split: str, number: int, image_size: int, found: LabelledImages, backgrounds: list[Tensor]
+        self, split: str, number: int, image_size: int, digits: LabelledImages, backgrounds: list[Tensor]
     ) -> None:
         self._key = ("digit scenes", split, number)
         self.pixels = self._background(backgrounds, image_size)
         boxes: list[tuple[float, float, float, float]] = []
         classes: list[int] = []
         for place in range(1 + self._below(MOST_DIGITS, "digits")):
-            which = self._below(len(found.labels), "digit", place)
+            which = self._below(len(digits.labels), "digit", place)
             box = self._place(image_size, boxes, place)
             if box is not None:
-                boxes.append(self._draw(found.images[which], box, place))
-                classes.append(int(found.labels[which]))
+                boxes.append(self._draw(digits.images[which], box, place))
+                classes.append(int(digits.labels[which]))
         self.truth = Truth.of(boxes, classes)
 
     def _below(self, limit: int, *purpose: int | str) -> int:

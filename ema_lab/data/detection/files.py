@@ -1,4 +1,4 @@
-"""Images with boxes in files: decoded when they are asked for."""
+"""Images with boxes in files, decoded on access."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Detection data sets that a user has: COCO, VisDrone, Pascal VOC and YOLO's text folders, read as they are.
+"""Detection data sets of a user: COCO, VisDrone, Pascal VOC and YOLO's text folders, read as they are.
 
-What is broken in a file is named with its line. Up to `max_broken` problems of a split are left out and
-logged; more of them end the loading. Nothing is dropped in silence.
+Every broken entry of a file is reported with its line. Up to `max_broken` broken entries of a split are left
+out and logged; with more, loading fails. Nothing is dropped silently.
 """
 
 import logging
@@ -175,6 +175,6 @@ def yolo(
 
 def _split(listed: list[AnnotatedImage], folder: Path, problems: Problems) -> SceneFiles:
     problems.check()
-    for problem in problems.found:
+    for problem in problems.entries:
         logging.getLogger(__name__).warning("left out: %s", problem)
     return SceneFiles(listed, folder)

@@ -1,6 +1,7 @@
 """Geometry of pixels and boxes: resizing, letterboxes, rectangular batches, mosaics and random affine maps.
 
-Pure numbers, no pixels: equal to what YOLOv5 v6.0 computes, so that boxes can be held against golden data.
+Numbers only, no pixels. The results equal those of YOLOv5 v6.0, so that tests can compare boxes with golden
+data.
 A box is its corners x1, y1, x2, y2 in pixels; a size is (height, width). Shape letters: N boxes.
 """
 
@@ -33,8 +34,8 @@ class Letterbox:
     Attributes:
         ratio: The factor of both sides.
         inner: Size of the scaled image.
-        pad: Columns and rows on its left and above it, not rounded: boxes move by these.
-        canvas: Size of the whole.
+        pad: Width on its left and height above it, not rounded: boxes are shifted by these.
+        canvas: Size of the canvas.
     """
 
     ratio: float
@@ -115,14 +116,14 @@ def mosaic_tiles(sizes: Sequence[Size], centre: tuple[int, int], image_size: int
 
 @dataclass(frozen=True)
 class AffineDraws:
-    """The random numbers of one affine map, each drawn from its range already.
+    """Random numbers of one affine map, already scaled to their ranges.
 
     Attributes:
-        perspective: Of x and of y.
-        degrees: Of the rotation.
+        perspective: Projective terms of x and of y.
+        degrees: Angle of the rotation.
         scale: Factor of both sides.
-        shear: Degrees along x and along y.
-        translate: Where the centre goes, as a share of width and of height.
+        shear: Angles along x and along y, in degrees.
+        translate: New position of the centre, as a share of width and of height.
     """
 
     perspective: tuple[float, float]

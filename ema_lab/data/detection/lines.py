@@ -1,4 +1,4 @@
-"""Lines of the parts of annotation files, for messages: parsers of JSON and XML tell none.
+"""Line numbers of entries in annotation files, for messages: JSON and XML parsers report none.
 
 A file is read a second time, and only after a problem was found in it.
 """

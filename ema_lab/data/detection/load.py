@@ -10,10 +10,10 @@ from ema_lab.wording import number_of
 
 
 def load_scenes(spec: DataSpec, root: Path) -> SceneSplits:
-    """Return the images of a data set, downloaded into `root` where they are not there yet.
+    """Return the images of a data set; download missing ones into `root`.
 
     Raises:
-        DataError: If they cannot be had, or are not what the facts say.
+        DataError: If the images cannot be loaded or downloaded, or do not match the facts.
     """
     splits, facts, name = build_dataset(spec, root), spec.facts, spec.name
     if not isinstance(splits, SceneSplits):

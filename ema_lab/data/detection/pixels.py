@@ -1,7 +1,7 @@
 """Pixels of detection images: resizing, affine maps and colour, on uint8 (C, H, W).
 
-Maps go by pixel centres, so that pixels and box edges move alike; YOLOv5's own go by pixel indices, which
-shifts images against boxes by up to half a pixel.
+Maps refer to pixel centres, so that pixels and box edges move alike. YOLOv5's own maps refer to pixel
+indices, which shifts images against boxes by up to half a pixel.
 """
 
 import numpy as np

@@ -25,8 +25,8 @@ class Truth:
     Attributes:
         boxes: (N, 4).
         classes: (N,), from 0.
-        ignored: (N,), whether a box is evaluated neither way and not trained on: a crowd, say.
-        regions: (R, 4), parts of the image that nobody annotated.
+        ignored: (N,), whether a box is neither trained on nor evaluated, such as a crowd.
+        regions: (R, 4), parts of the image without annotations.
     """
 
     boxes: Floats
@@ -44,9 +44,9 @@ class Truth:
     ) -> "Truth":
         """Build a truth from plain lists."""
         kinds = np.asarray(classes, dtype=np.int64).reshape(-1)
-        aside = np.zeros(len(kinds), dtype=bool) if ignored is None else np.asarray(ignored, dtype=bool)
+        is_ignored = np.zeros(len(kinds), dtype=bool) if ignored is None else np.asarray(ignored, dtype=bool)
         corners, blank = (np.asarray(found, dtype=np.float64).reshape(-1, 4) for found in (boxes, regions))
-        return cls(corners, kinds, aside, blank)
+        return cls(corners, kinds, is_ignored, blank)
 
     def trained(self) -> "Truth":
         """Return the boxes that training learns."""
@@ -65,7 +65,7 @@ class SceneSource(Protocol):
         """Return an image, uint8 (3, H, W)."""
 
     def size(self, index: int) -> Size:
-        """Return an image's height and width, without decoding it where that is possible."""
+        """Return an image's height and width, if possible without decoding the image."""
 
     def truth(self, index: int) -> Truth:
         """Return an image's boxes."""
@@ -118,7 +118,7 @@ class SceneSplits:
 
     @cached_property
     def sha256(self) -> str:
-        """A checksum of what both splits and the names say identifies them, in order."""
+        """Checksum of the content of both splits and of the class names, in order."""
         digest = hashlib.sha256("\0".join(self.names).encode())
         for part in (self.train, self.test):
             for piece in part.content():

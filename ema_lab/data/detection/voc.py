@@ -22,7 +22,7 @@ def read_voc(
         files: The annotation files.
         images: Folder of the images.
         names: The classes' names, in their order.
-        problems: Where broken objects and images are noted.
+        problems: Collects broken objects and images.
     """
     found = []
     for path in files:

@@ -1,7 +1,8 @@
 """YOLO's text folders: images/NAME.jpg and labels/NAME.txt, named by a `data.yaml`.
 
 A line is `class x y width height` as shares of the image, or a class and a polygon, whose bounds are taken.
-An image without a label file, or with an empty one, shows nothing; how many have none is logged.
+An image without a label file, or with an empty one, has no objects; the number of missing label files is
+logged.
 """
 
 import logging
@@ -65,8 +66,8 @@ def read_yolo(images: Path, classes: int, problems: Problems) -> list[AnnotatedI
     if len(without) == len(listed):
         raise DataError(f"{images}: no image has a label file; expected {label_file(listed[0])}, for example")
     if without:
-        told = "%d of %d images in %s have no label file, such as %s: they show nothing"
-        logging.getLogger(__name__).warning(told, len(without), len(listed), images, without[0].name)
+        text = "%d of %d images in %s have no label file, such as %s: they show nothing"
+        logging.getLogger(__name__).warning(text, len(without), len(listed), images, without[0].name)
     for path in listed:
         size = image_size(path, problems)
         if size is not None:

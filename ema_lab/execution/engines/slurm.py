@@ -122,7 +122,8 @@ class Job:
         claim: Claim of a run.
         chunk: The runs.
         session: Messages to the engine.
-        patience: Seconds that a warned job waits for the checkpoint of its run, before it interrupts the run.
+        patience: Seconds that a job waits, after the warning, for its run's checkpoint before it interrupts
+            the run.
     """
 
     claim: Claim
@@ -162,13 +163,13 @@ class Job:
             requeue(self._signal, None)
 
     def checkpoint(self) -> Any:
-        """Return the work of the requeued job: the same tasks, of which the session skips the finished."""
+        """Return the work of the requeued job: the same tasks. The session skips the finished ones."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(replace(self))  # a copy without the received signal
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the run: at the warning, after its next checkpoint, else at once."""
+        """Interrupt the run: after its next checkpoint if the signal is the warning, else at once."""
         if self._signal is None and number not in (signal.SIGTERM, signal.SIGALRM):
             self._signal, self._waits = number, True
             must_end.set()

@@ -21,7 +21,7 @@ class Comparison(NamedTuple):
 
 
 def compare(folder: Path, built: Mapping[str, str | bytes], unmade: Iterable[str] = ()) -> Comparison:
-    """Compare the named files of a folder with what the records give; ignore its other files.
+    """Compare the named files of a folder with those built from the records; ignore its other files.
 
     `unmade`: names of files that must not exist.
     """

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ema_lab.reports.check.difference import ABSENT, Difference, same
+from ema_lab.reports.check.difference import ABSENT, Difference, is_equal
 
 Position = tuple[Any, ...]
 
 
 class Named(NamedTuple):
-    """Name of a position in JSON for a reader."""
+    """Readable name of a position in JSON."""
 
     where: str
     row: str | None
@@ -30,7 +30,7 @@ def json_differences(
     flat, wanted = dict(_leaves(written_data, ())), dict(_leaves(built_data, ()))
     for position in dict.fromkeys([*wanted, *flat]):
         value, other = flat.get(position, ABSENT), wanted.get(position, ABSENT)
-        if not same(value, other):
+        if not is_equal(value, other):
             yield Difference(file, *named(position, built_data), value, other)
 
 

@@ -47,7 +47,7 @@ def _scalar(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else json.dumps(value)
 
 
-def same(written: Any, built: Any) -> bool:
+def is_equal(written: Any, built: Any) -> bool:
     """Return whether two values are equal; numbers may differ by rounding of library versions."""
     if written == built:
         return not isinstance(written, bool) or isinstance(built, bool)

@@ -15,7 +15,7 @@ OFFSETS = re.compile(rb"(?<= 0 obj\n)\d+(?=\nendobj\n)|\d{10}(?= \d{5} [nf])|(?<
 
 
 def drawn_elsewhere(path: Path, built: bytes) -> str | None:
-    """Return why a written figure cannot be compared: another version of matplotlib draws other bytes."""
+    """Return why a written figure cannot be compared, such as another version of matplotlib."""
     try:
         written_by, installed = DRAWN_BY.search(path.read_bytes()), DRAWN_BY.search(built)
     except OSError:

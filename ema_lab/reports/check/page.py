@@ -30,7 +30,7 @@ def page_differences(file: str, written: str, built: str) -> Iterator[Difference
 
 
 def _around(page: str) -> list[str]:
-    """Return the lines outside of tables and data; the page's own style and program count as their hashes."""
+    """Return the lines outside of tables and data, with hashes in place of the page's style and program."""
     shortened = PROGRAM.sub(_hash, DATA.sub("", TABLE.sub("", page)))
     return shortened.splitlines()
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from itertools import zip_longest
 from typing import NamedTuple
 
-from ema_lab.reports.check.difference import ABSENT, Difference, aligned, line_differences, same
+from ema_lab.reports.check.difference import ABSENT, Difference, aligned, is_equal, line_differences
 from ema_lab.tables.markdown_text import cells_of
 
 WIDE = re.compile(r"\\multicolumn\{(\d+)\}\{c\}\{(.*)\}")
@@ -43,7 +43,7 @@ def _row_differences(
     file: str, where: str, name: str | None, row: list[str], wanted: list[str], header: list[str]
 ) -> Iterator[Difference]:
     for index, (cell, value) in enumerate(zip_longest(row, wanted, fillvalue=ABSENT)):
-        if not same(cell, value):
+        if not is_equal(cell, value):
             column = header[index] if index < len(header) else f"{index + 1}"
             yield Difference(file, f"{where}, column {column!r}", name, column, cell, value)
 

@@ -77,7 +77,7 @@ def hollow_note(values: Sequence[PairedDifference], few: str = "one seed") -> st
 
 
 def curves_caption(curves: Sequence[Curve], column: str, band: str, *, decided: bool) -> str:
-    """Say over how many seeds the curves of a column average, and describe their bands."""
+    """Describe the curves of a column: the number of seeds, and the bands."""
     text = f"Mean over {counted([count for curve in curves for count in curve.counts])}"
     lows = [low for curve in curves for low in curve.low]
     if decided and band == "interval":
@@ -109,7 +109,7 @@ def precision_caption(
 
 
 def confusion_caption(confusion: Confusion, figure: ConfusionFigure, label: str) -> str:
-    """Describe a confusion matrix: how detections are matched, and what a row's percentages are of."""
+    """Describe a confusion matrix: the matching of detections, and the base of a row's percentages."""
     seeds = f"n={number_of(confusion.seeds, 'seed')}"
     text = f"{label}, summed over {seeds}. "
     if not confusion.has_background:
@@ -135,7 +135,7 @@ def dots_caption(dots: Dots, what: str, *, decided: bool) -> str:
 
 
 def _scope(values: Sequence[PairedDifference]) -> str:
-    """Return that intervals hold for the fixed test set; empty without an interval."""
+    """Return the remark that intervals hold for the fixed test set; empty without an interval."""
     return FIXED if any(value.has_interval for value in values) else ""
 
 

@@ -49,7 +49,7 @@ def canvas(form: Form, height: float, least: float | None = None) -> tuple["Figu
 
 
 def plain_axes(axes: "Axes") -> "Axes":
-    """Fix the size of tick labels, which matplotlib would make in the style of the time of saving."""
+    """Fix the size of tick labels, because matplotlib would otherwise use the style at the time of saving."""
     axes.tick_params(labelsize=small())
     return axes
 
@@ -194,7 +194,7 @@ def _draw_critical(axes: "Axes", critical: float, height: float) -> None:
 
 
 def draw_legend(figure: "Figure", legend: Legend, handles: Sequence[Any] | None = None) -> None:
-    """Draw a fitted legend below the axes; none without columns. `handles`: by default what has a label."""
+    """Draw a fitted legend below the axes; none without columns. `handles`: by default all labelled ones."""
     if not legend.columns:
         return
     given = {} if handles is None else {"handles": handles, "labels": legend.texts}

@@ -125,7 +125,7 @@ def _label(
     """Put a text beside each point so that no two overlap, nor a text and a marker.
 
     Returns:
-        Whether all texts have a place. If not, none is drawn, except with `force`: then all that have one.
+        Whether all texts have a place. If not, none is drawn; with `force`, those with a place are drawn.
     """
     import textalloc
     from matplotlib.patheffects import withStroke

@@ -315,14 +315,14 @@ class Drawer:
         return drawing, text + self._absent(dots.rows, rows)
 
     def _first_rows(self, rows: Sequence[Row], figure: _WithRows, more: str = "") -> str:
-        """Say which rows are shown, if the figure names none and there are too many."""
+        """Return a sentence on the rows shown, if the figure names none and there are too many."""
         if figure.rows or len(rows) == len(self.rows):
             return ""
         every = number_of(len(self.rows), "row")
         return f" The first {len(rows)} of {every}; the figure's `rows` chooses others{more}."
 
     def _absent(self, drawn_rows: Sequence[str], rows: Sequence[Row] | None = None) -> str:
-        """Name the rows without numbers, among those that a figure was to show."""
+        """Return a sentence that names the requested rows without numbers."""
         chosen = self.rows if rows is None else rows
         absent = [self.labels[row.name] for row in chosen if row.name not in drawn_rows]
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""

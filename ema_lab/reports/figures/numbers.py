@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class NothingToDrawError(SpecError):
-    """Raised if a figure has no data, or not yet. The rest of the report is made all the same."""
+    """Raised if a figure has no data yet. The rest of the report is made anyway."""
 
 
 @dataclass(frozen=True)

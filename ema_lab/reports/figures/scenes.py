@@ -29,7 +29,7 @@ HALO = "#000000"
 
 @dataclass(frozen=True)
 class Box:
-    """Box in an image's pixels, (x1, y1, x2, y2), with its label and what it is."""
+    """Box in an image's pixels, (x1, y1, x2, y2), with its label and its kind."""
 
     corners: tuple[float, float, float, float]
     label: str

@@ -1,4 +1,4 @@
-"""Costs of rows without a finished run, where the store knows them: counted, not trained."""
+"""Costs of rows without a finished run, from the counts in the store."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def counted_costs(
 ) -> dict[str, dict[str, str]]:
     """Return the costs of rows as tables print them, by row; rows of unknown cost are left out.
 
-    A cost is known from a finished run of the same model, of whatever row, or from `ema-lab cost`.
+    A cost is known from a finished run of the same model in any row, or from `ema-lab cost`.
 
     Args:
         rows: A run of each row that has no finished one.

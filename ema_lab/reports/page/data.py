@@ -80,7 +80,7 @@ def page_data(
     """
     spec, tables = with_task(spec, (ablation for ablation, _ in sections)), list(tables)
     prefixes = {ablation.name: f"{ablation.name}: " if len(sections) > 1 else "" for ablation, _ in sections}
-    others = _others(sections, tables)
+    others = _hidden_rows(sections, tables)
     cells = _cells([*sections, *others], prefixes)
     survey = Survey(store)
     is_whole = len(cells) <= MOST_CURVES
@@ -160,7 +160,7 @@ def _cost_header(cost: Cost) -> str:
     return f"{cost.label} ({cost.unit})" if cost.unit else cost.label
 
 
-def _others(sections: AblationRows, tables: Iterable[Table]) -> AblationRows:
+def _hidden_rows(sections: AblationRows, tables: Iterable[Table]) -> AblationRows:
     """Return the hidden rows whose runs some cell names: baselines, or levels of effects."""
     table_cells = [cell for table in tables for row in table.rows for cell in row.cells]
     named = {

@@ -1,4 +1,4 @@
-"""Ablations that the definition files name now, and the names that they give to runs."""
+"""Ablations in the definition files as they are now, and the names that they give to runs."""
 
 import os
 from collections.abc import Iterable, Mapping

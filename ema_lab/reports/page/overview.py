@@ -43,14 +43,14 @@ def ablation_href(name: str) -> str:
 
 
 class Overview:
-    """Overview of a store. It keeps what it has read as long as nothing changes."""
+    """Overview of a store, cached until something changes."""
 
     def __init__(self, index: StoreIndex) -> None:
         self._index = index
         self._staleness = Staleness()
         self._sources_read = time.monotonic()
         self._stale: dict[str, tuple[RunSummary, bool]] = {}
-        self._shown: dict[str, tuple[RunSummary, dict[str, Any]]] = {}
+        self._recent_runs: dict[str, tuple[RunSummary, dict[str, Any]]] = {}
 
     def data(self, known: Known, trials: Mapping[str, TrialName]) -> dict[str, Any]:
         """Return plain data of ablations, recent runs and failures.
@@ -105,14 +105,17 @@ class Overview:
         """Return the runs that changed last, the newest first; running ones before all others."""
         begun = [run for run in self._index.runs.values() if run.tries or run.state != "pending"]
         begun.sort(key=lambda run: (run.state == "running", run.changed), reverse=True)
-        kept, self._shown = self._shown, {}
+        kept, self._recent_runs = self._recent_runs, {}
         for run in begun[:MOST_RECENT]:
             before, facts = kept.get(run.run_id, (None, {}))
-            self._shown[run.run_id] = run, facts if before is run else self._facts(run)
-        return [{**facts, **self._names(run_id, known, trials)} for run_id, (_, facts) in self._shown.items()]
+            self._recent_runs[run.run_id] = run, facts if before is run else self._facts(run)
+        return [
+            {**facts, **self._names(run_id, known, trials)}
+            for run_id, (_, facts) in self._recent_runs.items()
+        ]
 
     def _facts(self, run: RunSummary) -> dict[str, Any]:
-        """Return what a list of runs shows of a run, except for its names."""
+        """Return the entry of a run in a list of runs, without its names."""
         spec = self._spec(run.run_id)
         model, data = spec.get("model") or {}, spec.get("data") or {}
         return {
@@ -139,7 +142,7 @@ class Overview:
         return spec if all(isinstance(spec.get(part, {}), dict) for part in parts) else {}
 
     def places(self, run_id: str, known: Known, trials: Mapping[str, TrialName]) -> list[dict[str, str]]:
-        """Return text and address of the pages on which a run stands among others."""
+        """Return text and address of the pages that list a run."""
         places = [
             {
                 "text": f"{name.ablation}: {name.row}, seed {name.seed}",
@@ -164,7 +167,7 @@ class Overview:
         }
 
     def _failures(self, known: Known, trials: Mapping[str, TrialName]) -> list[dict[str, Any]]:
-        """Return equal failures together, those of the most runs first, then runs with damaged files."""
+        """Return groups of equal failures, the largest first, then the runs with damaged files."""
         failed = [
             FailedRun(run.run_id, "", run.failure, run.state == "failed")
             for run in self._index.runs.values()
@@ -194,7 +197,7 @@ class Overview:
     def _failed(
         self, run_ids: Sequence[str], known: Known, trials: Mapping[str, TrialName]
     ) -> dict[str, Any]:
-        """Return some runs with one failure, the number of all, and how often they were tried."""
+        """Return some runs with one failure, the number of all such runs, and their numbers of attempts."""
         runs = [self._index.runs[run_id] for run_id in run_ids]
         tries = [run.tries for run in runs]
         return {
@@ -216,7 +219,7 @@ def _work(row: str, spec: RunSpec, run: RunSummary | None) -> Work:
 
 
 def _primary(metrics: Mapping[str, float]) -> dict[str, str | None]:
-    """Return header and text of a run's primary metric; of a task of a user's own, its first metric's."""
+    """Return header and text of a run's primary metric; for a user's own task, those of its first metric."""
     for task in map(task_description, TASKS):
         if task.primary in metrics:
             value = metrics[task.primary]

@@ -33,13 +33,13 @@ HEADERS = {
 
 
 class Feed:
-    """Versions of a site for waiting clients, who share one look at the store.
+    """Versions of a site for waiting clients, which share one look at the store.
 
-    Nobody looks while no client waits. Looks take at most a twentieth of the time.
+    The store is not read while no client waits. Reading takes at most a twentieth of the time.
 
     Args:
         look: Function that returns the version.
-        interval: Seconds between two looks at least.
+        interval: Minimum number of seconds between two looks.
     """
 
     def __init__(self, look: Callable[[], str], interval: float = LOOK_SECONDS) -> None:
@@ -61,7 +61,7 @@ class Feed:
             return self._version
 
     def events(self, seen: str | None = None) -> Iterator[bytes]:
-        """Yield server-sent events until the feed is closed: each new version, and signs of life between.
+        """Yield server-sent events until the feed is closed: each new version, and keep-alives in between.
 
         Args:
             seen: Version that the client already knows.

@@ -77,7 +77,7 @@ class NoSweeps:
 
 
 @dataclass
-class _Kept:
+class _CachedAnswer:
     lock: threading.Lock = field(default_factory=threading.Lock)
     answer: Answer | None = None
 
@@ -87,8 +87,8 @@ class Site:
 
     `/` is the overview and `/_data` its refreshed data. `/NAME` is a report's page, `/NAME/data` its data,
     `/NAME/figures/FILE` a figure's file, drawn from the records. `/ablations/NAME` has the same of an
-    ablation's usual report; `/sweeps/STUDY` and `/runs/ID` have page and data. An answer is made once for all
-    who ask, until the store or a definition changes.
+    ablation's usual report; `/sweeps/STUDY` and `/runs/ID` have page and data. Answers are cached for all
+    clients until the store or a definition changes.
 
     Args:
         reports: Reports by name.
@@ -118,7 +118,7 @@ class Site:
         self._numbers = count()
         self._state: object = None
         self._version = ""
-        self._kept: OrderedDict[Route, _Kept] = OrderedDict()
+        self._cache: OrderedDict[Route, _CachedAnswer] = OrderedDict()
         self._lock = threading.Lock()
         self._reading = threading.Lock()
 
@@ -140,7 +140,7 @@ class Site:
                 if defined != self._defined:
                     self._defined, self._known, self._reports_known = defined, None, None
                 self._state, self._version = state, f"{self._start}-{next(self._numbers)}"
-                self._kept.clear()
+                self._cache.clear()
             return self._version
 
     def answer(self, path: str) -> Answer | None:
@@ -152,23 +152,23 @@ class Site:
         route = tuple(map(unquote, path.partition("?")[0].strip("/").split("/")))
         version = self.version()
         with self._lock:
-            kept = self._kept.setdefault(route, _Kept())
+            cached = self._cache.setdefault(route, _CachedAnswer())
         try:
-            with kept.lock:
-                if kept.answer is None:
-                    kept.answer = self._make(route)
+            with cached.lock:
+                if cached.answer is None:
+                    cached.answer = self._make(route)
         finally:
-            self._tidy(route, kept, version)
-        return kept.answer
+            self._tidy(route, cached, version)
+        return cached.answer
 
-    def _tidy(self, route: Route, kept: _Kept, version: str) -> None:
+    def _tidy(self, route: Route, cached: _CachedAnswer, version: str) -> None:
         """Remove a failed or outdated answer from the cache, and the oldest answers if there are too many."""
         with self._lock:
-            is_current = kept.answer is not None and version == self._version
-            if not is_current and self._kept.get(route) is kept:
-                del self._kept[route]
-            while len(self._kept) > MOST_ANSWERS:
-                self._kept.popitem(last=False)
+            is_current = cached.answer is not None and version == self._version
+            if not is_current and self._cache.get(route) is cached:
+                del self._cache[route]
+            while len(self._cache) > MOST_ANSWERS:
+                self._cache.popitem(last=False)
 
     def _make(self, route: Route) -> Answer | None:
         first, rest = route[0], route[1:]
@@ -260,7 +260,7 @@ class Site:
         return self._known
 
     def _all_reports(self) -> list[dict[str, Any]]:
-        """Return the overview's entries of all report files; of one that is wrong, its first problem."""
+        """Return the overview's entry of each report file; for a wrong file, its first problem."""
         if self._reports_known is None:
             self._reports_known = []
             for name, path in definitions("reports").items():

@@ -32,7 +32,7 @@ def classes_table(
     analyses: Analyses,
     all_rows: Sequence[Row] | None = None,
 ) -> Table:
-    """Return the table of a metric with a column, or a row, for each class.
+    """Return the table of a metric with one column, or one row, per class.
 
     Args:
         spec: The report.

@@ -198,8 +198,8 @@ class Marks:
 def marks_of(spec: ReportSpec, metric: str, family: Family) -> Marks:
     """Return the marks of rank within each group: best, second, and untested.
 
-    A single note says so where no two rows could be tested, instead of a sign in every cell. Marks that rest
-    on unclean pairs are known, among all rows of a group.
+    If no two rows could be tested, a single note replaces the sign in every cell. Whether marks rest on
+    unclean pairs is judged over all rows of a group.
     """
     groups = family.groups or ("",) * len(family.rows)
     values, sign = [row.by_seed(metric) for row in family.rows], spec.task.metrics[metric].sign
@@ -210,9 +210,11 @@ def marks_of(spec: ReportSpec, metric: str, family: Family) -> Marks:
     if all(mark is Mark.UNTESTED for mark in with_runs):
         return Marks({})
     unclean = zip(family.rows, unclean_rows(family.rows, groups), strict=True)
-    shown_groups = {group for row, group in zip(family.rows, groups, strict=True) if row.name in family.shown}
+    shown_groups = {
+        group for row, group in zip(family.rows, groups, strict=True) if row.name in family.shown_names
+    }
     members = [each for each in zip(family.rows, marks, groups, strict=True) if each[2] in shown_groups]
-    hidden = [(row, mark) for row, mark, _ in members if row.name not in family.shown]
+    hidden = [(row, mark) for row, mark, _ in members if row.name not in family.shown_names]
     return Marks(
         {row.name: mark for row, mark in zip(family.rows, marks, strict=True)},
         frozenset(row.name for row, is_unclean in unclean if is_unclean),

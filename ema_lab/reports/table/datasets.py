@@ -68,7 +68,7 @@ def by_data_set(
         spec: The report.
         ablation: Ablation of the cells.
         measured: Cells that pass the report's filter.
-        every: All cells. One that lacks the factor is in no data set.
+        every: All cells. A cell that lacks the factor belongs to no data set.
 
     Raises:
         SpecError: If a cell of `measured` lacks the factor.

@@ -299,7 +299,7 @@ def _family_notes(family: Family, *, is_counted: bool) -> list[str]:
     if not is_counted:
         return []
     planned = sum(len(row.cells) for row in family.compared)
-    shown = sum(len(row.cells) for row in family.compared if row.name in family.shown)
+    shown = sum(len(row.cells) for row in family.compared if row.name in family.shown_names)
     over = "all rows and seeds"
     if shown < planned:
         over = f"{number_of(planned, 'comparison')}, of which {shown} {are(shown)} shown"

@@ -45,7 +45,7 @@ def notes_of(
     family: Family,
     marks: Mapping[str, Marks],
 ) -> tuple[str, ...]:
-    """Return the notes that something in the table needs, except those on columns over images.
+    """Return the notes that the table's content needs, except those on columns over images.
 
     `marks`: marks of rank by metric.
     """
@@ -195,7 +195,7 @@ def seed_notes(spec: ReportSpec, rows: Sequence[Row]) -> list[str]:
 
 
 def _corrected(family: Family) -> str:
-    """Say for which comparisons a p-value is corrected, and how many of them the table shows."""
+    """Return a phrase on the comparisons behind a corrected p-value, and on the number shown."""
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "Holm-corrected over the rows"
@@ -250,7 +250,7 @@ def has_interval(cells: Sequence[TableCell]) -> bool:
 
 
 def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
-    """Note stale runs, split and epoch, skipped cells, missing and diverged runs, and what the files note."""
+    """Return notes on stale, missing and diverged runs, split, epoch, skipped cells, and the files' own."""
     names = [ablation.name for ablation in ablations]
     own = dict.fromkeys(note for ablation in ablations for note in ablation.notes)
     holes = hole_notes(spec, ablations, rows)

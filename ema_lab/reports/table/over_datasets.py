@@ -18,7 +18,7 @@ OVER_DATASETS = "paired t over data sets"
 
 @dataclass(frozen=True)
 class Method:
-    """Row on all data sets: its rows that are there, one per data set, and whether it is the baseline."""
+    """Row over all data sets: its existing rows, one per data set, and whether it is the baseline."""
 
     rows: tuple[Row, ...]
     is_baseline: bool
@@ -109,10 +109,10 @@ def _count(common: TableCell) -> str:
     return missing + number_of(common.expected, "data set")
 
 
-def mean_notes(spec: ReportSpec, baseline: str, methods: Mapping[str, Method], shown: int) -> list[str]:
+def mean_notes(spec: ReportSpec, baseline: str, methods: Mapping[str, Method], num_shown: int) -> list[str]:
     """Explain the mean over data sets and its test."""
     family = sum(not method.is_baseline for method in methods.values())
-    hidden = "" if shown == family else f", of which {shown} {are(shown)} shown"
+    hidden = "" if num_shown == family else f", of which {num_shown} {are(num_shown)} shown"
     over = number_of(family, "row") + hidden
     level = "95 % t interval" + (" (all rows together, Bonferroni)" if spec.intervals != "each" else "")
     return [

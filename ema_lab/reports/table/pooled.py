@@ -1,4 +1,4 @@
-"""Tests of rows by variances that the compared rows share, and the note on what their check decided."""
+"""Tests of rows by pooled variances, and the note on the result of the check for pooling."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,21 +32,21 @@ class PooledFamily:
 def pooled_family(metric: str, family: Family) -> PooledFamily:
     """Return the contrasts of all rows that the ablation compares, whatever the report shows of them."""
     names = [row.name for row in family.compared]
-    found = pooled_contrasts([row.differences(metric) for row in family.compared])
-    left_out = tuple(names[index] for index in found.left_out)
-    return PooledFamily(dict(zip(names, found.contrasts, strict=True)), left_out)
+    pooled_rows = pooled_contrasts([row.differences(metric) for row in family.compared])
+    left_out = tuple(names[index] for index in pooled_rows.left_out)
+    return PooledFamily(dict(zip(names, pooled_rows.contrasts, strict=True)), left_out)
 
 
 def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[str]:
-    """State the model of pooled tests against the baseline, and what the check of variances decided.
+    """State the model of pooled tests against the baseline, and the result of the check of variances.
 
     `keys`: keys of the table's columns.
     """
     uses = {"p", "equivalence"}.intersection(keys) or spec.margin is not None
     if spec.test != "pooled" or not (uses or (spec.intervals == "simultaneous" and "delta" in keys)):
         return []
-    found, label = pooled_family(spec.metric, family), spec.compared_metric.label
-    degrees = sorted({each.pooled.degrees for each in found.contrasts.values() if each.pooled})
+    pooled_rows, label = pooled_family(spec.metric, family), spec.compared_metric.label
+    degrees = sorted({each.pooled.degrees for each in pooled_rows.contrasts.values() if each.pooled})
     if not degrees:
         why = "it takes two rows that can be tested and have similar variances"
         return [f"Pooled variance ({label}): none, {why}; each row is tested by its own variance."]
@@ -58,15 +58,17 @@ def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[
     )
     return [
         model,
-        f"Check of equal variances (F tests, 5 % over all rows): {_decision(spec, family, found)}.",
+        f"Check of equal variances (F tests, 5 % over all rows): {_decision(spec, family, pooled_rows)}.",
     ]
 
 
-def _decision(spec: ReportSpec, family: Family, found: PooledFamily) -> str:
-    pooled = sum(each.pooled is not None for each in found.contrasts.values())
-    if not found.left_out:
+def _decision(spec: ReportSpec, family: Family, pooled_rows: PooledFamily) -> str:
+    pooled = sum(each.pooled is not None for each in pooled_rows.contrasts.values())
+    if not pooled_rows.left_out:
         return f"{number_of(pooled, 'row')} pooled, none left out"
-    names = [display_name(spec, row.cells[0].cell) for row in family.compared if row.name in found.left_out]
+    names = [
+        display_name(spec, row.cells[0].cell) for row in family.compared if row.name in pooled_rows.left_out
+    ]
     more = len(names) - MOST_NAMED
     listed = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
     return f"{number_of(pooled, 'row')} pooled; left out, and tested by their own variance: {listed}"

@@ -77,7 +77,7 @@ def rank_notes(spec: ReportSpec, ranked: Mapping[str, Ranked], *families: Family
 
 
 def _rank_test(spec: ReportSpec, unit: str, num_columns: int, families: Sequence[Family]) -> str:
-    """Describe the tests behind marks of rank, and what they are corrected for."""
+    """Describe the tests behind marks of rank, and their correction."""
     is_whole = all(family.is_whole for family in families)
     pairs = f"all pairs of {unit}s" + (" within their groups" if spec.group else "")
     pairs += "" if is_whole else f" of the ablation, of which {_shown_of(families)} are shown"

@@ -6,7 +6,7 @@ from ema_lab.tables.cell import OVER_SEEDS, TableCell
 
 
 def scope_notes(cells: Sequence[TableCell], test_set: str = "this test set") -> list[str]:
-    """Say that ±, intervals and tests over seeds hold for the fixed test set, if the cells have any.
+    """Return a note that ±, intervals and tests over seeds hold for the fixed test set, if cells have any.
 
     Args:
         cells: All cells of the table.

@@ -30,7 +30,7 @@ def interval_name(spec: ReportSpec) -> str:
 
 
 def limit_words(spec: ReportSpec) -> str:
-    """Return the limit of the seeds, and what the test assumes of it and of the differences."""
+    """Return a phrase on the limit of the seeds and the assumptions of the test."""
     if spec.planned_seeds is None:
         return "at most a limit"
     return f"at most {number_of(spec.planned_seeds, 'seed')}, fixed in advance; differences taken as normal"

@@ -36,8 +36,11 @@ CHANGED = "its file was changed since: another base, space or seeds"
 
 
 @dataclass(frozen=True)
-class Found:
-    """Study in a journal. `history` is None if no sweep file fits it, and `note` says why."""
+class StoredStudy:
+    """Study in a journal.
+
+    `history` is None if no sweep file matches the study, and `note` gives the reason.
+    """
 
     sweep: str
     study: Any
@@ -59,7 +62,7 @@ class SweepPages:
         self._store = store
         self._lock = threading.Lock()
         self._read_at: tuple[FileStamps, FileStamps] | None = None
-        self._found: list[Found] = []
+        self._stored: list[StoredStudy] = []
         self._problems: dict[str, str] = {}
 
     def stamps(self) -> object:
@@ -69,25 +72,25 @@ class SweepPages:
     def _journals(self) -> list[Path]:
         return sorted(folder_of(self._store).glob("*.journal"))
 
-    def _studies(self) -> list[Found]:
+    def _studies(self) -> list[StoredStudy]:
         """Return all studies, the newest of a sweep first."""
         with self._lock:
             read_at = (file_stamps(self._journals()), definition_stamps())
             if read_at != self._read_at:
-                self._found, self._problems = [], {}
+                self._stored, self._problems = [], {}
                 for path in self._journals():
                     try:
-                        self._found += reversed(list(_studies_in(path, self._store)))
+                        self._stored += reversed(list(_studies_in(path, self._store)))
                     except EmaLabError as error:
                         self._problems[path.stem] = _first_line(error)
                 self._read_at = read_at
-            return self._found
+            return self._stored
 
     def entries(self) -> list[dict[str, Any]]:
         """Return plain data of each search for the overview, and of each local file without one."""
-        found = self._studies()
-        entries = [_entry(each) for each in found]
-        known = {each.sweep for each in found}
+        stored = self._studies()
+        entries = [_entry(each) for each in stored]
+        known = {each.sweep for each in stored}
         entries += [_bare(name, problem) for name, problem in self._problems.items()]
         for name, path in definitions("sweeps").items():
             if name not in known and name not in self._problems and is_local(path):
@@ -100,22 +103,22 @@ class SweepPages:
     def trials(self) -> Mapping[str, TrialName]:
         """Return the trials by the run ids that they have."""
         names: dict[str, TrialName] = {}
-        for found in self._studies():
-            for trial in found.study.get_trials(deepcopy=False):
-                name = TrialName(f"{found.sweep}, trial {trial.number}", _href(found) or "/")
+        for stored in self._studies():
+            for trial in stored.study.get_trials(deepcopy=False):
+                name = TrialName(f"{stored.sweep}, trial {trial.number}", _href(stored) or "/")
                 for run_id in trial.user_attrs.get(RUN_IDS, ()):
                     names.setdefault(run_id, name)
         return names
 
     def data(self, study: str) -> dict[str, Any] | None:
-        """Return the data of a search's page; None for a study that is unknown or that no file fits."""
-        for found in self._studies():
-            if found.name == study and found.history is not None:
-                return _page(found.history)
+        """Return the data of a search's page; None for an unknown study, or one that no file matches."""
+        for stored in self._studies():
+            if stored.name == study and stored.history is not None:
+                return _page(stored.history)
         return None
 
 
-def _studies_in(path: Path, store: RunStore) -> Iterator[Found]:
+def _studies_in(path: Path, store: RunStore) -> Iterator[StoredStudy]:
     import optuna
 
     opened, note, sweep = read_journal(path), GONE, None
@@ -129,25 +132,25 @@ def _studies_in(path: Path, store: RunStore) -> Iterator[Found]:
             study = optuna.load_study(study_name=name, storage=opened)
             objectives = _fitting(sweep, study) if sweep else ()
             if sweep and objectives:
-                yield Found(sweep.name, study, History(sweep, objectives, store, study))
+                yield StoredStudy(sweep.name, study, History(sweep, objectives, store, study))
             else:
-                yield Found(path.stem, study, None, CHANGED if sweep else note)
+                yield StoredStudy(path.stem, study, None, CHANGED if sweep else note)
 
 
 def _fitting(sweep: Sweep, study: Any) -> tuple[Objective, ...]:
-    """Return the objectives of a study that a sweep file makes now; empty for another study."""
+    """Return the objectives of a study if it is the one that the sweep file now defines; else empty."""
     named = objectives_of(study)
     if not named or sweep.study_name(named) != study.study_name:
         return ()
     return read_objectives(sweep, [str(objective) for objective in named])
 
 
-def _href(found: Found) -> str | None:
-    return f"/sweeps/{quote(found.name, safe='')}" if found.history else None
+def _href(stored: StoredStudy) -> str | None:
+    return f"/sweeps/{quote(stored.name, safe='')}" if stored.history else None
 
 
 def _cap(sweep: Sweep) -> int | None:
-    """Return the number of trials after which a search is over, if its file says it."""
+    """Return the number of trials after which a search is over, if its file gives one."""
     return sweep.spec.run_cap or (sweep.grid_size if sweep.spec.method == "grid" else None)
 
 
@@ -156,14 +159,14 @@ def _bare(name: str, note: str, cap: int | None = None) -> dict[str, Any]:
     return {"name": name, "href": None, "note": note, "counts": {}, "best": [], "over": 0, "cap": cap}
 
 
-def _entry(found: Found) -> dict[str, Any]:
-    counts = count_trials(found.study.get_trials(deepcopy=False))
-    history = found.history
+def _entry(stored: StoredStudy) -> dict[str, Any]:
+    counts = count_trials(stored.study.get_trials(deepcopy=False))
+    history = stored.history
     several = history is not None and len(history.objectives) > 1
     return {
-        **_bare(found.sweep, found.note, _cap(history.sweep) if history else None),
-        "href": _href(found),
-        "note": found.note or (" and ".join(map(str, history.objectives)) if history and several else ""),
+        **_bare(stored.sweep, stored.note, _cap(history.sweep) if history else None),
+        "href": _href(stored),
+        "note": stored.note or (" and ".join(map(str, history.objectives)) if history and several else ""),
         "counts": asdict(counts),
         "best": _best(history) if history else [],
         "over": counts.over,
@@ -261,15 +264,15 @@ def _running(history: History) -> Iterator[dict[str, Any]]:
 
 def _importance(history: History, objective: Objective) -> dict[str, Any]:
     """Return each parameter's importance for an objective. A note explains missing or uncertain values."""
-    found = importances(history, objective)
+    stored = importances(history, objective)
     done = sum(trial.values is not None for trial in history.trials())
-    if not found:
+    if not stored:
         note = f"No parameter has any importance yet, with {number_of(done, 'finished trial')}."
     else:
         note = "With so few trials it is a first hint at most." if done < FEW else ""
     return {
         "label": objective.label,
-        "shares": [[name, share] for name, share in found.items()],
+        "shares": [[name, share] for name, share in stored.items()],
         "note": note,
     }
 

@@ -229,10 +229,10 @@ def _legend(figure: "Figure", entries: Iterable[tuple[Any, str]]) -> None:
 
 
 def _plain_axis(axes: Any, way: str, study: Any, room: int) -> float:
-    """Write a parameter's ticks as plain text, turned where `room` characters do not hold them.
+    """Write a parameter's ticks as plain text, rotated if they are longer than `room` characters.
 
     Returns:
-        By how many inches turned names make the figure deeper.
+        Height in inches that rotated names add to the figure.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 

@@ -42,12 +42,12 @@ def _row(trial: EndedTrial, history: History, front: set[int] | None, *, short: 
         "stale": " ".join(trial.stale) or None,
         **{objective.name: value for objective, value in zip(objectives, values, strict=True)},
         **({} if front is None else {"pareto": trial.number in front}),
-        **{key: _plain(trial.choice[key], short) if key in trial.choice else None for key in keys},
+        **{key: _cell_value(trial.choice[key], short) if key in trial.choice else None for key in keys},
         "run_ids": " ".join(trial.run_ids),
     }
 
 
-def _plain(value: Any, short: bool) -> str | int | float:
+def _cell_value(value: Any, short: bool) -> str | int | float:
     return value if isinstance(value, PLAIN) and not short else value_text(value)
 
 

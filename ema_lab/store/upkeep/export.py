@@ -51,7 +51,7 @@ def export(store: RunStore, path: Path, names: Names = lambda run_id: {}) -> tup
     Args:
         store: The store.
         path: The file.
-        names: Returns what a run is called, as flat keys that are written beside its id.
+        names: Returns a run's ablations and rows as flat keys, which are written beside its id.
 
     Returns:
         The number of records, and one line per unreadable run.

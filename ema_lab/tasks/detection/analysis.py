@@ -100,11 +100,11 @@ def _percent(values: Floats) -> Numbers:
 
 
 def confusion(scenes: Sequence[Scene], classes: int, score: float, iou: float) -> NDArray[np.int64]:
-    """Count which class each box was detected as: (classes + 1, classes + 1), truth by detection.
+    """Return the confusion matrix (classes + 1, classes + 1), truth by detection.
 
-    Detections with at least `score` take, by falling score, the free box of any class with the greatest IoU
-    of at least `iou`. The last row counts detections of the background, the last column boxes that nothing
-    found. What is left over inside an ignored box or region counts neither way.
+    In descending order of score, each detection with at least `score` takes the free box of any class with
+    the greatest IoU, if that is at least `iou`. The last row counts false alarms, the last column missed
+    boxes. Unmatched detections inside an ignored box or region do not count.
     """
     counts = np.zeros((classes + 1, classes + 1), dtype=np.int64)
     for scene in scenes:
@@ -124,7 +124,7 @@ def confusion(scenes: Sequence[Scene], classes: int, score: float, iou: float) -
 def matches(
     scene: Scene, chosen: NDArray[np.int64], iou: float, *, same_class: bool = False
 ) -> dict[int, int]:
-    """Return the box that each detection takes, by falling score, among those that are not ignored.
+    """Return the box that each detection takes, in descending order of score; ignored boxes are left out.
 
     `same_class` lets a detection take boxes of its own class only.
     """
@@ -142,7 +142,7 @@ def matches(
 
 
 def in_ignored(scene: Scene, chosen: NDArray[np.int64], iou: float) -> NDArray[np.bool_]:
-    """Return whether a detection lies, by a share of at least `iou` of its area, in what is ignored: (N,)."""
+    """Return whether at least a share `iou` of a detection's area lies in ignored boxes or regions: (N,)."""
     ignored = np.concatenate([scene.boxes[scene.ignored], scene.ignored_regions])
     boxes = scene.detected[chosen]
     low = np.maximum(boxes[:, None, :2], ignored[None, :, :2])

@@ -1,7 +1,8 @@
-"""Anchors that fit the boxes of a data set: k-means, then small random changes that are kept if they help.
+"""Anchors fitted to the boxes of a data set: k-means, then random mutations that are kept if they help.
 
-The published anchors fit COCO. Where fewer than 98 % of a data set's boxes have an anchor that learns them,
-YOLOv5 fits others. Here the draws depend on nothing but the boxes, so that all runs on a data set share them.
+The published anchors fit COCO. If fewer than 98 % of a data set's boxes have an anchor that can learn them,
+YOLOv5 fits new anchors. Here the random draws depend on the boxes alone, so that all runs on a data set share
+their anchors.
 Shape letters: N boxes, A anchors; a size is width and height in pixels of the training image.
 """
 
@@ -34,13 +35,13 @@ def possible_recall(sizes_N2: Floats, anchors_A2: Floats, largest_ratio: float =
 
 
 def fitness(sizes_N2: Floats, anchors_A2: Floats, largest_ratio: float = LARGEST_RATIO) -> float:
-    """Return the mean fit of the best anchors, counting those boxes that one can learn."""
+    """Return the mean fit of each box's best anchor; boxes that no anchor can learn count as 0."""
     best = fits(sizes_N2, anchors_A2).max(1)
     return float((best * (best > 1 / largest_ratio)).mean())
 
 
 def fitted_anchors(sizes_N2: Floats, count: int, largest_ratio: float = LARGEST_RATIO) -> Floats:
-    """Return `count` anchors that fit boxes, by growing area: (A, 2).
+    """Return `count` anchors that fit boxes, in ascending order of area: (A, 2).
 
     Raises:
         ValueError: If there are fewer different boxes than anchors.
@@ -75,7 +76,7 @@ def chosen_anchors(
 ) -> tuple[Floats, bool]:
     """Return the anchors to train with, (heads, A, 2), and whether they were fitted.
 
-    The published ones stay if they can learn enough boxes, or if fitted ones learn no more.
+    The published anchors are used if they can learn enough boxes, or if fitted ones learn no more.
     """
     flat = published_HA2.reshape(-1, 2)
     recall = possible_recall(sizes_N2, flat, largest_ratio)

@@ -1,4 +1,4 @@
-"""The anchors and cells that learn a target: YOLOv5's rule of shapes and neighbouring cells.
+"""Assignment of targets to anchors and cells: YOLOv5's rule of shapes and neighbouring cells.
 
 An anchor learns a target if neither side is four times the other's, and so do the target's own cell and the
 nearer neighbour on each axis: usually three cells. One cell may be assigned twice (a centre on a border
@@ -18,10 +18,10 @@ _OFFSETS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))  # own
 
 @dataclass(frozen=True)
 class Matches:
-    """The predictions of one head that learn a target, in the order offset, anchor, target.
+    """Predictions of one head that learn a target, in the order offset, anchor, target.
 
     Attributes:
-        image: Of each match, like `anchor`, `row` and `column`: (N,).
+        image: Image of each match; `anchor`, `row` and `column` likewise: (N,).
         cls: The target's class: (N,).
         box: The target's centre relative to the cell, and its size, in cells: (N, 4).
         size: The anchor's width and height in cells: (N, 2).
@@ -48,7 +48,7 @@ def assign(
         targets_T6: Image, class, and the box as x, y, width, height in [0, 1].
         anchors_A2: Width and height of the head's anchors, in cells.
         grid: Rows and columns of the head.
-        largest_ratio: Between the sides of target and anchor; a match stays below it.
+        largest_ratio: Limit of the ratio between the sides of a target and an anchor that match.
     """
     rows, columns = grid
     count = len(anchors_A2)

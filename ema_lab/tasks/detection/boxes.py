@@ -1,4 +1,4 @@
-"""Boxes and how much they overlap, with the small constants that YOLOv5 v6.0 computes with.
+"""Boxes and their overlap, with the epsilons of YOLOv5 v6.0.
 
 torchvision's box losses differ from these by up to 5e-8, and its complete IoU is NaN for boxes without
 height, so the formulas are written out (Zheng et al., 2020, arXiv:1911.08287). Shape letters: N pairs of

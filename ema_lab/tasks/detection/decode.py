@@ -1,4 +1,4 @@
-"""Boxes from raw head outputs, and the suppression of those that others overlap.
+"""Decoding of boxes from raw head outputs, and non-maximum suppression.
 
 Shape letters: B batch, A anchors, H rows, W columns, K 5 + classes, P predictions of an image, M kept boxes.
 """
@@ -18,12 +18,12 @@ class SuppressionSpec:
     """Settings that turn predictions into detections.
 
     Attributes:
-        confidence: Objectness, and its product with the class, must be greater.
-        iou: A box that overlaps a better one of its class by more is dropped.
+        confidence: Lower limit of objectness, and of objectness times class score.
+        iou: IoU with a better box of its class above which a box is dropped.
         multi_label: Whether a box counts for every class above `confidence`, or for its best class only.
         agnostic: Whether boxes of different classes suppress each other.
-        most: Detections that are kept of an image.
-        candidates: Boxes that enter suppression; the best by score.
+        most: Largest number of detections per image.
+        candidates: Number of boxes, the best by score, that enter suppression.
     """
 
     confidence: float = 0.001
@@ -59,7 +59,7 @@ def _decoded(raw: Tensor, sizes_A2: Tensor, stride: int) -> Tensor:
 
 
 def suppress(predictions_PK: Tensor, spec: SuppressionSpec) -> Tensor:
-    """Return the detections of one image by falling score, (M, 6): corners, score, class."""
+    """Return the detections of one image by descending score, (M, 6): corners, score, class."""
     likely = predictions_PK[predictions_PK[:, 4] > spec.confidence]
     corners = corners_of(likely[:, :4])
     scores = likely[:, 5:] * likely[:, 4:5]

@@ -1,4 +1,4 @@
-"""Detection metrics of drawn images: every detection is judged once, and each draw only counts again."""
+"""Detection metrics of bootstrap draws: detections are matched once, and each draw only counts them again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def by_draw(arrays: Mapping[str, NDArray[Any]], classes: int, metric: str) -> di
 
 
 def value_of(scenes: Sequence[Scene], classes: int, metric: str) -> Value:
-    """Return a function that gives a metric of these images, each as often as it is counted."""
+    """Return a function from the number of copies of each image to the metric of these images."""
     if metric in _TOOLKIT:
         return _toolkit_value(scenes, classes, metric)
     if metric in _ULTRALYTICS:
@@ -57,7 +57,7 @@ def value_of(scenes: Sequence[Scene], classes: int, metric: str) -> Value:
 
 
 def _toolkit_value(scenes: Sequence[Scene], classes: int, metric: str) -> Value:
-    """Return the function of a metric of VisDrone's toolkit, which weights classes by their images."""
+    """Return that function for a metric of VisDrone's toolkit, which weights classes by their images."""
     thresholds, part = _TOOLKIT[metric]
     kept = [visdrone.drop_in_ignored_regions(scene) for scene in scenes]
     holds = np.array([[bool((scene.classes == cls).any()) for scene in kept] for cls in range(classes)])

@@ -1,8 +1,8 @@
 """YOLOv5's loss: boxes by complete IoU, objectness and classes by binary cross-entropy.
 
-Objectness learns the complete IoU of a prediction with its target, where a prediction has one. The facts of
-v6.0 that surprise: nothing is divided by the number of targets, the sum is multiplied by the batch size, and
-where one cell is assigned twice, objectness learns the value that was written last.
+Objectness learns the complete IoU of a prediction with its target, if it has one. Three details of v6.0 may
+surprise: nothing is divided by the number of targets, the sum is multiplied by the batch size, and if one
+cell is assigned twice, objectness learns the value that was written last.
 
 Shape letters: B batch, A anchors, H rows, W columns, K 5 + classes, T targets, N matches.
 """
@@ -25,15 +25,15 @@ _FOCAL_ALPHA = 0.25
 
 @dataclass(frozen=True)
 class LossSpec:
-    """Weights of the loss, as they apply: already scaled to image size, classes and heads.
+    """Weights of the loss, already scaled to image size, classes and heads.
 
     Attributes:
-        box: Weight of the boxes' term, like `obj` and `cls`.
-        cls_positive: Weight of the positive class in the classes' cross-entropy, like `obj_positive`.
-        largest_ratio: Between the sides of a target and an anchor that learns it.
+        box: Weight of the term of boxes; `obj` and `cls` likewise.
+        cls_positive: Weight of positives in the classes' cross-entropy; `obj_positive` likewise.
+        largest_ratio: Largest ratio between the sides of a target and an anchor that learns it.
         label_smoothing: Share of a class label that goes to the other answer.
         focal_gamma: Exponent of the focal weights; 0 leaves them out.
-        overlap: What the boxes' term and objectness measure.
+        overlap: Kind of IoU in the term of boxes and in objectness.
     """
 
     box: float = 0.05
@@ -93,8 +93,8 @@ def predicted_corners(raw_NK: Tensor, matches: Matches) -> Tensor:
 def objectness_goal(raw: Tensor, matches: Matches, overlap_N: Tensor) -> Tensor:
     """Return the targets of a head's objectness, (B, A, H, W): the overlap of a match, else 0.
 
-    Where a cell is matched more than once, the last match counts. Writing by index leaves that open on a
-    GPU, so the last match of each cell is found first.
+    If a cell is matched more than once, the last match counts. On a GPU, writing by index does not define
+    which match is last, so the last match of each cell is determined first.
     """
     goal = raw.new_zeros(raw.shape[:-1])  # contiguous, to be viewed flat, whatever the layout of `raw`
     _, anchors, rows, columns = goal.shape
@@ -107,7 +107,7 @@ def objectness_goal(raw: Tensor, matches: Matches, overlap_N: Tensor) -> Tensor:
 
 
 def _class_term(raw_NC: Tensor, cls_N: Tensor, spec: LossSpec) -> Tensor:
-    """Return the classes' cross-entropy; a single class has nothing to tell apart."""
+    """Return the classes' cross-entropy; zero for a single class."""
     if raw_NC.shape[1] == 1:
         return raw_NC.new_zeros(1)
     goal = torch.full_like(raw_NC, spec.label_smoothing / 2)

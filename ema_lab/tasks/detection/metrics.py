@@ -1,9 +1,9 @@
 """Detection: its description, and its metrics from stored predictions by three protocols.
 
-No hash of a run's source holds this module or the protocols: `ema-lab store remeasure` computes what
-changes here for finished runs. Average precision is in percent; a name without a protocol is COCO's, except
-`precision` and `recall`, which only YOLOv5's evaluation defines. Protocols do not compare: YOLOv5's own
-(`..._ultralytics`) is up to 7 points from COCO's on small sets.
+No hash of a run's source holds this module or the protocols. After a change here, `ema-lab store remeasure`
+updates finished runs. Average precision is in percent. A name without a protocol is COCO's, except
+`precision` and `recall`, which only YOLOv5's evaluation defines. Values of different protocols are not
+comparable: on small sets YOLOv5's own (`..._ultralytics`) differs from COCO's by up to 7 points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,9 +61,9 @@ def scenes_of(rows: Rows) -> list[Scene]:
 
 
 def epoch_metrics(rows: Rows) -> dict[str, float]:
-    """Return COCO's means, and precision and recall where their harmonic mean is greatest, in percent.
+    """Return COCO's means, and precision and recall at the greatest F1, in percent.
 
-    What has no box (small ones, say) is left out.
+    Means without any box, such as those of small boxes, are left out.
     """
     return _epoch_metrics(scenes_of(rows))
 

@@ -1,4 +1,4 @@
-"""Detectors that have a loss of their own, through the seam of the task: their loss, and what they return."""
+"""Detectors with a loss of their own, as the task calls them: loss, detections, and a check of both."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from ema_lab.tasks.task import BatchLoss
 
 
 def own_loss(model: OwnLossDetector, images: Tensor, targets: Tensor) -> BatchLoss:
-    """Return the sum of a detector's terms, and each for the curve."""
+    """Return the sum of the terms of a detector's loss, and each term for the curve."""
     terms = model.losses(images, targets)
     sums = {name: term.detach() * len(images) for name, term in terms.items()}
     return BatchLoss(torch.stack(list(terms.values())).sum(), len(images), sums)
@@ -27,7 +27,7 @@ def own_detections(model: OwnLossDetector, images: Tensor, form: SuppressionForm
 def check_own_loss(
     subject: str, build: Callable[[], Any], batch: tuple[Tensor, Tensor], classes: int
 ) -> None:
-    """Run a detector on made-up images, on the CPU, and check what it returns.
+    """Run a detector on made-up images, on the CPU, and check its loss and its detections.
 
     Args:
         subject: The detector, for messages.

@@ -33,10 +33,10 @@ VALUES = 5  # of a prediction besides its classes: x, y, width, height, objectne
 
 
 class Detection(Task):
-    """YOLOv5's loss and decoding; or those of an `OwnLossDetector`.
+    """Detection with YOLOv5's loss and decoding, or with those of an `OwnLossDetector`.
 
     Training targets are (T, 6): image of the batch, class, box as x, y, width, height in [0, 1]. Those of
-    evaluation are the truth and how each image lies in its letterbox. A model without a loss of its own
+    evaluation are the truth and the letterbox of each image. A model without a loss of its own
     returns raw heads (B, A, H, W, 5 + classes), and has `anchors` (heads, A, 2) in pixels and `strides`.
     """
 

@@ -1,4 +1,4 @@
-"""TensorBoard as a mirror: a folder of event files per finished run, complete once it has a note."""
+"""TensorBoard as a mirror: a folder of event files per finished run, complete once its note is written."""
 
 import json
 import shlex

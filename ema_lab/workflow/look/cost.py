@@ -116,7 +116,7 @@ def costs(
     if latency is not None:
         rows = list(measured.timed(latency, runs))
     elif macs == "thop":
-        rows = list(measured.printed())
+        rows = list(measured.yolov5_counts())
     else:
         rows = list(measured.by_layer(macs) if layers else measured.counted(macs))
     for loss in cache.losses:
@@ -149,9 +149,9 @@ class _Costs:
             self._report_uncounted(row, counts["uncounted"])
             yield values
 
-    def printed(self) -> Iterator[dict[str, Any]]:
+    def yolov5_counts(self) -> Iterator[dict[str, Any]]:
         """Yield parameters and GFLOPs of each row as YOLOv5 prints them, and both with fused batch norms."""
-        from ema_lab.one_run.measurement import printed_cost
+        from ema_lab.one_run.measurement import yolov5_cost
 
         rule = "for one image; as thop 0.0.31 counts them on one coarse cell, scaled; two per multiply-add"
         self.watch(Remark("gflops", rule))
@@ -160,9 +160,7 @@ class _Costs:
             values: dict[str, Any] = {"variant": row}
             with _named(row):
                 counts, before = (
-                    self.cache.get((spec,), {"what": "printed"}, partial(printed_cost, spec))
-                    if spec
-                    else None
+                    self.cache.get((spec,), {"what": "printed"}, partial(yolov5_cost, spec)) if spec else None
                     for spec in (cells[0].spec, base.spec if base else None)
                 )
             assert counts is not None

@@ -80,7 +80,7 @@ class _Gallery:
         for option, value in (("--score", self.options.score), ("--iou", self.options.iou)):
             if value is not None:
                 raise SpecError(f"{option} changes nothing: {self.name} trains classifiers, not detectors")
-        layer = self.options.target_layer or _last_stage(next(iter(self.shown.values())))
+        layer = self.options.target_layer or _last_stage(next(iter(self.with_model.values())))
         labels, pixels = self._images()
         panels = self._panels(layer)
         titles = [
@@ -99,21 +99,23 @@ class _Gallery:
         options = self.options
         score = SCORE if options.score is None else options.score
         iou = IOU if options.iou is None else options.iou
-        found = SceneGallery(self.cells, self.models, self.data, options, (score, iou))
+        scenes = SceneGallery(self.cells, self.models, self.data, options, (score, iou))
         boxes = (
             f"Detections with a score of {score:g} or more, {self.models.detections}. Hit: it takes, by "
             f"falling score, a free box of its class with an IoU of at least {iou:g}; false alarm: it takes "
             "none; miss: a box that none takes. Beside a detection: class and score in percent, in panels "
             f"of at most {MOST_WRITTEN} boxes."
         )
-        panels = found.maps()
+        panels = scenes.maps()
         maps = (
             f"{self._gate_text()} Grad-CAM of all scores of {score:g} or more (without any, of the greatest) "
-            f"at {found.layer}, {LAID}"
+            f"at {scenes.layer}, {LAID}"
         )
         return (
-            Drawn("gallery", draw_scenes(found.images(), found.titles, found.panels()), self._caption(boxes)),
-            Drawn("maps", draw_gallery(found.canvases(), found.titles, panels), self._caption(maps)),
+            Drawn(
+                "gallery", draw_scenes(scenes.images(), scenes.titles, scenes.panels()), self._caption(boxes)
+            ),
+            Drawn("maps", draw_gallery(scenes.canvases(), scenes.titles, panels), self._caption(maps)),
         )
 
     @property
@@ -122,7 +124,7 @@ class _Gallery:
         return next(iter(self.cells.values())).spec.data.facts.task
 
     @cached_property
-    def shown(self) -> dict[str, Cell]:
+    def with_model(self) -> dict[str, Cell]:
         """Cells that have a model to show, by row."""
         return {name: cell for name, cell in self.cells.items() if self.models.has(cell)}
 
@@ -145,7 +147,7 @@ class _Gallery:
         from ema_lab.data.module import ImageData
 
         numbers = self.options.images
-        test = ImageData(next(iter(self.shown.values())).spec, self.data).splits.test
+        test = ImageData(next(iter(self.with_model.values())).spec, self.data).splits.test
         if max(numbers) >= len(test.labels):
             raise SpecError(
                 f"--images: the test split has {number_of(len(test.labels), 'image')}, got {max(numbers)}"
@@ -170,7 +172,7 @@ class _Gallery:
         attentions: list[str] = []
         for name, cell in self.cells.items():
             label = self.models.label(name, cell)
-            if name not in self.shown:
+            if name not in self.with_model:
                 panels.append(Panel(label, None, None))
                 continue
             source = ImageData(cell.spec, self.data)  # normalised as its recipe says

@@ -51,8 +51,8 @@ class SceneGallery:
     ) -> None:
         self.cells, self.models, self.options = cells, models, options
         self.score, self.iou = thresholds
-        self.shown = {name: cell for name, cell in cells.items() if models.has(cell)}
-        self.source = SceneData(next(iter(self.shown.values())).spec, data)
+        self.with_model = {name: cell for name, cell in cells.items() if models.has(cell)}
+        self.source = SceneData(next(iter(self.with_model.values())).spec, data)
         self.test, self.names = self.source.splits.test, self.source.splits.names
         if max(options.images) >= len(self.test):
             rule = f"the test split has {number_of(len(self.test), 'image')}, got {max(options.images)}"
@@ -78,11 +78,11 @@ class SceneGallery:
         Raises:
             StoreError: If a run has no readable predictions.
         """
-        found = {name: self._scenes(cell) for name, cell in self.shown.items()}
-        truth = [truth_boxes(scene, self.names) for scene in next(iter(found.values()))]
+        scenes_by_row = {name: self._scenes(cell) for name, cell in self.with_model.items()}
+        truth = [truth_boxes(scene, self.names) for scene in next(iter(scenes_by_row.values()))]
         judged = {
             name: [judged_boxes(scene, self.names, self.score, self.iou) for scene in scenes]
-            for name, scenes in found.items()
+            for name, scenes in scenes_by_row.items()
         }
         rows = [ScenePanel(self._label(name), judged.get(name)) for name in self.cells]
         return [ScenePanel("truth", truth), *rows]
@@ -90,7 +90,9 @@ class SceneGallery:
     @cached_property
     def layer(self) -> str:
         """The layer of Grad-CAM."""
-        return self.options.target_layer or finest_layer(self.models.model(next(iter(self.shown.values()))))
+        return self.options.target_layer or finest_layer(
+            self.models.model(next(iter(self.with_model.values())))
+        )
 
     def maps(self) -> list[Panel]:
         """Return the gate and the Grad-CAM of each row.
@@ -103,11 +105,11 @@ class SceneGallery:
         panels: list[Panel] = []
         attentions: list[str] = []
         for name in self.cells:
-            if name not in self.shown:
+            if name not in self.with_model:
                 panels.append(Panel(self._label(name), None, None))
                 continue
-            model = self.models.model(self.shown[name])
-            spec = self.shown[name].spec
+            model = self.models.model(self.with_model[name])
+            spec = self.with_model[name].spec
             form = spec.recipe.detection.suppression
             if self.options.untrained and spec.model.start is None:  # all its scores may be below the least
                 form = form.model_copy(update={"confidence": 0.0, "multi_label": False})
@@ -173,11 +175,11 @@ def judged_boxes(scene: Scene, names: Sequence[str], score: float, iou: float) -
     """
     chosen = np.nonzero(scene.scores >= score)[0]
     taken = matches(scene, chosen, iou, same_class=True)
-    aside = dict(zip(chosen.tolist(), in_ignored(scene, chosen, iou).tolist(), strict=True))
+    is_ignored = dict(zip(chosen.tolist(), in_ignored(scene, chosen, iou).tolist(), strict=True))
     missed = set(np.nonzero(~scene.ignored)[0].tolist()) - set(taken.values())
     boxes = [Box(_corners(scene.boxes[one]), names[scene.classes[one]], "miss") for one in sorted(missed)]
     for number in sorted(chosen.tolist(), key=lambda one: scene.scores[one]):
-        if number in taken or not aside[number]:
+        if number in taken or not is_ignored[number]:
             label = f"{names[scene.detected_classes[number]]}: {100 * scene.scores[number]:.0f}"
             kind: Kind = "hit" if number in taken else "false alarm"
             boxes.append(Box(_corners(scene.detected[number]), label, kind))

@@ -195,7 +195,7 @@ def train_grid(
         done_before=tuple(run_id for run_id, state in by_state.items() if state == "done"),
         elsewhere=tuple(progress.elsewhere),
         failed=tuple(failed_cells(store, tasks, progress, given_up)),
-        left=_left(pending, progress) if time.time() >= how.stop_at else (),
+        left=_still_pending(pending, progress) if time.time() >= how.stop_at else (),
         stale={} if how.refresh else stale_counts(statuses),
         max_attempts=how.max_attempts,
     )
@@ -207,7 +207,7 @@ def _is_pending(status: RunStatus) -> bool:
     return status.state in {"pending", "running"}
 
 
-def _left(pending: Sequence[Task], progress: Progress) -> tuple[str, ...]:
+def _still_pending(pending: Sequence[Task], progress: Progress) -> tuple[str, ...]:
     ended = {*progress.done, *progress.elsewhere, *progress.failed}
     return tuple(task.spec.run_id for task in pending if task.spec.run_id not in ended)
 

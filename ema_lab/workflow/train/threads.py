@@ -64,7 +64,7 @@ def whole_runs(ablation: Ablation) -> list[RunSpec]:
 
 
 def unclean_pairs(
-    runs: Sequence[RunSpec], store: RunStore, pending: Sequence[RunSpec], here: Mapping[str, Any]
+    runs: Sequence[RunSpec], store: RunStore, pending: Sequence[RunSpec], facts: Mapping[str, Any]
 ) -> UncleanPairs | None:
     """Return a warning if runs that are about to be trained make no clean pairs: tables mark those with †.
 
@@ -74,7 +74,7 @@ def unclean_pairs(
         pending: Runs that are about to be trained.
         here: What their records will say of the environment, as far as known, except for the precision.
     """
-    expected = {spec.run_id: _expected(spec, here) for spec in pending}
+    expected = {spec.run_id: _expected(spec, facts) for spec in pending}
     records = store.records(spec.run_id for spec in runs if spec.run_id not in expected)
     done = {run_id: record.environment for run_id, record in records.items() if record.status == "done"}
     by_seed: dict[int, list[Mapping[str, Any]]] = {}
@@ -92,14 +92,14 @@ def unclean_pairs(
     return UncleanPairs(len(unclean), len(pending), differences, finished)
 
 
-def _expected(spec: RunSpec, here: Mapping[str, Any]) -> dict[str, Any]:
+def _expected(spec: RunSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a run's record will say, without the attention kernel where its options decide it."""
-    expected = {**here, "precision": spec.recipe.precision}
+    expected = {**facts, "precision": spec.recipe.precision}
     parts = (spec.model.attention, *(item.attention for item in spec.model.also))
     with_kernel = [part for part in parts if "ema" in part.names]
     is_plain = all(part.name == "ema" and part.options.keys() <= {"groups"} for part in with_kernel)
     if not with_kernel or (
-        here.get(FACT) != "formula" and not (is_plain and spec.recipe.precision == "fp32")
+        facts.get(FACT) != "formula" and not (is_plain and spec.recipe.precision == "fp32")
     ):
         expected.pop(FACT, None)
     return expected

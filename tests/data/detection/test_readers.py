@@ -26,16 +26,16 @@ def picture(path: Path, width: int = 100, height: int = 50) -> Path:
 
 def first(problems: Problems, folder: Path) -> str:
     """Return the first problem, with the place below a folder."""
-    return str(problems.found[0]).removeprefix(f"{folder}/")
+    return str(problems.entries[0]).removeprefix(f"{folder}/")
 
 
 def check_nothing_is_silent(found: list[AnnotatedImage], problems: Problems, boxes: int, broken: int) -> None:
     assert sum(len(image.truth.boxes) for image in found) == boxes
-    assert len(problems.found) == broken
+    assert len(problems.entries) == broken
     if broken:
         with pytest.raises(DataError, match=r"data.max_broken=0\)$") as caught:
             problems.check()
-        assert str(caught.value).startswith(str(problems.found[0]))
+        assert str(caught.value).startswith(str(problems.entries[0]))
         assert ("more" in str(caught.value)) == (broken > 1)
         problems.limit = broken
     problems.check()
@@ -338,5 +338,5 @@ def test_a_pipe_in_place_of_an_image_is_named_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     problems = Problems(0)
     assert image_size(tmp_path / "a.png", problems) is None
-    assert len(problems.found) == 1
+    assert len(problems.entries) == 1
     assert first(problems, tmp_path) == "a.png: cannot be decoded: it is no regular file"

@@ -23,7 +23,7 @@ _TOTALS = {
 
 @dataclass(frozen=True)
 class CocoResult:
-    """Average precision and recall in [0, 1]; what has no box is absent.
+    """Average precision and recall in [0, 1]; values without a box are absent.
 
     Attributes:
         totals: `map` (IoU 0.5 to 0.95), `map50`, `map75`, `map_small`, `map_medium`, `map_large` and
@@ -40,7 +40,7 @@ def evaluate(scenes: Sequence[Scene], most: tuple[int, int, int] = MOST) -> Coco
 
     Args:
         scenes: Truth and detections of every image.
-        most: Limits of detections of a class in an image; averages are of the last.
+        most: Limits of the number of detections per class and image; averages use the last.
     """
     metric = MeanAveragePrecision(
         backend="faster_coco_eval",

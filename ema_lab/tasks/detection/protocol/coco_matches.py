@@ -1,4 +1,4 @@
-"""COCO's evaluation of drawn images: detections are matched once, and every draw only counts them again.
+"""COCO's evaluation of bootstrap draws: detections are matched once, and each draw only counts them again.
 
 Matching concerns one image at a time, so that no draw changes it. `coco_table` gives the same numbers for a
 list of scenes in which images repeat.
@@ -31,7 +31,7 @@ class ClassMatches:
     Attributes:
         image: (D,), image of each detection.
         right: (4, 10, D), whether a detection finds a box, by area and threshold.
-        ignored: (4, 10, D), whether it counts neither way.
+        ignored: (4, 10, D), whether a detection is ignored.
         boxes: (4, images), number of boxes to find.
     """
 
@@ -61,11 +61,11 @@ class CocoMatches:
     """Detections of all images, matched with the truth as COCO does."""
 
     def __init__(self, scenes: Sequence[Scene], classes: int) -> None:
-        found: list[dict[int, _ImageMatches]] = [{} for _ in range(classes)]
+        by_image: list[dict[int, _ImageMatches]] = [{} for _ in range(classes)]
         for number, scene in enumerate(scenes):
             for cls in np.union1d(scene.classes, scene.detected_classes):
-                found[cls][number] = _image_matches(scene, cls)
-        self._classes = [_class_matches(by_image, len(scenes)) for by_image in found]
+                by_image[cls][number] = _image_matches(scene, cls)
+        self._classes = [_class_matches(by_image, len(scenes)) for by_image in by_image]
 
     def value(self, metric: str, counts: Integers) -> float:
         """Return a metric in percent; NaN if the drawn images have no box that counts.
@@ -86,10 +86,10 @@ def average_precision(matches: ClassMatches, area: int, chosen: slice, counts: I
     """Return the precision of one class, averaged over 101 recalls and the chosen thresholds."""
     if not len(matches.image):
         return 0.0
-    hits, misses, found = _cumulative(matches, area, chosen, counts)
+    hits, misses, by_image = _cumulative(matches, area, chosen, counts)
     envelope = np.maximum.accumulate((hits / np.maximum(hits + misses, 1))[:, ::-1], axis=1)[:, ::-1]
     envelope = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)  # of recalls not reached
-    places = [row.searchsorted(RECALLS, side="left") for row in found]
+    places = [row.searchsorted(RECALLS, side="left") for row in by_image]
     return float(np.take_along_axis(envelope, np.stack(places), axis=1).mean())
 
 
@@ -111,17 +111,17 @@ def _cumulative(
     return hits, misses, hits / (counts @ matches.boxes[area])
 
 
-def _class_matches(found: Mapping[int, _ImageMatches], images: int) -> ClassMatches:
+def _class_matches(by_image: Mapping[int, _ImageMatches], images: int) -> ClassMatches:
     boxes = np.zeros((len(AREAS), images), dtype=np.int64)
-    for number, each in found.items():
+    for number, each in by_image.items():
         boxes[:, number] = each.boxes
-    if not found:
+    if not by_image:
         none = np.zeros((len(AREAS), len(THRESHOLDS), 0), dtype=bool)
         return ClassMatches(np.zeros(0, dtype=np.int64), none, none, boxes)
-    order = (-np.concatenate([each.scores for each in found.values()])).argsort(kind="stable")
-    image = np.repeat(list(found), [len(each.scores) for each in found.values()])
-    right = np.concatenate([each.right for each in found.values()], axis=2)
-    ignored = np.concatenate([each.ignored for each in found.values()], axis=2)
+    order = (-np.concatenate([each.scores for each in by_image.values()])).argsort(kind="stable")
+    image = np.repeat(list(by_image), [len(each.scores) for each in by_image.values()])
+    right = np.concatenate([each.right for each in by_image.values()], axis=2)
+    ignored = np.concatenate([each.ignored for each in by_image.values()], axis=2)
     return ClassMatches(image[order], right[..., order], ignored[..., order], boxes)
 
 

@@ -1,4 +1,4 @@
-"""Truth and detections of images, as every protocol of evaluation reads them."""
+"""Truth and detections of images, in the form that all evaluation protocols read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth of one image and what was detected in it; boxes are corners in pixels of the image.
+    """Truth and detections of one image; boxes are corners in pixels of the image.
 
     Attributes:
-        height: Of the image in pixels, like `width`.
-        boxes: (T, 4) of the truth.
-        classes: (T,), from 0.
-        ignored: (T,), whether a box counts neither way: a crowd (COCO), a score of 0 (VisDrone).
-        detected: (D, 4), by falling score.
-        scores: (D,).
-        detected_classes: (D,).
+        height: Height of the image in pixels; `width` likewise.
+        boxes: (T, 4), boxes of the truth.
+        classes: (T,), their classes, from 0.
+        ignored: (T,), whether a box is ignored: a crowd (COCO), a score of 0 (VisDrone).
+        detected: (D, 4), detected boxes by descending score.
+        scores: (D,), their scores.
+        detected_classes: (D,), their classes.
         ignored_regions: (R, 4), parts of the image that are not annotated (VisDrone's category 0).
     """
 

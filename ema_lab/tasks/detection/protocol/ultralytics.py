@@ -2,7 +2,7 @@
 
 It differs in two ways, and is 0.03 to 0.07 higher on small sets: one matching serves all ten thresholds,
 and the area is a trapezoid rule over the linear interpolation of the precision envelope at 101 recalls. The
-EMA paper's numbers for VisDrone are of this kind. Matching is done in 32-bit floats, as there.
+EMA paper's numbers for VisDrone are of this kind. Matching uses 32-bit floats, as YOLOv5 does.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ _EPS = 1e-16
 
 @dataclass(frozen=True)
 class Precision:
-    """Results per class that the truth holds, and where precision and recall are read.
+    """Results per class of the truth, and the confidence at which precision and recall are read.
 
     Attributes:
-        classes: (C,), those with a box.
+        classes: (C,), classes with a box.
         average: (C, 10), average precision in [0, 1] at each threshold.
-        precision: (C,), at the confidence of the greatest mean F1, like `recall` and `f1`.
+        precision: (C,), at the confidence of the greatest mean F1; `recall` and `f1` likewise.
         confidence: That confidence.
     """
 
@@ -51,7 +51,7 @@ class Precision:
 def right_detections(scene: Scene) -> NDArray[np.bool_]:
     """Return whether each detection is right at each threshold: (D, 10).
 
-    Every detection keeps its best box of its class, and every box the best scored of its detections.
+    Every detection keeps its best box of its class, and every box keeps its detection with the best score.
     """
     right = np.zeros((len(scene.scores), len(THRESHOLDS)), dtype=bool)
     truth, detected = scene.boxes.astype(np.float32), scene.detected.astype(np.float32)
@@ -74,26 +74,26 @@ class Judged:
 
     Attributes:
         right: (D, 10), whether a detection is right at each threshold.
-        scores: (D,), like `found`, the class, and `image`, the number of the image.
+        scores: (D,); `detected`, the class, and `image`, the number of the image, likewise.
         truth: (T,), class of each box, with `truth_image`, the number of its image.
     """
 
     right: NDArray[np.bool_]
     scores: Floats
-    found: Integers
+    detected: Integers
     image: Integers
     truth: Integers
     truth_image: Integers
 
     def drawn(self, counts: Integers) -> "Judged":
-        """Return the detections and the truth of images of which each is repeated as often as counted."""
-        of_found = np.repeat(np.arange(len(self.image)), counts[self.image])
+        """Return detections and truth with each image repeated as often as `counts` says."""
+        of_detections = np.repeat(np.arange(len(self.image)), counts[self.image])
         of_truth = np.repeat(np.arange(len(self.truth)), counts[self.truth_image])
         return Judged(
-            self.right[of_found],
-            self.scores[of_found],
-            self.found[of_found],
-            self.image[of_found],
+            self.right[of_detections],
+            self.scores[of_detections],
+            self.detected[of_detections],
+            self.image[of_detections],
             self.truth[of_truth],
             self.truth_image[of_truth],
         )
@@ -109,23 +109,23 @@ def judge(scenes: Sequence[Scene]) -> Judged:
     kept = [_without_ignored(scene) for scene in scenes]
     right = np.concatenate([right_detections(scene) for scene in kept] or [np.zeros((0, 10), dtype=bool)])
     scores = np.concatenate([scene.scores for scene in kept] or [np.zeros(0)])
-    found = np.concatenate([scene.detected_classes for scene in kept] or [np.zeros(0, dtype=np.int64)])
+    detected = np.concatenate([scene.detected_classes for scene in kept] or [np.zeros(0, dtype=np.int64)])
     truth = np.concatenate([scene.classes for scene in kept] or [np.zeros(0, dtype=np.int64)])
     numbers = np.arange(len(kept))
     image = np.repeat(numbers, np.array([len(scene.scores) for scene in kept], dtype=np.int64))
     truth_image = np.repeat(numbers, np.array([len(scene.classes) for scene in kept], dtype=np.int64))
     order = (-scores).argsort(kind="stable")
-    return Judged(right[order], scores[order], found[order], image[order], truth, truth_image)
+    return Judged(right[order], scores[order], detected[order], image[order], truth, truth_image)
 
 
 def precision_of(judged: Judged) -> Precision:
     """Return precision per class of judged detections."""
-    right, scores, found = judged.right, judged.scores, judged.found
+    right, scores, detected = judged.right, judged.scores, judged.detected
     classes, counts = np.unique(judged.truth, return_counts=True)
     average = np.zeros((len(classes), len(THRESHOLDS)))
     precision, recall = (np.zeros((len(classes), len(_CONFIDENCES))) for _ in range(2))
     for row, (cls, count) in enumerate(zip(classes, counts, strict=True)):
-        mine = found == cls
+        mine = detected == cls
         if not mine.any():
             continue
         hits = right[mine].cumsum(0)

@@ -1,8 +1,9 @@
 """The evaluation of VisDrone's official toolkit (VisDrone2018-DET).
 
-It differs from COCO's: what lies in a region that nobody annotated is taken out first, up to 500 detections
-of an image count, precision is integrated at every recall step, ignored boxes count in the number to be
-found, and a mean over classes weights each by the number of images that contain it.
+It differs from COCO's evaluation in five ways. Boxes and detections in regions without annotations are
+removed first. Up to 500 detections per image count. Precision is integrated at every recall step. Ignored
+boxes count in the number of boxes to find. A mean over classes weights each class by the number of images
+that contain it.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ class ToolkitResult:
 
 
 def evaluate(scenes: Sequence[Scene], classes: int) -> ToolkitResult:
-    """Evaluate detections as the toolkit does, `classes` of them."""
+    """Evaluate detections of `classes` classes as the toolkit does."""
     kept = [drop_in_ignored_regions(scene) for scene in scenes]
     once = np.ones(len(scenes), dtype=np.int64)
     average, recall = np.zeros((classes, 10)), np.zeros((classes, 10, len(MOST)))
