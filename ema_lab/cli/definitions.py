@@ -96,7 +96,7 @@ def new(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Of a dataset: measure the images of a folder below --data, once, and write what was found.",
+            help="Of a dataset: measure the images of a folder below --data, once, and write their facts.",
         ),
     ] = None,
     image_size: Annotated[

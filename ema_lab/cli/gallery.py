@@ -35,7 +35,9 @@ class PanelOptions:
             "--module", help="Name of the module whose gate is drawn; by default the last attention module."
         ),
     ] = None
-    images: Annotated[str, typer.Option("--images", help="Numbers of test images, by commas.")] = "0,1,2"
+    images: Annotated[str, typer.Option("--images", help="Numbers of test images, separated by commas.")] = (
+        "0,1,2"
+    )
     seed: Annotated[int, typer.Option("--seed", help="Seed of the runs.")] = 0
     score: Annotated[
         float | None,
@@ -50,7 +52,7 @@ class PanelOptions:
         bool,
         typer.Option(
             "--untrained",
-            help="Show the models as their training starts: with start weights, or drawn. Needs no run.",
+            help="Show the models as their training starts: with start weights, or random ones. Needs no run.",
         ),
     ] = False
 

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def log(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run id, or enough of its beginning.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run id, or an unambiguous prefix.")],
     lines: Annotated[int, typer.Option("--lines", min=0, max=MOST, help="Last lines of the log.")] = 20,
     full: Annotated[
         bool, typer.Option("--full", help="The whole log, and every frame of the traceback.")

@@ -12,7 +12,7 @@ from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.look.results import diff as compare_runs
 from ema_lab.workflow.look.results import evaluate as evaluate_run
 
-RunId = Annotated[str, typer.Argument(help="A run id, or enough of its beginning.")]
+RunId = Annotated[str, typer.Argument(help="A run id, or an unambiguous prefix.")]
 
 
 def register(app: typer.Typer) -> None:

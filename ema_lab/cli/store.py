@@ -185,7 +185,7 @@ def import_runs(
 
 def remeasure(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids, or enough of their beginnings.")
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run ids, or unambiguous prefixes.")
     ] = None,
     ablation: Annotated[str | None, typer.Option("--ablation", help="All runs of this ablation.")] = None,
     only: Only = None,
@@ -213,7 +213,7 @@ def remeasure(
 
 def remove(
     run_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN...", help="Run ids, or enough of their beginnings.")
+        list[str] | None, typer.Argument(metavar="RUN...", help="Run ids, or unambiguous prefixes.")
     ] = None,
     ablation: Annotated[str | None, typer.Option("--ablation", help="All runs of this ablation.")] = None,
     only: Only = None,

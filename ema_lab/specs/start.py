@@ -86,26 +86,26 @@ class StartSpec(Spec):
         return {"sha256": self.sha256, **{key: item for key, item in given.items() if item != plain[key]}}
 
 
-def weights_sha256(weights: str, given: str) -> str:
+def weights_sha256(weights: str, stated: str) -> str:
     """Return the digits of the SHA-256 that identify published weights, without downloading them.
 
     Raises:
-        ValidationError: If there are no such weights, or the digits given are not theirs, or are missing.
+        ValidationError: If there are no such weights, or the stated digits are missing or are not theirs.
     """
     library, _, name = weights.partition("/")
     if library == "timm":
-        if len(given) < LONG:
+        if len(stated) < LONG:
             rule = f"{weights} needs the {LONG} digits of the SHA-256 of its file, which timm does not know; "
             where = "its page on the Hugging Face hub shows them"
             raise invalid("start", rule + where, "sha256")
-        return given
+        return stated
     digits = _HASH_IN_NAME.search(torchvision_url(name))
     if digits is None:
         raise invalid(
             "start", f"the address of {weights} has no hash: download it, and use `file`", "weights"
         )
-    if given and not given.startswith(digits[1]):
-        raise invalid("start", f"{weights} has the SHA-256 {digits[1]}..., not {given[:8]}...", "sha256")
+    if stated and not stated.startswith(digits[1]):
+        raise invalid("start", f"{weights} has the SHA-256 {digits[1]}..., not {stated[:8]}...", "sha256")
     return digits[1]
 
 

@@ -26,14 +26,14 @@ def choose_engine(
     """Return the requested engine; None means workers on this machine.
 
     Args:
-        name: `local`, `slurm` or `ray`; None takes what the file says, else `local`.
+        name: `local`, `slurm` or `ray`; None takes the file's engine, else `local`.
         config: YAML file with its options.
         workers: Runs at the same time; overrides the file.
         devices: Processes that train a run together; each gets the resources that the file names.
 
     Raises:
         SpecError: If no engine has that name, or the file is wrong or belongs to another engine.
-        EngineError: If what the engine needs is not installed.
+        EngineError: If a package that the engine needs is not installed.
     """
     if name not in (None, "local", *ENGINES):
         raise UnknownNameError(unknown_name("engine", str(name), ("local", *ENGINES)))

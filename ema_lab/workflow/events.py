@@ -49,7 +49,7 @@ def recipe_remarks(ablation: "Ablation") -> Iterator[Remark]:
 class RunsChosen(Event):
     """Pending runs were found and are checked next.
 
-    `threads`: of torch in each run; None leaves the number to torch. `engine`: None is this machine.
+    `threads`: torch threads per run; None leaves the number to torch. `engine`: None is this machine.
     """
 
     ablation: str
@@ -153,7 +153,7 @@ class TrainingEnded(Event):
 
 @dataclass(frozen=True)
 class GridEnded(Event):
-    """A call has done what it could for the runs of an ablation."""
+    """A call has ended its work on the runs of an ablation."""
 
     outcome: GridOutcome
 
@@ -174,7 +174,7 @@ class GridEnded(Event):
 
 @dataclass(frozen=True)
 class SeedsAdded(Event):
-    """Rows whose comparison is open get another seed; `seeds`: the number that each has now."""
+    """Rows with an undecided comparison get another seed. `seeds`: the new number of seeds of each row."""
 
     ablation: str
     seeds: Mapping[str, int]
@@ -197,7 +197,7 @@ class FileWritten(Event):
 
 @dataclass(frozen=True)
 class RowProbed(Event):
-    """A few steps of a run were measured; `seconds` is the estimate for the whole run."""
+    """A few steps of a run were timed; `seconds` is the estimate for the whole run."""
 
     spec: RunSpec
     seconds: float

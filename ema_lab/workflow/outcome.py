@@ -40,7 +40,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class GridOutcome:
-    """The runs of an ablation, by what a call has done for them.
+    """Outcome of a call for the runs of an ablation.
 
     Attributes:
         ablation: The requested cells, with the further seeds of `until`.
@@ -49,7 +49,7 @@ class GridOutcome:
         done_before: Run ids that were done already.
         elsewhere: Run ids that another process trained meanwhile.
         failed: Runs without a result, with the reason of each.
-        left: Run ids that are still pending, because the time of `stop_after` was over.
+        left: Run ids that are still pending, because `stop_after` ended the call.
         stale: Number of stale results by the parts whose source has changed; empty with `refresh`.
         max_attempts: Attempts after which a failed run is left alone.
         comparisons: With `until`, each row's comparison with its baseline.

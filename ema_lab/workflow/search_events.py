@@ -32,7 +32,7 @@ class Learned(Event):
 
 @dataclass(frozen=True)
 class TrialsChosen(Event):
-    """A search is about to try trials; `over` of `limit` have ended before. Without a limit time ends it."""
+    """A search is about to try trials; `over` of `limit` have ended before. Without a limit, time ends it."""
 
     sweep: str
     limit: int | None
@@ -64,7 +64,7 @@ class TrialEnded(Event):
 
 @dataclass(frozen=True)
 class SearchProgress(Event):
-    """A moment between the ends of trials, several times a second."""
+    """A trial is still running: sent several times per second, for displays."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def read_duration(option: str, text: str | None) -> float | None:
 
 
 def write_duration(seconds: float) -> str:
-    """Return a time in the two largest units that it has."""
+    """Return a duration as text in its two largest units."""
     seconds = round(seconds) if seconds >= 10 else round(seconds, 1)
     if seconds < 60:
         return f"{seconds:g} s"

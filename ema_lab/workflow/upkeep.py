@@ -227,7 +227,7 @@ class RunChoice:
     """Choice of runs: by id, or the cells of an ablation; neither chooses all runs.
 
     Attributes:
-        run_ids: Run ids, or enough of their beginnings.
+        run_ids: Run ids, or unambiguous prefixes.
         ablation: A path, or the name of a definition.
         only: Conditions on the ablation's cells.
         seeds: The first so many seeds of the ablation, or a list of seeds.
@@ -257,7 +257,7 @@ class RunChoice:
 
 
 def _full_id(store: RunStore, run_id: str) -> str:
-    """Return a run's id from its beginning; a whole id is valid even if the run's spec is lost."""
+    """Return a run's id from a prefix; a complete id is valid even if the run's spec is lost."""
     is_whole = RUN_ID.fullmatch(run_id) and run_id in store.folder_names()
     return run_id if is_whole else store.find(run_id)
 
@@ -265,8 +265,8 @@ def _full_id(store: RunStore, run_id: str) -> str:
 def remeasure_runs(store: RunStore, choice: RunChoice) -> list[Remeasured]:
     """Compute the metrics of finished runs again from their stored predictions, without training.
 
-    Predictions other than those of the record are refused, as damaged runs are. Of an ablation, or of all
-    runs, those that are not done are left out.
+    Damaged runs, and predictions other than those of the record, are refused. Unfinished runs of an ablation
+    or of the store are skipped.
     """
     from ema_lab.tasks.classification.stored import problem_of
     from ema_lab.tasks.task import stored_metrics

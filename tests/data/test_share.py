@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ema_lab.data.batches import Images, ShuffledBatches
 from ema_lab.data.images import LabelledImages
-from ema_lab.data.loading import Images, ShuffledBatches
 from ema_lab.data.share import LEAST_IMAGES, Share
 from ema_lab.models.dropout import SeededDropout, seed_dropout, set_step
 from ema_lab.specs.augment import AugmentSpec

@@ -55,7 +55,7 @@ def figures() -> Rows:
 
 
 def recipes() -> Rows:
-    """Return every named recipe with what it does, and the data sets or tasks whose default it is."""
+    """Return every named recipe with its description, and the data sets or tasks whose default it is."""
     return list(_recipes())
 
 

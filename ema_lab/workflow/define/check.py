@@ -155,7 +155,7 @@ def _registered_kind(name: str, kind: str | None) -> str:
 
 
 def _registry(kind: str, target: str) -> Registry:
-    """Return what builds a target; a detector may be a backbone, which takes (classes, channels)."""
+    """Return the registry that builds a target. A whole detector is built like a backbone."""
     whole = kind == "detector" and (
         BACKBONES.signature(target).positional[:2] == FIRST_PARAMETERS["backbone"]
         if ":" in target

@@ -97,7 +97,7 @@ def _description(path: Path) -> str:
 
 
 def _about_run(runs: RunStore, run_id: str) -> str:
-    """Return a run's state and spec in one line, or what is damaged of it."""
+    """Return a run's state and spec in one line, or its damage."""
     facts = runs.facts(run_id)
     state = runs.state_of(run_id, facts)
     try:
@@ -115,7 +115,7 @@ def description(name: str, kind: str | None = None, store: Path | str = DEFAULT_
     """Return the full description of one thing: formula and options, a definition's text, a run's JSON.
 
     Args:
-        name: A name, a path, "package.module:Name", or a run id or enough of its beginning.
+        name: A name, a path, "package.module:Name", or a run id (or an unambiguous prefix).
         kind: One of `KINDS`; None takes the first kind that has the name.
         store: Folder of the runs.
 
@@ -138,7 +138,7 @@ def description(name: str, kind: str | None = None, store: Path | str = DEFAULT_
 
 
 def kinds_of(name: str) -> list[str]:
-    """Return the kinds in which something has this name; runs are not looked for."""
+    """Return the kinds that have this name; runs are not searched."""
     return [
         kind
         for kind in (*REGISTRIES, *FOLDERS)

@@ -136,5 +136,5 @@ def _code(name: str, folder: str, facts: "Measured") -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text as it stands inside of a string of code."""
+    """Escape a text for a string literal in code."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -194,7 +194,7 @@ class _Gallery:
         )
 
     def _caption(self, text: str) -> str:
-        """Return a caption: what is shown, the text, and sentences on where the models are from."""
+        """Return a caption: the content, the text, and sentences on the origin of the models."""
         images = ", ".join(map(str, self.options.images))
         shown = f"{self.name}, seed {self.options.seed}, test images {images}."
         return " ".join([shown, text, *self.models.remarks(self.cells)])

@@ -22,7 +22,7 @@ class Differences:
 
 
 def diff(first: str, second: str, store: Path | str = DEFAULT_STORE) -> Differences:
-    """Compare spec, environment, source and metrics of two runs, named by id or enough of its beginning.
+    """Compare spec, environment, source and metrics of two runs, named by id or an unambiguous prefix.
 
     Raises:
         StoreError: If a run or the store does not exist.
@@ -88,7 +88,7 @@ def evaluate(
     """Evaluate a finished run's model again, from its checkpoint.
 
     Args:
-        run_id: The run's id, or enough of its beginning.
+        run_id: The run's id, or an unambiguous prefix.
         split: test, val or train.
         device: "auto", "cpu" or "cuda".
         store: Folder of the runs.

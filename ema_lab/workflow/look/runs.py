@@ -87,7 +87,7 @@ def _short(spec: RunSpec) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RunLog:
-    """Story of one run.
+    """History of one run.
 
     Attributes:
         run_id: Its id.
@@ -113,10 +113,10 @@ class RunLog:
 
 
 def run_log(run_id: str, store: Path | str = DEFAULT_STORE) -> RunLog:
-    """Return the story of a run: attempts, error with the user's own frames first, log.
+    """Return the history of a run: attempts, error with the user's own frames first, log.
 
     Args:
-        run_id: The run's id, or enough of its beginning.
+        run_id: The run's id, or an unambiguous prefix.
         store: Folder of the runs.
 
     Raises:

@@ -159,7 +159,7 @@ def finest_layer(model: nn.Module) -> str:
 
 
 def truth_boxes(scene: Scene, names: Sequence[str]) -> list[Box]:
-    """Return the boxes of an image's truth; crowds, and what is else ignored, are marked as such."""
+    """Return the boxes of an image's truth; crowds, and other ignored boxes and regions, are marked."""
     boxes = [
         Box(_corners(box), names[cls], "ignored" if ignored else "truth")
         for box, cls, ignored in zip(scene.boxes, scene.classes, scene.ignored, strict=True)
@@ -168,10 +168,10 @@ def truth_boxes(scene: Scene, names: Sequence[str]) -> list[Box]:
 
 
 def judged_boxes(scene: Scene, names: Sequence[str], score: float, iou: float) -> list[Box]:
-    """Return an image's misses, then its hits and false alarms by rising score.
+    """Return an image's misses, then its hits and false alarms in ascending order of score.
 
-    A hit takes the free box of its class with the greatest IoU, by falling score. What is left over in
-    ignored boxes or regions is left out.
+    In descending order of score, each hit takes the free box of its class with the greatest IoU. Unmatched
+    detections in ignored boxes or regions are left out.
     """
     chosen = np.nonzero(scene.scores >= score)[0]
     taken = matches(scene, chosen, iou, same_class=True)

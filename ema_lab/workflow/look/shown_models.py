@@ -20,7 +20,7 @@ class ShownModels(Protocol):
     """The models of a gallery's rows.
 
     Attributes:
-        detections: The origin of detections, as a caption has it behind "a score of 0.25 or more, ".
+        detections: Phrase on the origin of detections, which captions put after "a score of 0.25 or more, ".
     """
 
     detections: str
@@ -42,7 +42,7 @@ class ShownModels(Protocol):
         """Return a row's name in the figure."""
 
     def remarks(self, cells: Mapping[str, Cell]) -> Iterator[str]:
-        """Yield the sentences of a caption about where the models are from."""
+        """Yield a caption's sentences on the origin of the models."""
 
     def check(self, name: str, seed: int, cells: Mapping[str, Cell]) -> None:
         """Check that an ablation's cells have a model to show.
@@ -95,7 +95,7 @@ class FinishedRuns:
 
 
 class UntrainedModels:
-    """Models as their training starts: with drawn weights, or with the start weights of their spec.
+    """Models as their training starts: with random weights, or with the start weights of their spec.
 
     Args:
         data: Folder of the data sets.
@@ -137,7 +137,7 @@ class UntrainedModels:
 
 
 def _started(name: str, cell: Cell, summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a row's name, the source of its start weights, and how many tensors it took from there."""
+    """Return a row's name with the source of its start weights and the number of tensors taken from it."""
     start, summary = cell.spec.model.start, summaries.get(cell.run_id)
     assert start is not None
     taken = f", {summary['tensors_taken']} of {number_of(summary['tensors'], 'tensor')}" if summary else ""

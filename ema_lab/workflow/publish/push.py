@@ -25,7 +25,7 @@ class PushOutcome:
         ablation: The ablation with all seeds that the store has.
         cells: Cells that were pushed.
         snapshot: Status of the runs at the beginning.
-        mirrored: What was done with each run.
+        mirrored: Action on each run, and the state of the mirror.
         cut_curves: Names of the runs whose curves lack epochs.
     """
 

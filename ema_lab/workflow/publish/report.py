@@ -46,7 +46,7 @@ class ReportFiles:
         folder: Folder to write into.
         texts: Tables and page by file name.
         figures: Figures, for the folder `figures`.
-        unmade: Files that an earlier report may have left and the current records do not give.
+        unmade: Files that an earlier report may have left, and that the current records do not give.
     """
 
     folder: Path
@@ -86,7 +86,7 @@ class BuiltReport:
         return self._settled(lambda spec: build_report(spec, self.store))
 
     def _settled(self, make: Callable[[ReportSpec], T]) -> T:
-        """Make something of the report without what does not fit, each in `problems`."""
+        """Make a part of the report, leaving out wrong columns and figures, which `problems` lists."""
         while True:
             try:
                 return make(self.spec)
@@ -133,7 +133,8 @@ class BuiltReport:
         return drawn.drawing.axes[0]
 
     def figure(self, name: str) -> Drawn:
-        """Draw one figure: one of the report file by its name, or else one of a kind such as `tradeoff`.
+        """Draw one figure: a figure of the report file by its name, or a default one of a kind such as
+        `tradeoff`.
 
         Raises:
             SpecError: If there is no such figure or kind, or the kind needs more than its name.
@@ -158,7 +159,7 @@ class BuiltReport:
         return ReportFiles(folder, texts, figures, unmade_files(self.spec, texts))
 
     def check(self, folder: Path, *, only_tables: bool = False) -> "ReportCheck":
-        """Compare the files of a folder with what the records give now.
+        """Compare the files of a folder with those built from the current records.
 
         Args:
             folder: Folder of an earlier `files`.

@@ -26,7 +26,7 @@ from ema_lab.workflow.train.threads import base_ablation, expected_threads, sett
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Settings of a search: choice, number, time and place of its trials.
+    """Settings of a search: sampler, pruner, storage and time limit.
 
     Attributes:
         sampler: tpe, gp, random, cmaes, nsga2 or grid; None follows from the file's method: bayes is tpe.
@@ -125,7 +125,7 @@ def make_search(sweep: Sweep, objectives: Sequence[str], options: SearchOptions,
 
 
 def trials_in_all(search: Search, trials: int | None, seconds: float | None) -> int | None:
-    """Return the number of trials that the study is to have; None where only the time ends it.
+    """Return the number of trials at which the study ends; None if only a time limit ends it.
 
     Raises:
         SpecError: If nothing ends the search.
@@ -148,7 +148,7 @@ class Budget:
 
 
 def go_on(search: Search, how: Execution, budget: Budget, watch: Watch, *, warm_start: bool) -> SweepStudy:
-    """Try trials until the search has its number or its time is over, and return its study."""
+    """Try trials until the search has its number of trials or its time is over, and return its study."""
     study, limit = SweepStudy(search), budget.trials
     if search.strategy.sampler == "grid":
         study.enqueue_grid(limit)
@@ -232,7 +232,7 @@ def _train_function(how: Execution) -> tuple[Callable[..., Any], str]:
 
 
 def smoke_sweep(sweep: Sweep, how: Execution) -> bool:
-    """Train two steps of the first trial in a temporary store; return whether that works."""
+    """Train two steps of the first trial in a temporary store; return whether that succeeds."""
     from ema_lab.execution.executor import execute
     from ema_lab.execution.smoke import smoke_spec
     from ema_lab.store.store import RunStore

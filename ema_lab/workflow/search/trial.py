@@ -18,7 +18,7 @@ from ema_lab.workflow.train.threads import base_ablation, settled_threads
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """The end of a trial. "stopped": W&B has interrupted it; its run is pending and keeps its checkpoint.
+    """Outcome of a trial. "stopped": W&B has interrupted it; its run is pending and keeps its checkpoint.
 
     `values`: the mean over its seeds of each validation metric. `message`: why it failed.
     """
@@ -40,7 +40,7 @@ def try_trial(parameters: str, how: Execution, *, report_to_wandb: bool) -> Tria
 
     Args:
         parameters: A JSON object: {"base": "ABLATION/VARIANT", "seeds": [0], "a.b": 1}.
-        how: How and where.
+        how: Settings of execution.
         report_to_wandb: Report each epoch to W&B if one of its agents runs this.
 
     Raises:

@@ -195,7 +195,7 @@ def _named_search(sweep: Sweep, options: SearchOptions, root: Path) -> Search:
 
 
 def _search_all(tuning: Tuning, how: Execution, seconds: float | None, watch: Watch) -> list[RowSearch]:
-    """Try each row's recipe as written, then its trials, as far as the time allows."""
+    """Try each row's recipe as written, then its trials, within the time limit."""
     end = time.monotonic() + seconds if seconds is not None else float("inf")
     searches = [
         _row_search(row, search, tuning, how.max_attempts, renew=True) for row, search in tuning.searches
@@ -222,7 +222,7 @@ def _search_all(tuning: Tuning, how: Execution, seconds: float | None, watch: Wa
 def _row_search(
     row: str, search: Search, tuning: Tuning, max_attempts: int, *, renew: bool = False
 ) -> RowSearch:
-    """Read the state of a row's search. `renew`: failed trials that have attempts left wait again."""
+    """Read the state of a row's search. `renew`: queue failed trials that have attempts left again."""
     study = SweepStudy(search)
     if renew:
         study.renew(max_attempts)
@@ -306,7 +306,7 @@ def tuning_caveats(
     winners: Mapping[str, EndedTrial],
     final_runs: Mapping[str, RunSpec],
 ) -> dict[str, list[str]]:
-    """Return the caveats about each row's winner and, as far as they are trained, about its final runs.
+    """Return the caveats about each row's winner and about its final runs, if trained.
 
     Args:
         tuning: What is tuned.

@@ -70,7 +70,7 @@ class Agents:
 
     Attributes:
         workers: Number of agents; None takes as many as fit the cores, or the GPUs.
-        trials: Trials of all agents together; None leaves the end to the server.
+        trials: Total number of trials; None lets the server end the search.
         device: Device of the runs.
         variables: Environment variables for the trials.
     """

@@ -88,7 +88,7 @@ def _untrained(ablation: Ablation) -> Iterator[events.Remark]:
 
 
 def _started(ablation: Ablation) -> Iterator[events.Remark]:
-    """Yield a remark for each row that starts from a file of weights: how much of it fits.
+    """Yield a remark for each row that starts from a file of weights: the number of tensors that fit.
 
     A file that is not in the current folder may lie in the data folder of the workers, who check it too.
     """
@@ -132,7 +132,7 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
 
 
 def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
-    """Return what a model's check depends on: its structure, and the recipe's keys that change the model."""
+    """Return the key of a model's check: its structure, and the recipe's keys that change the model."""
     recipe = spec.recipe
     return spec.model_key, recipe.compile, recipe.dropout, recipe.drop_path, recipe.sync_batch_norm
 
@@ -166,7 +166,7 @@ def train_grid(
 
     Args:
         ablation: Its cells.
-        how: How and where.
+        how: Settings of execution.
         watch: Observer of the events.
         threads_of: Ablation whose number of threads the runs get; by default this one.
     """
@@ -213,7 +213,7 @@ def _still_pending(pending: Sequence[Task], progress: Progress) -> tuple[str, ..
 
 
 def _longest_first(pending: Sequence[Task], ablation: Ablation, store: RunStore) -> list[Task]:
-    """Sort tasks so that several workers end earliest, as far as times are known."""
+    """Sort tasks so that several workers end earliest, using the known times."""
     known = estimates(ablation.runs(), store)
     by_id = {task.spec.run_id: task for task in pending}
     return [by_id[spec.run_id] for spec in longest_first([task.spec for task in pending], known)]

@@ -39,9 +39,9 @@ class Plan:
         statuses: Status of each run, by run id.
         known: Seconds of a run, from finished runs and probes.
         workers: Runs trained at the same time.
-        threads: Of each run; None where a GPU leaves the number to torch.
+        threads: Number of torch threads per run; None on a GPU, where torch decides.
         limit: Seconds within which runs are to end; None sets no limit.
-        disk: Space for the checkpoints of the pending runs, where the models were built.
+        disk: Disk space for the checkpoints of the pending runs, if the models were built.
     """
 
     ablation: Ablation

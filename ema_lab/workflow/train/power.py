@@ -42,13 +42,13 @@ class Power:
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons of rows. `std`: of the paired differences; `first`: the level of Holm's first step."""
+    """Comparisons of rows. `std`: deviation of paired differences; `first`: level of Holm's first step."""
 
     std: float
     first: float
 
     def detectable(self, seeds: int, level: float) -> float:
-        """Return the smallest difference that so many seeds detect at a level of significance."""
+        """Return the smallest difference that `seeds` seeds detect at a level of significance."""
         return detectable_difference(seeds, self.std, significance=level)
 
     def by_seeds(self, seeds: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class PowerTable:
 
 
 def power(ablation: Ablation, store: RunStore, request: Power) -> PowerTable:
-    """Return, for several numbers of seeds, the smallest difference that a test detects, and the reverse.
+    """Return the smallest detectable difference by number of seeds, and the seeds needed by difference.
 
     Raises:
         SpecError: If nothing is known of the spread.

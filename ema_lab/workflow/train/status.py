@@ -41,7 +41,7 @@ class Status:
         ]
 
     def shown_rows(self) -> list[dict[str, Any]]:
-        """Return the rows for a person: without the parts of an error, and a run that failed is called so."""
+        """Return the rows for display: without the parts of an error; a failed run is called failed."""
         return [
             {key: value for key, value in row.items() if key not in IN_DATA_ONLY}
             | {"status": shown_state(run_status.state, run_status.failure)}
@@ -50,7 +50,7 @@ class Status:
 
     @property
     def shown_counts(self) -> Counter[str]:
-        """Number of cells by state; those of runs that failed and are tried again are called failed."""
+        """Number of cells by state for display: failed runs that will be tried again count as failed."""
         return Counter(shown_state(run_status.state, run_status.failure) for _, run_status in self.cells)
 
     @property

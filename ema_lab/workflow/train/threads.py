@@ -1,4 +1,4 @@
-"""Threads of torch in each run of an ablation, and the warning before runs that make no clean pairs."""
+"""Torch threads per run of an ablation, and the warning before runs that form unclean pairs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -66,13 +66,13 @@ def whole_runs(ablation: Ablation) -> list[RunSpec]:
 def unclean_pairs(
     runs: Sequence[RunSpec], store: RunStore, pending: Sequence[RunSpec], facts: Mapping[str, Any]
 ) -> UncleanPairs | None:
-    """Return a warning if runs that are about to be trained make no clean pairs: tables mark those with †.
+    """Return a warning if runs that are about to be trained form unclean pairs, which tables mark with †.
 
     Args:
         runs: All runs of the ablation: those of one seed are compared with each other.
         store: Where its finished runs are.
         pending: Runs that are about to be trained.
-        here: What their records will say of the environment, as far as known, except for the precision.
+        facts: Known environment facts of their future records, except for the precision.
     """
     expected = {spec.run_id: _expected(spec, facts) for spec in pending}
     records = store.records(spec.run_id for spec in runs if spec.run_id not in expected)
@@ -93,7 +93,7 @@ def unclean_pairs(
 
 
 def _expected(spec: RunSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run's record will say, without the attention kernel where its options decide it."""
+    """Return a run's future environment facts, without the attention kernel if its options decide it."""
     expected = {**facts, "precision": spec.recipe.precision}
     parts = (spec.model.attention, *(item.attention for item in spec.model.also))
     with_kernel = [part for part in parts if "ema" in part.names]

@@ -60,7 +60,7 @@ class Until:
 def run_until_decided(
     ablation: Ablation, until: Until, train: Callable[[Ablation], GridOutcome], watch: Watch
 ) -> GridOutcome:
-    """Train the ablation, then further seeds of the rows that are not decided.
+    """Train the ablation, then further seeds of the undecided rows.
 
     Only the records are kept: a later call takes the same decisions from them and continues.
 
@@ -88,7 +88,7 @@ def run_until_decided(
 
 
 def _joined(rounds: Sequence[GridOutcome], comparisons: Sequence[Comparison]) -> GridOutcome:
-    """Return one outcome for all rounds: a run that an earlier round trained was not done before."""
+    """Return one outcome for all rounds. Runs that an earlier round trained do not count as done before."""
     trained = tuple(run_id for outcome in rounds for run_id in outcome.trained)
     elsewhere = tuple(run_id for outcome in rounds for run_id in outcome.elsewhere)
     before = tuple(run_id for run_id in rounds[-1].done_before if run_id not in {*trained, *elsewhere})
