@@ -155,6 +155,7 @@ def trained_verdict(claim: PublishedNumber, trained: Trained | None, relevant: f
         return Verdict(Kind.INCONCLUSIVE, reason, *numbers)
     differs = trained.corrected_difference_p < SIGNIFICANCE
     amount = f"trained is {_amount(claim, Decimal(str(difference)))}"
+    # Agreement comes first: with many seeds a difference may be significant and still irrelevant.
     if trained.corrected_agreement_p < SIGNIFICANCE:
         reason = f"differs, but by less than {number_of(relevant, 'point')}: {amount}" if differs else ""
         return Verdict(Kind.AGREES, reason, *numbers)
@@ -202,6 +203,7 @@ def count_verdict(
     relative = difference / row.claim.value_in(units) if row.claim.value else None
     numbers = (float(difference), None if relative is None else float(relative))
     most = max(column.values(), default=0)
+    # One number may fit a convention by chance, so the convention must also fit most rows of the column.
     if assumed in fitting and any(column[item] == most for item in fitting):
         return Verdict(Kind.AGREES, "", *numbers)
     if assumed in fitting:
@@ -213,6 +215,7 @@ def count_verdict(
         reason = _listed([item for item in fitting if column[item] == best], row.claim, assumed)
         return Verdict(Kind.OTHER_CONVENTION, reason, *numbers)
     amount = f"computed is {_amount(row.claim, difference, units)}"
+    # Operations only: counters differ in small operators, but every parameter can be counted.
     if assumed.count.startswith("macs") and relative is not None:
         if abs(relative) <= NEARLY:
             return Verdict(Kind.NEARLY_AGREES, amount, *numbers)

@@ -52,7 +52,7 @@ class PanelOptions:
         bool,
         typer.Option(
             "--untrained",
-            help="Show the models as their training starts: with start weights, or random ones. Needs no run.",
+            help="Show the models as their training starts: with start or random weights. Needs no run.",
         ),
     ] = False
 

@@ -120,6 +120,7 @@ def _pair_tests(rows: "Numbers", *, pooled: bool) -> _PairTests:
             means = np.where(is_paired, differences, 0.0).sum(axis=1) / counts
             squares = (np.where(is_paired, differences - means[:, None], 0.0) ** 2).sum(axis=1)
             errors = np.sqrt(squares / (counts - 1) / counts)
+            # Equal differences leave a spread of rounding errors, from which t would be huge.
             spread = (counts > 1) & (errors > ROUNDING * np.maximum(1.0, np.abs(means)))
         all_means.append(means)
         all_errors.append(np.where(spread, errors, 0.0))
@@ -128,6 +129,7 @@ def _pair_tests(rows: "Numbers", *, pooled: bool) -> _PairTests:
     t, own_p = _t_tests(means, errors, degrees)
     if not pooled or len(means) < 2:
         return _PairTests(t, own_p, own_p)
+    # `errors` belong to means: times the number of pairs, they give the variance of a difference.
     variances = errors**2 * (degrees + 1)
     moderated = moderate(variances, np.maximum(degrees, 0.0), pairs_correlation(len(rows)))
     ratios = np.sqrt(moderated.variances / np.where(variances > 0, variances, 1.0))

@@ -113,6 +113,7 @@ def design_of(max_seeds: int) -> Design:
 
     if not MIN_SEEDS <= max_seeds <= MOST_PLANNED:
         raise ValueError(f"a design needs {MIN_SEEDS} to {MOST_PLANNED} seeds, got {max_seeds}")
+    # All levels, not 5 % alone: a p-value is the smallest level that a look reaches, and Holm needs p-values.
     levels = np.union1d(np.geomspace(LEAST_LEVEL, 1.0, 121), SIGNIFICANCE)
     edges = np.linspace(0.0, MAX_Z, round(MAX_Z / CELL) + 1)
     tails = 2 * ndtr(-edges)
@@ -138,6 +139,8 @@ def _cross(mass: "Numbers", beyond: "Numbers", errors: "Numbers", edges: "Number
     tails = np.cumsum(all_mass[:, ::-1], axis=1)[:, ::-1]  # probability of |z| above each edge
     crossed = [np.interp(-error, -tail, edges) for error, tail in zip(errors, tails, strict=True)]
     bounds = np.array(crossed)
+    # Comparisons that cross are decided. The others go on to the next look: of a cell, the part below the
+    # bound.
     mass *= np.clip((bounds[:, None] - edges[:-1]) / np.diff(edges), 0.0, 1.0)
     return bounds
 
@@ -164,6 +167,7 @@ def _step(count: int, edges: "Numbers") -> "Numbers":
         return difference
 
     above = between(angle - turn, math.pi - angle - turn) + between(angle + turn, math.pi - angle + turn)
+    # No angle leads to |u| above sqrt(1 + u^2).
     tails = np.where(ratio < 1.0, above, 0.0)
     return np.column_stack([tails[:, :-1] - tails[:, 1:], tails[:, -1]])
 
@@ -203,6 +207,7 @@ def compare_within(
         if not summary.has_spread:
             continue
         t = summary.mean / summary.standard_error
+        # The smallest p so far is valid at every look, so that a decided comparison stays decided.
         p = min(p, design.level(count, t))
         half = design.critical(count, SIGNIFICANCE / comparisons) * summary.standard_error
         low, high = max(low, summary.mean - half), min(high, summary.mean + half)

@@ -94,6 +94,7 @@ def crossed_estimate(
     level = 1 - SIGNIFICANCE / comparisons
     half_width = math.nan
     if summary.has_spread and images > 1:
+        # Each source has its own t quantile, so half widths are added in squares instead of errors.
         of_seeds = t_quantile(summary.count - 1, level) * summary.standard_error
         half_width = math.hypot(of_seeds, t_quantile(images - 1, level) * error_images)
     return CrossedEstimate(
@@ -117,6 +118,7 @@ def _image_variance(drawn: "Sequence[Sequence[float]]") -> float:
     seeds = len(covariances)
     if seeds == 1:
         return float(covariances[0, 0])
+    # The diagonal is left out: it also holds the interaction of images with each single network.
     between = (covariances.sum() - np.trace(covariances)) / (seeds * (seeds - 1))
     return max(0.0, float(between))
 

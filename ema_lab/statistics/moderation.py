@@ -64,6 +64,7 @@ def moderate(
     squares = weights * np.where(usable, variances, 0.0)
     count = usable.sum(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
+        # Each row is compared with the others alone: its own large variance would raise a mean over all rows.
         others = weights.sum(-1, keepdims=True) - weights
         others_mean = (squares.sum(-1, keepdims=True) - squares) / others
         others_degrees = others / (1 + (count - 2) * squared_correlation)
@@ -74,7 +75,10 @@ def moderate(
     num_passed = passes.sum(-1, keepdims=True)
     pooled_degrees = total / (1 + (num_passed - 1) * squared_correlation)
     is_pooled = passes & (num_passed > 1)
+    # Never below the own variance: quiet neighbours must not make a noisy row significant.
     blend = np.maximum(variances, (variances + PRIOR * pooled) / (1 + PRIOR))
+    # A blend of one own and PRIOR pooled variances is worth 1 + PRIOR times the own degrees, but never more
+    # than the pool that it comes from.
     blend_degrees = np.maximum(degrees, np.minimum((1 + PRIOR) * degrees, pooled_degrees))
     return Moderated(
         np.where(is_pooled, blend, variances),

@@ -77,6 +77,7 @@ def _omnibus_test(
     import numpy as np
     from scipy.special import fdtrc
 
+    # Contrasts along the tested factors and means along all others leave one vector of effects per seed.
     contrasts = table
     for axis in range(1, table.ndim):
         if axis - 1 in indices:
@@ -94,7 +95,10 @@ def _omnibus_test(
     if math.sqrt(noise) <= ROUNDING * max(1.0, float(np.abs(table).max())):
         why = "all differences are equal"
         return OmnibusTest(factors, math.nan, (math.nan, math.nan), math.nan, seeds, why)
+    # Mean squares of effect and noise both divide by `size`, which cancels.
     f = count * float((flat.mean(axis=0) ** 2).sum()) / noise
+    # Greenhouse and Geisser's epsilon: 1 if all contrasts are equally noisy, 1 / size if one has all the
+    # noise.
     epsilon = noise**2 / (size * float((covariance**2).sum()))
     degrees = (size * epsilon, size * epsilon * (count - 1))
     return OmnibusTest(factors, f, degrees, float(fdtrc(*degrees, f)), seeds)
@@ -104,5 +108,6 @@ def _contrasts(levels: int) -> "Numbers":
     """Return orthonormal contrasts of a factor's levels, of shape (levels, levels - 1)."""
     import numpy as np
 
+    # The choice of the basis is free: F and epsilon are the same for every orthonormal one.
     centred = np.eye(levels) - 1 / levels
     return np.linalg.svd(centred)[0][:, : levels - 1]

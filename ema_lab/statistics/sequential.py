@@ -130,6 +130,8 @@ def decide(
     decisions: list[Decision] = []
     others = [math.nan] * (family - len(comparisons))
     corrected = holm([*(comparison.p for comparison in comparisons), *others])
+    # The level at which Holm's procedure would test the next comparison; those already decided no longer
+    # count.
     level = SIGNIFICANCE / max(1, len(corrected) - sum(p < SIGNIFICANCE for p in corrected))
     for comparison, p in zip(comparisons, corrected[: len(comparisons)], strict=True):
         if p < SIGNIFICANCE:
