@@ -1,13 +1,10 @@
 """Rules of a report file: which keys each kind of report needs, and which would change nothing."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ema_lab.specs.columns import IMAGE_COLUMNS, USUAL_COLUMNS, is_metric_delta
 from ema_lab.specs.figure import ForestFigure
-
-if TYPE_CHECKING:
-    from ema_lab.specs.report import ReportSpec
+from ema_lab.specs.report_form import ReportForm
 
 BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
 WITH_COLUMNS = ("main", "leave_one_out")
@@ -20,7 +17,7 @@ FIXED_SEEDS = ("wilcoxon", "equivalence", "pairing", "detectable", *IMAGE_COLUMN
 KeyPath = tuple[str | int, ...]
 
 
-def broken_rules(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def broken_rules(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     """Yield each broken rule with the key path of the value that breaks it, the most basic rule first."""
     yield from _missing_keys(report)
     for key, has_no_effect in _ineffective_keys(report).items():
@@ -32,7 +29,7 @@ def broken_rules(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
     yield from _repeated_items(report)
 
 
-def _missing_keys(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def _missing_keys(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     needs = {
         "ablation": ("names the ablation of the table", bool(report.ablation)),
         "ablations": ("maps data sets to ablations", bool(report.ablations)),
@@ -48,7 +45,7 @@ def _missing_keys(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
             yield f"is needed by the kind {report.kind}: it {meaning}", (key,)
 
 
-def _ineffective_keys(report: "ReportSpec") -> dict[str, bool]:
+def _ineffective_keys(report: ReportForm) -> dict[str, bool]:
     """Return, by key, whether its value would change nothing in a report of this kind."""
     kind, is_set = report.kind, report.model_fields_set
     return {
@@ -70,7 +67,7 @@ def _ineffective_keys(report: "ReportSpec") -> dict[str, bool]:
     }
 
 
-def _wrong_figures(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def _wrong_figures(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     names = [figure.name for figure in report.figures]
     for number, name in enumerate(names):
         if name in names[:number]:
@@ -79,7 +76,7 @@ def _wrong_figures(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
         yield "changes nothing in a report of the kind claims: remove the figures", ("figures",)
 
 
-def _rules_of_seeds(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def _rules_of_seeds(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     """Yield keys that do not go with seeds that were added until a decision."""
     if not report.is_decided:
         return
@@ -91,7 +88,7 @@ def _rules_of_seeds(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
         yield "an interval of a mean needs a fixed number of seeds: use std or se", ("spread",)
 
 
-def _rules_of_comparisons(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     shown = report.columns or USUAL_COLUMNS
     has_delta = (
         report.cells == "delta"
@@ -111,7 +108,7 @@ def _rules_of_comparisons(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]
         yield "changes nothing without a column `delta` or `equivalence`", ("margin",)
 
 
-def _problem_of_pooling(report: "ReportSpec") -> str:
+def _problem_of_pooling(report: ReportForm) -> str:
     """Return why the tests of a report cannot be pooled; empty if they can or need not be."""
     if report.test != "pooled":
         return ""
@@ -124,7 +121,7 @@ def _problem_of_pooling(report: "ReportSpec") -> str:
     return "" if report.rank or is_simultaneous or is_tested else "changes nothing without a test"
 
 
-def _repeated_items(report: "ReportSpec") -> Iterator[tuple[str, KeyPath]]:
+def _repeated_items(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     for key in ("columns", "rows", "factors"):
         listed = getattr(report, key)
         for number, name in enumerate(listed):

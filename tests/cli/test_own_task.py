@@ -138,6 +138,21 @@ def spots(folder):
         sys.modules.pop(name, None)
 
 
+@pytest.fixture
+def installed_spots(spots, tmp_path, monkeypatch):
+    """The folder of `spots`, whose files name the task as an installed package declares it."""
+    info = tmp_path / "site" / "spots-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spots\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ema_lab.tasks]\nspots = spot_metrics:TASK\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    for path in (Path("spot_data.py"), Path("reports/published/spots.yaml")):
+        path.write_text(path.read_text().replace('"spot_metrics:TASK"', '"spots"'))
+    registry.all_installed.cache_clear()
+    yield spots
+    registry.all_installed.cache_clear()
+
+
 def test_a_task_is_planned_and_reported_without_its_code(spots, command):
     Path("spot_task.py").write_text("raise RuntimeError('imported')\n")
     assert command("plan", "spots").code == 0
@@ -149,7 +164,7 @@ def test_a_task_is_planned_and_reported_without_its_code(spots, command):
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_goes_the_whole_way(spots, command):
+def test_an_installed_task_goes_the_whole_way(installed_spots, command):
     trained = command("run", "spots", "--device", "cpu", "--workers", "1")
     assert trained.code == 0, trained.err
     rows = json.loads(command("status", "spots", "--json").out)
@@ -180,6 +195,10 @@ def test_a_task_of_ones_own_goes_the_whole_way(spots, command):
     audited = command("audit", "spots")
     assert audited.code == 0, audited.err
     assert "Distance (px)" in audited.out
+
+    searched = command("sweep", "spots", "--trials", "1", "--device", "cpu", "--workers", "1")
+    assert searched.code == 0, searched.err
+    assert "val_distance" in command("sweep", "show", "spots").out
 
 
 def test_a_metric_that_is_added_in_one_place_needs_no_training(spots, command):
@@ -288,16 +307,7 @@ def test_runs_of_two_tasks_make_no_table(spots, command):
     assert (answer.code, "has runs of several tasks" in answer.err) == (2, True), answer.err
 
 
-def test_an_installed_task_has_a_name(spots, tmp_path, monkeypatch):
-    info = tmp_path / "site" / "spots-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: spots\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ema_lab.tasks]\nspots = spot_metrics:TASK\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    registry.all_installed.cache_clear()
-    try:
-        assert task_description("spots").primary == "distance"
-        with pytest.raises(SpecError, match="no task is named 'spot'; did you mean 'spots'"):
-            task_description("spot")
-    finally:
-        registry.all_installed.cache_clear()
+def test_an_installed_task_has_a_name(installed_spots):
+    assert task_description("spots").primary == "distance"
+    with pytest.raises(SpecError, match="no task is named 'spot'; did you mean 'spots'"):
+        task_description("spot")

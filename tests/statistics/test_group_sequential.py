@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ema_lab.specs.report import DecidedSeeds
+from ema_lab.specs.report_form import DecidedSeeds
 from ema_lab.statistics import paired_test, t_quantile
 from ema_lab.statistics.group_sequential import (
     FUTILE,

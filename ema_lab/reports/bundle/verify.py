@@ -18,7 +18,7 @@ from ema_lab.reports.bundle.bundle import FACTS, RUNS, SUMS, WHEELS, built_files
 from ema_lab.reports.bundle.unpack import UNREADABLE, require_plain_files, unpacked
 from ema_lab.reports.bundle.wheel import package_files, wheel_files
 from ema_lab.reports.check.compare import compare
-from ema_lab.specs.report import REPORT_NAME
+from ema_lab.specs.report_form import REPORT_NAME
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.analysis import analysis_key, read_analyses
 from ema_lab.store.curve import read_curve
