@@ -10,7 +10,7 @@ from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
 from ema_lab.one_run.log import logging_to
 from ema_lab.one_run.measurement import run_cost
-from ema_lab.one_run.ranks import train_on_ranks
+from ema_lab.one_run.rank_team import train_on_ranks
 from ema_lab.profiling.measure import count_parameters
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome

@@ -1,4 +1,4 @@
-"""Callback that writes the curve, the best weights and the checkpoint from which a run resumes."""
+"""Callbacks that write, or only follow, the curve, the best weights and the checkpoint of a run."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -153,6 +153,20 @@ class EpochEnd(Callback):
         torch.set_num_threads(
             state_dict["num_threads"]
         )  # the order of sums depends on it, so a resumed run keeps it
+
+
+class Follower(EpochEnd):
+    """Counterpart of `EpochEnd` in ranks that write nothing: it restores where a resumed run continues."""
+
+    @property
+    def state_key(self) -> str:
+        return EpochEnd.__qualname__
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do nothing."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do nothing: rank 0 evaluates and writes, and the others wait for it in the next step."""
 
 
 def save_weights(model: torch.nn.Module, path: Path, epoch: int, run_id: str) -> None:

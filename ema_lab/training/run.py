@@ -28,11 +28,10 @@ from ema_lab.store.predictions import write_predictions
 from ema_lab.store.record import PIECES, WORLD_SIZE
 from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
-from ema_lab.training.callbacks import EpochEnd, Row
+from ema_lab.training.callbacks import EpochEnd, Follower, Row
 from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment, with_earlier
 from ema_lab.training.evaluation import evaluate
-from ema_lab.training.follower import Follower
 from ema_lab.training.heartbeat import HeartbeatWriter
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters

@@ -19,10 +19,10 @@ from ema_lab.errors import RankDiedError, RankHungError, SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.models.build import build_model
 from ema_lab.models.synchronised import synchronise
-from ema_lab.one_run import ranks as ranks_module
+from ema_lab.one_run import rank_team as ranks_module
 from ema_lab.one_run.pipeline import train_run
-from ema_lab.one_run.rank import Message
-from ema_lab.one_run.ranks import _Member, _Team, check_devices
+from ema_lab.one_run.rank_process import Message
+from ema_lab.one_run.rank_team import _Member, _Team, check_devices
 from ema_lab.store.job import RunJob
 from ema_lab.store.store import RunStore
 from ema_lab.training.module import DivergedError
@@ -188,7 +188,7 @@ import sys, time
 from functools import partial
 from pathlib import Path
 from ema_lab.execution.executor import execute
-from ema_lab.one_run import ranks
+from ema_lab.one_run import rank_team as ranks
 from ema_lab.one_run.pipeline import Machine, train_run
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore

@@ -301,7 +301,7 @@ class Training:
 
     def _check(self) -> tuple[str, str]:
         """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
-        from ema_lab.one_run.ranks import check_devices
+        from ema_lab.one_run.rank_team import check_devices
         from ema_lab.tasks.task import check_data
         from ema_lab.tracking.live import check_tracker
         from ema_lab.training.compiled import check_compiler

@@ -21,7 +21,7 @@ from typing import Any
 
 from ema_lab.data.share import LEAST_IMAGES, Share
 from ema_lab.errors import RankDiedError, RankHungError, SpecError
-from ema_lab.one_run.rank import Message, Work, run_rank, work_of
+from ema_lab.one_run.rank_process import Message, Work, run_rank, work_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
 from ema_lab.store.source import loaded_sources
