@@ -105,5 +105,5 @@ def gallery(
 def _read_numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() for part in parts):
-        raise SpecError(f"--images must be whole numbers from 0 by commas, got {text!r}")
+        raise SpecError(f"--images must be whole numbers from 0, separated by commas, got {text!r}")
     return [int(part) for part in parts]

@@ -28,7 +28,7 @@ def choose_device(name: str) -> torch.device:
     if name not in {"auto", "cpu", "cuda"}:
         raise SpecError(f"the device must be auto, cpu or cuda, got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise SpecError("the device cuda was asked for, but torch finds no CUDA device here; use cpu or auto")
+        raise SpecError("the device cuda was requested, but torch finds no CUDA device here; use cpu or auto")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())

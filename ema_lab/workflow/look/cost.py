@@ -284,7 +284,7 @@ class _Costs:
             names = (
                 f"{name} (output of {number_of(size, 'element')})" for name, size in sorted(uncounted.items())
             )
-            self.watch(Remark(row, f"NOT counted, for no rule is known: {', '.join(names)}"))
+            self.watch(Remark(row, f"NOT counted, because no rule is known: {', '.join(names)}"))
 
 
 @contextmanager
