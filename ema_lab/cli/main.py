@@ -33,7 +33,7 @@ from ema_lab.cli.volume import set_volume, split_volume
 from ema_lab.errors import EmaLabError, Terminated, WorkersDiedError
 from ema_lab.wording import with_short_values
 
-WARM = "EMA_LAB_WARM"  # names the socket of a warm process, see `ema_lab.workflow.search.warm`
+WARM = "EMA_LAB_WARM"  # names the socket of a warm process (`ema_lab.cli.warm`)
 INTERRUPTED = 130
 TERMINATED = 143
 TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs when they are interrupted
@@ -105,7 +105,7 @@ def _forwarded(arguments: list[str] | None) -> int | None:
     """Return the exit code of a command that a warm process has run; None if there is none."""
     if arguments is not None or WARM not in os.environ:
         return None
-    from ema_lab.workflow.search.warm import forwarded
+    from ema_lab.cli.warm import forwarded
 
     return forwarded(sys.argv[1:])
 

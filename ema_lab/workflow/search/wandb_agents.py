@@ -23,8 +23,7 @@ from ema_lab.tracking.names import wandb_has_key, wandb_is_offline
 from ema_lab.workflow.events import AgentsStarted
 from ema_lab.workflow.execution import Execution, Watch
 from ema_lab.workflow.search.sweep import prepare
-from ema_lab.workflow.search.warm import VARIABLE as WARM
-from ema_lab.workflow.search.warm import warm_process
+from ema_lab.workflow.search.warm import WARM, warm_process
 from ema_lab.workflow.train.threads import base_ablation, expected_threads, visible_gpus
 
 DEFAULT_PROJECT = "ema-lab"
