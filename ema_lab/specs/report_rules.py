@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ema_lab.specs.columns import IMAGE_COLUMNS, USUAL_COLUMNS, is_metric_delta
-from ema_lab.specs.figure import ForestFigure
+from ema_lab.specs.figure import Figure, ForestFigure, TradeoffFigure
 from ema_lab.specs.report_form import ReportForm
 
 BY_CELL = ("grid", "datasets", "classes")  # kinds of table whose cells all show one metric
@@ -93,10 +93,10 @@ def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     has_delta = (
         report.cells == "delta"
         or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
-        or any(isinstance(figure, ForestFigure) for figure in report.figures)
+        or any(map(_shows_intervals, report.figures))
     )
     if report.intervals != "each" and (report.is_decided or not has_delta):
-        why = "of seeds: decided" if report.is_decided else "without a difference or a forest"
+        why = "of seeds: decided" if report.is_decided else "without a difference, in a column or a figure"
         yield f"changes nothing {why}", ("intervals",)
     if rule := _problem_of_pooling(report):
         yield rule, ("test",)
@@ -108,6 +108,11 @@ def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
         yield "changes nothing without a column `delta` or `equivalence`", ("margin",)
 
 
+def _shows_intervals(figure: Figure) -> bool:
+    """Return whether a figure has intervals of differences to the baseline, of the level `intervals`."""
+    return isinstance(figure, ForestFigure) or (isinstance(figure, TradeoffFigure) and figure.difference)
+
+
 def _problem_of_pooling(report: ReportForm) -> str:
     """Return why the tests of a report cannot be pooled; empty if they can or need not be."""
     if report.test != "pooled":
@@ -115,8 +120,8 @@ def _problem_of_pooling(report: ReportForm) -> str:
     if report.is_decided:
         return "pooled needs a fixed number of seeds: remove it, or use seeds: file"
     is_simultaneous = report.intervals == "simultaneous"
-    if is_simultaneous and any(isinstance(figure, ForestFigure) for figure in report.figures):
-        return "a forest has no pooled intervals: use intervals: each, or test: paired"
+    if is_simultaneous and any(map(_shows_intervals, report.figures)):
+        return "a figure of differences has no pooled intervals: use intervals: each, or test: paired"
     is_tested = {"p", "equivalence"}.intersection(report.columns) or report.margin is not None
     return "" if report.rank or is_simultaneous or is_tested else "changes nothing without a test"
 

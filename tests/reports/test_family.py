@@ -103,12 +103,30 @@ def test_the_caption_says_how_many_rows_it_is_corrected_for(table):
     assert "shown" not in " ".join(table().notes)
 
 
+def test_the_caption_says_that_only_leaves_out_seeds(folder, store, table):
+    words = "`only` keeps 2 of 5 seeds: intervals and tests hold if no result has chosen them."
+    figures = [{"kind": "forest", "name": "f"}]
+    for only in ({"seed": [0, 1]}, {"seed": [0, 1], "variant": ["r0", "r3"]}):
+        assert words in table(only=only).notes
+        [forest] = report_figures(report_spec(folder, ablation="s", only=only, figures=figures), store)
+        assert words in forest.caption
+    for keys in ({}, {"only": {"variant": ["r0", "r3"]}}, {"rows": ["r0", "r3"]}):
+        assert "`only`" not in " ".join(table(**keys).notes)
+
+
+def test_differences_in_a_figure_have_the_reports_level(folder, store):
+    figures = [{"kind": "tradeoff", "name": "t", "difference": True}]
+    spec = report_spec(folder, ablation="s", columns=["top1", "p"], intervals="simultaneous", figures=figures)
+    [drawn] = report_figures(spec, store)
+    assert "simultaneous 95 % t interval (Bonferroni over 7 comparisons)" in drawn.caption
+
+
 def test_seeds_that_were_added_until_a_decision_are_corrected_for_all_rows(table):
     keys = {"seeds": "decided", "columns": ["top1", "delta", "p"]}
     whole, part = table(**keys), table(rows=["r0", "r3"], **keys)
     assert cells_of(part, "r3") == cells_of(whole, "r3")
     notes = " ".join(part.notes)
-    assert "holds for all 7 compared rows at once, of which 1 are shown" in notes
+    assert "holds for all 7 compared rows at once, of which 1 is shown" in notes
     assert "1 of 7 compared rows shown, corrected for 7" in notes
 
 

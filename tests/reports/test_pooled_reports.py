@@ -130,7 +130,14 @@ def test_ranks_and_equivalence_are_pooled(table):
         ({"columns": ["top1", "delta"], "rank": False}, "changes nothing without a test"),
         (
             {"intervals": "simultaneous", "figures": [{"kind": "forest", "name": "f"}]},
-            "a forest has no pooled intervals",
+            "a figure of differences has no pooled intervals",
+        ),
+        (
+            {
+                "intervals": "simultaneous",
+                "figures": [{"kind": "tradeoff", "name": "t", "difference": True}],
+            },
+            "a figure of differences has no pooled intervals",
         ),
     ],
 )

@@ -32,7 +32,7 @@ from ema_lab.reports.figures.style import (
 )
 from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.row_order import modules_of, row_labels
-from ema_lab.reports.table.notes import interval_words
+from ema_lab.reports.table.notes import chosen_seed_notes, interval_words
 from ema_lab.reports.table.sequential import interval_name, limit_words
 from ema_lab.specs.figure import (
     ClassesFigure,
@@ -328,7 +328,7 @@ class Drawer:
         return f" Not shown for want of numbers: {listed(absent)}." if absent else ""
 
     def run_sentences(self) -> list[str]:
-        """Return caption sentences on missing and stale runs."""
+        """Return caption sentences on missing and stale runs, and on seeds that `only` leaves out."""
         sentences = []
         total = sum(len(row.cells) for row in self.rows)
         if missing := self._counted(lambda item: item.record is None):
@@ -339,7 +339,7 @@ class Drawer:
             number = sum(stale.values())
             runs = f"{number} of {number_of(total, 'run')} {are(number)}"
             sentences.append(f"{runs} stale (the source has changed): {_named(stale)}.")
-        return sentences
+        return [*sentences, *chosen_seed_notes([ablation for ablation, _ in self.sections], self.rows)]
 
     def _counted(self, holds: Callable[[Measured], bool]) -> Counter[str]:
         """Count the runs that satisfy a predicate by row label, since ablations may share row names."""

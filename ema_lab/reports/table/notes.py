@@ -207,7 +207,7 @@ def _all_at_once(family: Family) -> str:
     shown, all_compared = family.num_compared_shown, len(family.compared)
     if shown == all_compared:
         return "all rows at once"
-    return f"all {number_of(all_compared, 'compared row')} at once, of which {shown} are shown"
+    return f"all {number_of(all_compared, 'compared row')} at once, of which {shown} {are(shown)} shown"
 
 
 def _column_notes(columns: Sequence[TableColumn]) -> list[str]:
@@ -253,8 +253,30 @@ def run_notes(spec: ReportSpec, ablations: Sequence[Ablation], rows: Sequence[Ro
     """Return notes on stale, missing and diverged runs, split, epoch, skipped cells, and the files' own."""
     names = [ablation.name for ablation in ablations]
     own = dict.fromkeys(note for ablation in ablations for note in ablation.notes)
-    holes = hole_notes(spec, ablations, rows)
-    return [*stale_notes(names, rows), *protocol_notes(rows), *holes, *diverged_notes(spec, rows), *own]
+    seeds, holes = chosen_seed_notes(ablations, rows), hole_notes(spec, ablations, rows)
+    return [
+        *stale_notes(names, rows),
+        *protocol_notes(rows),
+        *seeds,
+        *holes,
+        *diverged_notes(spec, rows),
+        *own,
+    ]
+
+
+def chosen_seed_notes(ablations: Sequence[Ablation], rows: Sequence[Row]) -> list[str]:
+    """Warn where `only` leaves out seeds of the rows: no correction covers seeds chosen by their results."""
+    shown = {item.cell.run_id for row in rows for item in row.cells}
+    planned = []
+    for ablation in ablations:
+        names = {cell.row for cell in ablation.cells if cell.run_id in shown}
+        planned += [cell for cell in ablation.cells if cell.row in names]
+    kept = {cell.seed for cell in planned if cell.run_id in shown}
+    left_out = {cell.seed for cell in planned if cell.run_id not in shown} - kept
+    if not left_out:
+        return []
+    seeds = f"{len(kept)} of {number_of(len(kept | left_out), 'seed')}"
+    return [f"`only` keeps {seeds}: intervals and tests hold if no result has chosen them."]
 
 
 def flag_notes(cells: Sequence[TableCell]) -> list[str]:
