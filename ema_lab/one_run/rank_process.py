@@ -28,6 +28,26 @@ from ema_lab.store.source import Sources
 from ema_lab.training.ranks import Rank, joined
 from ema_lab.training.run import Machine, train
 
+# What the starting process handles for its ranks: a Ctrl-C, and the signals that a cluster sends to a job.
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Process that started a rank, as the rank needs to know it.
+
+    Attributes:
+        lifeline: Ends when that process has ended.
+        pid: Its process id.
+        signals: Signals that it handles: a cluster may send them to the ranks alone, which pass them on.
+        leader: Process id of the first rank on this machine, whose process group the others join.
+    """
+
+    lifeline: Connection
+    pid: int
+    signals: tuple[signal.Signals, ...] = ()
+    leader: int | None = None
+
 
 @dataclass(frozen=True)
 class Message:
@@ -56,20 +76,22 @@ class Work:
     source: Mapping[str, str]
 
 
-def run_rank(work: Work, rank: Rank, channel: Connection, lifeline: Connection, leader: int | None) -> None:
+def run_rank(work: Work, rank: Rank, channel: Connection, origin: Origin) -> None:
     """Train as one rank and end this process; send messages through the channel.
 
     Args:
         work: The run.
         rank: The rank.
         channel: Takes messages, and answers each row.
-        lifeline: Ends when the process that started this one has ended.
-        leader: Process id of the first rank on this machine, whose process group the others join.
+        origin: The process that started this one.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # the starting process handles a Ctrl-C and a cluster's signals
-    os.setpgid(0, leader or 0)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    for number in set(HANDLED_SIGNALS).difference(origin.signals):
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, origin.leader or 0)
+    threading.Thread(target=_end_with, args=(origin.lifeline,), daemon=True).start()
+    if origin.signals:
+        signal.pthread_sigmask(signal.SIG_BLOCK, origin.signals)
+        threading.Thread(target=_pass_on, args=(origin,), daemon=True).start()
     channel.send(Message("ready"))
     code = 0
     try:
@@ -88,6 +110,12 @@ def _end_with(lifeline: Connection) -> None:
     """Kill all ranks on this machine, also stopped ones, once the process that started them has ended."""
     lifeline.poll(None)
     os.killpg(0, signal.SIGKILL)
+
+
+def _pass_on(origin: Origin) -> None:
+    """Pass on each signal that the process that started this one handles."""
+    while True:
+        os.kill(origin.pid, signal.sigwait(origin.signals))
 
 
 def _train(work: Work, rank: Rank, channel: Connection) -> Any:

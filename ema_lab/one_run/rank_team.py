@@ -21,7 +21,7 @@ from typing import Any
 
 from ema_lab.data.share import LEAST_IMAGES, Share
 from ema_lab.errors import RankDiedError, RankHungError, SpecError
-from ema_lab.one_run.rank_process import Message, Work, run_rank, work_of
+from ema_lab.one_run.rank_process import HANDLED_SIGNALS, Message, Origin, Work, run_rank, work_of
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
 from ema_lab.store.source import loaded_sources
@@ -115,16 +115,21 @@ class _Team:
         """Start a process for each rank; the first one leads the process group of all."""
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([run_rank.__module__])  # imported once for all runs
-        # This process handles a Ctrl-C during the imports.
-        with _blocked(signal.SIGINT), _variable("TORCH_CPP_LOG_LEVEL", "ERROR"):
+        # The server of ranks has these signals blocked: a cluster sends them to all processes of a job.
+        with _blocked(*HANDLED_SIGNALS), _variable("TORCH_CPP_LOG_LEVEL", "ERROR"):
             multiprocessing.forkserver.ensure_running()
         watched, self._lifeline = context.Pipe(duplex=False)
+        signals = tuple(
+            number
+            for number in HANDLED_SIGNALS
+            if number != signal.SIGINT and callable(signal.getsignal(number))
+        )
         for rank in ranks:
             leader = self.members[0].process.pid if self.members else None
+            origin = Origin(watched, os.getpid(), signals, leader)
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=run_rank, args=(self.work, rank, theirs, watched, leader), daemon=False
-            )
+            arguments = (self.work, rank, theirs, origin)
+            process = context.Process(target=run_rank, args=arguments, daemon=False)
             process.start()
             theirs.close()
             self.members.append(_Member(process, ours))
@@ -256,8 +261,8 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _blocked(*numbers: signal.Signals) -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -62,13 +62,15 @@ def test_a_node_that_dies_costs_only_its_runs_which_are_tried_again_elsewhere(
     assert len(train.trained) == 12 + len(again)
 
 
-def test_a_cluster_that_is_started_here_trains_as_this_process_does(store, load, tmp_path):
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_cluster_that_is_started_here_trains_as_this_process_does(store, load, tmp_path, devices):
     from ema_lab.one_run.pipeline import Machine, train_run
 
     head = load.head.replace("digits-quick}", "digits-quick, epochs: 2}").replace("[0, 1]", "[0]")
     spec = load("baseline: none\nvariants:\n  none: {model.attention: none}\n", head=head).runs()[0]
-    train = partial(train_run, machine=Machine(device="cpu", num_threads=1))
-    progress = execute([spec], train=train, store=store, engine=RayEngine(RaySpec(engine="ray"), workers=1))
+    train = partial(train_run, machine=Machine(device="cpu", num_threads=1, devices=devices))
+    options = RaySpec(engine="ray", num_cpus=devices)
+    progress = execute([spec], train=train, store=store, engine=RayEngine(options, workers=1))
     assert progress.done == [spec.run_id]
     here = tmp_path / "here"
     here.mkdir()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -87,6 +88,31 @@ def test_a_preempted_run_goes_on_and_ends_in_the_same_weights(tmp_path, spec, tr
     assert outcome.metrics == store.record(spec.run_id).metrics
     assert same_weights(unbroken / "last.ckpt", store.folder(spec.run_id) / "last.ckpt")
     assert (unbroken / "curve.csv").read_text().count("\n") == EPOCHS + 1 == curve.read_text().count("\n")
+
+
+@pytest.mark.usefixtures("slurm_cluster")
+def test_two_processes_of_one_job_are_preempted_together_and_end_in_the_same_weights(tmp_path, spec, train):
+    train = partial(train.func, machine=replace(train.keywords["machine"], devices=2))
+    store = RunStore(tmp_path / "runs")
+    curve = store.folder(spec.run_id) / "curve.csv"
+    options = OPTIONS.model_copy(update={"cpus_per_task": 2})
+    with ThreadPoolExecutor(1) as pool:
+        grid = pool.submit(execute, [spec], train=train, store=store, engine=SlurmEngine(options))
+        wait_until(lambda: curve.exists() and curve.read_text().count("\n") > 2)
+        (job_id,) = squeue("%i")
+        subprocess.run(["scancel", "--signal=USR2", job_id], check=True)
+        wait_until(lambda: squeue("%T") == ["PENDING"])
+        assert [attempt.outcome for attempt in store.attempts(spec.run_id)] == ["interrupted"]
+        assert not store.is_locked(spec.run_id)
+        subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=True)
+        assert grid.result().done == [spec.run_id]
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    outcome = train(spec, RunJob(unbroken))
+    record = store.record(spec.run_id)
+    assert record.environment["world_size"] == 2
+    assert record.metrics == outcome.metrics
+    assert same_weights(unbroken / "last.ckpt", store.folder(spec.run_id) / "last.ckpt")
 
 
 @pytest.mark.usefixtures("slurm_cluster")

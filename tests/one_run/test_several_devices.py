@@ -169,7 +169,7 @@ def test_two_processes_learn_as_one_and_a_killed_one_costs_an_attempt_alone(
 
 
 @pytest.mark.slow
-def test_a_hung_rank_is_noticed_and_named(make_spec, tmp_path, machine, teams):
+def test_a_hung_rank_is_named_and_ctrl_c_ends_every_rank(make_spec, tmp_path, machine, teams):
     spec = make_spec(recipe={"batch_size": 16, "epochs": 9}, data=SMALL)
 
     def hang(row) -> None:
@@ -180,6 +180,14 @@ def test_a_hung_rank_is_noticed_and_named(make_spec, tmp_path, machine, teams):
     limited = Machine(machine.data_root, "cpu", num_threads=1, devices=2, rank_timeout=5)
     with pytest.raises(RankHungError, match=r"rank 1 of 2 .* hung: the others waited 5 s"):
         train_run(spec, job, machine=limited, report=hang)
+    assert all(each.process.exitcode is not None for each in teams[-1].members)
+
+    def stop(row) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(spec, job, machine=limited, report=stop)
+    assert len(teams) == 2
     assert all(each.process.exitcode is not None for each in teams[-1].members)
 
 
