@@ -182,6 +182,7 @@ def test_a_grid_and_its_effects_are_corrected_for_the_whole_ablation(tmp_path):
         assert [row.cells[1].p for row in effects.rows] == pytest.approx(families)
         words = "over 3 main effects (2 of them shown) and, apart from them, 2 interactions (1 of them shown)"
         assert words in " ".join(effects.notes)
+        assert "95 % t interval (each by itself)" in " ".join(effects.notes)
 
 
 def test_data_sets_are_corrected_for_the_rows_that_are_hidden(tmp_path):

@@ -70,7 +70,7 @@ def forest(rows: Sequence[str] = ROWS, baseline: str = "none") -> Figure:
 
 def ranks(rows: Sequence[str] = ROWS) -> Figure:
     average = tuple(1.5 + 0.85 * place for place in range(len(rows)))
-    found = Ranks(tuple(rows), average, 12, 1e-4, 2.6, ((0, 3), (2, 5), (4, 6)))
+    found = Ranks(tuple(rows), average, len(rows), 12, 1e-4, 2.6, ((0, 3), (2, 5), (4, 6)))
     return draw.draw_ranks(found, rows)
 
 

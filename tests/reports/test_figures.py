@@ -328,7 +328,7 @@ def test_holm_stops_at_the_first_that_is_not_rejected():
 
 
 def test_ranks_stand_at_their_averages():
-    found = Ranks(("a", "b", "c"), (1.25, 1.75, 3.0), 10, 0.01, 1.05, ((0, 1),))
+    found = Ranks(("a", "b", "c"), (1.25, 1.75, 3.0), 3, 10, 0.01, 1.05, ((0, 1),))
     drawing = draw_ranks(found, found.methods)
     assert [line.get_xdata()[0] for line in drawing.axes[0].lines[:3]] == [1.25, 1.75, 3.0]
 

@@ -140,6 +140,15 @@ def test_too_few_data_sets_are_a_sentence_that_names_those_without_runs(tmp_path
     assert ranks(tmp_path, count=4).drawing is not None
 
 
+def test_methods_that_are_not_shown_are_ranked_and_tested_too(tmp_path):
+    some = ["se", "eca", "ema"]
+    for keys in ({"rows": some}, {"only": {"variant": some}}, {"figure": {"rows": some}}):
+        drawn = ranks(tmp_path, count=4, holes={("d1", "none")}, **keys)
+        assert {"ema (1.00)", "eca (3.50)", "se (3.50)"} <= set(words_in(drawn.drawing))  # cbam is second
+        assert "CD = 2.35" in words_in(drawn.drawing)  # that of four methods: "none" lacks a data set
+        assert "Ranks and tests are among 4 methods, of which 3 are shown." in drawn.caption
+
+
 def test_no_name_is_clipped_and_none_overlaps_another(tmp_path):
     names = {
         "ema": "EMA (groups=32, after block)",

@@ -154,24 +154,24 @@ def draw_ranks(ranks: Ranks, labels: Sequence[str], form: Form = USUAL) -> "Figu
 
     The better half has its names on the left, the other half on the right. Vertical positions are in inches.
     """
-    count, left = len(ranks.methods), (len(ranks.methods) + 1) // 2
+    count, left, worst = len(ranks.methods), (len(ranks.methods) + 1) // 2, ranks.compared
     bottom, top = -0.14 - 0.08 * len(ranks.groups), 0.24 + (0.22 if ranks.critical is not None else 0)
     with styled(form):
         named = zip(labels, ranks.average, strict=True)
         texts = [fitted(f"{label} ({rank:.2f})", RANKED * column()) for label, rank in named]
         line = 0.06 + line_inches() * max(map(lines_of, texts))
         figure, axes = canvas(form, top - bottom + line * (left - 0.5) + 0.1)
-        axes.set(xlim=(1, count), ylim=(bottom - line * (left - 0.5), top))
+        axes.set(xlim=(1, worst), ylim=(bottom - line * (left - 0.5), top))
         axes.axis("off")
-        axes.hlines(0, 1, count, color="black", linewidth=0.8, clip_on=False)
-        for tick in range(1, count + 1):
+        axes.hlines(0, 1, worst, color="black", linewidth=0.8, clip_on=False)
+        for tick in range(1, worst + 1):
             axes.vlines(tick, 0, 0.05, color="black", linewidth=0.8, clip_on=False)
-            if count < 10 or tick % 2:
+            if worst < 10 or tick % 2:
                 axes.text(tick, 0.07, str(tick), ha="center", va="bottom", fontsize=small())
         for index, (text, rank) in enumerate(zip(texts, ranks.average, strict=True)):
             is_left = index < left
             height = bottom - line * (index if is_left else count - 1 - index)
-            end, side = (1, "right") if is_left else (count, "left")
+            end, side = (1, "right") if is_left else (worst, "left")
             axes.plot([rank, rank, end], [0, height, height], color="#555555", linewidth=0.7, clip_on=False)
             axes.annotate(
                 text, (end, height), (-3 if is_left else 3, 0),

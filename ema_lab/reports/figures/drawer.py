@@ -24,7 +24,7 @@ from ema_lab.reports.figures.captions import (
     tradeoff_caption,
 )
 from ema_lab.reports.figures.numbers import NothingToDrawError
-from ema_lab.reports.figures.ranks import by_data, dropped_text, ranks_of
+from ema_lab.reports.figures.ranks import by_data, dropped_text, hidden_by_data, ranks_of
 from ema_lab.reports.figures.style import (
     COLUMN_INCHES,
     Form,
@@ -248,12 +248,13 @@ class Drawer:
         for name in figure.rows:
             if name not in methods_there:
                 raise SpecError(unknown_name("row", name, methods_there))
+        hidden = hidden_by_data(self.report, self.sections, self.store)
         if figure.rows:
-            data = {
-                source: {name: row for name, row in rows.items() if name in figure.rows}
-                for source, rows in data.items()
-            }
-        ranked = ranks_of(data, figure, self._metric(figure).sign)
+            for source, rows in data.items():
+                others = {name: row for name, row in rows.items() if name not in figure.rows}
+                hidden[source] = {**hidden.get(source, {}), **others}
+                data[source] = {name: row for name, row in rows.items() if name in figure.rows}
+        ranked = ranks_of(data, figure, self._metric(figure).sign, hidden)
         methods = {name: row.cells[0].cell for rows in data.values() for name, row in rows.items()}
         test = {"nemenyi": "Nemenyi's test", "wilcoxon": "Wilcoxon's signed-rank test with Holm's correction"}
         text = (
@@ -268,8 +269,10 @@ class Drawer:
             text += f"{test[figure.test]} tells all pairs apart at {figure.alpha:g}."
         if ranked.dropped:
             text += f" Left out, since a method has no run there: {dropped_text(ranked.dropped)}."
-        if len(methods) < len(methods_there):
-            text += f" Ranks and tests are among {len(methods)} of {number_of(len(methods_there), 'method')}."
+        if len(methods) < ranked.compared:
+            text += (
+                f" Ranks and tests are among {ranked.compared} methods, of which {len(methods)} are shown."
+            )
         if self.report.kind != "datasets":
             return draw.draw_ranks(ranked, self._names(ranked.methods), form_of(figure)), text
         names = [display_name(self.report, methods[name]) for name in ranked.methods]

@@ -177,7 +177,7 @@ def _contrasts_table(
         for effect, p in zip(estimated, corrected, strict=True)
     )
     cells = [cell for row in rows for cell in row.cells]
-    interval = " with its 95 % t interval" if has_interval(cells) else ""
+    interval = " with its 95 % t interval (each by itself)" if has_interval(cells) else ""
     notes = (
         "Effect: a level against the first one of its factor, averaged over the other factor within each "
         f"seed; mean over seeds{interval}. An interaction is a difference of such differences.",
