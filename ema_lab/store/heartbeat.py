@@ -49,6 +49,11 @@ class Heartbeat:
         return self.batch / self.batches if self.batches else 0.0
 
     @property
+    def trained(self) -> float:
+        """Epochs that are trained, with the begun part of this one."""
+        return self.epoch - 1 + self.fraction
+
+    @property
     def is_stalled(self) -> bool:
         """Whether training has been silent for much longer than its batches take."""
         limit = max(STALL_SECONDS, STALL_BATCHES * self.batch_seconds)

@@ -33,7 +33,8 @@ class RunSummary:
         tries: Number of attempts.
         failure: Failure of the last counted attempt.
         damage: Lines about damaged files.
-        epoch: Last epoch that a running run has reported.
+        epoch: Epoch of a running run, from 1.
+        trained: Epochs that it has trained, with the begun part of this one.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class RunSummary:
     failure: Failure | None = None
     damage: tuple[str, ...] = ()
     epoch: int | None = None
+    trained: float | None = None
 
     @property
     def shown_state(self) -> str:
@@ -149,6 +151,7 @@ class StoreIndex:
             failure=failure_of(ended),
             damage=facts.damage,
             epoch=beat.epoch if beat else None,
+            trained=beat.trained if beat else None,
         )
 
     def ended(self, run_id: str) -> str | None:

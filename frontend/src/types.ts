@@ -57,7 +57,7 @@ export interface Run {
   data_sha256: string | null;
   attempts: Attempt[];
   why: string | null;
-  heartbeat: number | null;
+  place: string | null;
   curve: Curve | null;
   log: string | null;
 }

@@ -11,7 +11,7 @@ type Entry = [name: string, value: string];
 
 export const standing = (run: Run): string =>
   run.status +
-  (run.heartbeat ? `, epoch ${run.heartbeat}` : "") +
+  (run.place ? `, ${run.place}` : "") +
   (run.failures && run.status !== "failed" ? `, failed ${times(run.failures)}` : "");
 
 function list(title: string, entries: Entry[], isOpen = false): HTMLElement {

@@ -21,7 +21,7 @@ def test_each_row_has_the_pace_of_its_own_finished_runs():
         Work("a", 10, "done", 100.0),
         Work("b", 10, "done", 1000.0),
         Work("a", 10, "pending"),
-        Work("b", 10, "running", epoch=4),
+        Work("b", 10, "running", trained=4),
     ]
     found = progress(works)
     assert (found["total"], found["done"], found["workers"]) == (40, 24, 1)
@@ -34,12 +34,12 @@ def test_a_row_without_a_finished_run_has_the_mean_pace():
 
 
 def test_runs_at_one_time_share_the_time():
-    works = [Work("a", 10, "done", 100.0), *[Work("a", 10, "running", epoch=5)] * 2]
+    works = [Work("a", 10, "done", 100.0), *[Work("a", 10, "running", trained=5)] * 2]
     assert progress(works)["seconds_left"] == pytest.approx(50.0)
 
 
 def test_before_the_first_finished_run_no_time_is_known():
-    assert progress([Work("a", 10, "running", epoch=3)])["seconds_left"] is None
+    assert progress([Work("a", 10, "running", trained=3)])["seconds_left"] is None
 
 
 def test_a_run_that_failed_for_good_is_left_out():
@@ -53,7 +53,7 @@ WORKS = st.builds(
     st.integers(1, 300),
     STATES,
     st.none() | st.floats(0, 1e6),
-    st.none() | st.integers(0, 400),
+    st.none() | st.floats(0, 400),
 )
 
 

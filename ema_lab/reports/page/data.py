@@ -21,6 +21,7 @@ from ema_lab.reports.usual import ablation_report
 from ema_lab.specs.metric import COSTS, Cost
 from ema_lab.specs.report import ReportSpec
 from ema_lab.store.curve import read_curve
+from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.layout import LOG, SPEC
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
@@ -126,7 +127,7 @@ def _progress(
             cell.spec.recipe.epochs,
             runs[run_id]["status"],
             runs[run_id]["wall_seconds"],
-            runs[run_id]["heartbeat"],
+            runs[run_id]["trained"],
         )
         for run_id, (names, cell) in cells.items()
     )
@@ -266,10 +267,15 @@ def run_data(
         "data_sha256": record.data_sha256 if record else None,
         "attempts": [attempt.model_dump(mode="json", exclude={"source"}) for attempt in attempts],
         "why": status.reason,
-        "heartbeat": status.heartbeat.epoch if status.heartbeat else None,
+        "place": _place(status.heartbeat) if status.heartbeat else None,
+        "trained": status.heartbeat.trained if status.heartbeat else None,
         "curve": _curve(store, cell.run_id) if is_whole and status.state != "pending" else None,
         "log": _log(store, cell.run_id, lines) if lines else None,
     }
+
+
+def _place(beat: Heartbeat) -> str:
+    return f"{beat.place}{', stalled' if beat.is_stalled else ''}"
 
 
 def _attempts(store: RunStore, run_id: str) -> Sequence[Attempt]:

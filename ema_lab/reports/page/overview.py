@@ -215,7 +215,7 @@ class Overview:
 def _work(row: str, spec: RunSpec, run: RunSummary | None) -> Work:
     if run is None:
         return Work(row, spec.recipe.epochs, "pending")
-    return Work(row, spec.recipe.epochs, run.state, run.wall_seconds, run.epoch)
+    return Work(row, spec.recipe.epochs, run.state, run.wall_seconds, run.trained)
 
 
 def _primary(metrics: Mapping[str, float]) -> dict[str, str | None]:

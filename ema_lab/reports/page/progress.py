@@ -15,18 +15,18 @@ class Work:
         epochs: Epochs of its recipe.
         state: State in the store.
         seconds: Wall seconds of a finished run.
-        epoch: Last epoch that a running run has reported.
+        trained: Epochs that a running run has trained, with the begun part of the next one.
     """
 
     row: str
     epochs: int
     state: str
     seconds: float | None = None
-    epoch: int | None = None
+    trained: float | None = None
 
     @property
-    def epochs_done(self) -> int:
-        return self.epochs if self.state == "done" else min(self.epochs, self.epoch or 0)
+    def epochs_done(self) -> float:
+        return self.epochs if self.state == "done" else min(self.epochs, self.trained or 0.0)
 
 
 def progress(works: Iterable[Work]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def progress(works: Iterable[Work]) -> dict[str, Any]:
     workers = sum(work.state == "running" for work in works)
     return {
         "total": sum(work.epochs for work in works),
-        "done": sum(work.epochs_done for work in works),
+        "done": int(sum(work.epochs_done for work in works)),
         "workers": workers,
         "seconds_left": _seconds_left(works, workers) if workers else None,
     }
