@@ -86,7 +86,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}"
+        _, _, key = self.where.rpartition(" ")  # of "--set recipe.epochs", which messages name as well
+        return f"{self.where}: {self.message.removeprefix(f'{key}: ')}"
 
 
 class DefinitionError(SpecError):

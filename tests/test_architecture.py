@@ -84,7 +84,7 @@ ALLOWED["cli"] = set(ALLOWED)
 MAX_LINES = 400
 MAX_PARAMETERS = 8
 SHARED_BY_COMMANDS = {  # option types, and helpers that print; all else of cli is one command's own
-    *("display", "groups", "mirror_output", "options", "output", "progress"),
+    *("display", "groups", "kind_help", "mirror_output", "options", "output", "progress"),
     *("search_display", "spelling", "store_argument", "trial_output", "usage", "volume"),
 }
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ema_lab.cli.groups import OutputOptions, expanded
+from ema_lab.cli.kind_help import KindHelp
 from ema_lab.cli.options import MOST, Data, Json, LoaderWorkers, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.errors import SpecError, UnknownNameError
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command("list")(expanded(list_))
     app.command()(show)
-    app.command()(new)
+    app.command(cls=KindHelp)(new)
     app.command()(schema)
 
 
@@ -114,7 +115,8 @@ def new(
 ) -> None:
     """Write a file to start from.
 
-    YAML in the folder of its kind, or NAME.py with code that works as it is.
+    YAML in the folder of its kind, or NAME.py with code that works as it is. `ema-lab new KIND --help` says
+    what a file of the kind holds.
 
     Example: ema-lab new ablation my-study
     """

@@ -12,7 +12,7 @@ from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
-from ema_lab.cli.store_argument import command_arguments, store_to_come
+from ema_lab.cli.store_argument import command_arguments, settings_hint, store_to_come
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.specs.run import RunSpec
 from ema_lab.statistics.paired import SIGNIFICANCE
@@ -129,12 +129,13 @@ def plan(
         threads=forecast.threads,
         device=device,
         max_attempts=max_attempts,
-        store=store_to_come(store).root,
+        store=(runs := store_to_come(store)).root,
     )
     if as_json:
         print_rows([*view.cells(), *view.skipped()], as_json=True)
     else:
         _print_plan(view, command_arguments(ablation, store, cells.changes))
+        say(*settings_hint("plan", ablation, view.ablation, runs, store, cells.changes))
 
 
 def _print_plan(view: Plan, ablation: str) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from ema_lab.cli.options import Json, Set, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
+from ema_lab.cli.store_argument import settings_hint
 from ema_lab.errors import SpecError
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
@@ -53,6 +54,7 @@ def report(
     Example: ema-lab report quickstart --out out/quickstart
     """
     from ema_lab.tables.render import render_text
+    from ema_lab.workflow.publish.report import ablations_of
     from ema_lab.workflow.publish.report import report as build
 
     if not check:
@@ -71,6 +73,8 @@ def report(
     if files is not None:
         (say if as_json else put)("\n".join(map(str, files.write())))
     say(*(f"ema-lab: left out: {problem}" for problem in built.problems))
+    for ablation in ablations_of(built.spec):
+        say(*settings_hint("report", name, ablation, built.store, store, changes))
     return 1 if built.problems else 0
 
 

@@ -8,7 +8,7 @@ import typer
 
 from ema_lab.cli.options import Store
 from ema_lab.cli.output import say
-from ema_lab.cli.store_argument import store_to_come
+from ema_lab.cli.store_argument import settings_hint, store_to_come
 from ema_lab.wording import number_of
 from ema_lab.workflow.execution import DEFAULT_STORE
 
@@ -46,11 +46,14 @@ def serve(
     from ema_lab.reports.page.server import serve as listen
     from ema_lab.reports.page.site import Site, report_href
     from ema_lab.search.report.pages import SweepPages
-    from ema_lab.workflow.publish.report import find_report
+    from ema_lab.workflow.publish.report import ablations_of, find_report
 
     reports = [find_report(name) for name in names or ()]
     runs = store_to_come(store)
     by_name = {report.name: report for report in reports}
+    for name, report in zip(names or (), reports, strict=True):
+        for ablation in ablations_of(report):
+            say(*settings_hint("report", name, ablation, runs, store))
     site = Site(by_name, runs, whole=not names, sweeps=None if names else SweepPages(runs))
 
     def ready(server: ThreadingHTTPServer) -> None:

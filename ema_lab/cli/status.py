@@ -9,7 +9,7 @@ import typer
 from ema_lab.cli.groups import CellOptions, OutputOptions, expanded
 from ema_lab.cli.options import AblationName, Attempts, Store
 from ema_lab.cli.output import put, say
-from ema_lab.cli.store_argument import command_arguments
+from ema_lab.cli.store_argument import command_arguments, settings_hint
 from ema_lab.store.failure import FailedRun, FailureGroup, grouped
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import are, number_of
@@ -53,6 +53,7 @@ def status(
         counts = ", ".join(f"{number} {name}" for name, number in sorted(state.shown_counts.items()))
         say(f"{chosen.name}: {counts}")
         say(*(untrained_line(row, names) for row, names in state.untrained.items()))
+        say(*settings_hint("status", ablation, chosen, runs, store, cells.changes))
         say(*stale_lines(arguments, state.stale), *_failure_lines(arguments, state.failed, max_attempts))
         if not watch or state.is_over:
             return

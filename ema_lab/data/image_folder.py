@@ -45,6 +45,8 @@ def image_folder_splits(
     Raises:
         DataError: If a folder is missing or empty, or the splits have different classes.
     """
+    if not (folder / train).is_dir() and (flat := undivided(folder, train, test)):
+        raise DataError(flat)
     parts = [
         ImageFolderImages.read(folder / name, image_size, channels, upright=upright) for name in (train, test)
     ]
@@ -54,6 +56,20 @@ def image_folder_splits(
             f"{folder}: {train} and {test} must hold the same classes, but one lacks {unshared[0]!r}"
         )
     return ImageSplits(*parts)
+
+
+def undivided(folder: Path, train: str = "train", test: str = "val") -> str:
+    """Return the problem of a folder whose class folders are not divided into splits; "" for another."""
+    try:
+        below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        classes = [path.name for path in below if next(_files_below(str(path)), None) is not None]
+    except OSError:
+        return ""
+    if not classes or {train, test} & {path.name for path in below}:
+        return ""
+    shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+    rule = f"divide them into {folder / train}/CLASS and {folder / test}/CLASS"
+    return f"{folder} has its classes ({shown}) in one part, without {train} and {test}: {rule}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ema_lab.data.encoded import EVALUATION_SCALE, EncodedImages
-from ema_lab.data.image_folder import image_folder_splits
+from ema_lab.data.image_folder import image_folder_splits, undivided
 from ema_lab.data.image_list import image_list_splits
 from ema_lab.data.images import ImageSource, ImageSplits
 from ema_lab.data.jpeg import Pixels
@@ -99,6 +99,8 @@ def layout_of(folder: Path) -> Layout:
             return Layout(image_list_splits, "train.csv", f"{test}.csv")
         if any(folder.glob("train-*.tar")) and any(folder.glob(f"{test}-*.tar")):
             return Layout(shard_splits, "train-*.tar", f"{test}-*.tar")
+    if flat := undivided(folder):
+        raise DataError(flat)
     found = "holds images in no known way" if folder.is_dir() else "is no folder"
     raise DataError(f"{folder} {found}: expected {EXPECTED} in it")
 

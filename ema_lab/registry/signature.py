@@ -124,7 +124,9 @@ def _module_file(module: str) -> Path:
         for file in (base.with_name(base.name + ".py"), base / "__init__.py"):
             if file.is_file():
                 return file
-    raise SpecError(f"no Python module {module!r} on the import path or in this folder")
+    near = difflib.get_close_matches(module, [path.stem for path in Path.cwd().glob("*.py")], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise SpecError(f"no Python module {module!r} on the import path or in this folder{hint}")
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -55,7 +55,8 @@ def render_latex(table: Table) -> str:
         r"\end{table}",
     ]
     source = "\n".join(lines) + "\n"
-    comments = [*_needs(source), *(one_line(command) for command in commands)]
+    has_holes = any(cell.text is None for row in table.rows for cell in row.cells)
+    comments = [*_needs(source, has_holes=has_holes), *(one_line(command) for command in commands)]
     return "".join(f"% {comment}\n" for comment in comments) + source
 
 
@@ -74,11 +75,14 @@ def _label(table: Table) -> str:
     return label[:MAX_LABEL].strip("-") or "table"
 
 
-def _needs(source: str) -> Iterator[str]:
+def _needs(source: str, *, has_holes: bool) -> Iterator[str]:
+    """Yield what a source needs; one with holes needs siunitx once they have numbers."""
     if unknown := unknown_to_pdflatex(source):
         named = f"{' '.join(unknown[:MAX_NAMED])}{' ...' if len(unknown) > MAX_NAMED else ''}"
         yield f"needs lualatex or xelatex and a font that has them: pdflatex has no {named}"
-    packages = [name for name, sign in PACKAGES.items() if sign in source]
+    packages = [
+        name for name, sign in PACKAGES.items() if sign in source or (name == "siunitx" and has_holes)
+    ]
     yield f"needs \\usepackage{{{','.join(packages)}}}"
 
 

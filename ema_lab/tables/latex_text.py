@@ -43,12 +43,14 @@ _LATEX = str.maketrans(_TEXT | {sign: f"${maths}$" for sign, maths in _MATHS.ite
 # Characters of Latin-1 and Latin Extended-A that pdflatex lacks in its default encoding; each was tried.
 _LACKING = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų"
 _UNKNOWN = re.compile(rf"[^\n -~¡-žȘșȚț‒―‖‘’‚“”„•‰€™№]|[{_LACKING}]")
+QUOTED = re.compile(r"""(?<!\w)(["'])([^"']+)\1(?!\w)""")  # not an apostrophe
 MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def escaped(text: str) -> str:
-    """Escape text for LaTeX, on one line. A minus before a digit is set as a minus, not as a hyphen."""
+    """Escape text for LaTeX, on one line: with quotation marks, and a minus, not a hyphen, before a digit."""
     plain = unicodedata.normalize("NFC", one_line(text)).replace("--", f"-{JOINER}-")
+    plain = QUOTED.sub(r"``\2''", plain)
     return MINUS.sub("$-$", plain.replace("--", f"-{JOINER}-").translate(_LATEX))
 
 

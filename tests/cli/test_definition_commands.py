@@ -24,6 +24,8 @@ from ema_lab.specs.definition import definitions
 from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import FIGURE_KINDS
 from ema_lab.specs.run import DataSpec
+from ema_lab.workflow.define.template import TEMPLATES
+from ema_lab.workflow.define.template_help import HELP
 
 CHEAP = {"list", "new", "schema", "status"}  # commands whose examples need no runs and no torch
 COMMANDS = sorted(typer.main.get_command(app).commands)
@@ -399,3 +401,13 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept_where_something_was_trained(
     answer = command(*words)
     assert (answer.code, answer.out) == (130, "")
     assert answer.err == f"ema-lab: interrupted{rest}\n"
+
+
+def test_each_kind_of_file_has_a_help_of_its_own(command):
+    texts = {kind: command("new", kind, "--help").out for kind in TEMPLATES}
+    assert HELP.keys() == TEMPLATES.keys()
+    for kind, text in texts.items():
+        assert f"Example: ema-lab new {kind} {TEMPLATES[kind].example}" in text
+        assert " ".join(HELP[kind].split()[:5]) in text
+        assert ("--from" in text) is (kind == "dataset")
+    assert "--from" in command("new", "--help").out

@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import TINY
+from tiny import TINY, fake_outcome
+
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.data.load import load_splits
+from ema_lab.errors import DataError
+from ema_lab.execution.executor import execute
+from ema_lab.specs.run import DataSpec
+from ema_lab.store.store import RunStore
 
 ABLATION = Path("ablations/tiny.yaml")
 BROKEN_GATE = """\
@@ -82,3 +89,82 @@ def test_check_names_one_cause_once(command, folder):
     assert "(broken.py:9); 15 more checks fail of it" in direct[0]
     rows = json.loads(command("check", "broken:Broken", "--json").out)
     assert sum(row["detail"].startswith("AttributeError") for row in rows) == 16
+
+
+def test_a_misspelt_module_of_this_folder_has_a_suggestion(command, folder):
+    (folder / "my_gate.py").write_text(BROKEN_GATE)
+    (line,) = said(command, "{name: se, reduction: 4}", "'my_gates:Broken'")
+    assert line.endswith(
+        "no Python module 'my_gates' on the import path or in this folder; did you mean 'my_gate'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "where", "fit"),
+    [
+        ("ema}", 11, "model.attention.groups: 1, 2, 4, 8, 16 fit every place"),
+        ("{name: ema, groups: 5}}", 11, "model.attention.groups: 1, 2, 4, 8, 16 fit every place"),
+        (
+            "{name: ema, groups: 4}, axes: {model.attention.groups: [3]}}",
+            11,
+            "1, 2, 4, 8, 16 fit every place",
+        ),
+    ],
+)
+def test_groups_that_do_not_fit_have_their_line_and_the_ones_that_do(command, new, where, fit):
+    (line,) = said(command, "{name: se, reduction: 4}}", new, "plan", "tiny", "--check")
+    assert line.startswith(f"ablations/tiny.yaml:{where}: se")
+    assert "(16 channels): EMA needs channels % groups == 0, got channels=16, groups=" in line
+    assert line.endswith(fit)
+
+
+def test_a_changed_key_is_named_once(command):
+    answer = command("plan", "tiny", "--set", "recipe.epoch=1")
+    assert answer.err.startswith(
+        "ema-lab: --set recipe.epoch: no key is named 'epoch'; did you mean 'epochs'?"
+    )
+
+
+SETTINGS = ("--set", "recipe.epochs=2", "--set", "data.train_images=16")
+
+
+def test_runs_with_other_settings_are_hinted_at_with_the_command(command, folder):
+    execute(
+        load_ablation("tiny", {"recipe.epochs": 2, "data.train_images": 16}).runs(),
+        train=lambda spec, job: fake_outcome(spec),
+        store=RunStore("runs"),
+    )
+    options = "--set data.train_images=16 --set recipe.epochs=2"
+    for name in ("report", "status", "plan"):
+        (hint,) = [
+            line for line in command(name, "tiny").err.splitlines() if line.startswith("hint: the store")
+        ]
+        assert (
+            hint == f"hint: the store has 4 runs of tiny with other settings: ema-lab {name} tiny {options}"
+        )
+        assert "hint: the store" not in command(name, "tiny", *SETTINGS).err
+    execute(
+        load_ablation("tiny").runs()[:1], train=lambda spec, job: fake_outcome(spec), store=RunStore("runs")
+    )
+    assert "hint: the store" not in command("status", "tiny").err
+
+
+def test_a_setting_left_at_its_default_is_named_with_the_default(command, folder):
+    execute(load_ablation("tiny").runs(), train=lambda spec, job: fake_outcome(spec), store=RunStore("runs"))
+    ABLATION.write_text(TINY.replace("recipe: {", "recipe: {label_smoothing: 0.1, "))
+    assert "ema-lab status tiny --set recipe.label_smoothing=0" in command("status", "tiny").err
+
+
+def test_a_folder_that_is_not_divided_says_how_to_divide_it(command, folder):
+    for name in ("cat", "dog"):
+        (folder / "data" / "pets" / name).mkdir(parents=True)
+        (folder / "data" / "pets" / name / "1.jpg").write_bytes(b"")
+    answer = command("new", "dataset", "pets", "--from", "data/pets")
+    rule = "divide them into data/pets/train/CLASS and data/pets/val/CLASS"
+    assert (
+        answer.err
+        == f"ema-lab: data/pets has its classes (cat, dog) in one part, without train and val: {rule}\n"
+    )
+    facts = {"classes": 2, "train_images": 1, "test_images": 1, "image_size": 8}
+    with pytest.raises(DataError, match=rule):
+        load_splits(DataSpec(name="imagefolder", folder="pets", **facts), Path("data"))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures import draw, draw_curves, draw_tradeoff
+from ema_lab.reports.figures.captions import percent_note
 from ema_lab.reports.figures.gallery import Panel, draw_gallery
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
 from ema_lab.reports.figures.ranks import Ranks
@@ -266,3 +268,17 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert len(first) == 3 * len(ONE_OF_EACH)
     assert second.keys() == first.keys()
     assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_an_axis_of_percentages_ends_at_0_and_100_and_the_caption_names_cut_bars():
+    values = [PairedDifference(1.0, -9.0, 11.0, 3), PairedDifference(98.0, 90.0, 106.0, 3)]
+    points = [Point(row, x, value) for row, x, value in zip("ab", (1e6, 2e6), values, strict=True)]
+    axes = draw_tradeoff.draw_tradeoff(points, *looks("ab"), TOP1, "macs").axes[0]
+    low, high = axes.get_ylim()
+    assert -5 < low < 0
+    assert 100 < high < 105
+    other = draw_tradeoff.draw_tradeoff(points, *looks("ab"), replace(TOP1, unit=""), "macs").axes[0]
+    assert other.get_ylim()[1] > 106
+    assert percent_note(values) == " Bars that pass 0 or 100 % are cut off there."
+    assert percent_note(values[1:]) == " Bars that pass 100 % are cut off there."
+    assert percent_note([PairedDifference(50.0, 40.0, 60.0, 3)]) == ""

@@ -334,3 +334,12 @@ class TestEvents:
         events = feed.events("same")
         assert [next(events) for _ in range(2)] == [b"retry: 2000\n\n", b": alive\n\n"]
         feed.close()
+
+
+def test_a_run_with_other_settings_has_its_row_and_says_so(site):
+    changed = load_ablation("tiny", {"recipe.epochs": 2}).runs()[:1]
+    execute(changed, train=lambda spec, job: fake_outcome(spec), store=site.store)
+    [run] = data_of(site)["runs"]
+    row = next(iter(load_ablation("tiny").rows()))
+    assert run["names"] == [{"ablation": "tiny", "row": f"{row} (other settings)"}]
+    assert run["href"] == f"/runs/{run['run_id']}"

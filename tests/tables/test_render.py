@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from ema_lab.tables import latex_text
 from ema_lab.tables.cell import Flag, Mark, TableCell
 from ema_lab.tables.html import render_html
 from ema_lab.tables.latex import render_latex
@@ -397,3 +398,27 @@ def test_pdflatex_compiles_the_table(tmp_path, table):
     assert "siunitx Warning" not in log
     assert "Missing character" not in log
     assert "Undefined control sequence" not in log
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("difference to 'none' over seeds", "difference to ``none'' over seeds"),
+        ('called "YOLOv5x (v6.0)"; the rows\' mean', "called ``YOLOv5x (v6.0)''; the rows' mean"),
+        ("a row's label isn't 'se-16'", "a row's label isn't ``se-16''"),
+        ("('none', 'se')", "(``none'', ``se'')"),
+    ],
+)
+def test_latex_has_quotation_marks_and_keeps_apostrophes(text, expected):
+    assert latex_text.escaped(text) == expected
+
+
+def test_a_latex_table_without_results_names_the_package_that_its_numbers_will_need():
+    def first_line(*cells: TableCell) -> str:
+        rows = tuple(TableRow("", "a", (cell,)) for cell in cells)
+        return render_latex(
+            Table("t", "", "Variant", (TableColumn("top1", "Top-1", "metric"),), rows, ())
+        ).splitlines()[0]
+
+    assert first_line(TableCell("yes")) == r"% needs \usepackage{booktabs,threeparttable}"
+    assert first_line(TableCell(None)) == r"% needs \usepackage{booktabs,threeparttable,siunitx}"

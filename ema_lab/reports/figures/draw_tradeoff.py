@@ -92,6 +92,8 @@ def _drawn(
             for line in (*bar[1], *bar[2]):
                 line.set(alpha=alpha, zorder=2)
             handles.append(bar[0])
+        if metric.unit == "%" and not header:
+            _end_at_percent(axes)
         if any(point.is_reference for point in points):
             axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
         corners = _front(points, metric, scale)
@@ -105,6 +107,14 @@ def _drawn(
         axes.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10], min_n_ticks=3)
         draw_legend(figure, legend, handles)
     return figure
+
+
+def _end_at_percent(axes: "Axes") -> None:
+    """End a vertical axis of percentages at 0 and 100, with room for a marker there."""
+    low, high = axes.get_ylim()
+    low, high = max(low, 0.0), min(high, 100.0)
+    room = 0.04 * (high - low)
+    axes.set_ylim(low - room * (low == 0.0), high + room * (high == 100.0))
 
 
 def _front(points: Sequence[Point], metric: Metric, scale: float) -> list[tuple[float, float]]:

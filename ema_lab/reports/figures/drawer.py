@@ -20,6 +20,7 @@ from ema_lab.reports.figures.captions import (
     dots_caption,
     forest_caption,
     listed,
+    percent_note,
     precision_caption,
     tradeoff_caption,
 )
@@ -141,6 +142,7 @@ class Drawer:
         else:
             values = [point.value for point in points]
             text = tradeoff_caption(values, decided=self.decided, is_within=is_within)
+            text += percent_note(values) if metric.unit == "%" else ""
         return drawing, text + self._absent([point.row for point in points], rows)
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class Known:
         problems: First line of the error of each file that cannot be read, by its name.
         names: Cells of each run, by run id.
         rows: Cell of the first seed of each table row, by the work of its runs.
+        models: Cell of the first seed of each table row, by its model and the name of its data.
     """
 
     ablations: Mapping[str, Ablation]
     problems: Mapping[str, str]
     names: Mapping[str, list[RunName]]
     rows: Mapping[str, RunName]
+    models: Mapping[str, RunName] = field(default_factory=dict)
 
     @classmethod
     def read(cls) -> "Known":
@@ -67,12 +69,15 @@ class Known:
                 problems[name] = (str(error).splitlines() or [""])[0]
         names: dict[str, list[RunName]] = {}
         rows: dict[str, RunName] = {}
+        models: dict[str, RunName] = {}
         for name, ablation in ablations.items():
             for cell in ablation.cells:
                 names.setdefault(cell.run_id, []).append(RunName(name, cell.row, cell.seed))
             for row, (first, *_) in ablation.rows().items():
-                rows.setdefault(work_of(first.spec.resolved()), RunName(name, row, first.seed))
-        return cls(ablations, problems, names, rows)
+                spec = first.spec.resolved()
+                rows.setdefault(work_of(spec), RunName(name, row, first.seed))
+                models.setdefault(_model_of(spec), RunName(name, row, first.seed))
+        return cls(ablations, problems, names, rows, models)
 
     def name_of_seed(self, spec: Mapping[str, Any]) -> RunName | None:
         """Return the name of a run whose seed no file lists, such as one of `run --until-decided`.
@@ -83,7 +88,23 @@ class Known:
         row = self.rows.get(work_of(spec))
         return RunName(row.ablation, row.row, int(spec["seed"])) if row else None
 
+    def name_of_settings(self, spec: Mapping[str, Any]) -> RunName | None:
+        """Return the name of a run with other settings than its file's, such as one of `run --set`.
+
+        Args:
+            spec: The run's spec as plain data.
+        """
+        row = self.models.get(_model_of(spec))
+        if row is None or not isinstance(spec.get("seed"), int):
+            return None
+        return RunName(row.ablation, f"{row.row} (other settings)", spec["seed"])
+
 
 def work_of(spec: Mapping[str, Any]) -> str:
     """Return a text that is equal for the specs of runs that differ only in their seed."""
     return canonical_json({key: value for key, value in spec.items() if key != "seed"})
+
+
+def _model_of(spec: Mapping[str, Any]) -> str:
+    """Return a text that is equal for the specs of one model on one data set."""
+    return canonical_json({"model": spec.get("model"), "data": (spec.get("data") or {}).get("name")})

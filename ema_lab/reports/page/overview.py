@@ -156,7 +156,8 @@ class Overview:
     def _names(self, run_id: str, known: Known, trials: Mapping[str, TrialName]) -> dict[str, Any]:
         """Return a run's names and the address of its page."""
         names = known.names.get(run_id) or []
-        more = None if names else known.name_of_seed(self._spec(run_id))
+        spec = {} if names else self._spec(run_id)
+        more = (known.name_of_seed(spec) or known.name_of_settings(spec)) if spec else None
         shown = names or ([more] if more else [])
         trial = trials.get(run_id)
         own = f"/runs/{run_id}"

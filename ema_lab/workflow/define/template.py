@@ -31,6 +31,10 @@ class Template:
     example: str
     folder: str = ""
 
+    def use_of(self, name: str) -> str:
+        """Return the command or key that uses the file of a name."""
+        return self.use.format(name=name, title=title_of(name))
+
 
 ABLATION_TEMPLATE = """\
 # yaml-language-server: $schema=../schemas/ablation.schema.json  (write it: ema-lab schema --out schemas)
@@ -45,6 +49,7 @@ baseline: none
 variants:            # rows by name; dotted keys change the base
   none: {{model.attention: none}}
   se: {{model.attention: {{name: se, reduction: 16}}}}
+  # groups must divide the channels of every place, here 16, 32 and 64 (its default is 32)
   ema: {{model.attention: {{name: ema}}, axes: {{model.attention.groups: [4, 8]}}}}
 """
 
@@ -356,7 +361,7 @@ def write_new(kind: str, name: str, text: Callable[[], str]) -> NewFile:
     content = text()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
-    return NewFile(path, template.use.format(name=name, title=title_of(name)))
+    return NewFile(path, template.use_of(name))
 
 
 def _is_another_module(name: str, path: Path) -> bool:

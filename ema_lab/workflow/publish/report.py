@@ -234,6 +234,12 @@ def find_report(name: str) -> ReportSpec:
     return ablation_report(load_ablation(path)) if _is_ablation(path) else load_report(path)
 
 
+def ablations_of(spec: ReportSpec) -> list[Ablation]:
+    """Return the ablations of a report, changed as it says."""
+    names = [spec.ablation] if spec.ablation else [*spec.ablations.values()]
+    return [load_ablation(name, spec.set) for name in names]
+
+
 def read_or_usual(name: str) -> tuple[ReportSpec, list[Problem]]:
     """Return a report without its wrong columns and figures, or the usual report of an ablation.
 

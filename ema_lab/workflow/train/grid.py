@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
 from ema_lab.attention.kernels.choice import FACT, kernel_on
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.execution.claim import Task, note_sources
@@ -15,7 +16,7 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
-from ema_lab.specs.document import KeyPath, read_document
+from ema_lab.specs.document import read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.record import WORLD_SIZE
@@ -116,7 +117,7 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
         SpecError: With one line for each variant that `check` refuses.
     """
     note_sources(cell.spec for cell in ablation.cells)
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, list[Cell]] = {}
     models = {_model_and_mode(cell.spec): cell for cell in ablation.cells}
     try:
         for number, cell in enumerate(models.values(), start=1):
@@ -124,11 +125,11 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
             try:
                 check(cell.spec)
             except SpecError as error:
-                problems.setdefault(str(error), []).append(cell.row)
+                problems.setdefault(str(error), []).append(cell)
     finally:
         watch(events.ChecksEnded())
     if problems:
-        raise SpecError("\n".join(_problem_line(ablation, rows, text) for text, rows in problems.items()))
+        raise SpecError("\n".join(_problem_line(ablation, cells, text) for text, cells in problems.items()))
 
 
 def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
@@ -137,26 +138,33 @@ def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
     return spec.model_key, recipe.compile, recipe.dropout, recipe.drop_path, recipe.sync_batch_norm
 
 
-def _problem_line(ablation: Ablation, rows: Sequence[str], text: str) -> str:
-    """Return one line for a problem of some rows: a placement's problem at the line of the placement."""
-    names = list(dict.fromkeys(rows))
+def _problem_line(ablation: Ablation, cells: Sequence[Cell], text: str) -> str:
+    """Return one line for a problem of some rows, at the line of the placement or of the option at fault."""
+    from ema_lab.workflow.train.fitting import refused_option
+
+    names = list(dict.fromkeys(cell.row for cell in cells))
     more = f" and {len(names) - MAX_ROWS} more" if len(names) > MAX_ROWS else ""
-    where = _placement_line(ablation, names[0]) if text.startswith("placement:") else ""
-    return f"{where or ablation.path}: {', '.join(names[:MAX_ROWS])}{more}: {text}"
+    rows, first = f"{', '.join(names[:MAX_ROWS])}{more}", cells[0]
+    if text.startswith("placement:"):
+        return f"{_line_of(ablation, first.variant, 'placement') or ablation.path}: {rows}: {text}"
+    refused = refused_option(first.spec, text)
+    if refused is None:
+        return f"{ablation.path}: {rows}: {text}"
+    option, fitting = refused
+    where = next(
+        filter(None, (_line_of(ablation, first.variant, key) for key in (option, "attention"))), None
+    )
+    fit = f"{', '.join(map(str, fitting))} fit every place" if fitting else "no value fits every place"
+    return f"{where or ablation.path}: {rows}: {text.rstrip('.')}; model.attention.{option}: {fit}"
 
 
-def _placement_line(ablation: Ablation, row: str) -> str:
-    """Return "file:line" of the placement of a row: its own, else the base's; "" if the file has none."""
-    variant = next(cell.variant for cell in ablation.cells if cell.row == row)
+def _line_of(ablation: Ablation, variant: str, key: str) -> str:
+    """Return "file:line" of a key of a variant: its own, else the base's; "" if the file has none."""
     document = read_document(ablation.path)
-    places = [key_path for key_path in document.lines if _is_placement(key_path)]
-    own = [key_path for key_path in places if variant in key_path]
-    base = [key_path for key_path in places if key_path[0] == "base"]
+    places = [path for path in document.lines if any(key in str(part).split(".") for part in path)]
+    own = [path for path in places if variant in path]
+    base = [path for path in places if path[0] == "base"]
     return document.where((*own, *base)[0]) if own or base else ""
-
-
-def _is_placement(key_path: KeyPath) -> bool:
-    return bool(key_path) and any("placement" in str(part).split(".") for part in key_path)
 
 
 def train_grid(
