@@ -125,6 +125,7 @@ def _errors_of(path: Path | str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise _unreadable(path, error) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason.replace(f" {str(path)!r}", "")  # which Pillow repeats
         raise DamagedDataError(f"{path} cannot be decoded: {reason}") from None
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems
 from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth, truth_bytes
+from ema_lab.data.file_ends import ends_of, is_whole
 from ema_lab.data.pictures import file_status, open_picture, read_pixels
 from ema_lab.errors import DamagedDataError, DataError
 
@@ -64,9 +65,14 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def image_size(path: Path, problems: Problems) -> Size | None:
-    """Return an image's height and width from its header; None, and a problem noted, if it has none."""
+    """Return an image's height and width from its header; None, and a problem noted, for a broken file.
+
+    A file that does not end as its format says is decoded, to see whether it was cut off.
+    """
     try:
         with open_picture(path) as picture:
+            if not is_whole(*ends_of(path)):
+                picture.load()
             return picture.height, picture.width
     except DataError as error:
         problems.add(path, str(error).removeprefix(f"{path} "))

@@ -20,6 +20,7 @@ from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
 from ema_lab.search.trial import Trier
 from ema_lab.workflow import events
+from ema_lab.workflow.data_files import check_files
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.train.threads import base_ablation, expected_threads, settled_threads, visible_gpus
 
@@ -198,13 +199,12 @@ def prepare(sweep: Sweep, how: Execution, family: Ablation) -> tuple[Callable[..
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
     """
-    from ema_lab.tasks.task import check_data
     from ema_lab.tracking.live import check_tracker
 
     check_tracker(how.track)
     check_space(sweep)
     for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        check_data(data, Path(how.data))
+        check_files(data, Path(how.data))
     threads = settled_threads(how.run_store, family, how.threads, how.device)
     return _train_function(replace(how, threads=threads))
 

@@ -12,6 +12,7 @@ from ema_lab.search.external_trial import ExternalTrial, read_trial, run_externa
 from ema_lab.specs.run import RunSpec
 from ema_lab.tracking.live import NoTracker
 from ema_lab.tracking.wandb_trial import SWEEP_ID, start_trial_tracker
+from ema_lab.workflow.data_files import check_files
 from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.train.threads import base_ablation, settled_threads
 
@@ -82,11 +83,11 @@ def prepare(trial: ExternalTrial, how: Execution) -> tuple[Callable[..., Any], s
     if all(store.facts(run_id).done for run_id in trial.run_ids):
         return _fail_to_train, how.device
     from ema_lab.one_run.pipeline import Machine, train_run
-    from ema_lab.tasks.task import check_data, check_run
+    from ema_lab.tasks.task import check_run
     from ema_lab.training.trainer import choose_device
 
     check_run(trial.runs[0])
-    check_data(trial.runs[0].data, Path(how.data))
+    check_files(trial.runs[0].data, Path(how.data))
     threads = settled_threads(store, base_ablation(trial.base), how.threads, how.device)
     machine = Machine(how.data_folder, how.device, threads, how.loader_workers, how.attention_kernel)
     return partial(train_run, machine=machine), str(choose_device(how.device))

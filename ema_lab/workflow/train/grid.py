@@ -26,6 +26,7 @@ from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
+from ema_lab.workflow.data_files import check_files
 from ema_lab.workflow.execution import Execution, Watch, ignore
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
 from ema_lab.workflow.text import unhashed_lines
@@ -310,7 +311,6 @@ class Training:
     def _check(self) -> tuple[str, str]:
         """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
         from ema_lab.one_run.rank_team import check_devices
-        from ema_lab.tasks.task import check_data
         from ema_lab.tracking.live import check_tracker
         from ema_lab.training.compiled import check_compiler
         from ema_lab.training.trainer import choose_device
@@ -327,7 +327,7 @@ class Training:
         cells = tuple(cell for cell in self.ablation.cells if cell.run_id in pending_ids)
         check_runs(replace(self.ablation, cells=cells), self.watch)
         for data in {repr(spec.data): spec.data for spec in self.specs}.values():
-            check_data(data, Path(how.data))  # downloads a missing data set before any worker starts
+            check_files(data, Path(how.data))  # downloads a missing data set before any worker starts
         return device, requested
 
     def _check_disk(self, workers: int) -> None:

@@ -347,6 +347,15 @@ def test_a_damaged_image_is_named_before_training(refused, form, damaged):
     refused(form, "1.png: cannot be decoded")
 
 
+@pytest.mark.parametrize(("form", "cut"), [("yolo", "train/images/1.png"), ("coco", "train/1.png")])
+def test_an_image_that_was_cut_off_behind_its_header_is_named_before_training(refused, form, cut):
+    root = Path("data/mine")
+    WRITERS[form](root, GOOD[form])
+    content = (root / cut).read_bytes()
+    (root / cut).write_bytes(content[: len(content) // 2])
+    refused(form, f"{cut}: cannot be decoded: image file is truncated")
+
+
 def test_images_without_a_label_file_are_counted(folder, caplog):
     write_yolo(Path("data/mine"), GOOD["yolo"])
     Path("data/mine/train/labels/1.txt").unlink()
