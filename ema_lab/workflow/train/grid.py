@@ -16,7 +16,6 @@ from ema_lab.execution.engines.engine import Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
-from ema_lab.specs.document import read_document
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.record import WORLD_SIZE
@@ -37,8 +36,6 @@ from ema_lab.workflow.train.threads import (
     visible_gpus,
     whole_runs,
 )
-
-MAX_ROWS = 5  # named in one message
 
 
 def check_models(ablation: Ablation) -> None:
@@ -130,42 +127,15 @@ def check_each(ablation: Ablation, check: Callable[[RunSpec], None], watch: Watc
     finally:
         watch(events.ChecksEnded())
     if problems:
-        raise SpecError("\n".join(_problem_line(ablation, cells, text) for text, cells in problems.items()))
+        from ema_lab.workflow.train.model_problems import problem_line
+
+        raise SpecError("\n".join(problem_line(ablation, cells, text) for text, cells in problems.items()))
 
 
 def _model_and_mode(spec: RunSpec) -> tuple[object, ...]:
     """Return the key of a model's check: its structure, and the recipe's keys that change the model."""
     recipe = spec.recipe
     return spec.model_key, recipe.compile, recipe.dropout, recipe.drop_path, recipe.sync_batch_norm
-
-
-def _problem_line(ablation: Ablation, cells: Sequence[Cell], text: str) -> str:
-    """Return one line for a problem of some rows, at the line of the placement or of the option at fault."""
-    from ema_lab.workflow.train.fitting import refused_option
-
-    names = list(dict.fromkeys(cell.row for cell in cells))
-    more = f" and {len(names) - MAX_ROWS} more" if len(names) > MAX_ROWS else ""
-    rows, first = f"{', '.join(names[:MAX_ROWS])}{more}", cells[0]
-    if text.startswith("placement:"):
-        return f"{_line_of(ablation, first.variant, 'placement') or ablation.path}: {rows}: {text}"
-    refused = refused_option(first.spec, text)
-    if refused is None:
-        return f"{ablation.path}: {rows}: {text}"
-    option, fitting = refused
-    where = next(
-        filter(None, (_line_of(ablation, first.variant, key) for key in (option, "attention"))), None
-    )
-    fit = f"{', '.join(map(str, fitting))} fit every place" if fitting else "no value fits every place"
-    return f"{where or ablation.path}: {rows}: {text.rstrip('.')}; model.attention.{option}: {fit}"
-
-
-def _line_of(ablation: Ablation, variant: str, key: str) -> str:
-    """Return "file:line" of a key of a variant: its own, else the base's; "" if the file has none."""
-    document = read_document(ablation.path)
-    places = [path for path in document.lines if any(key in str(part).split(".") for part in path)]
-    own = [path for path in places if variant in path]
-    base = [path for path in places if path[0] == "base"]
-    return document.where((*own, *base)[0]) if own or base else ""
 
 
 def train_grid(

@@ -1,19 +1,50 @@
-"""Values of an attention's option that fit every place of a model, for the message of one that does not."""
+"""Messages of models that cannot be built: the line at fault, and the values that fit every place."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from ema_lab.ablation.ablation import Ablation
+from ema_lab.ablation.grid import Cell
 from ema_lab.errors import EmaLabError
 from ema_lab.models.build import sites_of
 from ema_lab.registry.catalogue import ATTENTIONS
+from ema_lab.specs.document import read_document
 from ema_lab.specs.run import InsertionSpec, RunSpec
 
+MAX_ROWS = 5  # named in one message
 OPTION = re.compile(r"\b([a-z_]+)=(\d+)\b")  # in the message of a module
 
 
-def refused_option(spec: RunSpec, message: str) -> tuple[str, list[int]] | None:
+def problem_line(ablation: Ablation, cells: Sequence[Cell], text: str) -> str:
+    """Return one line for a problem of some rows, at the line of the placement or of the option at fault."""
+    names = list(dict.fromkeys(cell.row for cell in cells))
+    more = f" and {len(names) - MAX_ROWS} more" if len(names) > MAX_ROWS else ""
+    rows, first = f"{', '.join(names[:MAX_ROWS])}{more}", cells[0]
+    if text.startswith("placement:"):
+        return f"{_line_of(ablation, first.variant, 'placement') or ablation.path}: {rows}: {text}"
+    refused = _refused_option(first.spec, text)
+    if refused is None:
+        return f"{ablation.path}: {rows}: {text}"
+    option, fitting = refused
+    where = next(
+        filter(None, (_line_of(ablation, first.variant, key) for key in (option, "attention"))), None
+    )
+    fit = f"{', '.join(map(str, fitting))} fit every place" if fitting else "no value fits every place"
+    return f"{where or ablation.path}: {rows}: {text.rstrip('.')}; model.attention.{option}: {fit}"
+
+
+def _line_of(ablation: Ablation, variant: str, key: str) -> str:
+    """Return "file:line" of a key of a variant: its own, else the base's; "" if the file has none."""
+    document = read_document(ablation.path)
+    places = [path for path in document.lines if any(key in str(part).split(".") for part in path)]
+    own = [path for path in places if variant in path]
+    base = [path for path in places if path[0] == "base"]
+    return document.where((*own, *base)[0]) if own or base else ""
+
+
+def _refused_option(spec: RunSpec, message: str) -> tuple[str, list[int]] | None:
     """Return the option that a module's message names with its value, and the values that fit.
 
     Args:
