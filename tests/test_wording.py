@@ -20,7 +20,7 @@ NOUNS = (
 COUNTED = re.compile(rf" ((?:[a-z]+ )?(?:{NOUNS})(?:e?s)|boxes|classes)\b")
 PLAIN = {  # what stands before the noun is a name, a shape or a limit, not a count
     "{name} images", "{name} labels", "{what} images", "{found} pixels", "{height} pixels",
-    "{shown[0]} pixels", "{truth.boxes.shape} boxes", "{truth.classes.shape} classes",
+    "{actual[0]} pixels", "{truth.boxes.shape} boxes", "{truth.classes.shape} classes",
     "{type(target).__name__} runs", "{item} names", "{architecture} names", "{name} over classes",
     "{BANDS[band]} over seeds", "{BANDS[figure.band]} over seeds", "{spec.column} has values",
     "{ablation.name} names", "{self.whole.name} names", "{option} compares trials", "{base} reports",
