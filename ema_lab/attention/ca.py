@@ -4,12 +4,14 @@ Shape letters: B batch, C channels, H rows, W columns, L = H + W, K channels of 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardswish
 
+from ema_lab.attention.kernels.ca import CAModule, apply_ca
 from ema_lab.attention.validation import normalise
 
 
@@ -18,7 +20,7 @@ def coordinate_means(x_BCHW: Tensor) -> Tensor:
     return torch.cat([x_BCHW.mean(3), x_BCHW.mean(2)], dim=2).unsqueeze(3)
 
 
-class CA(nn.Module):
+class CA(CAModule):
     """Gate from row means and column means, mixed by one shared bottleneck (arXiv:2103.02907).
 
     y = hardswish(BN(F1([row means; column means]))), split into y_h and y_w;
@@ -57,8 +59,17 @@ class CA(nn.Module):
         self.excite_columns = nn.Conv2d(width, channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed_BKL1 = hardswish(normalise(self.norm, self.squeeze(coordinate_means(x))))
-        rows_BKH1, columns_BKW1 = torch.split(mixed_BKL1, list(x.shape[2:]), dim=2)
-        gate_BCH1: Tensor = self.excite_rows(rows_BKH1).sigmoid()
-        gate_BC1W: Tensor = self.excite_columns(columns_BKW1).sigmoid().transpose(2, 3)
+        """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
+        return apply_ca(self, x, partial(CA, 4, min_width=3))
+
+    def formula(self, x: Tensor) -> Tensor:
+        """Apply the formula of the class, operator by operator."""
+        gate_BCH1, gate_BC1W = self.gates(coordinate_means(x), list(x.shape[2:]))
         return x * gate_BC1W * gate_BCH1
+
+    def gates(self, means_BCL1: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the gates (B, C, H, 1) of the rows and (B, C, 1, W) of the columns of maps of a size."""
+        mixed_BKL1 = hardswish(normalise(self.norm, self.squeeze(means_BCL1)))
+        rows_BKH1, columns_BKW1 = torch.split(mixed_BKL1, size, dim=2)
+        columns_BCW1: Tensor = self.excite_columns(columns_BKW1).sigmoid()
+        return self.excite_rows(rows_BKH1).sigmoid(), columns_BCW1.transpose(2, 3)

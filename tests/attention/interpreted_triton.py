@@ -15,6 +15,7 @@ from ema_lab.attention import build_attention
 from ema_lab.attention.ema import EMA
 from ema_lab.attention.kernels import ema as dispatch
 from ema_lab.attention.kernels import triton_ema
+from ema_lab.attention.kernels.agreement import output_and_gradients
 from ema_lab.attention.kernels.choice import chosen_kernel
 
 Gradients = dict[str, Tensor]
@@ -45,9 +46,9 @@ def measured(
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             return triton_ema.triton_ema(x, dispatch._weights(module), groups, dispatch._eps(module))
 
-    actual = dispatch._output_and_gradients(module, fast, x, grad)
+    actual = output_and_gradients(module, fast, x, grad)
     module.double()
-    expected = dispatch._output_and_gradients(module, module.formula, x.double(), grad.double())
+    expected = output_and_gradients(module, module.formula, x.double(), grad.double())
     for name, value in before.items():
         setattr(triton_ema, name, value)
     errors = {

@@ -8,6 +8,7 @@ from tiny import RATES
 from ema_lab.store.job import RunOutcome
 from ema_lab.workflow.execution import Execution
 from ema_lab.workflow.search.wandb_agents import agent_environment
+from ema_lab.workflow.train.threads import _expected
 
 CPU = ("--workers", "1", "--device", "cpu")
 EMA = """
@@ -92,3 +93,18 @@ def test_a_search_gets_the_kernel(command, kernels, tmp_path):
     answer = command("sweep", path, "--trials", "1", "--device", "cpu", "--attention-kernel", "exact")
     assert answer.code == 0, answer.err
     assert set(kernels) == {"exact"}
+
+
+@pytest.mark.parametrize(
+    ("attention", "here", "named"),
+    [
+        ("ema", {"attention_kernel": "triton", "device": "cuda: a GPU"}, "triton"),
+        ("ca", {"attention_kernel": "formula", "device": "cuda: a GPU"}, "formula"),
+        ("ca", {"attention_kernel": "exact", "device": "cpu: a processor"}, "exact"),
+        ("ca", {"attention_kernel": "triton", "device": "cuda: a GPU"}, None),
+        ({"name": "frozen", "of": {"name": "ca"}}, {"attention_kernel": "exact", "device": "cpu: x"}, None),
+        ("se", {"attention_kernel": "exact", "device": "cpu: a processor"}, None),
+    ],
+)
+def test_a_record_is_expected_to_name_the_kernel_where_that_is_sure(make_spec, attention, here, named):
+    assert _expected(make_spec(attention), here).get("attention_kernel") == named

@@ -7,6 +7,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ema_lab.attention.kernels.agreement import (
+    difference,
+    is_watched,
+    noise,
+    output_and_gradients,
+    randomised,
+)
 from ema_lab.attention.kernels.choice import kernel_on, note
 from ema_lab.attention.kernels.ema_module import EMAModule, EMAWeights
 from ema_lab.attention.kernels.exact_ema import exact_ema
@@ -26,9 +33,6 @@ TYPES = {
     "exact": (torch.float64, torch.float32),
     "triton": (torch.float32, torch.float16, torch.bfloat16),
 }
-# Largest difference to the formula in float64, per tensor: a share of the tensor's largest value plus FLOOR.
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 2e-2}
-FLOOR = 0.1
 MANY_MAPS = "many_maps"  # in a record: the form of `exact` for many small maps, which rounds in its own way
 
 
@@ -85,7 +89,7 @@ def _in_reach(name: str, module: EMAModule, x: Tensor) -> bool:
         and x.shape[2] * x.shape[3] > 1  # the formula refuses some maps of one pixel
         and (name != "triton" or takes_size(*x.shape[2:]))
         and all(_is_plain(part) for part in (mix, local, norm))
-        and not _is_watched()
+        and not is_watched()
     )
 
 
@@ -104,11 +108,6 @@ def _is_plain(part: nn.Module) -> bool:
     """Whether a submodule is torch's own layer, and nothing observes its call."""
     hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
     return type(part) in {nn.Conv2d, nn.GroupNorm} and not any(hooks)
-
-
-def _is_watched() -> bool:
-    """Whether something sees each operator of the formula: a counter of FLOPs, or a functorch transform."""
-    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._are_functorch_transforms_active()
 
 
 def _weights(module: EMAModule) -> EMAWeights:
@@ -160,10 +159,9 @@ def _problem(case: _Case, build: Build) -> str | None:
         module = _random_module(case.width, build).to(case.device)
         shape = (FEW_MAPS if case.is_for_many_maps else 2, 2 * case.width, *case.size)
         x, grad = (
-            _noise(shape, seed).to(case.device, case.dtype).contiguous(memory_format=layout)
-            for seed in (1, 2)
+            noise(shape, seed).to(case.device, case.dtype).contiguous(memory_format=layout) for seed in (1, 2)
         )
-        expected = _output_and_gradients(module, module.formula, x.double(), grad.double())
+        expected = output_and_gradients(module, module.formula, x.double(), grad.double())
         try:
             rounded = module.to(case.dtype)
             function = kernel(case.name)
@@ -171,41 +169,14 @@ def _problem(case: _Case, build: Build) -> str | None:
             def fast(x: Tensor) -> Tensor:
                 return function(x, _weights(rounded), rounded.groups, _eps(rounded))
 
-            actual = _output_and_gradients(rounded, fast, x, grad)
+            actual = output_and_gradients(rounded, fast, x, grad)
         except Exception as error:  # a compiler of kernels raises anything
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-    for part, value in expected.items():
-        allowed = TOLERANCES[case.dtype] * (value.abs().max().item() + FLOOR)
-        difference = (actual[part].double() - value).abs().max().item()
-        if not difference <= allowed:  # NaN is a difference, too
-            return f"{part} differs from the formula by {difference:.1e}, at most {allowed:.1e} is allowed"
-    return None
+    return difference(expected, actual, case.dtype)
 
 
 def _random_module(width: int, build: Build) -> EMAModule:
     """Return a module of two groups with random float64 weights; torch's generators keep their state."""
     with torch.device("meta"):
         module = build(2 * width, groups=2)
-    module = module.double().to_empty(device="cpu")
-    with torch.no_grad():
-        for seed, parameter in enumerate(module.parameters(), start=3):
-            # Rounded to bf16, so that a kernel and the formula in float64 see the same numbers.
-            parameter.copy_((_noise(parameter.shape, seed) / parameter[0].numel() ** 0.5).bfloat16())
-    return module
-
-
-def _noise(shape: tuple[int, ...] | torch.Size, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _output_and_gradients(
-    module: EMAModule, function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor
-) -> dict[str, Tensor]:
-    x = x.detach().requires_grad_()
-    output = function(x)
-    named = {"the input": x, **dict(module.named_parameters())}
-    gradients = torch.autograd.grad(output, list(named.values()), grad)
-    return {
-        "the output": output.detach(),
-        **{f"the gradient of {name}": gradient for name, gradient in zip(named, gradients, strict=True)},
-    }
+    return randomised(module)

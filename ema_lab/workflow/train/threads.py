@@ -1,7 +1,7 @@
 """Torch threads per run of an ablation, and the warning before runs that form unclean pairs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from ema_lab.measured.selection import environment_differences
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
 from ema_lab.workflow.events import UncleanPairs
+
+IN_REACH: Mapping[str, Set[str]] = {  # attention with kernels, and its options with which a kernel runs
+    "ema": {"groups"},
+    "ca": {"reduction", "min_width"},
+}
 
 
 def base_ablation(base: str) -> Ablation:
@@ -96,8 +101,12 @@ def _expected(spec: RunSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's future environment facts, without the attention kernel if its options decide it."""
     expected = {**facts, "precision": spec.recipe.precision}
     parts = (spec.model.attention, *(item.attention for item in spec.model.also))
-    with_kernel = [part for part in parts if "ema" in part.names]
-    is_plain = all(part.name == "ema" and part.options.keys() <= {"groups"} for part in with_kernel)
+    with_kernel = [part for part in parts if IN_REACH.keys() & set(part.names)]
+    on_cpu = facts.get(FACT) == "exact" and str(facts.get("device")).startswith("cpu")
+    is_plain = all(
+        part.name in IN_REACH and part.options.keys() <= IN_REACH[part.name] and (part.name != "ca" or on_cpu)
+        for part in with_kernel
+    )
     if not with_kernel or (
         facts.get(FACT) != "formula" and not (is_plain and spec.recipe.precision == "fp32")
     ):
