@@ -141,11 +141,11 @@ def new(
                 image_size=image_size,
                 sample=sample,
                 workers=loader_workers,
-                seen=lambda number, total: bar.count(
-                    number, total, f"{number:,} of {number_of(total, 'image')} read"
-                ),
+                seen=seen,
             )
     put(file.path)
+    if file.remark:
+        say(file.remark)
     say(f"next: {file.use}")
 
 

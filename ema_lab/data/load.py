@@ -56,6 +56,18 @@ def _check(name: str, part: object, count: int, facts: DatasetFacts) -> None:
         raise DataError(f"{name}: expected splits such as LabelledImages of tensors, found {part!r:.60}")
     size = (count, *facts.image_shape)
     if part.shape != size:
-        raise DataError(f"{name}: expected images of shape {size}, found {part.shape}")
+        raise DataError(
+            f"{name}: expected images of shape {size}, found {part.shape}{_hint(name, count, part)}"
+        )
     if isinstance(part, LabelledImages) and part.images.dtype != torch.uint8:
         raise DataError(f"{name}: expected images of type torch.uint8, found {part.images.dtype}")
+
+
+def _hint(name: str, count: int, part: ImageSource) -> str:
+    """Return how to give the number of images, if it is an option of the data set and not as given."""
+    if part.shape[0] == count or "train_images" not in DATASETS.options(name):
+        return ""
+    return (
+        "; the numbers of your own set are options: data.classes, data.train_images and data.test_images; or "
+        "measure it: ema-lab new dataset NAME --from FOLDER"
+    )

@@ -1,5 +1,6 @@
 """Facts of a user's images, measured once: layout, classes, sizes, channels, mean and deviation."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ema_lab.data.encoded import EVALUATION_SCALE, EncodedImages
 from ema_lab.data.image_folder import image_folder_splits, undivided
@@ -70,6 +72,7 @@ class Measured:
         sides: Least, median and greatest shorter side of the images that were read, in pixels.
         read: Number of images that were read.
         sha256: Checksum of names, sizes and labels of all files.
+        unused: Files in folders of classes whose names do not end as an image's, from the data set's folder.
     """
 
     layout: Layout
@@ -84,6 +87,7 @@ class Measured:
     sides: tuple[int, int, int]
     read: int
     sha256: str
+    unused: tuple[str, ...] = ()
 
 
 def layout_of(folder: Path) -> Layout:
@@ -157,7 +161,22 @@ def measure(
         (min(sides), int(np.median(sides)), max(sides)),
         total,
         layout.read(folder, image_size=size, channels=channels, **names).sha256,
+        _unused(folder, layout),
     )
+
+
+def _unused(folder: Path, layout: Layout) -> tuple[str, ...]:
+    """Return the files in folders of classes that are not taken as images. Hidden files are left out."""
+    if layout.read is not image_folder_splits:
+        return ()
+    found = [
+        Path(path, file).relative_to(folder)
+        for split in (layout.train, layout.test)
+        for path, _, files in os.walk(folder / split, followlinks=False)
+        for file in files
+        if not file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
+    ]
+    return tuple(sorted(str(path) for path in found if len(path.parts) > 2))
 
 
 @dataclass(frozen=True)

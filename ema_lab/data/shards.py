@@ -29,9 +29,11 @@ from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import decode_pixels
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
 from ema_lab.files import atomic_write
+from ema_lab.wording import number_of
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm")
 INDEX = "index-{}.npz"  # of one split
+SHOWN = 5  # absent classes that an error names
 Places = npt.NDArray[np.int64]  # shard, offset, size and label of each image (N, 4)
 
 
@@ -58,12 +60,11 @@ def shard_splits(
         DataError: If no shard matches a pattern, a shard cannot be read, or a sample lacks its image or
             class.
     """
-    return ImageSplits(
-        *(
-            ShardImages.read(folder, pattern, image_size, channels, upright=upright)
-            for pattern in (train, test)
-        )
-    )
+    parts = [
+        ShardImages.read(folder, pattern, image_size, channels, upright=upright) for pattern in (train, test)
+    ]
+    _require_filled(folder / train, parts[0].labels, 1 + max(int(part.labels.max()) for part in parts))
+    return ImageSplits(*parts)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class ShardImages(EncodedImages):
             raise DataError(f"no shards {folder / pattern}: expected uncompressed tar files of WebDataset")
         names = tuple(os.path.relpath(shard, folder) for shard in shards)
         places = _indexed(folder, names)
+        if not len(places):
+            raise DataError(f"{folder / pattern}: no image in {number_of(len(shards), 'shard')}")
         return cls(
             folder, names, places, torch.from_numpy(places[:, 3].copy()), image_size, channels, upright
         )
@@ -125,6 +128,15 @@ class ShardImages(EncodedImages):
         for shard in self.shards:
             yield f"{shard}\0{(self.folder / shard).stat().st_size}\n".encode()
         yield self.places.tobytes()
+
+
+def _require_filled(shards: Path, labels: Tensor, classes: int) -> None:
+    """Refuse a class that no training image has: it would still be an output of the model."""
+    absent = sorted(set(range(classes)) - set(labels.unique().tolist()))
+    if absent:
+        named = ", ".join(map(str, absent[:SHOWN])) + (", ..." if len(absent) > SHOWN else "")
+        rule = f"classes are numbered from 0, here to {classes - 1}, without gaps"
+        raise DataError(f"{shards}: no training image has the class {named}: {rule}")
 
 
 @lru_cache(maxsize=4096)

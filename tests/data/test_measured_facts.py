@@ -125,6 +125,18 @@ def test_lists_and_shards_are_found(pets, tmp_path):
     assert shards.names == ()
 
 
+def test_files_that_are_not_used_are_counted_and_the_first_are_named(pets):
+    for number in range(6):
+        (pets / "train" / "cat" / f"{number}.jfif").write_bytes(b"")
+    (pets / "val" / "dog" / ".hidden").write_bytes(b"")
+    name = unique(pets)
+    outcome = CliRunner().invoke(app, ["new", "dataset", name, "--from", str(pets)])
+    assert outcome.exit_code == 0
+    assert "6 files without an image's ending, not used: data/pets/train/cat/0.jfif, " in outcome.stderr
+    assert "3.jfif, ...\n" in outcome.stderr
+    assert "hidden" not in outcome.stderr
+
+
 def test_broken_images_are_counted_and_the_first_are_named(pets):
     for number in range(6):
         path = pets / "train" / ("cat" if number < 3 else "dog") / f"{number}.png"

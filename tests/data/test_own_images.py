@@ -224,6 +224,22 @@ class TestShards:
         with pytest.raises(DamagedDataError, match=r"val-000.tar cannot be read .*uncompressed tar files"):
             shard_splits(folder, image_size=16)
 
+    def test_shards_without_an_image_are_an_error(self, folder):
+        for path in folder.glob("val-*.tar"):
+            tarfile.open(path, "w").close()
+        with pytest.raises(DataError, match=r"val-\*.tar: no image in 2 shards"):
+            shard_splits(folder, image_size=16)
+
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_a_class_that_no_training_image_has_is_an_error(self, folder, split):
+        with tarfile.open(folder / f"{split}-002.tar", "w") as shard:
+            add(shard, "1.jpg", encoded(1))
+            add(shard, "1.cls", b"9")
+        with pytest.raises(
+            DataError, match=r"no training image has the class 2, 3, 4, 5, 6, ...: .* here to 9"
+        ):
+            shard_splits(folder, image_size=16)
+
     def test_no_shard_is_an_error(self, folder):
         with pytest.raises(DataError, match=r"no shards .*other-\*.tar: expected uncompressed tar files"):
             shard_splits(folder, image_size=16, train="other-*.tar")

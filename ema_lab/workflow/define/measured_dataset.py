@@ -1,6 +1,7 @@
 """New data sets from a user's images: a file of code with the facts as measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ema_lab.workflow.execution import DEFAULT_DATA
 if TYPE_CHECKING:
     from ema_lab.data.measure import Measured
 
-SHOWN_NAMES = 4  # classes that the docstring lists
+SHOWN_NAMES = 4  # classes that the docstring lists, and files that a remark names
 CODE = '''\
 """{title}: {description}."""
 
@@ -79,15 +80,24 @@ def measured_dataset(
     from ema_lab.data.measure import measure  # loads torch
 
     below = _below(folder, data)
-    return write_new(
-        "dataset",
-        name,
-        lambda: _code(
-            name,
-            below,
-            measure(folder, image_size=image_size, sample=sample, workers=workers, seen=seen),
-        ),
-    )
+    remarks: list[str] = []
+
+    def text() -> str:
+        facts = measure(folder, image_size=image_size, sample=sample, workers=workers, seen=seen)
+        remarks.append(_unused(folder, facts))
+        return _code(name, below, facts)
+
+    file = write_new("dataset", name, text)
+    return replace(file, remark=remarks[0])
+
+
+def _unused(folder: Path, facts: "Measured") -> str:
+    """Return which files the data set does not use; nothing if it uses all."""
+    if not facts.unused:
+        return ""
+    count = len(facts.unused)
+    shown = [str(folder / path) for path in facts.unused[:SHOWN_NAMES]] + ["..."] * (count > SHOWN_NAMES)
+    return f"{number_of(count, 'file')} without an image's ending, not used: {', '.join(shown)}"
 
 
 def _below(folder: Path, data: Path) -> str:

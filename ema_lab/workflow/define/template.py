@@ -313,10 +313,17 @@ def _report_fields(name: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class NewFile:
-    """File that was written, and the command or key that uses it."""
+    """File that was written.
+
+    Attributes:
+        path: Its path.
+        use: The command or key that uses it.
+        remark: What to know about its content, if anything.
+    """
 
     path: Path
     use: str
+    remark: str = ""
 
 
 def new_file(kind: str, name: str) -> NewFile:
