@@ -169,6 +169,14 @@ def test_two_processes_learn_as_one_and_a_killed_one_costs_an_attempt_alone(
 
 
 @pytest.mark.slow
+def test_the_first_process_evaluates_a_detector_alone(make_spec, tmp_path, machine):
+    spec = make_spec(task="detection", data={"train_images": 16}, recipe={"epochs": 1, "watch": "test"})
+    store = RunStore(tmp_path / "runs")
+    assert trained(spec, store, machine) == "done"
+    assert store.facts(spec.run_id).record.environment["world_size"] == 2
+
+
+@pytest.mark.slow
 def test_a_hung_rank_is_named_and_ctrl_c_ends_every_rank(make_spec, tmp_path, machine, teams):
     spec = make_spec(recipe={"batch_size": 16, "epochs": 9}, data=SMALL)
 

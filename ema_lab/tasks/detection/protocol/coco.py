@@ -43,6 +43,7 @@ def evaluate(scenes: Sequence[Scene], most: tuple[int, int, int] = MOST) -> Coco
         most: Limits of the number of detections per class and image; averages use the last.
     """
     metric = MeanAveragePrecision(
+        sync_on_compute=False,  # one process has all predictions, also where several train
         backend="faster_coco_eval",
         rec_thresholds=_RECALLS,
         max_detection_thresholds=list(most),
