@@ -55,6 +55,12 @@ _LIMITS = {
 _FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "must be letters, digits, _, . and -, with a letter or digit first",
     r"^[A-Za-z0-9][A-Za-z0-9_-]*$": "must be letters, digits, _ and -, with a letter or digit first",
+    r"^(torchvision|timm)/\w[\w.-]*$": "must be torchvision/NAME or timm/NAME; a file is named by `file`",
+    r"^([0-9a-f]{8}|[0-9a-f]{64})?$": "must be the first 8 or all 64 digits of a SHA-256",
+    r"^([0-9]{4}\.[0-9]{4,5}|[a-z.-]+/[0-9]{7})$": "must be an arXiv number, such as 2305.13563",
+    r"^(auto|[^/:\s]+:\d+)$": "must be auto or HOST:PORT",
+    r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$": "must be MODULE:NAME",
+    r"^ema_lab\.[\w.]+:[A-Za-z_]\w*$": "must be MODULE:NAME of this package",
     r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$": "must be small letters and digits, with _ between words, such as top1",
 }
 

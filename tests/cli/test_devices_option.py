@@ -59,6 +59,8 @@ def test_a_slot_holds_the_gpus_of_one_run(monkeypatch, devices, slots):
     assert training(how=Execution(devices=devices))._gpu_slots() == slots
     assert training(how=Execution(devices=devices, gpu_slots=2))._gpu_slots() == (*slots, *slots)
     assert training(how=Execution(devices=devices, device="cpu"))._gpu_slots() == ()
+    with pytest.raises(SpecError, match=r"--gpu-slots 2 shares GPUs, and there is none to share; --workers"):
+        training(how=Execution(device="cpu", gpu_slots=2))._gpu_slots()
     with pytest.raises(SpecError, match="--devices 6 needs 6 GPUs, and this machine shows 5"):
         training(how=Execution(devices=6))._gpu_slots()
 

@@ -12,7 +12,7 @@ PACKAGE = Path(ema_lab.__file__).parent
 RUNNING = {"eval", "exec", "compile", "__import__"}
 IMPORTING = {"import_module", "exec_module", "load_module", "run_path", "run_module"}
 MAY_IMPORT = {  # each takes a name that the package itself or an option chooses, never one of a record
-    "__init__.py", "cli/commands.py", "registry/registry.py", "tracking/mirror/trackio.py",
+    "__init__.py", "cli/commands.py", "cli/warm.py", "registry/registry.py", "tracking/mirror/trackio.py",
 }  # fmt: skip
 TRAP = '''
 """A module that tells when it is run."""

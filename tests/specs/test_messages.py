@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from ema_lab.specs import messages
 from ema_lab.specs.document import error_messages
 from ema_lab.specs.schema import SCHEMAS
 
@@ -139,3 +141,10 @@ def test_a_long_value_is_shown_shortened():
             {"name": "r", "description": "d", "recipe": recipe(epochs="x" * 500)}
         )
     assert len(error_messages(caught.value)[0][1]) < 200
+
+
+def test_every_form_of_a_text_has_words():
+    sources = [path.read_text(encoding="utf-8") for path in Path(messages.__file__).parent.glob("*.py")]
+    patterns = {found for text in sources for found in re.findall(r'pattern=r"([^"]+)"', text)}
+    assert len(patterns) > 5
+    assert patterns <= messages._FORMS.keys()

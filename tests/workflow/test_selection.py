@@ -107,13 +107,13 @@ def test_set_to_what_the_file_says_changes_no_run(ablation):
         (["recipe.epochs"], "--set takes KEY=VALUE, such as recipe.epochs=1, got 'recipe.epochs'"),
         (["a=1", "a=2"], "--set a is given twice"),
         (["recipe.epochs=[1"], "--set recipe.epochs: is not YAML"),
-        (["recipe.epochs=ten"], "--set recipe.epochs: recipe.epochs: must be a whole number, got 'ten'"),
+        (["recipe.epochs=ten"], "--set recipe.epochs: must be a whole number, got 'ten'"),
         (
             ["recipe.epoch=1"],
-            "--set recipe.epoch: recipe.epoch: no key is named 'epoch'; did you mean 'epochs'?",
+            "--set recipe.epoch: no key is named 'epoch'; did you mean 'epochs'?",
         ),
         (["model.attention.groups=8"], "model.attention.groups: is replaced by model.attention (/"),
-        (["seed=3"], "--set seed: seed: seeds are listed under 'seeds'"),
+        (["seed=3"], "--set seed: seeds are listed under 'seeds'"),
     ],
 )
 def test_a_change_that_does_not_fit_is_refused_with_its_name(ablation, changes, message):

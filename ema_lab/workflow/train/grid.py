@@ -258,7 +258,7 @@ class Training:
         """Return the GPUs of each slot, as `CUDA_VISIBLE_DEVICES` names them.
 
         Raises:
-            SpecError: If a run needs more GPUs than there are.
+            SpecError: If a run needs more GPUs than there are, or slots are asked for without GPUs.
         """
         devices = self.how.devices
         gpus = visible_gpus() if self.how.device != "cpu" and self.how.elsewhere is None else ()
@@ -267,6 +267,9 @@ class Training:
                 f"--devices {devices} needs {devices} GPUs, and this machine shows {len(gpus)}; "
                 "use --device cpu for processes without GPUs"
             )
+        if self.how.gpu_slots > 1 and not gpus:
+            rule = "shares GPUs, and there is none to share; --workers sets how many runs train"
+            raise SpecError(f"--gpu-slots {self.how.gpu_slots} {rule}")
         starts = range(0, len(gpus) - devices + 1, devices)
         groups = [",".join(gpus[start : start + devices]) for start in starts]
         return tuple(group for _ in range(self.how.gpu_slots) for group in groups)
