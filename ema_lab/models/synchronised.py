@@ -93,7 +93,7 @@ def _normalised(norm: Any, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _track(norm: Any, mean: Tensor, variance: Tensor, count: Tensor) -> None:
     """Update the running statistics as torch does, with the unbiased variance."""
-    if not norm.track_running_stats:
+    if not norm.track_running_stats or norm.num_batches_tracked is None:  # None in a pass that recomputes
         return
     norm.num_batches_tracked.add_(1)
     share = 1 / norm.num_batches_tracked if norm.momentum is None else norm.momentum

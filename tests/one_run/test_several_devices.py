@@ -137,7 +137,7 @@ def trained(spec, store: RunStore, machine: Machine, report=None) -> str:
 def test_two_processes_learn_as_one_and_a_killed_one_costs_an_attempt_alone(
     make_spec, tmp_path, machine, teams
 ):
-    recipe = {**SYNCED, "nominal_batch": 32, "clip_norm": 1.0, "average": {"decay": 0.9}}
+    recipe = {**SYNCED, "nominal_batch": 32, "clip_norm": 1.0, "average": {"decay": 0.9}, "recompute": True}
     spec = make_spec(SE, recipe=recipe, data=SMALL)
     alone, whole, killed = (RunStore(tmp_path / name) for name in ("alone", "whole", "killed"))
     assert trained(spec, alone, Machine(machine.data_root, "cpu", num_threads=1)) == "done"
