@@ -6,11 +6,12 @@ export function shown(value: unknown): string {
   return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(6)));
 }
 
-/** A number on an axis: `1.2M`. */
-export function short(value: number): string {
+/** A number on an axis of a span: `1.2M`, with digits enough to tell its neighbours apart. */
+export function short(value: number, span = Infinity): string {
+  const digits = Math.max(4, Math.min(12, Math.ceil(Math.log10(Math.abs(value) / span)) + 3 || 0));
   const sizes: [number, string][] = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
-  for (const [size, sign] of sizes) if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(4))}${sign}`;
-  return String(Number(value.toPrecision(4)));
+  for (const [size, sign] of sizes) if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(digits))}${sign}`;
+  return String(Number(value.toPrecision(digits)));
 }
 
 export function duration(seconds: number): string {

@@ -148,7 +148,7 @@ function drawing(traces: Trace[], { columns, isKeyed, isLog, weight }: Setting):
   return {
     option: {
       grid: { left: 66, right: measures.length > 1 ? 66 : 20, top: 14, bottom: 48 },
-      xAxis: { ...axis("Epoch"), minInterval: 1, min: "dataMin", max: "dataMax" } as object,
+      xAxis: { ...axis("Epoch", { ends: true }), minInterval: 1, min: "dataMin", max: "dataMax" } as object,
       yAxis: ups,
       tooltip: {
         trigger: "axis",

@@ -35,9 +35,11 @@ const FONT = 'system-ui, -apple-system, "Segoe UI", sans-serif';
 const hasFineMouse = !matchMedia("(pointer: coarse)").matches; // under a finger, dragging scrolls the page
 
 /** Options of a value axis. */
-export function axis(name: string, options: { isLog?: boolean; range?: [number, number]; isUp?: boolean } = {}): object {
+export function axis(name: string, options: { isLog?: boolean; range?: [number, number]; isUp?: boolean; ends?: boolean } = {}): object {
   const { ink, soft, line } = palette();
   const [min, max] = options.range ?? [];
+  const span = min === undefined || max === undefined || options.isLog ? Infinity : max - min;
+  const ends = options.ends ?? false; // a padded range ends at odd numbers, which are not written
   return {
     type: options.isLog ? "log" : "value",
     name,
@@ -47,7 +49,7 @@ export function axis(name: string, options: { isLog?: boolean; range?: [number, 
     scale: true,
     min,
     max,
-    axisLabel: { color: ink, fontFamily: FONT, formatter: short, hideOverlap: true, showMinLabel: false, showMaxLabel: false },
+    axisLabel: { color: ink, fontFamily: FONT, formatter: (value: number) => short(value, span), hideOverlap: true, showMinLabel: ends, showMaxLabel: ends },
     axisLine: { show: true, onZero: false, lineStyle: { color: soft } },
     splitLine: { lineStyle: { color: line, width: 0.5 } },
   };
