@@ -32,8 +32,10 @@ class Template:
     folder: str = ""
 
     def use_of(self, name: str) -> str:
-        """Return the command or key that uses the file of a name."""
-        return self.use.format(name=name, title=title_of(name))
+        """Return the command or key that uses the file of a name, and the command that checks code."""
+        use = self.use.format(name=name, title=title_of(name))
+        target = re.search(r"'(\w+:\w+)'", use)
+        return f"{use}  (check it: ema-lab check {target[1]})" if target else use
 
 
 ABLATION_TEMPLATE = """\
