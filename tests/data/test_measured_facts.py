@@ -69,7 +69,7 @@ def test_facts_are_those_of_the_pixels(pets):
 def test_the_written_data_set_loads_with_its_facts(pets):
     name = unique(pets)
     file = measured_dataset(name, pets)
-    assert file.use == f"data: {{name: '{name}:{name}'}}"
+    assert file.use == f"data: {{name: '{name}:{name}'}}  (check it: ema-lab check {name}:{name})"
     spec = DataSpec.model_validate({"name": f"{name}:{name}"})
     splits = load_splits(spec, Path("data"))
     assert splits.train.shape == (6, 3, 24, 24)
