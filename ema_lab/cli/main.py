@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _forwarded(arguments: list[str] | None) -> int | None:
-    """Return the exit code of a command that a warm process has run; None if there is none."""
+    """Run the command through the warm process and return its exit code; None without a warm process."""
     if arguments is not None or WARM not in os.environ:
         return None
     from ema_lab.cli.warm import forwarded

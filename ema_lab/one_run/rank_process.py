@@ -51,7 +51,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Message:
-    """What a rank tells the process that started it.
+    """Message from a rank to the process that started it.
 
     Attributes:
         kind: `ready` once it can be killed, the `row` of an epoch, the `outcome`, or an `error`.
@@ -68,7 +68,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Work:
-    """What all ranks of a run train, and the hashes of the source that they must have imported."""
+    """Run that all ranks train, with the source hashes that each rank compares with its own."""
 
     spec: RunSpec
     job: RunJob

@@ -26,7 +26,7 @@ ANCHOR_SIDES = (0.001, 1_000_000)  # pixels; others would be 0 or infinite in th
 
 
 def _checked_anchors(value: object) -> object:
-    """Validate a detector's anchors; a path is replaced by the anchors in its file.
+    """Return a detector's anchors, read from their file if the value is a path.
 
     The value is `fitted`, `published`, a list of anchors for each head, or the path of a file with them.
 

@@ -84,14 +84,7 @@ def ranks_of(
     others = _complete_methods({name: (hidden or {}).get(name, {}) for name in complete}, spec.metric)
     methods = [*shown, *others]
     _require(len(methods), len(data), dropped, spec)
-    means = [
-        [
-            *(statistics.fmean(values[method]) for method in shown),
-            *(statistics.fmean(others[method][name]) for method in others),
-        ]
-        for name, values in complete.items()
-    ]
-    table = np.array([merge_ties(row) for row in means])
+    table = np.array([merge_ties(row) for row in _means(complete, shown, others)])
     ranks = rankdata(-sign * table, axis=1)
     order = np.argsort(ranks.mean(axis=0), kind="stable")
     average = ranks.mean(axis=0)[order]
@@ -113,6 +106,21 @@ def ranks_of(
         dropped,
         (min(counts), max(counts)),
     )
+
+
+def _means(
+    complete: Mapping[str, Mapping[str, Sequence[float]]],
+    shown: Sequence[str],
+    others: Mapping[str, Mapping[str, Sequence[float]]],
+) -> list[list[float]]:
+    """Return the mean over seeds of each method, the shown ones first, for each data set."""
+    return [
+        [
+            *(statistics.fmean(values[method]) for method in shown),
+            *(statistics.fmean(others[method][name]) for method in others),
+        ]
+        for name, values in complete.items()
+    ]
 
 
 def _complete_methods(

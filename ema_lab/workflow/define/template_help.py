@@ -1,4 +1,4 @@
-"""What a new file of each kind holds, as `ema-lab new KIND --help` says it."""
+"""Help texts of `ema-lab new KIND --help`: the content of a new file of each kind."""
 
 from collections.abc import Mapping
 

@@ -358,12 +358,12 @@ def test_a_count_that_is_not_the_facts_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_twelve_images_are_overfitted(tmp_path, machine):
+def test_thirty_images_are_overfitted(tmp_path, machine):
     spec = spec_of(
         augment={},
-        epochs=60,
-        batch_size=4,
-        data={"name": "digit_scenes", "train_images": 12, "test_images": 4},
+        epochs=120,
+        batch_size=10,
+        data={"name": "digit_scenes", "train_images": 30, "test_images": 4},
         decays="matrices",
         clip_norm=1.25,
         schedule={"name": "cosine", "warmup_epochs": 3},
