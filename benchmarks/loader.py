@@ -1,6 +1,6 @@
 """Images per second from a folder of JPEG files, beside torchvision's reference loader.
 
-    python benchmarks/loader.py [--images 256] [--rounds 5] [--workers 0]
+    python benchmarks/loader.py [--images 256] [--rounds 5] [--workers 0 1 2]
 
 Both read the same photographs into training batches of 224 x 224 images with a random resized crop and a
 flip. The reference is what torchvision's training script builds: ImageFolder, RandomResizedCrop,
@@ -27,6 +27,7 @@ from torchvision.datasets import ImageFolder
 
 from ema_lab.data.batches import Images, ShuffledBatches
 from ema_lab.data.image_folder import ImageFolderImages
+from ema_lab.data.memory import standardised
 from ema_lab.specs.recipe import AugmentSpec
 from ema_lab.training.environment import processor, versions
 
@@ -40,36 +41,39 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=0, help="loader processes of both")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes of both")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), arguments.images)
-        loaders = {
-            "reference": reference(Path(folder), arguments.workers),
-            "ours": ours(Path(folder), arguments.workers),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in loaders}
-        for number in range(arguments.rounds + 1):
-            for name, loader in loaders.items():
-                began = time.perf_counter()
-                count = read(loader, normalise=name == "ours")
-                if number:  # the first round fills the caches
-                    seconds[name].append((time.perf_counter() - began) / count)
-    rate = {name: 1 / statistics.median(times) for name, times in seconds.items()}
-    ratios = [first / second for first, second in zip(seconds["reference"], seconds["ours"], strict=True)]
-    print(f"reference {rate['reference']:.0f} images/s, ours {rate['ours']:.0f} images/s")
-    print(f"ours / reference: {statistics.median(ratios):.2f} (median of {len(ratios)} pairs)")
-    row = {
-        "workers": arguments.workers,
-        "reference": rate["reference"],
-        "ours": rate["ours"],
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-        "device": processor(),
-        "versions": versions(),
-    }
-    print(json.dumps(row))
+        rows = [measured(Path(folder), workers, arguments.rounds) for workers in arguments.workers]
+    print(json.dumps({"rows": rows, "device": processor(), "versions": versions()}))
+
+
+def measured(folder: Path, workers: int, rounds: int) -> dict[str, object]:
+    """Measure both loaders in turn, and print the figures."""
+    loaders = {"reference": reference(folder, workers), "ours": ours(folder, workers)}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+    for number in range(rounds + 1):
+        for name, loader in loaders.items():
+            began = time.perf_counter(), time.process_time()
+            count = read(loader, normalise=name == "ours")
+            if number:  # the first round fills the caches
+                ended = time.perf_counter(), time.process_time()
+                seconds[name].append(((ended[0] - began[0]) / count, (ended[1] - began[1]) / count))
+    rate = {name: 1 / statistics.median(wall for wall, _ in times) for name, times in seconds.items()}
+    pairs = list(zip(seconds["reference"], seconds["ours"], strict=True))
+    ratios = [first[0] / second[0] for first, second in pairs]
+    row = {"workers": workers, **rate, "ratio": statistics.median(ratios), "ratios": ratios}
+    text = (
+        f"{workers} workers: reference {rate['reference']:.0f} images/s, ours {rate['ours']:.0f} images/s, "
+    )
+    text += f"ours / reference {row['ratio']:.2f}"
+    if workers == 0:  # else the processor time of the loader processes would be missing
+        row["processor_ratio"] = statistics.median(first[1] / second[1] for first, second in pairs)
+        text += f", of processor time {row['processor_ratio']:.2f}"
+    print(f"{text} (medians of {rounds} pairs)")
+    return row
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -118,7 +122,7 @@ def read(loader: Iterable, *, normalise: bool) -> int:
     count = 0
     for images, *_ in loader:
         if normalise:
-            images = images.float().sub_(mean).div_(std)
+            images = standardised(images, mean, std)
         count += len(images)
     return count
 

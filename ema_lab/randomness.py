@@ -6,6 +6,7 @@ The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSL
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +35,11 @@ def hash_indices(key: int | Tensor, indices: Tensor) -> Tensor:
     """
     before = key if isinstance(key, Tensor) else _signed(key)
     return _mix_tensor((_mix_tensor(indices + _signed(_GOLDEN)) ^ before) + _signed(_GOLDEN))
+
+
+def hash_keys(keys: Sequence[int]) -> Tensor:
+    """Return several keys as one tensor, int64 (N,): a key of `hash_indices`."""
+    return torch.tensor([_signed(key) for key in keys])
 
 
 def integers_below(bits: Tensor, limit: int) -> Tensor:

@@ -13,15 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ema_lab.randomness import hash_counters, hash_indices, integers_below, uniforms
+from ema_lab.randomness import hash_counters, hash_indices, hash_keys, integers_below, uniforms
 from ema_lab.specs.augment import AugmentSpec
 
+LARGE_BYTES = 2**15  # of an image that is flipped alone, at the cost of a call for each
 CROP_TRIES = 10
 CROP_ASPECTS = (3 / 4, 4 / 3)
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: int, epoch: int) -> Tensor:
+def augmented(
+    images_BCHW: Tensor,
+    indices_B: Tensor,
+    spec: AugmentSpec,
+    seed: int,
+    epoch: int,
+    *,
+    in_place: bool = False,
+) -> Tensor:
     """Augment uint8 images (B, C, H, W) for one epoch: crop from a zero-padded border, then flip.
 
     The image source has applied the random resized crop before: see `random_crops()`. Changes of single
@@ -33,6 +42,7 @@ def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: i
         spec: The augmentation.
         seed: The run's seed.
         epoch: Number of the epoch, from 0.
+        in_place: Whether `images_BCHW` may be changed, which saves a copy.
     """
 
     def bits(purpose: str) -> Tensor:
@@ -44,16 +54,23 @@ def augmented(images_BCHW: Tensor, indices_B: Tensor, spec: AugmentSpec, seed: i
         images_BCHW = crops(images_BCHW, spec.crop_padding, rows, columns)
     if spec.flip:
         mirror = integers_below(bits("flip"), 2).bool()
-        images_BCHW = _mirrored(images_BCHW, mirror)
+        images_BCHW = _mirrored(images_BCHW, mirror, in_place=in_place or spec.crop_padding > 0)
     return images_BCHW
 
 
-def _mirrored(images_BCHW: Tensor, mirror_B: Tensor) -> Tensor:
+def _mirrored(images_BCHW: Tensor, mirror_B: Tensor, *, in_place: bool) -> Tensor:
     """Flip some images horizontally."""
     if images_BCHW.device.type != "cpu":  # without a wait for the device, which has to count the images first
         return torch.where(mirror_B[:, None, None, None], images_BCHW.flip(3), images_BCHW)
+    if not in_place:
+        images_BCHW = images_BCHW.clone()
     chosen = mirror_B.nonzero()[:, 0]
-    return images_BCHW.index_copy(0, chosen, images_BCHW.index_select(0, chosen).flip(3))
+    if images_BCHW[:1].nbytes < LARGE_BYTES:
+        images_BCHW[chosen] = images_BCHW[chosen].flip(3)
+        return images_BCHW
+    for index in chosen.tolist():  # one image at a time stays in the processor's cache
+        images_BCHW[index] = images_BCHW[index].flip(2)
+    return images_BCHW
 
 
 def crops(images_BCHW: Tensor, padding: int, rows_B: Tensor, columns_B: Tensor) -> Tensor:
@@ -107,8 +124,8 @@ def random_crops(indices_B: Tensor, area: tuple[float, float], seed: int, epoch:
         for number in range(CROP_TRIES)
         for purpose in purposes
     ]
-    draws_BTP = torch.stack([uniforms(hash_indices(key, indices_B)) for key in keys], dim=1)
-    tries = draws_BTP.reshape(len(indices_B), CROP_TRIES, len(purposes)).tolist()
+    draws = uniforms(hash_indices(hash_keys(keys), indices_B[:, None]))
+    tries = draws.reshape(len(indices_B), CROP_TRIES, len(purposes)).tolist()
     return [RandomCrop(area, image) for image in tries]
 
 

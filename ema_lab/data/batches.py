@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ema_lab.data.appearance import Appearance
 from ema_lab.data.augmentation import augmented, random_crops
+from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSource
 from ema_lab.data.mixing import mixed
 from ema_lab.data.share import ALONE, Share
@@ -151,7 +152,8 @@ class Images(Dataset[Batch]):
             raise DataError(f"{source} must give images of type torch.uint8, not {images.dtype}")
         if self.augment is None:
             return images
-        images = augmented(images, indices, self.augment, self.seed, epoch)
+        is_own = isinstance(self.source, EncodedImages)  # whose batches are new; another's may be views
+        images = augmented(images, indices, self.augment, self.seed, epoch, in_place=is_own)
         if self.appearance is None:
             return images
         return self.appearance.changed(images, indices, self.seed, epoch)

@@ -15,6 +15,7 @@ from ema_lab.data.batches import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.device_batches import DeviceBatches, fits
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
+from ema_lab.data.memory import standardised
 from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec
@@ -126,10 +127,10 @@ class RunData(LightningDataModule):
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise uint8 images (B, C, H, W) to float32 by the recipe's mean and standard deviation."""
         mean, std = self._statistics_on(images.device)
-        whole = images.to(
-            torch.float32, memory_format=torch.contiguous_format
-        )  # twice as fast as `images - mean`
-        return whole.sub_(mean).div_(std)
+        if images.device.type == "cpu":
+            return standardised(images, mean, std)
+        values = images.to(torch.float32, memory_format=torch.contiguous_format)
+        return values.sub_(mean).div_(std)
 
     def _statistics_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and deviation on a device. They are copied once: each copy waits for the device."""

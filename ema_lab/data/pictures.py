@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 
 from ema_lab.data.jpeg import Pixels, decode_jpeg
 from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
+from ema_lab.files import NotRegularFileError, read_bytes
 
 Picture = Any  # PIL.Image.Image
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF files
@@ -91,10 +92,10 @@ def _array(picture: Picture) -> Pixels:
 
 def _content(path: Path) -> bytes:
     """Return the bytes of a regular file; none of another kind, which `read_picture` refuses."""
-    if not stat.S_ISREG(file_status(path).st_mode):
-        return b""
     try:
-        return path.read_bytes()
+        return read_bytes(path)
+    except NotRegularFileError:
+        return b""
     except OSError as error:
         raise _unreadable(path, error) from None
 

@@ -1,0 +1,143 @@
+"""Batches are filled in memory of their own, with the pixels of the plain formulas."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ema_lab.data.augmentation import LARGE_BYTES, RandomCrop, augmented, random_crops
+from ema_lab.data.batches import Images
+from ema_lab.data.encoded import EncodedImages
+from ema_lab.data.memory import CACHED_VALUES, HUGE_PAGE, empty, standardised
+from ema_lab.specs.augment import AugmentSpec
+
+FLIP = AugmentSpec(flip=True)
+
+
+def noise(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@dataclass(frozen=True)
+class Pictures(EncodedImages):
+    """Images whose files are arrays in memory."""
+
+    arrays: Sequence[np.ndarray]
+    labels: Tensor
+    image_size: int
+    channels: int
+
+    def pixels(self, index: int) -> np.ndarray:
+        return self.arrays[index]
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+
+@dataclass(frozen=True)
+class Views:
+    """A data set of one's own that gives views of its memory."""
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape)
+
+    def whole(self, indices_B: Tensor) -> Tensor:
+        return self.images[: len(indices_B)]
+
+    def cropped(self, indices_B: Tensor, crops: Sequence[RandomCrop]) -> Tensor:
+        return self.images[: len(indices_B)]
+
+    def content(self) -> Iterator[bytes]:
+        yield b""
+
+
+class SharedMemory(Dataset[bool]):
+    def __getitem__(self, index: int) -> bool:
+        return empty((index + 1, 3), torch.uint8).is_shared()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 4, 5), (9, HUGE_PAGE // 4)])
+def test_empty_memory_has_shape_and_type_and_belongs_to_one_tensor(shape, dtype):
+    first, second = empty(shape, dtype).fill_(3), empty(shape, dtype).fill_(5)
+    assert (first.shape, first.dtype, first.is_contiguous()) == (shape, dtype, True)
+    assert (first == 3).all()
+    assert (second == 5).all()
+
+
+def test_memory_of_a_batch_is_shared_from_the_beginning_in_loader_workers_alone():
+    assert list(DataLoader(SharedMemory(), sampler=range(2), collate_fn=all)) == [False, False]
+    in_worker = DataLoader(SharedMemory(), sampler=range(2), collate_fn=all, num_workers=1)
+    assert list(in_worker) == [True, True]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (5, 1, 8, 8), (7, 3, 9, 4), (3, 3, 150, 400)])
+def test_standardised_images_are_those_of_the_formula_bit_by_bit(shape, channels_last):
+    images, mean, deviation = (
+        noise(*shape),
+        torch.rand(1, shape[1], 1, 1) * 255,
+        torch.rand(1, shape[1], 1, 1),
+    )
+    if channels_last:
+        images = images.to(memory_format=torch.channels_last)
+    values = standardised(images, mean, deviation)
+    assert torch.equal(values, (images.float() - mean) / deviation)
+    assert values.is_contiguous()
+    assert CACHED_VALUES < 3 * 150 * 400  # so that the last shape takes several parts
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90)), min_size=1, max_size=4),
+    st.sampled_from([1, 3]),
+    st.integers(1, 40),
+    st.integers(0, 99),
+)
+def test_crops_are_those_of_pillow(sizes, channels, image_size, seed):
+    arrays = [noise(*size, channels).numpy() for size in sizes]
+    source = Pictures(arrays, torch.zeros(len(sizes)).long(), image_size, channels)
+    indices = torch.arange(len(sizes))
+    crops = random_crops(indices, (0.1, 1.0), seed, 0)
+    for image, array, crop in zip(source.cropped(indices, crops), arrays, crops, strict=True):
+        top, left, height, width = crop.box(*array.shape[:2])
+        picture = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+        part = picture.crop((left, top, left + width, top + height))
+        expected = np.asarray(part.resize((image_size, image_size), Image.Resampling.BILINEAR))
+        assert np.array_equal(
+            image.permute(1, 2, 0).numpy(), expected.reshape(image_size, image_size, channels)
+        )
+
+
+@pytest.mark.parametrize("size", [8, 200])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_small_and_large_images_are_mirrored_alike_and_changed_on_request_alone(size, in_place):
+    assert 3 * 8**2 < LARGE_BYTES <= 3 * 200**2
+    images = noise(6, 3, size, size)
+    before = images.clone()
+    mirrored = augmented(images, torch.arange(6), FLIP, seed=0, epoch=0, in_place=in_place)
+    flipped = [not torch.equal(image, old) for image, old in zip(mirrored, before, strict=True)]
+    assert 0 < sum(flipped) < 6
+    for image, old, is_flipped in zip(mirrored, before, flipped, strict=True):
+        assert torch.equal(image, old.flip(2) if is_flipped else old)
+    assert torch.equal(images, before) is not in_place
+
+
+def test_views_of_a_data_set_of_ones_own_are_never_changed():
+    source = Views(noise(6, 3, 120, 120), torch.zeros(6).long())
+    before = source.images.clone()
+    batch = Images(source, FLIP).__getitems__([(0, index) for index in range(6)])
+    assert not torch.equal(batch[0], before)
+    assert torch.equal(source.images, before)
