@@ -27,6 +27,8 @@ def hidden_characters(text: str, allowed: str = BREAKS) -> list[str]:
 
 def escape_hidden(text: str, allowed: str = BREAKS) -> str:
     r"""Return text with its invisible characters escaped as in Python, such as \x1b and \u202e."""
+    if text.isprintable():  # most are
+        return text
     for character in hidden_characters(text, allowed):
         text = text.replace(character, escape(character))
     return text

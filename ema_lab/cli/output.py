@@ -113,11 +113,9 @@ def print_rows(
         *([escape_hidden(_cell_text(row[key]), allowed="") for key in header] for row in rows),
     ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    for line in lines:
-        first, *rest = zip(line, widths, strict=True)
-        cells = [first[0].ljust(first[1])]
-        cells += [cell.rjust(width) if numbers else cell.ljust(width) for cell, width in rest]
-        put("  ".join(cells).rstrip())
+    form = "  ".join(f"{{:{'>' if numbers and i else '<'}{width}}}" for i, width in enumerate(widths))
+    for line in lines:  # their cells are escaped
+        print(form.format(*line).rstrip())
 
 
 def _cell_text(value: Any) -> str:

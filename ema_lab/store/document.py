@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from ema_lab.errors import DamagedFileError, StoreError
 from ema_lab.files import NotRegularFileError, read_bytes, write_text
@@ -40,9 +41,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """
     try:
         content = read_bytes(path, MAX_BYTES)
-        value = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
-        if b"\\u" in content and _SURROGATE_ESCAPE.encode() in content.lower():
-            json.dumps(value, ensure_ascii=False).encode()
+        value = _decoded(content)
     except FileNotFoundError:
         raise
     except NotRegularFileError as error:
@@ -57,6 +56,18 @@ def read_json(path: Path | str) -> dict[str, Any]:
         raise DamagedFileError(f"{path} cannot be read: it is nested too deep") from None
     if not isinstance(value, dict):
         raise DamagedFileError(f"{path} cannot be read: it holds no JSON object")
+    return value
+
+
+def _decoded(content: bytes) -> Any:
+    """Decode JSON by the fast decoder; what it refuses, by Python's, whose errors name the place."""
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError:
+        pass
+    value = _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
+    if b"\\u" in content and _SURROGATE_ESCAPE.encode() in content.lower():
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

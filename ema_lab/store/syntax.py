@@ -7,12 +7,15 @@ messages. Neither changes a number, so that a moved file or a reworded error lea
 import ast
 import hashlib
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
+
+from ema_lab.store.syntax_cache import Imports as Imports
+from ema_lab.store.syntax_cache import Syntax, SyntaxCache, cache_file
 
 PACKAGE = __name__.partition(".")[0]
 TARGET = re.compile(rf"{PACKAGE}(?:\.\w+)+:(\w+)")
-Imports = tuple[tuple[int, str], ...]
 _LOGGERS = {"logger", "logging", "warnings"}
 _IGNORED = {"ctx", "kind"}  # fields that follow from others
 _DOCUMENTED = {"Module", "ClassDef", "FunctionDef", "AsyncFunctionDef"}
@@ -31,8 +34,17 @@ def package_hash(source: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def package_syntax(source: str) -> tuple[str, Imports]:
+def package_syntax(source: str) -> Syntax:
     """Return `package_hash` and `imported_names` of a file of this package, which is parsed once for both."""
+    return _cache().get(source, _package_syntax)
+
+
+@cache
+def _cache() -> SyntaxCache:
+    return SyntaxCache(cache_file(Path(__file__)))
+
+
+def _package_syntax(source: str) -> Syntax:
     reduced = _Reduced()
     canonical = reduced.of(ast.parse(source))
     return _hashed((canonical, sorted(reduced.imported))), tuple(reduced.names)

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from ema_lab.attention.kernels.choice import check_kernel
 from ema_lab.errors import SpecError
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.store import MAX_ATTEMPTS, RunStore
-from ema_lab.workflow.engine import Elsewhere, choose_engine
-from ema_lab.workflow.events import Event
+from ema_lab.workflow.base_event import Event
+
+if TYPE_CHECKING:
+    from ema_lab.workflow.engine import Elsewhere
 
 DEFAULT_STORE = Path("runs")
 DEFAULT_DATA = Path("data")
@@ -134,8 +136,12 @@ class Execution:
             raise SpecError("--timeout and --gpu-slots are for workers here; put limits into --engine-config")
 
     @cached_property
-    def elsewhere(self) -> Elsewhere | None:
+    def elsewhere(self) -> "Elsewhere | None":
         """The engine whose workers are not processes of this one; None trains on this machine."""
+        from ema_lab.workflow.engine import (
+            choose_engine,
+        )  # `status` and others that start none need no engine
+
         return choose_engine(self.engine, self.engine_config, self.workers, self.devices)
 
     @property

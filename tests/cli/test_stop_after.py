@@ -25,7 +25,7 @@ def test_runs_that_are_left_at_the_deadline_give_an_exit_code_of_their_own(comma
     ],
 )
 def test_a_deadline_that_cannot_be_kept_is_refused(command, monkeypatch, options, message):
-    monkeypatch.setattr("ema_lab.workflow.execution.choose_engine", lambda name, *_: name and object())
+    monkeypatch.setattr("ema_lab.workflow.engine.choose_engine", lambda name, *_: name and object())
     answer = command("run", "tiny", *options, *CPU)
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.err
