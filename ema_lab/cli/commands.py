@@ -42,6 +42,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
     "Train": {
         "plan": Entry("plan", "Print what `run` would do, and how long it takes."),
         "run": Entry("run", "Train every cell that has no result yet."),
+        "join": Entry("join", "Train a part of each run of another machine."),
         "status": Entry("status", "Show every cell: state, attempts, result."),
         "log": Entry("log", "Show what happened to a run: attempts, error, log."),
         "retry": Entry("status", "Make failed runs pending again."),

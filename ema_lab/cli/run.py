@@ -79,12 +79,21 @@ class TrainingOptions:
             help="Processes that train each run together, each on its own GPU; the batch stays as it is.",
         ),
     ] = 1
+    nodes: Annotated[
+        int,
+        typer.Option(
+            "--nodes",
+            min=1,
+            max=MOST_PROCESSES,
+            help="Machines that train each run together, each by --devices processes.",
+        ),
+    ] = 1
     rank_timeout: Annotated[
         str | None,
         typer.Option(
             "--rank-timeout",
             metavar="TIME",
-            help="With --devices: fail the attempt if one process keeps the others waiting so long; 30m.",
+            help="Fail the attempt if one of several processes keeps the others waiting so long; 30m.",
         ),
     ] = None
     profile: Annotated[

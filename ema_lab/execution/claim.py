@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from ema_lab.store.attempts import note_killed
 from ema_lab.store.document import first_problem
 from ema_lab.store.job import RunJob, RunOutcome, RunPaused, RunStopped, Train, ignore
 from ema_lab.store.killed import oom_kills
-from ema_lab.store.layout import CACHE
+from ema_lab.store.layout import CACHE, ENGINE, meeting_path
 from ema_lab.store.quarantine import quarantine_damaged, supersede_stale_progress
 from ema_lab.store.record import ErrorRecord, RunRecord
 from ema_lab.store.repository import repositories
@@ -67,6 +68,7 @@ class Claim:
         watch: Observer in the worker's process, called when an attempt begins and after each epoch. An error
             of the observer is logged and does not fail the run.
         stop_at: Time, in seconds since 1970, from which no further run is begun; `train` has its own.
+        meetings: Folder of the engine call below which the machines of a run meet; None is the store's.
     """
 
     train: Train
@@ -76,6 +78,7 @@ class Claim:
     session: str = ""
     watch: Callable[[], None] = ignore
     stop_at: float = math.inf
+    meetings: Path | None = None
 
     def __call__(self, task: Task) -> Result:
         run_id = task.spec.run_id
@@ -119,7 +122,9 @@ class Claim:
             logger.warning("%s: the source of %s has changed: the run starts again", run_id, parts)
         attempt = self.store.begin(task.spec, self.device, source, oom_kills(), self.session)
         cache = self.store.root / CACHE
-        job = RunJob(self.store.folder(run_id), task.ablation, task.variant, self._notify, cache)
+        meeting = meeting_path(self.meetings or self.store.root / ENGINE, run_id)
+        folder = self.store.folder(run_id)
+        job = RunJob(folder, task.ablation, task.variant, self._notify, cache, meeting)
         try:
             self._notify()
             outcome = self.train(task.spec, job)

@@ -10,7 +10,7 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.specs.chance import chance_level
 from ema_lab.statistics.ties import difference
 from ema_lab.store.failure import failure_of
-from ema_lab.store.record import ONES, PIECES, WORLD_SIZE, RunRecord
+from ema_lab.store.record import NODES, ONES, PIECES, WORLD_SIZE, RunRecord
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 
@@ -18,7 +18,7 @@ from ema_lab.store.store import RunStore
 PAIR_KEYS = (
     *("device", "processor", "instruction_set", "precision", "evaluation_precision", "tf32"),
     *("matmul_precision", "deterministic", "cudnn_benchmark", "num_threads", "attention_kernel"),
-    *("versions", WORLD_SIZE, PIECES),
+    *("versions", WORLD_SIZE, NODES, PIECES),
 )
 PAIR_LABELS = (
     "device, number of devices, processor, precision, threads, batch pieces, attention kernel or versions"
@@ -30,7 +30,7 @@ def environment_differences(environments: Iterable[Mapping[str, Any]]) -> list[s
 
     A fact that a record lacks, as in records of older versions, is unknown and equals any value. The
     precision of evaluation is an exception: older versions always evaluated in the precision of training. So
-    are the numbers of devices and of pieces of a batch: one, where a record says none.
+    are the numbers of devices, of machines and of pieces of a batch: one, where a record says none.
     A run that was resumed elsewhere has the facts of each of its environments (`earlier`).
     """
     values_by_key: dict[str, set[str]] = {key: set() for key in PAIR_KEYS}

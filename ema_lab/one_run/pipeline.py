@@ -72,7 +72,7 @@ def train_run(
 
 
 def _trained(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:
-    if machine.devices > 1:
+    if machine.world > 1:
         return train_on_ranks(spec, job, machine, report)
     with chosen_kernel(machine.attention_kernel) as ran:
         return train(spec, job, machine, report, lambda: fact_of(ran))

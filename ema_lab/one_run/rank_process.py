@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
 from ema_lab.errors import SpecError
 from ema_lab.one_run.log import logging_to
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import RunJob
+from ema_lab.store.job import RunJob, must_end
 from ema_lab.store.layout import LOG
 from ema_lab.store.source import Sources
 from ema_lab.training.ranks import Rank, joined
@@ -37,7 +37,7 @@ class Origin:
     """Process that started a rank, as the rank needs to know it.
 
     Attributes:
-        lifeline: Ends when that process has ended.
+        lifeline: Ends when that process has ended; carries its wish that the run ends.
         pid: Its process id.
         signals: Signals that it handles: a cluster may send them to the ranks alone, which pass them on.
         leader: Process id of the first rank on this machine, whose process group the others join.
@@ -107,8 +107,13 @@ def run_rank(work: Work, rank: Rank, channel: Connection, origin: Origin) -> Non
 
 
 def _end_with(lifeline: Connection) -> None:
-    """Kill all ranks on this machine, also stopped ones, once the process that started them has ended."""
-    lifeline.poll(None)
+    """Kill all ranks on this machine, also stopped ones, once the process that started them has ended.
+
+    A message before that says that the run must end once its checkpoint is saved.
+    """
+    with suppress(EOFError, OSError):
+        while lifeline.recv_bytes():
+            must_end.set()
     os.killpg(0, signal.SIGKILL)
 
 

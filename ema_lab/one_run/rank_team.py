@@ -1,115 +1,135 @@
 """Training of one run by several processes, each on a device of its own.
 
-This process holds the run's lock and does not train. It starts the ranks, hands on what rank 0 reports, and
-ends them all when one of them fails or hangs, or when the run is stopped.
+This process holds the run's lock and does not train. It starts the ranks of this machine, has other machines
+start theirs, hands on what rank 0 reports, and ends all ranks when one of them fails or hangs, or when the
+run is stopped.
 """
 
+import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
 import os
-import pickle
-import re
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ema_lab.data.share import LEAST_IMAGES, Share
-from ema_lab.errors import RankDiedError, RankHungError, SpecError
+from ema_lab.errors import SpecError
+from ema_lab.one_run.meeting import LOOPBACK, Link, gathered
+from ema_lab.one_run.other_node import OtherNode
+from ema_lab.one_run.rank_members import Inquest, Member
 from ema_lab.one_run.rank_process import HANDLED_SIGNALS, Message, Origin, Work, run_rank, work_of
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import Report, RunJob, RunOutcome
+from ema_lab.store.job import Report, RunJob, RunOutcome, must_end
 from ema_lab.store.source import loaded_sources
-from ema_lab.training.ranks import Rank
+from ema_lab.training.ranks import Rank, served_meeting
 from ema_lab.training.run import Machine
+from ema_lab.training.trainer import choose_device
 
+TICK_SECONDS = 0.5
 GRACE_SECONDS = 3.0  # after a rank's failure, for the others to tell what they know
 END_SECONDS = 30.0  # after the outcome, for the ranks to end by themselves
-# What torch raises in the ranks that wait for one that has failed: never the cause.
-_WAITED = re.compile(
-    r"gloo|NCCL|ProcessGroup|DistBackendError|DistStore|pair closure|[Tt]imed out waiting"
-    r"|[Cc]onnection (closed|reset) by peer"
-)
-_COLLECTIVES = ("/torch/distributed/", "/torch/nn/parallel/")
 _SOURCES = loaded_sources()  # as of the start of this process
 
 
-def check_devices(spec: RunSpec, devices: int) -> None:
-    """Check that a run's batches can be shared by some devices.
+def check_devices(spec: RunSpec, devices: int, nodes: int = 1) -> None:
+    """Check that a run's batches can be shared by some devices on each of some machines.
 
     Raises:
         SpecError: If they cannot.
     """
-    if devices == 1:
+    world = devices * nodes
+    if world == 1:
         return
     size = spec.recipe.batch_size
-    if size % devices or size < LEAST_IMAGES * devices:
-        rule = f"a multiple of it, at least {LEAST_IMAGES * devices}"
-        raise SpecError(f"--devices {devices} needs a recipe.batch_size that is {rule}, got {size}")
+    if size % world or size < LEAST_IMAGES * world:
+        options = f"--devices {devices}" + (f" --nodes {nodes}" if nodes > 1 else "")
+        multiple = "it" if nodes == 1 else f"{world}"
+        rule = f"a multiple of {multiple}, at least {LEAST_IMAGES * world}"
+        raise SpecError(f"{options} needs a recipe.batch_size that is {rule}, got {size}")
     if spec.recipe.sync_batch_norm and spec.recipe.compile != "off":
         raise SpecError("recipe.sync_batch_norm is not compiled on several devices: set compile: off")
 
 
 def train_on_ranks(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:
-    """Train a run by `machine.devices` processes on this machine.
+    """Train a run by `machine.devices` processes on each of `machine.nodes` machines.
 
     Args:
         spec: The run.
-        job: Its folder.
+        job: Its folder, and the file at which the machines meet.
         machine: How each process trains.
         report: Receives each epoch's row once the checkpoint is written; what it raises ends the run.
 
     Raises:
         SpecError: If the devices cannot share the run's batches.
-        RankDiedError: If a process was killed.
+        RankDiedError: If a process was killed, or a machine is lost.
         RankHungError: If a process took no part for `machine.rank_timeout` seconds.
+        RankError: If a machine does not come.
         Exception: What a process raised.
     """
-    check_devices(spec, machine.devices)
-    work = work_of(spec, job, machine, _SOURCES.of(spec))
-    with tempfile.TemporaryDirectory(prefix="ema-lab-ranks-") as folder:
-        meeting = Path(folder, "meeting").as_uri()
-        ranks = [
-            Rank(Share(number, machine.devices), meeting, machine.rank_timeout)
-            for number in range(machine.devices)
-        ]
-        team = _Team(work)
+    check_devices(spec, machine.devices, machine.nodes)
+    if machine.nodes > 1:  # another machine must not choose another kind
+        machine = replace(machine, device=choose_device(machine.device).type)
+    team = Team(work_of(spec, job, machine, _SOURCES.of(spec)))
+    with _met(job, machine) as (links, meeting, port):
         try:
-            team.start(ranks)
+            here = links[0].here if links else ""
+            team.admit(links, port)
+            team.start(
+                [
+                    Rank(Share(number, machine.world), meeting, machine.rank_timeout, machine.nodes, here)
+                    for number in range(machine.devices)
+                ]
+            )
             return team.follow(report)
         finally:
             team.end()
 
 
-@dataclass
-class _Member:
-    """A rank's process, its channel, and its error if it has sent one."""
-
-    process: Any
-    channel: Any
-    error: Message | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.error is not None or self.process.exitcode is not None
-
-    @property
-    def has_failed(self) -> bool:
-        return self.error is not None or self.process.exitcode not in (None, 0)
+@contextmanager
+def _met(job: RunJob, machine: Machine) -> Iterator[tuple[list[Link], str, int]]:
+    """Yield the other machines, the URL where this machine's ranks meet, and the port of that URL."""
+    if machine.nodes == 1:
+        with tempfile.TemporaryDirectory(prefix="ema-lab-ranks-") as folder:
+            yield [], Path(folder, "meeting").as_uri(), 0
+        return
+    assert job.meeting is not None
+    with gathered(job.meeting, machine.nodes - 1, machine.rank_timeout) as links:
+        store = served_meeting()
+        yield links, f"tcp://{LOOPBACK}:{store.port}", store.port
+        del store
 
 
 @dataclass
-class _Team:
-    """Ranks of a run on this machine."""
+class Team:
+    """Ranks of a run that this process has started here and on other machines, the ones here first.
+
+    `first`: number of the first rank here.
+    """
 
     work: Work
-    members: list[_Member] = field(default_factory=list)
-    _lifeline: Any = None  # the end of this process closes it
+    members: list[Member] = field(default_factory=list)
+    first: int = 0
+    nodes: list[OtherNode] = field(default_factory=list)
+    _lifelines: list[Any] = field(default_factory=list)  # the end of this process closes them
+
+    def admit(self, links: Sequence[Link], port: int) -> None:
+        """Have other machines start their ranks.
+
+        Args:
+            links: Connections to them.
+            port: Where the ranks meet on this machine.
+        """
+        self.nodes = [OtherNode(number, link) for number, link in enumerate(links, start=1)]
+        for node in self.nodes:
+            node.begin(self.work, port)
 
     def start(self, ranks: Sequence[Rank]) -> None:
         """Start a process for each rank; the first one leads the process group of all."""
@@ -118,62 +138,83 @@ class _Team:
         # The server of ranks has these signals blocked: a cluster sends them to all processes of a job.
         with _blocked(*HANDLED_SIGNALS), _variable("TORCH_CPP_LOG_LEVEL", "ERROR"):
             multiprocessing.forkserver.ensure_running()
-        watched, self._lifeline = context.Pipe(duplex=False)
         signals = tuple(
             number
             for number in HANDLED_SIGNALS
             if number != signal.SIGINT and callable(signal.getsignal(number))
         )
+        host = socket.gethostname() if self.work.machine.nodes > 1 else ""
         for rank in ranks:
             leader = self.members[0].process.pid if self.members else None
+            watched, lifeline = context.Pipe(duplex=False)
+            self._lifelines.append(lifeline)
             origin = Origin(watched, os.getpid(), signals, leader)
             ours, theirs = context.Pipe()
             arguments = (self.work, rank, theirs, origin)
             process = context.Process(target=run_rank, args=arguments, daemon=False)
             process.start()
+            watched.close()
             theirs.close()
-            self.members.append(_Member(process, ours))
+            self.members.append(Member(process, ours, host=host))
             self._wait_until_ready(self.members[-1])
-        watched.close()
 
-    def _wait_until_ready(self, member: _Member) -> None:
+    def _wait_until_ready(self, member: Member) -> None:
         multiprocessing.connection.wait([member.channel, member.process.sentinel])
-        message = self._received(member)
+        message = self.received(member)
         if message is None:
             member.process.join()
-            raise self._cause()
+            raise self.inquest().cause()
 
     def follow(self, report: Report) -> RunOutcome:
         """Hand on each row until the outcome is there.
 
         Raises:
             Exception: The cause, if a rank has failed.
+            KeyboardInterrupt: If the engine must end the run, and the checkpoint is saved.
         """
         outcome: RunOutcome | None = None
-        while not any(member.has_failed for member in self.members):
-            if outcome is not None and all(member.process.exitcode == 0 for member in self.members):
+        until, is_told = math.inf, False
+        while not self._has_failed():
+            everyone = [*self.members, *(member for node in self.nodes for member in node.members)]
+            is_over = all(member.process.exitcode == 0 for member in everyone)
+            if outcome is not None and (is_over or time.monotonic() >= until):
                 return outcome
-            for member in self._spoken(END_SECONDS if outcome else None):
-                message = self._received(member)
-                if message is not None and message.kind == "row":
+            if must_end.is_set() and not is_told:
+                self._lifelines[0].send_bytes(b"end")  # rank 0 saves the checkpoint first
+                is_told = True
+            for message in self._heard(TICK_SECONDS):
+                if message.kind == "row":
                     report(message.value)
-                    member.channel.send(None)
-                elif message is not None and message.kind == "outcome":
-                    outcome = message.value
+                    self.members[0].channel.send(None)
+                elif message.kind == "outcome":
+                    outcome, until = message.value, time.monotonic() + END_SECONDS
         if outcome is not None:
             return outcome
         self._listen_on()
-        raise self._cause()
+        raise self.inquest().cause()
 
-    def _spoken(self, seconds: float | None) -> list[_Member]:
-        """Return the ranks that have sent something or ended, after waiting for the first."""
+    def _has_failed(self) -> bool:
+        return any(member.has_failed for member in self.members) or any(n.has_failed for n in self.nodes)
+
+    def _heard(self, seconds: float) -> list[Message]:
+        """Wait some seconds at most; return messages of ranks here, and note what other machines say."""
+        spoken = self.spoken(seconds, [node for node in self.nodes if not node.lost])
+        for node in self.nodes:
+            if node in spoken:
+                node.listen()
+        received = [self.received(each) for each in spoken if isinstance(each, Member)]
+        return [message for message in received if message is not None]
+
+    def spoken(self, seconds: float | None, others: Sequence[Any] = ()) -> list[Any]:
+        """Return the ranks here, and the other files, that have something to read or have ended."""
         waited = [each for each in self.members if each.process.exitcode is None]
         by_handle = {each.channel: each for each in waited} | {each.process.sentinel: each for each in waited}
-        handles = multiprocessing.connection.wait(list(by_handle), seconds)
-        return list({id(by_handle[handle]): by_handle[handle] for handle in handles}.values())
+        handles = multiprocessing.connection.wait([*by_handle, *others], seconds)
+        found = [by_handle.get(handle, handle) for handle in handles]
+        return list({id(each): each for each in found}.values())
 
-    def _received(self, member: _Member) -> Message | None:
-        """Return the next message of a rank; keep an error."""
+    def received(self, member: Member) -> Message | None:
+        """Return the next message of a rank here; keep an error."""
         with suppress(EOFError, OSError):
             if member.channel.poll():
                 message: Message = member.channel.recv()
@@ -186,41 +227,24 @@ class _Team:
     def _listen_on(self) -> None:
         """Wait a moment for the messages of the other ranks, which may hold the cause."""
         until = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < until and not self._causes() and not all(m.is_over for m in self.members):
-            for member in self._spoken(max(0.0, until - time.monotonic())):
-                self._received(member)
+        for member in self.members:
+            if member.process.exitcode is not None and member.error is None:
+                self.received(member)  # what it said just before it ended
+        while time.monotonic() < until:
+            inquest = self.inquest()
+            if inquest.lost or inquest.causes() or all(member.is_over for member in inquest.members):
+                return
+            self._heard(max(0.0, until - time.monotonic()))
 
-    def _causes(self) -> list[Message]:
-        """Return the errors that no other rank's failure explains, the earliest first."""
-        errors = [each.error for each in self.members if each.error is not None]
-        causes = [error for error in errors if not _is_of_waiting(error)]
-        return sorted(causes, key=lambda error: error.time)
-
-    def _cause(self) -> Exception:
-        """Return why the run failed: a killed rank, the first error of a rank, or a silent rank."""
-        of = f"of {self.work.machine.devices}"
-        for number, member in enumerate(self.members):
-            code = member.process.exitcode
-            if member.error is None and code is not None and code < 0 and code != -signal.SIGABRT:
-                name = signal.Signals(-code).name
-                return RankDiedError(f"rank {number} {of} (process {member.process.pid}) was killed: {name}")
-        if causes := self._causes():
-            return _raised(causes[0])
-        silent = [number for number, each in enumerate(self.members) if not each.is_over]
-        if silent:
-            names = " and ".join(
-                f"rank {number} {of} (process {self.members[number].process.pid})" for number in silent
-            )
-            limit = f"{self.work.machine.rank_timeout:g} s (--rank-timeout)"
-            return RankHungError(f"{names} hung: the others waited {limit}")
-        if errors := [each.error for each in self.members if each.error]:
-            return _raised(errors[0])
-        codes = {number: each.process.exitcode for number, each in enumerate(self.members)}
-        number = next(number for number, code in codes.items() if code)
-        return RankDiedError(f"rank {number} {of} ended with exit code {codes[number]}")
+    def inquest(self) -> Inquest:
+        """Return the search for the cause of a failure."""
+        machine = self.work.machine
+        members = [*self.members, *(member for node in self.nodes for member in node.members)]
+        lost = [node.lost for node in self.nodes if node.lost]
+        return Inquest(members, self.first, machine.world, machine.rank_timeout, lost)
 
     def end(self) -> None:
-        """Kill the ranks that are left, with their loader processes, and wait for their end."""
+        """Kill the ranks here that are left, with their loader processes, and wait for their end."""
         if self.members and any(each.process.exitcode is None for each in self.members):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.members[0].process.pid, signal.SIGKILL)
@@ -229,23 +253,8 @@ class _Team:
                 member.process.kill()
             member.process.join()
             member.channel.close()
-        if self._lifeline is not None:
-            self._lifeline.close()
-
-
-def _is_of_waiting(error: Message) -> bool:
-    """Return whether torch raised an error while the rank waited for another one."""
-    *frames, last = error.text.splitlines()
-    innermost = next((line for line in reversed(frames) if line.startswith('  File "')), "")
-    return bool(_WAITED.search(last)) or any(part in innermost for part in _COLLECTIVES)
-
-
-def _raised(error: Message) -> Exception:
-    """Return the error that a rank raised, with the rank's traceback as a note."""
-    sent = None if error.value is None else pickle.loads(error.value)
-    raised = sent if isinstance(sent, Exception) else RankDiedError(error.text.splitlines()[-1])
-    raised.add_note(error.text)
-    return raised
+        for lifeline in self._lifelines:
+            lifeline.close()
 
 
 @contextmanager

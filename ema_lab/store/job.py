@@ -20,7 +20,8 @@ class RunJob:
     """Folder of a run, and its ablation and variant for the trackers. Results never depend on them.
 
     `on_epoch` is called after each finished epoch, once the checkpoint is written. `cache` is a folder for
-    compiled code that all runs of the store share.
+    compiled code that all runs of the store share. `meeting` is the file by which the machines that train the
+    run together find each other.
     """
 
     folder: Path
@@ -28,6 +29,7 @@ class RunJob:
     variant: str = ""
     on_epoch: Callable[[], None] = field(default=ignore, compare=False, repr=False)
     cache: Path | None = field(default=None, compare=False)
+    meeting: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class RunOutcome:
 
 
 Train = Callable[[RunSpec, RunJob], RunOutcome]
+# Trains this machine's part of the run that meets at a file, until the run is over.
+Join = Callable[[Path, Callable[[], bool]], None]
 Report = Callable[[Mapping[str, float]], None]  # epoch observer: gets each finished epoch's row of the curve
 
 

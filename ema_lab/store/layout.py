@@ -40,6 +40,7 @@ COSTS = ".costs"  # one file per measurement
 PROBES = ".probes.json"
 CACHE = ".cache"  # compiled code, which workers share; may be removed
 ENGINE = ".engine"  # reports and logs of workers on other machines
+MEETINGS = "meetings"  # holds <run id>.json: where the machines that train a run together meet
 REMOVING = ".removing-"  # prefix of a run folder during its removal
 IMPORTING = ".importing-"  # prefix of a run folder during its import
 
@@ -62,6 +63,11 @@ def attempt_number(name: str) -> int | None:
 def lock_path(root: Path, name: str) -> Path:
     """Return the lock file of a run id, or of a named action on the whole store."""
     return root / LOCKS / f"{name}.lock"
+
+
+def meeting_path(folder: Path, run_id: str) -> Path:
+    """Return the file that says where the machines that train a run together meet."""
+    return folder / MEETINGS / f"{run_id}.json"
 
 
 def weights_file(spec: RunSpec) -> str:

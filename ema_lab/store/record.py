@@ -12,8 +12,9 @@ MAX_NUMBER = 1e100  # squares of larger numbers overflow in statistics; no measu
 MAX_DEPTH = 50
 COUNTED = ("parameters", "macs", "activations")  # prefixes of the costs that must be numbers
 WORLD_SIZE = "world_size"  # processes that train a run together
+NODES = "nodes"  # machines on which they are
 PIECES = "pieces"  # pieces in which each batch is computed
-ONES = {WORLD_SIZE: 1, PIECES: 1}  # facts of an environment that are left out where they are 1
+ONES = {WORLD_SIZE: 1, NODES: 1, PIECES: 1}  # facts of an environment that are left out where they are 1
 AttemptOutcome = Literal["done", "failed", "interrupted", "pruned"]
 
 

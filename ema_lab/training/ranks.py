@@ -4,13 +4,16 @@ Every rank trains the same model on its part of each batch; torch's DistributedD
 gradients. Rank 0 alone evaluates and writes the run's files.
 """
 
+import fcntl
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -20,7 +23,9 @@ from torch import Tensor, distributed
 from ema_lab.data.share import Share
 
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
-LOOPBACK = "lo"
+LOOPBACK = "127.0.0.1"
+c10d: Any = distributed  # its stores have no types
+SIOCGIFADDR = 0x8915  # of Linux: the address of an interface
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Rank:
         meeting: URL where the ranks meet: `file:///...` or `tcp://HOST:PORT`.
         timeout: Seconds that a rank waits for the others.
         nodes: Number of machines, each with as many ranks.
+        address: Address of this machine by which others reach it, if there are others.
     """
 
     share: Share
     meeting: str
     timeout: float
     nodes: int = 1
+    address: str = ""
 
     @property
     def leads(self) -> bool:
@@ -58,14 +65,14 @@ class Rank:
 @contextmanager
 def joined(rank: Rank, device: str) -> Iterator[None]:
     """Meet the other ranks for a block: by NCCL on CUDA, else by gloo."""
-    if rank.nodes == 1 and LOOPBACK in (name for _, name in socket.if_nameindex()):
-        os.environ.setdefault(GLOO_INTERFACE, LOOPBACK)  # a host's name need not lead to an address
+    if interface := interface_of(LOOPBACK if rank.nodes == 1 else rank.address):
+        os.environ.setdefault(GLOO_INTERFACE, interface)  # a host's name need not lead to an address
     is_cuda = device != "cpu" and torch.cuda.is_available()
     if is_cuda:
         torch.cuda.set_device(rank.local)
     distributed.init_process_group(
         "nccl" if is_cuda else "gloo",
-        init_method=rank.meeting,
+        store=_store_of(rank),
         rank=rank.share.rank,
         world_size=rank.share.world,
         timeout=timedelta(seconds=rank.timeout),
@@ -73,6 +80,34 @@ def joined(rank: Rank, device: str) -> Iterator[None]:
     )
     yield
     distributed.destroy_process_group()  # not after an error: it would wait for the others
+
+
+def served_meeting() -> Any:
+    """Serve a store by which ranks of several machines meet, until it is deleted; it has a `port`."""
+    return c10d.TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+
+
+def _store_of(rank: Rank) -> Any:
+    """Return the store by which ranks meet; the process that started rank 0 serves one that has a port."""
+    where, timeout = urlsplit(rank.meeting), timedelta(seconds=rank.timeout)
+    if where.scheme == "file":
+        store = c10d.FileStore(unquote(where.path), rank.share.world)
+        store.set_timeout(timeout)
+        return store
+    return c10d.TCPStore(str(where.hostname), where.port or 0, is_master=False, timeout=timeout)
+
+
+def interface_of(address: str) -> str | None:
+    """Return the name of the network interface that has an IPv4 address; None outside of Linux."""
+    names = [name for _, name in socket.if_nameindex()]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for name in names:
+            with suppress(OSError):
+                request = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(any_socket.fileno(), SIOCGIFADDR, request)
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
+    return None
 
 
 def agreed(value: Any) -> Any:

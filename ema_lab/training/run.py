@@ -25,7 +25,7 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.store.layout import BEST, LAST, RUN_ID_FIELD
 from ema_lab.store.predictions import write_predictions
-from ema_lab.store.record import PIECES, WORLD_SIZE
+from ema_lab.store.record import NODES, PIECES, WORLD_SIZE
 from ema_lab.store.start import write_start
 from ema_lab.tasks.task import load_data, load_task
 from ema_lab.training.callbacks import EpochEnd, Follower, Row
@@ -57,8 +57,10 @@ class Machine:
         checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
         stop_at: Time, in seconds since 1970, at which a run saves its checkpoint and stops.
         profile: Whether to write where the time went.
-        devices: Number of processes that train the run together, each on a device of its own.
+        devices: Number of processes that train the run together, each on a device of its own; with several
+            machines, on each of them.
         rank_timeout: Seconds that one of them waits for the others before the attempt fails.
+        nodes: Number of machines.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
@@ -71,6 +73,12 @@ class Machine:
     stop_at: float = math.inf
     devices: int = 1
     rank_timeout: float = RANK_TIMEOUT
+    nodes: int = 1
+
+    @property
+    def world(self) -> int:
+        """Number of processes on all machines."""
+        return self.devices * self.nodes
 
 
 @unfilled_memory()
@@ -119,7 +127,7 @@ def train(
         synchronise(model)
     module = TrainingModule(spec, model, task, len(data.train_dataloader()), data.share)
     module.profiler = profiler
-    facts = partial(_facts, device, module, kernels)
+    facts = partial(_facts, device, module, machine.nodes, kernels)
     epoch_end = (EpochEnd if leads else Follower)(job.folder, data, report, facts)
     try:
         _fit(module, data, epoch_end, job, machine, rank)
@@ -151,10 +159,10 @@ def train(
 
 
 def _facts(
-    device: torch.device, module: TrainingModule, kernels: Callable[[], Mapping[str, str]]
+    device: torch.device, module: TrainingModule, nodes: int, kernels: Callable[[], Mapping[str, str]]
 ) -> dict[str, Any]:
-    """Return the environment of a run so far. A number of processes or of pieces is left out if it is 1."""
-    counts = {WORLD_SIZE: module.share.world, PIECES: module.pieces.count}
+    """Return the environment of a run so far, without numbers of processes, machines or pieces that are 1."""
+    counts = {WORLD_SIZE: module.share.world, NODES: nodes, PIECES: module.pieces.count}
     more = {name: count for name, count in counts.items() if count > 1}
     return environment(device, module.spec.recipe) | more | dict(kernels())
 

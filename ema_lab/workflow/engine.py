@@ -7,6 +7,7 @@ from ema_lab.errors import SpecError, UnknownNameError
 from ema_lab.execution.engines.engine import Engine
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.engine import ENGINES, EngineSpec, RaySpec, load_engine
+from ema_lab.store.job import Join
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Elsewhere:
 
 
 def choose_engine(
-    name: str | None, config: Path | None, workers: int | None, devices: int = 1
+    name: str | None, config: Path | None, workers: int | None, devices: int = 1, nodes: int = 1
 ) -> Elsewhere | None:
     """Return the requested engine; None means workers on this machine.
 
@@ -29,7 +30,9 @@ def choose_engine(
         name: `local`, `slurm` or `ray`; None takes the file's engine, else `local`.
         config: YAML file with its options.
         workers: Runs at the same time; overrides the file.
-        devices: Processes that train a run together; each gets the resources that the file names.
+        devices: Processes that train a run together on each machine; each gets the resources that the file
+            names.
+        nodes: Machines that train a run together.
 
     Raises:
         SpecError: If no engine has that name, or the file is wrong or belongs to another engine.
@@ -51,7 +54,7 @@ def choose_engine(
             raise SpecError(f"--devices {devices} needs whole GPUs, got num_gpus: {options.num_gpus}")
         cpus, gpus = options.num_cpus * devices, options.num_gpus * devices
         of_run = options.model_copy(update={"num_cpus": cpus, "num_gpus": gpus})
-        return Elsewhere(RayEngine(of_run, workers), options)
+        return Elsewhere(RayEngine(of_run, workers, nodes, _join(nodes)), options)
     from ema_lab.execution.engines.slurm import SlurmEngine, check_slurm
 
     check_slurm()
@@ -59,4 +62,13 @@ def choose_engine(
         options = options.model_copy(update={"array_parallelism": workers})
     gpus, cpus = options.gpus_per_task * devices, options.cpus_per_task * devices
     of_job = options.model_copy(update={"gpus_per_task": gpus, "cpus_per_task": cpus})
-    return Elsewhere(SlurmEngine(of_job), options)
+    return Elsewhere(SlurmEngine(of_job, nodes, _join(nodes)), options)
+
+
+def _join(nodes: int) -> Join | None:
+    """Return what trains the part of each machine but the first; None if there is no other one."""
+    if nodes == 1:
+        return None
+    from ema_lab.one_run.node import join_run
+
+    return join_run

@@ -49,6 +49,7 @@ class ExecutionOptions(TypedDict, total=False):
     checkpoint_minutes: float
     stop_after: float | None
     devices: int
+    nodes: int
     rank_timeout: float
 
 
@@ -75,6 +76,7 @@ class Execution:
         checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
         stop_after: Seconds after which the runs save their checkpoints and stop; they stay pending.
         devices: Processes that train each run together, each on a GPU of its own or with threads of its own.
+        nodes: Machines that train each run together, each with as many processes.
         rank_timeout: Seconds that one of these processes waits for the others before the attempt fails.
 
     Raises:
@@ -100,6 +102,7 @@ class Execution:
     checkpoint_minutes: float = 10.0
     stop_after: float | None = None
     devices: int = 1
+    nodes: int = 1
     rank_timeout: float = RANK_TIMEOUT
     _began: float = field(default_factory=time.time, init=False, repr=False, compare=False)
 
@@ -111,6 +114,7 @@ class Execution:
             "gpu_slots": 1,
             "loader_workers": 0,
             "devices": 1,
+            "nodes": 1,
         }
         for name, least in smallest.items():
             value = getattr(self, name)
@@ -127,8 +131,10 @@ class Execution:
             raise SpecError(f"stop_after must be above zero seconds, got {self.stop_after}")
         if self.rank_timeout <= 0:
             raise SpecError(f"rank_timeout must be above zero seconds, got {self.rank_timeout}")
-        if self.devices == 1 and self.rank_timeout != RANK_TIMEOUT:
-            raise SpecError("--rank-timeout changes nothing without --devices")
+        if self.nodes > 1 and self.elsewhere is None and (self.workers or self.gpu_slots) > 1:
+            raise SpecError("--nodes trains one run at a time here; leave out --workers and --gpu-slots")
+        if self.devices * self.nodes == 1 and self.rank_timeout != RANK_TIMEOUT:
+            raise SpecError("--rank-timeout changes nothing without --devices or --nodes")
         if self.elsewhere is not None and self.stop_after is not None:
             rule = "the cluster's own time limit stops and requeues jobs; put `time` into --engine-config"
             raise SpecError(f"--stop-after is for workers here: {rule}")
@@ -142,7 +148,7 @@ class Execution:
             choose_engine,
         )  # `status` and others that start none need no engine
 
-        return choose_engine(self.engine, self.engine_config, self.workers, self.devices)
+        return choose_engine(self.engine, self.engine_config, self.workers, self.devices, self.nodes)
 
     @property
     def stop_at(self) -> float:
@@ -153,6 +159,8 @@ class Execution:
         """Raise a `SpecError` if a search is asked for what only `run` can do."""
         if self.devices > 1:
             raise SpecError(f"devices is for run: {command} trains each trial on one device")
+        if self.nodes > 1:
+            raise SpecError(f"nodes is for run: {command} trains each trial on one device")
         if self.stop_after is not None:
             raise SpecError(f"stop_after changes nothing in {command}; Ctrl-C stops it, and it goes on later")
 

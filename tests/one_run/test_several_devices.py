@@ -21,8 +21,9 @@ from ema_lab.models.build import build_model
 from ema_lab.models.synchronised import synchronise
 from ema_lab.one_run import rank_team as ranks_module
 from ema_lab.one_run.pipeline import train_run
+from ema_lab.one_run.rank_members import Inquest, Member
 from ema_lab.one_run.rank_process import Message
-from ema_lab.one_run.rank_team import _Member, _Team, check_devices
+from ema_lab.one_run.rank_team import Team, check_devices
 from ema_lab.store.job import RunJob
 from ema_lab.store.store import RunStore
 from ema_lab.training.module import DivergedError
@@ -34,14 +35,16 @@ SYNCED = {"batch_size": 16, "epochs": 2, "sync_batch_norm": True}
 WAITED = "RuntimeError: [gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:4242"
 
 
-def member(exitcode=None, error: str = "", at: float = 0.0, value: bytes | None = None) -> _Member:
+def member(
+    exitcode=None, error: str = "", at: float = 0.0, value: bytes | None = None, host: str = ""
+) -> Member:
     message = Message("error", value, f"Traceback ...\n{error}", at) if error else None
-    return _Member(SimpleNamespace(exitcode=exitcode, pid=100), None, message)
+    channel = None if host else "a pipe"
+    return Member(SimpleNamespace(exitcode=exitcode, pid=100), channel, message, host)
 
 
-def cause(*members: _Member) -> Exception:
-    machine = Machine(devices=len(members), rank_timeout=30)
-    return _Team(SimpleNamespace(machine=machine), list(members))._cause()
+def cause(*members: Member, lost: tuple[str, ...] = ()) -> BaseException:
+    return Inquest(members, 0, len(members), 30, lost).cause()
 
 
 def test_a_killed_rank_is_named_whatever_the_others_say():
@@ -62,6 +65,28 @@ def test_a_rank_that_says_nothing_while_the_others_wait_hangs():
     assert "rank 1 of 2 (process 100) hung: the others waited 30 s (--rank-timeout)" in str(found)
 
 
+def test_a_rank_of_another_machine_is_named_with_its_machine():
+    found = cause(member(1, WAITED), member(1, "ValueError: bad", host="b"))
+    assert str(found) == "rank 1 of 2 (process 100 on b): ValueError: bad"
+    found = cause(member(1, WAITED, host="a"), member(host="b"))
+    assert str(found).startswith("rank 1 of 2 (process 100 on b) hung")
+
+
+def test_a_lost_machine_explains_the_ranks_that_wait_for_it():
+    lost = "machine 1 of the run (b) is lost: its connection ended"
+    assert str(cause(member(1, WAITED), member(host="b"), lost=(lost,))) == lost
+    assert isinstance(cause(member(1, WAITED), member(-9, host="b"), lost=(lost,)), RankDiedError)
+
+
+def test_an_interrupted_rank_interrupts_the_run():
+    import pickle
+
+    assert (
+        type(cause(member(1, "KeyboardInterrupt", value=pickle.dumps(KeyboardInterrupt()))))
+        is KeyboardInterrupt
+    )
+
+
 def test_an_error_keeps_its_type():
     import pickle
 
@@ -74,6 +99,13 @@ def test_batches_that_cannot_be_shared_are_refused_in_one_line(make_spec, size, 
     with pytest.raises(SpecError, match=f"--devices {devices} needs a recipe.batch_size that is a multiple"):
         check_devices(make_spec(recipe={"batch_size": size}), devices)
     check_devices(make_spec(recipe={"batch_size": size}), 1)
+
+
+def test_devices_of_all_machines_share_a_batch(make_spec):
+    check_devices(make_spec(recipe={"batch_size": 16}), 4, 2)
+    rule = "--devices 4 --nodes 2 needs a recipe.batch_size that is a multiple of 8, at least 16, got 12"
+    with pytest.raises(SpecError, match=rule):
+        check_devices(make_spec(recipe={"batch_size": 12}), 4, 2)
 
 
 def test_synchronised_norms_keep_names_types_and_copies(make_spec):
@@ -113,16 +145,16 @@ def machine(tmp_path) -> Machine:
 
 
 @pytest.fixture
-def teams(monkeypatch) -> list[_Team]:
+def teams(monkeypatch) -> list[Team]:
     """The teams of ranks that have been started."""
-    started: list[_Team] = []
+    started: list[Team] = []
 
-    class Known(_Team):
+    class Known(Team):
         def start(self, ranks) -> None:
             started.append(self)
             super().start(ranks)
 
-    monkeypatch.setattr(ranks_module, "_Team", Known)
+    monkeypatch.setattr(ranks_module, "Team", Known)
     return started
 
 
@@ -209,13 +241,13 @@ from ema_lab.one_run.pipeline import Machine, train_run
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.store import RunStore
 
-class Known(ranks._Team):
+class Known(ranks.Team):
     def follow(self, report):
         print(*(each.process.pid for each in self.members), flush=True)
         return super().follow(report)
 
 if __name__ == "__main__":
-    ranks._Team = Known
+    ranks.Team = Known
     folder = Path(sys.argv[1])
     machine = Machine(folder / "data", "cpu", num_threads=1, devices=2)
     spec = RunSpec.model_validate_json((folder / "spec.json").read_text())

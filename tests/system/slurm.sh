@@ -1,5 +1,5 @@
 #!/bin/sh
-# A Slurm cluster of one node on loopback, for tests: `slurm.sh start` (may be repeated), `slurm.sh stop`.
+# A Slurm cluster of two nodes, both this machine, on loopback, for tests: `slurm.sh start` (may be repeated), `slurm.sh stop`.
 # Needs root and Debian's slurm-wlm and munge. Writes /etc/slurm/slurm.conf; refuses to replace another's.
 set -eu
 
@@ -7,6 +7,7 @@ CONF=/etc/slurm/slurm.conf
 MARK="# written by ema-lab's tests/system/slurm.sh"
 STATE=/var/lib/ema-lab-slurm
 MUNGE_PID=/run/munge/munged.pid
+NODES="ema-1 ema-2"
 
 alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
@@ -18,7 +19,8 @@ write_conf() {
     name=$(hostname -s)
     cpus=$(getconf _NPROCESSORS_ONLN)
     memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.8)}' /proc/meminfo)
-    mkdir -p /etc/slurm "$STATE/ctld" "$STATE/d"
+    mkdir -p /etc/slurm "$STATE/ctld"
+    for node in $NODES; do mkdir -p "$STATE/$node"; done
     cat >"$CONF" <<END
 $MARK
 ClusterName=ema-lab
@@ -37,13 +39,14 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1
 KillWait=10
 ReturnToService=2
 StateSaveLocation=$STATE/ctld
-SlurmdSpoolDir=$STATE/d
+SlurmdSpoolDir=$STATE/%n
 SlurmctldPidFile=$STATE/slurmctld.pid
-SlurmdPidFile=$STATE/slurmd.pid
+SlurmdPidFile=$STATE/%n.pid
 SlurmctldLogFile=$STATE/slurmctld.log
-SlurmdLogFile=$STATE/slurmd.log
-NodeName=$name NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
-PartitionName=test Nodes=$name Default=YES MaxTime=INFINITE State=UP
+SlurmdLogFile=$STATE/%n.log
+NodeName=ema-1 NodeHostname=$name NodeAddr=127.0.0.1 Port=6818 CPUs=$cpus RealMemory=$memory State=UNKNOWN
+NodeName=ema-2 NodeHostname=$name NodeAddr=127.0.0.1 Port=6828 CPUs=$cpus RealMemory=$memory State=UNKNOWN
+PartitionName=test Nodes=ema-1,ema-2 Default=YES MaxTime=INFINITE State=UP
 END
 }
 
@@ -58,17 +61,18 @@ start() {
         runuser -u munge -- /usr/sbin/munged
     fi
     alive "$STATE/slurmctld.pid" || slurmctld
-    alive "$STATE/slurmd.pid" || slurmd
+    for node in $NODES; do alive "$STATE/$node.pid" || slurmd -N "$node"; done
     for _ in $(seq 60); do
-        sinfo --noheader --format=%T 2>/dev/null | grep -qE '^(idle|mixed|allocated|completing)$' && exit 0
+        up=$(sinfo --noheader --Node --format=%T 2>/dev/null | grep -cE '^(idle|mixed|allocated|completing)$') || true
+        [ "$up" = 2 ] && exit 0
         sleep 0.5
     done
-    echo "slurm.sh: the node did not come up; see $STATE/*.log" >&2
+    echo "slurm.sh: the nodes did not come up; see $STATE/*.log" >&2
     exit 1
 }
 
 stop() {
-    for file in "$STATE/slurmd.pid" "$STATE/slurmctld.pid" "$MUNGE_PID"; do
+    for file in "$STATE/ema-1.pid" "$STATE/ema-2.pid" "$STATE/slurmctld.pid" "$MUNGE_PID"; do
         alive "$file" || continue
         pid=$(cat "$file")
         kill "$pid"

@@ -15,6 +15,7 @@ from ema_lab.execution.claim import Claim, Result, Task
 from ema_lab.execution.engines.engine import Monitor
 from ema_lab.execution.engines.session import Session
 from ema_lab.specs.engine import RaySpec
+from ema_lab.store.job import Join
 from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.25
@@ -29,12 +30,16 @@ class RayEngine:
     """Engine with one Ray task per run. Ray retries a task elsewhere if its worker or node dies.
 
     Attributes:
-        options: Resources of a run and address of the cluster.
+        options: Resources of a run on each of its machines, and address of the cluster.
         workers: Number of concurrent runs; None leaves the number to the cluster's size.
+        nodes: Number of machines that train a run together.
+        join: Trains the part of each machine but the first.
     """
 
     options: RaySpec
     workers: int | None = None
+    nodes: int = 1
+    join: Join | None = None
 
     @property
     def stop_at(self) -> float:
@@ -49,9 +54,10 @@ class RayEngine:
         """
         ray = import_ray()
         store = RunStore(claim.store.root.absolute())
-        with cluster(ray, self.options, self.workers):
+        with cluster(ray, self.options, self.workers, self.nodes):
             session = Session.open(store, "ray")
-            grid = _Grid(ray, self.options, session, replace(claim, store=store), monitor)
+            claim = replace(claim, store=store)
+            grid = _Grid(ray, session, claim, monitor, _Places(ray, self))
             try:
                 grid.run(tasks, self.workers or MAX_SUBMITTED)
             except BaseException:
@@ -66,28 +72,28 @@ class _Grid:
     """Tasks in Ray, with `submitted` mapping the references of their results to run ids."""
 
     ray: Any
-    options: RaySpec
     session: Session
     claim: Claim
     monitor: Monitor
+    places: "_Places"
     submitted: dict[Any, str] = field(default_factory=dict)
 
     def run(self, tasks: Iterable[Task], limit: int) -> None:
         """Submit the tasks, at most `limit` at a time, and pass their results to the monitor."""
-        options = self.options
-        function = self.ray.remote(_work).options(
-            num_cpus=options.num_cpus, num_gpus=options.num_gpus, max_retries=options.max_retries
-        )
+        function = self.ray.remote(_work)
         session, claim = self.ray.put(self.session), self.ray.put(self.claim)
         left = list(reversed(list(tasks)))
         while left or self.submitted:
             while left and len(self.submitted) < limit:
                 task = left.pop()
-                self.submitted[function.remote(session, claim, task)] = task.spec.run_id
+                placed = self.places.take(session, task)
+                reference = function.options(**placed).remote(session, claim, task)
+                self.submitted[reference] = task.spec.run_id
             self.ray.wait(list(self.submitted), num_returns=1, timeout=TICK_SECONDS)
             ready, _ = self.ray.wait(list(self.submitted), num_returns=len(self.submitted), timeout=0)
             for reference in ready:
                 result = self._result(reference)
+                self.places.free(self.submitted[reference])
                 self.monitor.ended(self.submitted.pop(reference), result)
             states = self.session.states()
             self.monitor.running(r for r in self.submitted.values() if states.get(r) == "running")
@@ -100,6 +106,8 @@ class _Grid:
                 self.ray.cancel(reference, force=force)
             if references:
                 _, references = self.ray.wait(references, num_returns=len(references), timeout=CANCEL_SECONDS)
+        for run_id in self.submitted.values():
+            self.places.free(run_id)
         store = self.claim.store
         run_ids = [run_id for run_id, state in self.session.states().items() if state == "running"]
         give_up = time.monotonic() + CANCEL_SECONDS
@@ -117,6 +125,51 @@ class _Grid:
             logger.warning("Ray lost the run %s: %s", self.submitted[reference], type(error).__name__)
             return "killed"  # the attempt has no outcome, so it counts, and the run is pending again
         return result
+
+
+@dataclass
+class _Places:
+    """Machines of runs that several machines train: one placement group per run."""
+
+    ray: Any
+    engine: RayEngine
+    _groups: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, session: Any, task: Task) -> dict[str, Any]:
+        """Reserve machines for a run, and have all but the first join it; return the first one's options."""
+        wanted, join = self.engine.options, self.engine.join
+        resources: dict[str, Any] = {"num_cpus": wanted.num_cpus, "num_gpus": wanted.num_gpus}
+        resources["max_retries"] = wanted.max_retries
+        if join is None:
+            return resources
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        bundle = {"CPU": wanted.num_cpus, "GPU": wanted.num_gpus}
+        bundle = {name: amount for name, amount in bundle.items() if amount}
+        group = placement_group([bundle] * self.engine.nodes, strategy="STRICT_SPREAD")
+        self._groups[task.spec.run_id] = group
+        first, *others = [
+            {
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                    group, placement_group_bundle_index=number
+                )
+            }
+            for number in range(self.engine.nodes)
+        ]
+        for options in others:
+            self.ray.remote(_join).options(**resources, **options).remote(session, task, join)
+        return {**resources, **first}
+
+    def free(self, run_id: str) -> None:
+        """Give a run's machines back, and end what is left of it there."""
+        if group := self._groups.pop(run_id, None):
+            self.ray.util.remove_placement_group(group)
+
+
+def _join(session: Session, task: Task, join: Join) -> None:
+    """Train the part of one more machine in a Ray worker."""
+    session.join(task, join, lambda: False)
 
 
 def _work(session: Session, claim: Claim, task: Task) -> Result:
@@ -138,7 +191,7 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
+def cluster(ray: Any, options: RaySpec, workers: int | None, nodes: int = 1) -> Iterator[None]:
     """Connect to a cluster, or start one on this machine, for a block. An existing connection stays open.
 
     Raises:
@@ -160,7 +213,7 @@ def cluster(ray: Any, options: RaySpec, workers: int | None) -> Iterator[None]:
         line = str(error).splitlines()[0]
         raise EngineError(f"no Ray cluster answers at {options.address or 'local'}: {line}") from None
     try:
-        _require_room(ray, options)
+        _require_room(ray, options, nodes)
         yield
     finally:
         ray.shutdown()
@@ -177,12 +230,20 @@ def _require_answer(address: str | None) -> None:
         raise EngineError(f"no Ray cluster answers at {address}: {error}") from None
 
 
-def _require_room(ray: Any, options: RaySpec) -> None:
-    """Refuse runs that need more than the largest node has: Ray would wait forever."""
+def _require_room(ray: Any, options: RaySpec, nodes: int) -> None:
+    """Refuse runs that need more than the largest nodes have: Ray would wait forever."""
     for name, needed in (("CPU", options.num_cpus), ("GPU", options.num_gpus)):
-        largest = max((node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]), default=0)
-        if needed > largest:
-            where = f"the Ray cluster at {options.address}" if options.address else "this machine"
+        sizes = sorted(
+            (each["Resources"].get(name, 0) for each in ray.nodes() if each["Alive"]), reverse=True
+        )
+        where = f"the Ray cluster at {options.address}" if options.address else "this machine"
+        if needed > max(sizes, default=0):
+            largest = max(sizes, default=0)
             raise EngineError(
                 f"a run needs {needed:g} {name}, but the largest node of {where} has {largest:g}"
+            )
+        enough = sum(size >= needed for size in sizes)
+        if nodes > enough:
+            raise EngineError(
+                f"--nodes {nodes} needs {nodes} nodes with {needed:g} {name} each, but {where} has {enough}"
             )

@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,8 @@ from ema_lab.errors import StoreError
 from ema_lab.execution.claim import Claim, Result, Task
 from ema_lab.store.attempts import end_interrupted
 from ema_lab.store.document import read_json, write_json
-from ema_lab.store.layout import ENGINE
+from ema_lab.store.job import Join
+from ema_lab.store.layout import ENGINE, MEETINGS, meeting_path
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
 
@@ -63,7 +64,7 @@ class Session:
         marker = self.tasks / f"{run_id}.running"
         write_json(marker, {"host": socket.gethostname(), "pid": os.getpid()})
         try:
-            result = replace(claim, session=self.folder.name)(task)
+            result = replace(claim, session=self.folder.name, meetings=self.folder)(task)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 self.end_interrupted(claim.store, [run_id])
@@ -71,6 +72,21 @@ class Session:
             raise
         marker.replace(marker.with_suffix(f".{result}"))
         return result
+
+    def join(self, task: Task, join: Join, is_ending: Callable[[], bool]) -> None:
+        """Train this machine's part of a run that another worker of the session claims, until the run ends.
+
+        Args:
+            task: The run.
+            join: Trains the part.
+            is_ending: Returns whether this worker must end, unless it is training.
+        """
+        run_id = task.spec.run_id
+
+        def is_over() -> bool:
+            return is_ending() or self.states().get(run_id, "running") != "running"
+
+        join(meeting_path(self.folder, run_id), is_over)
 
     def states(self) -> dict[str, State]:
         """Return the state of each begun run: `running` or its result."""
@@ -86,6 +102,7 @@ class Session:
     def close(self) -> None:
         """Remove the workers' messages, and the whole folder if it holds no logs."""
         shutil.rmtree(self.tasks, ignore_errors=True)
+        shutil.rmtree(self.folder / MEETINGS, ignore_errors=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 

@@ -21,10 +21,11 @@ from ema_lab.execution.claim import Claim, Task
 from ema_lab.execution.engines.engine import Monitor
 from ema_lab.execution.engines.session import Session
 from ema_lab.specs.engine import SlurmSpec
-from ema_lab.store.job import must_end
+from ema_lab.store.job import Join, must_end
 from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.5
+ALONE_SECONDS = 60  # after the end of one machine's process, until Slurm ends those of the others
 CANCEL_SECONDS = 60.0  # longer than the KillWait of common clusters
 # Final job states of squeue. PREEMPTED is not among them: Slurm may requeue such a job.
 OVER = {
@@ -45,9 +46,16 @@ class SlurmEngine:
 
     A preempted job, or one at its time limit, ends its attempt as interrupted and is requeued. The warning
     before the time limit makes training save a checkpoint, from which the run goes on.
+
+    Attributes:
+        options: Resources of each machine of a job.
+        nodes: Number of machines of a job.
+        join: Trains the part of each machine but the first.
     """
 
     options: SlurmSpec
+    nodes: int = 1
+    join: Join | None = None
 
     @property
     def stop_at(self) -> float:
@@ -84,7 +92,9 @@ class SlurmEngine:
         """Follow one array to its end; return the tasks that its dead jobs had not begun."""
         size = self.options.runs_per_job
         chunks = (tasks[start : start + size] for start in range(0, len(tasks), size))
-        jobs = submit([self._job(claim, chunk, session) for chunk in chunks], self.options, session)
+        jobs = submit(
+            [self._job(claim, chunk, session) for chunk in chunks], self.options, session, self.nodes
+        )
         queue = _Queue(_name(session), set(jobs), self.options.poll_seconds)
         left = {task.spec.run_id: (task, job_id) for job_id, job in jobs.items() for task in job.chunk}
         unbegun: list[Task] = []
@@ -111,12 +121,14 @@ class SlurmEngine:
         return unbegun
 
     def _job(self, claim: Claim, chunk: Sequence[Task], session: Session) -> "Job":
-        return Job(claim, chunk, session, self.options.grace_seconds / 2)
+        return Job(claim, chunk, session, self.options.grace_seconds / 2, self.join)
 
 
 @dataclass
 class Job:
     """Work of one Slurm job. Submitit pickles the object and calls its `checkpoint` to requeue it.
+
+    On several machines, each calls the object: the first one claims the runs, which the others join.
 
     Attributes:
         claim: Claim of a run.
@@ -124,12 +136,14 @@ class Job:
         session: Messages to the engine.
         patience: Seconds that a job waits, after the warning, for its run's checkpoint before it interrupts
             the run.
+        join: Trains the part of another machine than the first.
     """
 
     claim: Claim
     chunk: Sequence[Task]
     session: Session
     patience: float = 0.0
+    join: Join | None = None
     _signal: int | None = field(default=None, init=False)
     _waits: bool = field(default=False, init=False)
 
@@ -141,6 +155,9 @@ class Job:
         from submitit.slurm.slurm import SlurmJobEnvironment
 
         preempted = signal.Signals[_warning(SlurmJobEnvironment)]
+        if self.join is not None and os.environ["SLURM_PROCID"] != "0":
+            self._join(preempted, self.join)
+            return
         requeue: Any = signal.getsignal(
             preempted
         )  # submitit's handler: pickles this job, requeues it and exits
@@ -161,6 +178,17 @@ class Job:
             if self._signal is None or is_final:
                 raise  # cancelled, or requeued by Slurm itself
             requeue(self._signal, None)
+
+    def _join(self, preempted: signal.Signals, join: Join) -> None:
+        """Join the runs that the first machine claims; after a signal it decides how long they go on."""
+        for number in (preempted, signal.SIGTERM):
+            signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {preempted})
+        for task in self.chunk:
+            self.session.join(task, join, lambda: self._signal is not None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
 
     def checkpoint(self) -> Any:
         """Return the work of the requeued job: the same tasks. The session skips the finished ones."""
@@ -236,8 +264,8 @@ def check_slurm() -> None:
         raise EngineError(f"Slurm does not answer here: {answer.stderr.strip().splitlines()[-1]}")
 
 
-def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[str, Job]:
-    """Submit jobs as one array and return them by their ids.
+def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session, nodes: int = 1) -> dict[str, Job]:
+    """Submit jobs as one array, each on some machines, and return them by their ids.
 
     Raises:
         EngineError: If Slurm refuses the jobs; the message quotes Slurm.
@@ -260,6 +288,8 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session) -> dict[st
         "setup": list(options.setup) or None,
         "additional_parameters": dict(options.additional) or None,
     }
+    if nodes > 1:
+        parameters |= {"nodes": nodes, "ntasks_per_node": 1, "srun_args": [f"--wait={ALONE_SECONDS}"]}
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
     stderr = io.StringIO()
     try:

@@ -12,13 +12,14 @@ from ema_lab.ablation.grid import Cell
 from ema_lab.attention.kernels.choice import FACT, kernel_on
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.execution.claim import Task, note_sources
-from ema_lab.execution.engines.engine import Progress
+from ema_lab.execution.engines.engine import Engine, Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import default_workers
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.job import Train
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
-from ema_lab.store.record import WORLD_SIZE
+from ema_lab.store.record import NODES, WORLD_SIZE
 from ema_lab.store.source import Sources
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
@@ -29,6 +30,7 @@ from ema_lab.workflow.data_files import check_files
 from ema_lab.workflow.execution import Execution, Watch, ignore
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
 from ema_lab.workflow.text import unhashed_lines
+from ema_lab.workflow.train.machines import invited
 from ema_lab.workflow.train.threads import (
     expected_threads,
     settled_threads,
@@ -224,20 +226,25 @@ class Training:
         how, elsewhere = self.how, self.how.elsewhere
         slots = self._gpu_slots()
         threads = expected_threads(self.store, *self._thread_facts())
-        workers = min(
-            how.workers or len(slots) or default_workers((threads or 1) * how.devices), len(self.pending)
-        )
+        workers = how.workers or len(slots) or default_workers((threads or 1) * how.devices)
+        workers = 1 if how.nodes > 1 and elsewhere is None else min(workers, len(self.pending))
         self._announce(workers, threads)
         device, requested = self._check()
         self._check_disk(workers)
         here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
-        here[WORLD_SIZE] = how.devices
+        here |= {WORLD_SIZE: how.devices * how.nodes, NODES: how.nodes}
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
         train = self._train_function(requested)
         from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
 
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
+        with invited(self.store, 0 if elsewhere else how.nodes - 1, self.watch):
+            return self._execute(elsewhere.engine if elsewhere else local, train, device)
+
+    def _execute(self, engine: Engine, train: Train, device: str) -> Progress:
+        """Train, once every check has passed."""
+        how = self.how
         if how.refresh:  # only now, when every check has passed
             self.watch(events.StaleKept(len(refresh(self.store, self.specs, Staleness()))))
         self.watch(events.TrainingStarted(tuple(self.pending), self.store))
@@ -246,7 +253,7 @@ class Training:
                 self.pending,
                 train=train,
                 store=self.store,
-                engine=elsewhere.engine if elsewhere else local,
+                engine=engine,
                 max_attempts=how.max_attempts,
                 device=device,
                 watch=_Reporter(self.pending, self.watch),
@@ -272,6 +279,8 @@ class Training:
             raise SpecError(f"--gpu-slots {self.how.gpu_slots} {rule}")
         starts = range(0, len(gpus) - devices + 1, devices)
         groups = [",".join(gpus[start : start + devices]) for start in starts]
+        if self.how.nodes > 1:
+            groups = groups[:1]
         return tuple(group for _ in range(self.how.gpu_slots) for group in groups)
 
     def _announce(self, workers: int, threads: int | None) -> None:
@@ -290,7 +299,7 @@ class Training:
 
         how, elsewhere = self.how, self.how.elsewhere
         for spec in self.specs:
-            check_devices(spec, how.devices)
+            check_devices(spec, how.devices, how.nodes)
         check_tracker(how.track)
         requested = elsewhere.options.device if elsewhere and how.device == "auto" else how.device
         device = requested if elsewhere else str(choose_device(requested))
@@ -332,6 +341,7 @@ class Training:
             how.stop_at,
             how.devices,
             how.rank_timeout,
+            how.nodes,
         )
         return partial(train_run, machine=machine, track=self.how.track)
 

@@ -66,8 +66,9 @@ def _smoke(ablation: Ablation, how: Execution, until: Until | None, watch: Watch
         raise SpecError("--smoke decides nothing; leave out --until-decided")
     if how.elsewhere is not None:
         raise SpecError("--smoke trains on this machine, in a temporary store; leave out --engine")
-    if how.devices > 1:
-        raise SpecError("--smoke trains two steps on one device; leave out --devices")
+    if how.devices > 1 or how.nodes > 1:
+        option = "--devices" if how.devices > 1 else "--nodes"
+        raise SpecError(f"--smoke trains two steps on one device; leave out {option}")
     if how.profile:
         raise SpecError(
             "--profile writes into the folders of runs, which --smoke removes; leave one of them out"

@@ -57,6 +57,17 @@ class TestChoice:
         with pytest.raises(SpecError, match=r"--devices 2 needs whole GPUs, got num_gpus: 0.5"):
             choose_engine("ray", config(RAY), None, 2)
 
+    def test_a_run_on_several_machines_gets_the_resources_on_each(self, config):
+        from ema_lab.one_run.node import join_run
+
+        for chosen in (
+            choose_engine(None, config(SLURM), None, 2, 3),
+            choose_engine("ray", None, None, 2, 3),
+        ):
+            assert (chosen.engine.nodes, chosen.engine.join) == (3, join_run)
+        assert choose_engine(None, config(SLURM), None, 2, 3).engine.options.cpus_per_task == 8
+        assert choose_engine(None, config(SLURM), None, 2).engine.join is None
+
     def test_an_engine_has_defaults(self):
         chosen = choose_engine("ray", None, None)
         assert (chosen.options.threads, chosen.engine) == (1, RayEngine(RaySpec(engine="ray")))
