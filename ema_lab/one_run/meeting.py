@@ -39,6 +39,7 @@ class Link:
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         options = {"TCP_KEEPIDLE": SILENT_SECONDS, "TCP_KEEPINTVL": ASKED_SECONDS, "TCP_KEEPCNT": ASKED_TIMES}
+        options["TCP_USER_TIMEOUT"] = 1000 * (SILENT_SECONDS + ASKED_SECONDS * ASKED_TIMES)
         for name, value in options.items():
             if hasattr(socket, name):  # not on every system
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
