@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from test_blocks import OTHERS, RESIDUAL, SUMMED_INSIDE, WITHOUT_ADDITIONS
 from torch import Tensor
 
 from ema_lab.models.blocks import describe
@@ -26,6 +27,9 @@ SOME_OF_TIMM = [
     "mobilenetv3_small_050", "mobilenetv4_conv_small", "nf_regnet_b0", "regnetx_002", "res2net50_14w_8s",
     "resnet18", "resnetblur18", "resnetv2_50", "rexnet_100", "skresnet18", "vgg11",
 ]  # fmt: skip
+EACH_KIND = [  # of block: test_blocks.py holds that they have all
+    name for name in [*RESIDUAL, *WITHOUT_ADDITIONS, *SUMMED_INSIDE, *OTHERS] if name.startswith("timm/")
+]
 LATER = {  # added, or given places, since then
     *("alexnet", "googlenet", "inception_v3", "regnet_y_128gf", "squeezenet1_0", "squeezenet1_1"),
     *(name for name in BACKBONES if name.startswith("yolov5") and name not in GOLDEN),
@@ -81,7 +85,7 @@ def _file(name):
 
 @pytest.mark.slow
 def test_blocks_and_places_are_where_they_were(on_meta):
-    names = [*BACKBONES, *(f"timm/{name}" for name in SOME_OF_TIMM)]
+    names = [*BACKBONES, *(f"timm/{name}" for name in SOME_OF_TIMM), *EACH_KIND]
     assert [name for name in names if name not in GOLDEN and name not in LATER] == []
     found = {name: summary(on_meta(name)) for name in names if name in GOLDEN}
     assert {name: place for name, place in found.items() if place != GOLDEN[name]} == {}
@@ -106,14 +110,15 @@ def test_auxiliary_heads_are_left_out(name, size, channels):
 @pytest.mark.parametrize(
     ("chosen", "least"),  # files of one odd network weigh more among one of each file; all take minutes
     [
-        pytest.param("one of each file", 0.85, marks=pytest.mark.slow),
+        pytest.param("one of each file and kind", 0.9, marks=pytest.mark.slow),
         pytest.param("all", 0.95, marks=pytest.mark.system),
     ],
 )
 def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages(chosen, least):
     names, faults, moved = networks_of_timm(), {}, []
     if chosen != "all":
-        names = list({_file(name.removeprefix("timm/")): name for name in names}.values())
+        one_of_file = {_file(name.removeprefix("timm/")): name for name in names}
+        names = list(dict.fromkeys([*EACH_KIND, *one_of_file.values()]))
     for name in names:
         described = named_backbone(name, 10, 3, device="meta")
         if name in GOLDEN and summary(described) != GOLDEN[name]:
@@ -124,6 +129,7 @@ def test_nearly_every_network_of_timm_has_all_of_its_blocks_and_stages(chosen, l
     print(f"{share:.1%} of {len(names)} networks have all blocks and stages; the others:")
     print("\n".join(f"{name}: {fault}" for name, fault in faults.items()))
     assert moved == []
+    assert {name: fault for name, fault in faults.items() if name in EACH_KIND} == {}
     assert share >= least
 
 
