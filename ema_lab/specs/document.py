@@ -12,7 +12,7 @@ from ema_lab.characters import escape_hidden
 from ema_lab.errors import DefinitionError, Problem, SpecError
 from ema_lab.files import is_readable, read_text
 from ema_lab.specs.definition import BUNDLED_FOLDERS
-from ema_lab.specs.scalar import COLLECTIONS, Loader, scalar, text_problem
+from ema_lab.specs.scalar import COLLECTIONS, compose, scalar, text_problem
 from ema_lab.specs.strict import merged
 
 KeyPath = tuple[str | int, ...]
@@ -87,7 +87,7 @@ def parse_document(text: str, path: Path) -> Document:
         DefinitionError: With the file and line of each problem.
     """
     try:
-        node = yaml.compose(text, Loader=Loader)
+        node = compose(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         reason = escape_hidden(str(error.problem), allowed="")
