@@ -56,6 +56,7 @@ SLOW_TO_LOAD = (
     *("training/test_compiled", "cli/test_check_command"),
     *("tracking/", "cli/test_push_command", "cli/test_sweep_results", "workflow/search/test_wandb_agents"),
 )
+LONGEST = "test_every_command_of_every_page_runs"  # of the slow ones: begun last, it would run alone
 MARK = "<the modules that a test imports follow>"
 HEAD = """\
 name: grid
@@ -84,9 +85,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what loads torch's compiler or a tracker's client: of two workers, one then loads all."""
+    """Put first what takes longest, and what loads torch's compiler or a tracker's client.
+
+    Of two workers, one then loads all.
+    """
     tests = Path(__file__).parent
-    items.sort(key=lambda item: not item.path.relative_to(tests).as_posix().startswith(SLOW_TO_LOAD))
+
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        path = item.path.relative_to(tests).as_posix()
+        return item.name != LONGEST, not path.startswith(SLOW_TO_LOAD)
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:
@@ -365,7 +374,8 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ema_lab.reports.figures.style.picture", lambda _figure, suffix: suffix.encode())
 
 
-FITTING: set[str] = set()
+FITTING: set[str | None] = set()
+SIZES: dict[str, int] = {}  # bytes of the checkpoints of models that were measured
 
 
 @pytest.fixture(scope="session")
@@ -379,28 +389,39 @@ def own_names() -> set[str]:
 
 @pytest.fixture
 def checked_once(own_names: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check each model of the package's own parts once in a process, and not again in every test.
+    """Check and measure each model of the package's own parts once in a process, and not in every test.
 
-    Models with a part of a user or of another package, and those that start from a file, are always checked.
+    Models with a part of a user or of another package, and those that start from a file, always are.
     """
     from ema_lab.tasks import task
+    from ema_lab.training import disk
 
-    check = task.check_run
+    check, measure = task.check_run, disk.checkpoint_bytes
 
-    def check_once(spec: RunSpec) -> None:
+    def key_of(spec: RunSpec, *without: str) -> str | None:
         tree = spec.resolved()
-        tree["recipe"] = {key: value for key, value in tree["recipe"].items() if key != "optimizer"}
+        tree["recipe"] = {key: value for key, value in tree["recipe"].items() if key not in without}
         key = canonical_json({**tree, "seed": 0})
         names = {spec.model.backbone, *(one.attention.name for one in spec.model.insertions)}
-        if spec.model.start is None and names <= own_names and not re.search(r'"[\w.]+:\w+"', key):
-            if key in FITTING:
-                return
+        own = spec.model.start is None and names <= own_names and not re.search(r'"[\w.]+:\w+"', key)
+        return key if own else None
+
+    def check_once(spec: RunSpec) -> None:
+        key = key_of(spec, "optimizer")
+        if key not in FITTING:
             check(spec)
-            FITTING.add(key)
-        else:
-            check(spec)
+            FITTING.update({key} - {None})
+
+    def measure_once(spec: RunSpec) -> int:
+        key = key_of(spec)
+        if key is None:
+            return measure(spec)
+        if key not in SIZES:
+            SIZES[key] = measure(spec)
+        return SIZES[key]
 
     monkeypatch.setattr(task, "check_run", check_once)
+    monkeypatch.setattr(disk, "checkpoint_bytes", measure_once)
 
 
 @pytest.fixture

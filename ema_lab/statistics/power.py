@@ -8,11 +8,16 @@ so that four of five plans have the power that they state.
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from ema_lab.statistics.moderation import SQUARED_CORRELATION
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.summary import summarise, t_quantile
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
 
 POWER = 0.8
 MAX_SEEDS = 10_000
@@ -58,16 +63,27 @@ def power_of(effect: float, seeds: int, significance: float = SIGNIFICANCE) -> f
     power is 18 %, not 80 %.
     """
     import numpy as np
-    from scipy.special import gammaincinv, ndtr
+    from scipy.special import ndtr
 
     degrees = seeds - 1
-    middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    # The sample variance is chi-squared with `degrees` degrees of freedom, divided by `degrees`. Given the
-    # sample standard deviation, the test rejects if a normal mean exceeds `critical`.
-    stds = np.sqrt(2 * gammaincinv(degrees / 2, middles) / degrees)
-    critical = t_quantile(degrees, 1 - significance) * stds
+    # Given the sample standard deviation, the test rejects if a normal mean exceeds `critical`.
+    critical = t_quantile(degrees, 1 - significance) * _sample_stds(degrees)
     shift = effect * math.sqrt(seeds)
     return float(np.mean(ndtr(shift - critical) + ndtr(-shift - critical)))
+
+
+@lru_cache(maxsize=64)
+def _sample_stds(degrees: int) -> "NDArray[float64]":
+    """Return quantiles of the sample standard deviation of unit normals, for `degrees` of freedom.
+
+    The sample variance is chi-squared with `degrees` degrees of freedom, divided by `degrees`.
+    """
+    import numpy as np
+    from scipy.special import gammaincinv
+
+    middles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    stds: NDArray[float64] = np.sqrt(2 * gammaincinv(degrees / 2, middles) / degrees)
+    return stds
 
 
 def seeds_needed(

@@ -34,6 +34,16 @@ def bundled(trained: Callable[..., list[str]], bundle_folder: Path) -> Path:
     return Path("paper")
 
 
+@pytest.fixture
+def painted_once(bundled: Path, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paint the one figure of `bundled` as it was: painting takes most of a check."""
+    painted = bundle_folder / "paper" / "report" / "figures"
+    monkeypatch.setattr(
+        "ema_lab.reports.figures.style.picture",
+        lambda _figure, suffix: (painted / f"differences.{suffix}").read_bytes(),
+    )
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium without a window, for tests marked `system`."""
