@@ -5,8 +5,9 @@
 Both read the same photographs into training batches of 224 x 224 images with a random resized crop and a
 flip. The reference is what torchvision's training script builds: ImageFolder, RandomResizedCrop,
 RandomHorizontalFlip, PILToTensor, conversion to float, Normalize, DataLoader. Ours serves bytes that the
-training normalises, and the normalisation is counted. Rounds alternate, so that a busy machine slows both.
-The last line is the same figures as JSON.
+training normalises, and the normalisation is counted. `resized` is ours with `shorter_side: 256`; the first
+round makes the copies. Rounds alternate, so that a busy machine slows all. The last line is the same figures
+as JSON.
 """
 
 import argparse
@@ -44,35 +45,40 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes of both")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        write_photographs(Path(folder), arguments.images)
-        rows = [measured(Path(folder), workers, arguments.rounds) for workers in arguments.workers]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photographs"
+        folder.mkdir()
+        write_photographs(folder, arguments.images)
+        rows = [measured(folder, workers, arguments.rounds) for workers in arguments.workers]
     print(json.dumps({"rows": rows, "device": processor(), "versions": versions()}))
 
 
 def measured(folder: Path, workers: int, rounds: int) -> dict[str, object]:
     """Measure both loaders in turn, and print the figures."""
-    loaders = {"reference": reference(folder, workers), "ours": ours(folder, workers)}
+    loaders = {
+        "reference": reference(folder, workers),
+        "ours": ours(folder, workers),
+        "resized": ours(folder, workers, shorter_side=256),
+    }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
     for number in range(rounds + 1):
         for name, loader in loaders.items():
             began = time.perf_counter(), time.process_time()
-            count = read(loader, normalise=name == "ours")
+            count = read(loader, normalise=name != "reference")
             if number:  # the first round fills the caches
                 ended = time.perf_counter(), time.process_time()
                 seconds[name].append(((ended[0] - began[0]) / count, (ended[1] - began[1]) / count))
-    rate = {name: 1 / statistics.median(wall for wall, _ in times) for name, times in seconds.items()}
-    pairs = list(zip(seconds["reference"], seconds["ours"], strict=True))
-    ratios = [first[0] / second[0] for first, second in pairs]
-    row = {"workers": workers, **rate, "ratio": statistics.median(ratios), "ratios": ratios}
-    text = (
-        f"{workers} workers: reference {rate['reference']:.0f} images/s, ours {rate['ours']:.0f} images/s, "
-    )
-    text += f"ours / reference {row['ratio']:.2f}"
-    if workers == 0:  # else the processor time of the loader processes would be missing
-        row["processor_ratio"] = statistics.median(first[1] / second[1] for first, second in pairs)
-        text += f", of processor time {row['processor_ratio']:.2f}"
-    print(f"{text} (medians of {rounds} pairs)")
+    row: dict[str, object] = {"workers": workers}
+    for name, times in seconds.items():
+        pairs = list(zip(seconds["reference"], times, strict=True))
+        row[name] = 1 / statistics.median(wall for wall, _ in times)
+        ratio = row[f"{name}_ratio"] = statistics.median(first[0] / second[0] for first, second in pairs)
+        text = f"{workers} workers, {name}: {row[name]:.0f} images/s, {ratio:.2f} of the reference"
+        if workers == 0:  # else the processor time of the loader processes would be missing
+            processor_ratio = statistics.median(first[1] / second[1] for first, second in pairs)
+            row[f"{name}_processor_ratio"] = processor_ratio
+            text += f", by processor time {processor_ratio:.2f}"
+        print(f"{text} (medians of {rounds} pairs)")
     return row
 
 
@@ -102,9 +108,9 @@ def reference(folder: Path, workers: int) -> DataLoader:
     return DataLoader(images, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 
 
-def ours(folder: Path, workers: int) -> DataLoader:
+def ours(folder: Path, workers: int, shorter_side: int | None = None) -> DataLoader:
     """Return our loader of a folder: the batches of a run on image files."""
-    source = ImageFolderImages.read(folder, SIZE)
+    source = ImageFolderImages.read(folder, SIZE).resized(shorter_side)
     augment = AugmentSpec(resized_crop_area=(0.08, 1.0), flip=True)
     return DataLoader(
         Images(source, augment, seed=0),

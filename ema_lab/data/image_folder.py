@@ -6,7 +6,7 @@ Labels number the classes in alphabetical order. `pictures` documents the conver
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import file_status, read_pixels
+from ema_lab.data.resized import ResizedFiles
 from ema_lab.errors import DamagedDataError, DataError
 from ema_lab.wording import are, number_of
 
@@ -31,6 +32,7 @@ def image_folder_splits(
     train: str = "train",
     test: str = "val",
     upright: bool = False,
+    shorter_side: int | None = None,
 ) -> ImageSplits:
     """Return both splits of a data set of image files.
 
@@ -41,9 +43,11 @@ def image_folder_splits(
         train: Name of the training split's folder.
         test: Name of the test split's folder.
         upright: Whether to rotate each image by its EXIF orientation.
+        shorter_side: Shorter side to which larger images are resized once; see `resized`.
 
     Raises:
-        DataError: If a folder is missing or empty, or the splits have different classes.
+        DataError: If a folder is missing or empty, the splits have different classes, or `shorter_side` is
+            below `image_size`.
     """
     if not (folder / train).is_dir() and (flat := undivided(folder, train, test)):
         raise DataError(flat)
@@ -55,7 +59,7 @@ def image_folder_splits(
         raise DataError(
             f"{folder}: {train} and {test} must hold the same classes, but one lacks {unshared[0]!r}"
         )
-    return ImageSplits(*parts)
+    return ImageSplits(*(part.resized(shorter_side) for part in parts))
 
 
 def undivided(folder: Path, train: str = "train", test: str = "val") -> str:
@@ -84,6 +88,7 @@ class ImageFolderImages(EncodedImages):
         image_size: Height and width of the resulting images, in pixels.
         channels: 3 for RGB, 1 for grey images.
         upright: Whether each image is rotated by its EXIF orientation.
+        shorter_side: Shorter side to which larger images are resized once; None reads the files as they are.
     """
 
     folder: Path
@@ -93,6 +98,7 @@ class ImageFolderImages(EncodedImages):
     image_size: int
     channels: int = 3
     upright: bool = False
+    shorter_side: int | None = None
 
     @classmethod
     def read(
@@ -120,6 +126,17 @@ class ImageFolderImages(EncodedImages):
         labels = torch.tensor([label for _, label in samples])
         return cls(folder, tuple(classes), np.array(paths), labels, image_size, channels, upright)
 
+    def resized(self, shorter_side: int | None) -> "ImageFolderImages":
+        """Return the same images, the larger of them resized once.
+
+        Raises:
+            DataError: If the shorter side is below `image_size`, so that crops would be enlarged again.
+        """
+        if shorter_side is not None and shorter_side < self.image_size:
+            rule = f"at least image_size, here {self.image_size}"
+            raise DataError(f"{self.folder}: shorter_side must be {rule}, got {shorter_side}")
+        return replace(self, shorter_side=shorter_side)
+
     def content(self) -> Iterator[bytes]:
         """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
 
@@ -137,7 +154,10 @@ class ImageFolderImages(EncodedImages):
         return str(self.folder / os.fsdecode(self.files[index]))
 
     def pixels(self, index: int) -> Pixels:
-        path = self.folder / os.fsdecode(self.files[index])
+        name = os.fsdecode(self.files[index])
+        if self.shorter_side is not None:
+            return ResizedFiles(self.folder, self.shorter_side, self.channels, self.upright).pixels(name)
+        path = self.folder / name
         return read_pixels(path, self.channels, upright=self.upright)
 
 

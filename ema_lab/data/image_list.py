@@ -30,6 +30,7 @@ def image_list_splits(
     train: str = "train.csv",
     test: str = "test.csv",
     upright: bool = False,
+    shorter_side: int | None = None,
 ) -> ImageSplits:
     """Return both splits of a data set that CSV files list.
 
@@ -40,10 +41,12 @@ def image_list_splits(
         train: Name of the training split's file.
         test: Name of the test split's file.
         upright: Whether to rotate each image by its EXIF orientation.
+        shorter_side: Shorter side to which larger images are resized once; see `resized`.
 
     Raises:
         DataError: With file and line, if a file cannot be read, a path is listed twice or lies outside of the
-            folder, or a test image has a class that no training image has.
+            folder, a test image has a class that no training image has, or `shorter_side` is below
+            `image_size`.
     """
     listed = [dict(_listed(folder / name)) for name in (train, test)]
     names = _in_order({label for label, _ in listed[0].values()})
@@ -56,7 +59,7 @@ def image_list_splits(
         labels = torch.tensor([numbers[label] for label, _ in images.values()])
         files = np.array([os.fsencode(path) for path in images])
         parts.append(ImageFolderImages(folder, names, files, labels, image_size, channels, upright))
-    return ImageSplits(*parts)
+    return ImageSplits(*(part.resized(shorter_side) for part in parts))
 
 
 def _listed(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:

@@ -20,6 +20,7 @@ def imagenet(
     root: Path,
     *,
     upright: bool = False,
+    shorter_side: int | None = None,
     folder: str = "imagenet",
     classes: int = 1000,
     train_images: int = 1_281_167,
@@ -33,9 +34,11 @@ def imagenet(
 
     Args:
         upright: Whether to rotate each image by its EXIF orientation; published results mostly do not.
+        shorter_side: Shorter side, in pixels, to which larger images are resized once. They are kept beside
+            the folder as JPEG files of quality 95, so that pixels change; None reads the files as they are.
         folder: Folder of the images.
         classes: Number of classes, for a subset.
         train_images: Number of training images.
         test_images: Number of test images.
     """
-    return image_folder_splits(root / folder, image_size=224, upright=upright)
+    return image_folder_splits(root / folder, image_size=224, upright=upright, shorter_side=shorter_side)

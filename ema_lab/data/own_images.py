@@ -12,6 +12,7 @@ from ema_lab.data.image_folder import image_folder_splits
 from ema_lab.data.image_list import image_list_splits
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.shards import shard_splits
+from ema_lab.errors import DataError
 
 FACTS = {
     "mean": [0.485, 0.456, 0.406],
@@ -37,6 +38,7 @@ def own_images(
     train: str | None = None,
     test: str | None = None,
     upright: bool = False,
+    shorter_side: int | None = None,
 ) -> ImageSplits:
     """Your own images: a folder per class, CSV lists of files, or WebDataset's tar shards.
 
@@ -52,6 +54,15 @@ def own_images(
         train: Training split; by default the folder `train`, the list train.csv, or the shards train-*.tar.
         test: Test split; by default the folder `val`, the list test.csv, or the shards val-*.tar.
         upright: Whether to rotate each image by its EXIF orientation.
+        shorter_side: Shorter side, in pixels, to which larger images are resized once. They are kept beside
+            the folder as JPEG files of quality 95, so that pixels change; None reads the files as they are.
+            Not for shards.
+
+    Raises:
+        DataError: If the images cannot be read, or shards are to be resized.
     """
-    names = {key: name for key, name in (("train", train), ("test", test)) if name is not None}
-    return READERS[form](root / folder, image_size=image_size, channels=channels, upright=upright, **names)
+    if form == "shards" and shorter_side is not None:
+        raise DataError(f"{root / folder}: shorter_side is for folders and lists of files, not for shards")
+    given = {"train": train, "test": test, "shorter_side": shorter_side}
+    more = {key: value for key, value in given.items() if value is not None}
+    return READERS[form](root / folder, image_size=image_size, channels=channels, upright=upright, **more)
