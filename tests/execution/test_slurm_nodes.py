@@ -15,6 +15,7 @@ from ema_lab.execution.engines.slurm import SlurmEngine
 from ema_lab.execution.executor import execute
 from ema_lab.one_run.node import join_run
 from ema_lab.one_run.pipeline import Machine, train_run
+from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 from ema_lab.store.store import RunStore
 
@@ -69,6 +70,23 @@ def test_a_preempted_pair_saves_first_and_ends_in_the_weights_of_one_machine(loa
     assert train_run(pair.spec, RunJob(unbroken), machine=here).metrics == record.metrics
     assert same_weights(unbroken / "last.ckpt", pair.store.folder(pair.spec.run_id) / "last.ckpt")
     assert not list(pair.store.root.glob(".engine/slurm/*/meetings"))
+
+
+def test_a_job_whose_machine_is_lost_goes_on_with_its_next_run_on_other_machines(load, tmp_path):
+    pair = Pair(load, tmp_path, 30)
+    second = RunSpec.model_validate({**pair.spec.resolved(), "seed": 1})
+    engine = SlurmEngine(OPTIONS.model_copy(update={"runs_per_job": 2}), 2, join_run)
+    with ThreadPoolExecutor(1) as pool:
+        grid = pool.submit(execute, [pair.spec, second], train=pair.train, store=pair.store, engine=engine)
+        wait_until(lambda: pair.rows() > 1)
+        os.kill(pair.processes()[2], signal.SIGKILL)
+        wait_until(lambda: squeue("%T") == ["PENDING"])
+        (job_id,) = squeue("%i")
+        subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=True)
+        progress = grid.result()
+    assert (progress.failed, progress.done) == ([pair.spec.run_id], [second.run_id])
+    assert [attempt.outcome for attempt in pair.store.attempts(pair.spec.run_id)] == ["failed"]
+    assert [attempt.outcome for attempt in pair.store.attempts(second.run_id)] == ["done"]
 
 
 @pytest.mark.parametrize(

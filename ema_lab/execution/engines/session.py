@@ -4,16 +4,20 @@
 `<run id>.<result>` when the run ends.
 """
 
+import fcntl
 import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal, Self, get_args
+
+from filelock import FileLock
 
 from ema_lab.errors import StoreError
 from ema_lab.execution.claim import Claim, Result, Task
@@ -87,6 +91,31 @@ class Session:
             return is_ending() or self.states().get(run_id, "running") != "running"
 
         join(meeting_path(self.folder, run_id), is_over)
+
+    @contextmanager
+    def present(self, name: str) -> Iterator[None]:
+        """Let the other machines of a job see for a block that a process of this name is alive."""
+        path = self._presence(name)
+        path.parent.mkdir(exist_ok=True)
+        with FileLock(path, fallback_to_soft=False):
+            yield
+
+    def has_left(self, name: str) -> bool:
+        """Return whether a process of this name was there and has ended or died."""
+        try:
+            descriptor = os.open(self._presence(name), os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return False  # it has not begun
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _presence(self, name: str) -> Path:
+        return self.folder / MEETINGS / f"{name}.lock"
 
     def states(self) -> dict[str, State]:
         """Return the state of each begun run: `running` or its result."""

@@ -25,7 +25,8 @@ from ema_lab.store.job import Join, must_end
 from ema_lab.store.store import RunStore
 
 TICK_SECONDS = 0.5
-ALONE_SECONDS = 60  # after the end of one machine's process, until Slurm ends those of the others
+SRUN = ("--kill-on-bad-exit=0", "--wait=3600")  # the machines of a job see themselves who has died
+LEFT_SECONDS = 3.0  # a machine's process takes a moment from its file to the file's lock
 CANCEL_SECONDS = 60.0  # longer than the KillWait of common clusters
 # Final job states of squeue. PREEMPTED is not among them: Slurm may requeue such a job.
 OVER = {
@@ -146,6 +147,7 @@ class Job:
     join: Join | None = None
     _signal: int | None = field(default=None, init=False)
     _waits: bool = field(default=False, init=False)
+    _alone_since: float = field(default=math.inf, init=False)
 
     @property
     def run_ids(self) -> list[str]:
@@ -156,7 +158,8 @@ class Job:
 
         preempted = signal.Signals[_warning(SlurmJobEnvironment)]
         if self.join is not None and os.environ["SLURM_PROCID"] != "0":
-            self._join(preempted, self.join)
+            with self._present(int(os.environ["SLURM_PROCID"])):
+                self._join(preempted, self.join)
             return
         requeue: Any = signal.getsignal(
             preempted
@@ -167,10 +170,13 @@ class Job:
             signal.pthread_sigmask(
                 signal.SIG_UNBLOCK, {preempted}
             )  # delivers a signal that was blocked during the imports
-            for task in self.chunk:
-                if self._signal is not None:
-                    raise KeyboardInterrupt
-                self.session.work(self.claim, task)
+            with self._present(0):
+                for index, task in enumerate(self.chunk):
+                    if index and self._machine_has_left():
+                        self._signal = preempted  # the requeued job gets other machines
+                    if self._signal is not None:
+                        raise KeyboardInterrupt
+                    self.session.work(self.claim, task)
             self._end_wait()
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
             self._end_wait()
@@ -185,7 +191,22 @@ class Job:
             signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {preempted})
         for task in self.chunk:
-            self.session.join(task, join, lambda: self._signal is not None)
+            self.session.join(task, join, self._must_leave)
+
+    def _must_leave(self) -> bool:
+        """Return whether a machine has no more runs to join: it was signalled, or the first one has died."""
+        now = time.monotonic()
+        has_left = self.session.has_left(_machine(0))
+        self._alone_since = min(self._alone_since, now) if has_left else math.inf
+        return self._signal is not None or now - self._alone_since > LEFT_SECONDS
+
+    def _machine_has_left(self) -> bool:
+        count = int(os.environ.get("SLURM_NTASKS", "1"))
+        return any(self.session.has_left(_machine(number)) for number in range(1, count))
+
+    def _present(self, number: int) -> contextlib.AbstractContextManager[None]:
+        """Show the other machines of the job that this one is alive, if there are others."""
+        return contextlib.nullcontext() if self.join is None else self.session.present(_machine(number))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -211,6 +232,12 @@ class Job:
         self._waits = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         must_end.clear()
+
+
+def _machine(number: int) -> str:
+    """Return the name of a machine's process in this start of this job."""
+    variables = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+    return "-".join([*(os.environ.get(name, "0") for name in variables), str(number)])
 
 
 class _Queue:
@@ -289,7 +316,7 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session, nodes: int
         "additional_parameters": dict(options.additional) or None,
     }
     if nodes > 1:
-        parameters |= {"nodes": nodes, "ntasks_per_node": 1, "srun_args": [f"--wait={ALONE_SECONDS}"]}
+        parameters |= {"nodes": nodes, "ntasks_per_node": 1, "srun_args": list(SRUN)}
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
     stderr = io.StringIO()
     try:
