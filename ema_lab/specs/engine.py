@@ -52,7 +52,7 @@ class SlurmSpec(Spec):
         gpus_per_task: GPUs per job; with `--devices N`, of each of its N processes: 0 or 1.
         cpus_per_task: CPU cores per job, and torch's threads if the job has no GPU; with `--devices N`, of
             each process.
-        mem_gb: Memory per job in GB. None uses the partition's default.
+        mem_gb: Memory per job in GB, on each machine of the job. None uses the partition's default.
         array_parallelism: Maximum number of jobs that run at once.
         array_size: Maximum number of jobs in the queue, limited by the cluster's MaxArraySize.
         runs_per_job: Number of runs that one job trains in sequence.

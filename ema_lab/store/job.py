@@ -3,12 +3,28 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from ema_lab.specs.run import RunSpec
 
-must_end = Event()  # set by an engine: training saves its checkpoint soon, and raises KeyboardInterrupt
+
+class Flag:
+    """Flag that signal handlers may set: it has no lock, for which they would wait, as `threading.Event`."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
+must_end = Flag()  # set by an engine: training saves its checkpoint soon, and raises KeyboardInterrupt
 
 
 def ignore() -> None:

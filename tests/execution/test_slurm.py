@@ -42,6 +42,13 @@ def run_of(load, epochs: int):
     return load(ONE_RUN, head=head).runs()[0]
 
 
+def is_saved_within_an_epoch(store: RunStore, spec) -> bool:
+    import torch
+
+    checkpoint = torch.load(store.folder(spec.run_id) / "last.ckpt", weights_only=True)
+    return checkpoint["callbacks"]["EpochEnd"]["begun"] is not None
+
+
 @pytest.fixture
 def spec(load):
     return run_of(load, EPOCHS)
@@ -103,6 +110,7 @@ def test_two_processes_of_one_job_are_preempted_together_and_end_in_the_same_wei
         subprocess.run(["scancel", "--signal=USR2", job_id], check=True)
         wait_until(lambda: squeue("%T") == ["PENDING"])
         assert [attempt.outcome for attempt in store.attempts(spec.run_id)] == ["interrupted"]
+        assert is_saved_within_an_epoch(store, spec)
         assert not store.is_locked(spec.run_id)
         subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=True)
         assert grid.result().done == [spec.run_id]

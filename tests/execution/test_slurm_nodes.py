@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from engine_fakes import same_weights
 from job_processes import living, of_machine
-from test_slurm import OPTIONS, run_of, squeue, wait_until
+from test_slurm import OPTIONS, is_saved_within_an_epoch, run_of, squeue, wait_until
 
 from ema_lab.execution.engines.slurm import SlurmEngine
 from ema_lab.execution.executor import execute
@@ -59,6 +59,7 @@ def test_a_preempted_pair_saves_first_and_ends_in_the_weights_of_one_machine(loa
         subprocess.run(["scancel", "--signal=USR2", job_id], check=True)
         wait_until(lambda: squeue("%T") == ["PENDING"], 30)  # before the job loses its patience
         assert [attempt.outcome for attempt in pair.store.attempts(pair.spec.run_id)] == ["interrupted"]
+        assert is_saved_within_an_epoch(pair.store, pair.spec)
         assert not pair.store.is_locked(pair.spec.run_id)
         subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=True)
         assert grid.result().done == [pair.spec.run_id]

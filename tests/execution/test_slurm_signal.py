@@ -111,7 +111,8 @@ def warn() -> None:
 
 def train() -> None:
     """Train as a run does: save the checkpoint at the end of a step, if that is asked for."""
-    must_end.wait()
+    while not must_end.is_set():
+        pass
     raise KeyboardInterrupt
 
 
@@ -124,6 +125,7 @@ def train() -> None:
             30.0, partial(os.kill, os.getpid(), signal.SIGTERM), [signal.SIGTERM], id="Slurm ends the job"
         ),
         pytest.param(30.0, lambda: None, [], id="the last run is done in time"),
+        pytest.param(30.0, lambda: (warn(), warn()), [], id="ranks pass the warning on, and the run is done"),
     ],
 )
 def test_a_warned_job_waits_for_the_checkpoint_of_its_run(requeued, monkeypatch, patience, second, handled):

@@ -21,6 +21,8 @@ from ema_lab.store.store import RunStore
 TICK_SECONDS = 0.25
 MAX_SUBMITTED = 1000  # most tasks in Ray at a time
 CANCEL_SECONDS = 20.0
+LEAVE_SECONDS = 2.0  # for the other machines of a run to see that it is over
+LEAST_CPU = 0.01  # Ray refuses to reserve nothing
 CONNECT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
@@ -133,7 +135,7 @@ class _Places:
 
     ray: Any
     engine: RayEngine
-    _groups: dict[str, Any] = field(default_factory=dict)
+    _groups: dict[str, tuple[Any, list[Any]]] = field(default_factory=dict)
 
     def take(self, session: Any, task: Task) -> dict[str, Any]:
         """Reserve machines for a run, and have all but the first join it; return the first one's options."""
@@ -146,9 +148,8 @@ class _Places:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         bundle = {"CPU": wanted.num_cpus, "GPU": wanted.num_gpus}
-        bundle = {name: amount for name, amount in bundle.items() if amount}
+        bundle = {name: amount for name, amount in bundle.items() if amount} or {"CPU": LEAST_CPU}
         group = placement_group([bundle] * self.engine.nodes, strategy="STRICT_SPREAD")
-        self._groups[task.spec.run_id] = group
         first, *others = [
             {
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(
@@ -157,13 +158,22 @@ class _Places:
             }
             for number in range(self.engine.nodes)
         ]
-        for options in others:
+        joining = [
             self.ray.remote(_join).options(**resources, **options).remote(session, task, join)
+            for options in others
+        ]
+        self._groups[task.spec.run_id] = (group, joining)
         return {**resources, **first}
 
     def free(self, run_id: str) -> None:
-        """Give a run's machines back, and end what is left of it there."""
-        if group := self._groups.pop(run_id, None):
+        """Give a run's machines back, once what is left of it there has ended."""
+        group, joining = self._groups.pop(run_id, (None, []))
+        for _ in range(2):
+            if joining:
+                _, joining = self.ray.wait(joining, num_returns=len(joining), timeout=LEAVE_SECONDS)
+            for reference in joining:
+                self.ray.cancel(reference)
+        if group is not None:
             self.ray.util.remove_placement_group(group)
 
 

@@ -218,12 +218,16 @@ class Job:
         return DelayedSubmission(replace(self))  # a copy without the received signal
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """Interrupt the run: after its next checkpoint if the signal is the warning, else at once."""
-        if self._signal is None and number not in (signal.SIGTERM, signal.SIGALRM):
+        """Interrupt the run: after its next checkpoint if the signal is the warning, else at once.
+
+        A run's other processes get the warning, too, and pass it on: it counts once.
+        """
+        is_warning = number not in (signal.SIGTERM, signal.SIGALRM)
+        if self._signal is None and is_warning:
             self._signal, self._waits = number, True
             must_end.set()
             signal.setitimer(signal.ITIMER_REAL, max(self.patience, 0.001))
-        elif self._signal is None or self._waits:  # later signals must not disturb the clean-up
+        elif not is_warning and (self._signal is None or self._waits):  # none disturbs the clean-up
             self._signal = self._signal if number == signal.SIGALRM else number
             self._end_wait()
             raise KeyboardInterrupt
