@@ -7,7 +7,8 @@ import pytest
 
 from ema_lab.execution.engines import slurm
 from ema_lab.execution.engines.session import Session
-from ema_lab.execution.engines.slurm import Job
+from ema_lab.execution.engines.slurm import Job, parameters_of
+from ema_lab.specs.engine import SlurmSpec
 from ema_lab.store.store import RunStore
 
 
@@ -54,6 +55,16 @@ def test_the_first_machine_sees_that_another_has_died(job, monkeypatch):
     assert job._machine_has_left()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # a requeued job begins anew
     assert not job._machine_has_left()
+
+
+def test_a_job_of_several_machines_asks_for_its_gpus_on_each():
+    options = SlurmSpec(engine="slurm", gpus_per_task=4, mem_gb=1.5)
+    alone, pair = parameters_of("a", options), parameters_of("a", options, 2)
+    assert alone["gpus_per_task"] == pair["gpus_per_node"] == 4
+    assert (pair["nodes"], pair["ntasks_per_node"], alone["mem"]) == (2, 1, "1536MB")
+    assert pair["srun_args"] == ["--kill-on-bad-exit=0", "--wait=3600"]
+    assert not {"nodes", "srun_args", "gpus_per_node", "partition"} & alone.keys()
+    assert "gpus_per_task" not in pair
 
 
 def test_a_job_of_one_machine_writes_no_presence(session):

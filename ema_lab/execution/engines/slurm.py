@@ -307,8 +307,21 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session, nodes: int
 
     python = launcher(_warning(SlurmJobEnvironment))
     executor = SlurmExecutor(session.folder, max_num_timeout=options.max_timeouts, python=python)
+    executor.update_parameters(**parameters_of(_name(session), options, nodes))
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):  # submitit copies sbatch's errors there
+            submitted = executor.submit_array(jobs)
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        lines = [line.partition("error: ")[2] for line in stderr.getvalue().splitlines() if "error: " in line]
+        raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
+    return dict(zip((item.job_id for item in submitted), jobs, strict=True))
+
+
+def parameters_of(name: str, options: SlurmSpec, nodes: int = 1) -> dict[str, Any]:
+    """Return submitit's parameters of jobs that run one task on each of some machines."""
     parameters = {
-        "job_name": _name(session),
+        "job_name": name,
         "partition": options.partition,
         "time": options.time,
         "gpus_per_task": options.gpus_per_task or None,
@@ -319,17 +332,10 @@ def submit(jobs: Sequence[Job], options: SlurmSpec, session: Session, nodes: int
         "setup": list(options.setup) or None,
         "additional_parameters": dict(options.additional) or None,
     }
-    if nodes > 1:
+    if nodes > 1:  # Slurm wants a number of all tasks for GPUs per task
+        parameters["gpus_per_node"] = parameters.pop("gpus_per_task")
         parameters |= {"nodes": nodes, "ntasks_per_node": 1, "srun_args": list(SRUN)}
-    executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
-    stderr = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(stderr):  # submitit copies sbatch's errors there
-            submitted = executor.submit_array(jobs)
-    except (FailedJobError, FailedSubmissionError, OSError) as error:
-        lines = [line.partition("error: ")[2] for line in stderr.getvalue().splitlines() if "error: " in line]
-        raise EngineError(f"Slurm refuses the jobs: {'; '.join(lines) or error}") from None
-    return dict(zip((item.job_id for item in submitted), jobs, strict=True))
+    return {key: value for key, value in parameters.items() if value is not None}
 
 
 def launcher(warning: str) -> str:
