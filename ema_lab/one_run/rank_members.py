@@ -91,7 +91,8 @@ class Inquest:
     def _name(self, number: int) -> str:
         member = self.members[number]
         on = f" on {member.host}" if member.host else ""
-        return f"rank {self.first + number} of {self.world} (process {member.process.pid}{on})"
+        what = f"process {member.process.pid}" if member.process.pid else "not started"
+        return f"rank {self.first + number} of {self.world} ({what}{on})"
 
     def _raised(self, number: int, error: Message) -> BaseException:
         """Return the error that a rank raised, with the rank's traceback as a note."""

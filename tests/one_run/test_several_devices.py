@@ -70,6 +70,9 @@ def test_a_rank_of_another_machine_is_named_with_its_machine():
     assert str(found) == "rank 1 of 2 (process 100 on b): ValueError: bad"
     found = cause(member(1, WAITED, host="a"), member(host="b"))
     assert str(found).startswith("rank 1 of 2 (process 100 on b) hung")
+    late = member(host="b")
+    late.process.pid = 0
+    assert str(cause(member(1, WAITED), late)).startswith("rank 1 of 2 (not started on b) hung")
 
 
 def test_a_lost_machine_explains_the_ranks_that_wait_for_it():

@@ -133,7 +133,7 @@ def test_they_learn_what_two_processes_of_one_machine_learn_and_a_killed_rank_co
     ("index", "number", "reason"),
     [
         pytest.param(0, signal.SIGKILL, "machine 1 of the run (", id="the second machine is lost"),
-        pytest.param(1, signal.SIGSTOP, "hung: the others waited 5 s (--rank-timeout)", id="its rank hangs"),
+        pytest.param(1, signal.SIGSTOP, "hung: the others waited 20 s (--rank-timeout)", id="its rank hangs"),
     ],
 )
 def test_a_second_machine_that_takes_no_part_fails_the_attempt_and_leaves_no_rank(
@@ -145,7 +145,7 @@ def test_a_second_machine_that_takes_no_part_fails_the_attempt_and_leaves_no_ran
     def disturb(row) -> None:
         os.kill(machines.pids("second")[index], number)
 
-    assert trained(spec, machines.store, replace(machines.machine, rank_timeout=5), disturb) == "failed"
+    assert trained(spec, machines.store, replace(machines.machine, rank_timeout=20), disturb) == "failed"
     (attempt,) = machines.store.attempts(spec.run_id)
     assert reason in attempt.reason
     assert_all_end(machines.pids("second")[1:])
