@@ -110,7 +110,7 @@ def new(
             "--sample", min=1, max=MOST, help="With --from: images to read of each split; all by default."
         ),
     ] = None,
-    loader_workers: LoaderWorkers = 0,
+    loader_workers: LoaderWorkers = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Write a file to start from.
@@ -140,7 +140,7 @@ def new(
                 data=data,
                 image_size=image_size,
                 sample=sample,
-                workers=loader_workers,
+                workers=loader_workers or 0,
                 seen=seen,
             )
     put(file.path)

@@ -131,7 +131,7 @@ class MachineOptions:
     workers: Workers = None
     threads: NumThreads = None
     device: Device = "auto"
-    loader_workers: LoaderWorkers = 0
+    loader_workers: LoaderWorkers = None
     track: Track = None
     attention_kernel: AttentionKernel = None
 

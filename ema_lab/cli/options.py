@@ -22,12 +22,12 @@ Data = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 LoaderWorkers = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--loader-workers",
         min=0,
         max=MOST_PROCESSES,
-        help="Processes per run that decode images; 0 uses none.",
+        help="Processes per run that decode images; by default the free cores beside a GPU, else none.",
     ),
 ]
 Track = Annotated[

@@ -32,7 +32,7 @@ class TrialOptions:
         "auto"
     )
     loader_workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--loader-workers",
             min=0,
@@ -40,7 +40,7 @@ class TrialOptions:
             envvar="EMA_LAB_LOADER_WORKERS",
             help="Processes that decode images.",
         ),
-    ] = 0
+    ] = None
     threads: Annotated[
         int | None,
         typer.Option(

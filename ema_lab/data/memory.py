@@ -5,6 +5,7 @@ The first touch of fresh memory costs more than the arithmetic of a batch: 0.23 
 """
 
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 HUGE_PAGE = 2**21  # bytes
+MOST_LOADERS = 8
+PREFETCHED = 2  # batches that each loader process makes in advance: torch's default
+IN_USE = 2  # batches that the training holds
 CACHED_VALUES = 2**17  # float32 values that stay in a processor's cache of 1 MiB
 ELEMENTS = {torch.uint8: 1, torch.float32: 4}  # size of each in bytes
 
@@ -36,6 +40,23 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     memory = np.empty(size + 2 * HUGE_PAGE, dtype=np.uint8)  # memory that is not touched is not taken
     start = -memory.ctypes.data % HUGE_PAGE
     return torch.from_numpy(memory[start : start + size]).view(dtype).reshape(tuple(shape))
+
+
+def most_loaders(batch_bytes: int, folder: str = "/dev/shm") -> int:
+    """Return how many loader processes have room for their batches in half of the free shared memory.
+
+    A container has often 64 MiB of it, and a process that finds none is killed.
+
+    Args:
+        batch_bytes: Size of the largest batch.
+        folder: Where the system keeps shared memory; a system without the folder has it elsewhere.
+    """
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return MOST_LOADERS
+    batches = status.f_bavail * status.f_frsize // 2 // max(1, batch_bytes)
+    return max(0, min(MOST_LOADERS, (batches - IN_USE) // PREFETCHED))
 
 
 def standardised(images_BCHW: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

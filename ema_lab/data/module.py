@@ -1,5 +1,6 @@
 """LightningDataModule of a run: its splits, loaders and normalisation."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from ema_lab.data.appearance import Appearance
 from ema_lab.data.batches import Images, OrderedBatches, ShuffledBatches
 from ema_lab.data.device_batches import DeviceBatches, fits
+from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages, stratified_choice
 from ema_lab.data.load import load_splits
-from ema_lab.data.memory import standardised
+from ema_lab.data.memory import most_loaders, standardised
 from ema_lab.data.share import ALONE, Share
 from ema_lab.errors import SpecError
 from ema_lab.specs.run import DataSpec, RunSpec
@@ -75,6 +77,9 @@ class RunData(LightningDataModule):
     @abstractmethod
     def evaluation_images(self, part: Literal["train", "test"]) -> Dataset[Any]:
         """Return images as they are evaluated, which serve whole batches by keys (epoch, index)."""
+
+    def use_cores(self, free: int) -> None:
+        """Prepare batches in as many processes as cores are free, if that is faster; here it is not."""
 
     def evaluation_batch(self) -> int:
         """Return the batch size of evaluation."""
@@ -178,6 +183,13 @@ class ImageData(RunData):
         splits = load_splits(spec.data, root)
         super().__init__(spec, splits, strata(splits.train), num_workers)
         self._on_device: dict[tuple[int, torch.device], LabelledImages] = {}
+
+    def use_cores(self, free: int) -> None:
+        """Decode image files in as many processes as cores are free and shared memory has room for."""
+        if isinstance(self.splits.train, EncodedImages):
+            count = max(self.spec.recipe.batch_size, self.evaluation_batch())
+            fitting = most_loaders(count * math.prod(self.splits.train.shape[1:]))
+            self.num_workers = max(0, min(free, fitting))
 
     def training_images(self) -> Images:
         recipe, facts = self.spec.recipe, self.spec.data.facts

@@ -52,7 +52,8 @@ class Machine:
         data_root: Folder of the data sets.
         device: `auto`, `cpu` or `cuda`.
         num_threads: Number of torch's threads; None keeps torch's default.
-        loader_workers: Number of processes that prepare batches.
+        loader_workers: Number of processes that prepare batches; None takes those of `cores` that are free
+            beside a GPU, for image files, and none on a CPU.
         attention_kernel: Kernel of attention modules, chosen by `train_run`; None is the formula.
         checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
         stop_at: Time, in seconds since 1970, at which a run saves its checkpoint and stops.
@@ -61,12 +62,13 @@ class Machine:
             machines, on each of them.
         rank_timeout: Seconds that one of them waits for the others before the attempt fails.
         nodes: Number of machines.
+        cores: Cores that each process of the run has to itself; 0 if that is not known.
     """
 
     data_root: Path = field(default_factory=lambda: Path("data"))
     device: str = "auto"
     num_threads: int | None = None
-    loader_workers: int = 0
+    loader_workers: int | None = None
     attention_kernel: str | None = None
     profile: bool = False
     checkpoint_minutes: float = CHECKPOINT_MINUTES
@@ -74,6 +76,7 @@ class Machine:
     devices: int = 1
     rank_timeout: float = RANK_TIMEOUT
     nodes: int = 1
+    cores: int = 0
 
     @property
     def world(self) -> int:
@@ -117,8 +120,10 @@ def train(
     leads = rank is None or rank.leads
     profiler = RunProfiler(job.folder, device) if machine.profile and leads else PassThroughProfiler()
     task = load_task(spec.data)
-    data = load_data(spec, machine.data_root, machine.loader_workers)
+    data = load_data(spec, machine.data_root, machine.loader_workers or 0)
     data.device = device
+    if machine.loader_workers is None and device.type == "cuda":  # on a CPU, training is no faster by them
+        data.use_cores(machine.cores - 1)
     data.share = rank.share if rank else ALONE
     model = build_model(spec)
     started = _start(model, spec, job if leads else None, machine)

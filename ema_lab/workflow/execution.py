@@ -37,7 +37,7 @@ class ExecutionOptions(TypedDict, total=False):
     max_attempts: int
     store: Path | str
     data: Path | str
-    loader_workers: int
+    loader_workers: int | None
     timeout: float | None
     gpu_slots: int
     refresh: bool
@@ -64,7 +64,7 @@ class Execution:
         max_attempts: Failed or killed attempts after which a run is left alone.
         store: Folder of the runs.
         data: Folder of the data sets.
-        loader_workers: Processes per run that decode images.
+        loader_workers: Processes per run that decode images; None takes the free cores beside a GPU.
         timeout: Seconds after which a run is stopped and counts as failed.
         gpu_slots: Runs trained at the same time on each GPU.
         refresh: Train stale results again; the old ones are kept in the run's folder.
@@ -90,7 +90,7 @@ class Execution:
     max_attempts: int = MAX_ATTEMPTS
     store: Path | str = DEFAULT_STORE
     data: Path | str = DEFAULT_DATA
-    loader_workers: int = 0
+    loader_workers: int | None = None
     timeout: float | None = None
     gpu_slots: int = 1
     refresh: bool = False

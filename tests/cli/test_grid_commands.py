@@ -9,8 +9,10 @@ import pytest
 from tiny import TINY, TINY_REPORT, fake_outcome
 
 from ema_lab.ablation.ablation import load_ablation
+from ema_lab.errors import SpecError
 from ema_lab.execution.executor import execute
 from ema_lab.store.store import RunStore
+from ema_lab.workflow.train.grid import Training
 
 SKIP = "skip: [{when: {variant: se, seed: 1}, reason: a day per run}]\nseeds:"
 
@@ -358,6 +360,22 @@ def test_loader_workers_are_handed_to_every_run(command, monkeypatch):
 
     monkeypatch.setattr("ema_lab.one_run.pipeline.train_run", train_run)
     words = ["run", "tiny", "--workers", "1", "--device", "cpu"]
+    monkeypatch.setattr("ema_lab.workflow.train.grid.available_cores", lambda: 6)
     assert command(*words, "--seeds", "1").code == 0
     assert command(*words, "--loader-workers", "3").code == 0
-    assert [machine.loader_workers for machine in machines] == [0, 0, 3, 3]
+    assert [machine.loader_workers for machine in machines] == [None, None, 3, 3]
+    assert [machine.cores for machine in machines] == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize(("words", "cores"), [((), 3), (("--devices", "2"), 1), (("--workers", "1"), 7)])
+def test_runs_at_the_same_time_share_the_cores(command, monkeypatch, words, cores):
+    known = []
+
+    def train_function(_training, _device, cores):
+        known.append(cores)
+        raise SpecError("enough")
+
+    monkeypatch.setattr(Training, "_train_function", train_function)
+    monkeypatch.setattr("ema_lab.workflow.train.grid.available_cores", lambda: 7)
+    assert command("run", "tiny", "--workers", "2", "--device", "cpu", *words).code == 2
+    assert known == [cores]

@@ -143,6 +143,20 @@ def test_loader_workers_change_no_batch(own, make_spec, tmp_path, augment):
     assert all(torch.equal(left, right) for left, right in zip(without_workers, with_workers, strict=True))
 
 
+@pytest.mark.parametrize(("free", "processes"), [(-1, 0), (0, 0), (1, 1), (99, 1)])
+def test_free_cores_decode_image_files(own, make_spec, tmp_path, monkeypatch, free, processes):
+    monkeypatch.setattr("ema_lab.data.module.most_loaders", lambda batch_bytes: 1)
+    data = ImageData(make_spec(data={"name": own}), tmp_path)
+    data.use_cores(free)
+    assert (data.train_dataloader().num_workers, data.test_dataloader().num_workers) == (processes, processes)
+
+
+def test_images_in_memory_need_no_cores(make_spec, tmp_path):
+    data = ImageData(make_spec(), tmp_path)
+    data.use_cores(5)
+    assert data.num_workers == 0
+
+
 def test_a_data_set_of_ones_own_in_files_is_trained(own, make_spec, tmp_path):
     recipe = {"augment": {"resized_crop_area": [0.5, 1.0]}, "epochs": 1}
     spec = make_spec(data={"name": own}, recipe=recipe)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from ema_lab.data.augmentation import LARGE_BYTES, RandomCrop, augmented, random_crops
 from ema_lab.data.batches import Images
 from ema_lab.data.encoded import EncodedImages
-from ema_lab.data.memory import CACHED_VALUES, HUGE_PAGE, empty, standardised
+from ema_lab.data.memory import CACHED_VALUES, HUGE_PAGE, MOST_LOADERS, empty, most_loaders, standardised
 from ema_lab.specs.augment import AugmentSpec
 
 FLIP = AugmentSpec(flip=True)
@@ -141,3 +142,14 @@ def test_views_of_a_data_set_of_ones_own_are_never_changed():
     batch = Images(source, FLIP).__getitems__([(0, index) for index in range(6)])
     assert not torch.equal(batch[0], before)
     assert torch.equal(source.images, before)
+
+
+@pytest.mark.parametrize(("batches", "loaders"), [(0, 0), (7, 0), (8, 1), (12, 2), (10_000, MOST_LOADERS)])
+def test_loader_processes_fit_into_half_of_the_shared_memory(monkeypatch, batches, loaders):
+    status = SimpleNamespace(f_bavail=100 * batches, f_frsize=10)
+    monkeypatch.setattr("ema_lab.data.memory.os.statvfs", lambda folder: status)
+    assert most_loaders(1000) == loaders
+
+
+def test_a_system_without_the_folder_has_shared_memory_elsewhere(tmp_path):
+    assert most_loaders(1000, str(tmp_path / "absent")) == MOST_LOADERS

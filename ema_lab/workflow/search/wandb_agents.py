@@ -27,6 +27,7 @@ from ema_lab.workflow.search.warm import WARM, warm_process
 from ema_lab.workflow.train.threads import base_ablation, expected_threads, visible_gpus
 
 DEFAULT_PROJECT = "ema-lab"
+LOADERS = "EMA_LAB_LOADER_WORKERS"
 THREADS = "EMA_LAB_THREADS"
 ANSWER_SECONDS = 20.0
 
@@ -158,8 +159,8 @@ def agent_environment(how: Execution) -> dict[str, str]:
         "EMA_LAB_STORE": str(Path(how.store).absolute()),
         "EMA_LAB_DATA": str(how.data_folder),
         "EMA_LAB_DEVICE": how.device,
-        "EMA_LAB_LOADER_WORKERS": str(how.loader_workers),
         "EMA_LAB_MAX_ATTEMPTS": str(how.max_attempts),
+        **({LOADERS: str(how.loader_workers)} if how.loader_workers is not None else {}),
         **({THREADS: str(how.threads)} if how.threads else {}),
         **({VARIABLE: how.attention_kernel} if how.attention_kernel else {}),
     }

@@ -15,7 +15,7 @@ from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Progress
 from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
-from ema_lab.execution.threads import default_workers
+from ema_lab.execution.threads import available_cores, default_workers
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Train
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
@@ -235,7 +235,9 @@ class Training:
         here |= {WORLD_SIZE: how.devices * how.nodes, NODES: how.nodes}
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
-        train = self._train_function(requested)
+        is_shared = elsewhere is not None or how.nodes > 1  # the cores of another machine are not known here
+        cores = 0 if is_shared else available_cores() // (workers * how.devices)
+        train = self._train_function(requested, cores)
         from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
 
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
@@ -325,7 +327,7 @@ class Training:
         if need.is_notable:
             self.watch(events.Remark("disk", need.sentence))
 
-    def _train_function(self, device: str) -> Callable[..., Any]:
+    def _train_function(self, device: str, cores: int) -> Callable[..., Any]:
         from ema_lab.one_run.pipeline import Machine, train_run
 
         threads = settled_threads(self.store, *self._thread_facts())
@@ -342,6 +344,7 @@ class Training:
             how.devices,
             how.rank_timeout,
             how.nodes,
+            cores,
         )
         return partial(train_run, machine=machine, track=self.how.track)
 
