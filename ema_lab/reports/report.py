@@ -38,6 +38,7 @@ from ema_lab.specs.columns import (
 )
 from ema_lab.specs.metric import COSTS
 from ema_lab.specs.report import ReportSpec
+from ema_lab.specs.report_rules import WITH_COLUMNS
 from ema_lab.specs.task import common_task
 from ema_lab.statistics import comparable_means
 from ema_lab.store.cost_cache import CachedCosts, cached_latencies
@@ -65,13 +66,26 @@ def with_baseline(spec: ReportSpec, ablation: Ablation) -> Ablation:
 
 
 def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
-    """Return the report's spec with the metrics of its ablations' task.
+    """Return the report's spec with the metrics of its ablations' task and the test that suits them.
 
     Raises:
         SpecError: If the ablations have several tasks, or their task lacks a metric that the report names.
     """
+    ablations = list(ablations)
     specs = (cell.spec for ablation in ablations for cell in ablation.cells)
-    return spec.for_task(common_task(specs, f"report {spec.name}"))
+    spec = spec.for_task(common_task(specs, f"report {spec.name}"))
+    if spec.test is not None:
+        return spec
+    can_pool = spec.kind in WITH_COLUMNS and not spec.is_decided and _compares_several(ablations)
+    return spec.model_copy(update={"test": "pooled" if can_pool else "paired"})
+
+
+def _compares_several(ablations: Sequence[Ablation]) -> bool:
+    """Return whether a single ablation compares several rows: with its baseline, or without one, in pairs."""
+    if len(ablations) != 1:
+        return False
+    [ablation] = ablations
+    return ablation.num_compared > 1 if ablation.baseline else len(ablation.rows()) > 2
 
 
 def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:

@@ -84,10 +84,12 @@ class ReportForm(Spec):
             `bootstrap` prints an interval instead and needs 20 seeds.
         intervals: Level of the intervals of differences, also in a forest figure. `each` holds 95 % for each
             by itself; `simultaneous` holds 95 % for all comparisons of the ablation together (Bonferroni).
-        test: Tests of differences, equivalence and ranks. `paired` takes each row's own paired differences.
-            `pooled` also uses the variances of the other compared rows, which detects more differences with
-            few seeds; a check leaves out rows whose variance is clearly greater. Both are corrected for all
-            comparisons.
+        test: Tests of differences, equivalence and ranks. `pooled` also uses the variances of the other
+            compared rows, as far as they agree, which detects more differences with few seeds; a check
+            leaves out rows whose variance is clearly greater. `paired` takes each row's own paired
+            differences alone. Both are corrected for all comparisons. The default is `pooled` in tables of
+            the kinds `main` and `leave_one_out` that compare several rows over fixed seeds, and `paired`
+            everywhere else.
         counts: Position of n: in every cell, or once in the caption if all cells agree.
         rank: Whether to mark the best and the second row where a test supports it.
         margin: Smallest relevant difference of the compared metric, in its unit. The columns `delta` and
@@ -122,7 +124,7 @@ class ReportForm(Spec):
     seeds: Literal["file", "decided"] | DecidedSeeds = "file"
     spread: Spread = "std"
     intervals: Literal["each", "simultaneous"] = "each"
-    test: Literal["paired", "pooled"] = "paired"
+    test: Literal["pooled", "paired"] | None = None
     counts: Literal["cells", "caption"] = "cells"
     rank: bool = True
     margin: Positive | None = None

@@ -55,7 +55,7 @@ def _ineffective_keys(report: ReportForm) -> dict[str, bool]:
         "cells": report.cells != "value" and kind not in BY_CELL,
         **{key: key in is_set and report.cells != "value" for key in ("spread", "rank")},
         "seeds": report.seeds != "file" and kind not in WITH_COLUMNS,
-        "test": report.test != "paired" and kind not in WITH_COLUMNS,
+        "test": report.test is not None and kind not in WITH_COLUMNS,
         "parts": bool(report.parts) and kind != "leave_one_out",
         **{key: key in is_set for key in RUN_KEYS if kind == "claims"},
         "ablations": bool(report.ablations) and (kind != "datasets" or bool(report.ablation)),
@@ -98,8 +98,10 @@ def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     if report.intervals != "each" and (report.is_decided or not has_delta):
         why = "of seeds: decided" if report.is_decided else "without a difference, in a column or a figure"
         yield f"changes nothing {why}", ("intervals",)
-    if rule := _problem_of_pooling(report):
-        yield rule, ("test",)
+    if report.test and not _has_tests(report):
+        yield "changes nothing without a test", ("test",)
+    if report.test == "pooled" and report.is_decided:
+        yield "pooled needs a fixed number of seeds: remove it, or use seeds: file", ("test",)
     if report.margin is None and "equivalence" in report.columns:
         place = ("columns", report.columns.index("equivalence"))
         yield "needs `margin`, the smallest relevant difference", place
@@ -113,17 +115,10 @@ def _shows_intervals(figure: Figure) -> bool:
     return isinstance(figure, ForestFigure) or (isinstance(figure, TradeoffFigure) and figure.difference)
 
 
-def _problem_of_pooling(report: ReportForm) -> str:
-    """Return why the tests of a report cannot be pooled; empty if they can or need not be."""
-    if report.test != "pooled":
-        return ""
-    if report.is_decided:
-        return "pooled needs a fixed number of seeds: remove it, or use seeds: file"
-    is_simultaneous = report.intervals == "simultaneous"
-    if is_simultaneous and any(map(_shows_intervals, report.figures)):
-        return "a figure of differences has no pooled intervals: use intervals: each, or test: paired"
+def _has_tests(report: ReportForm) -> bool:
+    """Return whether a report shows a result that depends on its key `test`."""
     is_tested = {"p", "equivalence"}.intersection(report.columns) or report.margin is not None
-    return "" if report.rank or is_simultaneous or is_tested else "changes nothing without a test"
+    return bool(report.rank or report.intervals == "simultaneous" or is_tested)
 
 
 def _repeated_items(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:

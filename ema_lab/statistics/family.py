@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ema_lab.statistics.moderation import moderate, pairs_correlation
+from ema_lab.statistics.moderation import OWN_LEVEL, moderate, pairs_correlation
 from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.summary import ROUNDING
 
@@ -59,7 +59,7 @@ def rank_rows(
         sign: +1 if higher is better, -1 if lower is.
         groups: Group of each row, to rank rows within groups. The pairs of all groups form one family.
         pooled: Whether the variances of a group's pairs are moderated by each other; a pair then also has to
-            differ by its own variance at 5 %, as in `pooled.py`.
+            differ by its own variance at 4 %, as in `pooled.py`.
     """
     import numpy as np
 
@@ -90,7 +90,8 @@ def pair_count(groups: Sequence[str]) -> int:
 class _PairTests(NamedTuple):
     """Tests of all pairs of rows, in the order of `itertools.combinations`. NaN if untestable.
 
-    `own_p` is by a pair's own variance; `p`, which is to be corrected, by the moderated one if that is used.
+    `own_p` is by a pair's own variance, scaled as `Contrast.own_p` is; `p`, which is to be corrected, is by
+    the moderated variance if that is used.
     """
 
     t: "Numbers"
@@ -134,7 +135,8 @@ def _pair_tests(rows: "Numbers", *, pooled: bool) -> _PairTests:
     moderated = moderate(variances, np.maximum(degrees, 0.0), pairs_correlation(len(rows)))
     ratios = np.sqrt(moderated.variances / np.where(variances > 0, variances, 1.0))
     _, p = _t_tests(means, errors * ratios, moderated.degrees)
-    return _PairTests(t, own_p, p)
+    scaled = np.where(moderated.is_pooled, np.minimum(1.0, own_p * SIGNIFICANCE / OWN_LEVEL), own_p)
+    return _PairTests(t, scaled, p)
 
 
 def _t_tests(means: "Numbers", errors: "Numbers", degrees: "Numbers") -> "tuple[Numbers, Numbers]":

@@ -1,8 +1,8 @@
 """Seed-blocked comparison of rows with one baseline, by variances that rows share (`moderation.py`).
 
 A difference is significant if two tests agree: the t test by the moderated variance, Holm-corrected for the
-family, and the paired t test by the row's own variance at 5 %, uncorrected. The second bounds the error of
-each row at 5 %, however unequal the variances are: it says that the row's own 95 % interval excludes zero.
+family, and the paired t test by the row's own variance at 4 %, uncorrected. The second bounds the error of
+each row at 4 %, however unequal the variances are, so that the row's own 95 % interval excludes zero.
 
 Differences within seeds remove what a seed does to all rows. Unpaired tests have more degrees of freedom, for
 which a pool of four rows or more makes up: little power is lost where rows are uncorrelated, and much gained
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ema_lab.statistics.equivalence import equivalence_p
 from ema_lab.statistics.family import holm
-from ema_lab.statistics.moderation import moderate
+from ema_lab.statistics.moderation import OWN_LEVEL, moderate
 from ema_lab.statistics.paired import SIGNIFICANCE, PairedDifference
 from ema_lab.statistics.summary import summarise, t_quantile
 
@@ -29,9 +29,9 @@ class StandardError(NamedTuple):
     value: float
     degrees: float
 
-    def half_width(self, comparisons: int = 1) -> float:
-        """Return half the width of a 95 % t interval that holds for several comparisons (Bonferroni)."""
-        return t_quantile(self.degrees, 1 - SIGNIFICANCE / comparisons) * self.value
+    def half_width(self, error: float = SIGNIFICANCE) -> float:
+        """Return half the width of a t interval that misses the true difference at the rate `error`."""
+        return t_quantile(self.degrees, 1 - error) * self.value
 
     def p(self, mean: float, margin: float = 0.0) -> float:
         """Return the p-value of a two-sided t test, or of equivalence within ±`margin` if that is given."""
@@ -66,8 +66,14 @@ class Contrast:
         return self.pooled or self.own
 
     def own_p(self, margin: float = 0.0) -> float:
-        """Return the p-value by the row's own variance. NaN if untestable. `margin`: of equivalence."""
-        return math.nan if self.own is None else self.own.p(self.mean, margin)
+        """Return the p-value by the row's own variance. NaN if untestable. `margin`: of equivalence.
+
+        Beside a pooled variance it is scaled, so that below 5 % means below `OWN_LEVEL`.
+        """
+        if self.own is None:
+            return math.nan
+        scale = 1.0 if self.pooled is None else SIGNIFICANCE / OWN_LEVEL
+        return min(1.0, scale * self.own.p(self.mean, margin))
 
     def family_p(self, margin: float = 0.0) -> float:
         """Return the p-value that is corrected for the family. NaN if untestable."""
@@ -82,13 +88,15 @@ class Contrast:
 
         Args:
             comparisons: Number of intervals that hold together with 95 % (Bonferroni). Such an interval is
-                never narrower than the row's own, since a difference is significant by both only.
+                never narrower than the row's own of `OWN_LEVEL`, since a difference is significant by both.
         """
         if self.own is None or self.family_error is None:
             return PairedDifference(self.mean, math.nan, math.nan, self.count)
         half = self.own.half_width()
         if comparisons > 1:
-            half = max(half, self.family_error.half_width(comparisons))
+            half = self.family_error.half_width(SIGNIFICANCE / comparisons)
+        if comparisons > 1 and self.pooled:
+            half = max(half, self.own.half_width(OWN_LEVEL))
         return PairedDifference(self.mean, self.mean - half, self.mean + half, self.count)
 
 
@@ -110,10 +118,12 @@ class Pooled:
     Attributes:
         contrasts: Contrast of each row, in the order of the input.
         left_out: Indices of rows that the check has left out of the pooled variance.
+        weight: Weight of the pooled variance relative to a row's own.
     """
 
     contrasts: tuple[Contrast, ...]
     left_out: tuple[int, ...] = ()
+    weight: float = 0.0
 
     @property
     def has_pool(self) -> bool:
@@ -139,14 +149,16 @@ def pooled_contrasts(rows: Sequence[Sequence[float]]) -> Pooled:
         error = math.sqrt(moderated.variances[index] / contrasts[index].count)
         by = StandardError(error, float(moderated.degrees[index]))
         contrasts[index] = replace(contrasts[index], pooled=by)
-    return Pooled(tuple(contrasts), tuple(map(int, np.flatnonzero(moderated.is_left_out))))
+    left_out = tuple(map(int, np.flatnonzero(moderated.is_left_out)))
+    return Pooled(tuple(contrasts), left_out, float(moderated.weights[0]))
 
 
 def corrected_p(contrasts: Sequence[Contrast], margin: float = 0.0) -> list[float]:
     """Return the p-values of a family of contrasts. NaN if untestable.
 
-    A p-value is the larger one of two: by the row's own variance, uncorrected, and by the moderated variance,
-    Holm-corrected. Without pooling, the result is Holm's correction of paired t tests.
+    A p-value is the larger one of two: by the row's own variance, scaled to `OWN_LEVEL` and uncorrected, and
+    by the moderated variance, Holm-corrected. Without pooling, the result is Holm's correction of paired t
+    tests.
 
     Args:
         contrasts: Contrasts of the family.

@@ -7,6 +7,7 @@ import pytest
 from made_up import fill, report, report_spec
 from pydantic import ValidationError
 
+from ema_lab.reports.figures.assemble import report_figures
 from ema_lab.statistics.pooled import corrected_p, pooled_contrasts
 from ema_lab.tables.cell import Mark
 from ema_lab.tables.csv_text import render_csv
@@ -50,7 +51,7 @@ def contrasts():
 
 
 def test_p_values_are_those_of_the_pooled_analysis(table):
-    paired, pooled = cells(table(), "p"), cells(table(test="pooled"), "p")
+    paired, pooled = cells(table(test="paired"), "p"), cells(table(test="pooled"), "p")
     expected = dict(zip(ROWS[1:], corrected_p(contrasts().contrasts), strict=True))
     assert {name: pooled[name].p for name in ROWS[1:]} == pytest.approx(expected)
     assert pooled["r2"].p < 0.05 < paired["r2"].p
@@ -58,7 +59,24 @@ def test_p_values_are_those_of_the_pooled_analysis(table):
     assert (pooled["r2"].test, pooled["r2"].family) == ("paired t, pooled variance", 5)
     assert pooled["r2"].degrees == pytest.approx(4 * 2 / (1 + 3 / 4))
     assert (pooled["r4"].test, pooled["r4"].degrees) == ("paired t", 2)
-    assert cells(table(), "wilcoxon") == cells(table(test="pooled"), "wilcoxon")
+    assert cells(table(test="paired"), "wilcoxon") == cells(table(test="pooled"), "wilcoxon")
+
+
+def test_pooling_is_the_default_where_several_rows_are_compared(folder, table, store):
+    assert table().rows == table(test="pooled").rows
+    assert table().notes == table(test="pooled").notes
+    assert table().rows != table(test="paired").rows
+    decided = {"seeds": "decided", "columns": ["delta", "p"]}
+    assert "pooled" not in " ".join(table(**decided).notes).lower()
+    classes = report(folder, store, ablation="s", kind="grid", factors=["variant", "seed"], cells="delta")
+    assert "pooled" not in " ".join(classes.tables[0].notes).lower()
+
+
+def test_two_rows_without_a_baseline_are_one_pair(folder):
+    study = STUDY[: STUDY.index("  r2:")].replace("baseline: r0\n", "")
+    small = fill(folder, "pair", study, lambda cell: float(VALUES[ROWS.index(cell.variant), cell.seed]))
+    [built] = report(folder, small, ablation="pair", columns=["top1"]).tables
+    assert "paired t tests, Holm-corrected over all pairs" in " ".join(built.notes)
 
 
 def test_a_cell_does_not_depend_on_what_else_is_shown(table):
@@ -68,9 +86,9 @@ def test_a_cell_does_not_depend_on_what_else_is_shown(table):
 
 
 def test_intervals_by_themselves_are_a_rows_own_and_simultaneous_ones_pooled(table):
-    assert cells(table(test="pooled"), "delta") == cells(table(), "delta")
+    assert cells(table(test="pooled"), "delta") == cells(table(test="paired"), "delta")
     alone, together = (
-        cells(table(intervals="simultaneous", **keys), "delta")["r2"] for keys in ({}, {"test": "pooled"})
+        cells(table(intervals="simultaneous", test=test), "delta")["r2"] for test in ("paired", "pooled")
     )
     assert together.spread < alone.spread
     expected = contrasts().contrasts[1].interval(5)
@@ -81,9 +99,13 @@ def test_the_caption_states_the_model_and_what_the_check_decided(table):
     notes = " ".join(table(test="pooled").notes)
     assert "p (Top-1): pooled t test against 'r0', Holm-corrected over the rows." in notes
     assert "; 4.57 degrees of freedom. A row is significant only if its own paired t test" in notes
-    assert "5 % over all rows): 4 rows pooled; left out, and tested by their own variance: r4." in notes
+    assert "is below 4 %, too." in notes
+    checks = (
+        "4 rows pooled; left out, and tested by their own variance (F tests): r4; weight 2.0 of at most 2"
+    )
+    assert checks in notes
     assert "pooled t tests, Holm-corrected over all pairs of rows" in notes
-    assert "Pooled" not in " ".join(table().notes)
+    assert "Pooled" not in " ".join(table(test="paired").notes)
     simultaneous = table(test="pooled", intervals="simultaneous", columns=["delta"])
     assert "(pooled variance, Bonferroni over 5 comparisons)" in " ".join(simultaneous.notes)
     assert "Pooled" not in " ".join(table(test="pooled", columns=["top1", "delta"]).notes)
@@ -95,6 +117,7 @@ def test_a_single_compared_row_has_nothing_to_pool(folder):
     keys = {"ablation": "two", "columns": COLUMNS}
     pooled, paired = (report(folder, small, test=test, **keys).tables[0] for test in ("pooled", "paired"))
     assert cells(pooled, "p") == cells(paired, "p")
+    assert report(folder, small, **keys).tables[0] == paired
     assert "Pooled variance (Top-1): none" in " ".join(pooled.notes)
 
 
@@ -112,7 +135,7 @@ def test_files_name_the_test_and_its_degrees_of_freedom(table):
 
 def test_ranks_and_equivalence_are_pooled(table):
     built = table(test="pooled", columns=["top1", "delta", "equivalence"], margin=1.0)
-    paired = table(columns=["top1", "delta", "equivalence"], margin=1.0)
+    paired = table(test="paired", columns=["top1", "delta", "equivalence"], margin=1.0)
     assert cells(built, "top1")["r2"].mark is cells(paired, "top1")["r2"].mark is None  # r4 is too loud
     equal, alone = (cells(each, "equivalence") for each in (built, paired))
     assert sum(cell.mark is Mark.EQUIVALENT for cell in equal.values()) > sum(
@@ -128,20 +151,28 @@ def test_ranks_and_equivalence_are_pooled(table):
         ({"seeds": "decided", "columns": ["delta"]}, "pooled needs a fixed number of seeds"),
         ({"kind": "classes", "columns": ()}, "changes nothing in this report of the kind classes"),
         ({"columns": ["top1", "delta"], "rank": False}, "changes nothing without a test"),
-        (
-            {"intervals": "simultaneous", "figures": [{"kind": "forest", "name": "f"}]},
-            "a figure of differences has no pooled intervals",
-        ),
-        (
-            {
-                "intervals": "simultaneous",
-                "figures": [{"kind": "tradeoff", "name": "t", "difference": True}],
-            },
-            "a figure of differences has no pooled intervals",
-        ),
     ],
 )
 def test_a_pool_that_would_change_nothing_is_refused(folder, keys, why):
     kept = {key: value for key, value in {"columns": COLUMNS, **keys}.items() if value != ()}
     with pytest.raises(ValidationError, match=why):
         report_spec(folder, ablation="s", test="pooled", **kept)
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"rows": ["r0", "r2", "r4"]}, {"only": {"variant": ["r0", "r2", "r3"]}}]
+)
+def test_a_forest_has_the_intervals_of_the_table(folder, store, table, keys):
+    keys = {"intervals": "simultaneous", "columns": ["delta"], **keys}
+    spec = report_spec(folder, ablation="s", figures=[{"kind": "forest", "name": "f"}], **keys)
+    [drawn] = report_figures(spec, store)
+    expected = {name: cell for name, cell in cells(table(**keys), "delta").items() if name != "r0"}
+    bounds = sorted(
+        tuple(collection.get_segments()[0][:, 0])
+        for collection in drawn.drawing.axes[0].collections
+        if hasattr(collection, "get_segments") and len(collection.get_segments()) == 1
+    )
+    assert bounds == [
+        pytest.approx((cell.low, cell.high)) for cell in sorted(expected.values(), key=lambda c: c.low)
+    ]
+    assert "pooled variance, Bonferroni over 5 comparisons" in drawn.caption

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import f, ttest_rel
+from scipy.stats import bartlett, f, ttest_rel
 from simulated import (
     BEYOND,
     NOISE,
@@ -46,8 +46,32 @@ class TestModeratedVariances:
         assert not found.is_left_out.any()
 
     def test_a_third_is_a_rows_own_but_never_less(self):
-        found = moderate(np.array([1.0, 4.0]), np.array([2.0, 2.0]))
-        assert found.variances == pytest.approx([1 / 3 + 2 / 3 * 2.5, 4.0])
+        found = moderate(np.array([1.0, 2.0]), np.array([2.0, 2.0]))  # equal enough for the whole weight
+        assert found.weights.tolist() == [2.0]
+        assert found.variances == pytest.approx([1 / 3 + 2 / 3 * 1.5, 2.0])
+
+    def test_the_weight_falls_with_the_p_value_of_bartletts_test(self):
+        samples = np.random.default_rng(3).normal(0, [[1], [2], [3], [4]], (4, 6))
+        p = bartlett(*samples).pvalue
+        assert 0.05 < p < 0.5
+        found = moderate(samples.var(1, ddof=1), np.full(4, 5.0))
+        assert found.weights == pytest.approx([2 * p / 0.5])
+
+    def test_bartletts_test_with_unequal_numbers_of_seeds(self):
+        random = np.random.default_rng(8)
+        samples = [random.normal(0, scale, size) for scale, size in ((1, 3), (1.5, 5), (2.2, 8))]
+        found = moderate(
+            np.array([each.var(ddof=1) for each in samples]), np.array([len(each) - 1.0 for each in samples])
+        )
+        assert found.weights == pytest.approx([min(2, 2 * bartlett(*samples).pvalue / 0.5)])
+
+    def test_rows_that_clearly_differ_share_next_to_nothing(self):
+        variances = np.array([1.0, 1.0, 1.0, 30.0, 30.0, 30.0])
+        found = moderate(variances, np.full(6, 9.0))
+        assert not found.is_left_out.any()  # no row stands out
+        assert found.weights[0] < 0.001
+        assert found.variances == pytest.approx(variances, rel=0.01)
+        assert found.degrees == pytest.approx(9, rel=0.001)
 
     @given(VARIANCES, st.integers(1, 19), st.floats(0.1, 10.0))
     def test_bounds_and_scale(self, variances, degrees, scale):
@@ -60,10 +84,11 @@ class TestModeratedVariances:
         assert not (found.is_pooled & found.is_left_out).any()
         if (found.is_pooled == scaled.is_pooled).all():  # a check at its limit may tip by rounding
             assert scaled.variances == pytest.approx(scale * found.variances)
+        assert 0 <= found.weights[0] <= 2
 
-    def test_the_check_is_an_f_test_at_five_percent_over_the_rows(self):
+    def test_the_check_is_an_f_test_at_one_percent_over_the_rows(self):
         degrees = np.full(5, 4.0)
-        limit = f.ppf(1 - 0.05 / 5, 4, 4 * 4 / (1 + 3 / 4))
+        limit = f.ppf(1 - 0.01 / 5, 4, 4 * 4 / (1 + 3 / 4))
         below = moderate(np.array([1.0, 1, 1, 1, limit * 0.999]), degrees)
         above = moderate(np.array([1.0, 1, 1, 1, limit * 1.001]), degrees)
         assert not below.is_left_out.any()
@@ -107,6 +132,7 @@ class TestContrasts:
         rows = [[0.1, 0.2, 0.15, 0.12], [40.0, -30.0, 10.0, 80.0]]
         found = pooled_contrasts(rows)
         assert found.left_out == (1,)
+        assert found.weight == 0
         assert not found.has_pool
         assert corrected_p(found.contrasts) == pytest.approx(holm([paired_test(row).p for row in rows]))
 
@@ -126,6 +152,8 @@ class TestContrasts:
         """A significant difference has an interval of its own without zero; if not corrected, both ways."""
         found = pooled_contrasts([[value / 8 for value in row] for row in rows]).contrasts
         for each, p in zip(found, corrected_p(found), strict=True):
+            if each.pooled and not math.isnan(p):
+                assert p == 1 or p >= each.own.p(each.mean) * 0.05 / 0.04
             if math.isnan(p):
                 assert not each.interval().has_interval
                 continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import SpecError
 from ema_lab.measured.analysis import Analyses
-from ema_lab.measured.selection import PAIR_LABELS, Measured, Row
+from ema_lab.measured.family import family_of
+from ema_lab.measured.selection import PAIR_LABELS, Measured, Row, select_rows
 from ema_lab.registry.registry import unknown_name
 from ema_lab.reports.figures import draw, draw_curves, draw_predictions, draw_tradeoff, numbers, predictions
 from ema_lab.reports.figures.captions import (
@@ -34,6 +35,7 @@ from ema_lab.reports.figures.style import (
 from ema_lab.reports.naming import baseline_name, display_name
 from ema_lab.reports.row_order import modules_of, row_labels
 from ema_lab.reports.table.notes import chosen_seed_notes, interval_words
+from ema_lab.reports.table.pooled import pooled_family
 from ema_lab.reports.table.sequential import interval_name, limit_words
 from ema_lab.specs.figure import (
     ClassesFigure,
@@ -227,6 +229,11 @@ class Drawer:
 
     def _differences(self, rows: Sequence[Row], metric: str) -> list[tuple[str, PairedDifference]]:
         """Return the differences to the baseline of rows, corrected for all that the ablation compares."""
+        if self.report.test == "pooled" and self.report.intervals == "simultaneous":
+            family = family_of(select_rows(self.ablation, self.store), self.rows, rows)
+            contrasts = pooled_family(metric, family).contrasts
+            compared = [row.name for row in rows if not row.is_baseline and row.differences(metric)]
+            return [(name, contrasts[name].interval(family.num_compared)) for name in compared]
         return numbers.forest_differences(
             rows,
             metric,

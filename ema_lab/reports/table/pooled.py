@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ema_lab.measured.family import Family
 from ema_lab.reports.naming import display_name
 from ema_lab.specs.report import ReportSpec
+from ema_lab.statistics.moderation import MOST_WEIGHT, OWN_LEVEL
 from ema_lab.statistics.pooled import Contrast, corrected_p, pooled_contrasts
 from ema_lab.wording import number_of
 
@@ -19,10 +20,12 @@ class PooledFamily:
     Attributes:
         contrasts: Contrast by name of the row.
         left_out: Rows that the check has left out of the pooled variance.
+        weight: Weight of the pooled variance relative to a row's own.
     """
 
     contrasts: Mapping[str, Contrast]
     left_out: tuple[str, ...]
+    weight: float
 
     def corrected(self, margin: float = 0.0) -> dict[str, float]:
         """Return the corrected p-values by row. `margin`: of equivalence, or 0 to test for a difference."""
@@ -34,7 +37,8 @@ def pooled_family(metric: str, family: Family) -> PooledFamily:
     names = [row.name for row in family.compared]
     pooled_rows = pooled_contrasts([row.differences(metric) for row in family.compared])
     left_out = tuple(names[index] for index in pooled_rows.left_out)
-    return PooledFamily(dict(zip(names, pooled_rows.contrasts, strict=True)), left_out)
+    contrasts = dict(zip(names, pooled_rows.contrasts, strict=True))
+    return PooledFamily(contrasts, left_out, pooled_rows.weight)
 
 
 def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[str]:
@@ -51,24 +55,24 @@ def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[
         why = "it takes two rows that can be tested and have similar variances"
         return [f"Pooled variance ({label}): none, {why}; each row is tested by its own variance."]
     span = " to ".join(f"{each:.3g}" for each in dict.fromkeys((degrees[0], degrees[-1])))
+    weight = f"{pooled_rows.weight:.1f}"
     model = (
         f"Pooled variance ({label}): the variance of a row's differences within seeds counts once, the mean "
-        f"variance of the pooled rows twice, and no row has less than its own; {span} degrees of freedom. A "
-        "row is significant only if its own paired t test is below 5 %, too."
+        f"variance of the pooled rows {weight} times, and no row has less than its own; {span} degrees of "
+        f"freedom. A row is significant only if its own paired t test is below {100 * OWN_LEVEL:g} %, too."
     )
-    return [
-        model,
-        f"Check of equal variances (F tests, 5 % over all rows): {_decision(spec, family, pooled_rows)}.",
-    ]
+    return [model, f"Checks of equal variances: {_decision(spec, family, pooled_rows)}."]
 
 
 def _decision(spec: ReportSpec, family: Family, pooled_rows: PooledFamily) -> str:
     pooled = sum(each.pooled is not None for each in pooled_rows.contrasts.values())
+    bartlett = f"weight {pooled_rows.weight:.1f} of at most {MOST_WEIGHT:g} (Bartlett's test)"
     if not pooled_rows.left_out:
-        return f"{number_of(pooled, 'row')} pooled, none left out"
+        return f"{number_of(pooled, 'row')} pooled, none left out (F tests); {bartlett}"
     names = [
         display_name(spec, row.cells[0].cell) for row in family.compared if row.name in pooled_rows.left_out
     ]
     more = len(names) - MOST_NAMED
     listed = ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"{number_of(pooled, 'row')} pooled; left out, and tested by their own variance: {listed}"
+    left_out = f"left out, and tested by their own variance (F tests): {listed}"
+    return f"{number_of(pooled, 'row')} pooled; {left_out}; {bartlett}"
