@@ -76,6 +76,11 @@ class Ablation:
         """Number of rows that the whole ablation compares with its baseline, also after `only`."""
         return sum(variant != self.baseline for variant in self._variant_by_row().values())
 
+    @property
+    def has_several_comparisons(self) -> bool:
+        """Whether several rows are compared: with the baseline or, without one, in pairs."""
+        return self.num_compared > (1 if self.baseline else 2)
+
     def _variant_by_row(self) -> Mapping[str, str]:
         return self.whole or {row: cells[0].variant for row, cells in self.rows().items()}
 

@@ -76,16 +76,9 @@ def with_task(spec: ReportSpec, ablations: Iterable[Ablation]) -> ReportSpec:
     spec = spec.for_task(common_task(specs, f"report {spec.name}"))
     if spec.test is not None:
         return spec
-    can_pool = spec.kind in WITH_COLUMNS and not spec.is_decided and _compares_several(ablations)
+    is_table_of_rows = spec.kind in WITH_COLUMNS and not spec.is_decided
+    can_pool = is_table_of_rows and all(ablation.has_several_comparisons for ablation in ablations)
     return spec.model_copy(update={"test": "pooled" if can_pool else "paired"})
-
-
-def _compares_several(ablations: Sequence[Ablation]) -> bool:
-    """Return whether a single ablation compares several rows: with its baseline, or without one, in pairs."""
-    if len(ablations) != 1:
-        return False
-    [ablation] = ablations
-    return ablation.num_compared > 1 if ablation.baseline else len(ablation.rows()) > 2
 
 
 def chosen(spec: ReportSpec, measured: Sequence[Measured]) -> list[Measured]:

@@ -89,9 +89,10 @@ def _rules_of_seeds(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
 
 
 def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
-    shown = report.columns or USUAL_COLUMNS
+    shown = (report.columns or USUAL_COLUMNS) if report.kind in WITH_COLUMNS else ()
     has_delta = (
         report.cells == "delta"
+        or report.kind == "datasets"  # its mean differences over data sets
         or any(column in ("delta", "delta_images") or is_metric_delta(column) for column in shown)
         or any(map(_shows_intervals, report.figures))
     )
@@ -105,8 +106,7 @@ def _rules_of_comparisons(report: ReportForm) -> Iterator[tuple[str, KeyPath]]:
     if report.margin is None and "equivalence" in report.columns:
         place = ("columns", report.columns.index("equivalence"))
         yield "needs `margin`, the smallest relevant difference", place
-    is_used = report.kind in WITH_COLUMNS and {"delta", "equivalence"}.intersection(shown)
-    if report.margin is not None and not is_used:
+    if report.margin is not None and not {"delta", "equivalence"}.intersection(shown):
         yield "changes nothing without a column `delta` or `equivalence`", ("margin",)
 
 

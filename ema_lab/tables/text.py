@@ -31,8 +31,13 @@ def number_text(value: float, digits: int, form: str = "") -> str:
 
 
 def p_text(p: float) -> str:
-    """Format a p-value with three decimals."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """Format a p-value with three decimals; with more where it would else read 0.050 and is smaller."""
+    if p < 0.001:
+        return "< 0.001"
+    digits = 3
+    while p < 0.05 <= round(p, digits):
+        digits += 1
+    return f"{p:.{digits}f}"
 
 
 def one_line(text: str) -> str:

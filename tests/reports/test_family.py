@@ -43,8 +43,9 @@ def store(folder):
 
 @pytest.fixture
 def table(folder, store):
-    """Return a function that builds a report's first table."""
-    return lambda **keys: report(folder, store, ablation="s", **{"columns": COLUMNS, **keys}).tables[0]
+    """Return a function that builds a report's first table, by each row's own variance unless it is told."""
+    usual = {"columns": COLUMNS, "test": "paired"}
+    return lambda **keys: report(folder, store, ablation="s", **{**usual, **keys}).tables[0]
 
 
 def cells_of(table, name):
@@ -63,17 +64,18 @@ def cells_of(table, name):
     ],
 )
 def test_a_cell_does_not_depend_on_what_else_is_shown(table, keys):
-    whole, part = table(), table(**keys)
-    assert len(part.rows) < len(whole.rows)
-    assert cells_of(part, "r3") == cells_of(whole, "r3")
-    alone = paired_test(cells_of(whole, "r3")["delta"].values).p
-    assert alone < 0.05 < cells_of(part, "r3")["p"].p <= 7 * alone
-    assert cells_of(part, "r3")["top1"].mark is not Mark.BEST
+    for test in ("paired", "pooled"):
+        whole, part = table(test=test), table(test=test, **keys)
+        assert len(part.rows) < len(whole.rows)
+        assert cells_of(part, "r3") == cells_of(whole, "r3")
+        assert cells_of(part, "r3")["top1"].mark is not Mark.BEST
+    alone = paired_test(cells_of(table(), "r3")["delta"].values).p
+    assert alone < 0.05 < cells_of(table(**keys), "r3")["p"].p <= 7 * alone
 
 
 def test_intervals_may_hold_for_all_comparisons_together(folder, store, table):
     figures = [{"kind": "forest", "name": "f"}]
-    keys = {"columns": ["top1", "delta"], "intervals": "simultaneous"}
+    keys = {"columns": ["top1", "delta"], "intervals": "simultaneous", "test": "paired"}
     whole, part, each = table(**keys), table(rows=["r0", "r3"], **keys), table(columns=["top1", "delta"])
     cell, alone = cells_of(part, "r3")["delta"], cells_of(each, "r3")["delta"]
     assert cell == cells_of(whole, "r3")["delta"]
@@ -89,10 +91,17 @@ def test_intervals_may_hold_for_all_comparisons_together(folder, store, table):
         assert name in forest.caption
 
 
-@pytest.mark.parametrize("keys", [{"columns": ["top1"]}, {"columns": ["delta"], "seeds": "decided"}])
-def test_simultaneous_intervals_need_intervals_of_a_fixed_number_of_seeds(table, keys):
-    with pytest.raises(ValueError, match="intervals"):
-        table(intervals="simultaneous", **keys)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"columns": ["top1"]},
+        {"columns": ["delta"], "seeds": "decided"},
+        {"kind": "grid", "factors": ["variant", "seed"]},
+    ],
+)
+def test_simultaneous_intervals_need_intervals_of_a_fixed_number_of_seeds(folder, keys):
+    with pytest.raises(ValueError, match=r"intervals\n  changes nothing"):
+        report_spec(folder, ablation="s", intervals="simultaneous", **keys)
 
 
 def test_the_caption_says_how_many_rows_it_is_corrected_for(table):
@@ -116,9 +125,10 @@ def test_the_caption_says_that_only_leaves_out_seeds(folder, store, table):
 
 def test_differences_in_a_figure_have_the_reports_level(folder, store):
     figures = [{"kind": "tradeoff", "name": "t", "difference": True}]
-    spec = report_spec(folder, ablation="s", columns=["top1", "p"], intervals="simultaneous", figures=figures)
-    [drawn] = report_figures(spec, store)
-    assert "simultaneous 95 % t interval (Bonferroni over 7 comparisons)" in drawn.caption
+    keys = {"columns": ["top1", "p"], "intervals": "simultaneous", "figures": figures}
+    for test, how in (("paired", ""), ("pooled", "pooled variance, ")):
+        [drawn] = report_figures(report_spec(folder, ablation="s", test=test, **keys), store)
+        assert f"simultaneous 95 % t interval ({how}Bonferroni over 7 comparisons)" in drawn.caption
 
 
 def test_seeds_that_were_added_until_a_decision_are_corrected_for_all_rows(table):

@@ -121,7 +121,7 @@ def test_data_have_both_standard_errors(table):
 def test_simultaneous_intervals_hold_for_all_rows(table):
     each, together = (table(columns=COLUMNS, intervals=kind) for kind in ("each", "simultaneous"))
     assert together.rows[1].cells[1].spread > each.rows[1].cells[1].spread
-    assert "simultaneous for all compared rows" in " ".join(together.notes)
+    assert "(all compared rows together, Bonferroni)" in " ".join(together.notes)
 
 
 def test_missing_predictions_are_a_named_hole(table, predicted):

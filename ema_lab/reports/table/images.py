@@ -112,9 +112,9 @@ def image_notes(
         notes.append(f"{label} over seeds and images: mean ± half of the {how}.")
     if "images_delta" in kinds:
         interval = how if "images" not in kinds else f"95 % interval {SCOPES['seeds_and_images']}"
-        together = "" if spec.intervals == "each" else ", simultaneous for all compared rows (Bonferroni)"
+        together = "each by itself" if spec.intervals == "each" else "all compared rows together, Bonferroni"
         difference = f"mean paired difference to {baseline!r} over common seeds and images"
-        notes.append(f"Δ over seeds and images: {difference}, with its {interval}{together}.")
+        notes.append(f"Δ over seeds and images: {difference}, with its {interval} ({together}).")
     return [*notes, *hole_notes(by_image, rows)]
 
 

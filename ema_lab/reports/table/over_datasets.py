@@ -114,7 +114,8 @@ def mean_notes(spec: ReportSpec, baseline: str, methods: Mapping[str, Method], n
     family = sum(not method.is_baseline for method in methods.values())
     hidden = "" if num_shown == family else f", of which {num_shown} {are(num_shown)} shown"
     over = number_of(family, "row") + hidden
-    level = "95 % t interval" + (" (all rows together, Bonferroni)" if spec.intervals != "each" else "")
+    together = "each by itself" if spec.intervals == "each" else "all rows together, Bonferroni"
+    level = f"95 % t interval ({together})"
     return [
         f"Mean Δ: mean over data sets of the difference to {baseline!r}, the control, with its {level} over "
         "data sets: each data set is one observation, the mean over its seeds. p: paired t test over data "
