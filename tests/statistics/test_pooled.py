@@ -248,7 +248,9 @@ class TestErrorRates:
             unpaired, paired, pooled = (
                 power_of_last(rule, design, self.COUNT) for rule in (unpaired_p, paired_p, pooled_p)
             )
-            allowed = {0.0: 0.105, 0.3: 0.04}.get(correlation, 0.0) if rows == 2 else 0.035 * (correlation == 0)
+            allowed = (
+                {0.0: 0.105, 0.3: 0.04}.get(correlation, 0.0) if rows == 2 else 0.035 * (correlation == 0)
+            )
             assert pooled >= paired - self.CHANCE
             assert pooled >= unpaired - allowed - self.CHANCE
 

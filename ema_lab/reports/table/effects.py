@@ -180,7 +180,8 @@ def _contrasts_table(
     interval = " with its 95 % t interval (each by itself)" if has_interval(cells) else ""
     notes = (
         "Effect: a level against the first one of its factor, averaged over the shown levels of the other "
-        f"factor within each seed; mean over seeds{interval}. An interaction is a difference of such differences.",
+        f"factor within each seed; mean over seeds{interval}. An interaction is a difference of such "
+        "differences.",
         "p: paired t test of no effect, Holm-corrected over "
         f"{_counted(shown.main, families.main, 'main effect')} and, apart from them, "
         f"{_counted(shown.interaction, families.interaction, 'interaction')}.",
