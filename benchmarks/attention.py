@@ -1,12 +1,12 @@
-"""Time of EMA's exact kernel, relative to the paper's formula, forward and backward.
+"""Time of the exact kernels of attention, relative to the papers' formulas, forward and backward.
 
     python benchmarks/attention.py [--rounds 12] [--threads 1]
 
-First the module alone, then a training step of ResNet-20 with EMA after every block, relative to the same
-step without attention. Contenders alternate, so that a busy machine slows all of them. Times are medians of
-the process's CPU time. Operators are counted by torch's profiler, forward and backward. Then the Triton
-kernels are compiled for A100 and H100, which need not be there: registers of a thread, and bytes spilled to
-memory. The last lines are the same figures as JSON, one object per row.
+First the modules alone, then a training step of ResNet-20 with each module after every block, relative to the
+same step without attention. Contenders alternate, so that a busy machine slows all of them. Times are medians
+of the process's CPU time, ratios medians of the turns' ratios. Operators are counted by torch's profiler,
+forward and backward. Then the Triton kernels are compiled for A100 and H100, which need not be there: registers
+of a thread, and bytes spilled to memory. The last lines are the same figures as JSON, one object per row.
 """
 
 import argparse
@@ -31,7 +31,9 @@ SHAPES = [  # batch, channels, side, groups
     *((16, 256, 32, 32), (16, 512, 16, 32), (16, 1024, 8, 32), (16, 2048, 4, 32)),  # ResNet-50, CIFAR
     *((4, 256, 56, 32), (4, 512, 28, 32), (4, 1024, 14, 32), (4, 2048, 7, 32)),  # ResNet-50, ImageNet
 ]
-STEPS = [(8, 128), (28, 128)]  # image size and batch of a step of ResNet-20
+GATES = ("ca", "cbam", "triplet")
+GATE_SHAPES = [(128, 16, 28), (128, 32, 14), (128, 64, 7), (128, 16, 8), (32, 256, 32)]
+STEPS = [("ema", 8, 128), ("ema", 28, 128), *((gate, 8, 128) for gate in GATES)]  # image size and batch
 WARM_UP = 3
 Loop = Callable[[int], None]
 
@@ -44,36 +46,52 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = []
-    print(
-        "{:<22}{:>11}{:>10}{:>8}{:>22}".format(
-            "shape / groups", "formula ms", "exact ms", "faster", "operators"
-        )
-    )
-    for batch, channels, side, groups in SHAPES:
-        row = module_row((batch, channels, side, side), groups, arguments.rounds)
-        rows.append(row)
-        times, counts = row["ms"], row["operators"]
-        name = f"{batch}x{channels}x{side}x{side} / {groups}"
-        line = f"{name:<22}{times['formula']:>11.2f}{times['exact']:>10.2f}{row['faster']:>8.2f}"
-        print(f"{line}{counts['formula']:>13} -> {counts['exact']}", flush=True)
-    print(
-        "{:<22}{:>11}{:>10}{:>8}{:>22}".format(
-            "step of ResNet-20", "none ms", "formula", "exact", "operators"
-        )
-    )
-    for side, batch in STEPS:
-        row = step_row(side, batch, arguments.rounds)
-        rows.append(row)
-        ratios, counts = row["ratio_to_none"], row["operators"]
-        line = f"{f'{side}x{side}, batch {batch}':<22}{row['ms']['none']:>11.2f}{ratios['formula']:>10.2f}"
-        print(f"{line}{ratios['exact']:>8.2f}{counts['formula']:>13} -> {counts['exact']}", flush=True)
+    rows = [*module_rows(arguments.rounds), *step_rows(arguments.rounds)]
     rows += code_rows()
     machine = environment(torch.device("cpu"), spec_of("resnet20", {"name": "none"}, 8, 8).recipe)
     print(f"{machine['device']}, {machine['instruction_set']}, {arguments.threads} thread(s)")
     for row in rows:
         facts = {key: machine[key] for key in ("device", "instruction_set", "num_threads", "versions")}
         print(json.dumps(row | facts))
+
+
+def module_rows(rounds: int) -> list[dict]:
+    """Time the modules alone; print and return a row for each shape."""
+    print("{:<30}{:>11}{:>10}{:>8}{:>22}".format("shape", "formula ms", "exact ms", "faster", "operators"))
+    cases = [
+        ("ema", (batch, channels, side, side), {"groups": groups}) for batch, channels, side, groups in SHAPES
+    ]
+    cases += [
+        (name, (batch, channels, side, side), {}) for name in GATES for batch, channels, side in GATE_SHAPES
+    ]
+    rows = []
+    for name, shape, options in cases:
+        row = module_row(name, shape, options, rounds)
+        rows.append(row)
+        times, counts = row["ms"], row["operators"]
+        title = f"{name} {'x'.join(map(str, shape))} {' / '.join(map(str, ('', *options.values())))}"
+        line = f"{title:<30}{times['formula']:>11.2f}{times['exact']:>10.2f}{row['faster']:>8.2f}"
+        print(f"{line}{counts['formula']:>13} -> {counts['exact']}", flush=True)
+    return rows
+
+
+def step_rows(rounds: int) -> list[dict]:
+    """Time steps of ResNet-20; print and return a row for each module and image size."""
+    print(
+        "{:<30}{:>11}{:>10}{:>8}{:>30}".format(
+            "step of ResNet-20", "none ms", "formula", "exact", "operators"
+        )
+    )
+    rows = []
+    for name, side, batch in STEPS:
+        row = step_row(name, side, batch, rounds)
+        rows.append(row)
+        ratios, counts = row["ratio_to_none"], row["operators"]
+        title = f"{name}, {side}x{side}, batch {batch}"
+        line = f"{title:<30}{row['ms']['none']:>11.2f}{ratios['formula']:>10.2f}"
+        counted = f"{counts['none']}: {counts['formula']} -> {counts['exact']}"
+        print(f"{line}{ratios['exact']:>8.2f}{counted:>30}", flush=True)
+    return rows
 
 
 def code_rows() -> list[dict]:
@@ -94,18 +112,19 @@ def code_rows() -> list[dict]:
     return rows
 
 
-def module_row(shape: tuple[int, ...], groups: int, rounds: int) -> dict:
-    module = build_attention("ema", shape[1], groups=groups)
+def module_row(name: str, shape: tuple[int, ...], options: dict, rounds: int) -> dict:
+    module = build_attention(name, shape[1], **options)
     noise = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(shape, generator=noise) for _ in range(2))
-    loops = {name: _module_loop(module, x.requires_grad_(), grad, name) for name in KERNELS}
-    times = medians(loops, rounds)
+    loops = {kernel: _module_loop(module, x.requires_grad_(), grad, kernel) for kernel in KERNELS}
+    times = cpu_times(loops, rounds)
     return {
+        "module": name,
         "shape": shape,
-        "groups": groups,
-        "ms": times,
-        "faster": times["formula"] / times["exact"],
-        "operators": {name: operators(loop, 0) for name, loop in loops.items()},
+        **options,
+        "ms": medians(times),
+        "faster": ratio(times["formula"], times["exact"]),
+        "operators": {kernel: operators(loop, 0) for kernel, loop in loops.items()},
     }
 
 
@@ -119,22 +138,25 @@ def _module_loop(module: torch.nn.Module, x: Tensor, grad: Tensor, kernel: str) 
     return loop
 
 
-def step_row(side: int, batch: int, rounds: int) -> dict:
+def step_row(attention: str, side: int, batch: int, rounds: int) -> dict:
     noise = torch.Generator().manual_seed(0)
-    ema = {"name": "ema", "groups": 8}
+    chosen = {"name": attention, **({"groups": 8} if attention == "ema" else {})}
     loops = {}
-    for name, attention in {"none": {"name": "none"}, **dict.fromkeys(KERNELS, ema)}.items():
-        spec = spec_of("resnet20", attention, side, batch)
+    for name, each in {"none": {"name": "none"}, **dict.fromkeys(KERNELS, chosen)}.items():
+        spec = spec_of("resnet20", each, side, batch)
         images = torch.randn(batch, *spec.data.facts.image_shape, generator=noise)
         targets = torch.arange(batch) % spec.data.facts.classes
         bare = bare_loop(build_model(spec).train(), images, targets)
         loops[name] = _with_kernel(bare, name if name in KERNELS else "formula")
-    times = medians(loops, rounds)
+    times = cpu_times(loops, rounds)
     return {
         "step": f"resnet20 {side}x{side}",
+        "attention": attention,
         "batch": batch,
-        "ms": times,
-        "ratio_to_none": {name: times[name] / times["none"] for name in KERNELS},
+        "ms": medians(times),
+        "min_ms": {name: 1000 * min(values) for name, values in times.items()},
+        "ratio_to_none": {name: ratio(times[name], times["none"]) for name in KERNELS},
+        "ratio_of_minima": {name: min(times[name]) / min(times["none"]) for name in KERNELS},
         "operators": {name: operators(loop, 0) for name, loop in loops.items()},
     }
 
@@ -147,8 +169,8 @@ def _with_kernel(step: Loop, kernel: str) -> Loop:
     return loop
 
 
-def medians(loops: Mapping[str, Loop], rounds: int) -> dict[str, float]:
-    """Return the median CPU milliseconds of each loop; the loops alternate."""
+def cpu_times(loops: Mapping[str, Loop], rounds: int) -> dict[str, list[float]]:
+    """Return the CPU seconds of each loop's turns; the loops alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(WARM_UP + rounds):
         for name, loop in loops.items():
@@ -156,7 +178,17 @@ def medians(loops: Mapping[str, Loop], rounds: int) -> dict[str, float]:
             loop(number)
             if number >= WARM_UP:
                 seconds[name].append(time.process_time() - began)
-    return {name: 1000 * statistics.median(values) for name, values in seconds.items()}
+    return seconds
+
+
+def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Return the median milliseconds of each loop."""
+    return {name: 1000 * statistics.median(values) for name, values in times.items()}
+
+
+def ratio(one: list[float], other: list[float]) -> float:
+    """Return the median ratio of two loops' turns."""
+    return statistics.median(mine / theirs for mine, theirs in zip(one, other, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""Milliseconds of a training step, beside the loop that one would write by hand.
+"""Milliseconds of a training step in each setting, and of an epoch, beside what one would write by hand.
 
-    python benchmarks/step.py [--rounds 20] [--threads 1] [--device cpu]
+    python benchmarks/step.py [--rounds 20] [--threads 1] [--device cpu] [--only resnet20-28 ...] [--all]
 
 The bare loop is the baseline of the ratios: the same model and optimizer, forward, cross-entropy, backward
-and update, with nothing else. Steps of both loops alternate, so that a busy machine slows both. `Trainer` is
-the whole of a run's training: Lightning's loop, batches, augmentation and normalisation. Operators are
-counted by torch's profiler. The last lines are the same figures as JSON, one object per row.
+and update, with nothing else. Our step runs in each setting of the recipe fields `memory_format` and
+`compile`. All contenders take turns, so that a busy machine slows all of them. Ratios are medians of the
+turns' own ratios, beside the ratio of the fastest turns. Compilation is timed apart, with an empty cache.
+ResNet-50 is compiled with `--all` alone, which takes minutes.
+
+Then whole epochs on digits, by the bare loop, by a plain LightningModule, and by a run's training. Operators
+are counted by torch's profiler. The last lines are the same figures as JSON, one object per row.
 """
 
 import argparse
@@ -13,63 +17,88 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
+from epoch import epoch_row
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import load_task
+from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment
-from ema_lab.training.run import Machine, train
 from ema_lab.training.step import Step
 from ema_lab.training.trainer import choose_device
 
-SHAPES = [  # backbone, image size, batch size, groups of EMA
-    ("resnet20", 8, 128, 8),
-    ("resnet20", 28, 128, 8),
-    ("resnet50", 32, 32, 32),
+
+class Shape(NamedTuple):
+    """Model and batch of a row."""
+
+    backbone: str
+    image: int
+    batch: int
+    attention: dict[str, Any]
+    rounds: int  # at most
+    compiles: Literal["always", "on request", "never"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone}-{self.image}"
+
+
+NONE, EMA_8, EMA_32 = {"name": "none"}, {"name": "ema", "groups": 8}, {"name": "ema", "groups": 32}
+SHAPES = [
+    Shape("resnet20", 8, 128, NONE, rounds=20, compiles="on request"),
+    Shape("resnet20", 8, 128, EMA_8, rounds=20, compiles="never"),
+    Shape("resnet20", 28, 128, NONE, rounds=10, compiles="always"),
+    Shape("resnet20", 28, 128, EMA_8, rounds=5, compiles="never"),
+    Shape("resnet50", 32, 32, NONE, rounds=3, compiles="on request"),
+    Shape("resnet50", 32, 32, EMA_32, rounds=2, compiles="never"),
 ]
+FORMATS = ("contiguous", "channels_last")
+WARM_UP = 2
 STEPS_OF_A_RUN = 20
+Loop = Callable[[int], None]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=20, help="timed steps of each loop")
+    parser.add_argument(
+        "--rounds", type=int, default=20, help="timed turns, at most; large models have fewer"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    names = sorted({shape.name for shape in SHAPES})
+    parser.add_argument("--only", nargs="+", default=[*names, "epoch"], choices=[*names, "epoch"])
+    parser.add_argument(
+        "--all", action="store_true", help="compile ResNet-50 and the smallest images, too: minutes"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     rows = []
-    titles = ("backbone", "attention", "image", "batch", "bare ms", "step", "Trainer", "operators", "bare")
-    print("{:<10}{:<11}{:>6}{:>6}{:>9}{:>8}{:>9}{:>11}{:>7}".format(*titles))
-    for backbone, size, batch_size, groups in SHAPES:
-        for attention in ({"name": "none"}, {"name": "ema", "groups": groups}):
-            row = measured(spec_of(backbone, attention, size, batch_size), device, arguments.rounds)
-            rows.append(
-                {"backbone": backbone, "attention": attention["name"], "image": size, "batch": batch_size}
-                | row
-            )
-            print(
-                f"{backbone:<10}{attention['name']:<11}{size:>6}{batch_size:>6}{row['bare_ms']:>9.1f}"
-                f"{row['step_ratio']:>8.3f}{row['trainer_ratio']:>9.3f}{row['operators']:>11}{row['bare_operators']:>7}"
-            )
-    machine = environment(device, spec_of("resnet20", {"name": "none"}, 8, 8).recipe)
+    titles = ("backbone", "attention", "image", "batch", "setting", "ms", "ratio", "of minima", "compile s")
+    print("{:<10}{:<11}{:>6}{:>6}  {:<30}{:>9}{:>8}{:>11}{:>11}".format(*titles))
+    for shape in SHAPES:
+        if shape.name in arguments.only:
+            compiles = shape.compiles == "always" or (arguments.all and shape.compiles == "on request")
+            rows += step_rows(shape, device, arguments.rounds, compiles=compiles)
+    if "epoch" in arguments.only:
+        rows += [epoch_row(attention, device) for attention in (NONE, EMA_8)]
+    machine = environment(device, spec_of("resnet20", NONE, 8, 8).recipe)
     print(f"ratios to the bare loop; {machine['device']}, {arguments.threads} thread(s)")
     for row in rows:
         print(json.dumps(row | {"device": machine["device"], "versions": machine["versions"]}))
 
 
-def spec_of(backbone: str, attention: dict[str, Any], size: int, batch_size: int) -> RunSpec:
-    """Return a run of one epoch on synthetic images."""
+def spec_of(backbone: str, attention: dict[str, Any], size: int, batch_size: int, **fields: str) -> RunSpec:
+    """Return a run of one epoch on synthetic images; `fields` are of its recipe."""
     stem = {"stem": "cifar"} if backbone == "resnet50" else {}
     return RunSpec.model_validate(
         {
@@ -85,45 +114,70 @@ def spec_of(backbone: str, attention: dict[str, Any], size: int, batch_size: int
                 "batch_size": batch_size,
                 "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
                 "augment": {"crop_padding": 2, "flip": True},
+                **fields,
             },
             "seed": 0,
         }
     )
 
 
-def measured(spec: RunSpec, device: torch.device, rounds: int) -> dict[str, Any]:
-    """Time both loops on one fixed batch, and a run's training by the record of its throughput."""
-    task = load_task(spec.data)
-    images, targets = task.made_up_batch(spec.recipe.batch_size)
-    images, targets = images.to(device) / 255, targets.to(device)
-    indices = torch.arange(len(images))
-    ours = Step(spec, build_model(spec).to(device).train(), task, STEPS_OF_A_RUN)
-    bare = bare_loop(build_model(spec).to(device).train(), images, targets)
-
-    def update(number: int) -> None:
-        ours.update((images, targets, indices), number)
-
-    seconds: dict[str, list[float]] = {"bare": [], "step": []}
-    for number in range(rounds + 3):
-        for name, loop in (("bare", bare), ("step", update)):
-            spent = timed(loop, number, device)
-            if number >= 3:
-                seconds[name].append(spent)
-    base = statistics.median(seconds["bare"])
+def step_rows(shape: Shape, device: torch.device, rounds: int, *, compiles: bool) -> list[dict[str, Any]]:
+    """Time the bare loop and our step in each setting on one fixed batch; print and return a row for each."""
+    spec = spec_of(shape.backbone, shape.attention, shape.image, shape.batch)
+    images, targets = load_task(spec.data).made_up_batch(shape.batch)
+    images, targets = images.to(device) / 128 - 1, targets.to(device)
+    loops = {"bare": bare_loop(build_model(spec).to(device).train(), images, targets)}
+    seconds_of: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        outcome = train(
-            spec, RunJob(Path(folder)), Machine(Path(folder), device.type, torch.get_num_threads())
+        for mode in ("off", "default") if compiles else ("off",):
+            for layout in FORMATS:
+                fields = {"memory_format": layout, "compile": mode}
+                setting = f"{layout}, compile {mode}"
+                varied = spec_of(shape.backbone, shape.attention, shape.image, shape.batch, **fields)
+                with compiler_cache(varied.recipe, Path(folder)):
+                    step, loops[setting] = our_loop(varied, device, images, targets)
+                    loops[setting](0)  # compiles
+                seconds_of[setting] = 0.0 if step.compiled is None else step.compiled.seconds
+        seconds = turns(loops, min(rounds, shape.rounds), device)
+    counts = {name: operators(loop, 0) for name, loop in loops.items() if "default" not in name}
+    rows = []
+    for name, times in seconds.items():
+        pairs = zip(times, seconds["bare"], strict=True)
+        row = {
+            "backbone": shape.backbone,
+            "attention": shape.attention["name"],
+            "image": shape.image,
+            "batch": shape.batch,
+            "setting": name,
+            "ms": 1000 * statistics.median(times),
+            "min_ms": 1000 * min(times),
+            "ratio": statistics.median(one / bare for one, bare in pairs),
+            "ratio_of_minima": min(times) / min(seconds["bare"]),
+            "compile_seconds": seconds_of.get(name, 0.0),
+            "operators": counts.get(name),
+        }
+        rows.append(row)
+        model = f"{shape.backbone:<10}{row['attention']:<11}{shape.image:>6}{shape.batch:>6}"
+        print(
+            f"{model}  {name:<30}{row['ms']:>9.1f}{row['ratio']:>8.3f}"
+            f"{row['ratio_of_minima']:>11.3f}{row['compile_seconds']:>11.1f}",
+            flush=True,
         )
-    return {
-        "bare_ms": 1000 * base,
-        "step_ratio": statistics.median(seconds["step"]) / base,
-        "trainer_ratio": spec.recipe.batch_size / outcome.throughput / base,
-        "operators": operators(update, rounds),
-        "bare_operators": operators(bare, rounds),
-    }
+    return rows
 
 
-def bare_loop(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[int], None]:
+def our_loop(spec: RunSpec, device: torch.device, images: Tensor, targets: Tensor) -> tuple[Step, Loop]:
+    """Return a run's step, and a loop of it on one batch; the model's weights have the recipe's layout."""
+    step = Step(spec, build_model(spec).to(device).train(), load_task(spec.data), STEPS_OF_A_RUN)
+    indices = torch.arange(len(images))
+
+    def loop(number: int) -> None:
+        step.update((images, targets, indices), number)
+
+    return step, loop
+
+
+def bare_loop(model: nn.Module, images: Tensor, targets: Tensor) -> Loop:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
 
     def step(number: int) -> None:
@@ -134,15 +188,22 @@ def bare_loop(model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[in
     return step
 
 
-def timed(loop: Callable[[int], None], number: int, device: torch.device) -> float:
-    started = time.perf_counter()
-    loop(number)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+def turns(loops: Mapping[str, Loop], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Return the seconds of each loop's turns: CPU time of the process for one thread, else of the clock."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(WARM_UP + rounds):
+        for name, loop in loops.items():
+            began = clock()
+            loop(number)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number >= WARM_UP:
+                seconds[name].append(clock() - began)
+    return seconds
 
 
-def operators(loop: Callable[[int], None], number: int) -> int:
+def operators(loop: Loop, number: int) -> int:
     """Return the number of torch operators that a step calls, forward and backward."""
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         loop(number)

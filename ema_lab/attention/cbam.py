@@ -8,22 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from ema_lab.attention.kernels.cbam import CBAMModule, apply_cbam
 from ema_lab.attention.spatial_gate import SpatialGate
 from ema_lab.attention.validation import hidden_channels
 
 
-def channel_gate(x_BCHW: Tensor, squeeze: nn.Module, excite: nn.Module) -> Tensor:
-    """Gate each channel by a shared two-layer map of its mean plus that of its maximum.
-
-    (B, C, H, W) -> (B, C, 1, 1).
-    """
-    mean_BC = x_BCHW.mean((2, 3))
-    max_BC = x_BCHW.flatten(2).max(dim=2).values
-    gate_BC: Tensor = (excite(squeeze(mean_BC).relu()) + excite(squeeze(max_BC).relu())).sigmoid()
-    return gate_BC.unsqueeze(2).unsqueeze(3)
-
-
-class CBAM(nn.Module):
+class CBAM(CBAMModule):
     """Channel gate, then spatial gate on its result (arXiv:1807.06521).
 
     y = x * sigmoid(M(mean(x)) + M(max(x))), then y * sigmoid(BN(conv([max_c(y); mean_c(y)]))), where M
@@ -83,5 +73,22 @@ class CBAM(nn.Module):
             self.spatial_gate = SpatialGate(kernel_size, owner="CBAM", norm=norm is not False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x * channel_gate(x, self.squeeze, self.excite)
+        """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
+        return apply_cbam(self, x, _smallest)
+
+    def formula(self, x: Tensor) -> Tensor:
+        """Apply the formula of the class, operator by operator."""
+        gate_BC = self.channel_gate(x.mean((2, 3)), x.flatten(2).max(dim=2).values)
+        x = x * gate_BC.unsqueeze(2).unsqueeze(3)
         return x if self.spatial_gate is None else x * self.spatial_gate(x)
+
+    def channel_gate(self, mean_BC: Tensor, max_BC: Tensor) -> Tensor:
+        """Gate each channel by a shared two-layer map of its mean plus that of its maximum: (B, C)."""
+        mixed_BC: Tensor = self.excite(self.squeeze(mean_BC).relu()) + self.excite(
+            self.squeeze(max_BC).relu()
+        )
+        return mixed_BC.sigmoid()
+
+
+def _smallest(kernel_size: int) -> CBAM:
+    return CBAM(4, reduction=2, kernel_size=kernel_size)

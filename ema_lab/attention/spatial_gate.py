@@ -36,5 +36,8 @@ class SpatialGate(nn.Module):
         self.norm = nn.BatchNorm2d(1, eps=1e-5, momentum=0.01) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = self.conv(channel_extremes(x))
-        return (gate if self.norm is None else normalise(self.norm, gate)).sigmoid()
+        return self.from_convolved(self.conv(channel_extremes(x)))
+
+    def from_convolved(self, map_B1HW: Tensor) -> Tensor:
+        """Return the gate of the convolution's output."""
+        return (map_B1HW if self.norm is None else normalise(self.norm, map_B1HW)).sigmoid()

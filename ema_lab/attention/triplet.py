@@ -6,12 +6,13 @@ Shape letters: B batch, C channels, H rows, W columns.
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ema_lab.attention.kernels.triplet import TripletModule, apply_triplet
 from ema_lab.attention.spatial_gate import SpatialGate
 
 
-class Triplet(nn.Module):
+class Triplet(TripletModule):
     """Mean of three gated copies of x, one gate per plane: (C, W), (H, C) and (H, W).
 
     Each gate is sigmoid(BN(conv([max; mean]))) over the axis outside its plane
@@ -45,8 +46,17 @@ class Triplet(nn.Module):
         self.hw = SpatialGate(kernel_size, owner="Triplet")
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
+        return apply_triplet(self, x, _smallest)
+
+    def formula(self, x: Tensor) -> Tensor:
+        """Apply the formula of the class, operator by operator."""
         gate_BC1W = self.cw(x.transpose(1, 2)).transpose(1, 2)
         gate_BCH1 = self.hc(x.transpose(1, 3)).transpose(1, 3)
         gate_B1HW = self.hw(x)
         gated: Tensor = x * ((gate_BC1W + gate_BCH1 + gate_B1HW) / 3)
         return gated
+
+
+def _smallest(kernel_size: int) -> Triplet:
+    return Triplet(4, kernel_size=kernel_size)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention import build_attention, load_reference_state
+from ema_lab.attention.kernels.choice import chosen_kernel
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 CASES = json.loads((GOLDEN / "index.json").read_text())["cases"]
@@ -30,6 +31,8 @@ BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "SimAM": lambda h: build_attention("simam", h["channels"], regularisation=h["e_lambda"]),
     "Triplet": lambda h: build_attention("triplet", 64, kernel_size=h["kernel_size"]),
 }
+
+WITH_KERNEL = {"CBAM", "CA", "EMA", "Triplet"}
 
 
 def largest_errors(case: Mapping[str, Any]) -> dict[str, float]:
@@ -79,6 +82,18 @@ def test_values_gradients_and_statistics_agree(case: Mapping[str, Any]) -> None:
     worst = max(errors, key=lambda part: errors[part])
     print(f"\n{case['file']}: {errors[worst]:.1e} ({worst}, of {len(errors)} compared)")
     assert errors[worst] < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case["module"] in WITH_KERNEL],
+    ids=lambda case: f"{case['file'].removesuffix('.npz')} agrees under a kernel",
+)
+def test_the_kernels_agree_with_the_authors(case: Mapping[str, Any]) -> None:
+    with chosen_kernel("exact") as ran:
+        errors = largest_errors(case)
+    assert ran & {"exact", "many_maps"}
+    assert max(errors.values()) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['file'].removesuffix('.npz')} normalises")

@@ -84,7 +84,8 @@ class _ExactEMA(torch.autograd.Function):
         d_map_BM = (grad * x).sum(1).view(batch, pixels).mul_(map_BM * (1 - map_BM))
         total_B1 = d_map_BM.sum(1, keepdim=True)
         hats_BCM = normalised.view(batch, channels, pixels)
-        product_BC = torch.bmm(hats_BCM, d_map_BM.unsqueeze(2)).squeeze(2)
+        # A row times a matrix: `bmm` is ten times slower with a column on a CPU.
+        product_BC = torch.bmm(d_map_BM.unsqueeze(1), hats_BCM.transpose(1, 2)).squeeze(1)
         d_own_BC = torch.addcmul(total_B1 * weights.norm_bias, product_BC, weights.norm_weight)
         d_norm_weight = (own_BC * product_BC).sum(0)
         d_norm_bias = total_B1.squeeze(1) @ own_BC

@@ -53,14 +53,13 @@ class ManyMapsEMA(torch.autograd.Function):
         gated_CMN, buffer = gated.view(channels, pixels, maps), x_PN.view(channels, pixels, maps)
         mean_C1N = gated_CMN.mean(1, keepdim=True)
         torch.sub(gated_CMN, mean_C1N, out=buffer)
-        inverse_C1N = buffer.mul_(buffer).mean(1, keepdim=True).add_(eps).rsqrt_()
+        inverse_C1N = buffer.square().mean(1, keepdim=True).add_(eps).rsqrt_()
         scale_C1N = (own_CN * weights.norm_weight.unsqueeze(1)).unsqueeze(1).mul_(inverse_C1N)
-        torch.sub(gated_CMN, mean_C1N, out=buffer)
         map_MN += buffer.mul_(scale_C1N).sum(0)
         map_MN += torch.mv(own_CN.t(), weights.norm_bias)
         map_N1M = map_MN.sigmoid_().t().contiguous().view(maps, 1, pixels)
-        kept = (matrix_RP, constant_C, linear_RN, own_CN, gated_CMN, mean_C1N, inverse_C1N, scale_C1N)
-        ctx.save_for_backward(x, *weights, *kept)
+        kept = (matrix_RP, constant_C, linear_RN, own_CN, gated_CMN, mean_C1N)
+        ctx.save_for_backward(x, *weights, *kept, inverse_C1N, scale_C1N, map_N1M)
         output: Tensor = (x.view(maps, channels, pixels) * map_N1M).view(x.shape)
         return output
 
@@ -69,7 +68,8 @@ class ManyMapsEMA(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *others = ctx.saved_tensors
         weights = EMAWeights(*others[:6])
-        matrix_RP, constant_C, linear_RN, own_CN, gated_CMN, mean_C1N, inverse_C1N, scale_C1N = others[6:]
+        matrix_RP, constant_C, linear_RN, own_CN, gated_CMN, mean_C1N, *more = others[6:]
+        inverse_C1N, scale_C1N, map_N1M = more
         maps, channels, height, width = x.shape
         pixels, parts = height * width, _parts(channels, height, width)
         x_NCM, grad_NCM = x.view(maps, channels, pixels), grad.reshape(maps, channels, pixels)
@@ -92,13 +92,13 @@ class ManyMapsEMA(torch.autograd.Function):
         d_norm_bias = torch.mv(own_CN, total_1N.squeeze(0))
 
         # The gated maps: their gradient, what of it goes through the gate, and what through the pixels.
-        slope_C1N = product_C1N.mul_(inverse_C1N).div_(-pixels)
-        constant_C1N = torch.add(mean_C1N * slope_C1N, total_1N, alpha=1 / pixels)
-        d_gated_CMN = (gated_CMN * slope_C1N).sub_(constant_C1N).add_(d_map_MN).mul_(scale_C1N)
-        d_gate_CLN = d_gate_GN.view(channels, -1, maps)
+        slope_C1N = product_C1N.mul_(inverse_C1N).mul_(scale_C1N).div_(-pixels)
+        constant_C1N = torch.addcmul(mean_C1N * slope_C1N, scale_C1N, total_1N, value=1 / pixels).neg_()
+        d_gated_CMN = torch.addcmul(constant_C1N, gated_CMN, slope_C1N).addcmul_(scale_C1N, d_map_MN)
         through_gate = torch.mul(d_gated_CMN, gated_CMN, out=buffer).view(channels, height, width, maps)
-        torch.sum(through_gate, 2, out=d_gate_CLN[:, :height])
-        torch.sum(through_gate, 1, out=d_gate_CLN[:, height:])
+        d_rows, d_columns = d_gate_GN.view(channels, -1, maps).split([height, width], 1)
+        torch.sum(through_gate, 2, out=d_rows)
+        torch.sum(through_gate, 1, out=d_columns)
         d_gate_GN.addcmul_(d_gate_GN, gate_GN, value=-1)
         rows, columns = gate_GN.view(channels, -1, 1, maps).split([height, width], 1)
         d_gated = d_gated_CMN.view_as(through_gate)
@@ -106,7 +106,7 @@ class ManyMapsEMA(torch.autograd.Function):
         d_gated *= columns.view(channels, 1, width, maps)
         d_x_NP = d_x_NCM.view(maps, -1).copy_(d_gated_CMN.view(-1, maps).t())
         d_x_NP.addmm_(d_linear_RN.t(), matrix_RP)
-        d_x_NCM.addcmul_(grad_NCM, map_MN.t().contiguous().view(maps, 1, pixels))
+        d_x_NCM.addcmul_(grad_NCM, map_N1M)
 
         d_matrix_RP, d_bias_R = torch.mm(d_linear_RN, x.view(maps, -1)), d_linear_RN.sum(1)
         constants = _constants(height, width, x.dtype, x.device)

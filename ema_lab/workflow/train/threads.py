@@ -17,7 +17,10 @@ from ema_lab.workflow.events import UncleanPairs
 IN_REACH: Mapping[str, Set[str]] = {  # attention with kernels, and its options with which a kernel runs
     "ema": {"groups"},
     "ca": {"reduction", "min_width"},
+    "cbam": {"reduction", "kernel_size", "bias", "norm"},
+    "triplet": {"kernel_size"},
 }
+ON_CPU_ALONE = {"ca", "cbam", "triplet"}  # their kernels are for the CPU
 
 
 def base_ablation(base: str) -> Ablation:
@@ -104,7 +107,9 @@ def _expected(spec: RunSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
     with_kernel = [part for part in parts if IN_REACH.keys() & set(part.names)]
     on_cpu = facts.get(FACT) == "exact" and str(facts.get("device")).startswith("cpu")
     is_plain = all(
-        part.name in IN_REACH and part.options.keys() <= IN_REACH[part.name] and (part.name != "ca" or on_cpu)
+        part.name in IN_REACH
+        and part.options.keys() <= IN_REACH[part.name]
+        and (part.name not in ON_CPU_ALONE or on_cpu)
         for part in with_kernel
     )
     if not with_kernel or (
