@@ -5,8 +5,8 @@
 First the modules alone, then a training step of ResNet-20 with each module after every block, relative to the
 same step without attention. Contenders alternate, so that a busy machine slows all of them. Times are medians
 of the process's CPU time, ratios medians of the turns' ratios. Operators are counted by torch's profiler,
-forward and backward. Then the Triton kernels are compiled for A100 and H100, which need not be there: registers
-of a thread, and bytes spilled to memory. The last lines are the same figures as JSON, one object per row.
+forward and backward. Then the Triton kernels are compiled for A100 and H100, which need not be there: their
+registers of a thread, and bytes spilled to memory. The last lines are the same figures as JSON, one per row.
 """
 
 import argparse

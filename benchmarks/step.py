@@ -17,7 +17,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ from epoch import epoch_row
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from ema_lab.errors import CompileError
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
@@ -123,21 +125,11 @@ def spec_of(backbone: str, attention: dict[str, Any], size: int, batch_size: int
 
 def step_rows(shape: Shape, device: torch.device, rounds: int, *, compiles: bool) -> list[dict[str, Any]]:
     """Time the bare loop and our step in each setting on one fixed batch; print and return a row for each."""
-    spec = spec_of(shape.backbone, shape.attention, shape.image, shape.batch)
-    images, targets = load_task(spec.data).made_up_batch(shape.batch)
-    images, targets = images.to(device) / 128 - 1, targets.to(device)
-    loops = {"bare": bare_loop(build_model(spec).to(device).train(), images, targets)}
-    seconds_of: dict[str, float] = {}
+    loops: dict[str, Loop] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for mode in ("off", "default") if compiles else ("off",):
-            for layout in FORMATS:
-                fields = {"memory_format": layout, "compile": mode}
-                setting = f"{layout}, compile {mode}"
-                varied = spec_of(shape.backbone, shape.attention, shape.image, shape.batch, **fields)
-                with compiler_cache(varied.recipe, Path(folder)):
-                    step, loops[setting] = our_loop(varied, device, images, targets)
-                    loops[setting](0)  # compiles
-                seconds_of[setting] = 0.0 if step.compiled is None else step.compiled.seconds
+        compile_seconds = add_loops(
+            loops, shape, device, Path(folder), ("off", "default") if compiles else ("off",)
+        )
         seconds = turns(loops, min(rounds, shape.rounds), device)
     counts = {name: operators(loop, 0) for name, loop in loops.items() if "default" not in name}
     rows = []
@@ -153,7 +145,7 @@ def step_rows(shape: Shape, device: torch.device, rounds: int, *, compiles: bool
             "min_ms": 1000 * min(times),
             "ratio": statistics.median(one / bare for one, bare in pairs),
             "ratio_of_minima": min(times) / min(seconds["bare"]),
-            "compile_seconds": seconds_of.get(name, 0.0),
+            "compile_seconds": compile_seconds.get(name, 0.0),
             "operators": counts.get(name),
         }
         rows.append(row)
@@ -164,6 +156,33 @@ def step_rows(shape: Shape, device: torch.device, rounds: int, *, compiles: bool
             flush=True,
         )
     return rows
+
+
+def add_loops(
+    loops: dict[str, Loop], shape: Shape, device: torch.device, cache: Path, modes: Sequence[str]
+) -> dict[str, float]:
+    """Add the bare loop and ours in each setting, which run one batch; return the seconds of compilation.
+
+    A setting that training refuses, because the compiled model differs on this batch, is said and left out.
+    """
+    spec = spec_of(shape.backbone, shape.attention, shape.image, shape.batch)
+    images, targets = load_task(spec.data).made_up_batch(shape.batch)
+    images, targets = images.to(device) / 128 - 1, targets.to(device)
+    loops["bare"] = bare_loop(build_model(spec).to(device).train(), images, targets)
+    seconds: dict[str, float] = {}
+    for mode, layout in product(modes, FORMATS):
+        setting, fields = f"{layout}, compile {mode}", {"memory_format": layout, "compile": mode}
+        varied = spec_of(shape.backbone, shape.attention, shape.image, shape.batch, **fields)
+        step, loop = our_loop(varied, device, images, targets)
+        try:
+            with compiler_cache(varied.recipe, cache):
+                loop(0)  # compiles
+        except CompileError as error:
+            print(f"{shape.name}, {setting}: {error}", flush=True)
+            continue
+        loops[setting] = loop
+        seconds[setting] = 0.0 if step.compiled is None else step.compiled.seconds
+    return seconds
 
 
 def our_loop(spec: RunSpec, device: torch.device, images: Tensor, targets: Tensor) -> tuple[Step, Loop]:

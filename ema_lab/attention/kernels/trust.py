@@ -71,7 +71,7 @@ class Kernel(Generic[Module]):
         if torch.compiler.is_compiling() or torch._C._is_tracing():  # both see the operators of the formula
             return module.formula(x)
         if kernel_on(x.device.type) == "exact" and kernel_size is not None and _takes(module, x):
-            case = Case(x.dtype, *x.shape[2:], kernel_size)
+            case = Case(x.dtype, x.shape[2], x.shape[3], kernel_size)
             if self._is_trusted(case, build):
                 note("exact")
                 return self.exact(module, x)
