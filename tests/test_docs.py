@@ -157,7 +157,8 @@ def test_ci_runs_the_two_commands_of_a_fresh_machine_and_builds_the_site():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     targets = [words[1] for block in blocks(README, "sh") for words in block.commands if words[0] == "make"]
     assert targets == ["quickstart", "test"]
-    assert all(f"make --no-print-directory {target}\n" in script for target in (*targets, "docs"))
+    made = [line.split()[1:] for line in script.splitlines() if line.startswith("make ")]
+    assert {*targets, "docs"} <= {word for words in made for word in words}
 
 
 def test_ci_runs_what_depends_on_the_processor_as_on_another_one():
