@@ -1,5 +1,6 @@
 """Compiled training: the first batch decides, nothing is left behind, evaluation stays eager."""
 
+import copy
 import os
 import shutil
 
@@ -145,6 +146,51 @@ def test_rounding_in_bf16_is_no_difference(make_spec, task, batch, monkeypatch):
         replaced(monkeypatch, without_its_hook)
         with pytest.raises(CompileError, match="is wrong on the first batch"):
             CompiledModel(spec, model, task).for_batch(batch, seed)
+
+
+def in_float64(model, factor=1.0):
+    """Return a model that computes in float64 with the parameters of an fp32 one."""
+    double = copy.deepcopy(model).double()
+
+    def call(images):
+        parameters = {name: factor * value.double() for name, value in model.named_parameters()}
+        return torch.func.functional_call(double, parameters, images.double()).float()
+
+    return call
+
+
+def test_rounding_in_fp32_is_judged_in_float64(spec, task, batch, monkeypatch):
+    """As where a deep network amplifies rounding: with no distance allowed, any rounding is a suspect."""
+    monkeypatch.setattr(module, "LIMIT", 0.0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    replaced(monkeypatch, in_float64)
+    CompiledModel(spec, model, task).for_batch(batch, seed)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(value.dtype == torch.float32 for value in model.parameters())
+    replaced(monkeypatch, lambda model: in_float64(model, 1.001))
+    with pytest.raises(CompileError, match="is wrong on the first batch"):
+        CompiledModel(spec, model, task).for_batch(batch, seed)
+
+
+def test_a_model_without_float64_or_far_from_it_is_judged_in_fp32(spec, task, batch, monkeypatch):
+    """Rounding explains no difference of a tenth: the float64 pass then computes something else."""
+
+    class OnlyFp32(nn.Module):
+        def __init__(self, far):
+            super().__init__()
+            self.far = far
+            self.linear = nn.Linear(3 * 6 * 6, 10)
+
+        def forward(self, x):
+            if x.dtype == torch.float64 and not self.far:
+                raise TypeError("no float64 here")
+            return self.linear(x.flatten(1) * (2 if x.dtype == torch.float64 else 1))
+
+    for far in (False, True):
+        replaced(monkeypatch, lambda model: lambda images: model(1.05 * images))
+        with pytest.raises(CompileError, match=r"apart, more than 0\.01"):
+            CompiledModel(spec, OnlyFp32(far).train(), task).for_batch(batch, seed)
 
 
 class Half(nn.Module):
