@@ -156,7 +156,7 @@ class CompiledModel:
                 f"recipe.compile: {mode} changes nothing: torch finds nothing to compile in this model's call"
             )
             raise CompileError(f"{rule}; set compile: off")
-        if difference := self._difference(compiled_pass, eager, batch, seed):
+        if difference := self._fault(compiled_pass, eager, batch, seed):
             rule = f"recipe.compile: {mode}: the compiled model is wrong on the first batch: {difference}"
             raise CompileError(f"{rule}; set compile: off, and report it to PyTorch")
         if (
@@ -167,7 +167,7 @@ class CompiledModel:
         seed()
         self._compiled = compiled
 
-    def _difference(self, compiled_pass: _Pass, eager: _Pass, batch: Batch, seed: Any) -> str | None:
+    def _fault(self, compiled_pass: _Pass, eager: _Pass, batch: Batch, seed: Any) -> str | None:
         """Describe how a compiled pass differs from the eager one; None if rounding explains the difference.
 
         Gradients of a deep network amplify rounding: those of ResNet-50 at its initial weights are up to 5 %
