@@ -9,7 +9,7 @@ _LONG_VALUE = re.compile(rf"'[^']{{{LONGEST},}}'|\"[^\"]{{{LONGEST},}}\"|\S{{{LO
 
 def number_of(number: int | float, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1: `1 class`, `1,200 classes`."""
-    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,g}"
     return f"{text} {noun if number == 1 else _plural(noun)}"
 
 

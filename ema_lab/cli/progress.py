@@ -209,7 +209,7 @@ def epoch_text(task: Task, curve: Sequence[Mapping[str, float]], beat: Heartbeat
     if beat is not None and beat.batches:
         parts.append("evaluating" if beat.phase == "evaluating" else f"batch {beat.batch}/{beat.batches}")
         pace = [beat.speed]
-        pace += [f"{beat.data_share:.0%} waiting for data"] if beat.data_share >= LONG_WAIT else []
+        pace += [f"{100 * beat.data_share:.0f} % waiting for data"] if beat.data_share >= LONG_WAIT else []
     if not curve:
         return ", ".join([*parts, *pace])
     last, primary = curve[-1], task.spec.data.task.primary

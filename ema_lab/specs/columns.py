@@ -7,9 +7,10 @@ from ema_lab.specs.metric import COSTS
 
 COMPARISONS: Mapping[str, str] = {  # meaning by column
     "delta": "Mean paired difference of the metric to the baseline over common seeds, with its interval.",
-    "p": "p of a paired t test against the baseline, Holm-corrected over all compared rows of the ablation.",
+    "p": "p of the t test of paired differences to the baseline that the report's `test` names, "
+    "Holm-corrected over all compared rows of the ablation.",
     "wilcoxon": "p of a Wilcoxon signed-rank test against the baseline, Holm-corrected likewise.",
-    "equivalence": "p of two one-sided paired t tests that the difference is within `margin`.",
+    "equivalence": "p of two one-sided t tests, likewise, that the difference is within `margin`.",
     "pairing": "Variance of paired over unpaired differences: below 1, pairing makes intervals narrower.",
     "effect": "Hedges' g of the paired differences: Cohen's d_z, corrected for few seeds.",
     "detectable": "Smallest true difference that a paired t test of the row's seeds finds with 80 % power.",

@@ -56,9 +56,9 @@ class ReportForm(Spec):
         ablations: Ablations by the name of their data set, for `datasets`.
         published: File of published numbers, for `claims`.
         tables: Tables of the file `published` that a report of claims shows; all by default.
-        columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`, `p` (paired t),
-            `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`), `effect` (Hedges' g),
-            `pairing` (variance of paired over unpaired differences),
+        columns: Metrics of the task, costs, `n`, and comparisons with the baseline: `delta`,
+            `p` (see `test`), `wilcoxon`, `equivalence` (p of two one-sided tests within `margin`),
+            `effect` (Hedges' g), `pairing` (variance of paired over unpaired differences),
             `detectable` (smallest difference that the row's seeds can detect). `delta_NAME`, such as
             `delta_top5`, is the difference of any other metric or cost. `latency` and `latency_ratio` are
             measured by `ema-lab cost --latency`. `metric_images` and `delta_images` are `metric` and its

@@ -11,7 +11,7 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from ema_lab.store.killed import KILLED, OOM_KILLED
-from ema_lab.store.layout import LOG, RECORD
+from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt, ErrorRecord
 from ema_lab.store.store import RunFacts, State
 
@@ -37,7 +37,7 @@ REMEDIES: dict[Cause, str] = {
     "disk full": "free some space (ema-lab store gc shows what can go)",
     "killed": "see the system's log; a killed run resumes from its last checkpoint",
     "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
-    "error": f"read the traceback in {RECORD} and mend what raised it",
+    "error": "`ema-lab log RUN` shows the traceback: mend what raised it",
 }
 _KINDS: dict[str, Cause] = {
     "OutOfMemoryError": "out of memory",

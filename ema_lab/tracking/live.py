@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ema_lab.errors import SpecError
+from ema_lab.errors import SpecError, UnknownNameError
+from ema_lab.specs.messages import nearest
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, RunOutcome
 from ema_lab.tracking.mlflow_runs import RUN_ID, TAGS, VARIANT, MlflowRuns
@@ -46,12 +47,23 @@ def check_tracker(name: str | None) -> None:
     """
     if name is None:
         return
-    if name not in TRACKERS:
-        raise SpecError(f"no tracker is named {name!r}; known: {', '.join(TRACKERS)}")
+    check_tracker_name(name)
     if importlib.util.find_spec(name) is None:
         raise SpecError(f"the tracker {name} is not installed; pip install 'ema-lab[{name}]'")
     if name == "wandb" and not wandb_can_start():
         raise SpecError("wandb has no API key here; run `wandb login`, or set WANDB_MODE=offline")
+
+
+def check_tracker_name(name: str | None) -> None:
+    """Check that a tracker exists.
+
+    Raises:
+        UnknownNameError: The message lists the trackers.
+    """
+    if name is not None and name not in TRACKERS:
+        hint = nearest(name, TRACKERS)
+        known = f"{hint} known" if hint else "known"
+        raise UnknownNameError(f"no tracker is named {name!r}; {known}: {', '.join(TRACKERS)}")
 
 
 def wandb_can_start() -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.measured.names import flat_names, run_names
+from ema_lab.measured.names import RunNames, flat_names
 from ema_lab.store.layout import RUN_ID
 from ema_lab.store.store import RunStore
 from ema_lab.store.upkeep.export import export
@@ -161,8 +161,8 @@ def export_store(store: RunStore, path: Path) -> tuple[int, list[str]]:
     Raises:
         StoreError: If the file has another extension, a package is missing, or the file cannot be written.
     """
-    names = run_names()
-    return export(store, path, lambda run_id: flat_names(names.get(run_id, [])))
+    names = RunNames.read()
+    return export(store, path, lambda run_id: flat_names(names.of(run_id, store.spec(run_id))))
 
 
 @dataclass(frozen=True)

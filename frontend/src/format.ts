@@ -32,6 +32,12 @@ export function ago(time: number): string {
 
 export const times = (count: number): string => ["", "once", "twice"][count] || `${count} times`;
 
+/** Whether a header says that its values are percentages. */
+export const isPercent = (header: string): boolean => /%\)?$/.test(header);
+
+/** The end of a bar or a band: a percentage is drawn to 0 and 100 only, whatever its interval says. */
+export const end = (value: number, header: string): number => (isPercent(header) ? Math.min(100, Math.max(0, value)) : value);
+
 export function extreme(values: Iterable<number>): [low: number, high: number] {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];

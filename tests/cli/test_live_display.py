@@ -189,7 +189,7 @@ def test_a_long_epoch_shows_its_batch_its_speed_and_the_waiting_for_data(tasks, 
     curve = [{"epoch": 1.0, "train_loss": 2.0, "train_seconds": 10.0}]
     assert epoch_text(tasks[0], curve, beat(ids[0])) == "epoch 1/1, batch 120/400, loss 2, 256 images/s"
     waiting = beat(ids[0], data_share=0.31)
-    assert epoch_text(tasks[0], curve, waiting).endswith("256 images/s, 31% waiting for data")
+    assert epoch_text(tasks[0], curve, waiting).endswith("256 images/s, 31 % waiting for data")
     evaluating = beat(ids[0], phase="evaluating")
     assert epoch_text(tasks[0], [], evaluating) == "epoch 0/1, evaluating, 256 images/s"
     (RunStore("runs").folder(ids[0]) / "curve.csv").write_text("epoch,train_loss\n1,2.0\n")

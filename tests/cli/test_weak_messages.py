@@ -168,3 +168,36 @@ def test_a_folder_that_is_not_divided_says_how_to_divide_it(command, folder):
     facts = {"classes": 2, "train_images": 1, "test_images": 1, "image_size": 8}
     with pytest.raises(DataError, match=rule):
         load_splits(DataSpec(name="imagefolder", folder="pets", **facts), Path("data"))
+
+
+def test_runs_with_other_settings_are_listed_with_their_rows(command, folder):
+    changed = load_ablation("tiny", {"recipe.epochs": 2}).runs()
+    execute(changed, train=lambda spec, job: fake_outcome(spec), store=RunStore("runs"))
+    rows = json.loads(command("list", "runs", "--json").out)
+    assert {(row["ablation"], row["row"], row["seed"]) for row in rows} == {
+        ("tiny", f"{row} (other settings)", seed) for row in ("none", "se") for seed in (0, 1)
+    }
+    assert len(json.loads(command("list", "runs", "--only", "row=se", "--json").out)) == 2
+    assert "none (other settings) seed 0 of tiny: done" in command("log", changed[0].run_id).out
+    assert command("store", "export", "--out", "all.jsonl").code == 0
+    exported = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    assert {row["row"] for row in exported} == {"none (other settings)", "se (other settings)"}
+
+
+def test_a_misspelt_tracker_is_refused_even_if_nothing_is_left_to_train(command, trained):
+    trained()
+    answer = command("run", "tiny", "--track", "tensorbord")
+    assert answer.code == 2
+    assert "no tracker is named 'tensorbord'; did you mean 'tensorboard'?" in answer.err
+    assert "trained" not in answer.err
+
+
+def test_failed_is_one_word_for_a_run_everywhere(command, trained):
+    def train(spec, job):
+        raise RuntimeError("boom")
+
+    trained(train=train)
+    assert {row["status"] for row in json.loads(command("list", "runs", "--json").out)} == {"failed"}
+    assert "tiny: 4 failed" in command("status", "tiny").err
+    remedy = "remedy: `ema-lab log RUN` shows the traceback: mend what raised it"
+    assert remedy in command("status", "tiny").err

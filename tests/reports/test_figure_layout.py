@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from ema_lab.errors import SpecError
 from ema_lab.reports.figures import draw, draw_curves, draw_tradeoff
-from ema_lab.reports.figures.captions import percent_note
 from ema_lab.reports.figures.gallery import Panel, draw_gallery
 from ema_lab.reports.figures.numbers import Curve, Heatmap, Point
+from ema_lab.reports.figures.percent import band_note, bar_note, cut_band, cut_bar
 from ema_lab.reports.figures.ranks import Ranks
 from ema_lab.reports.figures.style import COLUMN_INCHES, USUAL, Form, Look, look, save
 from ema_lab.specs.metric import Metric
@@ -281,6 +281,34 @@ def test_an_axis_of_percentages_ends_at_0_and_100_and_the_caption_names_cut_bars
     assert 100 < high < 105
     other = draw_tradeoff.draw_tradeoff(points, *looks("ab"), replace(TOP1, unit=""), "macs").axes[0]
     assert other.get_ylim()[1] > 106
-    assert percent_note(values) == " Bars that pass 0 or 100 % are cut off there."
-    assert percent_note(values[1:]) == " Bars that pass 100 % are cut off there."
-    assert percent_note([PairedDifference(50.0, 40.0, 60.0, 3)]) == ""
+    assert bar_note(values) == " Bars that pass 0 or 100 % are cut off there."
+    assert bar_note(values[1:]) == " Bars that pass 100 % are cut off there."
+    assert bar_note([PairedDifference(50.0, 40.0, 60.0, 3)]) == ""
+    assert [cut_bar(value) for value in values] == [
+        PairedDifference(1.0, 0.0, 11.0, 3),
+        PairedDifference(98.0, 90.0, 100.0, 3),
+    ]
+    assert not cut_bar(PairedDifference(98.0, math.nan, math.nan, 1)).has_interval
+
+
+def test_a_band_of_percentages_ends_at_0_and_100_and_the_caption_says_so():
+    curve = Curve(
+        "a", (1, 2, 3), (50.0, 99.0, 99.0), (-1.0, 97.0, math.nan), (101.0, 101.0, math.nan), (2, 2, 1)
+    )
+    assert band_note([curve]) == " Bands that pass 0 or 100 % are cut off there."
+    cut = cut_band(curve)
+    assert (cut.low[:2], cut.high[:2]) == ((0.0, 97.0), (100.0, 100.0))
+    assert math.isnan(cut.low[2]) and math.isnan(cut.high[2])
+    assert band_note([cut]) == ""
+
+
+@pytest.mark.parametrize("facets", [False, True])
+def test_a_lone_epoch_has_its_whole_number_on_the_axis_alone(facets):
+    curve = Curve("a", (1,), (50.0,), (49.0,), (51.0,), (2,))
+    own, names = looks("a")
+    figure = (
+        draw_curves.draw_facets([curve], None, own, names, "Loss")
+        if facets
+        else draw_curves.draw_curves([curve], own, names, "Loss")
+    )
+    assert [*figure.axes[0].get_xticks()] == [1]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def page(trained, browser):
     yield browser
     assert errors(browser) == []
     browser.get("about:blank")
+
+
+BOXES = """
+const svg = document.querySelector('#scatter svg');
+const rows = ['none', 'se', 'eca', 'ca'];
+const texts = [...svg.querySelectorAll('text')];
+const names = texts.filter((one) => rows.includes(one.textContent)).map((one) => {
+  const { top, bottom } = one.getBoundingClientRect();
+  return { text: one.textContent, top, bottom };
+});
+const dashed = [...svg.querySelectorAll('path[stroke-dasharray]')].map((one) => one.getBoundingClientRect());
+const ticks = texts.map((one) => Number(one.textContent)).filter((value) => value > 50);
+return { names, front: dashed.flatMap(({ top, bottom }) => [top, bottom]), ticks };
+"""
 
 
 def axis_texts(page, plot):
@@ -101,6 +116,30 @@ def test_zooms_by_dragging_and_by_buttons(page):
     one(page, "#legend button").click()  # a plot drawn again keeps what is in sight
     assert "Reset" in buttons[2].text
     assert set(axis_texts(page, "#curves")) & set(zoomed)
+
+
+def test_points_have_their_names_above_the_line_and_no_bar_passes_100_percent(trained, browser):
+    """Two points on the front, whose line starts at them, and two near 100 % with intervals beyond."""
+    rows = {"none": 99.0, "se": 99.4, "eca": 99.3, "ca": 98.0}
+    lines = "".join(f"  {row}: {{model.attention: {row}}}\n" for row in rows)
+    text = TINY[: TINY.index("variants:")] + "variants:\n" + lines
+    Path("ablations/tiny.yaml").write_text(text)
+
+    def train(spec, job):
+        name = spec.model.attention.name
+        done = fake_outcome(spec)
+        cost = {**done.cost, "macs": 2_000_000 + 100_000 * [*rows].index(name)}
+        return replace(done, cost=cost, metrics={**done.metrics, "top1": rows[name] + 0.2 * spec.seed})
+
+    trained(train=train)
+    page_of()
+    browser.get(Path("out/index.html").absolute().as_uri())
+    boxes = browser.execute_script(BOXES)
+    assert {box["text"] for box in boxes["names"]} == set(rows)
+    for box in boxes["names"]:
+        assert [y for y in boxes["front"] if box["top"] < y < box["bottom"]] == []
+    assert max(boxes["ticks"]) <= 100
+    assert plotted(browser, "#scatter")[1][2].endswith("100.771")  # the numbers keep the interval
 
 
 def test_a_log_axis_has_powers(page):

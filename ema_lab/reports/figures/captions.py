@@ -32,20 +32,6 @@ def tradeoff_caption(values: Sequence[PairedDifference], *, decided: bool, is_wi
     return text if decided else text + hollow_note(values)
 
 
-def percent_note(values: Sequence[PairedDifference]) -> str:
-    """Return a sentence on bars that the axis cuts off at 0 or 100 %; "" if it cuts none off."""
-    intervals = [value for value in values if value.has_interval]
-    ends = [
-        end
-        for end, is_passed in (
-            ("0", any(value.low < 0 for value in intervals)),
-            ("100", any(value.high > 100 for value in intervals)),
-        )
-        if is_passed
-    ]
-    return f" Bars that pass {' or '.join(ends)} % are cut off there." if ends else ""
-
-
 def differences_caption(points: Sequence[Point], baseline: str, kind: str) -> str:
     """Describe a trade-off of paired differences to the baseline."""
     values = [point.value for point in points if not point.is_reference]

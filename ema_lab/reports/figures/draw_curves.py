@@ -28,8 +28,6 @@ def draw_curves(
     is_difference: bool = False,
 ) -> "Figure":
     """Draw each row's mean over the epochs with its band; with a line at zero for differences."""
-    from matplotlib.ticker import MaxNLocator
-
     with styled(form):
         legend = legend_of([labels[curve.row] for curve in curves], form)
         figure, axes = canvas(form, 2.05 + legend.inches, 1.2 + legend.inches)
@@ -45,7 +43,7 @@ def draw_curves(
             )  # fmt: skip
             _band(axes, curve, look.colour)
         axes.set(xlabel="Epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        _whole_epochs(axes, curves, 6)
         draw_legend(figure, legend)
     return figure
 
@@ -67,8 +65,6 @@ def draw_facets(
     is_difference: bool = False,
 ) -> "Figure":
     """Draw each row on axes of its own with equal limits, and on each the baseline in grey."""
-    from matplotlib.ticker import MaxNLocator
-
     with styled(form):
         columns = max(1, min(len(curves), int((column() - 30) / PANEL_POINTS)))
         rows = math.ceil(len(curves) / columns)
@@ -90,13 +86,22 @@ def draw_facets(
             axes.plot(curve.epochs, curve.mean, color=colour)
             _band(axes, curve, colour)
             axes.set_title(names[index], fontsize=small(), pad=2)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+            _whole_epochs(axes, curves, 4)
+            axes.locator_params(axis="y", nbins=4)
             axes.tick_params(labelbottom=index + columns >= len(curves))
             plain_axes(axes)
         figure.supxlabel("Epoch", fontsize=form.font)
         figure.supylabel(label, fontsize=form.font)
     return figure
+
+
+def _whole_epochs(axes: "Axes", curves: Sequence[Curve], most: int) -> None:
+    """Write whole numbers on the axis of epochs; of a lone epoch, which has no range, its own."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    epochs = {epoch for curve in curves for epoch in curve.epochs}
+    lone = len(epochs) == 1
+    axes.xaxis.set_major_locator(FixedLocator([*epochs]) if lone else MaxNLocator(nbins=most, integer=True))
 
 
 def _band(axes: "Axes", curve: Curve, colour: str) -> None:

@@ -21,11 +21,11 @@ from ema_lab.reports.figures.captions import (
     dots_caption,
     forest_caption,
     listed,
-    percent_note,
     precision_caption,
     tradeoff_caption,
 )
 from ema_lab.reports.figures.numbers import NothingToDrawError
+from ema_lab.reports.figures.percent import band_note, bar_note, cut_band, cut_bar, cut_dots
 from ema_lab.reports.figures.ranks import by_data, dropped_text, hidden_by_data, ranks_of
 from ema_lab.reports.figures.style import (
     COLUMN_INCHES,
@@ -136,15 +136,19 @@ class Drawer:
             raise NothingToDrawError(f"no finished run has both {figure.metric} and {figure.cost}{hint}")
         baseline = baseline_name(self.report, self.ablation) if figure.difference else ""
         header = draw.difference_label(metric, baseline) if baseline else ""
+        if metric.unit == "%" and not baseline:
+            drawn = [replace(point, value=cut_bar(point.value)) for point in points]
+        else:
+            drawn = list(points)
         drawing = draw_tradeoff.draw_tradeoff(
-            points, self.looks, self.labels, metric, figure.cost, form_of(figure), header
+            drawn, self.looks, self.labels, metric, figure.cost, form_of(figure), header
         )
         if baseline:
             text = differences_caption(points, baseline, self._interval_name())
         else:
             values = [point.value for point in points]
             text = tradeoff_caption(values, decided=self.decided, is_within=is_within)
-            text += percent_note(values) if metric.unit == "%" else ""
+            text += bar_note(values) if metric.unit == "%" else ""
         return drawing, text + self._absent([point.row for point in points], rows)
 
     def curves(self, figure: CurvesFigure) -> tuple["Drawing", str]:
@@ -168,6 +172,9 @@ class Drawer:
         if figure.difference:
             baseline = baseline_name(self.report, self.ablation)
             label, text = f"Δ {label} vs {baseline}", f"Paired difference to {baseline!r}. {text}"
+        elif label.endswith("%)"):
+            text += band_note(curves)
+            curves = [cut_band(curve) for curve in curves]
         if figure.facets:
             base = next(
                 (curve for curve in curves for row in rows if row.is_baseline and row.name == curve.row), None
@@ -293,9 +300,9 @@ class Drawer:
         if not curves:
             raise NothingToDrawError("no run is finished, so there is no curve")
         drawing = draw_predictions.draw_precision(
-            curves, self.looks, self.labels, figure.iou, form_of(figure)
+            [cut_band(curve) for curve in curves], self.looks, self.labels, figure.iou, form_of(figure)
         )
-        text = precision_caption(curves, figure, decided=self.decided)
+        text = precision_caption(curves, figure, decided=self.decided) + band_note(curves)
         text += self._first_rows(rows, figure)
         return drawing, text + self._absent([curve.row for curve in curves], rows)
 
@@ -322,8 +329,12 @@ class Drawer:
             what = f"{metric.header} by size of the boxes"
         if not dots.rows:
             raise NothingToDrawError("no run is finished, so there is no number to show")
+        text = dots_caption(dots, what, decided=self.decided)
+        if metric.unit == "%":
+            text += bar_note([value for group in dots.values for value in group.values()])
+            dots = cut_dots(dots)
         drawing = draw_predictions.draw_dots(dots, self.looks, self.labels, metric.header, form_of(figure))
-        text = dots_caption(dots, what, decided=self.decided) + self._first_rows(rows, figure)
+        text += self._first_rows(rows, figure)
         return drawing, text + self._absent(dots.rows, rows)
 
     def _first_rows(self, rows: Sequence[Row], figure: _WithRows, more: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.errors import EmaLabError
-from ema_lab.measured.names import RunName
+from ema_lab.measured.names import OTHER, RunName
 from ema_lab.specs.definition import definitions
 from ema_lab.specs.strict import canonical_json
 
@@ -97,7 +97,7 @@ class Known:
         row = self.models.get(_model_of(spec))
         if row is None or not isinstance(spec.get("seed"), int):
             return None
-        return RunName(row.ablation, f"{row.row} (other settings)", spec["seed"])
+        return RunName(row.ablation, f"{row.row}{OTHER}", spec["seed"])
 
 
 def work_of(spec: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from ema_lab.measured.analysis import Analyses
 from ema_lab.measured.selection import Row
 from ema_lab.reports.figures import predictions
 from ema_lab.reports.figures.captions import confusion_caption, dots_caption, precision_caption
+from ema_lab.reports.figures.percent import band_note, bar_note
 from ema_lab.reports.row_order import row_labels
 from ema_lab.specs.figure import ClassesFigure, ConfusionFigure, PrecisionRecallFigure, SizesFigure
 from ema_lab.specs.report import ReportSpec
@@ -70,7 +71,7 @@ class _Figures:
         if not curves:
             return {}
         return {
-            "caption": precision_caption(curves, figure, decided=self.decided),
+            "caption": precision_caption(curves, figure, decided=self.decided) + band_note(curves),
             "across": f"Recall (%) at an IoU of {figure.iou:g} or more",
             "up": "Precision (%)",
             "curves": [
@@ -100,8 +101,10 @@ class _Figures:
     def _dots(self, dots: predictions.Dots, header: str, what: str) -> dict[str, Any]:
         if not dots.rows:
             return {}
+        values = [value for group in dots.values for value in group.values()]
         return {
-            "caption": dots_caption(dots, what, decided=self.decided),
+            "caption": dots_caption(dots, what, decided=self.decided)
+            + (bar_note(values) if header.endswith("%)") else ""),
             "across": header,
             "groups": list(dots.groups),
             "points": [{row: _point(value) for row, value in values.items()} for values in dots.values],

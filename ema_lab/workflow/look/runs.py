@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ema_lab.errors import SpecError, StoreError
-from ema_lab.measured.names import RunName, flat_names, run_names
+from ema_lab.measured.names import OTHER, RunName, RunNames, flat_names
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.failure import Failure, Frame, failure_of, frames_of, shown_state
@@ -32,8 +32,8 @@ def list_runs(
         SpecError: If a condition has an unknown key.
         StoreError: If the store does not exist.
     """
-    runs, names, wanted = existing_store(store), run_names(), _conditions(only)
-    rows = [_row(runs, run_id, names.get(run_id, [])) for run_id in runs.run_ids()]
+    runs, names, wanted = existing_store(store), RunNames.read(), _conditions(only)
+    rows = [_row(runs, run_id, names) for run_id in runs.run_ids()]
     return [row for row in rows if all(_matches(row, key, values) for key, values in wanted.items())]
 
 
@@ -58,19 +58,21 @@ def _conditions(only: Sequence[str] | Mapping[str, Any] | None) -> dict[str, lis
 
 def _matches(row: Mapping[str, Any], key: str, wanted: Sequence[str]) -> bool:
     value = str(row[key])
+    if key == "row":
+        value = value.removesuffix(OTHER)
     return value in wanted or (key in ("ablation", "row") and not {*value.split(", ")}.isdisjoint(wanted))
 
 
-def _row(runs: RunStore, run_id: str, names: list[RunName]) -> dict[str, Any]:
+def _row(runs: RunStore, run_id: str, names: RunNames) -> dict[str, Any]:
     facts = runs.facts(run_id)
-    row: dict[str, Any] = {"run_id": run_id, **flat_names(names), "seed": None}
+    row: dict[str, Any] = {"run_id": run_id, **flat_names(names.of(run_id)), "seed": None}
     row["status"] = shown_state(runs.state_of(run_id, facts), failure_of(facts))
     row |= dict.fromkeys(("metric", "value", "ended", "data", "backbone", "attention"))
     try:
         spec = runs.spec(run_id)
     except StoreError as error:
         return {**row, "problem": str(error)}
-    row |= {"seed": spec.seed, **_short(spec)}
+    row |= {**flat_names(names.of(run_id, spec)), "seed": spec.seed, **_short(spec)}
     primary = spec.data.task.primary
     if facts.done and facts.record is not None:
         row |= {"metric": primary, "value": facts.record.metrics.get(primary)}
@@ -137,7 +139,7 @@ def run_log(run_id: str, store: Path | str = DEFAULT_STORE) -> RunLog:
         spec = None
     return RunLog(
         run_id,
-        run_names().get(run_id, []),
+        RunNames.read().of(run_id, spec),
         spec,
         shown_state(runs.state_of(run_id, facts), failure),
         runs.readable_attempts(run_id)[0],

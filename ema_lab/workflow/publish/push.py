@@ -8,6 +8,7 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation, load_ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.errors import StoreError
+from ema_lab.store.failure import shown_state
 from ema_lab.tracking.mirror.content import Snapshot
 from ema_lab.tracking.mirror.push import check_project
 from ema_lab.tracking.names import wandb_project
@@ -45,7 +46,7 @@ class PushOutcome:
             "run_id": cell.run_id,
             "variant": cell.row,
             "seed": cell.seed,
-            "status": status.state,
+            "status": shown_state(status.state, status.failure),
             "stale": " ".join(status.stale) or None,
             "mirror": self.mirrored.actions.get(cell.run_id),
         }

@@ -24,6 +24,7 @@ from ema_lab.store.source import Sources
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import RunStore
 from ema_lab.store.survey import RunStatus, Survey
+from ema_lab.tracking.live import check_tracker_name
 from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
 from ema_lab.workflow.data_files import check_files
@@ -151,6 +152,7 @@ def train_grid(
         watch: Observer of the events.
         threads_of: Ablation whose number of threads the runs get; by default this one.
     """
+    check_tracker_name(how.track)  # also where nothing is left to train
     store = how.run_store
     rows = {cell.run_id: cell.row for cell in reversed(ablation.cells)}
     tasks = [Task(spec, ablation.name, rows[spec.run_id]) for spec in ablation.runs()]

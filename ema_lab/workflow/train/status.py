@@ -160,7 +160,7 @@ def _pace(beat: Heartbeat) -> str:
     """Return speed and share of waiting for data as the end of a sentence; "" if they are not known."""
     if not beat.images_per_second:
         return ""
-    waiting = f", {beat.data_share:.0%} of the time waiting for data"
+    waiting = f", {100 * beat.data_share:.0f} % of the time waiting for data"
     return f", {beat.speed}{waiting}"
 
 

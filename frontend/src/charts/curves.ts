@@ -138,6 +138,7 @@ function drawing(traces: Trace[], { columns, isKeyed, isLog, weight }: Setting):
     const name = own.map(columnLabel).join(", ");
     return { ...axis(name, { isLog, isUp: true }), position: number ? ("right" as const) : ("left" as const), ...(number ? { splitLine: { show: false } } : {}) };
   });
+  const [first, end] = extreme(traces.flatMap((trace) => trace.points.map(([epoch]) => epoch)));
   const last = (trace: Trace): Cell[] => {
     const end = trace.points.at(-1);
     const values = trace.points.map(([, value]) => value);
@@ -148,7 +149,7 @@ function drawing(traces: Trace[], { columns, isKeyed, isLog, weight }: Setting):
   return {
     option: {
       grid: { left: 66, right: measures.length > 1 ? 66 : 20, top: 14, bottom: 48 },
-      xAxis: { ...axis("Epoch", { ends: true }), minInterval: 1, min: "dataMin", max: "dataMax" } as object,
+      xAxis: { ...axis("Epoch", { ends: first < end }), minInterval: 1, ...(first < end ? { min: "dataMin", max: "dataMax" } : { min: first - 1, max: first + 1 }) } as object,
       yAxis: ups,
       tooltip: {
         trigger: "axis",

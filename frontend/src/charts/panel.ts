@@ -103,6 +103,11 @@ export class Panel {
     return this.plot.clientWidth || 480;
   }
 
+  /** Its height. */
+  get height(): number {
+    return this.plot.clientHeight || 360;
+  }
+
   /** Draw. `kind`: what the axes show; the zoom stays as long as it stays. A text is shown instead of a chart. */
   show(drawing: Drawing | string, kind = ""): void {
     const isText = typeof drawing === "string";

@@ -40,15 +40,17 @@ export function cell({ values }: Axis, i: number): number | string {
 export function showParallel(panel: Panel, items: Item[], axes: Axis[], summary: string, numbers: { head: string[]; rows: Cell[][] }): void {
   const { ink, soft, line } = palette();
   const text = { color: ink, fontSize: 12 };
+  const room = (panel.width - 170) / Math.max(1, axes.length - 1) - 6; // between two axes
+  const narrow = room < 130; // names take two lines
   panel.show(
     {
       height: 380,
       option: {
-        parallel: { left: 80, right: 90, top: 40, bottom: 24 },
+        parallel: { left: 80, right: 90, top: narrow ? 52 : 40, bottom: 24 },
         parallelAxis: axes.map((axis, dim) => ({
           dim,
-          name: axis.name,
-          nameTextStyle: { ...text, width: 130, overflow: "truncate" },
+          name: narrow ? axis.name.replace(/\.(?=[^.]*$)/, ".\n") : axis.name,
+          nameTextStyle: { ...text, lineHeight: 15, width: Math.min(130, room), overflow: "truncate" },
           axisLabel: text,
           axisLine: { lineStyle: { color: soft, width: 1 } },
           areaSelectStyle: { color: line, opacity: 0.6 },

@@ -1,7 +1,7 @@
 /** Figures of stored predictions: precision over recall, confusions, dots by class or size. */
 import type { CustomSeriesRenderItem, SeriesOption } from "echarts/types/dist/shared";
 import { find, make, scrolling } from "../dom";
-import { extreme, shown } from "../format";
+import { end, extreme, shown } from "../format";
 import { dashes, symbol } from "../looks";
 import { model, on, rowOf } from "../model";
 import { palette, tint } from "../theme";
@@ -27,7 +27,7 @@ function precision(figure: PrecisionFigure): Drawing | string {
       { type: "line", id: `line ${number}`, name: label, data, symbol: "none", itemStyle: { color: tint(colour) }, lineStyle: { color: tint(colour), width: 2, type: dashes(line) } },
     ];
     if (low.some((value) => value !== null)) {
-      all.push({ type: "custom", id: `band ${number}`, renderItem: area(low, high), silent: true, clip: true, itemStyle: { color: tint(colour) }, data, tooltip: { show: false } });
+      all.push({ type: "custom", id: `band ${number}`, renderItem: area(...([low, high].map((side) => side.map((value) => value && end(value, figure.up))) as [Numbers, Numbers])), silent: true, clip: true, itemStyle: { color: tint(colour) }, data, tooltip: { show: false } });
     }
     return all;
   });
@@ -90,7 +90,7 @@ function dots({ groups, points, across, title }: DotsFigure): Drawing | string {
       return values ? [{ row, group: groups[i] ?? "", y: i + (place + 1) / (rows.length + 1), mid: values[0], low: values[1], high: values[2] }] : [];
     }),
   );
-  const range = padded(extreme(found.flatMap(({ mid, low, high }) => [mid, low ?? mid, high ?? mid])));
+  const range = padded(extreme(found.flatMap(({ mid, low, high }) => [mid, end(low ?? mid, across), end(high ?? mid, across)])));
   const text = (point: (typeof found)[number]): string => (point.low === null ? "no interval" : `${shown(point.low)} to ${shown(point.high)}`);
   return {
     height: 80 + groups.length * (14 + 11 * rows.length),
@@ -114,7 +114,7 @@ function dots({ groups, points, across, title }: DotsFigure): Drawing | string {
           silent: true,
           clip: true,
           encode: { x: [1, 2], y: 0 },
-          data: found.filter(({ low }) => low !== null).map(({ row, y, low, high }) => ({ value: [y, low, high] as number[], itemStyle: { color: tint(rowOf(row).colour) } })),
+          data: found.filter(({ low }) => low !== null).map(({ row, y, low, high }) => ({ value: [y, end(low ?? NaN, across), end(high ?? NaN, across)], itemStyle: { color: tint(rowOf(row).colour) } })),
         },
         {
           type: "scatter",

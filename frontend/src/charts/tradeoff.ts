@@ -1,12 +1,13 @@
 /** Trade-off of a metric and a cost: one point per row, the mean over its finished runs with its interval. */
 import type { CustomSeriesRenderItem } from "echarts/types/dist/shared";
 import { button, check, fill, make } from "../dom";
-import { extreme, mean, shown } from "../format";
+import { end, extreme, mean, shown } from "../format";
 import { symbol } from "../looks";
 import { cost, metricHeader, model, rowOf, runOf, shownRows } from "../model";
 import { palette, tint } from "../theme";
 import type { Mean, Run } from "../types";
 import { openRuns } from "../views";
+import { MARK, places } from "./labels";
 import { axis, bubble, padded, Panel } from "./panel";
 
 interface Point extends Mean {
@@ -17,7 +18,7 @@ interface Point extends Mean {
 
 const HINT =
   "One point per row: the mean over its finished runs with its 95 % t interval; hollow: no interval (one seed, equal values, " +
-  "or seeds that were added until it was decided); dashed: the Pareto front of the means, without single seeds beside several. Drag to zoom.";
+  "or seeds that were added until it was decided); bars of percentages end at 0 and 100; dashed: the Pareto front of the means, without single seeds beside several. Drag to zoom.";
 
 /** As the tables have it, a cost in which a row's runs differ has no value; their seconds have a mean. */
 function costOf(runs: Run[], key: string): number | null {
@@ -47,6 +48,8 @@ function pointsOf(x: string, y: string): Point[] {
     return [{ ...value, row, x: across / cost(x).scale, costText }];
   });
 }
+
+const ends = (point: Point, header: string): [low: number, high: number] => [end(point.low ?? point.mean, header), end(point.high ?? point.mean, header)];
 
 const interval = (point: Point): string => (point.low === null ? "no interval" : `${shown(point.low)} to ${shown(point.high)}`);
 
@@ -79,17 +82,18 @@ export function tradeoff(): Panel {
     const canLog = points.every((point) => point.x > 0);
     const xLog = isLog && canLog;
     const xRange = padded(extreme(points.map((point) => point.x)), xLog);
-    const yRange = padded(extreme(points.flatMap((point) => [point.low ?? point.mean, point.high ?? point.mean])));
-    const place = (value: number): number => {
-      const [low, at, high] = [xRange[0], value, xRange[1]].map((one) => (xLog ? Math.log(one) : one)) as [number, number, number];
+    const yRange = padded(extreme(points.flatMap((point) => ends(point, metricHeader(y)))));
+    const steps = front(points, model.data.metrics[y]?.sign ?? 1).map((point): [number, number] => [point.x, point.mean]);
+    const dearest = steps.at(-1);
+    if (dearest) steps.push([xRange[1], dearest[1]]);
+    const [width, height] = [panel.width - 86, panel.height - 62]; // within the axes
+    const share = (value: number, range: [number, number], isLogged = false): number => {
+      const [low, at, high] = [range[0], value, range[1]].map((one) => (isLogged ? Math.log(one) : one)) as [number, number, number];
       return (at - low) / (high - low);
     };
-    const width = panel.width - 90; // without the axis
-    const room = (at: number): object =>
-      at > 0.6 ? { position: "left", width: at * width - 12 } : { position: "right", width: (1 - at) * width - 4 };
-    const steps = front(points, model.data.metrics[y]?.sign ?? 1).map((point): [number, number] => [point.x, point.mean]);
-    const end = steps.at(-1);
-    if (end) steps.push([xRange[1], end[1]]);
+    const pixel = ([across, up]: [number, number]): [number, number] => [share(across, xRange, xLog) * width, (1 - share(up, yRange)) * height];
+    const names = points.map((point) => rowOf(point.row).label);
+    const placed = places(points.map((point) => pixel([point.x, point.mean])), names, steps.map(pixel), width);
     const open = (row: string) => () => openRuns(model.idsOf.get(row) ?? []);
     panel.show(
       {
@@ -106,23 +110,23 @@ export function tradeoff(): Panel {
               clip: true,
               encode: { x: 0, y: [1, 2] },
               data: points.filter((point) => point.low !== null).map((point) => ({
-                value: [point.x, point.low, point.high] as number[],
+                value: [point.x, ...ends(point, metricHeader(y))],
                 itemStyle: { color: tint(rowOf(point.row).colour) },
               })),
             },
             {
               type: "scatter",
               id: "points",
-              symbolSize: 13,
+              symbolSize: MARK,
               labelLayout: { hideOverlap: true },
-              data: points.map((point) => {
+              data: points.map((point, i) => {
                 const { colour, marker, label } = rowOf(point.row);
                 return {
                   name: label,
                   value: [point.x, point.mean],
                   symbol: symbol(marker),
                   itemStyle: { color: point.low === null ? paper : tint(colour), borderColor: tint(colour), borderWidth: 1.5 },
-                  label: { show: true, ...room(place(point.x)), distance: 7, overflow: "truncate", color: ink, textBorderColor: paper, textBorderWidth: 2, formatter: () => label },
+                  label: { show: true, ...placed[i], overflow: "truncate", color: ink, textBorderColor: paper, textBorderWidth: 2, formatter: () => label },
                   tooltip: {
                     formatter: () =>
                       bubble(label, [`${metricHeader(y)}: ${point.text} (${interval(point)}), n=${point.n}`, `${cost(x).header}: ${point.costText}`]),
