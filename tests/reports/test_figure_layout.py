@@ -298,7 +298,8 @@ def test_a_band_of_percentages_ends_at_0_and_100_and_the_caption_says_so():
     assert band_note([curve]) == " Bands that pass 0 or 100 % are cut off there."
     cut = cut_band(curve)
     assert (cut.low[:2], cut.high[:2]) == ((0.0, 97.0), (100.0, 100.0))
-    assert math.isnan(cut.low[2]) and math.isnan(cut.high[2])
+    assert math.isnan(cut.low[2])
+    assert math.isnan(cut.high[2])
     assert band_note([cut]) == ""
 
 
