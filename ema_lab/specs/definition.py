@@ -10,6 +10,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 BUNDLED = _PACKAGE / "bundled" if (_PACKAGE / "bundled").is_dir() else _PACKAGE.parent
 BUNDLED_FOLDERS = tuple(BUNDLED / kind for kind in ("ablations", "reports", "sweeps"))
 
+NOUNS = {
+    "ablations/recipes": "recipe",
+    "reports/published": "file of published numbers",
+}  # others: the folder's
+
 
 def find_definition(kind: str, name: str) -> Path:
     """Return the file of a definition: NAME as a path, then ./KIND/NAME.yaml, then the bundled file.
@@ -30,7 +35,7 @@ def find_definition(kind: str, name: str) -> Path:
     for folder in (Path(kind), BUNDLED / kind):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise UnknownNameError(unknown_name(kind.rpartition("/")[2].removesuffix("s"), name, definitions(kind)))
+    raise UnknownNameError(unknown_name(NOUNS.get(kind, kind.removesuffix("s")), name, definitions(kind)))
 
 
 def definitions(kind: str) -> dict[str, Path]:

@@ -217,7 +217,7 @@ def test_an_unknown_table_or_file_is_reported(command):
     )
     answer = command("audit", "papre")
     assert answer.code == 2
-    assert "no published is named 'papre'; did you mean 'paper'?" in answer.err
+    assert "no file of published numbers is named 'papre'; did you mean 'paper'?" in answer.err
 
 
 def test_a_model_that_cannot_be_built_is_reported(command):

@@ -97,14 +97,16 @@ def test_intervals_by_themselves_are_a_rows_own_and_simultaneous_ones_pooled(tab
 
 def test_the_caption_states_the_model_and_what_the_check_decided(table):
     notes = " ".join(table(test="pooled").notes)
-    assert "p (Top-1): pooled t test against 'r0', Holm-corrected over the rows." in notes
+    assert (
+        "p (Top-1): paired t test with pooled variance against 'r0', Holm-corrected over the rows." in notes
+    )
     assert "; 4.57 degrees of freedom. A row is significant only if its own paired t test" in notes
     assert "is below 4 %, too." in notes
     checks = (
         "4 rows pooled; left out, and tested by their own variance (F tests): r4; weight 2.0 of at most 2"
     )
     assert checks in notes
-    assert "pooled t tests, Holm-corrected over all pairs of rows" in notes
+    assert "paired t tests with pooled variance, Holm-corrected over all pairs of rows" in notes
     assert "Pooled" not in " ".join(table(test="paired").notes)
     simultaneous = table(test="pooled", intervals="simultaneous", columns=["delta"])
     assert "(pooled variance, Bonferroni over 5 comparisons)" in " ".join(simultaneous.notes)
@@ -142,7 +144,7 @@ def test_ranks_and_equivalence_are_pooled(table):
         cell.mark is Mark.EQUIVALENT for cell in alone.values()
     )
     assert equal["r1"].test == "two one-sided paired t, pooled variance"
-    assert "two one-sided pooled t tests" in " ".join(built.notes)
+    assert "two one-sided paired t tests with pooled variance" in " ".join(built.notes)
 
 
 @pytest.mark.parametrize(

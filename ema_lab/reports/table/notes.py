@@ -8,7 +8,7 @@ from ema_lab.measured.family import Family
 from ema_lab.measured.selection import PAIR_LABELS, Row
 from ema_lab.reports.naming import baseline_name, is_shown
 from ema_lab.reports.table.comparison import Marks
-from ema_lab.reports.table.pooled import pooled_notes
+from ema_lab.reports.table.pooled import paired_words, pooled_notes
 from ema_lab.reports.table.rank_notes import Ranked, listed, rank_notes, with_rivals
 from ema_lab.reports.table.scope import scope_notes
 from ema_lab.reports.table.sequential import interval_name, limit_words, test_words
@@ -140,7 +140,7 @@ def comparison_notes(
         test = f"{test_words(spec)} paired t test"
         texts["p"] = f"p ({label}): {test} against {baseline!r}{limit}, {corrected}."
     texts["equivalence"] = (
-        f"Equivalence p ({label}): two one-sided {paired_words(spec)}s that the true difference to "
+        f"Equivalence p ({label}): two one-sided {paired_words(spec, 's')} that the true difference to "
         f"{baseline!r} is within {_margin(spec)}, {corrected}."
     )
     texts["detectable"] = (
@@ -149,11 +149,6 @@ def comparison_notes(
         "in brackets by the 80 % interval of that spread."
     )
     return [note for key, note in texts.items() if key in keys]
-
-
-def paired_words(spec: ReportSpec) -> str:
-    """Return the name of the t test of paired differences."""
-    return "pooled t test" if spec.test == "pooled" else "paired t test"
 
 
 def interval_words(spec: ReportSpec, comparisons: int) -> str:
@@ -174,7 +169,7 @@ def equivalence_notes(spec: ReportSpec, baseline: str, cells: Sequence[TableCell
     """Explain the sign of equivalence, if a cell has it."""
     if all(cell.mark is not Mark.EQUIVALENT for cell in cells):
         return []
-    test = f"two one-sided {paired_words(spec)}s, Holm-corrected, 5 %"
+    test = f"two one-sided {paired_words(spec, 's')}, Holm-corrected, 5 %"
     if spec.is_decided:
         test = f"its {interval_name(spec).replace('95 % ', '')} lies within it"
     return [f"{MARK_SIGNS[Mark.EQUIVALENT]}: equivalent to {baseline!r} within {_margin(spec)} ({test})."]

@@ -41,6 +41,14 @@ def pooled_family(metric: str, family: Family) -> PooledFamily:
     return PooledFamily(contrasts, left_out, pooled_rows.weight)
 
 
+def paired_words(spec: ReportSpec, plural: str = "") -> str:
+    """Return the name of the t test of paired differences. `plural`: "s" names several.
+
+    A "pooled t test" alone would be read as the unpaired one.
+    """
+    return f"paired t test{plural}" + (" with pooled variance" if spec.test == "pooled" else "")
+
+
 def pooled_notes(spec: ReportSpec, family: Family, keys: Sequence[str]) -> list[str]:
     """State the model of pooled tests against the baseline, and the result of the check of variances.
 

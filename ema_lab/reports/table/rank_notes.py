@@ -8,6 +8,7 @@ from ema_lab.measured.family import Family
 from ema_lab.measured.selection import Row
 from ema_lab.reports.naming import display_name
 from ema_lab.reports.table.comparison import Marks
+from ema_lab.reports.table.pooled import paired_words
 from ema_lab.specs.report import ReportSpec
 from ema_lab.tables.cell import MARK_SIGNS, Flag, Mark, TableCell
 from ema_lab.tables.table import TableRow
@@ -83,8 +84,7 @@ def _rank_test(spec: ReportSpec, unit: str, num_columns: int, families: Sequence
     pairs += "" if is_whole else f" of the ablation, of which {_shown_of(families)} are shown"
     column = "row" if spec.kind == "classes" and spec.across == "rows" else "column"
     pairs += f", each {column} by itself" if num_columns > 1 else ""
-    test = "pooled" if spec.test == "pooled" else "paired"
-    return f"{test} t tests, Holm-corrected over {pairs}, 5 %"
+    return f"{paired_words(spec, 's')}, Holm-corrected over {pairs}, 5 %"
 
 
 def _untested_notes(spec: ReportSpec, ranked: Mapping[str, Ranked]) -> list[str]:
