@@ -100,6 +100,9 @@ def test_the_caption_states_the_model_and_what_the_check_decided(table):
     assert (
         "p (Top-1): paired t test with pooled variance against 'r0', Holm-corrected over the rows." in notes
     )
+    for test, seeds in (("pooled", "seeds with the row's own variance finds"), ("paired", "seeds finds")):
+        detectable = " ".join(table(test=test, columns=["top1", "detectable"]).notes)
+        assert f"a paired t test of these {seeds} with 80 % power" in detectable
     assert "; 4.57 degrees of freedom. A row is significant only if its own paired t test" in notes
     assert "is below 4 %, too." in notes
     checks = (

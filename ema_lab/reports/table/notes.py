@@ -143,10 +143,11 @@ def comparison_notes(
         f"Equivalence p ({label}): two one-sided {paired_words(spec, 's')} that the true difference to "
         f"{baseline!r} is within {_margin(spec)}, {corrected}."
     )
+    own = " with the row's own variance" if spec.test == "pooled" else ""  # unlike the column p
     texts["detectable"] = (
         f"Detectable ({label}): the smallest true difference to {baseline!r} that a paired t test of these "
-        f"seeds finds with 80 % power at {_level(compared)}, given the spread of this row's differences; "
-        "in brackets by the 80 % interval of that spread."
+        f"seeds{own} finds with 80 % power at {_level(compared)}, given the spread of this row's "
+        "differences; in brackets by the 80 % interval of that spread."
     )
     return [note for key, note in texts.items() if key in keys]
 
