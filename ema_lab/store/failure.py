@@ -6,7 +6,7 @@ this package's code, such as `error:RuntimeError:attention/ema.py:57`.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
 from typing import Literal
 
@@ -36,7 +36,7 @@ REMEDIES: dict[Cause, str] = {
     "import error": "install the missing package, or start in the folder of your module",
     "disk full": "free some space (ema-lab store gc shows what can go)",
     "killed": "see the system's log; a killed run resumes from its last checkpoint",
-    "timeout": f"allow more time with --timeout, or find what hangs in {LOG}",
+    "timeout": f"allow more time (--timeout, --rank-timeout for ranks), or find what hangs in {LOG}",
     "error": "`ema-lab log RUN` shows the traceback: mend what raised it",
 }
 _KINDS: dict[str, Cause] = {
@@ -52,6 +52,7 @@ _KINDS: dict[str, Cause] = {
     "ModuleNotFoundError": "import error",
     "RunTimeoutError": "timeout",
     "RankDiedError": "killed",
+    "RankError": "timeout",  # a machine that did not come
     "RankHungError": "timeout",
 }
 _MARKS: tuple[tuple[Cause, str], ...] = (
@@ -113,6 +114,12 @@ def failure_of(facts: RunFacts) -> Failure | None:
         return failure(record.error)
     kind, _, message = (last.reason or "error: the record of this attempt is not there").partition(": ")
     return failure(ErrorRecord(kind=kind, message=message, traceback=""))
+
+
+def ended_failure(facts: RunFacts, state: State) -> Failure | None:
+    """Return the failure of the last attempt that has ended: a running one was not killed."""
+    ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
+    return failure_of(ended)
 
 
 def failure(error: ErrorRecord) -> Failure:

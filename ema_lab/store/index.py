@@ -4,11 +4,11 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ema_lab.errors import StoreError
 from ema_lab.store import layout
-from ema_lab.store.failure import Failure, failure_of, shown_state
+from ema_lab.store.failure import Failure, ended_failure, shown_state
 from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.store import RunStore, State
 
@@ -136,7 +136,6 @@ class StoreIndex:
     def _read(self, run_id: str, stamp: Stamp) -> RunSummary:
         facts = self.store.facts(run_id)
         state = self.store.state_of(run_id, facts)
-        ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
         beat = Heartbeat.read(self.store.folder(run_id)) if state == "running" else None
         record = facts.record if facts.done else None
         recorded = _mtime_ns(f"{self.store.root}/{run_id}/{layout.RECORD}") if facts.record else 0
@@ -148,7 +147,7 @@ class StoreIndex:
             wall_seconds=record.wall_seconds if record else None,
             source=record.source if record else {},
             tries=facts.tries,
-            failure=failure_of(ended),
+            failure=ended_failure(facts, state),
             damage=facts.damage,
             epoch=beat.epoch if beat else None,
             trained=beat.trained if beat else None,

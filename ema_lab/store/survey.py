@@ -1,10 +1,10 @@
 """Run status: state, staleness and failure of each run, with its files read once."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.failure import Failure, failure_of
+from ema_lab.store.failure import Failure, ended_failure
 from ema_lab.store.heartbeat import Heartbeat
 from ema_lab.store.staleness import Staleness
 from ema_lab.store.store import MAX_ATTEMPTS, RunFacts, RunStore, State
@@ -62,5 +62,4 @@ class Survey:
         state = self._store.state_of(run_id, facts, self._max_attempts)
         beat = Heartbeat.read(self._store.folder(run_id)) if state == "running" else None
         stale = self._staleness.parts(spec, facts.record)
-        ended = replace(facts, attempts=facts.attempts[:-1]) if state == "running" else facts
-        return RunStatus(state, facts, stale, failure_of(ended), beat)
+        return RunStatus(state, facts, stale, ended_failure(facts, state), beat)

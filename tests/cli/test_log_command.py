@@ -72,6 +72,20 @@ def test_the_log_of_a_finished_run_has_no_error(command, failed):
     assert out.endswith("log, without its first 28 lines (--full):\n  line 28\n  line 29\n")
 
 
+def test_the_log_of_a_running_run_does_not_call_it_killed(command, failed):
+    store = RunStore("runs")
+    (spec,) = [spec for spec in load_ablation("tiny").runs() if spec.run_id == failed[1]]
+    with store.claim(spec.run_id):
+        store.begin(spec)
+        out = command("log", failed[1]).out
+        (row,) = [r for r in json.loads(command("list", "runs", "--json").out) if r["run_id"] == failed[1]]
+    assert out.splitlines()[0].endswith(": running")
+    assert row["status"] == "running"
+    for text in (out, row["problem"]):
+        assert "killed" not in text
+        assert "fmean requires at least one data point" in text
+
+
 def test_status_and_run_say_the_same_of_a_failed_run(command, failed, fake_training):
     sentence = "StatisticsError: fmean requires at least one data point (boom.py:5)"
     shown = command("status", "tiny")

@@ -6,8 +6,8 @@ import traceback
 
 import pytest
 
-from ema_lab.errors import DamagedDataError, DataError, RunTimeoutError, UnreadableDataError
-from ema_lab.store.failure import REMEDIES, FailedRun, failure, failure_of, grouped
+from ema_lab.errors import DamagedDataError, DataError, RankError, RunTimeoutError, UnreadableDataError
+from ema_lab.store.failure import REMEDIES, FailedRun, ended_failure, failure, failure_of, grouped
 from ema_lab.store.killed import KILLED, OOM_KILLED
 from ema_lab.store.record import Attempt, ErrorRecord, RunRecord
 from ema_lab.store.store import RunFacts
@@ -65,6 +65,7 @@ ERRORS = [
     (chained(RuntimeError("saving failed"), OSError(errno.ENOSPC, "No space left on device")), "disk full"),
     (raised(RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")), "killed"),
     (raised(RunTimeoutError("stopped after 60 s")), "timeout"),
+    (raised(RankError("0 of 1 other machines came within 12 s")), "timeout"),
     (raised(ValueError("shapes differ")), "error"),
     (raised(SystemExit(3)), "error"),
 ]  # fmt: skip
@@ -148,6 +149,12 @@ class TestFailureOf:
         assert (found.cause, found.signature) == ("out of memory", "out-of-memory:killed")
         full = "OSError: [Errno 28] No space left on device"
         assert failure_of(RunFacts(None, (attempt(1, None, reason=full),))).cause == "disk full"
+
+    def test_a_running_attempt_was_not_killed(self):
+        facts = RunFacts(failed(1), (attempt(1), attempt(2, None)))
+        assert ended_failure(facts, "running").message == "ValueError: no"
+        assert ended_failure(RunFacts(None, (attempt(1, None),)), "running") is None
+        assert ended_failure(facts, "pending").cause == "killed"
 
     def test_without_a_record_the_attempt_s_reason_tells(self):
         found = failure_of(RunFacts(None, (attempt(1, reason="DivergedError: the loss is nan"),)))

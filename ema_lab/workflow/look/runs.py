@@ -9,7 +9,7 @@ from ema_lab.errors import SpecError, StoreError
 from ema_lab.measured.names import OTHER, RunName, RunNames, flat_names
 from ema_lab.registry.registry import unknown_name
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.failure import Failure, Frame, failure_of, frames_of, shown_state
+from ema_lab.store.failure import Failure, Frame, ended_failure, frames_of, shown_state
 from ema_lab.store.layout import LOG
 from ema_lab.store.record import Attempt
 from ema_lab.store.store import RunStore
@@ -66,7 +66,9 @@ def _matches(row: Mapping[str, Any], key: str, wanted: Sequence[str]) -> bool:
 def _row(runs: RunStore, run_id: str, names: RunNames) -> dict[str, Any]:
     facts = runs.facts(run_id)
     row: dict[str, Any] = {"run_id": run_id, **flat_names(names.of(run_id)), "seed": None}
-    row["status"] = shown_state(runs.state_of(run_id, facts), failure_of(facts))
+    state = runs.state_of(run_id, facts)
+    failure = ended_failure(facts, state)
+    row["status"] = shown_state(state, failure)
     row |= dict.fromkeys(("metric", "value", "ended", "data", "backbone", "attention"))
     try:
         spec = runs.spec(run_id)
@@ -78,7 +80,7 @@ def _row(runs: RunStore, run_id: str, names: RunNames) -> dict[str, Any]:
         row |= {"metric": primary, "value": facts.record.metrics.get(primary)}
     attempts, _ = runs.readable_attempts(run_id)
     ended = [attempt.ended or attempt.started for attempt in attempts]
-    problem = "; ".join(facts.damage) or (failure.sentence if (failure := failure_of(facts)) else None)
+    problem = "; ".join(facts.damage) or (failure.sentence if failure else None)
     return {**row, "ended": max(ended, default=None), "problem": problem}
 
 
@@ -97,7 +99,7 @@ class RunLog:
         spec: Its spec; None if the file is damaged.
         state: Its state, as `status` shows it.
         attempts: All attempts.
-        failure: Failure of the last counted attempt; None if it is done or never failed.
+        failure: Failure of the last counted attempt that has ended; None if it is done or never failed.
         frames: Frames of the traceback outside of libraries, innermost first, the user's own before others.
         traceback: The whole traceback; empty without an error.
         lines: Lines of the log.
@@ -127,7 +129,8 @@ def run_log(run_id: str, store: Path | str = DEFAULT_STORE) -> RunLog:
     runs = existing_store(store)
     run_id = runs.find(run_id)
     facts = runs.facts(run_id)
-    failure = failure_of(facts)
+    state = runs.state_of(run_id, facts)
+    failure = ended_failure(facts, state)
     error = facts.record.error if facts.record and facts.record.error else None
     frames = frames_of(error.traceback) if error and failure else []
     try:
@@ -141,7 +144,7 @@ def run_log(run_id: str, store: Path | str = DEFAULT_STORE) -> RunLog:
         run_id,
         RunNames.read().of(run_id, spec),
         spec,
-        shown_state(runs.state_of(run_id, facts), failure),
+        shown_state(state, failure),
         runs.readable_attempts(run_id)[0],
         failure,
         sorted(frames, key=lambda frame: not frame.own),
