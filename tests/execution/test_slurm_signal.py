@@ -81,6 +81,7 @@ def requeued(monkeypatch):
     yield seen
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
 
 
 def test_a_job_that_was_warned_before_it_began_is_requeued_and_begins_no_run(requeued):
@@ -140,3 +141,16 @@ def test_a_warned_job_begins_no_further_run(requeued):
     session = Working()
     Job(None, [warn, warn], session, 30.0)()
     assert (requeued, session.worked) == ([signal.SIGUSR2], [warn])
+
+
+def test_a_second_signal_to_all_processes_of_a_job_does_not_keep_it_from_being_requeued(
+    requeued, monkeypatch, tmp_path
+):
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\nkill -USR2 $$\nkill -TERM $$\necho RUNNING\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    end = partial(os.kill, os.getpid(), signal.SIGTERM)
+    Job(None, [end], Working())()
+    assert requeued == [signal.SIGTERM]
+    assert {signal.SIGTERM, signal.SIGUSR2} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())  # scontrol's, too

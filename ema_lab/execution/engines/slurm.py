@@ -180,6 +180,8 @@ class Job:
             self._end_wait()
         except KeyboardInterrupt:  # the attempt has ended as interrupted, and its lock is free
             self._end_wait()
+            # Slurm signals all processes of a job: a second signal would kill squeue or scontrol.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {preempted, signal.SIGTERM})
             is_final = self._signal == signal.SIGTERM and not _is_running(os.environ["SLURM_JOB_ID"])
             if self._signal is None or is_final:
                 raise  # cancelled, or requeued by Slurm itself
