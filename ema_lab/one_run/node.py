@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from ema_lab.data.share import Share
 from ema_lab.errors import SpecError
@@ -15,6 +16,7 @@ from ema_lab.one_run.other_node import from_json
 from ema_lab.one_run.rank_members import Member
 from ema_lab.one_run.rank_process import Work
 from ema_lab.one_run.rank_team import Team
+from ema_lab.store.document import first_problem
 from ema_lab.store.source import Sources
 from ema_lab.training.ranks import Rank
 from ema_lab.training.run import Machine
@@ -49,15 +51,33 @@ def join_attempt(path: Path, tell: Callable[[str], None] = lambda text: None) ->
         return False
     try:
         if wanted := _first_message(link):
-            work, number = from_json(wanted["work"]), int(wanted["number"])
-            run_id, devices = work.spec.run_id, work.machine.devices
-            numbers = ", ".join(str(rank) for rank in range(number * devices, (number + 1) * devices))
-            tell(f"{run_id}: this machine trains as rank {numbers} of {work.machine.world}")
-            _serve(link, work, number, int(wanted["port"]))
-            tell(f"{run_id}: the attempt has ended")
+            _take_part(link, wanted, tell)
     finally:
         link.close()
     return True
+
+
+def _take_part(link: Link, wanted: dict[str, Any], tell: Callable[[str], None]) -> None:
+    """Train this machine's part of what the first machine wants, until the connection ends."""
+    try:
+        work, number = from_json(wanted["work"]), int(wanted["number"])
+    except (ValidationError, LookupError, TypeError, ValueError) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else f"{error!r}"
+        _fail(link, f"its folder or its version of ema-lab is another one: {problem}", tell)
+        while link.receive() is not None:
+            pass
+        return
+    run_id, devices = work.spec.run_id, work.machine.devices
+    numbers = ", ".join(str(rank) for rank in range(number * devices, (number + 1) * devices))
+    tell(f"{run_id}: this machine trains as rank {numbers} of {work.machine.world}")
+    _serve(link, work, number, int(wanted["port"]), lambda text: tell(f"{run_id}: {text}"))
+    tell(f"{run_id}: the attempt has ended")
+
+
+def _fail(link: Link, text: str, tell: Callable[[str], None]) -> None:
+    """Tell the first machine, which ends the attempt, and the user here why this machine cannot train."""
+    link.send({"kind": "failed", "host": socket.gethostname(), "text": text})
+    tell(f"this machine cannot train: {text}")
 
 
 def _first_message(link: Link) -> dict[str, Any] | None:
@@ -67,7 +87,7 @@ def _first_message(link: Link) -> dict[str, Any] | None:
     return messages[0] if messages else None
 
 
-def _serve(link: Link, work: Work, number: int, port: int) -> None:
+def _serve(link: Link, work: Work, number: int, port: int, tell: Callable[[str], None]) -> None:
     """Start and watch this machine's ranks; end them with the connection to the first machine."""
     machine = work.machine
     team = Team(work, first=number * machine.devices)
@@ -79,7 +99,7 @@ def _serve(link: Link, work: Work, number: int, port: int) -> None:
         for local in range(machine.devices)
     ]
     try:
-        _start(team, work, ranks, link)
+        _start(team, work, ranks, link, tell)
         while link not in (spoken := team.spoken(None, [link])) or link.receive() is not None:
             for member in spoken:
                 if isinstance(member, Member):
@@ -88,18 +108,18 @@ def _serve(link: Link, work: Work, number: int, port: int) -> None:
         team.end()
 
 
-def _start(team: Team, work: Work, ranks: list[Rank], link: Link) -> None:
-    host = socket.gethostname()
+def _start(team: Team, work: Work, ranks: list[Rank], link: Link, tell: Callable[[str], None]) -> None:
+    """Start this machine's ranks, or say why that is not possible."""
     try:
         if Sources().of(work.spec) != work.source:
             raise SpecError("its source differs from that of the first machine")
         check_gpus(work.machine)
         team.start(ranks)
-    except Exception as error:  # the first machine names it, and ends the attempt
-        link.send({"kind": "failed", "host": host, "text": f"{type(error).__name__}: {error}"})
+    except Exception as error:
+        _fail(link, f"{type(error).__name__}: {error}", tell)
     else:
         pids = [member.process.pid for member in team.members]
-        link.send({"kind": "started", "host": host, "pids": pids})
+        link.send({"kind": "started", "host": socket.gethostname(), "pids": pids})
 
 
 def check_gpus(machine: Machine) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from ema_lab.errors import RankError
 from ema_lab.one_run.meeting import LOOPBACK, Link, Meeting, gathered
-from ema_lab.one_run.other_node import from_json, to_json
+from ema_lab.one_run.node import join_attempt
+from ema_lab.one_run.other_node import OtherNode, from_json, to_json
+from ema_lab.one_run.rank_members import FarProcess, Member
 from ema_lab.one_run.rank_process import Work
 from ema_lab.store.job import RunJob
 from ema_lab.training.run import Machine
@@ -145,3 +147,36 @@ def test_the_work_of_another_machine_is_plain_json(make_spec, tmp_path):
     found = from_json(json.loads(json.dumps(to_json(work))))
     assert found == work
     assert found.spec.run_id == spec.run_id
+
+
+def without_module(message) -> None:
+    spec = json.loads(message["work"]["spec"])
+    message["work"]["spec"] = json.dumps(spec | {"data": {"name": "nowhere:data"}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_module, "data.name: no Python module 'nowhere'"),
+        (lambda message: message["work"]["machine"].update(newer=1), "unexpected keyword argument 'newer'"),
+        (lambda message: message["work"].pop("job"), "KeyError('job')"),
+    ],
+    ids=["a module is not there", "a newer version", "an older version"],
+)
+def test_a_machine_that_does_not_understand_its_work_says_so_on_both_sides(
+    path, make_spec, tmp_path, change, words
+):
+    work = Work(make_spec(), RunJob(tmp_path / "run"), Machine(tmp_path, "cpu", nodes=2), {})
+    message = json.loads(json.dumps({"number": 1, "port": 1, "work": to_json(work)}))
+    change(message)
+    told: list[str] = []
+    thread = in_thread(lambda: meeting_at(path) and join_attempt(path, told.append))
+    with gathered(path, 1, 20) as (link,):
+        node = OtherNode(1, link, [Member(FarProcess(), None, host=link.there)])
+        link.send(message)
+        node.listen()
+    thread.join()
+    assert node.lost.startswith("machine 1 of the run (")
+    assert "cannot train: its folder or its version of ema-lab is another one: " in node.lost
+    assert words in node.lost
+    assert [text for text in told if words in text and text.startswith("this machine cannot train: ")]
