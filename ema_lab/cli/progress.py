@@ -132,7 +132,8 @@ class RunDisplay(LiveDisplay):
             elif run_id not in self._stalled:
                 self._stalled.add(run_id)
                 usual = f"a batch took {write_duration(beat.batch_seconds)}"
-                silence = f"no batch for {write_duration(beat.seconds_ago)}, where {usual}"
+                sign = "batch" if beat.phase == "training" else "sign of life"
+                silence = f"no {sign} for {write_duration(beat.seconds_ago)}, where {usual}"
                 self._print(
                     f"warning: {self._name(run_id)} is stalled at {beat.place}: {silence}", always=True
                 )

@@ -15,6 +15,7 @@ from ema_lab.wording import number_of
 
 STALL_SECONDS = 120.0  # a training batch that takes no longer is never called a stall
 STALL_BATCHES = 20.0  # nor one that takes no longer than so many batches before
+STALL_EPOCHS = 3.0  # nor an evaluation that takes no longer than the training of so many epochs
 
 Phase = Literal["training", "evaluating"]
 
@@ -55,9 +56,9 @@ class Heartbeat:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether training has been silent for much longer than its batches take."""
-        limit = max(STALL_SECONDS, STALL_BATCHES * self.batch_seconds)
-        return self.phase == "training" and self.seconds_ago > limit
+        """Whether the run has been silent for much longer than its batches, or an evaluation, take."""
+        batches = STALL_EPOCHS * self.batches if self.phase == "evaluating" else STALL_BATCHES
+        return self.seconds_ago > max(STALL_SECONDS, batches * self.batch_seconds)
 
     @property
     def speed(self) -> str:

@@ -13,7 +13,7 @@ SECONDS = 5
 
 
 class HeartbeatWriter(Callback):
-    """Callback that writes a heartbeat every few seconds, and before each evaluation.
+    """Callback that writes a heartbeat every few seconds, before each evaluation, and after it.
 
     It must come first in the list of callbacks, so that it reports an evaluation before that begins.
     """
@@ -22,6 +22,7 @@ class HeartbeatWriter(Callback):
         self.folder = folder
         self._reported = 0.0
         self._batch_ended = 0.0
+        self._batch_seconds = 0.0
         self._clear(0.0)
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
@@ -29,6 +30,8 @@ class HeartbeatWriter(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._clear(time.monotonic())
+        if self._batch_seconds:  # the first batch of a process may take long: compilation, cold files
+            self._report(trainer, 0)
 
     def on_train_batch_start(self, *_: Any) -> None:
         self._waited += time.monotonic() - self._batch_ended
@@ -52,11 +55,13 @@ class HeartbeatWriter(Callback):
     def _report(self, trainer: Trainer, batch: int, phase: Phase = "training") -> None:
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
+        if self._batches:
+            self._batch_seconds = round(seconds / self._batches, 4)
         Heartbeat(
             trainer.current_epoch + 1,
             batch,
             int(trainer.num_training_batches),
-            batch_seconds=round(seconds / max(self._batches, 1), 4),
+            batch_seconds=self._batch_seconds,
             images_per_second=round(self._images / seconds, 2),
             data_share=round(min(self._waited / seconds, 1.0), 4),
             phase=phase,

@@ -218,7 +218,9 @@ def test_a_stall_is_named_once_and_again_if_it_comes_back(tasks, ids, capsys):
         (130.0, {}, True),
         (130.0, {"batch_seconds": 30.0}, False),
         (700.0, {"batch_seconds": 30.0}, True),
-        (9000.0, {"phase": "evaluating"}, False),
+        (130.0, {"batch_seconds": 0.01, "phase": "evaluating"}, True),
+        (500.0, {"phase": "evaluating"}, False),  # 400 batches of half a second are an epoch of 200 seconds
+        (700.0, {"phase": "evaluating"}, True),
     ],
 )
 def test_silence_is_a_stall_where_batches_were_quick(tasks, ids, seconds_ago, facts, expected):

@@ -227,6 +227,10 @@ def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machi
     beats = []
 
     class Reader(Callback):
+        def on_train_epoch_start(self, trainer, *_) -> None:
+            if trainer.current_epoch:
+                beats.append(Heartbeat.read(job.folder))
+
         def on_train_batch_end(self, *_) -> None:
             beats.append(Heartbeat.read(job.folder))
 
@@ -237,7 +241,9 @@ def test_training_gives_signs_of_life_and_leaves_none(make_spec, tmp_path, machi
     train(make_spec(recipe={"epochs": 2}), job, machine, lambda row: beats.append(Heartbeat.read(job.folder)))
     batches = [f"batch {batch} of 5" for batch in range(1, 6)]
     places = [f"epoch {epoch}, {place}" for epoch in (1, 2) for place in (*batches, "evaluating")]
+    places.insert(6, "epoch 2, batch 0 of 5")
     assert [beat.place for beat in beats] == places
+    assert all(beat.batch_seconds > 0 for beat in beats)
     assert all(beat.images_per_second > 0 and 0 <= beat.data_share <= 1 for beat in beats[:5])
     assert not (job.folder / HEARTBEAT).exists()
 
