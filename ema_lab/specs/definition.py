@@ -1,5 +1,6 @@
 """Lookup of definition files: by path, below the current folder, or bundled with the package."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ema_lab.errors import UnknownNameError
@@ -35,7 +36,15 @@ def find_definition(kind: str, name: str) -> Path:
     for folder in (Path(kind), BUNDLED / kind):
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
-    raise UnknownNameError(unknown_name(NOUNS.get(kind, kind.removesuffix("s")), name, definitions(kind)))
+    raise missing_definition(NOUNS.get(kind, kind.removesuffix("s")), name, definitions(kind))
+
+
+def missing_definition(noun: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """Return the error for a name without a definition. It points out a file here that has that name."""
+    here = Path(f"{name}.yaml")
+    if here.is_file():
+        return UnknownNameError(f"no {noun} is named {name!r}; did you mean the file {here}?")
+    return UnknownNameError(unknown_name(noun, name, known))
 
 
 def definitions(kind: str) -> dict[str, Path]:

@@ -6,6 +6,7 @@ from ema_lab.ablation.ablation import load_ablation
 from ema_lab.errors import DefinitionError, UnknownNameError
 from ema_lab.specs.definition import BUNDLED, definitions, find_definition
 from ema_lab.specs.report import load_report
+from ema_lab.workflow.publish.report import find_report
 
 TEXT = """\
 name: mine
@@ -58,6 +59,13 @@ def test_a_name_that_is_nowhere_names_the_nearest(here, kind, name, words):
     with pytest.raises(UnknownNameError) as caught:
         find_definition(kind, name)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("find", [lambda name: find_definition("ablations", name), find_report])
+def test_a_file_beside_the_folder_of_its_kind_is_pointed_out(here, find):
+    (here / "mine.yaml").write_text(TEXT)
+    with pytest.raises(UnknownNameError, match=r"is named 'mine'; did you mean the file mine\.yaml\?"):
+        find("mine")
 
 
 def test_the_name_inside_equals_the_file_name(here):

@@ -18,7 +18,7 @@ from ema_lab.reports.files import FIGURES, PAGE, all_files, report_files, unmade
 from ema_lab.reports.page.page import report_page
 from ema_lab.reports.report import Report, build_report
 from ema_lab.reports.usual import ablation_report
-from ema_lab.specs.definition import definitions, find_definition
+from ema_lab.specs.definition import definitions, find_definition, missing_definition
 from ema_lab.specs.document import read_document
 from ema_lab.specs.figure import FIGURE_KINDS, Figure
 from ema_lab.specs.report import ReportError, ReportSpec, load_report
@@ -259,7 +259,7 @@ def _file_of(name: str) -> Path:
         return find_definition("ablations", name)
     except UnknownNameError:
         known = dict.fromkeys([*definitions("reports"), *definitions("ablations")])
-        raise UnknownNameError(unknown_name("report or ablation", name, known)) from None
+        raise missing_definition("report or ablation", name, known) from None
 
 
 def _is_ablation(path: Path) -> bool:
