@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -150,6 +153,18 @@ def test_an_exception_of_pytest_itself_is_no_failing_test(checkout):
     with Runner(checkout, ["breaking"]) as runner:
         assert runner.exit_code(["tests/test_rule.py"]) == mutants.NO_PYTEST
         assert check_mutant(runner, made_up("number < LIMIT", "number > LIMIT"), 600).outcome == "no test ran"
+
+
+def test_a_mutant_is_not_taken_for_the_compiled_original(checkout, tmp_path, monkeypatch):
+    """Both have the same size, and may be written in the same second."""
+    tree = Path(shutil.copytree(checkout, tmp_path / "tree"))
+    path = tree / "ema_lab/rule.py"
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    with Runner(tree, ["pytest"]) as runner:
+        os.utime(path, (time.time(), time.time()))
+        assert runner.exit_code(["tests/test_rule.py"], show=True) == 0
+        assert list(tree.glob("ema_lab/__pycache__/rule.*.pyc"))
+        assert check_mutant(runner, made_up("number < LIMIT", "number > LIMIT"), 600).outcome == "killed"
 
 
 @pytest.mark.slow
