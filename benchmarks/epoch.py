@@ -97,7 +97,7 @@ def _bare(spec: RunSpec, device: torch.device) -> list[float]:
 
 
 class _Plain(LightningModule):
-    """What Lightning's first tutorial has, with a note of the time after each epoch."""
+    """Module as in Lightning's first tutorial, with a note of the time after each epoch."""
 
     def __init__(self, model: nn.Module, stamps: list[float]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What Triton's compiler makes of EMA's kernels, without a GPU: registers of a thread and spilled bytes."""
+"""EMA's kernels as Triton compiles them, without a GPU: registers of a thread and spilled bytes."""
 
 import re
 import subprocess
