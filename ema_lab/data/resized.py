@@ -87,7 +87,7 @@ class ResizedFiles:
 
 
 def _kept(copy: Path, head: bytes) -> bytes | None:
-    """Return the JPEG file in a copy; None if there is none of the file as it is now, or it is damaged."""
+    """Return the JPEG file in a copy; None if the copy is missing, damaged or older than the original."""
     try:
         content = read_bytes(copy)
     except OSError:

@@ -107,7 +107,7 @@ class Meeting:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a meeting of this user; None if there is none yet."""
+        """Read the file of a meeting; None before the first machine writes it, or if another user owns it."""
         try:
             if path.stat().st_uid != os.getuid():
                 return None

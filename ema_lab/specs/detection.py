@@ -26,9 +26,9 @@ ANCHOR_SIDES = (0.001, 1_000_000)  # pixels; others would be 0 or infinite in th
 
 
 def _checked_anchors(value: object) -> object:
-    """Return a detector's anchors, read from their file if the value is a path.
+    """Check the value of `anchors`; replace the path of an anchor file by the anchors in that file.
 
-    The value is `fitted`, `published`, a list of anchors for each head, or the path of a file with them.
+    Other values are `fitted`, `published`, and a list of anchors for each head.
 
     Raises:
         PydanticCustomError: If the value is none of these, or its heads differ in their number of anchors.

@@ -8,6 +8,7 @@ from ema_lab.attention import build_attention
 from ema_lab.attention.ca import CA
 from ema_lab.attention.kernels import ca as dispatch
 from ema_lab.attention.kernels.choice import chosen_kernel
+from ema_lab.attention.kernels.trust import Kernel
 
 SIZES = [(5, 7), (1, 6), (6, 1), (1, 1), (2, 2), (8, 8), (9, 3)]
 
@@ -99,9 +100,8 @@ def test_without_a_choice_the_bits_are_the_formulas():
 
 
 def test_a_wrong_kernel_is_noticed_before_its_first_use(monkeypatch):
-    monkeypatch.setattr(dispatch, "_trusted", {})
-    right = dispatch.exact_ca
-    monkeypatch.setattr(dispatch, "exact_ca", lambda module, x: right(module, x) * 1.01)
+    wrong = Kernel("CA", lambda module, x: dispatch.exact_ca(module, x) * 1.01)
+    monkeypatch.setattr(dispatch, "KERNEL", wrong)
     module, x = random_module(torch.float32), image((4, 4), torch.float32)
     state = torch.get_rng_state()
     with pytest.warns(RuntimeWarning, match=r"kernel exact of CA, maps 4 x 4 of torch\.float32: the output"):

@@ -6,7 +6,6 @@ matrix products, which make no map. The formula makes six maps in its backward p
 Shape letters: B batch, C channels, H rows, W columns.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,53 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ema_lab.attention.kernels.agreement import (
-    difference,
-    is_watched,
-    noise,
-    output_and_gradients,
-    randomised,
-)
-from ema_lab.attention.kernels.choice import kernel_on, note
-
-Case = tuple[torch.dtype, int, int]
-_trusted: dict[Case, bool] = {}
+from ema_lab.attention.kernels.trust import Kernel, WithFormula
 
 
-class CAModule(nn.Module):
-    """Base class of CA: what the kernel reads, and the formula that it replaces. CA imports the kernel."""
+class CAModule(WithFormula):
+    """Base class of CA: what the kernel reads."""
 
     squeeze: nn.Conv2d
     norm: nn.BatchNorm2d
-
-    def formula(self, x: Tensor) -> Tensor:
-        """Apply the formula, operator by operator."""
-        raise NotImplementedError
 
     def gates(self, means_BCL1: Tensor, size: list[int]) -> tuple[Tensor, Tensor]:
         """Return the gates (B, C, H, 1) of the rows and (B, C, 1, W) of the columns of maps of a size."""
         raise NotImplementedError
 
 
-Build = Callable[[], CAModule]
-
-
-def apply_ca(module: CAModule, x: Tensor, build: Build) -> Tensor:
-    """Apply a CA module with the chosen kernel; calls out of the kernel's reach use the formula.
-
-    Args:
-        module: The module.
-        x: Its input.
-        build: Builds a module of four channels, with which the kernel is compared before its first use.
-    """
-    if torch.compiler.is_compiling() or torch._C._is_tracing():  # both see the operators of the formula
-        return module.formula(x)
-    if kernel_on(x.device.type) != "exact" or not _in_reach(module, x) or not _is_trusted(x, build):
-        if x.device.type != "meta":
-            note("formula")
-        return module.formula(x)
-    note("exact")
-    return exact_ca(module, x)
+def apply_ca(module: CAModule, x: Tensor, build: Callable[[], CAModule]) -> Tensor:
+    """Apply a CA module with the chosen kernel; `build` makes the one for the comparison (see `Kernel`)."""
+    return KERNEL.apply(module, x, 1, lambda _: build())
 
 
 def exact_ca(module: CAModule, x: Tensor) -> Tensor:
@@ -108,48 +77,4 @@ class _Gated(torch.autograd.Function):
         return torch.mul(rows, columns, out=product).mul_(grad), d_rows, d_columns
 
 
-def _in_reach(module: CAModule, x: Tensor) -> bool:
-    """Whether the kernel can stand in for this call."""
-    return (
-        x.device.type == "cpu"
-        and x.dim() == 4
-        and x.numel() > 0
-        and x.is_contiguous()
-        and x.dtype in {torch.float32, torch.float64}
-        and x.dtype == module.squeeze.weight.dtype
-        and not torch.is_autocast_enabled("cpu")
-        and not is_watched()
-    )
-
-
-def _is_trusted(x: Tensor, build: Build) -> bool:
-    """Whether the kernel agrees with the formula for maps of this type and size."""
-    case = (x.dtype, x.shape[2], x.shape[3])
-    if case not in _trusted:
-        problem = _problem(case, build)
-        _trusted[case] = problem is None
-        if problem is not None:
-            maps = f"maps {x.shape[2]} x {x.shape[3]} of {x.dtype}"
-            text = f"attention kernel exact of CA, {maps}: {problem}; the formula is used"
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
-    return _trusted[case]
-
-
-def _problem(case: Case, build: Build) -> str | None:
-    """Compare the kernel's output and gradients with the formula on random input; None if they agree."""
-    dtype, *size = case
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        module = _random_module(build)
-        x, grad = (noise((2, 4, *size), seed).to(dtype) for seed in (1, 2))
-        expected = output_and_gradients(module, module.formula, x.double(), grad.double())
-        rounded = module.to(dtype)
-        actual = output_and_gradients(rounded, lambda x: exact_ca(rounded, x), x, grad)
-    return difference(expected, actual, dtype)
-
-
-def _random_module(build: Build) -> CAModule:
-    with torch.device("meta"):
-        module = build()
-    module = randomised(module).eval()
-    module.norm.reset_running_stats()
-    return module
+KERNEL = Kernel("CA", exact_ca)

@@ -35,7 +35,7 @@ class Case(NamedTuple):
     dtype: torch.dtype
     height: int
     width: int
-    kernel_size: int  # of the spatial convolutions
+    kernel_size: int  # of the spatial convolutions; 1 without any
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Kernel(Generic[Module]):
         Args:
             module: The module.
             x: Its input.
-            kernel_size: Of its spatial convolutions; None puts the module out of reach.
+            kernel_size: Of its spatial convolutions, 1 without any; None puts the module out of reach.
             build: Builds, for a kernel size, a module of four channels, with which the kernel is compared
                 before its first use.
         """
