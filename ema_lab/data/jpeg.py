@@ -13,9 +13,14 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from ema_lab.data.memory import ReusedMemory
+
 Pixels = npt.NDArray[np.uint8]
 START = b"\xff\xd8\xff"  # first bytes of a JPEG file
+LARGEST_KEPT = 2**24  # bytes of a decoded picture whose memory is used again
 RGB_SOURCES = {"YCbCr", "RGB", "Gray"}  # colour spaces that both libraries decode to the same RGB
+
+_pictures = ReusedMemory(most=2)
 
 
 def decode_jpeg(content: bytes, channels: int = 3) -> Pixels | None:
@@ -34,7 +39,9 @@ def decode_jpeg(content: bytes, channels: int = 3) -> Pixels | None:
             return None
         if channels == 1 and colours != "Gray":  # Pillow's grey is a sum of RGB, not JPEG's luminance
             return None
-        pixels: Pixels = simplejpeg.decode_jpeg(content, "GRAY" if channels == 1 else "RGB")
+        size = height * width * channels
+        memory = _pictures.take(size) if size <= LARGEST_KEPT else None
+        pixels: Pixels = simplejpeg.decode_jpeg(content, "GRAY" if channels == 1 else "RGB", buffer=memory)
     except ValueError:
         return None
     return pixels

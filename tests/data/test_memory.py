@@ -1,6 +1,8 @@
 """Batches are filled in memory of their own, with the pixels of the plain formulas."""
 
-from collections.abc import Iterator, Sequence
+import io
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -16,7 +18,16 @@ from torch.utils.data import DataLoader, Dataset
 from ema_lab.data.augmentation import LARGE_BYTES, RandomCrop, augmented, random_crops
 from ema_lab.data.batches import Images
 from ema_lab.data.encoded import EncodedImages
-from ema_lab.data.memory import CACHED_VALUES, HUGE_PAGE, MOST_LOADERS, empty, most_loaders, standardised
+from ema_lab.data.jpeg import Pixels, decode_jpeg
+from ema_lab.data.memory import (
+    CACHED_VALUES,
+    HUGE_PAGE,
+    MOST_LOADERS,
+    ReusedMemory,
+    empty,
+    most_loaders,
+    standardised,
+)
 from ema_lab.specs.augment import AugmentSpec
 
 FLIP = AugmentSpec(flip=True)
@@ -76,6 +87,71 @@ def test_empty_memory_has_shape_and_type_and_belongs_to_one_tensor(shape, dtype)
     assert (first.shape, first.dtype, first.is_contiguous()) == (shape, dtype, True)
     assert (first == 3).all()
     assert (second == 5).all()
+
+
+USERS: list[Callable[[Pixels], Pixels]] = [  # what may be all that is left of a piece of memory
+    lambda memory: memory,
+    lambda memory: memory[1:][:-1],
+    lambda memory: torch.from_numpy(memory).view(-1, 1)[2:].squeeze(1).numpy(),
+    lambda memory: np.asarray(memoryview(memory)[3:]),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(16, 99), st.sampled_from(USERS), st.none() | st.integers(0, 9)), max_size=30
+    )
+)
+def test_memory_is_never_handed_out_again_while_anything_uses_it(steps):
+    memory = ReusedMemory(most=2)
+    used: list[Pixels] = []
+    for number, (size, user, dropped) in enumerate(steps):
+        used.append(user(memory.take(size)))
+        used[-1][:] = number
+        if dropped is not None:
+            del used[dropped % len(used) :]
+        for values in used:
+            assert len(set(values.tolist())) == 1
+        assert len({values[0] for values in used}) == len(used)
+
+
+def test_memory_that_nothing_uses_is_handed_out_again():
+    memory = ReusedMemory(most=1)
+    first = memory.take(1000)
+    address = first.ctypes.data
+    assert memory.take(1000).ctypes.data != address
+    del first
+    smaller = memory.take(900)
+    assert smaller.ctypes.data == address
+    assert len(smaller) == 900
+
+
+def test_no_more_unused_memory_is_kept_than_said():
+    size = 2**20
+    tracemalloc.start()
+    try:
+        memory = ReusedMemory(most=2)
+        pieces = [memory.take(size) for _ in range(4)]
+        assert 4 <= tracemalloc.get_traced_memory()[0] / size < 5
+        del pieces
+        assert 2 <= tracemalloc.get_traced_memory()[0] / size < 3
+    finally:
+        tracemalloc.stop()
+
+
+def test_pixels_of_a_picture_outlive_the_next_picture():
+    def photograph(value: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (40, 30), (value,) * 3).save(file, "JPEG", quality=95)
+        return file.getvalue()
+
+    crops = []
+    for value in (10, 200, 90):
+        pixels = decode_jpeg(photograph(value))
+        assert pixels is not None
+        crops.append(pixels[5:9, 5:9])
+        del pixels
+    assert [int(np.median(crop)) for crop in crops] == [10, 200, 90]
 
 
 def test_memory_of_a_batch_is_shared_from_the_beginning_in_loader_workers_alone():
