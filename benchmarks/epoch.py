@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 
 EPOCHS, TURNS = 4, 3  # of each contender; its first epoch of a turn is not counted
 IMAGES, BATCH = 1437, 128  # of digits: the size of the training split

@@ -33,8 +33,8 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
 from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment
+from ema_lab.training.machine import choose_device
 from ema_lab.training.step import Step
-from ema_lab.training.trainer import choose_device
 
 
 class Shape(NamedTuple):

@@ -18,6 +18,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "files": set(),
     "randomness": set(),
     "wording": set(),
+    "collector": set(),
     "statistics": set(),
     "registry": {"errors", "files"},
     "specs": {"characters", "errors", "files", "registry", "wording"},
@@ -33,6 +34,7 @@ ALLOWED = {  # the whole architecture in one table, from the ground up: a layer 
     "one_run": {
         *(
             "attention",
+            "collector",
             "data",
             "errors",
             "models",

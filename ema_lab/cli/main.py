@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = _full_output(error)
     if isinstance(sys.stdout, ClosedOutput) and sys.stdout.lost:
         code = code or _refused(["standard output is closed: what the command printed is lost"])
+    gc.freeze()  # the end of Python searches all that was imported for garbage: a second with Lightning
     sys.exit(code)
 
 

@@ -18,9 +18,8 @@ from ema_lab.one_run.rank_process import Work
 from ema_lab.one_run.rank_team import Team
 from ema_lab.store.document import first_problem
 from ema_lab.store.source import Sources
+from ema_lab.training.machine import Machine, choose_device
 from ema_lab.training.ranks import Rank
-from ema_lab.training.run import Machine
-from ema_lab.training.trainer import choose_device
 
 
 def join_run(path: Path, is_over: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ from ema_lab.one_run.rank_members import FarProcess, Member
 from ema_lab.one_run.rank_process import Message, Work
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 
 @dataclass(eq=False)

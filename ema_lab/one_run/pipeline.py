@@ -1,4 +1,7 @@
-"""Pipeline of one run: model, data, training, cost, trackers. The executor receives `train_run`."""
+"""Pipeline of one run: model, data, training, cost, trackers. The executor receives `train_run`.
+
+Training is imported when a run begins: a process that only hands `train_run` to workers needs no Lightning.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -6,17 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
+from ema_lab.collector import without_collector
 from ema_lab.errors import CostError
 from ema_lab.models.build import build_model
 from ema_lab.one_run.log import logging_to
 from ema_lab.one_run.measurement import run_cost
-from ema_lab.one_run.rank_team import train_on_ranks
 from ema_lab.profiling.measure import count_parameters
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome
 from ema_lab.store.layout import LOG
 from ema_lab.tracking.live import start_tracker
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
 
 __all__ = ["Machine", "train_run"]
 
@@ -73,7 +76,11 @@ def train_run(
 
 def _trained(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:
     if machine.world > 1:
+        from ema_lab.one_run.rank_team import train_on_ranks
+
         return train_on_ranks(spec, job, machine, report)
+    with without_collector():
+        from ema_lab.training.run import train
     with chosen_kernel(machine.attention_kernel) as ran:
         return train(spec, job, machine, report, lambda: fact_of(ran))
 

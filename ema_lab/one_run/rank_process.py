@@ -25,8 +25,9 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob, must_end
 from ema_lab.store.layout import LOG
 from ema_lab.store.source import Sources
+from ema_lab.training.machine import Machine
 from ema_lab.training.ranks import Rank, joined
-from ema_lab.training.run import Machine, train
+from ema_lab.training.run import train
 
 # What the starting process handles for its ranks: a Ctrl-C, and the signals that a cluster sends to a job.
 HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

@@ -20,8 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ema_lab.data.share import LEAST_IMAGES, Share
-from ema_lab.errors import SpecError
+from ema_lab.data.share import Share
 from ema_lab.one_run.meeting import LOOPBACK, Link, gathered
 from ema_lab.one_run.other_node import OtherNode
 from ema_lab.one_run.rank_members import Inquest, Member
@@ -29,33 +28,13 @@ from ema_lab.one_run.rank_process import HANDLED_SIGNALS, Message, Origin, Work,
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import Report, RunJob, RunOutcome, must_end
 from ema_lab.store.source import loaded_sources
+from ema_lab.training.machine import Machine, check_devices, choose_device
 from ema_lab.training.ranks import Rank, served_meeting
-from ema_lab.training.run import Machine
-from ema_lab.training.trainer import choose_device
 
 TICK_SECONDS = 0.5
 GRACE_SECONDS = 3.0  # after a rank's failure, for the others to tell what they know
 END_SECONDS = 30.0  # after the outcome, for the ranks to end by themselves
 _SOURCES = loaded_sources()  # as of the start of this process
-
-
-def check_devices(spec: RunSpec, devices: int, nodes: int = 1) -> None:
-    """Check that a run's batches can be shared by some devices on each of some machines.
-
-    Raises:
-        SpecError: If they cannot.
-    """
-    world = devices * nodes
-    if world == 1:
-        return
-    size = spec.recipe.batch_size
-    if size % world or size < LEAST_IMAGES * world:
-        options = f"--devices {devices}" + (f" --nodes {nodes}" if nodes > 1 else "")
-        multiple = "it" if nodes == 1 else f"{world}"
-        rule = f"a multiple of {multiple}, at least {LEAST_IMAGES * world}"
-        raise SpecError(f"{options} needs a recipe.batch_size that is {rule}, got {size}")
-    if spec.recipe.sync_batch_norm and spec.recipe.compile != "off":
-        raise SpecError("recipe.sync_batch_norm is not compiled on several devices: set compile: off")
 
 
 def train_on_ranks(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:

@@ -11,10 +11,9 @@ from ema_lab.data.module import EVALUATION_BATCH
 from ema_lab.models.build import build_model
 from ema_lab.specs.run import RunSpec
 from ema_lab.tasks.task import load_task
+from ema_lab.training.machine import Machine, choose_device
 from ema_lab.training.precision import evaluation_precision, exact_arithmetic
-from ema_lab.training.run import Machine
 from ema_lab.training.step import Step, moved
-from ema_lab.training.trainer import choose_device
 
 WARMUP_STEPS = 2
 STEPS = 5

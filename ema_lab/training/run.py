@@ -1,10 +1,8 @@
 """Training of one run, from its spec to its metrics."""
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,55 +31,13 @@ from ema_lab.training.compiled import compiler_cache
 from ema_lab.training.environment import environment, with_earlier
 from ema_lab.training.evaluation import evaluate
 from ema_lab.training.heartbeat import HeartbeatWriter
+from ema_lab.training.machine import Machine, choose_device
 from ema_lab.training.module import TrainingModule
 from ema_lab.training.optimisation import untrained_parameters
 from ema_lab.training.profile import RunProfiler
 from ema_lab.training.ranks import Rank, agreed
-from ema_lab.training.trainer import build_trainer, choose_device, unfilled_memory
+from ema_lab.training.trainer import build_trainer, unfilled_memory
 from ema_lab.training.within_epoch import WithinEpoch
-
-CHECKPOINT_MINUTES = 10.0
-RANK_TIMEOUT = 1800.0
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Execution settings of a run, none of which is part of the run spec.
-
-    Attributes:
-        data_root: Folder of the data sets.
-        device: `auto`, `cpu` or `cuda`.
-        num_threads: Number of torch's threads; None keeps torch's default.
-        loader_workers: Number of processes that prepare batches; None takes those of `cores` that are free
-            beside a GPU, for image files, and none on a CPU.
-        attention_kernel: Kernel of attention modules, chosen by `train_run`; None is the formula.
-        checkpoint_minutes: Minutes between checkpoints within an epoch; 0 saves at the ends of epochs alone.
-        stop_at: Time, in seconds since 1970, at which a run saves its checkpoint and stops.
-        profile: Whether to write where the time went.
-        devices: Number of processes that train the run together, each on a device of its own; with several
-            machines, on each of them.
-        rank_timeout: Seconds that one of them waits for the others before the attempt fails.
-        nodes: Number of machines.
-        cores: Cores that each process of the run has to itself; 0 if that is not known.
-    """
-
-    data_root: Path = field(default_factory=lambda: Path("data"))
-    device: str = "auto"
-    num_threads: int | None = None
-    loader_workers: int | None = None
-    attention_kernel: str | None = None
-    profile: bool = False
-    checkpoint_minutes: float = CHECKPOINT_MINUTES
-    stop_at: float = math.inf
-    devices: int = 1
-    rank_timeout: float = RANK_TIMEOUT
-    nodes: int = 1
-    cores: int = 0
-
-    @property
-    def world(self) -> int:
-        """Number of processes on all machines."""
-        return self.devices * self.nodes
 
 
 @unfilled_memory()

@@ -13,25 +13,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
-from ema_lab.errors import SpecError
 from ema_lab.specs.recipe import RecipeSpec
 from ema_lab.training.precision import exact_arithmetic
 from ema_lab.training.ranks import OneWriter, Rank
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu` or `cuda` on this machine.
-
-    Raises:
-        SpecError: If the name is unknown, or this machine has no CUDA device.
-    """
-    if name not in {"auto", "cpu", "cuda"}:
-        raise SpecError(f"the device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SpecError("the device cuda was requested, but torch finds no CUDA device here; use cpu or auto")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def machines(monkeypatch):
 
     def train_run(spec, job, *, machine, track=None, report=None):
         from ema_lab.training.environment import device_name, instruction_set, versions
-        from ema_lab.training.trainer import choose_device
+        from ema_lab.training.machine import choose_device
 
         seen.append(machine.num_threads)
         (job.folder / "curve.csv").write_text("epoch,val_top1\n1,50.0\n")

@@ -20,7 +20,7 @@ from ema_lab.one_run.pipeline import train_run
 from ema_lab.specs.augment import AugmentSpec
 from ema_lab.specs.run import DataSpec
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 SIZES = [(40, 30), (30, 40), (28, 28), (20, 60), (100, 25), (21, 22)]  # width, height
 OWN = """

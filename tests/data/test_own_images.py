@@ -23,7 +23,7 @@ from ema_lab.one_run.pipeline import train_run
 from ema_lab.specs.recipe import AugmentSpec
 from ema_lab.specs.run import DataSpec
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 CLASSES = ("crow", "owl")
 FACTS = {"folder": "birds", "classes": 2, "train_images": 8, "test_images": 4, "image_size": 16}

@@ -78,4 +78,4 @@ def test_workers_are_forked_from_a_server_that_notes_the_source_before_it_import
     monkeypatch.setattr(multiprocessing, "get_context", lambda kind: Context())
     monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", lambda: None)
     local._context()
-    assert asked == ["ema_lab.execution.preload", "ema_lab.one_run.pipeline"]
+    assert asked == ["ema_lab.execution.preload", "ema_lab.one_run.pipeline", "ema_lab.training.run"]

@@ -17,7 +17,8 @@ from ema_lab.models.start import freeze, start_weights
 from ema_lab.specs.run import RunSpec
 from ema_lab.specs.start import StartSpec
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 
 ENDS = {"after": ["stage4", "stage5"]}
 

@@ -16,7 +16,8 @@ from ema_lab.specs.detection import SuppressionForm
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import check_run
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 from ema_lab.workflow.look.gallery_options import GalleryOptions
 from ema_lab.workflow.look.scene_gallery import SceneGallery
 from ema_lab.workflow.look.shown_models import UntrainedModels

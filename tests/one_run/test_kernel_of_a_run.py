@@ -20,7 +20,7 @@ def test_a_run_uses_its_machines_kernel_and_its_record_names_it(make_spec, tmp_p
         return pipeline.train_run(make_spec(attention), RunJob(tmp_path), machine=machine).environment
 
     monkeypatch.delenv("EMA_LAB_ATTENTION_KERNEL", raising=False)
-    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr("ema_lab.training.run.train", train)
     monkeypatch.setattr(pipeline, "_cost_or_reason", lambda spec: {"macs": module(torch.ones(1, 8, 4, 4))})
     ema = {"name": "ema", "groups": 8}
     assert environment(ema, None) == {"device": "cpu", "attention_kernel": "formula"}

@@ -14,7 +14,7 @@ from ema_lab.one_run.other_node import OtherNode, from_json, to_json
 from ema_lab.one_run.rank_members import FarProcess, Member
 from ema_lab.one_run.rank_process import Work
 from ema_lab.store.job import RunJob
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 
 @pytest.fixture

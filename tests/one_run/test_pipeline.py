@@ -10,7 +10,7 @@ def test_each_epoch_is_shown_and_reported(make_spec, tmp_path, monkeypatch):
             on_epoch({"epoch": epoch})
         return RunOutcome({})
 
-    monkeypatch.setattr(pipeline, "train", train)
+    monkeypatch.setattr("ema_lab.training.run.train", train)
     monkeypatch.setattr(pipeline, "_cost_or_reason", lambda spec: {})
     seen = []
     job = RunJob(tmp_path, on_epoch=lambda: seen.append("shown"))

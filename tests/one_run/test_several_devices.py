@@ -23,11 +23,11 @@ from ema_lab.one_run import rank_team as ranks_module
 from ema_lab.one_run.pipeline import train_run
 from ema_lab.one_run.rank_members import Inquest, Member
 from ema_lab.one_run.rank_process import Message
-from ema_lab.one_run.rank_team import Team, check_devices
+from ema_lab.one_run.rank_team import Team
 from ema_lab.store.job import RunJob
 from ema_lab.store.store import RunStore
+from ema_lab.training.machine import Machine, check_devices
 from ema_lab.training.module import DivergedError
-from ema_lab.training.run import Machine
 
 SE = {"name": "se", "reduction": 4}
 SMALL = {"image_size": 8, "train_images": 35, "test_images": 12}  # of 16, 16 and 3 images

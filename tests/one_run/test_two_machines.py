@@ -21,7 +21,7 @@ from ema_lab.one_run.rank_team import Team
 from ema_lab.specs.run import RunSpec
 from ema_lab.store.layout import ENGINE, meeting_path
 from ema_lab.store.store import RunStore
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 pytestmark = pytest.mark.slow
 

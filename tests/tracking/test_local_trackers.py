@@ -21,7 +21,7 @@ from ema_lab.store.store import RunStore
 from ema_lab.tracking import live
 from ema_lab.tracking.mlflow_runs import URI, MlflowRuns
 from ema_lab.tracking.tensorboard_files import folder_name
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 from ema_lab.workflow.publish.push import push
 
 NAMES = ["none-s0", "none-s1", "se-s0", "se-s1", "study-results"]

@@ -10,7 +10,7 @@ from ema_lab.errors import SpecError
 from ema_lab.one_run.pipeline import train_run
 from ema_lab.store.job import RunJob
 from ema_lab.tracking import live as tracker
-from ema_lab.training.run import Machine
+from ema_lab.training.machine import Machine
 
 
 @pytest.fixture

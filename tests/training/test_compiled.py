@@ -15,7 +15,8 @@ from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import check_run, load_task
 from ema_lab.training import compiled as module
 from ema_lab.training.compiled import CompiledModel, check_compiler, compiler_cache
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 
 torch_compile = torch.compile
 

@@ -5,7 +5,8 @@ import pytest
 from ema_lab.store.disk import size_text
 from ema_lab.store.job import RunJob
 from ema_lab.training.disk import checkpoint_bytes, disk_need
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 
 ADAMW = {"name": "adamw", "lr": 0.001}
 RECIPES = {

@@ -14,8 +14,9 @@ from ema_lab.store.job import RunJob, RunPaused
 from ema_lab.tasks.task import load_task
 from ema_lab.training import module as training_module
 from ema_lab.training.environment import with_earlier
+from ema_lab.training.machine import Machine
 from ema_lab.training.pieces import Pieces
-from ema_lab.training.run import Machine, train
+from ema_lab.training.run import train
 from ema_lab.training.step import Step
 
 TASKS = {"classification": classification.Classification, "detection": detection.Detection}

@@ -5,8 +5,8 @@ import torch
 
 from ema_lab.training import probe as module
 from ema_lab.training import step as step_module
+from ema_lab.training.machine import Machine
 from ema_lab.training.probe import probe
-from ema_lab.training.run import Machine
 
 
 @pytest.fixture

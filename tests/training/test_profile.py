@@ -7,8 +7,9 @@ import torch
 
 from ema_lab.errors import SpecError
 from ema_lab.store.job import RunJob
+from ema_lab.training.machine import Machine
 from ema_lab.training.profile import MEANINGS, TRACED_STEPS, UNTRACED_STEPS, RunProfiler
-from ema_lab.training.run import Machine, train
+from ema_lab.training.run import train
 from ema_lab.workflow.train.run import run
 
 

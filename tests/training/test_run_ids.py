@@ -15,7 +15,8 @@ from ema_lab.store.job import RunJob
 from ema_lab.store.layout import HEARTBEAT, RUN_ID_FIELD
 from ema_lab.store.record import RunRecord
 from ema_lab.tasks.task import stored_metrics
-from ema_lab.training.run import Machine, checkpoint_to_resume, load_weights, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import checkpoint_to_resume, load_weights, train
 from ema_lab.training.slimming import slim
 
 CHOSEN = {"recipe": {"epochs": 1, "protocol": "best-val"}, "data": {"train_images": 18, "val_images": 10}}

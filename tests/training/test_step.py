@@ -12,7 +12,8 @@ from ema_lab.store.job import RunJob
 from ema_lab.tasks.task import BatchLoss, load_data, load_task
 from ema_lab.training.environment import environment
 from ema_lab.training.evaluation import evaluate
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 from ema_lab.training.step import Step, seed_generators
 
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.9}

@@ -29,8 +29,9 @@ from ema_lab.training import environment as environment_module
 from ema_lab.training import module as training_module
 from ema_lab.training.environment import INSTRUCTION_LIMITS, instruction_set
 from ema_lab.training.evaluation import evaluate
+from ema_lab.training.machine import Machine
 from ema_lab.training.module import DivergedError
-from ema_lab.training.run import Machine, load_weights, train
+from ema_lab.training.run import load_weights, train
 
 EMA = {"name": "ema", "groups": 4}
 BOTH = pytest.mark.parametrize("task", ["classification", "detection"])

@@ -1,5 +1,6 @@
 """Local engine: runs in this process, or in a pool of long-lived worker processes."""
 
+import gc
 import math
 import multiprocessing
 import multiprocessing.forkserver
@@ -25,6 +26,11 @@ from ema_lab.execution.engines.engine import Monitor
 from ema_lab.store.attempts import end_interrupted
 
 TICK_SECONDS = 0.25
+PRELOADED = [  # modules that the server imports once for all workers, the first one first
+    "ema_lab.execution.preload",
+    "ema_lab.one_run.pipeline",
+    "ema_lab.training.run",
+]
 SERVER_DIED = "the process that starts the workers was killed; repeat the command to continue"
 POOL_DIED = "the workers were killed, and no new ones can be started; repeat the command to continue"
 
@@ -46,9 +52,26 @@ class LocalEngine:
     gpus: tuple[str, ...] = ()
     stop_at: float = math.inf
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this process trains."""
+        return self.workers == 1 and self.timeout is None and not self.gpus
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Have the server of the worker processes import during a block; an exception kills it."""
+        if not self.runs_here:
+            _start_server()
+        try:
+            yield
+        except BaseException:
+            if not self.runs_here:
+                _kill_server()
+            raise
+
     def run(self, tasks: Sequence[Task], claim: Claim, monitor: Monitor) -> None:
         """See `Engine`."""
-        if self.workers == 1 and self.timeout is None and not self.gpus:
+        if self.runs_here:
             _run_here(tasks, claim, monitor)
         else:
             self._run_in_pool(tasks, claim, monitor)
@@ -142,10 +165,7 @@ def _context() -> Any:
     Raises:
         WorkersDiedError: If the server dies during its start.
     """
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ema_lab.execution.preload", "ema_lab.one_run.pipeline"])  # imported once
-    with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
-        multiprocessing.forkserver.ensure_running()
+    context = _start_server()
     first = context.Process(target=_nothing)
     try:
         first.start()
@@ -153,6 +173,26 @@ def _context() -> Any:
         raise WorkersDiedError(SERVER_DIED) from error
     first.join()  # waits for the imports: a pool stopped earlier would leave half-started workers
     return context
+
+
+def _start_server() -> Any:
+    """Start the server, unless it runs, without waiting for its imports; return its context."""
+    context: Any = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def _kill_server() -> None:
+    """Kill the server amid its imports, which would keep this command's output open for seconds.
+
+    Without the number of the server, which is no public attribute, it ends by itself after the imports.
+    """
+    server = getattr(multiprocessing.forkserver, "_forkserver", None)
+    if number := getattr(server, "_forkserver_pid", None):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _nothing() -> None:
@@ -169,7 +209,12 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
 
 
 def _become_worker(slots: Path, gpus: tuple[str, ...]) -> None:
-    """Take a GPU and ignore Ctrl-C: the parent stops the workers and ends their attempts."""
+    """Take a GPU and ignore Ctrl-C: the parent stops the workers and ends their attempts.
+
+    The imports are kept to the end: the garbage collector, which the server switched off, skips them.
+    """
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[_take_slot(slots, len(gpus))]

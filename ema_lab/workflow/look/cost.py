@@ -194,7 +194,7 @@ class _Costs:
         """
         from ema_lab.one_run.measurement import Finished, Timing, run_latency
         from ema_lab.training.environment import device_name
-        from ema_lab.training.trainer import choose_device
+        from ema_lab.training.machine import choose_device
 
         if self.whole.baseline is None:
             raise SpecError(

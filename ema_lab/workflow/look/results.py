@@ -105,7 +105,7 @@ def evaluate(
     from ema_lab.tasks.task import load_data, load_task
     from ema_lab.training.evaluation import INDICES
     from ema_lab.training.evaluation import evaluate as predict
-    from ema_lab.training.trainer import choose_device
+    from ema_lab.training.machine import choose_device
 
     spec = runs.spec(run_id)
     model, task = load_model(run_id, runs), load_task(spec.data)

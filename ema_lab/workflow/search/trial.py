@@ -84,7 +84,7 @@ def prepare(trial: ExternalTrial, how: Execution) -> tuple[Callable[..., Any], s
         return _fail_to_train, how.device
     from ema_lab.one_run.pipeline import Machine, train_run
     from ema_lab.tasks.task import check_run
-    from ema_lab.training.trainer import choose_device
+    from ema_lab.training.machine import choose_device
 
     check_run(trial.runs[0])
     check_files(trial.runs[0].data, Path(how.data))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.ablation.grid import Cell
 from ema_lab.attention.kernels.choice import FACT, kernel_on
+from ema_lab.collector import without_collector
 from ema_lab.errors import SpecError, StoreError
 from ema_lab.execution.claim import Task, note_sources
 from ema_lab.execution.engines.engine import Engine, Progress
@@ -231,8 +233,12 @@ class Training:
         workers = how.workers or len(slots) or default_workers((threads or 1) * how.devices)
         workers = 1 if how.nodes > 1 and elsewhere is None else min(workers, len(self.pending))
         self._announce(workers, threads)
-        device, requested = self._check()
-        self._check_disk(workers)
+        from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
+
+        local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
+        with local.loading() if elsewhere is None else nullcontext():
+            device, requested = self._check()
+            self._check_disk(workers)
         here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
         here |= {WORLD_SIZE: how.devices * how.nodes, NODES: how.nodes}
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
@@ -240,9 +246,6 @@ class Training:
         is_shared = elsewhere is not None or how.nodes > 1  # the cores of another machine are not known here
         cores = 0 if is_shared else available_cores() // (workers * how.devices)
         train = self._train_function(requested, cores)
-        from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
-
-        local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
         with invited(self.store, 0 if elsewhere else how.nodes - 1, self.watch):
             return self._execute(elsewhere.engine if elsewhere else local, train, device)
 
@@ -296,10 +299,10 @@ class Training:
 
     def _check(self) -> tuple[str, str]:
         """Check tracker, models and data; return the device in the attempts, and the one in the runs."""
-        from ema_lab.one_run.rank_team import check_devices
-        from ema_lab.tracking.live import check_tracker
-        from ema_lab.training.compiled import check_compiler
-        from ema_lab.training.trainer import choose_device
+        with without_collector():
+            from ema_lab.tracking.live import check_tracker
+            from ema_lab.training.compiled import check_compiler
+            from ema_lab.training.machine import check_devices, choose_device
 
         how, elsewhere = self.how, self.how.elsewhere
         for spec in self.specs:

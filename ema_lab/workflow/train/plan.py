@@ -170,9 +170,8 @@ def _run_ids(ablation: Ablation) -> list[str]:
 def _probe(plan: Plan, how: Execution, watch: Watch) -> str:
     """Measure each kind of pending run whose time on this device is unknown; return the device's name."""
     from ema_lab.training.environment import device_name
+    from ema_lab.training.machine import Machine, choose_device
     from ema_lab.training.probe import probe
-    from ema_lab.training.run import Machine
-    from ema_lab.training.trainer import choose_device
 
     assert plan.threads is not None
     device = choose_device(how.device)

@@ -14,7 +14,8 @@ from ema_lab.specs.run import RunSpec
 from ema_lab.store.job import RunJob
 from ema_lab.tasks.detection.metrics import scenes_of
 from ema_lab.tasks.task import check_run
-from ema_lab.training.run import Machine, train
+from ema_lab.training.machine import Machine
+from ema_lab.training.run import train
 
 SMALL = "shufflenet_v2_x0_5"
 NARROW = {"neck": 64}

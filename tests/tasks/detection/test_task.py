@@ -24,9 +24,10 @@ from ema_lab.tasks.detection.metrics import scenes_of
 from ema_lab.tasks.task import check_data, check_run, load_data, load_task
 from ema_lab.training.average import WeightAverage
 from ema_lab.training.evaluation import evaluate
+from ema_lab.training.machine import Machine
 from ema_lab.training.optimisation import parameter_groups, untrained_parameters
 from ema_lab.training.plan import Rhythm, average_decay
-from ema_lab.training.run import Machine, load_weights, train
+from ema_lab.training.run import load_weights, train
 
 MOSAICS = {
     "mosaic": 1,
