@@ -1,11 +1,11 @@
 """Numbers of processes: of loaders of image files, and of runs at the same time.
 
-    python benchmarks/workers.py [--rounds 3] [--images 256] [--runs 8]
+    python benchmarks/workers.py [--rounds 3] [--images 256] [--runs 6] [--epochs 10]
 
 The loader of a run on photographs is read once alone, as by a training on a GPU, and once beside training
-steps of a small model in the main process. `ema-lab run` trains short runs on digits with 1, 2, 3 and 4
-workers, each with a store of its own. Numbers take turns within a round. The last line is the same figures as
-JSON.
+steps of a small model in the main process. `ema-lab run` trains short runs on digits by 1 worker and more, up
+to twice the cores, each number with a store of its own; the start of the command counts. Numbers take turns
+within a round. The last line is the same figures as JSON.
 """
 
 import argparse
@@ -39,7 +39,6 @@ seeds: {runs}
 variants: {{plain: {{}}}}
 """
 LOADER_WORKERS = (0, 1, 2, 4)
-RUN_WORKERS = (1, 2, 3, 4)
 
 
 def main() -> None:
@@ -48,7 +47,8 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=10, help="of each run")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message=".*DataLoader will create.*")
@@ -69,9 +69,11 @@ def main() -> None:
         for title, model in (("alone", None), ("beside training", _small_model())):
             passes = {number: _pass(loader, model) for number, loader in loaders.items()}
             measure(f"loader workers, images/s {title}", arguments.images, passes, warm=True)
-        runs = {number: _trained(folder, number, arguments.runs) for number in RUN_WORKERS}
+        cores = available_cores()
+        write_runs(folder, arguments.runs, arguments.epochs)
+        runs = {number: _trained(folder, number) for number in sorted({1, cores, cores + 1, 2 * cores})}
         measure("workers, runs/s on digits", arguments.runs, runs, warm=False)
-    facts = {"cores": available_cores(), "load": os.getloadavg()[0], "device": processor()}
+    facts = {"cores": cores, "load": os.getloadavg()[0], "device": processor()}
     print(json.dumps({**tables, **facts, "versions": versions()}))
 
 
@@ -117,14 +119,17 @@ def _pass(loader: DataLoader, model: nn.Module | None) -> Callable[[], None]:
     return read
 
 
-def _trained(folder: Path, workers: int, runs: int) -> Callable[[], None]:
-    """Return a function that trains short runs on digits in a new store."""
-    path = folder / "short.yaml"
-    path.write_text(RUNS.format(epochs=3, runs=list(range(runs))), encoding="utf-8")
+def write_runs(folder: Path, runs: int, epochs: int) -> None:
+    """Write an ablation of short runs on digits."""
+    (folder / "short.yaml").write_text(RUNS.format(epochs=epochs, runs=list(range(runs))), encoding="utf-8")
+
+
+def _trained(folder: Path, workers: int) -> Callable[[], None]:
+    """Return a function that trains the short runs in a new store."""
 
     def train() -> None:
         with tempfile.TemporaryDirectory() as store:
-            words = ["run", str(path), "--workers", str(workers), "--threads", "1", "--store", store]
+            words = ["run", "short.yaml", "--workers", str(workers), "--threads", "1", "--store", store]
             subprocess.run([*EMA_LAB, *words], check=True, capture_output=True, cwd=folder)
 
     return train

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from ema_lab.collector import without_collector
 from ema_lab.workflow.search.warm import WARM
 
 STREAMS = (0, 1, 2)
@@ -66,9 +67,10 @@ def serve(path: str, modules: Sequence[str]) -> int:
         listener.listen()  # commands that come early wait
         commands = _Commands()
         atexit.register(commands.answer)  # the first to be registered is the last to run
-        for name in modules:
-            with suppress(ModuleNotFoundError):  # such as wandb where a test needs none
-                importlib.import_module(name)
+        with without_collector():
+            for name in modules:
+                with suppress(ModuleNotFoundError):  # such as wandb where a test needs none
+                    importlib.import_module(name)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the forked processes
         while True:
             sources: list[Any] = [listener, STREAMS[0]]

@@ -29,6 +29,11 @@ from ema_lab.store.store import RunFacts, RunStore
 
 logger = logging.getLogger(__name__)
 _LOADED = loaded_sources()  # Python imports a module once: later edits of its file do not run in this process
+PRELOADED = (  # modules that a process imports once for all runs that it forks, the first one first
+    "ema_lab.execution.preload",
+    "ema_lab.one_run.pipeline",
+    "ema_lab.training.run",
+)
 LOCK_SECONDS = 5.0  # child processes of a killed worker may hold its lock for a moment
 Result = Literal["done", "elsewhere", "failed", "busy", "killed", "timeout", "stopped"]
 

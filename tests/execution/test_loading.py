@@ -28,6 +28,15 @@ if __name__ == "__main__":
     loaded = {"torch", "lightning"} & sys.modules.keys()
     assert loaded == {"torch"}, loaded
 """
+WARM = """
+import gc, sys
+from ema_lab.cli.warm import serve
+from ema_lab.workflow.search.wandb_agents import LOADED
+
+serve(sys.argv[1], LOADED)
+assert gc.isenabled()
+assert "lightning" in sys.modules
+"""
 
 
 @pytest.fixture
@@ -95,3 +104,10 @@ def test_the_end_of_a_command_searches_nothing_that_was_imported(monkeypatch, ca
     with pytest.raises(SystemExit):
         main(["--version"])
     assert frozen == [True]
+
+
+@pytest.mark.slow
+def test_a_warm_process_has_loaded_what_trains_and_collects_garbage(tmp_path):
+    words = [sys.executable, "-c", WARM, str(tmp_path / "socket")]
+    done = subprocess.run(words, input="", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -21,16 +21,11 @@ from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessPool
 
 from ema_lab.errors import WorkersDiedError
-from ema_lab.execution.claim import Claim, Result, Task, new_session
+from ema_lab.execution.claim import PRELOADED, Claim, Result, Task, new_session
 from ema_lab.execution.engines.engine import Monitor
 from ema_lab.store.attempts import end_interrupted
 
 TICK_SECONDS = 0.25
-PRELOADED = [  # modules that the server imports once for all workers, the first one first
-    "ema_lab.execution.preload",
-    "ema_lab.one_run.pipeline",
-    "ema_lab.training.run",
-]
 SERVER_DIED = "the process that starts the workers was killed; repeat the command to continue"
 POOL_DIED = "the workers were killed, and no new ones can be started; repeat the command to continue"
 
@@ -178,7 +173,7 @@ def _context() -> Any:
 def _start_server() -> Any:
     """Start the server, unless it runs, without waiting for its imports; return its context."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload([*PRELOADED])
     with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
         multiprocessing.forkserver.ensure_running()
     return context

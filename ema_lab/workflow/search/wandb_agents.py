@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from ema_lab.attention.kernels.choice import VARIABLE
 from ema_lab.errors import EngineError, SpecError
+from ema_lab.execution.claim import PRELOADED
 from ema_lab.execution.threads import default_workers
 from ema_lab.search.strategy import require_comparison
 from ema_lab.search.sweep import Sweep
@@ -30,6 +31,7 @@ DEFAULT_PROJECT = "ema-lab"
 LOADERS = "EMA_LAB_LOADER_WORKERS"
 THREADS = "EMA_LAB_THREADS"
 ANSWER_SECONDS = 20.0
+LOADED = (*PRELOADED, "ema_lab.workflow.search.trial", "wandb")  # by the process that trials are forked from
 
 
 def check_account(sweep: str) -> None:
@@ -145,7 +147,7 @@ def search_with_wandb(
     address = create_sweep(sweep, project.project, project.entity)
     environments = agents.environments()
     watch(AgentsStarted(sweep.name, len(environments), address))
-    with tempfile.TemporaryFile("a+") as out, warm_process() as socket:  # appended to: agents share it
+    with tempfile.TemporaryFile("a+") as out, warm_process(LOADED) as socket:  # appended to: agents share it
         environments = [{**environment, WARM: socket} for environment in environments]
         codes = run_agents(address, environments, agents.counts(len(environments)), out)
         out.seek(0)

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 WARM = "EMA_LAB_WARM"  # variable that names the socket of a warm process, as in `ema_lab.cli.main`
-LOADED = ("ema_lab.execution.preload", "ema_lab.one_run.pipeline", "ema_lab.workflow.search.trial", "wandb")
 
 
 @contextmanager
-def warm_process(modules: Sequence[str] = LOADED) -> Iterator[str]:
+def warm_process(modules: Sequence[str]) -> Iterator[str]:
     """Run a warm process for a block; yield the path of its socket, for the variable `EMA_LAB_WARM`."""
     with tempfile.TemporaryDirectory(prefix="ema-lab-warm-") as folder:
         path = str(Path(folder) / "socket")
