@@ -186,8 +186,10 @@ def _kill_server() -> None:
     """
     server = getattr(multiprocessing.forkserver, "_forkserver", None)
     if number := getattr(server, "_forkserver_pid", None):
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, ChildProcessError):
             os.kill(number, signal.SIGKILL)
+            if hasattr(os, "waitid"):  # multiprocessing, which starts the next one, must find it dead
+                os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
 
 
 def _nothing() -> None:
