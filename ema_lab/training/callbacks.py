@@ -76,7 +76,8 @@ class EpochEnd(Callback):
         assert isinstance(pl_module, TrainingModule)
         row: Row = {"epoch": trainer.current_epoch + 1, "lr": self._first_lr}
         row |= pl_module.epoch_summary()
-        self.train_seconds += time.perf_counter() - self._started - self._compile_seconds(pl_module)
+        self._count_compilation_apart(pl_module)
+        self.train_seconds += time.perf_counter() - self._started
         row["train_seconds"] = round(self.train_seconds, 3)
         if self.watched is not None:
             split, loader = self.watched
@@ -94,20 +95,23 @@ class EpochEnd(Callback):
 
     def save(self, trainer: Trainer, batches: int = 0) -> None:
         """Write the checkpoint, at the end of an epoch or after some batches of one."""
+        if batches:
+            assert isinstance(trainer.lightning_module, TrainingModule)
+            self._count_compilation_apart(trainer.lightning_module)
         seconds = time.perf_counter() - self._started
         self._begun = {"batches": batches, "seconds": seconds, "lr": self._first_lr} if batches else None
         with atomic_write(self.folder / LAST) as partial:
             trainer.save_checkpoint(partial)
 
-    def _compile_seconds(self, module: TrainingModule) -> float:
-        """Return the seconds of the epoch that compiled the model, which are not counted as training."""
+    def _count_compilation_apart(self, module: TrainingModule) -> None:
+        """Count new seconds of compilation as such, and not as training of the epoch."""
         compiled = module.step.compiled
         if compiled is None:
-            return 0.0
+            return
         seconds, self._compiled_for = compiled.seconds - self._compiled_for, compiled.seconds
         total = self.compiled.get("seconds", 0.0) + seconds
         self.compiled = {**compiled.facts(), "seconds": round(total, 3)}
-        return seconds
+        self._started += seconds
 
     def _keep_if_best(self, model: torch.nn.Module, metrics: Mapping[str, float], epoch: int) -> None:
         """Save the weights if the primary metric is better than in every epoch before."""

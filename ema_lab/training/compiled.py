@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,15 +142,16 @@ class CompiledModel:
             torch.compiler.reset()
             _REUSE.variant, _REUSE.graphs = self._variant, 0
         eager = self._passed(self._model, batch, seed)
-        stats = torch._dynamo.utils.counters["stats"]
-        before = stats["unique_graphs"]
-        compiled = torch.compile(self._model, dynamic=False, options=_options(mode))
         try:
-            compiled_pass = self._passed(compiled, batch, seed)
-        except Exception as error:  # torch's compilers raise anything
+            try:
+                compiled, compiled_pass, new = self._compiled_pass(batch, seed)
+            except Exception as error:  # torch's compilers raise anything
+                if not (folder := os.environ.get(CACHE_VARIABLE)):
+                    raise
+                compiled, compiled_pass, new = self._compiled_apart(batch, seed, folder, error)
+        except Exception as error:
             rule = f"recipe.compile: {mode}: the model cannot be compiled here ({error_summary(error)})"
             raise CompileError(f"{rule}; set compile: off") from error
-        new = stats["unique_graphs"] - before
         self.graphs = new or _REUSE.graphs
         if not self.graphs:
             rule = (
@@ -166,6 +168,26 @@ class CompiledModel:
         _REUSE.graphs = self.graphs
         seed()
         self._compiled = compiled
+
+    def _compiled_pass(self, batch: Batch, seed: Any) -> tuple[Any, _Pass, int]:
+        """Return the compiled model, its pass of a batch, and the number of graphs that are new."""
+        stats = torch._dynamo.utils.counters["stats"]
+        before = stats["unique_graphs"]
+        compiled = torch.compile(self._model, dynamic=False, options=_options(self._recipe.compile))
+        return compiled, self._passed(compiled, batch, seed), stats["unique_graphs"] - before
+
+    def _compiled_apart(
+        self, batch: Batch, seed: Any, folder: str, error: Exception
+    ) -> tuple[Any, _Pass, int]:
+        """Compile again after an error, in a temporary folder: the shared one may be damaged or read-only."""
+        torch.compiler.reset()
+        _REUSE.graphs = 0
+        with torch._inductor.utils.fresh_cache():
+            result = self._compiled_pass(batch, seed)
+        text = f"compiled code in {folder} cannot be used ({error_summary(error)})"
+        advice = "remove it while nothing trains; the model was compiled without it"
+        warnings.warn(f"{text}: {advice}", RuntimeWarning, stacklevel=2)
+        return result
 
     def _fault(self, compiled_pass: _Pass, eager: _Pass, batch: Batch, seed: Any) -> str | None:
         """Describe how a compiled pass differs from the eager one; None if rounding explains the difference.

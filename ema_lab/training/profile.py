@@ -91,7 +91,7 @@ class RunProfiler(Profiler):
 
         Args:
             run_id: The run.
-            compile_seconds: Seconds of the first forward pass in which the model was compiled.
+            compile_seconds: Seconds of the first forward pass in which this process compiled the model.
         """
         self.close()
         total = self._now() - self._began

@@ -107,7 +107,7 @@ def train(
     arrays = {name: rows.numpy() for name, rows in predictions.items()}
     predictions_sha256 = write_predictions(job.folder, arrays, "test", spec.run_id)
     if isinstance(profiler, RunProfiler):
-        profiler.finish(spec.run_id, epoch_end.compiled.get("seconds", 0.0))
+        profiler.finish(spec.run_id, module.step.compiled.seconds if module.step.compiled else 0.0)
     return RunOutcome(
         metrics=task.metrics(predictions),
         chosen_epoch=chosen_epoch,

@@ -3,6 +3,9 @@
 import copy
 import os
 import shutil
+import time
+import warnings
+from contextlib import suppress
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch import nn
 from ema_lab.attention import build_attention
 from ema_lab.errors import CompileError, SpecError
 from ema_lab.models.insertion import insert
-from ema_lab.store.job import RunJob
+from ema_lab.store.job import RunJob, RunPaused
 from ema_lab.tasks.task import check_run, load_task
 from ema_lab.training import compiled as module
 from ema_lab.training.compiled import CompiledModel, check_compiler, compiler_cache
@@ -260,6 +263,34 @@ def test_compiled_code_is_kept_in_the_store(make_spec, spec, tmp_path, monkeypat
         assert os.environ.get(module.CACHE_VARIABLE) == before
 
 
+def test_a_folder_of_unusable_code_is_worked_around_with_a_warning(spec, task, batch, tmp_path, monkeypatch):
+    """As if a file of the folder were damaged, or the folder could not be written."""
+
+    def fails_in_the_folder(model, **_):
+        if os.environ[module.CACHE_VARIABLE] == str(tmp_path):
+            raise OSError("Read-only file system")
+        return torch_compile(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", fails_in_the_folder)
+    compiled, model = CompiledModel(spec, small(), task), small()
+    with torch.random.fork_rng(devices=[]), compiler_cache(spec.recipe, tmp_path):
+        with pytest.warns(
+            RuntimeWarning, match=rf"{tmp_path} cannot be used \(OSError: Read-only.*: remove it"
+        ):
+            assert compiled.for_batch(batch, seed) is not model
+        assert os.environ[module.CACHE_VARIABLE] == str(tmp_path)
+        assert compiled.graphs == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_no_folder_helps_is_refused_without_a_warning(spec, task, batch, tmp_path, monkeypatch):
+    replaced(monkeypatch, lambda model: model[:4])
+    with torch.random.fork_rng(devices=[]), compiler_cache(spec.recipe, tmp_path), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CompileError, match="cannot be compiled here"):
+            CompiledModel(spec, small(), task).for_batch(batch, seed)
+
+
 def test_torch_knows_the_settings_of_every_mode():
     for mode in ("default", "reduce-overhead", "max-autotune"):
         torch.compile(small(), dynamic=False, options=module._options(mode))  # refuses what it does not know
@@ -331,6 +362,31 @@ def test_a_compiled_run_trains_as_an_eager_one(make_spec, tmp_path, without_comp
     train_seconds = float(row[header.index("train_seconds")])
     assert facts["seconds"] > 0
     assert facts["seconds"] + train_seconds < outcome.wall_seconds
+
+
+def test_compilation_before_a_stop_within_an_epoch_is_no_training(make_spec, tmp_path, monkeypatch):
+    clock, late = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+
+    def slowly_compiled(model, **_):
+        late[0] += 1000
+        return torch_compile(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", slowly_compiled)
+    spec = make_spec(recipe={"compile": "default", "epochs": 1}, data={"train_images": 20})
+    machine = Machine(tmp_path, "cpu", num_threads=1, stop_at=0.0, profile=True)
+    attempts, outcome = 0, None
+    while outcome is None:
+        attempts += 1
+        with suppress(RunPaused):
+            outcome = train(spec, RunJob(tmp_path), machine)
+    assert attempts > 2
+    assert outcome.environment["compile"]["seconds"] == pytest.approx(1000 * attempts, abs=100)
+    header, row = (line.split(",") for line in (tmp_path / "curve.csv").read_text().splitlines()[-2:])
+    assert 0 < float(row[header.index("train_seconds")]) < 100
+    forward = (tmp_path / "profile.txt").read_text().splitlines()[2].split()
+    assert forward[0] == "forward"
+    assert 0 <= float(forward[1]) < 100
 
 
 @pytest.mark.slow
