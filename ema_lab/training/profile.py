@@ -42,7 +42,8 @@ STEP = "run_training_batch"  # Lightning's name of a step
 class RunProfiler(Profiler):
     """Lightning profiler that adds up seconds by phase and traces some steps of a run.
 
-    It waits for the device at the borders of each phase, which makes a run on CUDA slower.
+    It waits for the device at the borders of each phase, which makes a run on CUDA slower. Writing the trace,
+    which takes seconds, is not counted.
 
     Args:
         folder: The run's folder.
@@ -136,6 +137,11 @@ class RunProfiler(Profiler):
     def _end_trace(self) -> None:
         trace, self._trace = self._trace, None
         assert trace is not None
+        began = time.perf_counter()
+        self._write(trace)
+        self._began += time.perf_counter() - began  # no time of the run
+
+    def _write(self, trace: torch_profile) -> None:
         trace.__exit__(None, None, None)
         events = trace.events()
         steps = [event.time_range for event in events if event.name == STEP]

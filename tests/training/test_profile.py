@@ -1,6 +1,8 @@
 """Profile of a run: its phases add up, its trace opens, and it changes no result."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +63,23 @@ def test_compilation_is_no_forward_pass(tmp_path):
     lines = (tmp_path / "profile.txt").read_text().splitlines()
     assert "0.50 s" in lines[2]
     assert "9.50 s" in lines[7]
+
+
+def test_writing_the_trace_is_no_time_of_the_run(tmp_path, monkeypatch):
+    profiler, clock, late = RunProfiler(tmp_path, torch.device("cpu")), time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+
+    def export(trace, path):
+        late[0] += 1000
+        Path(path).write_text("{}")
+
+    monkeypatch.setattr("ema_lab.training.profile.torch_profile.export_chrome_trace", export)
+    for _ in range(UNTRACED_STEPS + TRACED_STEPS):
+        with profiler.profile("run_training_batch"), profiler.profile("forward"):
+            pass
+    profiler.finish("abc", 0.0)
+    assert late == [1000]
+    assert float((tmp_path / "profile.txt").read_text().split()[1]) < 100
 
 
 def test_a_smoke_run_has_no_profile():
