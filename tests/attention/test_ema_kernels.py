@@ -160,6 +160,21 @@ def test_a_kernel_keeps_the_errors_of_the_formula():
         random_module(1, 1)(torch.zeros(1, 1, 1, 1, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("channels", [12, 9, 1])
+@pytest.mark.parametrize("name", ["exact", "triton"])
+def test_a_wrong_number_of_channels_has_the_error_of_the_formula(name, channels, monkeypatch):
+    """Triton's kernels would leave channels that fill no group unwritten."""
+    module, x = random_module(8, 2, torch.float32), torch.zeros(2, channels, 4, 5)
+    with pytest.raises(RuntimeError) as expected:
+        module.formula(x)
+    monkeypatch.setattr(dispatch, "kernel_on", lambda device_type: name)
+    monkeypatch.setattr(dispatch, "_is_trusted", lambda case, build: True)
+    monkeypatch.setattr(dispatch, "kernel", lambda name: pytest.fail("the kernel got the maps"))
+    with pytest.raises(RuntimeError) as error:
+        module(x)
+    assert str(error.value) == str(expected.value)
+
+
 def test_mixed_precision_and_meta_tensors_use_the_formula():
     module, x = random_module(8, 2, torch.float32), torch.randn(2, 8, 4, 5)
     with chosen_kernel("exact") as ran, torch.autocast("cpu", torch.bfloat16):

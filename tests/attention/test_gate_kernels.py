@@ -204,6 +204,17 @@ def test_a_wrong_kernel_is_noticed_before_its_first_use(name, monkeypatch):
 
 
 @EACH
+def test_an_error_of_a_kernel_falls_back(name, monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no such instruction\nand more")
+
+    monkeypatch.setattr(KERNELS[name], "KERNEL", replace(KERNELS[name].KERNEL, exact=fails, trusted={}))
+    module, x = random_module(name, torch.float32), image((4, 4), torch.float32)
+    with pytest.warns(RuntimeWarning, match="RuntimeError: no such instruction; the formula is used"):
+        assert results(module, x, "exact")[1] == {"formula"}
+
+
+@EACH
 def test_hooks_see_the_calls_of_their_modules(name):
     calls = {"cbam": {"squeeze": 2, "spatial_gate.norm": 1}, "triplet": {"cw.norm": 1}}[name]
     hidden = {"cbam": ["spatial_gate", "spatial_gate.conv"], "triplet": ["hc", "hw.conv"]}[name]

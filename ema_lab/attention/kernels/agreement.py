@@ -56,3 +56,17 @@ def difference(
         if not off <= allowed:  # NaN is a difference, too
             return f"{part} differs from the formula by {off:.1e}, at most {allowed:.1e} is allowed"
     return None
+
+
+def problem(
+    expected: Mapping[str, Tensor],
+    module: nn.Module,
+    kernel: Callable[[Tensor], Tensor],
+    x: Tensor,
+    grad: Tensor,
+) -> str | None:
+    """Return how a kernel differs from the formula, or its error; None if output and gradients agree."""
+    try:
+        return difference(expected, output_and_gradients(module, kernel, x, grad), x.dtype)
+    except Exception as error:  # a compiler of kernels raises anything
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
