@@ -248,6 +248,16 @@ def test_code_of_one_variant_is_never_used_for_the_next(make_spec, spec, task, b
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
+def test_torch_guards_hooks_within_a_variant_too(spec, task, batch, without_compiler, monkeypatch):
+    """Without torch's guards on hooks, the second model runs the code of the first, without its hook."""
+    monkeypatch.setattr(torch._dynamo.config, "skip_nnmodule_hook_guards", True)  # torch's default
+    with torch.random.fork_rng(devices=[]):
+        for gate in (None, 0.5):
+            compiled = CompiledModel(spec, small(gate), task)
+            compiled.for_batch(batch, seed)
+            assert compiled.graphs == 1
+
+
 @pytest.mark.parametrize("before", [None, "/of an earlier run"])
 def test_compiled_code_is_kept_in_the_store(make_spec, spec, tmp_path, monkeypatch, before):
     monkeypatch.delenv(module.CACHE_VARIABLE, raising=False)
