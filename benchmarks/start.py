@@ -5,7 +5,8 @@
 Each command is a process of its own. The commands take turns, so that a change of the machine's speed affects
 all alike. Ratios are those of processor seconds (user and system), which depend less than the clock on what
 else the machine does, to `python -c "import torch"` in the same turns. Memory is the process's peak, at least
-that of the measuring process, from which it is forked.
+that of the measuring process, from which it is forked. `run --smoke` ends after two steps of each run; of two
+workers, only the clock tells, because their processor seconds are not those of the command.
 """
 
 import sys
@@ -20,6 +21,7 @@ from ema_lab.store.store import RunStore
 
 PYTHON = (sys.executable, "-c")
 TORCH = "import torch"
+SMOKE = (*EMA_LAB, "run", "quickstart", "--smoke", "--only", "variant=none,se", "--workers")
 COMMANDS: Mapping[str, Sequence[str]] = {
     "python, no import": (*PYTHON, "pass"),
     TORCH: (*PYTHON, TORCH),
@@ -29,6 +31,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "report": (*EMA_LAB, "report", "quickstart"),
     "plan --check": (*EMA_LAB, "plan", "quickstart", "--check"),
     "cost --fresh": (*EMA_LAB, "cost", "quickstart", "--fresh"),
+    "run --smoke --workers 1": (*SMOKE, "1"),
+    "run --smoke --workers 2": (*SMOKE, "2"),
 }
 
 
