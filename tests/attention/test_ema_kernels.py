@@ -64,10 +64,19 @@ def test_exact_equals_the_formula(shape):
     module = random_module(size[1], groups)
     x = torch.randn(size, dtype=torch.float64)
     (expected, by_formula), (actual, by_exact) = (results(module, x, kind) for kind in ("formula", "exact"))
-    many = is_for_many_maps((size[0] * groups, size[1] // groups, *size[2:]))
-    assert (by_formula, by_exact) == ({"formula"}, {"many_maps" if many else "exact"})
+    assert (by_formula, by_exact) == ({"formula"}, {"exact"})
     for theirs, ours in zip(expected, actual, strict=True):
         assert (ours - theirs).abs().max() <= 1e-12 * (1 + theirs.abs().max())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_many_small_maps_are_one_product(shape):
+    *size, groups = shape
+    with chosen_kernel("exact"):
+        output = random_module(size[1], groups)(torch.randn(size, dtype=torch.float64))
+    many = is_for_many_maps((size[0] * groups, size[1] // groups, *size[2:]))
+    kind = output.grad_fn.next_functions[0][0].name()
+    assert kind == ("ManyMapsEMABackward" if many else "_ExactEMABackward")
 
 
 def test_the_shapes_reach_every_way_of_summing():

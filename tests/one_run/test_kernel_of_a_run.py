@@ -3,6 +3,7 @@
 import torch
 
 from ema_lab.attention import build_attention
+from ema_lab.attention.kernels.choice import chosen_kernel, fact_of
 from ema_lab.one_run import pipeline
 from ema_lab.store.job import RunJob, RunOutcome
 
@@ -26,3 +27,13 @@ def test_a_run_uses_its_machines_kernel_and_its_record_names_it(make_spec, tmp_p
     assert environment(ema, None) == {"device": "cpu", "attention_kernel": "formula"}
     assert environment(ema, "auto") == {"device": "cpu", "attention_kernel": "exact"}
     assert environment("se", "auto") == {"device": "cpu"}  # counting a model's cost is no training
+
+
+def test_maps_of_any_size_have_one_fact():
+    """Else pairs of two group counts under one choice would be marked as computed by different kernels."""
+    facts = []
+    for shape, groups in (((32, 8, 8, 8), 4), ((32, 8, 8, 8), 1), ((2, 8, 9, 9), 4)):
+        with chosen_kernel("exact") as ran:
+            build_attention("ema", 8, groups=groups)(torch.ones(shape))
+        facts.append(fact_of(ran))
+    assert facts == [{"attention_kernel": "exact"}] * 3

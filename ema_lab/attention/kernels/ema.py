@@ -33,7 +33,6 @@ TYPES = {
     "exact": (torch.float64, torch.float32),
     "triton": (torch.float32, torch.float16, torch.bfloat16),
 }
-MANY_MAPS = "many_maps"  # in a record: the form of `exact` for many small maps, which rounds in its own way
 
 
 class _Case(NamedTuple):
@@ -67,7 +66,7 @@ def apply_ema(module: EMAModule, x: Tensor, build: Build) -> Tensor:
         if x.device.type != "meta":
             note("formula")
         return module.formula(x)
-    note(MANY_MAPS if case.is_for_many_maps else name)
+    note(name)
     return kernel(name)(x, _weights(module), module.groups, _eps(module))
 
 
