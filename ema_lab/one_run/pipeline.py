@@ -81,7 +81,7 @@ def _trained(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> Ru
         return train_on_ranks(spec, job, machine, report)
     with without_collector():
         from ema_lab.training.run import train
-    with chosen_kernel(machine.attention_kernel) as ran:
+    with chosen_kernel(machine.kernel_for(spec)) as ran:
         return train(spec, job, machine, report, lambda: fact_of(ran))
 
 

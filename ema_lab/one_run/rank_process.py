@@ -136,7 +136,7 @@ def _train(work: Work, rank: Rank, channel: Connection) -> Any:
     with (
         _log_of(work.job, rank),
         joined(rank, machine.device),
-        chosen_kernel(machine.attention_kernel) as ran,
+        chosen_kernel(machine.kernel_for(spec)) as ran,
     ):
         return train(spec, work.job, machine, report, lambda: fact_of(ran), rank)
 

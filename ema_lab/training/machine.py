@@ -56,6 +56,10 @@ class Machine:
         """Number of processes on all machines."""
         return self.devices * self.nodes
 
+    def kernel_for(self, spec: RunSpec) -> str | None:
+        """Return the attention kernel of a run: the formula for compiled models, which have no other."""
+        return self.attention_kernel if spec.recipe.compile == "off" else "formula"
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda` on this machine.

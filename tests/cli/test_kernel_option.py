@@ -116,3 +116,9 @@ def test_a_search_gets_the_kernel(command, kernels, tmp_path):
 )
 def test_a_record_is_expected_to_name_the_kernel_where_that_is_sure(make_spec, attention, here, named):
     assert _expected(make_spec(attention), here).get("attention_kernel") == named
+
+
+def test_a_compiled_run_is_expected_to_name_the_formula(make_spec):
+    here = {"attention_kernel": "exact", "device": "cpu: a processor"}
+    spec = make_spec("cbam", recipe={"compile": "default"})
+    assert _expected(spec, here)["attention_kernel"] == "formula"

@@ -16,9 +16,11 @@ def test_a_run_uses_its_machines_kernel_and_its_record_names_it(make_spec, tmp_p
             module(torch.ones(2, 8, 4, 4))
         return RunOutcome({}, environment={"device": "cpu", **kernels()})
 
-    def environment(attention, kernel):
+    def environment(attention, kernel, **recipe):
         machine = pipeline.Machine(device="cpu", attention_kernel=kernel)
-        return pipeline.train_run(make_spec(attention), RunJob(tmp_path), machine=machine).environment
+        return pipeline.train_run(
+            make_spec(attention, recipe=recipe), RunJob(tmp_path), machine=machine
+        ).environment
 
     monkeypatch.delenv("EMA_LAB_ATTENTION_KERNEL", raising=False)
     monkeypatch.setattr("ema_lab.training.run.train", train)
@@ -26,6 +28,8 @@ def test_a_run_uses_its_machines_kernel_and_its_record_names_it(make_spec, tmp_p
     ema = {"name": "ema", "groups": 8}
     assert environment(ema, None) == {"device": "cpu", "attention_kernel": "formula"}
     assert environment(ema, "auto") == {"device": "cpu", "attention_kernel": "exact"}
+    # Compiled models are the formula's, and so are the first pass that checks them and the last batch.
+    assert environment(ema, "auto", compile="default") == {"device": "cpu", "attention_kernel": "formula"}
     assert environment("se", "auto") == {"device": "cpu"}  # counting a model's cost is no training
 
 

@@ -102,6 +102,8 @@ def unclean_pairs(
 
 def _expected(spec: RunSpec, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's future environment facts, without the attention kernel if its options decide it."""
+    if spec.recipe.compile != "off":
+        facts = {**facts, FACT: "formula"}
     expected = {**facts, "precision": spec.recipe.precision}
     parts = (spec.model.attention, *(item.attention for item in spec.model.also))
     with_kernel = [part for part in parts if IN_REACH.keys() & set(part.names)]
