@@ -1,30 +1,31 @@
-"""Time of the exact kernels of attention, relative to the papers' formulas, forward and backward.
+"""Time of the kernels of attention, relative to the papers' formulas, forward and backward.
 
-    python benchmarks/attention.py [--rounds 12] [--threads 1]
+    python benchmarks/attention.py [--rounds 12] [--threads 1] [--device auto]
 
 First the modules alone, then a training step of ResNet-20 with each module after every block, relative to the
 same step without attention. Contenders alternate, so that a busy machine slows all of them. Times are medians
-of the process's CPU time, ratios medians of the turns' ratios. Operators are counted by torch's profiler,
-forward and backward. Then the Triton kernels are compiled for A100 and H100, which need not be there: their
-registers of a thread, and bytes spilled to memory. The last lines are the same figures as JSON, one per row.
+of the process's CPU time on one thread, else of the clock; ratios are medians of the turns' ratios. Operators
+are counted by torch's profiler, forward and backward. On CUDA the kernels are Triton's, of EMA alone: modules
+in bf16, steps in float32. `ran` in a row names the kernels that computed it. Then the Triton kernels are
+compiled for A100 and H100, which need not be there: registers of a thread, and bytes spilled to memory. The
+last lines are the same figures as JSON, one per row.
 """
 
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Mapping
 
 import torch
-from step import bare_loop, operators, spec_of
+from step import bare_loop, operators, spec_of, turns
 from torch import Tensor
 
 from ema_lab.attention import build_attention
 from ema_lab.attention.kernels.choice import chosen_kernel, has_triton
 from ema_lab.models.build import build_model
 from ema_lab.training.environment import environment
+from ema_lab.training.machine import choose_device
 
-KERNELS = ("formula", "exact")
 SHAPES = [  # batch, channels, side, groups
     *((128, 16, 8, 8), (128, 32, 4, 8), (128, 64, 2, 8)),  # ResNet-20, digits
     *((128, 16, 28, 8), (128, 32, 14, 8), (128, 64, 7, 8)),  # ResNet-20, Fashion-MNIST
@@ -34,7 +35,10 @@ SHAPES = [  # batch, channels, side, groups
 GATES = ("ca", "cbam", "triplet")
 GATE_SHAPES = [(128, 16, 28), (128, 32, 14), (128, 64, 7), (128, 16, 8), (32, 256, 32)]
 STEPS = [("ema", 8, 128), ("ema", 28, 128), *((gate, 8, 128) for gate in GATES)]  # image size and batch
-WARM_UP = 3
+ON_CUDA = [  # batch, channels, side, groups
+    *((128, 256, 32, 32), (128, 512, 16, 32), (128, 1024, 8, 32), (128, 2048, 4, 32)),  # ResNet-50, CIFAR
+    *((256, 256, 56, 32), (256, 512, 28, 32), (256, 1024, 14, 32), (256, 2048, 7, 32)),  # ResNet-50, ImageNet
+]
 Loop = Callable[[int], None]
 
 
@@ -44,53 +48,68 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=12, help="timed calls of each contender")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = [*module_rows(arguments.rounds), *step_rows(arguments.rounds)]
+    device = choose_device(arguments.device)
+    rows = [*module_rows(arguments.rounds, device), *step_rows(arguments.rounds, device)]
     rows += code_rows()
-    machine = environment(torch.device("cpu"), spec_of("resnet20", {"name": "none"}, 8, 8).recipe)
+    machine = environment(device, spec_of("resnet20", {"name": "none"}, 8, 8).recipe)
     print(f"{machine['device']}, {machine['instruction_set']}, {arguments.threads} thread(s)")
     for row in rows:
         facts = {key: machine[key] for key in ("device", "instruction_set", "num_threads", "versions")}
         print(json.dumps(row | facts))
 
 
-def module_rows(rounds: int) -> list[dict]:
+def kernel_on(device: torch.device) -> str:
+    """Return the kernel beside the formula."""
+    return "triton" if device.type == "cuda" else "exact"
+
+
+def module_rows(rounds: int, device: torch.device) -> list[dict]:
     """Time the modules alone; print and return a row for each shape."""
-    print("{:<30}{:>11}{:>10}{:>8}{:>22}".format("shape", "formula ms", "exact ms", "faster", "operators"))
+    kernel = kernel_on(device)
+    print(
+        "{:<30}{:>11}{:>10}{:>8}{:>22}".format("shape", "formula ms", f"{kernel} ms", "faster", "operators")
+    )
+    sizes = ON_CUDA if device.type == "cuda" else SHAPES
     cases = [
-        ("ema", (batch, channels, side, side), {"groups": groups}) for batch, channels, side, groups in SHAPES
+        ("ema", (batch, channels, side, side), {"groups": groups}) for batch, channels, side, groups in sizes
     ]
-    cases += [
-        (name, (batch, channels, side, side), {}) for name in GATES for batch, channels, side in GATE_SHAPES
-    ]
+    if device.type == "cpu":
+        cases += [
+            (name, (batch, channels, side, side), {})
+            for name in GATES
+            for batch, channels, side in GATE_SHAPES
+        ]
     rows = []
     for name, shape, options in cases:
-        row = module_row(name, shape, options, rounds)
+        row = module_row(name, shape, options, rounds, device)
         rows.append(row)
         times, counts = row["ms"], row["operators"]
         title = f"{name} {'x'.join(map(str, shape))} {' / '.join(map(str, ('', *options.values())))}"
-        line = f"{title:<30}{times['formula']:>11.2f}{times['exact']:>10.2f}{row['faster']:>8.2f}"
-        print(f"{line}{counts['formula']:>13} -> {counts['exact']}", flush=True)
+        line = f"{title:<30}{times['formula']:>11.2f}{times[kernel]:>10.2f}{row['faster']:>8.2f}"
+        print(f"{line}{counts['formula']:>13} -> {counts[kernel]}", flush=True)
     return rows
 
 
-def step_rows(rounds: int) -> list[dict]:
+def step_rows(rounds: int, device: torch.device) -> list[dict]:
     """Time steps of ResNet-20; print and return a row for each module and image size."""
+    kernel = kernel_on(device)
     print(
-        "{:<30}{:>11}{:>10}{:>8}{:>30}".format(
-            "step of ResNet-20", "none ms", "formula", "exact", "operators"
-        )
+        "{:<30}{:>11}{:>10}{:>8}{:>30}".format("step of ResNet-20", "none ms", "formula", kernel, "operators")
     )
     rows = []
     for name, side, batch in STEPS:
-        row = step_row(name, side, batch, rounds)
+        if name != "ema" and device.type != "cpu":
+            continue
+        row = step_row(name, side, batch, rounds, device)
         rows.append(row)
         ratios, counts = row["ratio_to_none"], row["operators"]
         title = f"{name}, {side}x{side}, batch {batch}"
         line = f"{title:<30}{row['ms']['none']:>11.2f}{ratios['formula']:>10.2f}"
-        counted = f"{counts['none']}: {counts['formula']} -> {counts['exact']}"
-        print(f"{line}{ratios['exact']:>8.2f}{counted:>30}", flush=True)
+        counted = f"{counts['none']}: {counts['formula']} -> {counts[kernel]}"
+        print(f"{line}{ratios[kernel]:>8.2f}{counted:>30}", flush=True)
     return rows
 
 
@@ -112,73 +131,75 @@ def code_rows() -> list[dict]:
     return rows
 
 
-def module_row(name: str, shape: tuple[int, ...], options: dict, rounds: int) -> dict:
-    module = build_attention(name, shape[1], **options)
+def module_row(name: str, shape: tuple[int, ...], options: dict, rounds: int, device: torch.device) -> dict:
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    module = build_attention(name, shape[1], **options).to(device, dtype)
     noise = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(shape, generator=noise) for _ in range(2))
-    loops = {kernel: _module_loop(module, x.requires_grad_(), grad, kernel) for kernel in KERNELS}
-    times = cpu_times(loops, rounds)
+    x, grad = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(2))
+    kernel = kernel_on(device)
+    ran: set[str] = set()
+    loops = {
+        each: _with_kernel(
+            _module_loop(module, x.requires_grad_(), grad), each, ran if each == kernel else set()
+        )
+        for each in ("formula", kernel)
+    }
+    times = turns(loops, rounds, device)
     return {
         "module": name,
         "shape": shape,
         **options,
+        "dtype": str(dtype).removeprefix("torch."),
+        "ran": sorted(ran),
         "ms": medians(times),
-        "faster": ratio(times["formula"], times["exact"]),
-        "operators": {kernel: operators(loop, 0) for kernel, loop in loops.items()},
+        "faster": ratio(times["formula"], times[kernel]),
+        "operators": {each: operators(loop, 0) for each, loop in loops.items()},
     }
 
 
-def _module_loop(module: torch.nn.Module, x: Tensor, grad: Tensor, kernel: str) -> Loop:
+def _module_loop(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Loop:
     def loop(number: int) -> None:
         module.zero_grad()
         x.grad = None
-        with chosen_kernel(kernel):
-            module(x).backward(grad)
+        module(x).backward(grad)
 
     return loop
 
 
-def step_row(attention: str, side: int, batch: int, rounds: int) -> dict:
+def step_row(attention: str, side: int, batch: int, rounds: int, device: torch.device) -> dict:
     noise = torch.Generator().manual_seed(0)
     chosen = {"name": attention, **({"groups": 8} if attention == "ema" else {})}
-    loops = {}
-    for name, each in {"none": {"name": "none"}, **dict.fromkeys(KERNELS, chosen)}.items():
+    kernels = ("formula", kernel_on(device))
+    loops, ran = {}, {name: set[str]() for name in ("none", *kernels)}
+    for name, each in {"none": {"name": "none"}, **dict.fromkeys(kernels, chosen)}.items():
         spec = spec_of("resnet20", each, side, batch)
         images = torch.randn(batch, *spec.data.facts.image_shape, generator=noise)
         targets = torch.arange(batch) % spec.data.facts.classes
-        bare = bare_loop(build_model(spec).train(), images, targets)
-        loops[name] = _with_kernel(bare, name if name in KERNELS else "formula")
-    times = cpu_times(loops, rounds)
+        bare = bare_loop(build_model(spec).to(device).train(), images.to(device), targets.to(device))
+        loops[name] = _with_kernel(bare, name if name in kernels else "formula", ran[name])
+    times = turns(loops, rounds, device)
     return {
         "step": f"resnet20 {side}x{side}",
         "attention": attention,
         "batch": batch,
+        "ran": sorted(ran[kernels[1]]),
         "ms": medians(times),
         "min_ms": {name: 1000 * min(values) for name, values in times.items()},
-        "ratio_to_none": {name: ratio(times[name], times["none"]) for name in KERNELS},
-        "ratio_of_minima": {name: min(times[name]) / min(times["none"]) for name in KERNELS},
+        "ratio_to_none": {name: ratio(times[name], times["none"]) for name in kernels},
+        "ratio_of_minima": {name: min(times[name]) / min(times["none"]) for name in kernels},
         "operators": {name: operators(loop, 0) for name, loop in loops.items()},
     }
 
 
-def _with_kernel(step: Loop, kernel: str) -> Loop:
+def _with_kernel(step: Loop, kernel: str, ran: set[str]) -> Loop:
+    """Return a loop that runs under a kernel, and adds the kernels that ran to a set."""
+
     def loop(number: int) -> None:
-        with chosen_kernel(kernel):
+        with chosen_kernel(kernel) as those:
             step(number)
+        ran.update(those)
 
     return loop
-
-
-def cpu_times(loops: Mapping[str, Loop], rounds: int) -> dict[str, list[float]]:
-    """Return the CPU seconds of each loop's turns; the loops alternate."""
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(WARM_UP + rounds):
-        for name, loop in loops.items():
-            began = time.process_time()
-            loop(number)
-            if number >= WARM_UP:
-                seconds[name].append(time.process_time() - began)
-    return seconds
 
 
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
