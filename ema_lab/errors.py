@@ -38,6 +38,10 @@ class DataError(EmaLabError):
     """Missing or damaged data set."""
 
 
+class AbsentDataError(DataError):
+    """Data set whose files are not on this machine: the folder that should hold them is missing."""
+
+
 class DamagedDataError(DataError):
     """Data set file with unexpected content. The message names the file."""
 

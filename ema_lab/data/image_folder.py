@@ -20,7 +20,7 @@ from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import file_status, read_pixels
 from ema_lab.data.resized import ResizedFiles
-from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.errors import AbsentDataError, DamagedDataError, DataError
 from ema_lab.wording import are, number_of
 
 
@@ -49,6 +49,7 @@ def image_folder_splits(
         DataError: If a folder is missing or empty, the splits have different classes, or `shorter_side` is
             below `image_size`.
     """
+    check_shorter_side(folder, shorter_side, image_size)
     if not (folder / train).is_dir() and (flat := undivided(folder, train, test)):
         raise DataError(flat)
     parts = [
@@ -60,6 +61,17 @@ def image_folder_splits(
             f"{folder}: {train} and {test} must hold the same classes, but one lacks {unshared[0]!r}"
         )
     return ImageSplits(*(part.resized(shorter_side) for part in parts))
+
+
+def check_shorter_side(folder: Path, shorter_side: int | None, image_size: int) -> None:
+    """Refuse a shorter side below the size of the images, of which crops would be enlarged again.
+
+    Raises:
+        DataError: If it is.
+    """
+    if shorter_side is not None and shorter_side < image_size:
+        rule = f"at least image_size, here {image_size}"
+        raise DataError(f"{folder}: shorter_side must be {rule}, got {shorter_side}")
 
 
 def undivided(folder: Path, train: str = "train", test: str = "val") -> str:
@@ -107,6 +119,7 @@ class ImageFolderImages(EncodedImages):
         """List the files below a folder, without opening them.
 
         Raises:
+            AbsentDataError: If the folder around it is missing.
             DataError: If the folder has no images.
             DamagedDataError: If a class has no images.
             ValueError: If `channels` is neither 1 nor 3.
@@ -118,7 +131,8 @@ class ImageFolderImages(EncodedImages):
             classes, samples = _samples(str(folder))
         except (OSError, RuntimeError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
-            raise DataError(f"no images in {folder}: {layout} ({reason})") from None
+            kind = DataError if folder.parent.is_dir() else AbsentDataError
+            raise kind(f"no images in {folder}: {layout} ({reason})") from None
         if not samples:
             raise DataError(f"no images in {folder}: {layout} (none in {number_of(len(classes), 'folder')})")
         _require_filled(folder, classes, [label for _, label in samples])
@@ -130,12 +144,17 @@ class ImageFolderImages(EncodedImages):
         """Return the same images, the larger of them resized once.
 
         Raises:
-            DataError: If the shorter side is below `image_size`, so that crops would be enlarged again.
+            DataError: If the shorter side is below `image_size`.
         """
-        if shorter_side is not None and shorter_side < self.image_size:
-            rule = f"at least image_size, here {self.image_size}"
-            raise DataError(f"{self.folder}: shorter_side must be {rule}, got {shorter_side}")
+        check_shorter_side(self.folder, shorter_side, self.image_size)
         return replace(self, shorter_side=shorter_side)
+
+    @property
+    def copies(self) -> ResizedFiles | None:
+        """The resized copies that are read in place of larger files; None without a shorter side."""
+        if self.shorter_side is None:
+            return None
+        return ResizedFiles(self.folder, self.shorter_side, self.channels, self.upright)
 
     def content(self) -> Iterator[bytes]:
         """Yield the resulting shape, then path, size in bytes and label of each file, sorted by path.
@@ -155,10 +174,9 @@ class ImageFolderImages(EncodedImages):
 
     def pixels(self, index: int) -> Pixels:
         name = os.fsdecode(self.files[index])
-        if self.shorter_side is not None:
-            return ResizedFiles(self.folder, self.shorter_side, self.channels, self.upright).pixels(name)
-        path = self.folder / name
-        return read_pixels(path, self.channels, upright=self.upright)
+        if (copies := self.copies) is not None:
+            return copies.pixels(name)
+        return read_pixels(self.folder / name, self.channels, upright=self.upright)
 
 
 def _samples(folder: str) -> tuple[list[str], list[tuple[str, int]]]:

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from ema_lab.data.image_folder import ImageFolderImages
+from ema_lab.data.image_folder import ImageFolderImages, check_shorter_side
 from ema_lab.data.images import ImageSplits
-from ema_lab.errors import DataError
+from ema_lab.errors import AbsentDataError, DataError
 from ema_lab.files import read_text
 
 COLUMNS = ("path", "label")
@@ -48,6 +48,7 @@ def image_list_splits(
             folder, a test image has a class that no training image has, or `shorter_side` is below
             `image_size`.
     """
+    check_shorter_side(folder, shorter_side, image_size)
     listed = [dict(_listed(folder / name)) for name in (train, test)]
     names = _in_order({label for label, _ in listed[0].values()})
     numbers = {name: number for number, name in enumerate(names)}
@@ -64,6 +65,8 @@ def image_list_splits(
 
 def _listed(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     """Yield (path, (label, line)) of each image of a list."""
+    if not path.parent.is_dir():
+        raise AbsentDataError(f"{path} cannot be read: No such file or directory")
     try:
         rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
         missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]

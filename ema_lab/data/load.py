@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ema_lab.data.images import ImageSource, ImageSplits, LabelledImages
-from ema_lab.errors import DataError, EmaLabError
+from ema_lab.errors import AbsentDataError, DataError, EmaLabError
 from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.dataset import DatasetFacts
 from ema_lab.specs.run import DataSpec
@@ -46,7 +46,8 @@ def _build(name: str, options: str, root: Path) -> object:
     except Exception as error:  # a user's own data set may raise anything
         if DATASETS[name].target.startswith("ema_lab."):
             raise
-        raise DataError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+        kind = AbsentDataError if isinstance(error, FileNotFoundError) else DataError
+        raise kind(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
     return splits
 
 

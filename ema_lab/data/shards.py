@@ -27,7 +27,7 @@ from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import decode_pixels
-from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError
+from ema_lab.errors import AbsentDataError, DamagedDataError, DataError, UnreadableDataError
 from ema_lab.files import atomic_write
 from ema_lab.wording import number_of
 
@@ -96,11 +96,13 @@ class ShardImages(EncodedImages):
         """Find the images of the shards whose names match a pattern, or read them from the index.
 
         Raises:
-            DataError: If there is no shard, or one cannot be read.
+            AbsentDataError: If the folder is missing.
+            DataError: If it has no shard, or one cannot be read.
         """
         shards = tuple(sorted(glob.glob(glob.escape(str(folder)) + "/" + pattern)))
         if not shards:
-            raise DataError(f"no shards {folder / pattern}: expected uncompressed tar files of WebDataset")
+            kind = DataError if folder.is_dir() else AbsentDataError
+            raise kind(f"no shards {folder / pattern}: expected uncompressed tar files of WebDataset")
         names = tuple(os.path.relpath(shard, folder) for shard in shards)
         places = _indexed(folder, names)
         if not len(places):

@@ -45,6 +45,7 @@ _KINDS: dict[str, Cause] = {
     "_ArrayMemoryError": "out of memory",
     "DivergedError": "diverged",
     "FloatingPointError": "diverged",
+    "AbsentDataError": "data missing",
     "DataError": "data missing",
     "DamagedDataError": "data damaged",
     "UnreadableDataError": "data unreadable",

@@ -10,9 +10,9 @@ import torch
 from ema_lab.data import fashion_mnist as fashion
 from ema_lab.data.cifar import cifar10, cifar100
 from ema_lab.data.digits import digits
-from ema_lab.data.load import load_splits
+from ema_lab.data.load import build_dataset, load_splits
 from ema_lab.data.synthetic import synthetic
-from ema_lab.errors import DataError
+from ema_lab.errors import AbsentDataError, DataError
 from ema_lab.registry.catalogue import DATASETS
 from ema_lab.specs.run import DataSpec
 
@@ -128,3 +128,39 @@ def test_debians_fashion_mnist_is_used_where_it_is_installed(tmp_path, monkeypat
     splits = fashion.fashion_mnist(tmp_path / "data")
     assert np.array_equal(splits.train.images[:, 0].numpy(), images)
     assert splits.test.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+PLACED = [name for name in DATASETS if {"folder", "file"} & DATASETS.options(name).keys()]
+
+
+class TestAbsence:
+    def test_every_data_set_in_files_of_a_user_names_their_place(self):
+        assert {"imagenet", "imagefolder", "csv", "shards", "coco", "voc", "yolo"} <= set(PLACED)
+
+    @pytest.mark.parametrize("name", PLACED)
+    def test_a_data_set_whose_folder_is_elsewhere_is_absent(self, name, tmp_path):
+        with pytest.raises(AbsentDataError):
+            build_dataset(DataSpec(name=name), tmp_path)
+
+    @pytest.mark.parametrize("name", PLACED)
+    def test_a_folder_without_the_files_is_wrong_and_not_absent(self, name, tmp_path):
+        options = DATASETS.options(name)
+        place = (
+            options["folder"].default if "folder" in options else str(Path(options["file"].default).parent)
+        )
+        for below in ("annotations", "ImageSets/Main", "VisDrone2019-DET-train"):
+            (tmp_path / place / below).mkdir(parents=True)
+        with pytest.raises(DataError) as caught:
+            build_dataset(DataSpec(name=name), tmp_path)
+        assert type(caught.value) is DataError
+
+    def test_a_users_code_that_finds_no_file_is_absent(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "far_away.py").write_text(
+            'FACTS = {"classes": 2, "channels": 1, "image_size": 8, "train_images": 8, "test_images": 4,\n'
+            '         "mean": [0.5], "std": [0.5]}\n\n\n'
+            'def data(root):\n    return open(root / "nowhere.npz")\n'
+        )
+        with pytest.raises(AbsentDataError, match="far_away:data cannot be loaded: FileNotFoundError"):
+            build_dataset(DataSpec(name="far_away:data"), tmp_path)

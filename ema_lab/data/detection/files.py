@@ -12,7 +12,7 @@ from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth, truth_bytes
 from ema_lab.data.file_ends import ends_of, is_whole
 from ema_lab.data.pictures import file_status, open_picture, read_pixels
-from ema_lab.errors import DamagedDataError, DataError
+from ema_lab.errors import AbsentDataError, DamagedDataError, DataError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -56,11 +56,13 @@ def images_in(folder: Path) -> list[Path]:
     """Return the image files of a folder and those below it, by their names.
 
     Raises:
-        DataError: If there are none.
+        AbsentDataError: If the folder around it is missing.
+        DataError: If the folder has none.
     """
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        raise DataError(f"no images in {folder}: expected files such as 0001.jpg")
+        kind = DataError if folder.parent.is_dir() else AbsentDataError
+        raise kind(f"no images in {folder}: expected files such as 0001.jpg")
     return found
 
 
