@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -25,6 +26,7 @@ from ema_lab.files import atomic_write, read_bytes
 
 QUALITY = 95
 FORM = "ema-lab resized 1"  # another form of copies needs another number
+State = Literal["made", "kept", "small"]  # of a copy: written now, there before, or not needed
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,70 @@ class ResizedFiles:
             UnreadableDataError: If the file is gone, or cannot be opened.
             DamagedDataError: If the file cannot be decoded.
         """
-        path = self.folder / name
-        status = file_status(path)
-        head = f"{FORM} {status.st_size} {status.st_mtime_ns} ".encode()
-        copy = self.cache / f"{name}.jpeg"
+        head, copy = self._head(name), self._copy(name)
         content = _kept(copy, head)
         if content is not None:
             try:
                 return decode_pixels(content, str(copy), self.channels)
             except DamagedDataError:
                 pass  # its checksum is right, so that another program wrote it: it is made anew
-        pixels = read_pixels(path, self.channels, upright=self.upright)
-        if min(pixels.shape[:2]) <= self.side:
+        pixels = self._original(name)
+        if self._is_small(pixels):
             return pixels
         content = self._encoded(pixels)
-        _keep(copy, head + f"{zlib.crc32(content)}\n".encode() + content)
-        return decode_pixels(content, str(path), self.channels)
+        _keep(copy, _sealed(head, content))
+        return decode_pixels(content, str(self.folder / name), self.channels)
+
+    def ensure(self, name: str) -> tuple[State, int]:
+        """Make the copy of an image unless it is there; return its state and its size in bytes.
+
+        Raises:
+            UnreadableDataError: If the file is gone, or cannot be opened.
+            DamagedDataError: If the file cannot be decoded.
+            OSError: If the copy cannot be written.
+        """
+        head, copy = self._head(name), self._copy(name)
+        content = _kept(copy, head)
+        if content is not None:
+            return "kept", len(_sealed(head, content))
+        content = self.encoded(name)
+        if content is None:
+            return "small", 0
+        sealed = _sealed(head, content)
+        _write(copy, sealed)
+        return "made", len(sealed)
+
+    def has(self, name: str) -> bool:
+        """Return whether the copy of an image is there, whole and up to date.
+
+        Raises:
+            UnreadableDataError: If the file of the image is gone.
+        """
+        return _kept(self._copy(name), self._head(name)) is not None
+
+    def encoded(self, name: str) -> bytes | None:
+        """Return the JPEG file of an image as resized now; None for an image that is small enough.
+
+        Raises:
+            UnreadableDataError: If the file is gone, or cannot be opened.
+            DamagedDataError: If the file cannot be decoded.
+        """
+        pixels = self._original(name)
+        return None if self._is_small(pixels) else self._encoded(pixels)
+
+    def _copy(self, name: str) -> Path:
+        return self.cache / f"{name}.jpeg"
+
+    def _head(self, name: str) -> bytes:
+        """Return the first bytes of an image's copy, which name the version of the file."""
+        status = file_status(self.folder / name)
+        return f"{FORM} {status.st_size} {status.st_mtime_ns} ".encode()
+
+    def _original(self, name: str) -> Pixels:
+        return read_pixels(self.folder / name, self.channels, upright=self.upright)
+
+    def _is_small(self, pixels: Pixels) -> bool:
+        return bool(min(pixels.shape[:2]) <= self.side)
 
     def _encoded(self, pixels: Pixels) -> bytes:
         height, width = pixels.shape[:2]
@@ -98,14 +148,24 @@ def _kept(copy: Path, head: bytes) -> bytes | None:
     return picture if checksum == str(zlib.crc32(picture)).encode() else None
 
 
-def _keep(copy: Path, content: bytes) -> None:
-    """Write a copy; warn, once per process, where that is not possible: images are resized each time then."""
+def _sealed(head: bytes, content: bytes) -> bytes:
+    """Return a copy: a line with the version of its file and a checksum, then the JPEG file."""
+    return head + f"{zlib.crc32(content)}\n".encode() + content
+
+
+def _write(copy: Path, sealed: bytes) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
     try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(copy, durable=False) as partial:
-            partial.write_bytes(content)
+            partial.write_bytes(sealed)
     except FileNotFoundError:
         pass  # a process with the same number, on another machine, has renamed its own copy of the same bytes
+
+
+def _keep(copy: Path, sealed: bytes) -> None:
+    """Write a copy; warn, once per process, where that is not possible: images are resized each time then."""
+    try:
+        _write(copy, sealed)
     except OSError as error:
         _warn(os.fspath(copy.parent), error.strerror)
 

@@ -4,8 +4,10 @@ A file that was cut off is listed like any other and fails when a batch asks for
 The ends of each file are read. Files that these do not vouch for are decoded.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from ema_lab.data.file_ends import ends_of, is_whole
@@ -38,14 +40,23 @@ def check_whole(data: DataSpec, root: Path) -> None:
     problems = [problem for part in parts for problem in broken_images(part)]
     if not problems:
         return
+    raise DamagedDataError(broken_text(data.name, problems, sum(len(part.labels) for part in parts)))
+
+
+def broken_text(where: str, problems: Sequence[tuple[str, str]], total: int) -> str:
+    """Return the line about images that cannot be read.
+
+    Args:
+        where: Data set or folder.
+        problems: Name of each broken image, and the reason.
+        total: Number of images, broken or not.
+    """
     (_, first), *others = problems
-    count, total = len(problems), sum(len(part.labels) for part in parts)
+    count = len(problems)
     names = [name for name, _ in others[: SHOWN - 1]] + ["..."] * (count > SHOWN)
     more = f"; and {count - 1} more: {', '.join(names)}" if others else ""
     rule = "replace or remove them" if others else "replace or remove it"
-    raise DamagedDataError(
-        f"{data.name}: {count:,} of {number_of(total, 'image')} cannot be read: {first}{more}; {rule}"
-    )
+    return f"{where}: {count:,} of {number_of(total, 'image')} cannot be read: {first}{more}; {rule}"
 
 
 def broken_images(images: Files) -> list[tuple[str, str]]:
@@ -78,6 +89,15 @@ def _is_vouched_for(images: Files, index: int) -> bool:
 def _undecodable(images: Files, index: int) -> Iterator[tuple[str, str]]:
     """Yield the name of an image and the reason why it cannot be decoded, if so."""
     try:
-        images.pixels(index)
+        _decode(images, index)
     except DataError as error:
         yield images.name(index), str(error)
+
+
+def _decode(images: Files, index: int) -> None:
+    """Decode an image, without the making of a resized copy. One that has its copy is not read again."""
+    if isinstance(images, ImageFolderImages) and (copies := images.copies) is not None:
+        if copies.has(os.fsdecode(images.files[index])):
+            return
+        images = replace(images, shorter_side=None)
+    images.pixels(index)

@@ -104,10 +104,16 @@ def test_a_damaged_copy_is_made_anew(folder, damage):
     assert copy.read_bytes() == whole
 
 
-def test_an_image_that_is_replaced_has_another_copy(folder):
+@pytest.mark.parametrize("later", [-(10**18), 1])  # nanoseconds; the second differs in the last digit alone
+def test_an_image_that_is_replaced_has_another_copy(folder, later):
+    path, size = folder / "owl" / "wide.jpg", 30_000
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    time = path.stat().st_mtime_ns // 10 * 10
+    os.utime(path, ns=(time, time))
     before = all_pixels(folder)
-    Image.effect_noise((90, 60), 90).convert("RGB").save(folder / "owl" / "wide.jpg")
-    os.utime(folder / "owl" / "wide.jpg", (1, 1))
+    Image.effect_noise((90, 60), 90).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    os.utime(path, ns=(time + later, time + later))
     after = all_pixels(folder)
     assert not np.array_equal(after["wide.jpg"], before["wide.jpg"])
     assert np.array_equal(after["wide.jpg"], plain(Image.open(folder / "owl" / "wide.jpg")))

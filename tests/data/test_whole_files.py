@@ -13,6 +13,7 @@ from PIL import Image
 
 from ema_lab.cli.main import run
 from ema_lab.data.file_ends import ends_of, is_whole
+from ema_lab.data.load import build_dataset
 from ema_lab.data.shards import shard_splits
 from ema_lab.data.whole_files import broken_images, check_whole
 from ema_lab.errors import DamagedDataError
@@ -78,6 +79,22 @@ def test_only_files_that_their_ends_do_not_vouch_for_are_decoded(folder, monkeyp
     monkeypatch.setattr("ema_lab.data.image_folder.read_pixels", lambda path, *_, **__: decoded.append(path))
     check_whole(DataSpec(name="imagefolder", **DATA), folder.parent)
     assert decoded == [trailing]
+
+
+def test_the_check_makes_no_resized_copy_and_decodes_none_that_is_there(folder, monkeypatch):
+    for path in folder.rglob("*.jpg"):
+        path.write_bytes(encoded("BMP"))  # decoded, because only that can tell
+    data = DataSpec(name="imagefolder", **DATA, shorter_side=20)
+    check_whole(data, folder.parent)
+    assert not list(folder.rglob("*.jpeg"))
+    splits = build_dataset(data, folder.parent)
+    for part in (splits.train, splits.test):
+        for index in range(len(part.labels)):
+            part.pixels(index)
+    monkeypatch.setattr(
+        "ema_lab.data.image_folder.read_pixels", lambda path, *_, **__: pytest.fail(f"{path}")
+    )
+    check_whole(data, folder.parent)
 
 
 def test_broken_files_are_counted_and_named_in_one_line(folder):

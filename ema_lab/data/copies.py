@@ -1,0 +1,170 @@
+"""Resized copies of images, made before training: which are missing, what they take, and their making."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader, Dataset
+
+from ema_lab.data.resized import ResizedFiles, State
+from ema_lab.errors import DataError, WorkersDiedError
+
+BATCH = 64
+SAMPLE = 64  # images that are resized to estimate the size of all
+GOES_ON = "the copies made so far stay, and the same command goes on"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of the copy of one image.
+
+    Attributes:
+        state: As `ResizedFiles.ensure` returns it; "damaged" for an image, "unwritable" for a copy.
+        size: Bytes of the copy.
+        name: Path of a damaged image.
+        problem: Reason why there is no copy.
+    """
+
+    state: State | Literal["damaged", "unwritable"]
+    size: int = 0
+    name: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Copies(Dataset[Attempt]):
+    """The resized copies that runs read of one folder of images.
+
+    Attributes:
+        files: The copies.
+        names: Paths of the images below the folder, as bytes in one array.
+    """
+
+    files: ResizedFiles
+    names: npt.NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Attempt:
+        """Make one copy unless it is there."""
+        name = os.fsdecode(self.names[index])
+        try:
+            return Attempt(*self.files.ensure(name))
+        except DataError as error:
+            return Attempt("damaged", name=str(self.files.folder / name), problem=str(error))
+        except OSError as error:
+            return Attempt("unwritable", problem=str(error.strerror))
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether the folder of the copies, or the one that it will be in, can be written."""
+        folder = self.files.cache if self.files.cache.is_dir() else self.files.cache.parent
+        return os.access(folder, os.W_OK | os.X_OK)
+
+    @cached_property
+    def missing(self) -> "Missing":
+        """Number and size of the copies that are not there yet, estimated from a sample of their images."""
+        names = self._without_copy()
+        places = range(0, len(names), max(1, -(-len(names) // SAMPLE)))
+        sizes = [self._size(names[place]) for place in places]
+        if not any(sizes):
+            return Missing(0, 0)
+        share = len(names) / len(sizes)
+        return Missing(round(share * sum(map(bool, sizes))), round(share * sum(sizes)))
+
+    def _size(self, name: str) -> int:
+        """Return the bytes of an image as resized now; 0 for a small one, or one that cannot be read."""
+        try:
+            return len(self.files.encoded(name) or b"")
+        except DataError:
+            return 0  # training, or the making of the copies, names it
+
+    def _without_copy(self) -> list[str]:
+        """Return the names of the images that have no copy, not even an old or a damaged one."""
+        listed: dict[str, set[str]] = {}
+        found = []
+        for name in map(os.fsdecode, self.names.tolist()):
+            folder, _, file = name.rpartition("/")
+            if folder not in listed:
+                listed[folder] = set(_listing(self.files.cache / folder))
+            if f"{file}.jpeg" not in listed[folder]:
+                found.append(name)
+        return found
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Copies that are still to be made: number of images, and bytes."""
+
+    images: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """Copies of one folder after all were tried.
+
+    Attributes:
+        copies: The copies.
+        made: Number of copies that were written.
+        kept: Number of copies that were there.
+        small: Number of images that are small enough without one.
+        size: Bytes of all copies.
+        broken: Name of each image that cannot be read, and the reason.
+    """
+
+    copies: Copies
+    made: int
+    kept: int
+    small: int
+    size: int
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+def make_copies(copies: Copies, workers: int = 1, seen: Callable[[int], None] = lambda number: None) -> Made:
+    """Make the copies of a folder that are not there yet. All that were made stay if this is stopped.
+
+    Args:
+        copies: The copies.
+        workers: Number of processes.
+        seen: Receives the number of images that were looked at so far.
+
+    Raises:
+        DataError: If a copy cannot be written.
+        WorkersDiedError: If a process was killed.
+    """
+    states: Counter[str] = Counter()
+    broken: list[tuple[str, str]] = []
+    size = 0
+    for batch in _attempted(copies, workers):
+        for each in batch:
+            if each.state == "unwritable":
+                raise DataError(f"{copies.files.cache}: copies cannot be written: {each.problem}; {GOES_ON}")
+            if each.state == "damaged":
+                broken.append((each.name, each.problem))
+            size += each.size
+        states.update(each.state for each in batch)
+        seen(states.total())
+    return Made(copies, states["made"], states["kept"], states["small"], size, tuple(broken))
+
+
+def _attempted(copies: Copies, workers: int) -> Iterator[Sequence[Attempt]]:
+    loader = DataLoader(copies, BATCH, num_workers=workers if workers > 1 else 0, collate_fn=list)
+    try:
+        yield from loader
+    except RuntimeError:  # torch's way of saying that a process is gone
+        reason = "a process was killed, perhaps for want of memory"
+        raise WorkersDiedError(f"{copies.files.cache}: {reason}; {GOES_ON}") from None
+
+
+def _listing(folder: os.PathLike[str]) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
