@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
     },
     "Train": {
         "plan": Entry("plan", "Print what `run` would do, and how long it takes."),
+        "prepare": Entry("prepare", "Make the resized images that runs read, in advance."),
         "run": Entry("run", "Train every cell that has no result yet."),
         "join": Entry("join", "Train a part of each run of another machine."),
         "status": Entry("status", "Show every cell: state, attempts, result."),

@@ -36,7 +36,8 @@ from ema_lab.wording import with_short_values
 WARM = "EMA_LAB_WARM"  # names the socket of a warm process (`ema_lab.cli.warm`)
 INTERRUPTED = 130
 TERMINATED = 143
-TRAINING = {"run", "sweep", "tune", "trial"}  # commands that keep finished runs when they are interrupted
+TRAINING = {"run", "sweep", "tune", "trial"}
+GOING_ON = TRAINING | {"prepare"}  # commands that keep what they have finished when they are interrupted
 COLLECT_AFTER = 200_000  # new objects; Python's default is 700
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
@@ -145,7 +146,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _refused([f"standard output is {encoding}, which has no {sign}: set PYTHONIOENCODING=utf-8"])
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
-        kept = "; what was finished is kept, the rest is pending" if TRAINING.intersection(argv[:1]) else ""
+        kept = "; what was finished is kept, the rest is pending" if GOING_ON.intersection(argv[:1]) else ""
         say(f"ema-lab: {word}{kept}", always=True)
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:

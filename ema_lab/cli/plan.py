@@ -10,7 +10,7 @@ import typer
 from ema_lab.ablation.ablation import Ablation
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import CellOptions, expanded
-from ema_lab.cli.options import AblationName, Attempts, Device, Json, NumThreads, Store, refuse_without
+from ema_lab.cli.options import AblationName, Attempts, Data, Device, Json, NumThreads, Store, refuse_without
 from ema_lab.cli.output import print_rows, put, say
 from ema_lab.cli.store_argument import command_arguments, settings_hint, store_to_come
 from ema_lab.execution.threads import MOST_PROCESSES
@@ -19,7 +19,7 @@ from ema_lab.statistics.paired import SIGNIFICANCE
 from ema_lab.statistics.power import POWER
 from ema_lab.store.store import MAX_ATTEMPTS
 from ema_lab.wording import number_of
-from ema_lab.workflow.execution import DEFAULT_STORE
+from ema_lab.workflow.execution import DEFAULT_DATA, DEFAULT_STORE
 from ema_lab.workflow.folders import existing_store
 from ema_lab.workflow.outcome import stale_counts
 from ema_lab.workflow.selection import selected
@@ -37,7 +37,11 @@ class ForecastOptions:
     """Checks and measurements before the forecast, and what it assumes."""
 
     check: Annotated[
-        bool, typer.Option("--check", help="Build every distinct model (without weights) first.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Build every distinct model (without weights), and check the data that is here, first.",
+        ),
     ] = False
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of every distinct pending row first.")
@@ -53,6 +57,7 @@ class ForecastOptions:
         ),
     ] = None
     threads: NumThreads = None
+    data: Data = DEFAULT_DATA
 
     def request(self) -> Forecast:
         """Return the request: checks, measurements and the time limit."""
@@ -127,6 +132,7 @@ def plan(
         watch=Display(),
         workers=forecast.workers,
         threads=forecast.threads,
+        data=forecast.data,
         device=device,
         max_attempts=max_attempts,
         store=(runs := store_to_come(store)).root,
@@ -147,8 +153,8 @@ def _print_plan(view: Plan, ablation: str) -> None:
     say(_summary(view))
     if view.threads is not None:
         say(f"{view.ablation.name}: {view.threads}")
-    if view.disk is not None:
-        say(f"{view.ablation.name}: {view.disk.sentence}{' (too small)' if view.disk.is_short else ''}")
+    for need in view.disk:
+        say(f"{view.ablation.name}: {need.sentence}{' (too small)' if need.is_short else ''}")
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:

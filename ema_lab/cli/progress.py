@@ -151,14 +151,21 @@ class RunDisplay(LiveDisplay):
 
 
 class CountDisplay(ExitStack):
-    """Bar over things that are counted; nothing without a terminal."""
+    """Bar over things that are counted; without a terminal, a line after a long silence."""
 
     def __init__(self, description: str, console: Console | None = None) -> None:
         super().__init__()
         console = console or Console(stderr=True)
         self._bar: Progress | None = None
+        self._last_line = time.monotonic()
         if console.is_terminal and not is_quiet():
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+            )
             self._bar = self.enter_context(Progress(*columns, console=console, transient=True))
             self._line = self._bar.add_task(description)
 
@@ -166,6 +173,9 @@ class CountDisplay(ExitStack):
         """Move the bar to a number, and describe it."""
         if self._bar is not None:
             self._bar.update(self._line, total=total, completed=number, description=escape(text))
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            say(text)
 
 
 class CheckDisplay(CountDisplay):

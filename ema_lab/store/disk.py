@@ -1,45 +1,80 @@
-"""Disk space that the checkpoints of pending runs need, and free space."""
+"""Disk space that files still to be written will need, and free space."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from ema_lab.wording import number_of
 
 SHOWN_SHARE = 0.01  # of the free space: less is not worth a line
 
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes that the checkpoints of some runs will take, and the free bytes of the store's disk."""
+    """Bytes that files will take, and the free bytes of their disk.
 
-    runs: int
+    Attributes:
+        files: What takes them, in the plural, such as "checkpoints of 3 runs".
+        needed: Bytes of the files.
+        free: Free bytes of the disk.
+        disk: Number of the disk.
+        place: Whose disk it is, such as "the store runs".
+        advice: What helps if the disk is too small.
+    """
+
+    files: str
     needed: int
     free: int
+    disk: int
+    place: str
+    advice: str
 
     @property
     def is_short(self) -> bool:
-        """Whether the checkpoints do not fit."""
+        """Whether the files do not fit."""
         return self.needed > self.free
 
     @property
     def is_notable(self) -> bool:
-        """Whether the checkpoints take a large enough share of the free space to print a line about it."""
+        """Whether the files take a large enough share of the free space to print a line about them."""
         return self.needed > SHOWN_SHARE * self.free
 
     @property
     def sentence(self) -> str:
         """Sentence with the needed and the free space."""
-        needed = f"checkpoints of {number_of(self.runs, 'run')} take about {size_text(self.needed)}"
-        return f"{needed}, {size_text(self.free)} free"
+        return f"{self.files} take about {size_text(self.needed)}, {size_text(self.free)} free"
+
+    @property
+    def refusal(self) -> str:
+        """Message of the error that the disk is too small."""
+        return f"the disk of {self.place} is too small: {self.sentence}; {self.advice}"
+
+
+def by_disk(needs: Iterable[DiskNeed]) -> list[DiskNeed]:
+    """Add up the needs of each disk. The first need of a disk gives its place and its advice."""
+    disks: dict[int, DiskNeed] = {}
+    for need in needs:
+        other = disks.get(need.disk)
+        if other is not None:
+            need = replace(other, files=f"{other.files} and {need.files}", needed=other.needed + need.needed)
+        disks[need.disk] = need
+    return list(disks.values())
 
 
 def free_bytes(root: Path) -> int:
     """Return the free bytes of the disk that holds a folder, or will hold it."""
+    return shutil.disk_usage(_existing(root)).free
+
+
+def disk_number(root: Path) -> int:
+    """Return the number of the disk that holds a folder, or will hold it."""
+    return _existing(root).stat().st_dev
+
+
+def _existing(root: Path) -> Path:
     folder = root.absolute()
     while not folder.is_dir():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return folder
 
 
 def size_text(size: int) -> str:

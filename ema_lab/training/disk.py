@@ -1,12 +1,17 @@
-"""Size of a run's checkpoints, from its model without weights."""
+"""Disk space of what training writes: checkpoints, from models without weights, and resized images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ema_lab.models.build import build_model
 from ema_lab.specs.recipe import RecipeSpec, SgdSpec
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.disk import DiskNeed, free_bytes
+from ema_lab.store.disk import DiskNeed, disk_number, free_bytes
+from ema_lab.wording import number_of
+
+if TYPE_CHECKING:
+    from ema_lab.data.copies import Copies
 
 
 def checkpoint_bytes(spec: RunSpec) -> int:
@@ -30,7 +35,33 @@ def disk_need(specs: Sequence[RunSpec], root: Path, workers: int) -> DiskNeed:
         if key not in sizes:
             sizes[key] = checkpoint_bytes(spec)
     each = sorted((sizes[_key(spec)] for spec in specs), reverse=True)
-    return DiskNeed(len(each), sum(each) + sum(each[:workers]), free_bytes(root))
+    return DiskNeed(
+        f"checkpoints of {number_of(len(each), 'run')}",
+        sum(each) + sum(each[:workers]),
+        free_bytes(root),
+        disk_number(root),
+        f"the store {root}",
+        "free some, name another folder by --store, or choose fewer runs by --seeds or --only",
+    )
+
+
+def copies_needs(copies: "Iterable[Copies]") -> list[DiskNeed]:
+    """Return what the resized copies that are missing need, disk by disk."""
+    disks: dict[int, list[Copies]] = {}
+    for each in copies:
+        if each.can_be_kept and each.missing.images:
+            disks.setdefault(disk_number(each.files.cache), []).append(each)
+    return [
+        DiskNeed(
+            f"resized copies of {number_of(sum(each.missing.images for each in some), 'image')}",
+            sum(each.missing.size for each in some),
+            free_bytes(some[0].files.cache),
+            disk,
+            str(some[0].files.folder.parent),
+            "free some, name another folder by --data, or leave out data.shorter_side",
+        )
+        for disk, some in disks.items()
+    ]
 
 
 def _key(spec: RunSpec) -> tuple[object, ...]:

@@ -258,6 +258,14 @@ class RunChecked(Event):
     total: int
 
 
+@dataclass(frozen=True)
+class ImagesResized(Event):
+    """The copies of so many images were made or found: `number` of `total`."""
+
+    number: int
+    total: int
+
+
 def _failed_line(cell: FailedCell, max_attempts: int) -> str:
     tail = "the next run tries it again"
     if cell.given_up:

@@ -19,6 +19,7 @@ from ema_lab.execution.estimate import estimates, longest_first
 from ema_lab.execution.executor import execute
 from ema_lab.execution.threads import available_cores, default_workers
 from ema_lab.specs.run import RunSpec
+from ema_lab.store.disk import by_disk
 from ema_lab.store.job import Train
 from ema_lab.store.quarantine import quarantine_bystanders, refresh
 from ema_lab.store.record import NODES, WORLD_SIZE
@@ -29,7 +30,7 @@ from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.tracking.live import check_tracker_name
 from ema_lab.wording import are, number_of
 from ema_lab.workflow import events
-from ema_lab.workflow.data_files import check_files
+from ema_lab.workflow.data_files import check_files, copies_of, copies_remarks, data_of
 from ema_lab.workflow.execution import Execution, Watch, ignore
 from ema_lab.workflow.outcome import GridOutcome, failed_cells, stale_counts
 from ema_lab.workflow.text import unhashed_lines
@@ -315,22 +316,22 @@ class Training:
         pending_ids = {spec.run_id for spec in self.specs}
         cells = tuple(cell for cell in self.ablation.cells if cell.run_id in pending_ids)
         check_runs(replace(self.ablation, cells=cells), self.watch)
-        for data in {repr(spec.data): spec.data for spec in self.specs}.values():
+        for data in data_of(self.specs):
             check_files(data, Path(how.data))  # downloads a missing data set before any worker starts
         return device, requested
 
     def _check_disk(self, workers: int) -> None:
-        """Raise a `StoreError` if the checkpoints do not fit on the store's disk."""
-        from ema_lab.training.disk import disk_need
+        """Raise a `StoreError` if checkpoints or resized images do not fit on their disks."""
+        from ema_lab.training.disk import copies_needs, disk_need
 
-        need = disk_need(self.specs, self.store.root, workers)
-        if need.is_short:
-            advice = "free some, name another folder by --store, or choose fewer runs by --seeds or --only"
-            raise StoreError(
-                f"the disk of the store {self.store.root} is too small: {need.sentence}; {advice}"
-            )
-        if need.is_notable:
-            self.watch(events.Remark("disk", need.sentence))
+        copies = copies_of(data_of(self.specs), Path(self.how.data))
+        for need in by_disk([disk_need(self.specs, self.store.root, workers), *copies_needs(copies)]):
+            if need.is_short:
+                raise StoreError(need.refusal)
+            if need.is_notable:
+                self.watch(events.Remark("disk", need.sentence))
+        for remark in copies_remarks(copies):
+            self.watch(remark)
 
     def _train_function(self, device: str, cores: int) -> Callable[..., Any]:
         from ema_lab.one_run.pipeline import Machine, train_run

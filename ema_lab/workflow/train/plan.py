@@ -17,10 +17,11 @@ from ema_lab.execution.estimate import (
 )
 from ema_lab.execution.threads import Threads, default_workers, planned_threads
 from ema_lab.specs.run import RunSpec
-from ema_lab.store.disk import DiskNeed
+from ema_lab.store.disk import DiskNeed, by_disk
 from ema_lab.store.store import State
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import number_of
+from ema_lab.workflow.data_files import check_present, copies_remarks
 from ema_lab.workflow.events import RowProbed, recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
@@ -41,7 +42,7 @@ class Plan:
         workers: Runs trained at the same time.
         threads: Number of torch threads per run; None on a GPU, where torch decides.
         limit: Seconds within which runs are to end; None sets no limit.
-        disk: Disk space for the checkpoints of the pending runs, if the models were built.
+        disk: Disk space for what the pending runs write, disk by disk, if the models were built.
     """
 
     ablation: Ablation
@@ -50,7 +51,7 @@ class Plan:
     workers: int
     threads: Threads | None = None
     limit: float | None = None
-    disk: DiskNeed | None = None
+    disk: tuple[DiskNeed, ...] = ()
 
     @cached_property
     def pending(self) -> list[RunSpec]:
@@ -96,7 +97,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Request for a plan. `check`: build every model; `probe`: measure pending rows of unknown time."""
+    """Request for a plan.
+
+    Attributes:
+        check: Build every model, and check the data of pending runs that is on this machine.
+        probe: Measure pending rows of unknown time.
+        limit: Seconds within which runs are to end.
+    """
 
     check: bool = False
     probe: bool = False
@@ -130,7 +137,7 @@ def plan(
         **execution: Fields of `ema_lab.workflow.execution.Execution`: workers, device, store, ...
 
     Raises:
-        EmaLabError: If there is no such ablation or cell, or a model does not fit.
+        EmaLabError: If there is no such ablation or cell, or a model or the data does not fit.
     """
     chosen, how = selected(ablation, only, seeds, changes), Execution(**execution)
     forecast = forecast or Forecast()
@@ -150,17 +157,23 @@ def plan(
     threads = planned_threads(store, chosen.name, partial(_run_ids, chosen), how.threads)
     workers = how.workers or len(gpus) or default_workers(threads.number)
     bare = Plan(chosen, statuses, estimates(runs, store, records=records), workers, threads, forecast.limit)
+    disk = _disk(bare, how, forecast, watch) if forecast.check or forecast.probe else ()
     name = _probe(bare, how, watch) if forecast.probe else ""
     is_left_to_torch = bool(gpus) and how.threads is None
     known = estimates(runs, store, name, records) if name else bare.known
-    disk = _disk(bare, store.root) if forecast.check or forecast.probe else None
     return replace(bare, known=known, threads=None if is_left_to_torch else threads, disk=disk)
 
 
-def _disk(plan: Plan, root: Path) -> DiskNeed | None:
-    from ema_lab.training.disk import disk_need
+def _disk(plan: Plan, how: Execution, forecast: Forecast, watch: Watch) -> tuple[DiskNeed, ...]:
+    from ema_lab.training.disk import copies_needs, disk_need
 
-    return disk_need(plan.pending, root, plan.workers) if plan.pending else None
+    if not plan.pending:
+        return ()
+    copies = check_present(plan.pending, Path(how.data), watch) if forecast.check else []
+    for remark in copies_remarks(copies):
+        watch(remark)
+    checkpoints = disk_need(plan.pending, how.run_store.root, plan.workers)
+    return tuple(by_disk([checkpoints, *copies_needs(copies)]))
 
 
 def _run_ids(ablation: Ablation) -> list[str]:

@@ -1,0 +1,75 @@
+"""Command `prepare`: make the resized copies of an ablation's images before the first run."""
+
+from typing import Annotated
+
+import typer
+
+from ema_lab.cli.display import Display
+from ema_lab.cli.groups import RowOptions, expanded
+from ema_lab.cli.options import AblationName, Data, Json
+from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.progress import CountDisplay
+from ema_lab.execution.threads import MOST_PROCESSES
+from ema_lab.store.disk import size_text
+from ema_lab.wording import number_of
+from ema_lab.workflow.events import Event, ImagesResized
+from ema_lab.workflow.execution import DEFAULT_DATA
+from ema_lab.workflow.train.prepare import prepare as make_copies
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(expanded(prepare))
+
+
+def prepare(
+    ablation: AblationName,
+    chosen: RowOptions,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            max=MOST_PROCESSES,
+            help="Processes that resize; by default one for each core.",
+        ),
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    as_json: Json = False,
+) -> None:
+    """Make the resized images that runs read, in advance.
+
+    With `data.shorter_side`, runs read resized copies of images in files. Without this command the first
+    epoch makes them. All that the runs of an ablation read are made, of training and of test images. Ctrl-C
+    loses none: copies that are there are kept.
+
+    Example: ema-lab prepare ablations/X.yaml --data /scratch/data --workers 16
+    """
+
+    with CountDisplay("resizing images") as bar:
+        result = make_copies(
+            ablation,
+            only=chosen.only,
+            changes=chosen.changes,
+            workers=workers,
+            data=data,
+            watch=_Watch(bar),
+        )
+    print_rows(result.rows(), as_json=as_json)
+    counts = f"{number_of(result.total('made'), 'copy')} made, {result.total('kept'):,} kept"
+    small = f"{number_of(result.total('small'), 'image')} small enough without"
+    say(f"{result.ablation.name}: {counts}, {small}; {size_text(result.total('size'))} in all")
+
+
+class _Watch(Display):
+    """Display that also moves a bar over the images."""
+
+    def __init__(self, bar: CountDisplay) -> None:
+        super().__init__()
+        self._bar = bar
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, ImagesResized):
+            text = f"{event.number:,} of {number_of(event.total, 'image')} resized"
+            self._bar.count(event.number, event.total, text)

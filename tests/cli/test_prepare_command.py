@@ -1,0 +1,269 @@
+"""Resized images made in advance, and what `plan --check` and `run` say of data before the first epoch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ema_lab.ablation.ablation import load_ablation
+from ema_lab.data import resized
+from ema_lab.training.disk import disk_need
+
+PROGRAM = "from ema_lab.cli.main import main; main()"
+BIRDS = """\
+name: birds
+base:
+  model: {{backbone: resnet20}}
+  data: {{name: imagefolder, folder: birds, classes: 2, train_images: {train}, test_images: 4, image_size: 16,
+          shorter_side: 24}}
+  recipe: {{epochs: 1, batch_size: 4, optimizer: {{name: sgd, lr: 0.1}}}}
+seeds: [0, 1]
+baseline: none
+variants:
+  none: {{model.attention: none}}
+  se: {{model.attention: {{name: se, reduction: 4}}}}
+"""
+COUNTS = ("images", "made", "kept", "small")
+
+
+def write_birds(folder: Path, count: int = 4) -> None:
+    """Write `count` training and two test images of each of two classes; the first of a class is small."""
+    generator = np.random.default_rng(0)
+    for split, number in (("train", count), ("val", 2)):
+        for name in ("crow", "owl"):
+            path = folder / "data" / "birds" / split / name
+            path.mkdir(parents=True)
+            for place in range(number):
+                coarse = Image.fromarray(generator.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+                coarse.resize((60, 45) if place else (30, 20)).save(path / f"{place}.jpg")
+    (folder / "ablations" / "birds.yaml").write_text(BIRDS.format(train=2 * count))
+
+
+@pytest.fixture
+def birds(folder):
+    """Write a data set of resized images and its ablation, and return the folder of the data set."""
+    write_birds(folder)
+    return Path("data") / "birds"
+
+
+def copies(birds):
+    return sorted(path for path in birds.rglob("*.jpeg") if path.is_file())
+
+
+class TestPrepare:
+    def test_makes_the_copies_of_both_splits_and_then_keeps_them(self, command, birds):
+        answer = command("prepare", "birds", "--workers", "1")
+        size = sum(path.stat().st_size for path in copies(birds))
+        assert (answer.code, len(copies(birds))) == (0, 8)
+        assert "birds: 8 copies made, 0 kept, 4 images small enough without; " in answer.err
+        rows = json.loads(command("prepare", "birds", "--workers", "2", "--json").out)
+        assert [[row[key] for key in COUNTS] for row in rows] == [[8, 0, 6, 2], [4, 0, 2, 2]]
+        assert sum(row["bytes"] for row in rows) == size
+        assert rows[0]["copies"] == "data/birds/.train-resized-24"
+
+    def test_goes_on_with_what_is_missing(self, command, birds):
+        command("prepare", "birds", "--workers", "1")
+        copies(birds)[0].unlink()
+        assert "birds: 1 copy made, 7 kept" in command("prepare", "birds", "--workers", "1").err
+
+    def test_chosen_rows_and_changes_decide_what_is_made(self, command, birds):
+        words = ("--set", "data.shorter_side=30", "--only", "variant=se", "--workers", "1")
+        assert command("prepare", "birds", *words).code == 0
+        assert {path.parts[2] for path in copies(birds)} == {".train-resized-30", ".val-resized-30"}
+
+    def test_a_subset_of_the_training_images_needs_no_other_copies(self, command, birds, folder):
+        (folder / "own.py").write_text(
+            "from ema_lab.data.image_folder import image_folder_splits\n"
+            'FACTS = {"classes": 2, "channels": 3, "image_size": 16, "train_images": 8, "test_images": 4,\n'
+            '         "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}\n\n\n'
+            "def birds(root):\n"
+            '    return image_folder_splits(root / "birds", image_size=16, shorter_side=24)\n'
+        )
+        path = folder / "ablations" / "birds.yaml"
+        text = path.read_text()
+        data = text[text.index("{name: imagefolder") : text.index("  recipe")]
+        path.write_text(text.replace(data, "{name: 'own:birds', train_images: 4, val_images: 2}\n"))
+        rows = json.loads(command("prepare", "birds", "--workers", "1", "--json").out)
+        assert [row["images"] for row in rows] == [6, 4]
+
+    def test_nothing_to_prepare_is_one_line(self, command, tree):
+        before = tree()
+        answer = command("prepare", "tiny")
+        assert (answer.code, tree()) == (2, before)
+        assert answer.err.startswith(
+            "ema-lab: tiny: no run reads resized images: there is nothing to prepare"
+        )
+
+    def test_damaged_images_are_named_when_the_others_have_their_copies(self, command, birds):
+        for name in ("train/crow/1.jpg", "val/owl/1.jpg"):
+            (birds / name).write_bytes(b"\xff\xd8\xff no image \xff\xd9")
+        answer = command("prepare", "birds", "--workers", "1")
+        assert (answer.code, answer.err.count("\n"), len(copies(birds))) == (2, 1, 6)
+        assert "birds: 2 of 12 images cannot be read: data/birds/train/crow/1.jpg cannot be" in answer.err
+        assert "; and 1 more: data/birds/val/owl/1.jpg; replace or remove them" in answer.err
+
+    def test_a_disk_that_is_too_small_is_found_before_the_first_copy(self, command, birds, monkeypatch):
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: 100)
+        answer = command("prepare", "birds")
+        assert (answer.code, copies(birds)) == (2, [])
+        assert "the disk of data/birds is too small: resized copies of 8 images take about" in answer.err
+        assert "100 B free; free some, name another folder by --data" in answer.err
+
+    def test_a_disk_that_fills_up_says_so_and_keeps_what_was_made(self, command, birds, monkeypatch):
+        write = resized._write
+
+        def write_some(copy, sealed):
+            if copy.name == "3.jpg.jpeg":
+                raise OSError(28, "No space left on device")
+            write(copy, sealed)
+
+        monkeypatch.setattr(resized, "_write", write_some)
+        answer = command("prepare", "birds", "--workers", "1")
+        assert (answer.code, answer.err.count("\n"), len(copies(birds))) == (2, 1, 4)
+        assert "copies cannot be written: No space left on device; the copies made so far stay" in answer.err
+
+    def test_images_in_a_folder_that_cannot_be_written_get_copies_beside_links(
+        self, command, birds, fake_training, monkeypatch
+    ):
+        fake_training()
+        others = Path("others")
+        birds.rename(others)
+        birds.mkdir()
+        monkeypatch.setattr("os.access", lambda path, mode: "others" not in str(path))
+        away = ("--set", "data.folder=../others", "--workers", "1")
+        rule = "a folder of your own with links to train and the others in it takes them"
+        answer = command("prepare", "birds", *away)
+        assert answer.code == 2
+        assert answer.err == f"ema-lab: resized copies cannot be kept beside data/../others/train: {rule}\n"
+        said = command("run", "birds", "--device", "cpu", *away).err
+        assert f"others/train: {rule}; until then images are resized in every epoch\n" in said
+        assert "the first epoch makes" not in said
+        for split in ("train", "val"):
+            (birds / split).symlink_to(others.absolute() / split)
+        assert command("prepare", "birds", "--workers", "1").code == 0
+        assert {path.parts[2] for path in copies(birds)} == {".train-resized-24", ".val-resized-24"}
+
+    def test_a_long_silence_is_broken_by_lines_without_a_terminal(self, command, birds, monkeypatch):
+        monkeypatch.setattr("ema_lab.cli.progress.PLAIN_SECONDS", -1.0)
+        said = command("prepare", "birds", "--workers", "1").err
+        assert "8 of 12 images resized\n12 of 12 images resized\n" in said
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+    def test_a_stop_loses_no_copy(self, command, folder, number, code):
+        write_birds(folder, 1500)
+        words = [sys.executable, "-c", PROGRAM, "prepare", "birds", "--workers", "2"]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        end = time.monotonic() + 90
+        birds = Path("data") / "birds"
+        while len(copies(birds)) < 100:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        _, said = process.communicate(timeout=90)
+        made = len(copies(birds))
+        assert (process.returncode, "Traceback" in said) == (code, False)
+        assert "what was finished is kept" in said
+        assert not list(birds.rglob("*.partial"))
+        (row, _) = json.loads(command("prepare", "birds", "--json").out)
+        assert made < 2998
+        assert (row["kept"], row["made"]) == (made, 2998 - made)
+
+
+class TestPlan:
+    def test_says_which_copies_the_first_epoch_will_make_and_their_disk(self, command, birds, tree):
+        before = tree()
+        said = command("plan", "birds", "--check").err
+        assert tree() == before
+        assert "data: the first epoch makes resized copies of 8 images (about " in said
+        assert "birds: checkpoints of 4 runs and resized copies of 8 images take about" in said
+        command("prepare", "birds", "--workers", "1")
+        said = command("plan", "birds", "--check").err
+        assert "resized" not in said
+        assert "birds: checkpoints of 4 runs take about" in said
+
+    def test_a_disk_of_the_data_is_apart_from_that_of_the_store(self, command, birds, monkeypatch):
+        monkeypatch.setattr("ema_lab.training.disk.disk_number", lambda root: "birds" in str(root))
+        monkeypatch.setattr(
+            "ema_lab.training.disk.free_bytes", lambda root: 100 if "birds" in str(root) else 10**12
+        )
+        said = command("plan", "birds", "--check").err
+        assert "birds: checkpoints of 4 runs take about" in said
+        assert "birds: resized copies of 8 images take about" in said
+        assert "100 B free (too small)\n" in said
+
+    def test_refuses_data_that_runs_would_refuse(self, command, birds):
+        answer = command("plan", "birds", "--check", "--set", "data.shorter_side=15")
+        assert (answer.code, answer.out) == (2, "")
+        assert (
+            answer.err == "ema-lab: data/birds: shorter_side must be at least image_size, here 16, got 15\n"
+        )
+        away = ("--data", "elsewhere", "--set", "data.shorter_side=15")
+        assert command("plan", "birds", "--check", *away).code == 2
+        answer = command("plan", "birds", "--check", "--set", "data.train_images=9")
+        assert (answer.code, "expected images of shape (9, 3, 16, 16), found (8," in answer.err) == (2, True)
+        (birds / "val" / "owl" / "1.jpg").write_bytes(b"cut off")
+        answer = command("plan", "birds", "--check")
+        assert (answer.code, "1 of 12 images cannot be read: data/birds/val/owl/1" in answer.err) == (2, True)
+        assert command("plan", "birds").code == 0
+
+    def test_names_data_that_is_elsewhere_and_downloads_none(self, command, birds):
+        answer = command("plan", "birds", "--check", "--data", "elsewhere")
+        assert answer.code == 0
+        assert "imagefolder: not checked, because it is not on this machine: no images in" in answer.err
+        answer = command("plan", "birds", "--check", "--set", "data={name: cifar10}")
+        assert (answer.code, "cifar10" in answer.err) == (0, False)
+
+    def test_data_of_finished_runs_is_not_looked_at(self, command, birds, trained):
+        trained("birds")
+        (birds / "val" / "owl" / "1.jpg").write_bytes(b"cut off")
+        assert command("plan", "birds", "--check").code == 0
+
+
+class TestRun:
+    def test_says_once_that_the_first_epoch_makes_copies(self, command, birds, fake_training):
+        fake_training()
+        said = command("run", "birds", "--device", "cpu", "--workers", "1").err
+        assert said.count("data: the first epoch makes resized copies of 8 images (about ") == 1
+        assert "so that it is slower than the others; `ema-lab prepare` makes them beforehand\n" in said
+
+    def test_says_nothing_of_copies_that_are_there(self, command, birds, fake_training):
+        trained = fake_training()
+        command("prepare", "birds", "--workers", "1")
+        assert "resized" not in command("run", "birds", "--device", "cpu", "--workers", "1").err
+        assert len(trained) == 4
+
+    def test_is_refused_where_copies_do_not_fit(self, command, birds, fake_training, monkeypatch):
+        trained = fake_training()
+        monkeypatch.setattr("ema_lab.training.disk.disk_number", lambda root: "birds" in str(root))
+        monkeypatch.setattr(
+            "ema_lab.training.disk.free_bytes", lambda root: 100 if "birds" in str(root) else 10**12
+        )
+        answer = command("run", "birds", "--device", "cpu", "--workers", "1")
+        assert (answer.code, trained) == (2, [])
+        assert "the disk of data/birds is too small: resized copies of 8 images take about" in answer.err
+
+    def test_copies_and_checkpoints_on_one_disk_are_added_up(
+        self, command, birds, fake_training, monkeypatch
+    ):
+        trained = fake_training()
+        needed = disk_need(load_ablation("birds").runs(), Path("runs"), 1).needed
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: needed + 100)
+        answer = command("run", "birds", "--device", "cpu", "--workers", "1")
+        assert (answer.code, trained) == (2, [])
+        sizes = "checkpoints of 4 runs and resized copies of 8 images take about"
+        assert f"the disk of the store runs is too small: {sizes}" in answer.err
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: 10**9)
+        command("prepare", "birds", "--workers", "1")
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: needed + 100)
+        assert command("run", "birds", "--device", "cpu", "--workers", "1").code == 0
