@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import rates
 
 from ema_lab.ablation.ablation import load_ablation
 from ema_lab.data import resized
@@ -267,3 +268,12 @@ class TestRun:
         command("prepare", "birds", "--workers", "1")
         monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: needed + 100)
         assert command("run", "birds", "--device", "cpu", "--workers", "1").code == 0
+
+
+def test_a_search_says_that_its_first_trial_makes_copies(command, birds, fake_training, folder):
+    fake_training()
+    (folder / "sweeps").mkdir()
+    rate = rates("{values: [0.1]}", method="grid", base="birds/se", images=2)
+    (folder / "sweeps" / "rates.yaml").write_text(rate)
+    answer = command("sweep", "rates", "--device", "cpu", "--workers", "1", "--trials", "1")
+    assert answer.err.count("data: the first epoch makes resized copies of 8 images") == 1

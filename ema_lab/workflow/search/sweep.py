@@ -20,7 +20,7 @@ from ema_lab.search.study import Search, SweepStudy
 from ema_lab.search.sweep import Sweep, load_sweep
 from ema_lab.search.trial import Trier
 from ema_lab.workflow import events
-from ema_lab.workflow.data_files import check_files
+from ema_lab.workflow.data_files import check_files, copies_of, copies_remarks, data_of
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.train.threads import base_ablation, expected_threads, settled_threads, visible_gpus
 
@@ -173,7 +173,7 @@ def _try_trials(study: SweepStudy, how: Execution, budget: Budget, over: int, wa
     wanted = how.workers or len(gpus) or default_workers(threads or 1)
     workers = min(wanted, limit - over) if limit else wanted
     watch(events.TrialsChosen(search.sweep.name, limit, seconds, over, workers))
-    train, device = prepare(search.sweep, how, family)
+    train, device = prepare(search.sweep, how, family, watch)
     from ema_lab.search.workers import run_search
 
     end = time.monotonic() + seconds if seconds is not None else float("inf")
@@ -191,10 +191,11 @@ def _try_trials(study: SweepStudy, how: Execution, budget: Budget, over: int, wa
         watch(events.SearchEnded())
 
 
-def prepare(sweep: Sweep, how: Execution, family: Ablation) -> tuple[Callable[..., Any], str]:
+def prepare(sweep: Sweep, how: Execution, family: Ablation, watch: Watch) -> tuple[Callable[..., Any], str]:
     """Check models and data before the first trial; return what trains a run, and the device.
 
-    The number of threads is kept in the store, for `family`, the ablation that the search is about.
+    The number of threads is kept in the store, for `family`, the ablation that the search is about. Resized
+    images that the first trial has to make are a `Remark`.
 
     Raises:
         DefinitionError: With a line for each reason why a model does not fit.
@@ -203,8 +204,11 @@ def prepare(sweep: Sweep, how: Execution, family: Ablation) -> tuple[Callable[..
 
     check_tracker(how.track)
     check_space(sweep)
-    for data in {repr(spec.data): spec.data for spec in sweep.examples()}.values():
-        check_files(data, Path(how.data))
+    sets, root = data_of(sweep.examples()), Path(how.data)
+    for data in sets:
+        check_files(data, root)
+    for remark in copies_remarks(copies_of(sets, root)):
+        watch(remark)
     threads = settled_threads(how.run_store, family, how.threads, how.device)
     return _train_function(replace(how, threads=threads))
 

@@ -140,7 +140,7 @@ def search_with_wandb(
     """
     check_ends(sweep, trials)
     family = base_ablation(sweep.spec.base)
-    device = prepare(sweep, how, family)[1]
+    device = prepare(sweep, how, family, watch)[1]
     threads = expected_threads(how.run_store, family, how.threads, how.device)
     variables = agent_environment(replace(how, threads=threads))
     agents = Agents(how.workers, trials, device, variables)
