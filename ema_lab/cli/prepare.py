@@ -12,7 +12,7 @@ from ema_lab.cli.progress import CountDisplay
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.disk import size_text
 from ema_lab.wording import number_of
-from ema_lab.workflow.events import Event, ImagesResized
+from ema_lab.workflow.events import Event, ImagesPrepared
 from ema_lab.workflow.execution import DEFAULT_DATA
 from ema_lab.workflow.train.prepare import prepare as make_copies
 
@@ -34,6 +34,14 @@ def prepare(
             help="Processes that resize; by default one for each core.",
         ),
     ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(
+            "--shards",
+            metavar="FOLDER",
+            help="Also write all images, resized, as tar shards into a new folder below --data.",
+        ),
+    ] = None,
     data: Data = DEFAULT_DATA,
     as_json: Json = False,
 ) -> None:
@@ -42,6 +50,9 @@ def prepare(
     With `data.shorter_side`, runs read resized copies of images in files. Without this command the first
     epoch makes them. All that the runs of an ablation read are made, of training and of test images. Ctrl-C
     loses none: copies that are there are kept.
+
+    --shards is for file systems that are slow with many small files. It prints the lines of a definition that
+    reads them, with the same pixels.
 
     Example: ema-lab prepare ablations/X.yaml --data /scratch/data --workers 16
     """
@@ -53,12 +64,16 @@ def prepare(
             changes=chosen.changes,
             workers=workers,
             data=data,
+            shards=shards,
             watch=_Watch(bar),
         )
     print_rows(result.rows(), as_json=as_json)
     counts = f"{number_of(result.total('made'), 'copy')} made, {result.total('kept'):,} kept"
     small = f"{number_of(result.total('small'), 'image')} small enough without"
     say(f"{result.ablation.name}: {counts}, {small}; {size_text(result.total('size'))} in all")
+    if result.shards is not None:
+        say(f"{result.shards.folder}: {size_text(result.shards_size)} of shards; they are read by")
+        say(*(f"  {line}" for line in result.shards.lines()))
 
 
 class _Watch(Display):
@@ -70,6 +85,6 @@ class _Watch(Display):
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        if isinstance(event, ImagesResized):
-            text = f"{event.number:,} of {number_of(event.total, 'image')} resized"
+        if isinstance(event, ImagesPrepared):
+            text = f"{event.number:,} of {number_of(event.total, 'image')} {event.work}"
             self._bar.count(event.number, event.total, text)

@@ -62,7 +62,10 @@ def own_images(
         DataError: If the images cannot be read, or shards are to be resized.
     """
     if form == "shards" and shorter_side is not None:
-        raise DataError(f"{root / folder}: shorter_side is for folders and lists of files, not for shards")
+        rule = "ema-lab prepare X --shards FOLDER writes shards of resized images"
+        raise DataError(
+            f"{root / folder}: shorter_side is for folders and lists of files, not for shards; {rule}"
+        )
     given = {"train": train, "test": test, "shorter_side": shorter_side}
     more = {key: value for key, value in given.items() if value is not None}
     return READERS[form](root / folder, image_size=image_size, channels=channels, upright=upright, **more)

@@ -102,6 +102,16 @@ class ResizedFiles:
         """
         return _kept(self._copy(name), self._head(name)) is not None
 
+    def content(self, name: str) -> bytes | None:
+        """Return the JPEG file of a resized image, from its copy or as made now; None for a small image.
+
+        Raises:
+            UnreadableDataError: If the file is gone, or cannot be opened.
+            DamagedDataError: If the file cannot be decoded.
+        """
+        content = _kept(self._copy(name), self._head(name))
+        return self.encoded(name) if content is None else content
+
     def encoded(self, name: str) -> bytes | None:
         """Return the JPEG file of an image as resized now; None for an image that is small enough.
 

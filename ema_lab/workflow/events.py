@@ -259,9 +259,10 @@ class RunChecked(Event):
 
 
 @dataclass(frozen=True)
-class ImagesResized(Event):
-    """The copies of so many images were made or found: `number` of `total`."""
+class ImagesPrepared(Event):
+    """So many images have their resized copies, or are in shards: `number` of `total`."""
 
+    work: Literal["resized", "packed"]
     number: int
     total: int
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from tiny import rates
 
 from ema_lab.ablation.ablation import load_ablation
-from ema_lab.data import resized
+from ema_lab.data import packing, resized
+from ema_lab.data.load import load_splits
+from ema_lab.specs.run import DataSpec
 from ema_lab.training.disk import disk_need
 
 PROGRAM = "from ema_lab.cli.main import main; main()"
@@ -30,6 +33,16 @@ baseline: none
 variants:
   none: {{model.attention: none}}
   se: {{model.attention: {{name: se, reduction: 4}}}}
+"""
+OWN = """\
+from ema_lab.data.image_folder import image_folder_splits
+
+FACTS = {"classes": 2, "channels": 3, "image_size": 16, "train_images": 8, "test_images": 4,
+         "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+
+
+def birds(root):
+    return image_folder_splits(root / "birds", image_size=16, shorter_side=24)
 """
 COUNTS = ("images", "made", "kept", "small")
 
@@ -80,13 +93,7 @@ class TestPrepare:
         assert {path.parts[2] for path in copies(birds)} == {".train-resized-30", ".val-resized-30"}
 
     def test_a_subset_of_the_training_images_needs_no_other_copies(self, command, birds, folder):
-        (folder / "own.py").write_text(
-            "from ema_lab.data.image_folder import image_folder_splits\n"
-            'FACTS = {"classes": 2, "channels": 3, "image_size": 16, "train_images": 8, "test_images": 4,\n'
-            '         "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}\n\n\n'
-            "def birds(root):\n"
-            '    return image_folder_splits(root / "birds", image_size=16, shorter_side=24)\n'
-        )
+        (folder / "own.py").write_text(OWN)
         path = folder / "ablations" / "birds.yaml"
         text = path.read_text()
         data = text[text.index("{name: imagefolder") : text.index("  recipe")]
@@ -179,6 +186,59 @@ class TestPrepare:
         (row, _) = json.loads(command("prepare", "birds", "--json").out)
         assert made < 2998
         assert (row["kept"], row["made"]) == (made, 2998 - made)
+
+
+class TestShards:
+    def test_are_read_by_the_printed_line_with_the_same_pixels(self, command, birds):
+        words = ("--workers", "1", "--set", "data.val_images=2")
+        answer = command("prepare", "birds", *words, "--shards", "small/birds-24")
+        line = next(line for line in answer.err.splitlines() if line.startswith("  data: "))
+        data = DataSpec.model_validate(yaml.safe_load(line)["data"])
+        assert (answer.code, data.name, data.val_images) == (0, "shards", 2)
+        (spec, *_) = load_ablation("birds").runs()
+        expected, found = load_splits(spec.data, Path("data")), load_splits(data, Path("data"))
+        for part in ("train", "test"):
+            one, other = getattr(expected, part), getattr(found, part)
+            assert one.labels.tolist() == other.labels.tolist()
+            assert all(np.array_equal(one.pixels(i), other.pixels(i)) for i in range(len(one.labels)))
+        assert "recipe.normalise" not in answer.err
+
+    def test_of_a_data_set_with_statistics_of_its_own_print_them(self, command, birds, folder):
+        (folder / "own.py").write_text(OWN)
+        own = ("--set", "data={name: 'own:birds'}")
+        answer = command("prepare", "birds", *own, "--shards", "birds-24", "--workers", "1")
+        assert answer.code == 0
+        assert "  recipe.normalise: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n" in answer.err
+
+    def test_a_folder_that_is_there_and_several_data_sets_are_refused_before_any_copy(self, command, birds):
+        answer = command("prepare", "birds", "--shards", "birds")
+        assert (answer.code, copies(birds)) == (2, [])
+        assert "--shards writes a new folder, and data/birds is there: name another" in answer.err
+        path = Path("ablations") / "birds.yaml"
+        path.write_text(path.read_text() + "axes: {data.shorter_side: [24, 30]}\n")
+        answer = command("prepare", "birds", "--shards", "packed")
+        assert (answer.code, copies(birds)) == (2, [])
+        assert "takes the resized images of one data set, and the runs read 2: choose rows" in answer.err
+
+    def test_a_stop_or_a_full_disk_leaves_no_part_of_them(self, command, birds, monkeypatch):
+        before = sorted(Path("data").iterdir())
+        for error, code in ((KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 2)):
+
+            def fail(shard, name, content, error=error):
+                if name.startswith("00000003"):
+                    raise error
+
+            monkeypatch.setattr(packing, "_add", fail)
+            answer = command("prepare", "birds", "--shards", "packed", "--workers", "1")
+            assert (answer.code, sorted(Path("data").iterdir())) == (code, before)
+        assert answer.err == "ema-lab: data/packed: shards cannot be written: No space left on device\n"
+        assert len(copies(birds)) == 8
+
+    def test_a_disk_without_their_space_is_found_before_the_first(self, command, birds, monkeypatch):
+        monkeypatch.setattr("ema_lab.workflow.train.pack.free_bytes", lambda root: 100)
+        answer = command("prepare", "birds", "--shards", "packed", "--workers", "1")
+        assert answer.code == 2
+        assert "the disk of data is too small: shards of 12 images take about" in answer.err
 
 
 class TestPlan:

@@ -9,9 +9,10 @@ from ema_lab.ablation.ablation import Ablation
 from ema_lab.errors import DamagedDataError, DataError, SpecError
 from ema_lab.execution.threads import available_cores
 from ema_lab.workflow.data_files import copies_of, data_of, unwritable_text
-from ema_lab.workflow.events import ImagesResized, recipe_remarks
+from ema_lab.workflow.events import ImagesPrepared, recipe_remarks
 from ema_lab.workflow.execution import DEFAULT_DATA, Watch, ignore
 from ema_lab.workflow.selection import Changes, Conditions, selected
+from ema_lab.workflow.train.pack import Shards, shards_of, write
 
 if TYPE_CHECKING:
     from ema_lab.data.copies import Made
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The copies that the runs of an ablation read, all of them made, folder by folder."""
+    """The copies that the runs of an ablation read, all of them made.
+
+    Attributes:
+        ablation: The ablation.
+        folders: Its copies, folder by folder.
+        shards: The shards that were written, if any.
+        shards_size: Their bytes.
+    """
 
     ablation: Ablation
     folders: "tuple[Made, ...]"
+    shards: Shards | None = None
+    shards_size: int = 0
 
     def total(self, what: str) -> int:
         """Return the sum over all folders of `made`, `kept`, `small` or `size`."""
@@ -52,6 +62,7 @@ def prepare(
     changes: Changes | None = None,
     workers: int | None = None,
     data: Path | str = DEFAULT_DATA,
+    shards: str | None = None,
     watch: Watch = ignore,
 ) -> Prepared:
     """Make the resized copies of images that the runs of an ablation read (`data.shorter_side`).
@@ -64,10 +75,11 @@ def prepare(
         changes: "KEY=VALUE" texts, or values by dotted key, that change the file's base.
         workers: Number of processes; by default one for each core.
         data: Folder of the data sets.
+        shards: New folder below `data` into which all images are also written as tar shards.
         watch: Observer of the events of `ema_lab.workflow.events`.
 
     Raises:
-        SpecError: If no run reads resized images.
+        SpecError: If no run reads resized images, or the folder of the shards is there.
         DataError: If the data cannot be loaded, an image is damaged, or the disk is too small.
     """
     chosen = selected(ablation, only, changes=changes)
@@ -85,6 +97,7 @@ def prepare(
     if not copies:
         rule = "there is nothing to prepare; data.shorter_side sets the size of resized images in files"
         raise SpecError(f"{chosen.name}: no run reads resized images: {rule}")
+    planned = None if shards is None else shards_of(chosen.runs(), root, shards)
     for some in copies:
         if not some.can_be_kept:
             raise DataError(unwritable_text(some))
@@ -99,8 +112,12 @@ def prepare(
         folders.append(make_copies(some, workers or available_cores(), seen))
     if broken := [problem for each in folders for problem in each.broken]:
         raise DamagedDataError(broken_text(chosen.name, broken, total))
-    return Prepared(chosen, tuple(folders))
+    if planned is None:
+        return Prepared(chosen, tuple(folders))
+    return Prepared(
+        chosen, tuple(folders), planned, write(planned, sum(each.size for each in folders), watch)
+    )
 
 
 def _report(watch: Watch, before: int, total: int, number: int) -> None:
-    watch(ImagesResized(before + number, total))
+    watch(ImagesPrepared("resized", before + number, total))
