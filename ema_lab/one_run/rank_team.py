@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import socket
@@ -114,6 +115,7 @@ class Team:
         """Start a process for each rank; the first one leads the process group of all."""
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([run_rank.__module__])  # imported once for all runs
+        multiprocessing.resource_tracker.ensure_running()  # whose start ends the block below
         # The server of ranks has these signals blocked: a cluster sends them to all processes of a job.
         with _blocked(*HANDLED_SIGNALS), _variable("TORCH_CPP_LOG_LEVEL", "ERROR"):
             multiprocessing.forkserver.ensure_running()

@@ -37,6 +37,18 @@ serve(sys.argv[1], LOADED)
 assert gc.isenabled()
 assert "lightning" in sys.modules
 """
+BLOCKED = """
+import multiprocessing.forkserver, pathlib, sys
+from ema_lab.execution.engines.local import LocalEngine
+
+try:
+    with LocalEngine(2).loading():
+        number = multiprocessing.forkserver._forkserver._forkserver_pid
+        print(pathlib.Path(f"/proc/{number}/status").read_text())
+        sys.exit()
+except SystemExit:
+    pass
+"""
 
 
 @pytest.fixture
@@ -66,6 +78,12 @@ def test_the_server_of_workers_loads_during_the_checks_and_is_killed_if_they_fai
     assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGKILL)
     with LocalEngine(2).loading():  # such as the next call from a notebook
         assert forkserver._forkserver._forkserver_pid != number
+
+
+def test_a_ctrl_c_does_not_reach_the_server_amid_its_imports():
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=True)
+    blocked = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) >> signal.SIGINT - 1 & 1
 
 
 def test_a_process_that_trains_itself_starts_no_server(no_server):

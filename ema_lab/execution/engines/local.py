@@ -4,6 +4,7 @@ import gc
 import math
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import tempfile
@@ -174,6 +175,7 @@ def _start_server() -> Any:
     """Start the server, unless it runs, without waiting for its imports; return its context."""
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED])
+    multiprocessing.resource_tracker.ensure_running()  # whose start ends the block below
     with _blocked(signal.SIGINT):  # this process, not the server, handles a Ctrl-C during the imports
         multiprocessing.forkserver.ensure_running()
     return context
