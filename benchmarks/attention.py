@@ -32,9 +32,12 @@ SHAPES = [  # batch, channels, side, groups
     *((16, 256, 32, 32), (16, 512, 16, 32), (16, 1024, 8, 32), (16, 2048, 4, 32)),  # ResNet-50, CIFAR
     *((4, 256, 56, 32), (4, 512, 28, 32), (4, 1024, 14, 32), (4, 2048, 7, 32)),  # ResNet-50, ImageNet
 ]
-GATES = ("ca", "cbam", "triplet")
+GATES: dict[str, dict] = {"ca": {}, "cbam": {}, "triplet": {}, "sa": {"groups": 8}}  # and their options
 GATE_SHAPES = [(128, 16, 28), (128, 32, 14), (128, 64, 7), (128, 16, 8), (32, 256, 32)]
-STEPS = [("ema", 8, 128), ("ema", 28, 128), *((gate, 8, 128) for gate in GATES)]  # image size and batch
+STEPS = [  # image size and batch
+    *(("ema", 8, 128), ("ema", 28, 128), ("ca", 8, 128), ("cbam", 8, 128), ("triplet", 8, 128)),
+    ("sa", 28, 128),  # images of digits are too small for its kernel
+]
 ON_CUDA = [  # batch, channels, side, groups
     *((128, 256, 32, 32), (128, 512, 16, 32), (128, 1024, 8, 32), (128, 2048, 4, 32)),  # ResNet-50, CIFAR
     *((256, 256, 56, 32), (256, 512, 28, 32), (256, 1024, 14, 32), (256, 2048, 7, 32)),  # ResNet-50, ImageNet
@@ -78,8 +81,8 @@ def module_rows(rounds: int, device: torch.device) -> list[dict]:
     ]
     if device.type == "cpu":
         cases += [
-            (name, (batch, channels, side, side), {})
-            for name in GATES
+            (name, (batch, channels, side, side), options)
+            for name, options in GATES.items()
             for batch, channels, side in GATE_SHAPES
         ]
     rows = []
@@ -168,7 +171,7 @@ def _module_loop(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Loop:
 
 def step_row(attention: str, side: int, batch: int, rounds: int, device: torch.device) -> dict:
     noise = torch.Generator().manual_seed(0)
-    chosen = {"name": attention, **({"groups": 8} if attention == "ema" else {})}
+    chosen = {"name": attention, **{"ema": {"groups": 8}, **GATES}[attention]}
     kernels = ("formula", kernel_on(device))
     loops, ran = {}, {name: set[str]() for name in ("none", *kernels)}
     for name, each in {"none": {"name": "none"}, **dict.fromkeys(kernels, chosen)}.items():

@@ -4,11 +4,13 @@ Shape letters: B batch x groups, C channels of half a group, H rows, W columns.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ema_lab.attention.kernels.sa import SAModule, apply_sa
 from ema_lab.attention.validation import normalise
 
 
@@ -27,7 +29,7 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return grouped.transpose(1, 2).reshape(x.shape)
 
 
-class SA(nn.Module):
+class SA(SAModule):
     """Channel gate on one half of each group, spatial gate on the other, then a shuffle.
 
     X1 and X2 are the halves of a group's channels (arXiv:2102.00240). The module computes
@@ -70,6 +72,11 @@ class SA(nn.Module):
         self.norm = nn.GroupNorm(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the formula, or a kernel that agrees with it within rounding, if the user has chosen one."""
+        return apply_sa(self, x, partial(SA, 4, groups=1))
+
+    def formula(self, x: Tensor) -> Tensor:
+        """Apply the formula of the class, operator by operator."""
         grouped = x.reshape(x.shape[0] * self.groups, x.shape[1] // self.groups, *x.shape[2:])
         first_BCHW, second_BCHW = grouped.chunk(2, dim=1)
         mean_BC11 = first_BCHW.mean((2, 3), keepdim=True)

@@ -70,8 +70,8 @@ AttentionKernel = Annotated[
         "--attention-kernel",
         metavar="NAME",
         envvar=VARIABLE,
-        help="Kernel of EMA, CA, CBAM and triplet: exact, triton or auto is faster; formula, the default, "
-        "keeps all bits.",
+        help="Kernel of EMA, CA, CBAM, triplet and SA: exact, triton or auto is faster; formula, the "
+        "default, keeps all bits.",
     ),
 ]
 EngineName = Annotated[

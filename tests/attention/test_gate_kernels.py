@@ -1,4 +1,4 @@
-"""The kernels of CBAM and Triplet: equal to the formula within rounding, and never trusted unseen."""
+"""The kernels of CBAM, Triplet and SA: equal to the formula within rounding, and never trusted unseen."""
 
 from dataclasses import replace
 
@@ -7,28 +7,36 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention import build_attention
-from ema_lab.attention.kernels import cbam, triplet
+from ema_lab.attention.kernels import cbam, sa, triplet
 from ema_lab.attention.kernels.channel_maximum import channel_maximum
 from ema_lab.attention.kernels.choice import chosen_kernel
 from ema_lab.attention.kernels.row_convolution import row_convolution
 from ema_lab.attention.kernels.trust import WithFormula
 
 SIZES = [(5, 7), (1, 6), (6, 1), (1, 1), (2, 2), (8, 8), (9, 3)]
-KERNELS = {"cbam": cbam, "triplet": triplet}
+KERNELS = {"cbam": cbam, "triplet": triplet, "sa": sa}
+NEEDED = {"cbam": {"reduction": 2}, "triplet": {}, "sa": {"groups": 3}}  # options for 6 channels
 OWN_OPTIONS = [
     ("cbam", {"kernel_size": 3}),
     ("cbam", {"norm": False}),
     ("cbam", {"bias": False}),
     ("cbam", {"kernel_size": 1, "norm": False}),
     ("triplet", {"kernel_size": 3}),
+    ("sa", {"groups": 1}),
 ]
+SMALL_IMAGE = sa.SMALL_IMAGE
 EACH = pytest.mark.parametrize("name", KERNELS)
+
+
+@pytest.fixture(autouse=True)
+def small_images(monkeypatch):
+    """Have SA's kernel take images of any size."""
+    monkeypatch.setattr(sa, "SMALL_IMAGE", 0)
 
 
 def random_module(name: str, dtype: torch.dtype = torch.float64, **options: object) -> WithFormula:
     torch.manual_seed(6)
-    reduction = {"reduction": 2} if name == "cbam" else {}
-    module = build_attention(name, 6, **reduction, **options).to(dtype)
+    module = build_attention(name, 6, **{**NEEDED[name], **options}).to(dtype)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
     assert isinstance(module, WithFormula)
@@ -75,7 +83,7 @@ def test_equal_values_give_the_gradient_to_the_same_pixel_and_channel(name):
         assert_equal_to_the_formula(random_module(name), x.double())
 
 
-@EACH
+@pytest.mark.parametrize("name", ["cbam", "triplet"])
 def test_running_statistics_are_the_formulas(name):
     modules = [random_module(name), random_module(name)]
     before = [buffer.clone() for buffer in modules[0].buffers()]
@@ -128,6 +136,15 @@ def test_two_backward_passes_give_the_same_gradient(name):
         torch.autograd.grad(output, x, torch.ones_like(output), retain_graph=True)[0] for _ in range(2)
     )
     assert torch.equal(first, second)
+
+
+@EACH
+def test_a_second_derivative_is_refused(name):
+    x = image((4, 5)).requires_grad_()
+    output = KERNELS[name].KERNEL.exact(random_module(name), x)
+    (gradient,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 @EACH
@@ -216,11 +233,36 @@ def test_an_error_of_a_kernel_falls_back(name, monkeypatch):
 
 @EACH
 def test_hooks_see_the_calls_of_their_modules(name):
-    calls = {"cbam": {"squeeze": 2, "spatial_gate.norm": 1}, "triplet": {"cw.norm": 1}}[name]
-    hidden = {"cbam": ["spatial_gate", "spatial_gate.conv"], "triplet": ["hc", "hw.conv"]}[name]
+    calls = {"cbam": {"squeeze": 2, "spatial_gate.norm": 1}, "triplet": {"cw.norm": 1}, "sa": {}}[name]
+    hidden = {
+        "cbam": ["spatial_gate", "spatial_gate.conv"],
+        "triplet": ["hc", "hw.conv"],
+        "sa": ["norm"],
+    }[name]
     for part in (*calls, *hidden):
         module, seen = random_module(name, torch.float32).eval(), []
         module.get_submodule(part).register_forward_hook(lambda *_, seen=seen: seen.append(1))
         with chosen_kernel("exact") as ran:
             module(image((4, 4), torch.float32))
         assert (len(seen), ran) == (calls.get(part, 1), {"exact" if part in calls else "formula"})
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1)])
+@pytest.mark.parametrize("blocks", [2, 3])  # of three images: two and one, or one each
+def test_blocks_of_images_are_together_the_batch(size, blocks, monkeypatch):
+    monkeypatch.setattr(sa, "BLOCK", image(size).numel() // blocks)
+    assert_equal_to_the_formula(random_module("sa"), image(size))
+
+
+@pytest.mark.parametrize(("size", "is_small"), [((13, 13), True), ((19, 9), False)])
+def test_small_images_keep_the_bits_of_the_formula_of_sa(size, is_small, monkeypatch):
+    monkeypatch.setattr(sa, "SMALL_IMAGE", SMALL_IMAGE)
+    (output, *_), ran = results(random_module("sa"), image(size), "exact")
+    assert ran == {"exact"}
+    assert torch.equal(output, results(random_module("sa"), image(size), None)[0][0]) is is_small
+
+
+def test_another_number_of_channels_is_the_error_of_the_formula():
+    for choice in (None, "exact"):
+        with chosen_kernel(choice), pytest.raises(RuntimeError, match="must match the size of tensor"):
+            random_module("sa", groups=1)(torch.zeros(2, 12, 5, 5, dtype=torch.float64))

@@ -32,7 +32,7 @@ BUILD: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "Triplet": lambda h: build_attention("triplet", 64, kernel_size=h["kernel_size"]),
 }
 
-WITH_KERNEL = {"CBAM", "CA", "EMA", "Triplet"}
+WITH_KERNEL = {"CBAM", "CA", "EMA", "SA", "Triplet"}
 
 
 def largest_errors(case: Mapping[str, Any]) -> dict[str, float]:

@@ -105,6 +105,8 @@ def test_a_search_gets_the_kernel(command, kernels, tmp_path):
         ("cbam", {"attention_kernel": "exact", "device": "cpu: a processor"}, "exact"),
         ("cbam", {"attention_kernel": "exact", "device": "cuda: a GPU"}, None),
         ("triplet", {"attention_kernel": "exact", "device": "cpu: a processor"}, "exact"),
+        ({"name": "sa", "groups": 8}, {"attention_kernel": "exact", "device": "cpu: a processor"}, "exact"),
+        ("sa", {"attention_kernel": "exact", "device": "cuda: a GPU"}, None),
         (
             {"name": "cbam", "spatial": False},
             {"attention_kernel": "exact", "device": "cpu: a processor"},

@@ -19,8 +19,9 @@ IN_REACH: Mapping[str, Set[str]] = {  # attention with kernels, and its options 
     "ca": {"reduction", "min_width"},
     "cbam": {"reduction", "kernel_size", "bias", "norm"},
     "triplet": {"kernel_size"},
+    "sa": {"groups"},
 }
-ON_CPU_ALONE = {"ca", "cbam", "triplet"}  # their kernels are for the CPU
+ON_CPU_ALONE = {"ca", "cbam", "triplet", "sa"}  # their kernels are for the CPU
 
 
 def base_ablation(base: str) -> Ablation:
