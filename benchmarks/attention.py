@@ -64,14 +64,14 @@ def main() -> None:
         print(json.dumps(row | facts))
 
 
-def kernel_on(device: torch.device) -> str:
+def fast_kernel(device: torch.device) -> str:
     """Return the kernel beside the formula."""
     return "triton" if device.type == "cuda" else "exact"
 
 
 def module_rows(rounds: int, device: torch.device) -> list[dict]:
     """Time the modules alone; print and return a row for each shape."""
-    kernel = kernel_on(device)
+    kernel = fast_kernel(device)
     print(
         "{:<30}{:>11}{:>10}{:>8}{:>22}".format("shape", "formula ms", f"{kernel} ms", "faster", "operators")
     )
@@ -98,7 +98,7 @@ def module_rows(rounds: int, device: torch.device) -> list[dict]:
 
 def step_rows(rounds: int, device: torch.device) -> list[dict]:
     """Time steps of ResNet-20; print and return a row for each module and image size."""
-    kernel = kernel_on(device)
+    kernel = fast_kernel(device)
     print(
         "{:<30}{:>11}{:>10}{:>8}{:>30}".format("step of ResNet-20", "none ms", "formula", kernel, "operators")
     )
@@ -139,7 +139,7 @@ def module_row(name: str, shape: tuple[int, ...], options: dict, rounds: int, de
     module = build_attention(name, shape[1], **options).to(device, dtype)
     noise = torch.Generator().manual_seed(0)
     x, grad = (torch.randn(shape, generator=noise).to(device, dtype) for _ in range(2))
-    kernel = kernel_on(device)
+    kernel = fast_kernel(device)
     ran: set[str] = set()
     loops = {
         each: _with_kernel(
@@ -172,7 +172,7 @@ def _module_loop(module: torch.nn.Module, x: Tensor, grad: Tensor) -> Loop:
 def step_row(attention: str, side: int, batch: int, rounds: int, device: torch.device) -> dict:
     noise = torch.Generator().manual_seed(0)
     chosen = {"name": attention, **{"ema": {"groups": 8}, **GATES}[attention]}
-    kernels = ("formula", kernel_on(device))
+    kernels = ("formula", fast_kernel(device))
     loops, ran = {}, {name: set[str]() for name in ("none", *kernels)}
     for name, each in {"none": {"name": "none"}, **dict.fromkeys(kernels, chosen)}.items():
         spec = spec_of("resnet20", each, side, batch)

@@ -1,6 +1,6 @@
 """Pipeline of one run: model, data, training, cost, trackers. The executor receives `train_run`.
 
-Training is imported when a run begins: a process that only hands `train_run` to workers needs no Lightning.
+Training is imported by `load_training`: a process that only hands `train_run` to workers needs no Lightning.
 """
 
 import logging
@@ -74,13 +74,20 @@ def train_run(
         return outcome
 
 
+def load_training() -> None:
+    """Import all that trains: early in a process that trains, whose source hashes are those of its start."""
+    with without_collector():
+        import ema_lab.training.run  # noqa: F401
+
+
 def _trained(spec: RunSpec, job: RunJob, machine: Machine, report: Report) -> RunOutcome:
     if machine.world > 1:
         from ema_lab.one_run.rank_team import train_on_ranks
 
         return train_on_ranks(spec, job, machine, report)
-    with without_collector():
-        from ema_lab.training.run import train
+    load_training()
+    from ema_lab.training.run import train
+
     with chosen_kernel(machine.kernel_for(spec)) as ran:
         return train(spec, job, machine, report, lambda: fact_of(ran))
 

@@ -4,6 +4,7 @@ The starting process holds the run's lock, and gets every message. Import this m
 process that forks ranks then has the imports of a run.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -86,6 +87,7 @@ def run_rank(work: Work, rank: Rank, channel: Connection, origin: Origin) -> Non
         channel: Takes messages, and answers each row.
         origin: The process that started this one.
     """
+    gc.enable()  # this process may be forked from the server of workers, which switched it off
     for number in set(HANDLED_SIGNALS).difference(origin.signals):
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, origin.leader or 0)

@@ -180,9 +180,11 @@ class CompiledModel:
         self, batch: Batch, seed: Any, folder: str, error: Exception
     ) -> tuple[Any, _Pass, int]:
         """Compile again after an error, in a temporary folder: the shared one may be damaged or read-only."""
+        from torch._inductor.utils import fresh_inductor_cache  # its name in all versions since 2.4
+
         torch.compiler.reset()
         _REUSE.graphs = 0
-        with torch._inductor.utils.fresh_cache():
+        with fresh_inductor_cache():
             result = self._compiled_pass(batch, seed)
         text = f"compiled code in {folder} cannot be used ({error_summary(error)})"
         advice = "remove it while nothing trains; the model was compiled without it"

@@ -68,6 +68,15 @@ def no_server():
     end()
 
 
+def test_a_system_without_waitid_forgets_the_killed_server(no_server, monkeypatch):
+    monkeypatch.delattr(os, "waitid")
+    with pytest.raises(ZeroDivisionError), LocalEngine(2).loading():
+        raise ZeroDivisionError
+    assert forkserver._forkserver._forkserver_pid is None
+    with LocalEngine(2).loading():
+        assert forkserver._forkserver._forkserver_pid is not None
+
+
 def test_the_server_of_workers_loads_during_the_checks_and_is_killed_if_they_fail(no_server):
     with LocalEngine(2).loading():
         number = forkserver._forkserver._forkserver_pid

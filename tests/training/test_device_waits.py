@@ -84,13 +84,13 @@ def test_waits_are_seen(monkeypatch, wait):
     ("attention", "recipe"),
     [
         ("none", {"epochs": 4}),
-        *((name, {}) for name in ("se", "cbam", "ca", {"name": "ema", "groups": 8}, "triplet", "sa")),
+        *((name, {}) for name in ("se", "cbam", "ca", {"name": "ema", "groups": 8}, "triplet")),
+        ({"name": "sa", "groups": 4}, {}),
         ("none", {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16", "clip_norm": 1.0}),
         ("none", {"label_smoothing": 0.1, "drop_path": 0.2, "schedule": {"name": "cosine"}}),
     ],
 )
 def test_no_step_waits_for_the_device(make_spec, tmp_path, monkeypatch, attention, recipe):
-    attention = {"name": "sa", "groups": 4} if attention == "sa" else attention
     spec = make_spec(attention, recipe={"batch_size": 8, "epochs": 1, **recipe})
     waits, steps = Waits(monkeypatch), 0
     plain_step, plain_transfer = TrainingModule.training_step, RunData.on_after_batch_transfer

@@ -58,7 +58,13 @@ def difference(
     return None
 
 
-def problem(
+def is_observed(module: nn.Module) -> bool:
+    """Return whether a hook observes the calls of a module, which a kernel does not make."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    return any((*hooks, module._backward_hooks, module._backward_pre_hooks))
+
+
+def disagreement(
     expected: Mapping[str, Tensor],
     module: nn.Module,
     kernel: Callable[[Tensor], Tensor],

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.kernels.agreement import (
+    disagreement,
+    is_observed,
     is_watched,
     noise,
     output_and_gradients,
-    problem,
     randomised,
 )
 from ema_lab.attention.kernels.choice import kernel_on, note
@@ -106,8 +107,7 @@ def _takes_types(name: str, x: Tensor, weights: torch.dtype) -> bool:
 
 def _is_plain(part: nn.Module) -> bool:
     """Whether a submodule is torch's own layer, and nothing observes its call."""
-    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-    return type(part) in {nn.Conv2d, nn.GroupNorm} and not any(hooks)
+    return type(part) in {nn.Conv2d, nn.GroupNorm} and not is_observed(part)
 
 
 def _weights(module: EMAModule) -> EMAWeights:
@@ -168,7 +168,7 @@ def _problem(case: _Case, build: Build) -> str | None:
         def fast(x: Tensor) -> Tensor:
             return function(x, _weights(rounded), rounded.groups, _eps(rounded))
 
-        return problem(expected, rounded, fast, x, grad)
+        return disagreement(expected, rounded, fast, x, grad)
 
 
 def _random_module(width: int, build: Build) -> EMAModule:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ema_lab.attention.kernels.agreement import is_observed
 from ema_lab.attention.spatial_gate import SpatialGate
 
 
@@ -26,12 +27,8 @@ def row_convolution(pair_B2HW: Tensor, weight_12KK: Tensor) -> Tensor:
 
 def takes_gate(gate: SpatialGate) -> bool:
     """Whether `row_convolution` can stand in for the convolution of a gate: nothing observes the call."""
-    parts = (gate, gate.conv)
-    hooks = (
-        (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-        for part in parts
-    )
-    return type(gate) is SpatialGate and type(gate.conv) is nn.Conv2d and not any(map(any, hooks))
+    is_plain = type(gate) is SpatialGate and type(gate.conv) is nn.Conv2d
+    return is_plain and not is_observed(gate) and not is_observed(gate.conv)
 
 
 def _convolved(pair: Tensor, weight: Tensor) -> Tensor:

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ema_lab.attention.kernels.agreement import is_observed
 from ema_lab.attention.kernels.trust import Kernel, WithFormula
 
-BLOCK = 2**18  # values of a block of images, or up to twice as many: 1 to 2 MiB in float32
+BLOCK = 2**18  # values of a block of images, or up to twice as many; a larger image is a block of its own
 SMALL_IMAGE = 2**10  # values; on so few, calls take longer than the passes that the kernel saves
 _sigmoid_backward = torch.ops.aten.sigmoid_backward
 
 
 class SAModule(WithFormula):
-    """Base class of SA: what the kernel reads."""
+    """Base class of SA with the attributes that the kernel reads."""
 
     groups: int
     channel_weight: nn.Parameter
@@ -50,11 +51,10 @@ def exact_sa(module: SAModule, x: Tensor) -> Tensor:
 
 
 def _in_reach(module: SAModule, x: Tensor) -> bool:
-    """Whether nothing observes the normalisation, and the formula accepts the channels."""
+    """Return whether nothing observes the normalisation, and the formula accepts the channels."""
     norm = module.norm
-    hooks = (norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks)
     has_channels = x.shape[1] == 2 * norm.num_groups * module.groups  # else the formula raises its error
-    return has_channels and type(norm) is nn.GroupNorm and not any(hooks)
+    return has_channels and type(norm) is nn.GroupNorm and not is_observed(norm)
 
 
 class _Gated(torch.autograd.Function):
@@ -150,7 +150,7 @@ def _halves(maps: Tensor) -> Tensor:
 
 
 def _shuffled(maps: Tensor) -> Tensor:
-    """Places of the two halves of all channels after the shuffle: (B, C, H, W) -> (B, 2, C / 2, M)."""
+    """Return the places of both halves of all channels after the shuffle, (B, 2, C / 2, M)."""
     return maps.view(len(maps), maps.shape[1] // 2, 2, -1).transpose(1, 2)
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ema_lab.attention.kernels.agreement import (
+    disagreement,
     is_watched,
     noise,
     output_and_gradients,
-    problem,
     randomised,
 )
 from ema_lab.attention.kernels.choice import kernel_on, note
@@ -102,7 +102,7 @@ class Kernel(Generic[Module]):
             x, grad = (noise(shape, seed).to(case.dtype) for seed in (1, 2))
             expected = output_and_gradients(module, module.formula, x.double(), grad.double())
             rounded = module.to(case.dtype)
-            return problem(expected, rounded, lambda x: self.exact(rounded, x), x, grad)
+            return disagreement(expected, rounded, lambda x: self.exact(rounded, x), x, grad)
 
 
 def _takes(module: nn.Module, x: Tensor) -> bool:

@@ -186,12 +186,16 @@ def _kill_server() -> None:
 
     Without the number of the server, which is no public attribute, it ends by itself after the imports.
     """
-    server = getattr(multiprocessing.forkserver, "_forkserver", None)
+    server: Any = getattr(multiprocessing.forkserver, "_forkserver", None)
     if number := getattr(server, "_forkserver_pid", None):
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(number, signal.SIGKILL)
             if hasattr(os, "waitid"):  # multiprocessing, which starts the next one, must find it dead
                 os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)
+            else:  # on macOS it is forgotten here, as multiprocessing would
+                os.waitpid(number, 0)
+                os.close(server._forkserver_alive_fd)
+                server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
 
 
 def _nothing() -> None:

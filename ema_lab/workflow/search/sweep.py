@@ -227,9 +227,10 @@ def check_space(sweep: Sweep) -> None:
 
 
 def _train_function(how: Execution) -> tuple[Callable[..., Any], str]:
-    from ema_lab.one_run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, load_training, train_run
     from ema_lab.training.machine import choose_device
 
+    load_training()
     device = str(choose_device(how.device))
     machine = Machine(how.data_folder, how.device, how.threads, how.loader_workers, how.attention_kernel)
     return partial(train_run, machine=machine, track=how.track), device

@@ -82,10 +82,11 @@ def prepare(trial: ExternalTrial, how: Execution) -> tuple[Callable[..., Any], s
     store = how.run_store
     if all(store.facts(run_id).done for run_id in trial.run_ids):
         return _fail_to_train, how.device
-    from ema_lab.one_run.pipeline import Machine, train_run
+    from ema_lab.one_run.pipeline import Machine, load_training, train_run
     from ema_lab.tasks.task import check_run
     from ema_lab.training.machine import choose_device
 
+    load_training()
     check_run(trial.runs[0])
     check_files(trial.runs[0].data, Path(how.data))
     threads = settled_threads(store, base_ablation(trial.base), how.threads, how.device)

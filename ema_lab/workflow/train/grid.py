@@ -235,8 +235,11 @@ class Training:
         workers = 1 if how.nodes > 1 and elsewhere is None else min(workers, len(self.pending))
         self._announce(workers, threads)
         from ema_lab.execution.engines.local import LocalEngine  # loads asyncio, which plans do not need
+        from ema_lab.one_run.pipeline import load_training
 
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
+        if elsewhere is None and local.runs_here:
+            load_training()
         with local.loading() if elsewhere is None else nullcontext():
             device, requested = self._check()
             self._check_disk(workers)
