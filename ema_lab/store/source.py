@@ -36,6 +36,7 @@ TRAINING = f"{PACKAGE}.training.run"  # root module of the code that every run e
 CHANGE_NO_NUMBER: Mapping[str, str] = {  # files and folders of the package in no hash, each with its reason
     "attention/kernels/choice.py": "chooses among kernels that agree within rounding; the record names them",
     "characters.py": "escapes and refuses characters",
+    "collector.py": "switches the garbage collector",
     "errors.py": "texts of errors",
     "files.py": "writes files atomically; their content comes from elsewhere",
     "registry/": "finds the code of a name; that code is hashed, and a name never changes its meaning",
