@@ -50,6 +50,11 @@ class UnreadableDataError(DataError):
     """Listed data set file that cannot be opened, such as a removed one. The message names the file."""
 
 
+def missing_data_error(folder: Path) -> type[DataError]:
+    """Return the class of the error that a file or folder of a data set is missing in a folder."""
+    return DataError if folder.is_dir() else AbsentDataError
+
+
 class CostError(EmaLabError):
     """Model whose cost cannot be counted, or whose two counters disagree."""
 

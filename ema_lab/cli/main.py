@@ -37,7 +37,10 @@ WARM = "EMA_LAB_WARM"  # names the socket of a warm process (`ema_lab.cli.warm`)
 INTERRUPTED = 130
 TERMINATED = 143
 TRAINING = {"run", "sweep", "tune", "trial"}
-GOING_ON = TRAINING | {"prepare"}  # commands that keep what they have finished when they are interrupted
+KEPT = {  # by a command that is interrupted
+    **dict.fromkeys(TRAINING, "; what was finished is kept, the rest is pending"),
+    "prepare": "; the resized copies made so far are kept",  # but no shards
+}
 COLLECT_AFTER = 200_000  # new objects; Python's default is 700
 _terminated = threading.Event()
 # typer carries click inside or beside itself, by its version; this is the base of both's usage errors.
@@ -146,7 +149,7 @@ def run(arguments: list[str] | None = None) -> int:
         return _refused([f"standard output is {encoding}, which has no {sign}: set PYTHONIOENCODING=utf-8"])
     except (KeyboardInterrupt, typer.Abort):
         word = "terminated" if _terminated.is_set() else "interrupted"
-        kept = "; what was finished is kept, the rest is pending" if GOING_ON.intersection(argv[:1]) else ""
+        kept = KEPT.get(argv[0], "") if argv else ""
         say(f"ema-lab: {word}{kept}", always=True)
         return TERMINATED if _terminated.is_set() else INTERRUPTED
     except BrokenPipeError:

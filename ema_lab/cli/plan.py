@@ -1,8 +1,10 @@
 """Command `plan`: what `run` would do, how long it would take, and what its seeds could detect."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,7 +62,13 @@ class ForecastOptions:
     data: Data = DEFAULT_DATA
 
     def request(self) -> Forecast:
-        """Return the request: checks, measurements and the time limit."""
+        """Return the request: checks, measurements and the time limit.
+
+        Raises:
+            SpecError: If an option has no effect, or the time cannot be read.
+        """
+        if not self.check and self.data != Path(os.environ.get("EMA_LAB_DATA") or DEFAULT_DATA):
+            refuse_without("--check", {"--data": True})
         return Forecast(self.check, self.probe, read_duration("--budget", self.budget))
 
 

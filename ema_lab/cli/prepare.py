@@ -1,13 +1,14 @@
 """Command `prepare`: make the resized copies of an ablation's images before the first run."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from ema_lab.cli.display import Display
 from ema_lab.cli.groups import RowOptions, expanded
 from ema_lab.cli.options import AblationName, Data, Json
-from ema_lab.cli.output import print_rows, say
+from ema_lab.cli.output import print_rows, put, say
 from ema_lab.cli.progress import CountDisplay
 from ema_lab.execution.threads import MOST_PROCESSES
 from ema_lab.store.disk import size_text
@@ -48,15 +49,14 @@ def prepare(
     """Make the resized images that runs read, in advance.
 
     With `data.shorter_side`, runs read resized copies of images in files. Without this command the first
-    epoch makes them. All that the runs of an ablation read are made, of training and of test images. Ctrl-C
-    loses none: copies that are there are kept.
+    epoch makes them. Makes the copies of all images that the runs read, for training and test. Ctrl-C loses
+    none: copies that are there are kept.
 
     --shards is for file systems that are slow with many small files. It prints the lines of a definition that
     reads them, with the same pixels.
 
     Example: ema-lab prepare ablations/X.yaml --data /scratch/data --workers 16
     """
-
     with CountDisplay("resizing images") as bar:
         result = make_copies(
             ablation,
@@ -65,18 +65,24 @@ def prepare(
             workers=workers,
             data=data,
             shards=shards,
-            watch=_Watch(bar),
+            watch=_ImageDisplay(bar),
         )
-    print_rows(result.rows(), as_json=as_json)
-    counts = f"{number_of(result.total('made'), 'copy')} made, {result.total('kept'):,} kept"
-    small = f"{number_of(result.total('small'), 'image')} small enough without"
-    say(f"{result.ablation.name}: {counts}, {small}; {size_text(result.total('size'))} in all")
+    rows = result.rows()
+    print_rows(rows if as_json else [_cells(row) for row in rows], as_json=as_json)
+    counts = f"{number_of(result.made, 'copy')} made, {result.kept:,} kept"
+    small = f"{number_of(result.small, 'image')} small enough without a copy"
+    say(f"{result.ablation.name}: {counts}, {small}; {size_text(result.size)} in all")
     if result.shards is not None:
-        say(f"{result.shards.folder}: {size_text(result.shards_size)} of shards; they are read by")
-        say(*(f"  {line}" for line in result.shards.lines()))
+        say(f"{result.shards.folder}: {size_text(result.shards_size)} of shards; these lines read them")
+        for line in () if as_json else result.shards.lines():
+            put(line)
 
 
-class _Watch(Display):
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "reads"}
+
+
+class _ImageDisplay(Display):
     """Display that also moves a bar over the images."""
 
     def __init__(self, bar: CountDisplay) -> None:

@@ -155,6 +155,7 @@ class CountDisplay(ExitStack):
 
     def __init__(self, description: str, console: Console | None = None) -> None:
         super().__init__()
+        self._console = console
         console = console or Console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
@@ -175,7 +176,13 @@ class CountDisplay(ExitStack):
             self._bar.update(self._line, total=total, completed=number, description=escape(text))
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        if self._console is None:
             say(text)
+        elif not is_quiet():
+            self._console.print(escape_hidden(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class CheckDisplay(CountDisplay):

@@ -1,8 +1,10 @@
 """Resized copies of images, made before training: which are missing, what they take, and their making."""
 
 import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -11,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset
 
-from ema_lab.data.resized import ResizedFiles, State
+from ema_lab.data.pictures import file_status
+from ema_lab.data.resized import CopyState, ResizedFiles
 from ema_lab.errors import DataError, WorkersDiedError
 
 BATCH = 64
@@ -20,8 +23,8 @@ GOES_ON = "the copies made so far stay, and the same command goes on"
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What became of the copy of one image.
+class CopyResult:
+    """Result of making the copy of one image.
 
     Attributes:
         state: As `ResizedFiles.ensure` returns it; "damaged" for an image, "unwritable" for a copy.
@@ -30,14 +33,14 @@ class Attempt:
         problem: Reason why there is no copy.
     """
 
-    state: State | Literal["damaged", "unwritable"]
+    state: CopyState | Literal["damaged", "unwritable"]
     size: int = 0
     name: str = ""
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class Copies(Dataset[Attempt]):
+@dataclass(frozen=True, eq=False)
+class Copies(Dataset[CopyResult]):
     """The resized copies that runs read of one folder of images.
 
     Attributes:
@@ -51,15 +54,15 @@ class Copies(Dataset[Attempt]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Attempt:
+    def __getitem__(self, index: int) -> CopyResult:
         """Make one copy unless it is there."""
         name = os.fsdecode(self.names[index])
         try:
-            return Attempt(*self.files.ensure(name))
+            return CopyResult(*self.files.ensure(name))
         except DataError as error:
-            return Attempt("damaged", name=str(self.files.folder / name), problem=str(error))
+            return CopyResult("damaged", name=str(self.files.folder / name), problem=str(error))
         except OSError as error:
-            return Attempt("unwritable", problem=str(error.strerror))
+            return CopyResult("unwritable", problem=str(error.strerror or error))
 
     @property
     def can_be_kept(self) -> bool:
@@ -68,15 +71,27 @@ class Copies(Dataset[Attempt]):
         return os.access(folder, os.W_OK | os.X_OK)
 
     @cached_property
-    def missing(self) -> "Missing":
+    def missing(self) -> "MissingCopies":
         """Number and size of the copies that are not there yet, estimated from a sample of their images."""
         names = self._without_copy()
-        places = range(0, len(names), max(1, -(-len(names) // SAMPLE)))
-        sizes = [self._size(names[place]) for place in places]
+        sizes = [self._size(name) for name in names[_sample(len(names))]]
         if not any(sizes):
-            return Missing(0, 0)
+            return MissingCopies(0, 0)
         share = len(names) / len(sizes)
-        return Missing(round(share * sum(map(bool, sizes))), round(share * sum(sizes)))
+        return MissingCopies(round(share * sum(map(bool, sizes))), round(share * sum(sizes)))
+
+    @cached_property
+    def packed_size(self) -> int:
+        """Bytes of all images in shards, estimated from a sample: as resized, or a small image's file."""
+        sizes = [self._packed_size(os.fsdecode(name)) for name in self.names[_sample(len(self))].tolist()]
+        return round(len(self) / len(sizes) * sum(sizes))
+
+    def _packed_size(self, name: str) -> int:
+        try:
+            content = self.files.content(name)
+            return file_status(self.files.folder / name).st_size if content is None else len(content)
+        except DataError:
+            return 0  # the making of the copies names it
 
     def _size(self, name: str) -> int:
         """Return the bytes of an image as resized now; 0 for a small one, or one that cannot be read."""
@@ -99,7 +114,7 @@ class Copies(Dataset[Attempt]):
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingCopies:
     """Copies that are still to be made: number of images, and bytes."""
 
     images: int
@@ -107,8 +122,8 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Made:
-    """Copies of one folder after all were tried.
+class CopyCounts:
+    """Counts of the copies of one folder after all were tried.
 
     Attributes:
         copies: The copies.
@@ -127,7 +142,9 @@ class Made:
     broken: tuple[tuple[str, str], ...] = ()
 
 
-def make_copies(copies: Copies, workers: int = 1, seen: Callable[[int], None] = lambda number: None) -> Made:
+def make_copies(
+    copies: Copies, workers: int = 1, seen: Callable[[int], None] = lambda number: None
+) -> CopyCounts:
     """Make the copies of a folder that are not there yet. All that were made stay if this is stopped.
 
     Args:
@@ -142,25 +159,41 @@ def make_copies(copies: Copies, workers: int = 1, seen: Callable[[int], None] = 
     states: Counter[str] = Counter()
     broken: list[tuple[str, str]] = []
     size = 0
-    for batch in _attempted(copies, workers):
-        for each in batch:
-            if each.state == "unwritable":
-                raise DataError(f"{copies.files.cache}: copies cannot be written: {each.problem}; {GOES_ON}")
-            if each.state == "damaged":
-                broken.append((each.name, each.problem))
-            size += each.size
-        states.update(each.state for each in batch)
-        seen(states.total())
-    return Made(copies, states["made"], states["kept"], states["small"], size, tuple(broken))
+    with _loading(copies):
+        for batch in DataLoader(copies, BATCH, num_workers=workers if workers > 1 else 0, collate_fn=list):
+            for each in batch:
+                if each.state == "unwritable":
+                    raise DataError(
+                        f"{copies.files.cache}: copies cannot be written: {each.problem}; {GOES_ON}"
+                    )
+                if each.state == "damaged":
+                    broken.append((each.name, each.problem))
+                size += each.size
+            states.update(each.state for each in batch)
+            seen(states.total())
+    return CopyCounts(copies, states["made"], states["kept"], states["small"], size, tuple(broken))
 
 
-def _attempted(copies: Copies, workers: int) -> Iterator[Sequence[Attempt]]:
-    loader = DataLoader(copies, BATCH, num_workers=workers if workers > 1 else 0, collate_fn=list)
+@contextmanager
+def _loading(copies: Copies) -> Iterator[None]:
+    """Turn torch's error about a killed process into a `WorkersDiedError`.
+
+    A signal handler raises it, so that it may come from any line of the block.
+    """
     try:
-        yield from loader
-    except RuntimeError:  # torch's way of saying that a process is gone
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
         reason = "a process was killed, perhaps for want of memory"
-        raise WorkersDiedError(f"{copies.files.cache}: {reason}; {GOES_ON}") from None
+        raise WorkersDiedError(f"{copies.files.cache}: {reason}; {GOES_ON}") from error
+
+
+def _sample(count: int) -> slice:
+    """Return the places of at most `SAMPLE` of so many names, at equal distances."""
+    return slice(0, count, max(1, -(-count // SAMPLE)))
 
 
 def _listing(folder: os.PathLike[str]) -> list[str]:

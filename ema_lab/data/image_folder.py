@@ -20,7 +20,7 @@ from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import file_status, read_pixels
 from ema_lab.data.resized import ResizedFiles
-from ema_lab.errors import AbsentDataError, DamagedDataError, DataError
+from ema_lab.errors import DamagedDataError, DataError, missing_data_error
 from ema_lab.wording import are, number_of
 
 
@@ -131,8 +131,7 @@ class ImageFolderImages(EncodedImages):
             classes, samples = _samples(str(folder))
         except (OSError, RuntimeError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(". ")
-            kind = DataError if folder.parent.is_dir() else AbsentDataError
-            raise kind(f"no images in {folder}: {layout} ({reason})") from None
+            raise missing_data_error(folder.parent)(f"no images in {folder}: {layout} ({reason})") from None
         if not samples:
             raise DataError(f"no images in {folder}: {layout} (none in {number_of(len(classes), 'folder')})")
         _require_filled(folder, classes, [label for _, label in samples])

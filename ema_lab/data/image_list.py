@@ -16,7 +16,7 @@ import torch
 
 from ema_lab.data.image_folder import ImageFolderImages, check_shorter_side
 from ema_lab.data.images import ImageSplits
-from ema_lab.errors import AbsentDataError, DataError
+from ema_lab.errors import DataError, missing_data_error
 from ema_lab.files import read_text
 
 COLUMNS = ("path", "label")
@@ -65,8 +65,6 @@ def image_list_splits(
 
 def _listed(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     """Yield (path, (label, line)) of each image of a list."""
-    if not path.parent.is_dir():
-        raise AbsentDataError(f"{path} cannot be read: No such file or directory")
     try:
         rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
         missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
@@ -81,7 +79,7 @@ def _listed(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
             yield image, (label, rows.line_num)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be read: {reason}") from None
+        raise missing_data_error(path.parent)(f"{path} cannot be read: {reason}") from None
     if not seen:
         raise DataError(f"{path}: lists no image")
 

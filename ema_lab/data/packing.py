@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ema_lab.data.image_folder import ImageFolderImages
 from ema_lab.data.shards import IMAGES
+from ema_lab.errors import UnreadableDataError
 from ema_lab.files import read_bytes
 
 SHARD = 10_000  # images of a shard
@@ -49,8 +50,12 @@ def _encoded(images: ImageFolderImages, index: int) -> tuple[str, bytes]:
     content = None if images.copies is None else images.copies.content(name)
     if content is not None:
         return "jpg", content
-    ending = name.rpartition(".")[2].lower()
-    return ending if ending in IMAGES else IMAGES[-1], read_bytes(images.folder / name)
+    path, ending = images.folder / name, name.rpartition(".")[2].lower()
+    try:
+        content = read_bytes(path)
+    except OSError as error:  # of an image, not of the shards
+        raise UnreadableDataError(f"{path} cannot be read: {error.strerror or error}") from None
+    return ending if ending in IMAGES else IMAGES[-1], content
 
 
 def _add(shard: tarfile.TarFile, name: str, content: bytes) -> None:

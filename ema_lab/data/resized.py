@@ -26,7 +26,7 @@ from ema_lab.files import atomic_write, read_bytes
 
 QUALITY = 95
 FORM = "ema-lab resized 1"  # another form of copies needs another number
-State = Literal["made", "kept", "small"]  # of a copy: written now, there before, or not needed
+CopyState = Literal["made", "kept", "small"]  # of a copy: written now, there before, or not needed
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ResizedFiles:
         _keep(copy, _sealed(head, content))
         return decode_pixels(content, str(self.folder / name), self.channels)
 
-    def ensure(self, name: str) -> tuple[State, int]:
+    def ensure(self, name: str) -> tuple[CopyState, int]:
         """Make the copy of an image unless it is there; return its state and its size in bytes.
 
         Raises:
@@ -177,7 +177,7 @@ def _keep(copy: Path, sealed: bytes) -> None:
     try:
         _write(copy, sealed)
     except OSError as error:
-        _warn(os.fspath(copy.parent), error.strerror)
+        _warn(os.fspath(copy.parent), error.strerror or str(error))
 
 
 @cache

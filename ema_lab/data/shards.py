@@ -27,7 +27,7 @@ from ema_lab.data.encoded import EncodedImages
 from ema_lab.data.images import ImageSplits
 from ema_lab.data.jpeg import Pixels
 from ema_lab.data.pictures import decode_pixels
-from ema_lab.errors import AbsentDataError, DamagedDataError, DataError, UnreadableDataError
+from ema_lab.errors import DamagedDataError, DataError, UnreadableDataError, missing_data_error
 from ema_lab.files import atomic_write
 from ema_lab.wording import number_of
 
@@ -101,8 +101,9 @@ class ShardImages(EncodedImages):
         """
         shards = tuple(sorted(glob.glob(glob.escape(str(folder)) + "/" + pattern)))
         if not shards:
-            kind = DataError if folder.is_dir() else AbsentDataError
-            raise kind(f"no shards {folder / pattern}: expected uncompressed tar files of WebDataset")
+            raise missing_data_error(folder)(
+                f"no shards {folder / pattern}: expected uncompressed tar files of WebDataset"
+            )
         names = tuple(os.path.relpath(shard, folder) for shard in shards)
         places = _indexed(folder, names)
         if not len(places):

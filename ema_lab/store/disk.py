@@ -13,20 +13,20 @@ class DiskNeed:
     """Bytes that files will take, and the free bytes of their disk.
 
     Attributes:
-        files: What takes them, in the plural, such as "checkpoints of 3 runs".
+        content: Name of the files, in the plural, such as "checkpoints of 3 runs".
         needed: Bytes of the files.
         free: Free bytes of the disk.
         disk: Number of the disk.
-        place: Whose disk it is, such as "the store runs".
-        advice: What helps if the disk is too small.
+        location: Name of a folder on the disk, such as "the store runs".
+        remedy: Remedy if the disk is too small.
     """
 
-    files: str
+    content: str
     needed: int
     free: int
     disk: int
-    place: str
-    advice: str
+    location: str
+    remedy: str
 
     @property
     def is_short(self) -> bool:
@@ -41,36 +41,39 @@ class DiskNeed:
     @property
     def sentence(self) -> str:
         """Sentence with the needed and the free space."""
-        return f"{self.files} take about {size_text(self.needed)}, {size_text(self.free)} free"
+        return f"{self.content} take about {size_text(self.needed)}, {size_text(self.free)} free"
 
     @property
     def refusal(self) -> str:
         """Message of the error that the disk is too small."""
-        return f"the disk of {self.place} is too small: {self.sentence}; {self.advice}"
+        return f"the disk of {self.location} is too small: {self.sentence}; {self.remedy}"
 
 
 def by_disk(needs: Iterable[DiskNeed]) -> list[DiskNeed]:
-    """Add up the needs of each disk. The first need of a disk gives its place and its advice."""
+    """Add up the needs of each disk. The first need of a disk gives its location and its remedy."""
     disks: dict[int, DiskNeed] = {}
     for need in needs:
         other = disks.get(need.disk)
         if other is not None:
-            need = replace(other, files=f"{other.files} and {need.files}", needed=other.needed + need.needed)
+            need = replace(
+                other, content=f"{other.content} and {need.content}", needed=other.needed + need.needed
+            )
         disks[need.disk] = need
     return list(disks.values())
 
 
 def free_bytes(root: Path) -> int:
     """Return the free bytes of the disk that holds a folder, or will hold it."""
-    return shutil.disk_usage(_existing(root)).free
+    return shutil.disk_usage(existing_folder(root)).free
 
 
 def disk_number(root: Path) -> int:
     """Return the number of the disk that holds a folder, or will hold it."""
-    return _existing(root).stat().st_dev
+    return existing_folder(root).stat().st_dev
 
 
-def _existing(root: Path) -> Path:
+def existing_folder(root: Path) -> Path:
+    """Return a folder if it is there, else the nearest one above that is."""
     folder = root.absolute()
     while not folder.is_dir():
         folder = folder.parent

@@ -36,12 +36,12 @@ def disk_need(specs: Sequence[RunSpec], root: Path, workers: int) -> DiskNeed:
             sizes[key] = checkpoint_bytes(spec)
     each = sorted((sizes[_key(spec)] for spec in specs), reverse=True)
     return DiskNeed(
-        f"checkpoints of {number_of(len(each), 'run')}",
-        sum(each) + sum(each[:workers]),
-        free_bytes(root),
-        disk_number(root),
-        f"the store {root}",
-        "free some, name another folder by --store, or choose fewer runs by --seeds or --only",
+        content=f"checkpoints of {number_of(len(each), 'run')}",
+        needed=sum(each) + sum(each[:workers]),
+        free=free_bytes(root),
+        disk=disk_number(root),
+        location=f"the store {root}",
+        remedy="free some, name another folder by --store, or choose fewer runs by --seeds or --only",
     )
 
 
@@ -53,12 +53,12 @@ def copies_needs(copies: "Iterable[Copies]") -> list[DiskNeed]:
             disks.setdefault(disk_number(each.files.cache), []).append(each)
     return [
         DiskNeed(
-            f"resized copies of {number_of(sum(each.missing.images for each in some), 'image')}",
-            sum(each.missing.size for each in some),
-            free_bytes(some[0].files.cache),
-            disk,
-            str(some[0].files.folder.parent),
-            "free some, name another folder by --data, or leave out data.shorter_side",
+            content=f"resized copies of {number_of(sum(each.missing.images for each in some), 'image')}",
+            needed=sum(each.missing.size for each in some),
+            free=free_bytes(some[0].files.cache),
+            disk=disk,
+            location=str(some[0].files.folder.parent),
+            remedy="free some, name another folder by --data, or leave out data.shorter_side",
         )
         for disk, some in disks.items()
     ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ema_lab.data.image_folder import ImageFolderImages
     from ema_lab.data.resized import ResizedFiles
 
+SHOWN = 8  # folders that a remark names
 PLACES = ("folder", "file")  # options that say where a data set's files are
 
 
@@ -41,8 +42,8 @@ def check_files(data: DataSpec, root: Path) -> None:
     check_whole(data, root)
 
 
-def check_present(specs: Sequence[RunSpec], root: Path, watch: Watch) -> "list[Copies]":
-    """Check the data of runs as far as its files are on this machine; return the copies that the runs read.
+def check_present(specs: Sequence[RunSpec], root: Path, watch: Watch) -> list[DataSpec]:
+    """Check the data of runs as far as its files are on this machine; return what was checked.
 
     What the package itself makes or downloads is left to training, which downloads it again where it is
     damaged. A data set that is not on this machine is a `Remark`.
@@ -52,15 +53,26 @@ def check_present(specs: Sequence[RunSpec], root: Path, watch: Watch) -> "list[C
     """
     present = []
     for data in data_of(specs):
-        if DATASETS[data.name].target.startswith("ema_lab.") and not _has_place(data):
+        if _is_of_package(data) and not _has_place(data):
             continue
         try:
             check_files(data, root)
         except AbsentDataError as error:
-            watch(Remark(data.name, f"not checked, because it is not on this machine: {error}"))
+            found = _folders_text(root)
+            watch(Remark(data.name, f"not checked, because it is not on this machine: {error}{found}"))
         else:
             present.append(data)
-    return copies_of(present, root) if present else []
+    return present
+
+
+def _folders_text(root: Path) -> str:
+    """Return which folders there are, among which a mistyped one may be recognised."""
+    try:
+        names = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    except OSError:
+        return ""
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f"; {root} has {shown or 'no folder'}"
 
 
 def copies_remarks(copies: "Iterable[Copies]") -> Iterator[Remark]:
@@ -86,8 +98,17 @@ def unwritable_text(copies: "Copies") -> str:
     return f"resized copies cannot be kept beside {files.folder}: {rule}"
 
 
+def _is_of_package(data: DataSpec) -> bool:
+    return DATASETS[data.name].target.startswith("ema_lab.")
+
+
 def _has_place(data: DataSpec) -> bool:
     return any(place in DATASETS.options(data.name) for place in PLACES)
+
+
+def may_have_copies(data: DataSpec) -> bool:
+    """Return whether a data set may read resized copies: one's own, or one of the package that is told to."""
+    return data.options.get("shorter_side") is not None or not _is_of_package(data)
 
 
 def copies_of(sets: Iterable[DataSpec], root: Path) -> "list[Copies]":
@@ -101,7 +122,7 @@ def copies_of(sets: Iterable[DataSpec], root: Path) -> "list[Copies]":
     from ema_lab.data.load import build_dataset
 
     names: dict[ResizedFiles, list[npt.NDArray[np.bytes_]]] = {}
-    for data in sets:
+    for data in filter(may_have_copies, sets):
         splits = build_dataset(data, root)
         if not isinstance(splits, ImageSplits):
             continue

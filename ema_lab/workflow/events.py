@@ -260,7 +260,7 @@ class RunChecked(Event):
 
 @dataclass(frozen=True)
 class ImagesPrepared(Event):
-    """So many images have their resized copies, or are in shards: `number` of `total`."""
+    """Progress of `prepare`: `number` of `total` images are resized, or packed into shards."""
 
     work: Literal["resized", "packed"]
     number: int

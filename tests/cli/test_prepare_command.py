@@ -19,8 +19,23 @@ from ema_lab.data import packing, resized
 from ema_lab.data.load import load_splits
 from ema_lab.specs.run import DataSpec
 from ema_lab.training.disk import disk_need
+from ema_lab.workflow.train.pack import shards_of
 
-PROGRAM = "from ema_lab.cli.main import main; main()"
+STUCK = """
+import time
+from ema_lab.cli.main import main
+from ema_lab.data.resized import ResizedFiles
+
+ensure = ResizedFiles.ensure
+
+def ensure_crows(files, name):
+    if name.startswith("owl"):
+        time.sleep(600)
+    return ensure(files, name)
+
+ResizedFiles.ensure = ensure_crows
+main()
+"""
 BIRDS = """\
 name: birds
 base:
@@ -76,7 +91,7 @@ class TestPrepare:
         answer = command("prepare", "birds", "--workers", "1")
         size = sum(path.stat().st_size for path in copies(birds))
         assert (answer.code, len(copies(birds))) == (0, 8)
-        assert "birds: 8 copies made, 0 kept, 4 images small enough without; " in answer.err
+        assert "birds: 8 copies made, 0 kept, 4 images small enough without a copy; " in answer.err
         rows = json.loads(command("prepare", "birds", "--workers", "2", "--json").out)
         assert [[row[key] for key in COUNTS] for row in rows] == [[8, 0, 6, 2], [4, 0, 2, 2]]
         assert sum(row["bytes"] for row in rows) == size
@@ -108,6 +123,21 @@ class TestPrepare:
         assert answer.err.startswith(
             "ema-lab: tiny: no run reads resized images: there is nothing to prepare"
         )
+
+    def test_nothing_to_prepare_downloads_nothing(self, command, birds, monkeypatch):
+        monkeypatch.setattr("ema_lab.tasks.task.check_data", lambda data, root: pytest.fail("is read"))
+        answer = command("prepare", "birds", "--set", "data={name: cifar10}")
+        assert (answer.code, "no run reads resized images" in answer.err) == (2, True)
+
+    def test_a_list_of_images_has_its_copies_beside_its_folder(self, command, birds, folder):
+        for split, name in (("train", "train.csv"), ("val", "test.csv")):
+            files = sorted((birds / split).rglob("*.jpg"))
+            lines = [f"{path.relative_to(birds)},{path.parent.name}" for path in files]
+            (birds / name).write_text("\n".join(["path,label", *lines]) + "\n")
+        answer = command("prepare", "birds", "--set", "data.name=csv", "--workers", "1", "--shards", "packed")
+        found = list((folder / "data" / ".birds-resized-24").rglob("*.jpeg"))
+        assert (answer.code, len(found)) == (0, 8)
+        assert (folder / "data" / "packed" / "train-000000.tar").is_file()
 
     def test_damaged_images_are_named_when_the_others_have_their_copies(self, command, birds):
         for name in ("train/crow/1.jpg", "val/owl/1.jpg"):
@@ -166,12 +196,12 @@ class TestPrepare:
     @pytest.mark.slow
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
     def test_a_stop_loses_no_copy(self, command, folder, number, code):
-        write_birds(folder, 1500)
-        words = [sys.executable, "-c", PROGRAM, "prepare", "birds", "--workers", "2"]
+        write_birds(folder, 150)
+        words = [sys.executable, "-c", STUCK, "prepare", "birds", "--workers", "2"]
         process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
         end = time.monotonic() + 90
         birds = Path("data") / "birds"
-        while len(copies(birds)) < 100:
+        while len(copies(birds)) < 149:  # all of the first class but the small image
             assert time.monotonic() < end
             time.sleep(0.01)
         if number == signal.SIGINT:
@@ -179,20 +209,19 @@ class TestPrepare:
         else:
             process.send_signal(number)
         _, said = process.communicate(timeout=90)
-        made = len(copies(birds))
+        assert len(copies(birds)) == 149
         assert (process.returncode, "Traceback" in said) == (code, False)
-        assert "what was finished is kept" in said
+        assert "; the resized copies made so far are kept\n" in said
         assert not list(birds.rglob("*.partial"))
         (row, _) = json.loads(command("prepare", "birds", "--json").out)
-        assert made < 2998
-        assert (row["kept"], row["made"]) == (made, 2998 - made)
+        assert (row["kept"], row["made"]) == (149, 149)
 
 
 class TestShards:
     def test_are_read_by_the_printed_line_with_the_same_pixels(self, command, birds):
         words = ("--workers", "1", "--set", "data.val_images=2")
         answer = command("prepare", "birds", *words, "--shards", "small/birds-24")
-        line = next(line for line in answer.err.splitlines() if line.startswith("  data: "))
+        [line] = [line for line in answer.out.splitlines() if line.startswith("data: ")]
         data = DataSpec.model_validate(yaml.safe_load(line)["data"])
         assert (answer.code, data.name, data.val_images) == (0, "shards", 2)
         (spec, *_) = load_ablation("birds").runs()
@@ -201,14 +230,14 @@ class TestShards:
             one, other = getattr(expected, part), getattr(found, part)
             assert one.labels.tolist() == other.labels.tolist()
             assert all(np.array_equal(one.pixels(i), other.pixels(i)) for i in range(len(one.labels)))
-        assert "recipe.normalise" not in answer.err
+        assert "recipe.normalise" not in answer.out
 
     def test_of_a_data_set_with_statistics_of_its_own_print_them(self, command, birds, folder):
         (folder / "own.py").write_text(OWN)
         own = ("--set", "data={name: 'own:birds'}")
         answer = command("prepare", "birds", *own, "--shards", "birds-24", "--workers", "1")
         assert answer.code == 0
-        assert "  recipe.normalise: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n" in answer.err
+        assert answer.out.endswith("\nrecipe.normalise: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n")
 
     def test_a_folder_that_is_there_and_several_data_sets_are_refused_before_any_copy(self, command, birds):
         answer = command("prepare", "birds", "--shards", "birds")
@@ -234,11 +263,91 @@ class TestShards:
         assert answer.err == "ema-lab: data/packed: shards cannot be written: No space left on device\n"
         assert len(copies(birds)) == 8
 
-    def test_a_disk_without_their_space_is_found_before_the_first(self, command, birds, monkeypatch):
-        monkeypatch.setattr("ema_lab.workflow.train.pack.free_bytes", lambda root: 100)
-        answer = command("prepare", "birds", "--shards", "packed", "--workers", "1")
+    def test_a_disk_without_their_space_is_found_before_the_first_copy(self, command, birds, monkeypatch):
+        words = ("prepare", "birds", "--workers", "1", "--shards")
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: 30_000)
+        answer = command(*words, "packed")
+        assert (answer.code, copies(birds)) == (2, [])
+        both = "resized copies of 8 images and shards of 12 images take about"
+        assert f"the disk of data/birds is too small: {both}" in answer.err
+        monkeypatch.setattr("ema_lab.training.disk.free_bytes", lambda root: 10**9)
+        command("prepare", "birds", "--workers", "1")
+        monkeypatch.setattr("ema_lab.workflow.train.pack.free_bytes", lambda root: 12 * 2048)
+        answer = command(*words, "packed")
         assert answer.code == 2
         assert "the disk of data is too small: shards of 12 images take about" in answer.err
+
+    def test_the_space_that_is_checked_is_what_they_take(self, command, birds):
+        need = shards_of(load_ablation("birds").runs(), Path("data"), "packed").need
+        command("prepare", "birds", "--shards", "packed", "--workers", "1")
+        size = sum(path.stat().st_size for path in Path("data/packed").glob("*.tar"))
+        assert need.needed == pytest.approx(size, rel=0.4)
+        assert need.needed > 12 * 2048
+
+    def test_the_lines_are_data_for_a_program_too(self, command, birds):
+        words = ("--workers", "1", "--shards")
+        rows = json.loads(command("prepare", "birds", "--json", *words, "packed").out)
+        assert [row["reads"]["data"]["folder"] for row in rows] == ["packed", "packed"]
+        quiet = command("-q", "prepare", "birds", *words, "again")
+        assert (quiet.err, "\ndata: {name: shards, folder: again," in quiet.out) == ("", True)
+
+    @pytest.mark.parametrize("name", ["/tmp/packed", "../packed", "birds/../packed", ""])
+    def test_a_folder_that_is_not_below_the_data_is_refused(self, command, birds, name):
+        answer = command("prepare", "birds", "--shards", name)
+        assert (answer.code, copies(birds)) == (2, [])
+        assert answer.err == f"ema-lab: --shards names a folder below --data, got {name!r}\n"
+
+    def test_are_made_on_the_disk_that_will_hold_them(self, command, birds, folder, monkeypatch):
+        (folder / "away").mkdir()
+        (folder / "data" / "link").symlink_to(folder / "away")
+        rename, places = os.rename, []
+        monkeypatch.setattr(
+            "ema_lab.workflow.train.pack.os.rename",
+            lambda old, new: places.append((Path(old), Path(new))) or rename(old, new),
+        )
+        assert command("prepare", "birds", "--shards", "link/new/packed", "--workers", "1").code == 0
+        [(old, new)] = places
+        assert (old.parent.parent, new) == (folder / "data" / "link", Path("data/link/new/packed"))
+        assert sorted(path.name for path in (folder / "away").iterdir()) == ["new"]
+
+    def test_rows_that_differ_in_their_split_are_several_data_sets(self, command, birds):
+        path = Path("ablations") / "birds.yaml"
+        path.write_text(path.read_text() + "axes: {data.val_images: [2, 4]}\n")
+        answer = command("prepare", "birds", "--shards", "packed")
+        assert (answer.code, copies(birds)) == (2, [])
+        assert "takes the resized images of one data set, and the runs read 2" in answer.err
+
+    @pytest.mark.parametrize(
+        ("task", "options", "message"),
+        [
+            (
+                "classification",
+                ", train_images: 4",
+                "all images of a data set, and data.train_images chooses 4",
+            ),
+            (
+                "classification",
+                ", train_images: 4, split_seed: 3",
+                "all images of a data set, and data.train",
+            ),
+            ("another", "", "images with their classes, and own:birds is for the task classification"),
+        ],
+    )
+    def test_what_shards_cannot_hold_is_refused_before_any_copy(
+        self, command, birds, folder, monkeypatch, task, options, message
+    ):
+        monkeypatch.setattr("ema_lab.workflow.train.pack.DEFAULT_TASK", task)
+        (folder / "own.py").write_text(OWN)
+        own = ("--set", f"data={{name: 'own:birds'{options}}}")
+        answer = command("prepare", "birds", *own, "--shards", "packed", "--workers", "1")
+        assert (answer.code, answer.err.count("\n"), copies(birds)) == (2, 1, [])
+        assert message in answer.err
+
+    def test_the_rotation_of_a_data_set_of_ones_own_is_that_of_the_shards(self, command, birds, folder):
+        (folder / "turned.py").write_text(OWN.replace("shorter_side=24", "shorter_side=24, upright=True"))
+        own = ("--set", "data={name: 'turned:birds'}")
+        answer = command("prepare", "birds", *own, "--shards", "packed", "--workers", "1")
+        assert (answer.code, "upright: true" in answer.out) == (0, True)
 
 
 class TestPlan:
@@ -282,6 +391,10 @@ class TestPlan:
         answer = command("plan", "birds", "--check", "--data", "elsewhere")
         assert answer.code == 0
         assert "imagefolder: not checked, because it is not on this machine: no images in" in answer.err
+        answer = command("plan", "birds", "--check", "--set", "data.folder=brids")
+        assert (answer.code, answer.err.splitlines()[0].endswith("; data has birds")) == (0, True)
+        answer = command("plan", "birds", "--data", "elsewhere")
+        assert (answer.code, answer.err) == (2, "ema-lab: --data changes nothing without --check\n")
         answer = command("plan", "birds", "--check", "--set", "data={name: cifar10}")
         assert (answer.code, "cifar10" in answer.err) == (0, False)
 

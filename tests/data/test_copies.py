@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from ema_lab.data import copies as copies_module
-from ema_lab.data.copies import Copies, Made, Missing, make_copies
+from ema_lab.data.copies import Copies, CopyCounts, MissingCopies, make_copies
 from ema_lab.data.resized import ResizedFiles
 from ema_lab.errors import DataError, WorkersDiedError
+from ema_lab.execution.threads import available_cores
 
 SIDE = 40
 LARGE, SMALL = (90, 60), (30, 44)  # columns, rows
@@ -49,7 +50,7 @@ def test_every_copy_is_made_once_by_any_number_of_processes(copies, workers):
     assert (made.made, made.kept, made.small) == (8, 0, 4)
     assert (len(found), sum(found.values())) == (8, made.size)
     assert seen[-1] == len(copies) == 12
-    assert make_copies(copies, workers) == Made(copies, 0, 8, 4, made.size)
+    assert make_copies(copies, workers) == CopyCounts(copies, 0, 8, 4, made.size)
 
 
 def test_the_copies_are_those_that_training_makes(copies):
@@ -88,7 +89,7 @@ class TestMissing:
 
     def test_copies_that_are_there_and_small_images_are_none(self, copies):
         make_copies(copies)
-        assert again(copies).missing == Missing(0, 0)
+        assert again(copies).missing == MissingCopies(0, 0)
         next(iter(sizes(copies))).unlink()
         assert again(copies).missing.images > 0
 
@@ -134,6 +135,36 @@ class TestFaults:
         monkeypatch.setattr(ResizedFiles, "ensure", kill)
         with pytest.raises(WorkersDiedError, match=r"a process was killed.*; the copies made so far stay"):
             make_copies(copies, 2)
+
+    def test_torch_may_tell_of_a_killed_process_on_any_line(self, copies):
+        told = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+        def handler(number):  # torch's, of SIGCHLD, raises on whichever line the program is
+            raise told
+
+        with pytest.raises(WorkersDiedError, match="a process was killed") as caught:
+            make_copies(copies, 1, handler)
+        assert caught.value.__cause__ is told
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_another_error_is_no_killed_process(self, copies, monkeypatch, workers):
+        def fail(files, name):
+            raise RuntimeError("another fault")
+
+        monkeypatch.setattr(ResizedFiles, "ensure", fail)
+        with pytest.raises(RuntimeError, match="another fault"):
+            make_copies(copies, workers)
+
+    def test_a_reason_without_a_number_is_told(self, copies, monkeypatch):
+        def fail(files, name):
+            raise OSError("encoder error -2 when writing image file")  # as Pillow raises it
+
+        monkeypatch.setattr(ResizedFiles, "ensure", fail)
+        with pytest.raises(DataError, match="copies cannot be written: encoder error -2"):
+            make_copies(copies)
+
+    def test_more_processes_than_cores_are_no_reason_for_a_warning(self, copies):
+        assert make_copies(copies, available_cores() + 1).made == 8
 
     def test_a_folder_that_cannot_be_made_is_named(self, copies):
         copies.files.cache.write_text("a file in the place of the folder")

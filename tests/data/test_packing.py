@@ -10,7 +10,7 @@ from ema_lab.data.batches import Images
 from ema_lab.data.image_folder import ImageFolderImages, image_folder_splits
 from ema_lab.data.packing import write_shards
 from ema_lab.data.shards import ShardImages, shard_splits
-from ema_lab.errors import DamagedDataError
+from ema_lab.errors import DamagedDataError, UnreadableDataError
 from ema_lab.specs.augment import AugmentSpec
 
 SIDE = 24
@@ -88,4 +88,13 @@ def test_a_damaged_image_is_named(folder):
     (folder / "train" / "owl" / "4.jpg").write_bytes(b"no image")
     images = ImageFolderImages.read(folder / "train", 16).resized(SIDE)
     with pytest.raises(DamagedDataError, match=r"owl/4\.jpg cannot be decoded"):
+        write_shards(images, folder.parent, "train", lambda: None)
+
+
+@pytest.mark.parametrize("shorter_side", [SIDE, None])
+def test_an_image_that_is_gone_is_named_and_no_fault_of_the_shards(folder, shorter_side):
+    images = image_folder_splits(folder, image_size=16, shorter_side=shorter_side).train
+    gone = folder / "train" / "owl" / "3.bmp"
+    gone.unlink()
+    with pytest.raises(UnreadableDataError, match=str(gone)):
         write_shards(images, folder.parent, "train", lambda: None)

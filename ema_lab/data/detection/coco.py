@@ -10,7 +10,7 @@ from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_prob
 from ema_lab.data.detection.files import image_size
 from ema_lab.data.detection.lines import json_lines
 from ema_lab.data.detection.scenes import Truth
-from ema_lab.errors import AbsentDataError, DataError
+from ema_lab.errors import DataError, missing_data_error
 from ema_lab.files import read_text
 
 _NEEDED: Mapping[str, Sequence[str]] = {
@@ -73,8 +73,9 @@ def _document(path: Path) -> tuple[str, dict[str, Any]]:
         text = read_text(path)
         document = json.loads(text)
     except OSError as error:
-        kind = DataError if path.parent.is_dir() else AbsentDataError
-        raise kind(f"{path}: {error.strerror}; expected COCO's annotation file") from None
+        raise missing_data_error(path.parent)(
+            f"{path}: {error.strerror}; expected COCO's annotation file"
+        ) from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: is not JSON: {error}") from None
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from ema_lab.data.detection.geometry import Size
 from ema_lab.data.detection.scenes import Truth, truth_bytes
 from ema_lab.data.file_ends import ends_of, is_whole
 from ema_lab.data.pictures import file_status, open_picture, read_pixels
-from ema_lab.errors import AbsentDataError, DamagedDataError, DataError
+from ema_lab.errors import DamagedDataError, DataError, missing_data_error
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -61,8 +61,7 @@ def images_in(folder: Path) -> list[Path]:
     """
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
-        kind = DataError if folder.parent.is_dir() else AbsentDataError
-        raise kind(f"no images in {folder}: expected files such as 0001.jpg")
+        raise missing_data_error(folder.parent)(f"no images in {folder}: expected files such as 0001.jpg")
     return found
 
 

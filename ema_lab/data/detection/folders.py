@@ -15,7 +15,7 @@ from ema_lab.data.detection.visdrone import NAMES as VISDRONE_NAMES
 from ema_lab.data.detection.visdrone import read_visdrone
 from ema_lab.data.detection.voc import read_voc
 from ema_lab.data.detection.yolo import read_data_yaml, read_yolo
-from ema_lab.errors import AbsentDataError, DataError
+from ema_lab.errors import DataError, missing_data_error
 from ema_lab.files import read_text
 
 FACTS = {
@@ -137,8 +137,7 @@ def voc(
             lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             rule = "expected the name of an image in each line"
-            kind = DataError if path.parent.is_dir() else AbsentDataError
-            raise kind(f"{path} cannot be read: {error}; {rule}") from None
+            raise missing_data_error(path.parent)(f"{path} cannot be read: {error}; {rule}") from None
         files = [base / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
         parts.append(_split(read_voc(files, base / "JPEGImages", known, problems), base, problems))
     return SceneSplits(parts[0], parts[1], known)

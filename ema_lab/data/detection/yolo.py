@@ -15,7 +15,7 @@ import yaml
 from ema_lab.data.detection.annotation import AnnotatedImage, Problems, box_problem, inside
 from ema_lab.data.detection.files import image_size, images_in
 from ema_lab.data.detection.scenes import Truth
-from ema_lab.errors import AbsentDataError, DataError
+from ema_lab.errors import DataError, missing_data_error
 from ema_lab.files import read_text
 from ema_lab.wording import number_of
 
@@ -31,8 +31,9 @@ def read_data_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(read_text(path))
     except OSError as error:
-        kind = DataError if path.parent.is_dir() else AbsentDataError
-        raise kind(f"{path}: {error.strerror}; expected a YOLO data set's data.yaml") from None
+        raise missing_data_error(path.parent)(
+            f"{path}: {error.strerror}; expected a YOLO data set's data.yaml"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict) or not {"train", "val", "names"} <= tree.keys():

@@ -21,7 +21,7 @@ from ema_lab.store.disk import DiskNeed, by_disk
 from ema_lab.store.store import State
 from ema_lab.store.survey import RunStatus, Survey
 from ema_lab.wording import number_of
-from ema_lab.workflow.data_files import check_present, copies_remarks
+from ema_lab.workflow.data_files import check_present, copies_of, copies_remarks
 from ema_lab.workflow.events import RowProbed, recipe_remarks
 from ema_lab.workflow.execution import Execution, ExecutionOptions, Watch, ignore
 from ema_lab.workflow.selection import Changes, Conditions, SeedChoice, selected
@@ -169,7 +169,8 @@ def _disk(plan: Plan, how: Execution, forecast: Forecast, watch: Watch) -> tuple
 
     if not plan.pending:
         return ()
-    copies = check_present(plan.pending, Path(how.data), watch) if forecast.check else []
+    root = Path(how.data)
+    copies = copies_of(check_present(plan.pending, root, watch), root) if forecast.check else []
     for remark in copies_remarks(copies):
         watch(remark)
     checkpoints = disk_need(plan.pending, how.run_store.root, plan.workers)
