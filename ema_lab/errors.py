@@ -51,7 +51,7 @@ class UnreadableDataError(DataError):
 
 
 def missing_data_error(folder: Path) -> type[DataError]:
-    """Return the class of the error that a file or folder of a data set is missing in a folder."""
+    """Return the class of the error that a folder lacks files of a data set: absent if the folder is, too."""
     return DataError if folder.is_dir() else AbsentDataError
 
 

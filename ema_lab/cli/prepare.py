@@ -73,7 +73,7 @@ def prepare(
     small = f"{number_of(result.small, 'image')} small enough without a copy"
     say(f"{result.ablation.name}: {counts}, {small}; {size_text(result.size)} in all")
     if result.shards is not None:
-        say(f"{result.shards.folder}: {size_text(result.shards_size)} of shards; these lines read them")
+        say(f"{result.shards.folder}: {size_text(result.shards_size)} of shards")
         for line in () if as_json else result.shards.lines():
             put(line)
 

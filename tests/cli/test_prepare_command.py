@@ -395,6 +395,10 @@ class TestPlan:
         assert (answer.code, answer.err.splitlines()[0].endswith("; data has birds")) == (0, True)
         answer = command("plan", "birds", "--data", "elsewhere")
         assert (answer.code, answer.err) == (2, "ema-lab: --data changes nothing without --check\n")
+
+    def test_a_folder_of_the_environment_is_no_option_without_effect(self, command, birds, monkeypatch):
+        monkeypatch.setenv("EMA_LAB_DATA", "elsewhere")
+        assert command("plan", "birds").code == 0
         answer = command("plan", "birds", "--check", "--set", "data={name: cifar10}")
         assert (answer.code, "cifar10" in answer.err) == (0, False)
 
