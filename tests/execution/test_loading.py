@@ -42,7 +42,7 @@ import multiprocessing.forkserver, pathlib, sys
 from ema_lab.execution.engines.local import LocalEngine
 
 try:
-    with LocalEngine(2).loading():
+    with LocalEngine(2).loading(lambda: None):
         number = multiprocessing.forkserver._forkserver._forkserver_pid
         print(pathlib.Path(f"/proc/{number}/status").read_text())
         sys.exit()
@@ -70,22 +70,22 @@ def no_server():
 
 def test_a_system_without_waitid_forgets_the_killed_server(no_server, monkeypatch):
     monkeypatch.delattr(os, "waitid")
-    with pytest.raises(ZeroDivisionError), LocalEngine(2).loading():
+    with pytest.raises(ZeroDivisionError), LocalEngine(2).loading(lambda: None):
         raise ZeroDivisionError
     assert forkserver._forkserver._forkserver_pid is None
-    with LocalEngine(2).loading():
+    with LocalEngine(2).loading(lambda: None):
         assert forkserver._forkserver._forkserver_pid is not None
 
 
 def test_the_server_of_workers_loads_during_the_checks_and_is_killed_if_they_fail(no_server):
-    with LocalEngine(2).loading():
+    with LocalEngine(2).loading(lambda: None):
         number = forkserver._forkserver._forkserver_pid
     assert os.waitpid(number, os.WNOHANG) == (0, 0)
-    with pytest.raises(ZeroDivisionError), LocalEngine(2).loading():
+    with pytest.raises(ZeroDivisionError), LocalEngine(2).loading(lambda: None):
         raise ZeroDivisionError
     end = os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     assert (end.si_code, end.si_status) == (os.CLD_KILLED, signal.SIGKILL)
-    with LocalEngine(2).loading():  # such as the next call from a notebook
+    with LocalEngine(2).loading(lambda: None):  # such as the next call from a notebook
         assert forkserver._forkserver._forkserver_pid != number
 
 
@@ -96,9 +96,10 @@ def test_a_ctrl_c_does_not_reach_the_server_amid_its_imports():
 
 
 def test_a_process_that_trains_itself_starts_no_server(no_server):
-    with LocalEngine(1).loading():
-        assert forkserver._forkserver._forkserver_pid is None
-    with pytest.raises(ZeroDivisionError), LocalEngine(1).loading():
+    loaded = []
+    with LocalEngine(1).loading(lambda: loaded.append(True)):
+        assert (forkserver._forkserver._forkserver_pid, loaded) == (None, [True])
+    with pytest.raises(ZeroDivisionError), LocalEngine(1).loading(lambda: None):
         raise ZeroDivisionError
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -54,9 +54,15 @@ class LocalEngine:
         return self.workers == 1 and self.timeout is None and not self.gpus
 
     @contextmanager
-    def loading(self) -> Iterator[None]:
-        """Have the server of the worker processes import during a block; an exception kills it."""
-        if not self.runs_here:
+    def loading(self, load: Callable[[], None]) -> Iterator[None]:
+        """Load what trains for a block of checks; with workers, their server loads it meanwhile.
+
+        Args:
+            load: Loads it in this process, if this process trains.
+        """
+        if self.runs_here:
+            load()
+        else:
             _start_server()
         try:
             yield

@@ -238,17 +238,15 @@ class Training:
         from ema_lab.one_run.pipeline import load_training
 
         local = LocalEngine(workers, how.timeout, slots if len(slots) > 1 else (), how.stop_at)
-        if elsewhere is None and local.runs_here:
-            load_training()
-        with local.loading() if elsewhere is None else nullcontext():
+        with local.loading(load_training) if elsewhere is None else nullcontext():
             device, requested = self._check()
             self._check_disk(workers)
         here = _expected_environment(device, threads, how.attention_kernel, is_here=elsewhere is None)
         here |= {WORLD_SIZE: how.devices * how.nodes, NODES: how.nodes}
         if unclean := unclean_pairs(whole_runs(self.ablation), self.store, self.specs, here):
             self.watch(unclean)
-        is_shared = elsewhere is not None or how.nodes > 1  # the cores of another machine are not known here
-        cores = 0 if is_shared else available_cores() // (workers * how.devices)
+        is_here = elsewhere is None and how.nodes == 1  # else the cores are not known
+        cores = available_cores() // (workers * how.devices) if is_here else 0
         train = self._train_function(requested, cores)
         with invited(self.store, 0 if elsewhere else how.nodes - 1, self.watch):
             return self._execute(elsewhere.engine if elsewhere else local, train, device)
@@ -307,7 +305,6 @@ class Training:
             from ema_lab.tracking.live import check_tracker
             from ema_lab.training.compiled import check_compiler
             from ema_lab.training.machine import check_devices, choose_device
-
         how, elsewhere = self.how, self.how.elsewhere
         for spec in self.specs:
             check_devices(spec, how.devices, how.nodes)
