@@ -117,12 +117,15 @@ def copies_of(sets: Iterable[DataSpec], root: Path) -> "list[Copies]":
     Raises:
         DataError: If a data set cannot be loaded.
     """
+    resizable = list(filter(may_have_copies, sets))
+    if not resizable:  # the imports take seconds
+        return []
     from ema_lab.data.image_folder import ImageFolderImages
     from ema_lab.data.images import ImageSplits
     from ema_lab.data.load import build_dataset
 
     names: dict[ResizedFiles, list[npt.NDArray[np.bytes_]]] = {}
-    for data in filter(may_have_copies, sets):
+    for data in resizable:
         splits = build_dataset(data, root)
         if not isinstance(splits, ImageSplits):
             continue
