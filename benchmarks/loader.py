@@ -1,6 +1,6 @@
 """Images per second from a folder of JPEG files, beside torchvision's reference loader.
 
-    python benchmarks/loader.py [--images 512] [--rounds 5] [--workers 0 1 2]
+    python benchmarks/loader.py [--images 512] [--rounds 3] [--workers 0 1 2]
 
 Both read the same photographs into training batches of 224 x 224 images with a random resized crop and a
 flip. The reference is what torchvision's training script builds: ImageFolder, RandomResizedCrop,
@@ -41,7 +41,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes of both")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -31,7 +31,6 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "report": (*EMA_LAB, "report", "quickstart"),
     "plan --check": (*EMA_LAB, "plan", "quickstart", "--check"),
     "cost --fresh": (*EMA_LAB, "cost", "quickstart", "--fresh"),
-    "run --smoke --workers 1": (*SMOKE, "1"),
     "run --smoke --workers 2": (*SMOKE, "2"),
 }
 

@@ -49,8 +49,8 @@ def prepare(
     """Make the resized images that runs read, in advance.
 
     With `data.shorter_side`, runs read resized copies of images in files. Without this command the first
-    epoch makes them. Makes the copies of all images that the runs read, for training and test. Ctrl-C loses
-    none: copies that are there are kept.
+    epoch makes them. The command makes the copies of all images that the runs read, for training and test.
+    Ctrl-C loses none: finished copies are kept.
 
     --shards is for file systems that are slow with many small files. It prints the lines of a definition that
     reads them, with the same pixels.

@@ -26,9 +26,10 @@ ANCHOR_SIDES = (0.001, 1_000_000)  # pixels; others would be 0 or infinite in th
 
 
 def _checked_anchors(value: object) -> object:
-    """Check the value of `anchors`; replace the path of an anchor file by the anchors in that file.
+    """Return the anchors of the key `anchors`, after a check.
 
-    Other values are `fitted`, `published`, and a list of anchors for each head.
+    A path is read as an anchor file. `fitted` and `published` are kept as they are. Any other value must be a
+    list of anchors for each head.
 
     Raises:
         PydanticCustomError: If the value is none of these, or its heads differ in their number of anchors.

@@ -107,7 +107,10 @@ def _has_place(data: DataSpec) -> bool:
 
 
 def may_have_copies(data: DataSpec) -> bool:
-    """Return whether a data set may read resized copies: one's own, or one of the package that is told to."""
+    """Return whether a data set may read resized copies.
+
+    The package's own data sets do if `shorter_side` is set. A user's data set may in any case.
+    """
     return data.options.get("shorter_side") is not None or not _is_of_package(data)
 
 
